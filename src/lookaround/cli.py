@@ -1,0 +1,462 @@
+"""The command line. Heavy libraries are imported inside commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lookaround.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from lookaround.settings import Settings
+
+app = typer.Typer(
+    name="lookaround",
+    help="Which self-supervised objective should you pretrain with, on your data and at your budget?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Corpus = Annotated[
+    str | None, typer.Argument(help="Text: .txt .jsonl .csv .tsv .parquet (.gz .xz .zst), a folder of those, or a datasets name.")
+]
+Config = Annotated[Path | None, typer.Option(help="A YAML file of settings.", show_default=False)]
+Assign = Annotated[list[str] | None, typer.Option("--set", help="One setting, a.b=c; repeatable.", show_default=False)]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here as JSON.", show_default=False)]
+Seed = Annotated[int | None, typer.Option(help="Seed of data order, draws and weights.", show_default="0")]
+Tasks = Annotated[
+    list[str] | None, typer.Option("--task", help="Labelled texts: a csv/tsv/jsonl file or a folder per class; repeatable.")
+]
+Column = Annotated[str | None, typer.Option(help="Column or field that holds the text.", show_default="found")]
+Tokenizer = Annotated[str | None, typer.Option(help="A Hugging Face tokenizer.", show_default="a byte-level BPE trained here")]
+Preset = Annotated[str | None, typer.Option("--model", help="nano, tiny, mini, small (30M) or base (110M).", show_default="nano")]
+Init = Annotated[str | None, typer.Option(help="Continue from this Hugging Face decoder.", show_default=False)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and stop.")]
+
+
+@app.command()
+def compare(
+    corpus: Corpus = None,
+    task: Tasks = None,
+    objectives: Annotated[str | None, typer.Option(help='E.g. "ar, mlm(rate=0.4), ar + vmlm".', show_default="ar, mlm, dar, vmlm")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs per objective.", show_default="1")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Of each run: 5M (tokens of ar), 2e15flops or 300s.", show_default="a few minutes")
+    ] = None,
+    equal: Annotated[str | None, typer.Option(help="What is equal: flops, tokens or seconds.", show_default="flops")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same command resumes it.")] = Path("lookaround-compare"),
+    model: Preset = None,
+    init: Init = None,
+    tokenizer: Tokenizer = None,
+    text_column: Column = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    no_samples: Annotated[bool, typer.Option("--no-samples", help="Keep all text out of results and report.")] = False,
+    dry_run: DryRun = False,
+    seed: Seed = None,
+    config: Config = None,
+    set_: Assign = None,
+    json_: Json = None,
+) -> None:
+    """Train several objectives at equal budget, evaluate classification and generation, and recommend one per need."""
+    settings = _settings(
+        config, set_, seed,
+        {
+            "data.corpus": corpus, "data.text_column": text_column, "data.tokenizer": tokenizer,
+            "model.preset": model, "model.init": init,
+            "compare.tasks": task or None, "compare.objectives": objectives, "compare.seeds": seeds,
+            "compare.budget": budget, "compare.equal": equal, "compare.jobs": jobs,
+            "evaluate.samples": 0 if no_samples else None,
+        },
+    )  # fmt: skip
+    from rich.console import Console
+
+    console = Console()
+    with console.status("reading the corpus and loading libraries"):
+        from lookaround import compare as study_module
+        from lookaround.report import print_results, write_report
+
+        _quiet_libraries()
+        study = study_module.open_study(settings)
+    if dry_run:
+        with console.status("counting"):
+            cost = study_module.estimate(study)
+        _print_estimate(console, cost, study.jobs)
+        _write_json(json_, vars(cost))
+        return
+    train = study.store.index["splits"]["train"]
+    console.print(
+        f"{study.corpus.name}: {train['documents']:,} training documents, {train['tokens']:,} tokens; "
+        f"{len(study.objectives)} objectives x {settings.compare.seeds} seed{'s' * (settings.compare.seeds > 1)} "
+        f"x {len(study.rungs)} rungs up to {study.budget} into {out}/",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    began = time.monotonic()
+    with _StudyProgress(console) as progress:
+        results = study_module.compare(study, out, command=_command(), on_event=progress.event)
+    write_report(results, out / "report.html", samples=not no_samples)
+    print_results(results, console)
+    console.print(
+        f"\n{out / 'report.html'} shows it all; {out / 'results.json'} holds the numbers "
+        f"({time.monotonic() - began:.0f} s).",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    _write_json(json_, results)
+
+
+@app.command()
+def pretrain(
+    corpus: Corpus = None,
+    objective: Annotated[str, typer.Option(help='E.g. "ar", "0.25*ar >> 0.75*mlm(rate=0.4)".')] = "ar",
+    budget: Annotated[str, typer.Option(help="5M (tokens), 2e15flops or 300s.")] = "5M",
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command resumes it.")] = Path("lookaround-run"),
+    as_: Annotated[
+        str | None, typer.Option("--as", help="llama, or eurobert for fill-mask.", show_default="what fits the objective")
+    ] = None,
+    model: Preset = None,
+    init: Init = None,
+    tokenizer: Tokenizer = None,
+    text_column: Column = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="by width")] = None,
+    dry_run: DryRun = False,
+    seed: Seed = None,
+    config: Config = None,
+    set_: Assign = None,
+    json_: Json = None,
+) -> None:
+    """Train one model with one objective into a folder that transformers loads. Works under torchrun."""
+    settings = _settings(
+        config, set_, seed,
+        {
+            "data.corpus": corpus, "data.text_column": text_column, "data.tokenizer": tokenizer,
+            "model.preset": model, "model.init": init, "train.learning_rate": learning_rate,
+        },
+    )  # fmt: skip
+    from rich.console import Console
+
+    from lookaround.objectives import parse
+
+    console = Console(quiet=int(os.environ.get("RANK", 0)) > 0)
+    chosen = parse(objective)
+    with console.status("reading the corpus and loading libraries"):
+        from lookaround.compare import estimate, open_store
+        from lookaround.data.corpus import read_corpus
+        from lookaround.data.stdlib import stdlib_corpus
+        from lookaround.model.export import require_form
+        from lookaround.train.budget import parse_budget
+        from lookaround.train.distributed import world
+        from lookaround.train.loop import stop_on_signals
+        from lookaround.train.run import pretrain as train
+
+        _quiet_libraries()
+        amount = parse_budget(budget)
+        source = settings.data.corpus
+        text = stdlib_corpus() if source is None else read_corpus(source, text_column=settings.data.text_column)
+        require_form(as_, chosen.modes(), "llama")
+        store = open_store(text, settings)
+    if dry_run:
+        one = settings.model_copy(deep=True)
+        one.compare.objectives, one.compare.budget, one.compare.ladder = objective, budget, [1.0]
+        one.compare.lr_factors, one.compare.equal = [1.0], "tokens" if amount.unit == "tokens" else None
+        from lookaround.compare import open_study
+
+        _print_estimate(console, estimate(open_study(one)), 1)
+        return
+    with world() as processes, stop_on_signals() as stop, _RunProgress(console, chosen.spec) as progress:
+        info = train(settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=progress.report)
+        main = processes.main
+    spent = info["spent"]
+    console.print(
+        f"{out}: {chosen.spec} finished after {spent['step']:,} steps, {spent['tokens']:,} tokens, {spent['targets']:,} targets, "
+        f"{spent['flops']:.3g} FLOPs, {spent['seconds']:.0f} s",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if main:
+        _write_json(json_, info)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False)],
+    corpus: Annotated[str | None, typer.Option(help="Text for bits per byte.", show_default="the run's own test part")] = None,
+    task: Tasks = None,
+    mode: Annotated[str | None, typer.Option(help="causal, bidirectional or prefix.", show_default="per half, as compare does")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write evaluation.json into this folder.", show_default=False)] = None,
+    text_column: Column = None,
+    dry_run: DryRun = False,
+    seed: Seed = None,
+    config: Config = None,
+    set_: Assign = None,
+    json_: Json = None,
+) -> None:
+    """Bits per byte by prefix length, probes on labelled tasks, and sampled continuations of one model."""
+    settings = _settings(config, set_, seed, {"data.corpus": corpus, "data.text_column": text_column, "compare.tasks": task or None})
+    from rich.console import Console
+
+    console = Console()
+    with console.status("loading"):
+        from lookaround.data.tasks import read_tasks
+        from lookaround.evaluate.suite import baselines, evaluate_model, probe_data, scored_tokens
+        from lookaround.train.run import open_run, test_rows
+
+        _quiet_libraries()
+        run = open_run(model)
+        if mode:
+            run.require_mode(mode)
+            settings.evaluate.generation_mode = settings.evaluate.classification_mode = mode
+        metrics = dict(settings.evaluate.metrics)
+        tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
+        rows = test_rows(run, settings)
+        data = [probe_data(item, settings.evaluate) for item in tasks]
+        if rows is None and not data:
+            raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
+        scored = scored_tokens(rows, settings.evaluate) if rows is not None else None
+    if dry_run:
+        tokens = 0 if scored is None else len(scored.row)
+        texts = sum(len(item.train_texts) + len(item.test_texts) for item in data)
+        parameters = sum(p.numel() for p in run.backbone.parameters())
+        console.print(f"{parameters:,} parameters; {tokens:,} tokens to score, {texts:,} texts to embed")
+        return
+    with console.status("evaluating"):
+        result = evaluate_model(
+            run.backbone, run.tokenizer, run.modes, context=run.context, tasks=data, rows=rows, scored=scored,
+            settings=settings.evaluate, seed=settings.seed,
+        )  # fmt: skip
+        floor = {item.name: baselines(item) for item in data}
+    result.pop("bits", None)
+    for name, entry in result["classification"].items():
+        entry.pop("predicted")
+        console.print(
+            f"{name}: {entry['score']:.3f} (layer {entry['layer']}, {result['classification_mode']}; "
+            f"majority {floor[name]['majority']:.3f}, TF-IDF {floor[name]['tfidf']:.3f})",
+            highlight=False,
+        )  # fmt: skip
+    if rows is not None:
+        console.print(f"bits per byte: {result['bits_per_byte']:.3f} ({result['generation_mode']})", highlight=False)
+        for length, value in result["bits_per_byte_by_prefix"].items():
+            console.print(f"  after {length:>5} tokens or more: {value:.3f}", highlight=False)
+    result = {"model": str(model), "baselines": floor, **result}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_json(out / "evaluation.json", result)
+    _write_json(json_, result)
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Argument(help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False)],
+    prompt: Annotated[list[str] | None, typer.Argument(help="Texts to continue.", show_default="one empty text")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int, typer.Option(min=0, help="0: all.")] = 0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
+    mode: Annotated[str | None, typer.Option(help="causal, bidirectional or prefix.", show_default="causal if trained")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the texts to this file.", show_default=False)] = None,
+    dry_run: DryRun = False,
+    seed: Seed = None,
+    config: Config = None,
+    set_: Assign = None,
+    json_: Json = None,
+) -> None:
+    """Continue texts, token by token, with a model of any objective."""
+    settings = _settings(config, set_, seed, {})
+    from rich.console import Console
+
+    console = Console()
+    with console.status("loading"):
+        from lookaround.decode.sampling import continue_tokens
+        from lookaround.evaluate.modes import generation_mode
+        from lookaround.train.checkpoint import write_text
+        from lookaround.train.run import open_run
+
+        _quiet_libraries()
+        run = open_run(model)
+        chosen = run.require_mode(mode) if mode else generation_mode(run.modes)
+    if dry_run:
+        console.print(f"{sum(p.numel() for p in run.backbone.parameters()):,} parameters; {chosen}; window {run.context}")
+        return
+    texts = []
+    for text in prompt or [""]:
+        ids = run.tokenizer.encode([text])[0]
+        made: list[int] = []
+        shown = ""
+        console.print(text, end="", style="dim", markup=False, highlight=False, soft_wrap=True)
+        for token in continue_tokens(
+            run.backbone, run.tokenizer, ids, chosen, context=run.context, max_new_tokens=max_new_tokens,
+            temperature=temperature, top_k=top_k, top_p=top_p, seed=settings.seed,
+        ):  # fmt: skip
+            made.append(token)
+            whole = run.tokenizer.decode(made)
+            if not whole.endswith("�"):  # a character is still under way
+                console.print(whole[len(shown) :], end="", markup=False, highlight=False, soft_wrap=True)
+                shown = whole
+        console.print()
+        texts.append({"prompt": text, "continuation": run.tokenizer.decode(made), "tokens": len(made)})
+    if out is not None:
+        write_text(out, "\n\n".join(item["prompt"] + item["continuation"] for item in texts) + "\n")
+    _write_json(json_, {"model": str(model), "mode": str(chosen), "texts": texts})
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="results.json, or the folder of a study.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="The page to write.", show_default="report.html beside the results")] = None,
+    no_samples: Annotated[bool, typer.Option("--no-samples", help="Keep sampled text out of the page.")] = False,
+    dry_run: DryRun = False,
+    seed: Seed = None,
+    config: Config = None,
+    set_: Assign = None,
+    json_: Json = None,
+) -> None:
+    """Print the table of a finished study and write its HTML page again."""
+    _settings(config, set_, seed, {})
+    from rich.console import Console
+
+    from lookaround.report import load_results, print_results, write_report
+
+    file = results / "results.json" if results.is_dir() else results
+    loaded = load_results(file)
+    console = Console()
+    print_results(loaded, console)
+    if not dry_run:
+        page = out or file.with_name("report.html")
+        write_report(loaded, page, samples=not no_samples)
+        console.print(f"\n{page}", highlight=False, soft_wrap=True)
+        _write_json(json_, loaded)
+
+
+# ------------------------------------------------------------------------------------------------ helpers
+
+
+def _settings(config: Path | None, assignments: list[str] | None, seed: int | None, options: dict[str, Any]) -> Settings:
+    from lookaround.settings import read_settings
+
+    return read_settings(config, assignments, seed=seed, **options)
+
+
+def _command() -> str:
+    """The command as a shell would take it again."""
+    return shlex.join(["lookaround", *sys.argv[1:]])
+
+
+def _quiet_libraries() -> None:
+    """Keeps progress bars and load reports of transformers and datasets off the screen."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def _write_json(path: Path | None, value: Any) -> None:
+    if path is None:
+        return
+    from lookaround.train.checkpoint import write_text
+
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: cannot be written, there is no folder '{path.parent}'")
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def _print_estimate(console: Any, cost: Any, jobs: int) -> None:
+    lines = [f"parameters        {cost.parameters:,}"]
+    for spec, flops in cost.flops_per_run.items():
+        lines.append(f"a run of {spec}: {cost.steps_per_run[spec]:,} steps, {flops:.3g} FLOPs")
+    lines += [
+        f"FLOPs in all      {cost.flops:.3g} (all runs, rungs and the search of learning rates)",
+        f"memory            about {cost.memory_bytes / 2**30:.2f} GiB for each of {jobs} processes, beside about 1 GiB of libraries",
+        f"training time     about {cost.seconds / max(jobs, 1) / 60:.1f} min on this machine; evaluation comes on top",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _RunProgress:
+    """A progress bar with rate and time left; on no terminal, a line every half minute."""
+
+    def __init__(self, console: Any, title: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task(title, total=None, note="")
+        self.last = time.monotonic()
+
+    def __enter__(self) -> _RunProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def report(self, progress: Any) -> None:
+        note = f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} tokens/s"
+        self.bar.update(self.task, completed=progress.step, total=progress.total, note=note)
+        if not self.console.is_terminal and time.monotonic() - self.last > 30:
+            self.last = time.monotonic()
+            self.console.print(f"step {progress.step} of {progress.total}, {note}", highlight=False)
+
+
+class _StudyProgress:
+    """One bar for the study and one per running job; on no terminal, a line per finished job."""
+
+    def __init__(self, console: Any) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.whole = self.bar.add_task("study", total=None, note="starting processes")
+        self.tasks: dict[str, Any] = {}
+        self.began = time.monotonic()
+
+    def __enter__(self) -> _StudyProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def event(self, event: dict[str, Any]) -> None:
+        if "finished" in event:
+            self.console.print(f"  {time.monotonic() - self.began:5.0f} s  {event['finished']}", highlight=False, markup=False)
+            return
+        self.bar.update(self.whole, completed=event["done"], total=event["total"], note=f"{event['done']} of {event['total']} jobs")
+        running = {entry["job"]: entry for entry in event["running"]}
+        for name in [name for name in self.tasks if name not in running]:
+            self.bar.remove_task(self.tasks.pop(name))
+        for name, entry in running.items():
+            if name not in self.tasks:
+                self.tasks[name] = self.bar.add_task(f"  {name}".replace("[", r"\["), total=entry["total"], note="")
+            rate = f", {entry['tokens_per_second']:,.0f} tokens/s" if entry["tokens_per_second"] else ""
+            self.bar.update(self.tasks[name], completed=entry["step"], total=entry["total"], note=entry["phase"] + rate)
+
+
+def main() -> None:
+    """Entry point: user errors become one line and exit code 2, an interrupted run 130."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Corpora, labelled tasks, tokenizers and token shards."""

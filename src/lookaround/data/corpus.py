@@ -1,0 +1,255 @@
+"""Documents to pretrain on, from a file, a folder or a dataset, and their split into train, validation and test.
+
+A corpus is a list of distinct texts in a fixed order. The split is by document, never by window, and depends on nothing
+but the seed and the texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lookaround.data import files
+from lookaround.errors import UserError
+
+__all__ = ["Corpus", "read_corpus", "split_documents"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Distinct documents in a fixed order.
+
+    `description` holds plain JSON values for a public report (names and counts, no folders of the machine);
+    `fingerprint` is the sha256 of the documents in order, each preceded by its length in bytes.
+    """
+
+    name: str
+    documents: list[str]
+    description: dict[str, Any]
+    fingerprint: str
+
+
+def make_corpus(name: str, texts: Sequence[str], description: dict[str, Any]) -> Corpus:
+    """Return a `Corpus` of the non-empty `texts`, each kept where it occurs first.
+
+    `documents`, `duplicates`, `empty` and `bytes` (UTF-8) are added to `description`. Raises UserError if none is left.
+    """
+    filled = [text for text in texts if text.strip()]
+    documents = list(dict.fromkeys(filled))
+    if not documents:
+        raise UserError(
+            f"{description['source']}: empty, no document with any text; give a corpus with text in it"
+        )
+    digest = hashlib.sha256()
+    size = 0
+    for document in documents:
+        data = document.encode("utf-8")
+        digest.update(len(data).to_bytes(8, "big") + data)
+        size += len(data)
+    counts = {
+        "documents": len(documents),
+        "duplicates": len(filled) - len(documents),
+        "empty": len(texts) - len(filled),
+        "bytes": size,
+    }
+    return Corpus(name, documents, {**description, **counts}, digest.hexdigest())
+
+
+def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus:
+    """Read the documents of a file, a folder, a saved `datasets` folder or a dataset of the Hugging Face hub.
+
+    A path that exists wins; "owner/name" or "owner/name:config" is looked up on the hub only if there is none.
+    `text_column` names the column of .jsonl, .csv, .tsv, .parquet and datasets that holds the text; without it a usual
+    name or the one clear text column is taken. Raises UserError for everything that cannot be read.
+    """
+    if not str(source).strip():
+        raise UserError("no corpus given (an empty name); give a file, a folder or the name of a dataset")
+    path = Path(source).expanduser()
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise UserError(
+            f"{files.one_line(source)}: cannot be read ({error.strerror}); give a file or a folder"
+        ) from None
+    if not there:
+        return _read_hub(str(source), text_column)
+    if path.is_dir():
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            return _read_saved(path, text_column)
+        return _read_folder(path, text_column)
+    stem, kind = files.file_kind(path)
+    if kind is None:
+        hint = " (JSON: one object a line, called .jsonl)" if ".json" in path.name.lower() else ""
+        raise UserError(f"{path}: format not known from its name; give {files.READABLE}{hint}")
+    if text_column is not None and kind not in files.TABLES.values():
+        raise UserError(
+            f"{path}: text column {text_column!r} asked for, but a .{kind} file has no columns; leave it out"
+        )
+    texts, column = _read_file(path, kind, text_column)
+    description = {"source": path.name, "format": kind, "files": 1, "text_column": column}
+    _check_any(texts, path)
+    return make_corpus(stem, texts, description)
+
+
+def _check_any(texts: Sequence[str], path: Path) -> None:
+    if not any(
+        text.strip() for text in texts
+    ):  # said here with the whole path; a description holds the name alone
+        raise UserError(f"{path}: empty, no document with any text; give a corpus with text in it")
+
+
+def _read_file(path: Path, kind: str, text_column: str | None) -> tuple[list[str], str | None]:
+    if kind in files.TABLES.values():
+        table = files.read_table(path)
+        if not table.rows:
+            return [], None
+        column = files.text_column(table, text_column)
+        return files.column_texts(table, column), column
+    text = files.read_text(path)
+    if kind == "txt":
+        return [part.strip() for part in re.split(r"\n(?:[^\S\n]*\n)+", text)], None
+    return [text], None
+
+
+def _read_folder(folder: Path, text_column: str | None) -> Corpus:
+    found = list(files.find_files(folder))
+    readable = [path for path in found if files.file_kind(path)[1] is not None]
+    data = [
+        path for path in readable if files.file_kind(path)[0].lower() not in ("readme", "license")
+    ] or readable
+    if not found:
+        raise UserError(f"{folder}: an empty folder; put the corpus into it ({files.READABLE})")
+    if not data:
+        raise UserError(
+            f"{folder}: none of its {len(found)} files can be read, such as {found[0].name!r}; give {files.READABLE}"
+        )
+    texts: list[str] = []
+    kinds: set[str] = set()
+    columns: set[str] = set()
+    for path in data:
+        kind = files.file_kind(path)[1]
+        assert kind is not None
+        more, column = _read_file(path, kind, text_column)
+        texts += more
+        kinds.add(kind)
+        columns |= {column} if column is not None else set()
+    _check_any(texts, folder)
+    description = {
+        "source": folder.resolve().name,
+        "format": "+".join(sorted(kinds)),
+        "files": len(data),
+        "skipped": len(found) - len(data),
+        "text_column": ", ".join(sorted(columns)) or None,
+    }
+    return make_corpus(folder.resolve().name, texts, description)
+
+
+def _read_saved(folder: Path, text_column: str | None) -> Corpus:
+    import datasets
+
+    try:
+        data = datasets.load_from_disk(str(folder))
+    except Exception as error:  # whatever datasets, pyarrow or fsspec make of a broken folder
+        raise UserError(
+            f"{folder}: not a complete datasets folder ({files.one_line(error)}); write it again with save_to_disk"
+        ) from None
+    return _from_datasets(data, folder.resolve().name, str(folder), text_column)
+
+
+def _read_hub(name: str, text_column: str | None) -> Corpus:
+    repository, _, config = name.partition(":")
+    mistyped = "/" in name and Path(name).parent.is_dir()  # data/corups: a file is meant
+    if (
+        mistyped
+        or files.file_kind(name)[1] is not None
+        or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", repository)
+    ):
+        raise UserError(f"{files.one_line(name)}: no such file or folder; give one that exists")
+    import datasets
+
+    try:
+        data = datasets.load_dataset(repository, config or None)
+    except Exception as error:  # offline, not found, gated, needs a config: the first line says which
+        raise UserError(
+            f"no file, folder or dataset named {name!r} ({type(error).__name__}: {files.one_line(error)}); give a path that "
+            "exists, or the name of a dataset on the hub (owner/name or owner/name:config)"
+        ) from None
+    return _from_datasets(data, name.split("/")[-1], name, text_column)
+
+
+def _from_datasets(data: Any, name: str, source: str, text_column: str | None) -> Corpus:
+    splits = (
+        {"": data} if not isinstance(data, dict) else {"train": data["train"]} if "train" in data else data
+    )
+    texts: list[str] = []
+    columns: set[str] = set()
+    for part in splits.values():
+        if not len(part):
+            continue
+        table = files.arrow_table(part.with_format("arrow")[:], source)
+        column = files.text_column(table, text_column)
+        texts += files.column_texts(table, column)
+        columns.add(column)
+    description = {
+        "source": name if os.path.isdir(os.path.expanduser(source)) else source,
+        "format": "datasets",
+        "files": len(splits),
+        "splits": [split for split in splits if split],
+        "text_column": ", ".join(sorted(columns)) or None,
+    }
+    _check_any(texts, Path(source))
+    return make_corpus(name, texts, description)
+
+
+def hash_key(seed: int | str, text: str) -> bytes:
+    """Return the 16 bytes by which texts are put into a random order that no other text can change."""
+    return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()
+
+
+def split_documents(
+    documents: Sequence[str], *, seed: int = 0, validation: float = 0.05, test: float = 0.05
+) -> dict[str, list[int]]:
+    """Return the indices, in rising order, of the documents of "train", "validation" and "test".
+
+    Documents stand in the order of a hash of seed and text: test takes its share of their number from the front,
+    validation from the back, train keeps the rest, so documents added later move few others and never one from test to
+    validation. Neither takes more than twice its share of the bytes where that can be avoided: a document too large is
+    passed over (where all are too large, the smallest is taken). Each part gets at least one document. Ours. Raises
+    UserError for fewer than 3 documents, or shares that are not above 0 or leave nothing for training.
+    """
+    if not (validation > 0 and test > 0 and validation + test < 1):
+        raise UserError(
+            f"validation={validation} and test={test} cannot be split off; both must be above 0 and together below 1"
+        )
+    if len(documents) < 3:
+        raise UserError(
+            f"a corpus of {len(documents)} document{'s' * (len(documents) != 1)} cannot be split into train, validation and "
+            "test; at least 3 are needed (in a .txt file a blank line separates documents; or give a folder of files)"
+        )
+    sizes = [len(document.encode("utf-8")) for document in documents]
+    order = sorted(range(len(documents)), key=lambda index: (hash_key(seed, documents[index]), index))
+    test_part = _take(order, sizes, test, len(documents) - 2)
+    rest = [index for index in reversed(order) if index not in test_part]
+    validation_part = _take(rest, sizes, validation, len(rest) - 1)
+    train = [
+        index for index in range(len(documents)) if index not in test_part and index not in validation_part
+    ]
+    return {"train": train, "validation": sorted(validation_part), "test": sorted(test_part)}
+
+
+def _take(order: Sequence[int], sizes: Sequence[int], share: float, most: int) -> set[int]:
+    count = min(max(1, round(share * len(sizes))), most)
+    room = 2 * share * sum(sizes)
+    taken: set[int] = set()
+    for index in order:
+        if len(taken) == count:
+            break
+        if sizes[index] <= room:
+            taken.add(index)
+            room -= sizes[index]
+    return taken or {min(order, key=lambda index: sizes[index])}

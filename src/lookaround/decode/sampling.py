@@ -1,0 +1,88 @@
+"""Continuations, one token at a time, from causal, prefix and bidirectional models alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lookaround.data.tokenizer import TextTokenizer
+from lookaround.errors import UserError
+from lookaround.model.backbone import Backbone
+from lookaround.model.masks import attention_of
+from lookaround.objectives.view import Mode, View
+
+__all__ = ["continue_tokens", "filter_log_probabilities"]
+
+
+def filter_log_probabilities(log_v: Tensor, *, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """Probabilities (V,) after temperature, top-k (0 = all) and top-p (nucleus; Holtzman et al. 2020)."""
+    if temperature == 0:
+        return torch.nn.functional.one_hot(log_v.argmax(), len(log_v)).to(log_v.dtype)
+    log_v = (log_v / temperature).log_softmax(-1)
+    if 0 < top_k < len(log_v):
+        log_v = log_v.masked_fill(log_v < log_v.topk(top_k).values[-1], -torch.inf)
+    if top_p < 1:
+        ordered, order = log_v.softmax(-1).sort(descending=True)
+        dropped = ordered.cumsum(0) - ordered >= top_p  # the first token that reaches top_p is kept
+        log_v = log_v.scatter(0, order[dropped], -torch.inf)
+    return log_v.softmax(-1)
+
+
+@torch.no_grad()
+def continue_tokens(
+    backbone: Backbone,
+    tokenizer: TextTokenizer,
+    prompt: list[int],
+    mode: Mode,
+    *,
+    context: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Iterator[int]:
+    """Yields token ids after `prompt` (ids without BOS) until EOS or `max_new_tokens`.
+
+    A bidirectional model sees masks up to the end of the window of `context` tokens, as in training; when the text outgrows
+    the window its oldest tokens fall out. A causal model keeps its key-value cache.
+    """
+    if context < 2:
+        raise UserError(f"context: a window of {context} leaves no room for a new token")
+    backbone.eval()
+    vocabulary = tokenizer.vocabulary
+    forbidden = torch.tensor(sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos}), device=backbone.device)
+    generator = torch.Generator().manual_seed(seed)
+    ids = [tokenizer.bos, *prompt]
+    cache = None
+    for _ in range(max_new_tokens):
+        if mode.attention == "causal":
+            seen = ids[-context:] if cache is None else ids[-1:]
+            out = backbone.lm(
+                torch.tensor([seen], device=backbone.device), past_key_values=cache, use_cache=True, is_causal=True, logits_to_keep=1
+            )
+            logits_v = out.logits[0, -1].float()
+            cache = out.past_key_values if cache is not None or len(ids) <= context else None
+            cache = None if cache is not None and cache.get_seq_length() >= context else cache
+            logits_v[forbidden] = -torch.inf
+            log_v = logits_v.log_softmax(-1).cpu()
+        else:
+            log_v = _bidirectional_step(backbone, ids, mode, context, vocabulary.mask, forbidden)
+        probability = filter_log_probabilities(log_v, temperature=temperature, top_k=top_k, top_p=top_p)
+        token = int(torch.multinomial(probability, 1, generator=generator))
+        if token == tokenizer.eos:
+            return
+        ids.append(token)
+        yield token
+
+
+def _bidirectional_step(backbone: Backbone, ids: list[int], mode: Mode, context: int, mask: int, forbidden: Tensor) -> Tensor:
+    """Log-probabilities (V,) of the token after `ids`, in a window filled up with masks."""
+    seen = ids[-(context - 1) :]
+    at = len(seen)
+    tokens = torch.tensor([seen + [mask] * (context - at)])
+    one = torch.ones(1, dtype=torch.int64)
+    view = View(tokens, attention_of(mode.attention, at * one), (at - mode.shift) * one, 0 * one, one, 0 * one, one.float(), 1.0)
+    return backbone.log_probabilities(view.to(backbone.device), forbidden)[0].cpu()

@@ -1,0 +1,14 @@
+"""The one exception a user is meant to read."""
+
+__all__ = ["Interrupted", "UserError"]
+
+
+class UserError(Exception):
+    """Bad input: the message names the file, line or field, what was found and what would be right.
+
+    The command line prints the message on one line, without a traceback, and exits with code 2.
+    """
+
+
+class Interrupted(Exception):
+    """A run was asked to stop (Ctrl-C, SIGTERM) and has saved its state; the message says how to go on."""

@@ -1,0 +1,1 @@
+"""Both halves of quality: classification and generation."""

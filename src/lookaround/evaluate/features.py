@@ -1,0 +1,69 @@
+"""Mean-pooled states of texts, for probes.
+
+n texts, L layers, D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lookaround.data.tokenizer import TextTokenizer
+from lookaround.model.backbone import Backbone
+from lookaround.model.masks import attention_of
+from lookaround.objectives.view import PADDING, View
+
+__all__ = ["candidate_layers", "pooled_states"]
+
+TOKENS_PER_PASS = 8192
+
+
+def candidate_layers(layers: int) -> list[int]:
+    """The layers a probe may choose from, 0 = embedding, `layers` = last: all of a small model, four of a deep one."""
+    return sorted({round(layers * share) for share in (0.0, 0.5, 0.75, 1.0)}) if layers > 3 else list(range(layers + 1))
+
+
+@torch.no_grad()
+def pooled_states(
+    backbone: Backbone, tokenizer: TextTokenizer, texts: Sequence[str], attention: str, context: int
+) -> tuple[np.ndarray, int]:
+    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of texts cut to `context` tokens).
+
+    attention: the kind of the mode; a prefix model sees the whole text both ways. BOS is seen but not pooled.
+    """
+    was_training = backbone.training
+    backbone.eval()
+    full = [[tokenizer.bos, *ids] for ids in tokenizer.encode(texts)]
+    cut = sum(len(ids) > context for ids in full)
+    ids = [item[:context] for item in full]
+    order = np.argsort([len(item) for item in ids], kind="stable")
+    layers = candidate_layers(backbone.lm.config.get_text_config().num_hidden_layers)
+    pooled = np.empty((len(layers), len(ids), backbone.width), dtype=np.float32)
+    empty = torch.zeros(0, dtype=torch.int64)
+    begin = 0
+    while begin < len(order):
+        end = begin + 1
+        while end < len(order) and (end + 1 - begin) * len(ids[order[end]]) <= TOKENS_PER_PASS:
+            end += 1
+        chosen = order[begin:end]
+        lengths = torch.tensor([len(ids[k]) for k in chosen])
+        width = int(lengths.max())
+        tokens = torch.full((len(chosen), width), tokenizer.bos)
+        for b, k in enumerate(chosen):
+            tokens[b, : lengths[b]] = torch.tensor(ids[k])
+        real = torch.arange(width) < lengths[:, None]
+        documents = None
+        if attention == "bidirectional" and not bool(real.all()):
+            documents = torch.where(real, 0, PADDING)
+        view = View(tokens, attention_of(attention, lengths), empty, empty, empty, empty, empty.float(), 0.0, documents)
+        states = backbone.states(view.to(backbone.device), all_layers=True)
+        real[:, 0] = lengths == 1
+        share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
+        for place, layer in enumerate(layers):
+            mean_bd = torch.einsum("bt,btd->bd", share_bt.to(states[layer].dtype), states[layer])
+            pooled[place][chosen] = mean_bd.float().cpu().numpy()
+        begin = end
+    backbone.train(was_training)
+    return pooled, cut

@@ -1,0 +1,165 @@
+"""Left-to-right chain-rule bits per byte by prefix length: the one likelihood that all objectives share.
+
+State s - shift scores token s. A bidirectional model sees the tokens before s and masks from s to the end of the window,
+which has the training length also past the document's end, so that length never leaks; a prefix model sees the whole prefix
+both ways. Special tokens are left out of the softmax. Every objective is scored on the same list of (row, position).
+
+K scored tokens, T tokens per row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lookaround.data.shards import Rows
+from lookaround.errors import UserError
+from lookaround.model.backbone import Backbone
+from lookaround.model.masks import attention_of
+from lookaround.objectives.view import Mode, View
+
+__all__ = ["ScoredTokens", "bits_per_byte", "chain_rule_bits", "choose_tokens", "default_prefix_lengths", "unigram_bits"]
+
+ROWS_PER_PASS = 64
+
+
+@dataclass(frozen=True)
+class ScoredTokens:
+    """The list that every objective is scored on.
+
+    row, position, token, size (bytes of the token), stratum (index into prefix_lengths), document: (K,) int64.
+    weight: (K,) float64, the share of the split's positions that one token of the stratum stands for.
+    """
+
+    prefix_lengths: tuple[int, ...]
+    row: np.ndarray
+    position: np.ndarray
+    token: np.ndarray
+    size: np.ndarray
+    stratum: np.ndarray
+    document: np.ndarray
+    weight: np.ndarray
+
+
+def default_prefix_lengths(width: int) -> tuple[int, ...]:
+    """1, 2, 4, .. up to half the row: the lower ends of the strata."""
+    return tuple(1 << k for k in range(int(math.log2(width))))
+
+
+def choose_tokens(rows: Rows, prefix_lengths: tuple[int, ...], per_stratum: int, seed: int = 0) -> ScoredTokens:
+    """Draws the list: `per_stratum` tokens with a prefix of prefix_lengths[i] to below prefix_lengths[i + 1] tokens, each i.
+
+    Raises UserError for a prefix length that no row of the split is longer than.
+    """
+    lengths = tuple(sorted(set(prefix_lengths)))
+    if not lengths or lengths[0] < 1:
+        raise UserError(f"evaluate.prefix_lengths: must be whole numbers from 1 up, got {list(prefix_lengths)}")
+    special = np.array(rows.tokenizer.vocabulary.special)
+    filled = rows.length[rows.first[:-1]]  # the first window of a row
+    generator = np.random.default_rng(seed)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("row", "position", "token", "stratum", "share")}
+    for stratum, low in enumerate(lengths):
+        high = lengths[stratum + 1] if stratum + 1 < len(lengths) else rows.width
+        counts = np.clip(np.minimum(filled, high) - low, 0, None)
+        total = int(counts.sum())
+        if low >= rows.width or total == 0:
+            longest = int(filled.max(initial=0))
+            raise UserError(
+                f"evaluate.prefix_lengths: {low} is too long; no test document has more than {longest} tokens "
+                f"in a window of {rows.width}"
+            )
+        drawn = generator.choice(total, size=min(total, 2 * per_stratum), replace=False)
+        ends = counts.cumsum()
+        row = np.searchsorted(ends, drawn, side="right")
+        position = low + drawn - (ends[row] - counts[row])
+        window = rows.first[row]
+        token = np.array(
+            [rows.split.read(rows.document[w], rows.offset[w] + p, 1)[0] for w, p in zip(window, position, strict=True)],
+            dtype=np.int64,
+        )
+        plain = np.flatnonzero(~np.isin(token, special))[:per_stratum]
+        if len(plain) == 0:
+            raise UserError(f"evaluate.prefix_lengths: {low} is too long; only special tokens stand there")
+        parts["row"].append(row[plain])
+        parts["position"].append(position[plain])
+        parts["token"].append(token[plain])
+        parts["stratum"].append(np.full(len(plain), stratum))
+        parts["share"].append(np.full(len(plain), total / len(plain)))
+    row, position, token, stratum, share = (np.concatenate(parts[name]) for name in parts)
+    return ScoredTokens(
+        prefix_lengths=lengths,
+        row=row,
+        position=position,
+        token=token,
+        size=rows.tokenizer.token_bytes[token],
+        stratum=stratum,
+        document=rows.document[rows.first[row]],
+        weight=share / share.sum(),
+    )
+
+
+@torch.no_grad()
+def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: Mode) -> np.ndarray:
+    """Bits of each scored token (K,) float64 under the model read in `mode`."""
+    was_training = backbone.training
+    backbone.eval()
+    vocabulary = rows.tokenizer.vocabulary
+    forbidden = torch.tensor(sorted({*vocabulary.special, vocabulary.mask}))
+    bits = np.empty(len(scored.row))
+    # one pass serves all positions of a row when what a state sees does not depend on the position asked for
+    shared = mode.attention == "causal"
+    groups = _groups(scored.row) if shared else [np.array([k]) for k in np.argsort(scored.row, kind="stable")]
+    for begin in range(0, len(groups), ROWS_PER_PASS):
+        group = groups[begin : begin + ROWS_PER_PASS]
+        batch = rows.take(np.array([scored.row[members[0]] for members in group]))
+        chosen = np.concatenate(group)
+        line = np.repeat(np.arange(len(group)), [len(members) for members in group])
+        position = torch.from_numpy(scored.position[chosen])
+        tokens = batch.tokens
+        if not shared:
+            hidden = torch.arange(rows.width) >= position[:, None]
+            tokens = torch.where(hidden, vocabulary.mask, tokens)
+        count = len(chosen)
+        view = View(
+            input_ids=tokens,
+            attention=attention_of(mode.attention, position if not shared else torch.zeros(0)),
+            state=torch.from_numpy(line) * rows.width + position - mode.shift,
+            target=torch.from_numpy(scored.token[chosen]),
+            offset=torch.full((count,), mode.shift),
+            head=torch.zeros(count, dtype=torch.int64),
+            weight=torch.ones(count),
+            normaliser=float(count),
+        ).to(backbone.device)
+        log_nv = backbone.log_probabilities(view, forbidden.to(backbone.device))
+        nats = -log_nv.gather(1, view.target[:, None])[:, 0]
+        bits[chosen] = nats.double().cpu().numpy() / math.log(2)
+    backbone.train(was_training)
+    return bits
+
+
+def _groups(row: np.ndarray) -> list[np.ndarray]:
+    order = np.argsort(row, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(row[order])) + 1)
+
+
+def unigram_bits(counts: np.ndarray, scored: ScoredTokens, special: tuple[int, ...]) -> np.ndarray:
+    """Bits of each scored token (K,) under the training part's token frequencies plus one, specials left out."""
+    smoothed = counts.astype(np.float64) + 1
+    smoothed[list(special)] = 0
+    return -np.log2(smoothed[scored.token] / smoothed.sum())
+
+
+def bits_per_byte(bits: np.ndarray, scored: ScoredTokens) -> tuple[float, dict[str, float]]:
+    """(bits per byte, by prefix length): sums of bits over sums of bytes.
+
+    Over all strata a token counts with its weight, so that the total is that of the whole split.
+    """
+    total = float((bits * scored.weight).sum() / (scored.size * scored.weight).sum())
+    by_prefix = {}
+    for stratum, length in enumerate(scored.prefix_lengths):
+        here = scored.stratum == stratum
+        by_prefix[str(length)] = float(bits[here].sum() / scored.size[here].sum())
+    return total, by_prefix

@@ -1,0 +1,201 @@
+"""Any Hugging Face decoder as a backbone that reads views: stock Llama presets, or a checkpoint to continue from.
+
+B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lookaround.errors import UserError
+from lookaround.model.heads import build_head, head_states
+from lookaround.model.losses import linear_cross_entropy
+from lookaround.model.masks import allowed, attention_arguments, attention_of
+from lookaround.objectives.view import HeadSpec, Mode, View
+
+__all__ = ["PRESETS", "Backbone", "build", "load_decoder", "require_honest_attention"]
+
+PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.4M, 3.2M, 11M, 25M, 85M
+    "nano": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "tiny": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "mini": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6},
+    "small": {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8},
+    "base": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12},
+}
+VOCABULARIES = {"nano": 1024, "tiny": 4096, "mini": 8192, "small": 8192, "base": 32768}  # where none is asked for
+
+
+class Backbone(nn.Module):
+    """A causal LM of transformers, read through views, with the extra heads an objective asks for.
+
+    `lm` stays a stock model: its state dict is what gets exported.
+    """
+
+    def __init__(self, lm: Any, heads: Iterable[HeadSpec] = ()) -> None:
+        super().__init__()
+        self.lm = lm
+        self.head_specs = tuple(heads)
+        self.width: int = lm.config.get_text_config().hidden_size
+        self.heads = nn.ModuleList(build_head(spec, self.width) for spec in self.head_specs)
+
+    @property
+    def decoder(self) -> Any:
+        """The model without its LM head."""
+        return self.lm.base_model
+
+    @property
+    def unembedding(self) -> nn.Linear:
+        return self.lm.get_output_embeddings()
+
+    @property
+    def device(self) -> torch.device:
+        return self.unembedding.weight.device
+
+    def states(self, view: View, *, all_layers: bool = False) -> Any:
+        """Hidden states of a view (B, T, D) after the final norm; with all_layers, the tuple from embedding to last."""
+        rows, width = view.input_ids.shape
+        arguments = attention_arguments(
+            view.attention, view.documents, rows, width,
+            implementation=self.lm.config._attn_implementation, dtype=self.unembedding.weight.dtype, device=view.input_ids.device,
+        )  # fmt: skip
+        out = self.decoder(view.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments)
+        return out.hidden_states if all_layers else out.last_hidden_state
+
+    def forward(self, views: tuple[View, ...], scales: tuple[float, ...]) -> tuple[Tensor, list[Tensor]]:
+        """(sum over views of scale * sum(weight * CE), the detached weighted sum of each view), in nats."""
+        total = torch.zeros((), device=self.device)
+        sums = []
+        used: set[int] = set()
+        for view, scale in zip(views, scales, strict=True):
+            hidden_btd = self.states(view)
+            states_nd, order = head_states(self.heads, hidden_btd, view)
+            weight = view.weight[order]
+            output = self.unembedding
+            loss, _ = linear_cross_entropy(
+                states_nd, output.weight, view.target[order], weight.to(states_nd.dtype) * scale, bias_v=output.bias
+            )
+            total = total + loss
+            sums.append(loss.detach() / scale)
+            used.update(view.head.unique().tolist())
+        for number, head in enumerate(self.heads, start=1):
+            if number not in used:  # every parameter takes part in every step, as DistributedDataParallel wants it
+                total = total + 0 * sum(parameter.sum() for parameter in head.parameters())
+        return total, sums
+
+    def log_probabilities(self, view: View, forbidden: Tensor | None = None) -> Tensor:
+        """Log-probabilities of the whole vocabulary at the view's states (N, V); forbidden: ids left out of the softmax."""
+        states_nd, order = head_states(self.heads, self.states(view), view)
+        logits_nv = self.unembedding(states_nd).float()
+        if forbidden is not None:
+            logits_nv[:, forbidden] = -torch.inf
+        return logits_nv.log_softmax(-1)[order.argsort()]
+
+    def parameters_without_embeddings(self) -> int:
+        """Parameters of the trunk: all of the LM's but the input embedding and the unembedding."""
+        tables = {id(self.lm.get_input_embeddings().weight), id(self.unembedding.weight)}
+        return sum(p.numel() for p in self.lm.parameters() if id(p) not in tables)
+
+
+def build(
+    *,
+    preset: str,
+    vocabulary: int,
+    context: int,
+    special: dict[str, int | None],
+    heads: Iterable[HeadSpec] = (),
+    init: str | None = None,
+    seed: int = 0,
+) -> Backbone:
+    """A backbone: a fresh Llama of a preset, or the decoder at `init`, with embeddings for `vocabulary` tokens.
+
+    special: bos/eos/pad_token_id for the configuration. Raises UserError for an unknown preset, a context longer than the
+    checkpoint's, or a checkpoint that is no decoder.
+    """
+    torch.manual_seed(seed)
+    if init is not None:
+        lm = load_decoder(init)
+        limit = getattr(lm.config.get_text_config(), "max_position_embeddings", context)
+        if limit < context:
+            raise UserError(f"model.context: {context} is longer than the {limit} positions of '{init}'")
+        if lm.get_input_embeddings().weight.shape[0] < vocabulary:
+            lm.resize_token_embeddings(vocabulary, mean_resizing=False)
+        for key, value in special.items():
+            setattr(lm.config, key, value)
+    else:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        if preset not in PRESETS:
+            raise UserError(f"model.preset: unknown preset '{preset}'; known are {', '.join(PRESETS)}")
+        config = LlamaConfig(
+            vocab_size=vocabulary,
+            max_position_embeddings=max(context, 512),
+            num_key_value_heads=PRESETS[preset]["num_attention_heads"],
+            tie_word_embeddings=True,
+            **PRESETS[preset],
+            **special,
+        )
+        lm = LlamaForCausalLM(config)
+    return Backbone(lm, heads)
+
+
+def load_decoder(path: str) -> Any:
+    """The causal LM of a folder or name in float32; an EuroBERT folder is read as the Llama it is key for key.
+
+    Raises UserError where nothing can be loaded.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(path)
+        if config.model_type == "eurobert":
+            fields = {key: value for key, value in config.to_dict().items() if key in LlamaConfig().to_dict()}
+            fields.pop("model_type")
+            return LlamaForCausalLM.from_pretrained(path, config=LlamaConfig(**fields), dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(path, config=copy.deepcopy(config), dtype=torch.float32)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"model '{path}': no decoder could be loaded ({reason[:200]})") from None
+
+
+@torch.no_grad()
+def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: int = 12) -> None:
+    """Asks the model itself "does position i see j?" for every attention kind in use, alone and with two documents a row.
+
+    Every token is changed in turn; the states that move must be exactly those that the pattern lets see it, also through
+    several layers. Raises UserError naming the pattern and the positions where the model does otherwise.
+    """
+    from lookaround.objectives.view import Batch, Vocabulary
+
+    vocabulary = backbone.unembedding.weight.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randint(vocabulary, (1, width), generator=generator)
+    other = (base + 1 + torch.randint(vocabulary - 1, base.shape, generator=generator)) % vocabulary
+    tokens = base.repeat(width + 1, 1)
+    tokens[torch.arange(width) + 1, torch.arange(width)] = other[0]
+    two = torch.cat([torch.zeros(width // 2), torch.ones(width - width // 2)]).long().expand_as(tokens)
+    was_training = backbone.training
+    backbone.eval()
+    for kind in dict.fromkeys(mode.attention for mode in modes):
+        for documents in (None, two):
+            attention = attention_of(kind, torch.full((width + 1,), width // 3))
+            batch = Batch(tokens, torch.arange(width + 1), Vocabulary(vocabulary, 0))
+            empty = torch.zeros(0, dtype=torch.int64)
+            view = View(batch.tokens, attention, empty, empty, empty, empty, empty.float(), 0.0, documents=documents)
+            hidden_btd = backbone.states(view.to(backbone.device)).cpu()
+            moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T  # [i, j]: state i moved when token j changed
+            sees = allowed(attention, documents, width + 1, width)[0]
+            for _ in range(width.bit_length()):  # what is seen through one layer is seen through all
+                sees = (sees.float() @ sees.float()) > 0
+            if not torch.equal(moved, sees):
+                i, j = (moved != sees).nonzero()[0].tolist()
+                pattern = f"{kind}{' with two documents in a row' if documents is not None else ''}"
+                raise UserError(
+                    f"model '{backbone.lm.config.model_type}' does not keep the attention pattern it is asked for: under "
+                    f"'{pattern}', position {i} {'sees' if moved[i, j] else 'does not see'} position {j}"
+                )
+    backbone.train(was_training)

@@ -1,0 +1,107 @@
+"""Checkpoints as plain Hugging Face folders, and back.
+
+Our own settings lie beside them in `run.yaml`, extra heads in `heads.safetensors`; nothing needs remote code.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from lookaround.errors import UserError
+from lookaround.model.backbone import Backbone, load_decoder
+from lookaround.objectives.view import HeadSpec, Mode
+
+__all__ = ["FORMS", "default_form", "export", "load", "require_form"]
+
+FORMS = ("llama", "eurobert")
+HEADS_FILE = "heads.safetensors"
+
+
+def default_form(modes: tuple[Mode, ...], model_type: str) -> str:
+    """How a model with these modes is exported: "eurobert" if all it does is fill masks in place, else "llama"."""
+    in_place = all(mode == Mode("bidirectional", 0) for mode in modes)
+    return "eurobert" if in_place and model_type == "llama" else "llama"
+
+
+def require_form(form: str | None, modes: tuple[Mode, ...], model_type: str) -> None:
+    """Raises UserError for a form that is unknown or would lie about these modes."""
+    if form is not None and form not in FORMS:
+        raise UserError(f"--as {form}: unknown form; known are {', '.join(FORMS)}")
+    if form == "eurobert" and Mode("bidirectional", 0) not in modes:
+        raise UserError(
+            "--as eurobert: fill-mask reads the logits at the mask, but this objective trains the model to predict otherwise "
+            f"({'; '.join(map(str, modes))}); use --as llama"
+        )
+    if form == "eurobert" and model_type != "llama":
+        raise UserError(f"--as eurobert: only Llama weights fit, this model is '{model_type}'")
+
+
+def export(backbone: Backbone, folder: Path, modes: tuple[Mode, ...], *, mask: int, form: str | None = None) -> None:
+    """Writes config.json, model.safetensors and, where there are any, heads.safetensors into an existing folder.
+
+    modes: what the model was trained for; mask: id of the mask token. form: "llama" (causal, or bidirectional by
+    `is_causal: false`) or "eurobert" (AutoModelForMaskedLM, fill-mask). Raises UserError for a form that would lie.
+    """
+    require_form(form, modes, backbone.lm.config.model_type)
+    form = form or default_form(modes, backbone.lm.config.model_type)
+    config = copy.deepcopy(backbone.lm.config)
+    causal = any(mode.attention != "bidirectional" for mode in modes)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.lm.state_dict().items()}
+    if config.tie_word_embeddings:
+        weights.pop("lm_head.weight", None)
+    if form == "eurobert":
+        config = _eurobert_config(config, mask)
+    elif not causal:
+        config.is_causal = False
+        config.use_cache = False
+    config.save_pretrained(folder)
+    if form == "llama" and causal and hasattr(backbone.lm, "generation_config"):
+        backbone.lm.generation_config.save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    if len(backbone.heads):
+        heads = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.heads.state_dict().items()}
+        specs = [{"kind": spec.kind, "horizon": spec.horizon} for spec in backbone.head_specs]
+        save_file(heads, folder / HEADS_FILE, metadata={"heads": json.dumps(specs)})
+
+
+def _eurobert_config(config: Any, mask: int) -> Any:
+    """The EuroBERT configuration of a Llama one: key for key the same model, read both ways.
+
+    Every field is copied, since defaults differ (rms_norm_eps 1e-6 against 1e-5).
+    """
+    from transformers import EuroBertConfig
+
+    fields = {key: value for key, value in config.to_dict().items() if key in EuroBertConfig().to_dict()}
+    for key in ("model_type", "architectures", "transformers_version"):
+        fields.pop(key, None)
+    return EuroBertConfig(**fields, mask_token_id=mask, architectures=["EuroBertForMaskedLM"])
+
+
+def load(folder: Path) -> Backbone:
+    """The backbone of an exported folder with its extra heads; raises UserError naming the file that is amiss."""
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: no checkpoint here ({name} is missing)")
+    heads: tuple[HeadSpec, ...] = ()
+    file = folder / HEADS_FILE
+    backbone_lm = load_decoder(str(folder))
+    if not file.is_file():
+        return Backbone(backbone_lm)
+    try:
+        from safetensors import safe_open
+
+        with safe_open(file, "pt") as handle:
+            heads = tuple(HeadSpec(**spec) for spec in json.loads(handle.metadata()["heads"]))
+        backbone = Backbone(backbone_lm, heads)
+        backbone.heads.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: truncated or foreign file ({str(error).splitlines()[0][:120]})") from None
+    backbone.to(torch.float32)
+    return backbone

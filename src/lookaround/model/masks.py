@@ -1,0 +1,60 @@
+"""The one place that turns an attention pattern into arguments of a Hugging Face decoder.
+
+Pure causal and bidirectional patterns are asked for by `is_causal` with no mask at all, which keeps the fused kernels;
+everything else is a 4D mask: boolean for sdpa, additive float for eager (eager adds a boolean mask as 0/1, which is
+silently wrong). Documents are always isolated by a mask of ours, never by position ids.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lookaround.objectives.view import BIDIRECTIONAL, CAUSAL, Attention
+
+__all__ = ["allowed", "attention_arguments", "attention_of"]
+
+
+def allowed(attention: Attention, documents: Tensor | None, rows: int, width: int, device: Any = None) -> Tensor:
+    """Who may attend to whom, (B or 1, T, T) bool: entry [b, i, j] says that position i sees position j."""
+    position = torch.arange(width, device=device)
+    causal = position[None, :, None] >= position[None, None, :]
+    if attention.kind == "causal":
+        mask = causal
+    elif attention.kind == "bidirectional":
+        mask = torch.ones_like(causal)
+    elif attention.kind == "prefix":
+        assert attention.lengths is not None
+        mask = causal | (position[None, None, :] < attention.lengths[:, None, None])
+        # a prefix sees itself; what comes later sees it by the causal rule anyway
+        mask = mask & (causal | (position[None, :, None] < attention.lengths[:, None, None]))
+    else:
+        assert attention.allowed is not None
+        mask = attention.allowed
+    if documents is not None:
+        mask = mask & (documents[:, :, None] == documents[:, None, :])
+    return mask
+
+
+def attention_arguments(
+    attention: Attention, documents: Tensor | None, rows: int, width: int, *, implementation: str, dtype: torch.dtype, device: Any
+) -> dict[str, Any]:
+    """Keyword arguments (`attention_mask`, `is_causal`) for the decoder's forward.
+
+    implementation: the model's attention implementation, "sdpa" or "eager"; dtype: of an additive mask.
+    """
+    if documents is None and attention.kind in ("causal", "bidirectional"):
+        return {"attention_mask": None, "is_causal": attention.kind == "causal"}
+    mask = allowed(attention, documents, rows, width, device)[:, None].expand(rows, 1, width, width)
+    if implementation != "sdpa":
+        mask = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, torch.finfo(dtype).min)
+    return {"attention_mask": mask, "is_causal": attention.kind == "causal"}
+
+
+def attention_of(kind: str, lengths: Tensor) -> Attention:
+    """The pattern of a mode at evaluation, where the first `lengths` (B,) tokens are given: a prefix is what is given."""
+    if kind == "prefix":
+        return Attention("prefix", lengths=lengths)
+    return CAUSAL if kind == "causal" else BIDIRECTIONAL

@@ -1,0 +1,36 @@
+"""What is visible, who attends to whom, which pairs are scored: the contract that training, theory and evaluation read."""
+
+import importlib
+import pkgutil
+
+from lookaround.objectives.algebra import Mixture, Sequence
+from lookaround.objectives.autoregressive import AR, DAR, PrefixLM
+from lookaround.objectives.masked import MDLM, MLM, VMLM
+from lookaround.objectives.parse import parse, parse_list
+from lookaround.objectives.schedules import Cosine, Linear
+from lookaround.objectives.view import Attention, Batch, HeadSpec, Mode, Objective, View, Vocabulary
+
+__all__ = [
+    "AR",
+    "DAR",
+    "MDLM",
+    "MLM",
+    "VMLM",
+    "Attention",
+    "Batch",
+    "Cosine",
+    "HeadSpec",
+    "Linear",
+    "Mixture",
+    "Mode",
+    "Objective",
+    "PrefixLM",
+    "Sequence",
+    "View",
+    "Vocabulary",
+    "parse",
+    "parse_list",
+]
+
+for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+    importlib.import_module(f"{__name__}.{_module}")  # a file here that defines an Objective with a name adds a spec

@@ -1,0 +1,191 @@
+"""Objectives combined: `ar + 3*vmlm` (a mixture) and `0.25*ar >> 0.75*mlm(rate=0.4)` (one after the other)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from lookaround.objectives.view import Batch, HeadSpec, Lags, Mode, Objective, View, keyed_uniform
+
+__all__ = ["Mixture", "Sequence", "Weighted", "mixture", "sequence", "weighted"]
+
+
+@dataclass(frozen=True)
+class Weighted(Objective):
+    """`3*vmlm`: an objective with the weight it enters a sum or a sequence with; alone, the objective itself."""
+
+    weight: float
+    objective: Objective
+
+    def __rmul__(self, weight: float) -> Objective:
+        return weighted(weight * self.weight, self.objective)
+
+    @property
+    def spec(self) -> str:
+        return _term(self.weight, self.objective)
+
+
+@dataclass(frozen=True)
+class Mixture(Objective):
+    """Each row draws its component in proportion to the weights; the components' losses are combined by the same.
+
+    Every component is normalised by its own targets before it is weighted: `ar + mlm` is half masked, though masked
+    rows have fewer targets.
+    """
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    def _coefficients(self) -> list[float]:
+        total = sum(weight for weight, _ in self.terms)
+        return [weight / total for weight, _ in self.terms]
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        uniform = keyed_uniform(seed, epoch, batch.row, "component", 1)[:, 0]
+        coefficients = self._coefficients()
+        borders = torch.tensor(coefficients[:-1], dtype=torch.float64).cumsum(0)
+        drawn = torch.bucketize(uniform, borders, right=True)
+        views = []
+        head_shift = 0
+        for component, (coefficient, (_, objective)) in enumerate(zip(coefficients, self.terms, strict=True)):
+            rows = (drawn == component).nonzero().flatten()
+            if len(rows):
+                (view,) = objective.view(batch.take(rows), seed, epoch)
+                head = torch.where(view.head > 0, view.head + head_shift, 0)
+                views.append(replace(view, head=head, component=component, coefficient=coefficient))
+            head_shift += len(objective.heads())
+        return tuple(views)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return tuple(dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes()))
+
+    def heads(self) -> tuple[HeadSpec, ...]:
+        return tuple(head for _, objective in self.terms for head in objective.heads())
+
+    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
+        lags = Lags()
+        for coefficient, (_, objective) in zip(self._coefficients(), self.terms, strict=True):
+            lags.merge(objective.contexts(nearest, length), coefficient)
+        return lags.distribution()
+
+    def at(self, progress: float) -> Objective:
+        return Mixture(tuple((weight, objective.at(progress)) for weight, objective in self.terms))
+
+    @property
+    def stationary(self) -> bool:
+        return all(objective.stationary for _, objective in self.terms)
+
+    @property
+    def spec(self) -> str:
+        return " + ".join(_term(weight, objective) for weight, objective in self.terms)
+
+
+@dataclass(frozen=True)
+class Sequence(Objective):
+    """One objective after the other, each for its share of the budget; schedules inside a phase run over that phase."""
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    def phases(self) -> tuple[tuple[float, Objective], ...]:
+        total = sum(share for share, _ in self.terms)
+        return tuple((share / total, objective) for share, objective in self.terms)
+
+    def at(self, progress: float) -> Objective:
+        start, heads = 0.0, 0
+        phases = self.phases()
+        for number, (share, objective) in enumerate(phases):
+            if progress < start + share or number == len(phases) - 1:
+                return _Phase(objective.at(min((progress - start) / share, 1.0)), heads)
+            start += share
+            heads += len(objective.heads())
+        raise AssertionError("unreachable: the last phase takes what is left")
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        raise ValueError(f"'{self.spec}' changes with the budget: ask for .at(progress).view(...)")
+
+    def modes(self) -> tuple[Mode, ...]:
+        return tuple(dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes()))
+
+    def heads(self) -> tuple[HeadSpec, ...]:
+        return tuple(head for _, objective in self.terms for head in objective.heads())
+
+    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
+        lags = Lags()
+        for share, objective in self.phases():
+            lags.merge(objective.contexts(nearest, length), share)
+        return lags.distribution()
+
+    @property
+    def stationary(self) -> bool:
+        return False
+
+    @property
+    def spec(self) -> str:
+        return " >> ".join(_term(share, objective) for share, objective in self.terms)
+
+
+@dataclass(frozen=True)
+class _Phase(Objective):
+    """One phase of a sequence: its views name heads by their place among the heads of the whole sequence."""
+
+    objective: Objective
+    head_shift: int
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        views = self.objective.view(batch, seed, epoch)
+        if not self.head_shift:
+            return views
+        return tuple(
+            replace(view, head=torch.where(view.head > 0, view.head + self.head_shift, 0)) for view in views
+        )
+
+    def modes(self) -> tuple[Mode, ...]:
+        return self.objective.modes()
+
+    @property
+    def spec(self) -> str:
+        return self.objective.spec
+
+
+def weighted(weight: float, objective: Objective) -> Objective:
+    """`weight * objective`; raises ValueError for weights that are not positive numbers and for weighted mixtures."""
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise ValueError(f"a weight must be a positive number, got {weight}")
+    return Weighted(weight, objective)
+
+
+def mixture(left: Objective, right: Objective) -> Objective:
+    """`left + right`; sums are flattened."""
+    terms: list[tuple[float, Objective]] = []
+    for side in (left, right):
+        weight, objective = (side.weight, side.objective) if isinstance(side, Weighted) else (1, side)
+        if isinstance(objective, Sequence):
+            raise ValueError(f"'{objective.spec}' cannot be a part of a sum: use >> outermost")
+        inner = objective.terms if isinstance(objective, Mixture) else ((1, objective),)
+        scale = weight / sum(w for w, _ in inner) if isinstance(side, Weighted) and len(inner) > 1 else weight
+        terms += [(_tidy(scale * w), o) for w, o in inner]
+    return Mixture(tuple(terms))
+
+
+def sequence(left: Objective, right: Objective) -> Objective:
+    """`left >> right`; sequences are flattened."""
+    terms: list[tuple[float, Objective]] = []
+    for side in (left, right):
+        if isinstance(side, Sequence):
+            terms += side.terms
+            continue
+        weight, objective = (side.weight, side.objective) if isinstance(side, Weighted) else (1, side)
+        if isinstance(objective, Sequence):
+            raise ValueError(f"'{side.spec}': a weight on a sequence of phases has no meaning")
+        terms.append((weight, objective))
+    return Sequence(tuple(terms))
+
+
+def _tidy(weight: float) -> float:
+    return int(weight) if float(weight).is_integer() else weight
+
+
+def _term(weight: float, objective: Objective) -> str:
+    inner = f"({objective.spec})" if isinstance(objective, Mixture | Sequence) and weight != 1 else objective.spec
+    return inner if weight == 1 else f"{weight:g}*{inner}"

@@ -1,0 +1,151 @@
+"""Objectives whose state t sees the tokens up to t: `ar`, its diversity-enhanced form `dar`, and `prefixlm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from lookaround.objectives.view import (
+    CAUSAL,
+    Attention,
+    Batch,
+    HeadSpec,
+    Lags,
+    Mode,
+    Objective,
+    View,
+    keyed_uniform,
+    only_nearest,
+    scored_pairs,
+)
+
+__all__ = ["AR", "DAR", "PrefixLM"]
+
+
+def _next_token_view(batch: Batch) -> View:
+    """Every state predicts the next token. Padding stands at the row's end, where a causal state never sees it."""
+    where = torch.zeros_like(batch.tokens, dtype=torch.bool)
+    where[:, 1:] = batch.reachable(1)
+    documents = batch.documents if batch.packed else None
+    return scored_pairs(batch, where, 1, input_ids=batch.tokens, attention=CAUSAL, documents=documents)
+
+
+@dataclass(frozen=True)
+class AR(Objective):
+    """Causal language modelling: every state predicts the next token."""
+
+    name = "ar"
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        return (_next_token_view(batch),)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("causal", 1),)
+
+    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
+        only_nearest(nearest, length)
+        return {1: 1.0}
+
+
+@dataclass(frozen=True)
+class DAR(Objective):
+    """Diversity-enhanced autoregression ("Look Ahead or Look Around?", arXiv 2407.00935; the form is ours).
+
+    Every state predicts the next token, and, with loss weight `share`, one token sampled 2..horizon ahead through an
+    offset embedding and a small MLP (head 1). law: "uniform", or "harmonic" with probability proportional to 1/offset.
+    """
+
+    horizon: int = 8
+    share: float = 0.5
+    law: str = "uniform"
+
+    name = "dar"
+
+    def __post_init__(self) -> None:
+        self._require_int("horizon", 2)
+        self._require_share("share")
+        self._require_one_of("law", ("uniform", "harmonic"))
+
+    def _law(self) -> torch.Tensor:
+        """P(offset) of the farther target, (horizon - 1,) for offsets 2..horizon."""
+        offsets = torch.arange(2, self.horizon + 1, dtype=torch.float64)
+        mass = torch.ones_like(offsets) if self.law == "uniform" else 1 / offsets
+        return mass / mass.sum()
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        near = _next_token_view(batch)
+        rows, width = batch.tokens.shape
+        uniform = keyed_uniform(seed, epoch, batch.row, "far", width)
+        offset = 2 + torch.bucketize(uniform, self._law().cumsum(0)[:-1], right=True)
+        position = torch.arange(width) + offset
+        inside = position < width  # a target beyond the row's end is dropped, not moved nearer
+        position = position.clamp(max=width - 1)
+        inside &= batch.eligible.gather(1, position)
+        if batch.documents is not None:
+            inside &= batch.documents == batch.documents.gather(1, position)
+        state = inside.flatten().nonzero().flatten()
+        weight = torch.cat([near.weight, torch.full((len(state),), float(self.share))])
+        merged = replace(
+            near,
+            state=torch.cat([near.state, state]),
+            target=torch.cat([near.target, batch.tokens.gather(1, position).flatten()[state]]),
+            offset=torch.cat([near.offset, offset.flatten()[state]]),
+            head=torch.cat([near.head, torch.ones_like(state)]),
+            weight=weight,
+            normaliser=float(weight.double().sum()),
+        )
+        return (merged,)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("causal", 1),)
+
+    def heads(self) -> tuple[HeadSpec, ...]:
+        return (HeadSpec("offset", self.horizon),)
+
+    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
+        only_nearest(nearest, length)
+        lags = Lags()
+        lags.add(1, length - 1)
+        for offset, probability in enumerate(self._law().tolist(), start=2):
+            lags.add(offset, self.share * probability * max(length - offset, 0))
+        return lags.distribution()
+
+
+@dataclass(frozen=True)
+class PrefixLM(Objective):
+    """Prefix language modelling (Raffel et al. 2020): a prefix that sees itself both ways, the rest causal and scored.
+
+    The prefix takes a share of the row's first document drawn uniformly from [low, high].
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    name = "prefixlm"
+
+    def __post_init__(self) -> None:
+        self._require_share("low", zero=True)
+        self._require_share("high")
+        if isinstance(self.low, float | int) and isinstance(self.high, float | int):
+            self._require(self.low <= self.high, "high", f"at least low={self.low}")
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        _, length = batch.spans()
+        uniform = keyed_uniform(seed, epoch, batch.row, "cut", 1)[:, 0]
+        share = self.low + (self.high - self.low) * uniform
+        # at least the first token, at most all but the last, so that every row of two tokens has a target
+        prefix = 1 + (share * (length[:, 0] - 1)).long().clamp(max=(length[:, 0] - 2).clamp(min=0))
+        where = torch.zeros_like(batch.tokens, dtype=torch.bool)
+        where[:, 1:] = batch.reachable(1)
+        where &= torch.arange(batch.tokens.shape[1]) >= prefix[:, None]
+        documents = batch.documents if batch.packed else None
+        attention = Attention("prefix", lengths=prefix)
+        return (scored_pairs(batch, where, 1, input_ids=batch.tokens, attention=attention, documents=documents),)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("prefix", 1),)
+
+    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
+        only_nearest(nearest, length)
+        return {1: 1.0}

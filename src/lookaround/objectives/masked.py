@@ -1,0 +1,242 @@
+"""Objectives that hide tokens and predict them from both sides: `mlm`, `vmlm`, `mdlm`.
+
+With shift=0 the state at a masked position predicts its own token (BERT); with shift=1 the state before it does, so
+that one head serves autoregressive and masked prediction (masked next-token prediction).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lookaround.objectives.view import (
+    BIDIRECTIONAL,
+    Batch,
+    Lags,
+    Mode,
+    Objective,
+    View,
+    keyed_uniform,
+    only_nearest,
+    scored_pairs,
+)
+
+__all__ = ["MDLM", "MLM", "VMLM"]
+
+LAWS: dict[str, Callable] = {  # quantile functions of the unit interval; small rates are the rarer under "uniform" only
+    "uniform": lambda u: u,
+    "quadratic": lambda u: u * u,
+    "cosine": lambda u: 1 - np.cos(np.pi / 2 * u) if isinstance(u, np.ndarray) else 1 - torch.cos(torch.pi / 2 * u),
+}
+MIN_RATE = 1e-3  # mdlm draws its rate from [MIN_RATE, 1], so that the weight 1/rate stays finite (Sahoo et al. 2024)
+
+
+def _maskable(batch: Batch, shift: int) -> Tensor:
+    """(B, T) bool: eligible tokens that have a predicting state `shift` before them in their own document."""
+    if shift == 0:
+        return batch.eligible
+    maskable = torch.zeros_like(batch.tokens, dtype=torch.bool)
+    maskable[:, shift:] = batch.reachable(shift)
+    return maskable
+
+
+def _bidirectional_documents(batch: Batch) -> Tensor | None:
+    """Document numbers where a row is not one whole document window, so that padding and neighbours stay unseen."""
+    return batch.documents if batch.documents is not None and bool((batch.documents != 0).any()) else None
+
+
+def _bernoulli_lags(rate: float, length: int, shift: int) -> dict[int, float]:
+    """Lags to the nearest visible token when each of length - 1 tokens after BOS is hidden with probability `rate`.
+
+    The masses add up to the expected number of targets per row, so that rates can be mixed by adding. O(length^2).
+    """
+    lags = Lags()
+    target = np.arange(1, length)  # BOS, at 0, is always visible
+    visible = np.full(length, 1 - rate)
+    visible[0] = 1.0
+    unseen = np.full(length - 1, float(rate))  # P(selected and nothing visible nearer than this distance)
+    for distance in range(1, length):
+        left, right = target - distance, target + distance
+        see_left = np.where(left >= 0, visible[np.clip(left, 0, None)], 0.0)
+        see_right = np.where(right < length, visible[np.clip(right, None, length - 1)], 0.0)
+        both = see_left * see_right
+        lags.add(distance, float((unseen * (see_left - both / 2)).sum()))
+        lags.add(-distance, float((unseen * (see_right - both / 2)).sum()))
+        unseen = unseen * (1 - see_left) * (1 - see_right)
+        if unseen.max() == 0:
+            break
+    return lags.mass
+
+
+def _rate_nodes(quantile: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre nodes of the rate law: rates (64,) and their probabilities (64,)."""
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    return quantile((nodes + 1) / 2), weights / 2
+
+
+@dataclass(frozen=True)
+class MLM(Objective):
+    """Masked language modelling (BERT): tokens selected at `rate`, of which replace=(mask, random, keep) shares are shown."""
+
+    rate: float = 0.15
+    replace: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    shift: int = 0
+
+    name = "mlm"
+
+    def __post_init__(self) -> None:
+        self._require_share("rate")
+        shares = self.replace
+        three = isinstance(shares, tuple) and len(shares) == 3
+        numbers = three and all(isinstance(s, int | float) and s >= 0 for s in shares)
+        self._require(
+            numbers and abs(sum(shares) - 1) < 1e-9, "replace", "three shares (mask, random, keep) that add up to 1"
+        )
+        self._require_int("shift", 0, 1)
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        width = batch.tokens.shape[1]
+        selected = keyed_uniform(seed, epoch, batch.row, "select", width) < self.rate
+        selected &= _maskable(batch, self.shift)
+        how = keyed_uniform(seed, epoch, batch.row, "replace", width)
+        pool = batch.vocabulary.ordinary()
+        drawn = pool[(keyed_uniform(seed, epoch, batch.row, "token", width) * len(pool)).long()]
+        mask, random, _ = self.replace
+        shown = torch.where(how < mask, batch.vocabulary.mask, torch.where(how < mask + random, drawn, batch.tokens))
+        input_ids = torch.where(selected, shown, batch.tokens)
+        documents = _bidirectional_documents(batch)
+        pairs = scored_pairs(
+            batch, selected, self.shift, input_ids=input_ids, attention=BIDIRECTIONAL, documents=documents
+        )
+        return (pairs,)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("bidirectional", self.shift),)
+
+    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
+        only_nearest(nearest, length)
+        lags = Lags()
+        lags.merge(_bernoulli_lags(self.rate, length, self.shift), 1.0)
+        return lags.distribution()
+
+
+@dataclass(frozen=True)
+class VMLM(Objective):
+    """Variable-length masked modelling ("Look Ahead or Look Around?", arXiv 2407.00935; the form is ours).
+
+    A share 1 - suffix of the rows hides tokens at random, at a rate drawn per row from [low, high] by `law`. The rest
+    hides everything from a uniformly drawn position to the row's end - also past the document's end, so that its length
+    never leaks - which is what left-to-right generation asks for. There, near=0 scores all hidden tokens alike and
+    near > 0 gives the k-th one the weight k**-near.
+    """
+
+    low: float = 0.05
+    high: float = 1.0
+    law: str = "uniform"
+    suffix: float = 0.25
+    near: float = 0.0
+    shift: int = 1
+
+    name = "vmlm"
+
+    def __post_init__(self) -> None:
+        self._require_share("low")
+        self._require_share("high")
+        if isinstance(self.low, float | int) and isinstance(self.high, float | int):
+            self._require(self.low <= self.high, "high", f"at least low={self.low}")
+        self._require_one_of("law", LAWS)
+        self._require_share("suffix", zero=True)
+        self._require(isinstance(self.near, int | float) and self.near >= 0, "near", "a number from 0 up")
+        self._require_int("shift", 0, 1)
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        width = batch.tokens.shape[1]
+        maskable = _maskable(batch, self.shift)
+        rate = self.low + (self.high - self.low) * LAWS[self.law](keyed_uniform(seed, epoch, batch.row, "rate", 1))
+        scattered = keyed_uniform(seed, epoch, batch.row, "select", width) < rate
+        is_suffix = keyed_uniform(seed, epoch, batch.row, "suffix", 1) < self.suffix
+        start, length = batch.spans()
+        cut_at = keyed_uniform(seed, epoch, batch.row, "cut", 1)
+        cut = start + 1 + (cut_at * (length - 1)).long()
+        position = torch.arange(width).expand_as(cut)
+        selected = torch.where(is_suffix, position >= cut, scattered) & maskable
+        hidden, documents = selected, _bidirectional_documents(batch)
+        if documents is not None and not batch.packed:
+            past_end = is_suffix & (documents < 0)
+            hidden = selected | past_end
+            documents = torch.where(past_end, 0, documents)
+        input_ids = torch.where(hidden, batch.vocabulary.mask, batch.tokens)
+        weight = None
+        if self.near:
+            rank = (position - cut + 1).clamp(min=1).double()
+            weight = torch.where(is_suffix, rank**-self.near, torch.ones_like(rank))
+        pairs = scored_pairs(
+            batch, selected, self.shift, input_ids=input_ids, attention=BIDIRECTIONAL, documents=documents,
+            weight=weight, normaliser=None if weight is None else float(weight[selected].sum()),
+        )  # fmt: skip
+        return (pairs,)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("bidirectional", self.shift),)
+
+    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
+        only_nearest(nearest, length)
+        lags = Lags()
+        if self.suffix < 1:
+            rates, weights = _rate_nodes(lambda u: self.low + (self.high - self.low) * LAWS[self.law](u))
+            for rate, weight in zip(rates, weights, strict=True):
+                lags.merge(_bernoulli_lags(float(rate), length, self.shift), (1 - self.suffix) * float(weight))
+        for distance in range(1, length):  # the k-th hidden token of a suffix stands k after the last visible one
+            rows = (length - distance) / (length - 1)  # share of the cuts that leave at least k tokens
+            lags.add(distance, self.suffix * rows * distance**-self.near)
+        return lags.distribution()
+
+
+@dataclass(frozen=True)
+class MDLM(Objective):
+    """Masked diffusion (Sahoo et al. 2024; Shi et al. 2024): the rate is drawn from U(0, 1) per row.
+
+    weight="elbo" gives each masked token the weight 1/rate and divides by the number of tokens, an upper bound of the
+    negative log-likelihood; weight="flat" scores masked tokens alike and divides by their number.
+    """
+
+    weight: str = "flat"
+    shift: int = 1
+
+    name = "mdlm"
+
+    def __post_init__(self) -> None:
+        self._require_one_of("weight", ("flat", "elbo"))
+        self._require_int("shift", 0, 1)
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        width = batch.tokens.shape[1]
+        maskable = _maskable(batch, self.shift)
+        rate = MIN_RATE + (1 - MIN_RATE) * keyed_uniform(seed, epoch, batch.row, "rate", 1)
+        selected = (keyed_uniform(seed, epoch, batch.row, "select", width) < rate) & maskable
+        elbo = self.weight == "elbo"
+        pairs = scored_pairs(
+            batch, selected, self.shift,
+            input_ids=torch.where(selected, batch.vocabulary.mask, batch.tokens),
+            attention=BIDIRECTIONAL,
+            documents=_bidirectional_documents(batch),
+            weight=(1 / rate).expand_as(selected) if elbo else None,
+            normaliser=float(maskable.sum()) if elbo else None,
+        )  # fmt: skip
+        return (pairs,)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("bidirectional", self.shift),)
+
+    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
+        only_nearest(nearest, length)
+        lags = Lags()
+        rates, weights = _rate_nodes(lambda u: MIN_RATE + (1 - MIN_RATE) * u)
+        for rate, weight in zip(rates, weights, strict=True):
+            scale = float(weight) / float(rate) if self.weight == "elbo" else float(weight)
+            lags.merge(_bernoulli_lags(float(rate), length, self.shift), scale)
+        return lags.distribution()

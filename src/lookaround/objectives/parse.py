@@ -1,0 +1,129 @@
+"""Specs to objectives: "ar, mlm(rate=0.4), 0.25*ar >> 0.75*mlm", read with `ast`, never with `eval`."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from typing import Any, NoReturn
+
+from lookaround.errors import UserError
+from lookaround.objectives.algebra import Weighted
+from lookaround.objectives.schedules import SCHEDULES
+from lookaround.objectives.view import Objective, ParameterError
+
+__all__ = ["parse", "parse_list"]
+
+
+def parse_list(text: str) -> list[Objective]:
+    """The objectives of a comma-separated list, without repetitions.
+
+    Raises UserError that gives the column and the words at fault.
+    """
+    source = f"({text.strip()},)"
+    try:
+        tree = ast.parse(source, mode="eval").body
+    except SyntaxError as error:
+        column = max(min((error.offset or 2) - 1, len(text)), 1)
+        raise UserError(
+            f"objectives '{text}', column {column}: not a list of objectives such as 'ar, mlm(rate=0.4)'"
+        ) from None
+    if not text.strip() or not isinstance(tree, ast.Tuple) or not tree.elts:
+        raise UserError(f"objectives '{text}': empty; give a list such as 'ar, mlm'")
+    reader = _Reader(text.strip(), source)
+    found = [reader.objective(node) for node in tree.elts]
+    unweighted = [item.objective if isinstance(item, Weighted) else item for item in found]
+    return list({item.spec: item for item in unweighted}.values())
+
+
+def parse(text: str) -> Objective:
+    """The objective of one spec, such as "ar + 3*vmlm(suffix=0.5)"; raises UserError."""
+    found = parse_list(text)
+    if len(found) != 1:
+        raise UserError(f"objective '{text}': found {len(found)} objectives, one is wanted; join them by + or >>")
+    return found[0]
+
+
+class _Reader:
+    """Walks the syntax tree of a spec; every refusal names the column and the words it stands on."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self.text, self.source = text, source
+
+    def refuse(self, node: ast.AST, problem: str) -> NoReturn:
+        words = ast.get_source_segment(self.source, node) or ""  # type: ignore[arg-type]
+        column = getattr(node, "col_offset", 1)  # the added bracket makes the 0-based offset a 1-based column
+        raise UserError(f"objectives '{self.text}', column {column} ('{words}'): {problem}")
+
+    def objective(self, node: ast.expr) -> Objective:
+        match node:
+            case ast.Name():
+                return self.build(node, node, [])
+            case ast.Call(func=ast.Name(), args=[]):
+                return self.build(node.func, node, node.keywords)
+            case ast.Call(func=ast.Name()):
+                kind = self.known(node.func)
+                first = dataclasses.fields(kind)[0].name if dataclasses.fields(kind) else None
+                hint = f"name it: {first}=..." if first else f"{kind.name} takes none"
+                self.refuse(node.args[0], f"parameters are given by name; {hint}")
+            case ast.BinOp(op=ast.Add() | ast.RShift()):
+                left, right = self.objective(node.left), self.objective(node.right)
+                try:
+                    return left + right if isinstance(node.op, ast.Add) else left >> right
+                except ValueError as error:
+                    self.refuse(node, str(error))
+            case ast.BinOp(op=ast.Mult()):
+                weight = self.value(node.left)
+                objective = self.objective(node.right)
+                try:
+                    return weight * objective
+                except (TypeError, ValueError):
+                    self.refuse(node.left, "a weight must be a positive number")
+        self.refuse(node, "not an objective; write e.g. ar, mlm(rate=0.4), ar + 3*vmlm, 0.25*ar >> 0.75*mlm")
+
+    def known(self, name: ast.expr) -> type[Objective]:
+        assert isinstance(name, ast.Name)
+        if name.id not in Objective.registry:
+            self.refuse(name, f"unknown objective; known are {', '.join(Objective.registry)}")
+        return Objective.registry[name.id]
+
+    def build(self, name: ast.expr, node: ast.AST, keywords: list[ast.keyword]) -> Objective:
+        kind = self.known(name)
+        fields = [item.name for item in dataclasses.fields(kind)]
+        values: dict[str, Any] = {}
+        nodes: dict[str, ast.AST] = {}
+        for keyword in keywords:
+            if keyword.arg not in fields:
+                known = ", ".join(fields) or "none"
+                self.refuse(keyword, f"{kind.name} has no parameter '{keyword.arg}'; its parameters: {known}")
+            if keyword.arg in values:
+                self.refuse(keyword, f"'{keyword.arg}' is given twice")
+            values[keyword.arg] = self.value(keyword.value)
+            nodes[keyword.arg] = keyword.value
+        try:
+            return kind(**values)
+        except ParameterError as error:
+            self.refuse(nodes.get(error.parameter, node), str(error))
+        except (TypeError, ValueError) as error:
+            self.refuse(node, str(error))
+
+    def value(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=int() | float() | str()) if not isinstance(node.value, bool):
+                return node.value
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                return -number
+            case ast.Tuple():
+                return tuple(self.value(item) for item in node.elts)
+            case ast.Name(id=word):
+                return word  # law=uniform reads as law="uniform"
+            case ast.Call(func=ast.Name(id=word), args=[start, end], keywords=[]) if word in SCHEDULES:
+                return SCHEDULES[word](self.number(start), self.number(end))
+            case ast.Call(func=ast.Name(id=word)) if word in SCHEDULES:
+                self.refuse(node, f"{word} takes two numbers, {word}(start, end)")
+        self.refuse(node, f"not a value; write a number, a word, or one of {', '.join(SCHEDULES)} with (start, end)")
+
+    def number(self, node: ast.expr) -> float:
+        value = self.value(node)
+        if not isinstance(value, int | float):
+            self.refuse(node, "not a number")
+        return value

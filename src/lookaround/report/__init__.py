@@ -1,0 +1,11 @@
+"""Reports of a study: terminal tables, figures, and one self-contained HTML page.
+
+results = load_results("runs/compare/results.json")      # docs/results-format.md
+print_results(results, rich.console.Console())
+write_report(results, "runs/compare/report.html")
+"""
+
+from lookaround.report.html import render_html, write_report
+from lookaround.report.table import load_results, print_results
+
+__all__ = ["load_results", "print_results", "render_html", "write_report"]

@@ -1,0 +1,816 @@
+"""One self-contained HTML page for a study: no request, no script, readable on a phone, in the dark and on paper.
+
+    write_report(load_results("runs/compare/results.json"), "runs/compare/report.html")
+
+Every text that comes from the results passes through `esc` (attributes included), and the page's own
+Content-Security-Policy forbids whatever might slip through. The same dict gives the same bytes.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from lookaround.report import figures
+from lookaround.report.table import (
+    BASELINES,
+    NEEDS,
+    Interval,
+    Study,
+    format_count,
+    format_flops,
+    format_rung,
+    format_score,
+    format_seconds,
+    format_share,
+    mean,
+    metric_name,
+    number,
+    verdict,
+)
+
+__all__ = ["render_html", "write_report"]
+
+_DASH = '<span class="none">–</span>'
+_SHORT_BASELINES = {
+    "unigram": "unigram",
+    "majority": "majority",
+    "random_init": "random init",
+    "tfidf": "TF-IDF",
+}
+_COSTS = (  # a heading and a smaller one below it, with the budget entries they show
+    (("compute", "flops", format_flops), ("time", "seconds", format_seconds)),
+    (("tokens", "tokens", format_count), ("scored targets", "targets", format_count)),
+)
+_QUESTIONS = {
+    "classification": "Its states feed a classifier",
+    "generation": "It writes text from left to right",
+    "both": "One model for both",
+}
+
+
+def write_report(results: dict[str, Any], path: str | Path, *, samples: bool = True) -> None:
+    """Write `render_html(results)` to `path`, whole or not at all: a reader never sees half a page.
+
+    Raises OSError if the folder cannot be written to; an older file at `path` is then left as it was.
+    """
+    path = Path(path)
+    page = render_html(results, samples=samples).encode("utf-8")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def render_html(results: dict[str, Any], *, samples: bool = True) -> str:
+    """The page for the dict of a results.json (docs/results-format.md), as text to be saved in UTF-8.
+
+    With `samples=False` no prompt and no continuation is in the page, and it says so. Parts without data are left
+    out; numbers that are absent, null or NaN are shown as a dash.
+    """
+    study = Study(results)
+    sections = [
+        _header(study),
+        _headline(study),
+        _main_table(study),
+        _figures(study),
+        _differences(study),
+        _all_rungs(study),
+        _samples(study, samples),
+        _definitions(study),
+        _provenance(study),
+    ]
+    title = esc(f"lookaround compare: {_corpus_name(study)}")
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
+        f"<title>{title}</title>\n<style>\n{_CSS.strip()}\n</style>\n</head>\n<body>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def esc(value: object) -> str:
+    """Text made safe for element content and for quoted attributes."""
+    return escape("".join(c if c in "\n\t" or _allowed(c) else "\ufffd" for c in str(value)))
+
+
+def _allowed(character: str) -> bool:
+    code = ord(character)  # controls, surrogates and text-direction overrides have no place in a report
+    return not (code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000 or 0x202A <= code < 0x202F)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# the answer
+
+
+def _header(study: Study) -> str:
+    corpus = study.results.get("corpus") or {}
+    objectives, seeds = len(study.objectives), len(study.seeds)
+    facts = [
+        f"{objectives} objective{_s(objectives)}, {seeds} seed{_s(seeds)}, "
+        + (f"{len(study.rungs)} budgets" if len(study.rungs) > 1 else "one budget"),
+    ]
+    flops = mean(study.cost(objective, "flops") for objective in study.objectives)
+    if not math.isnan(flops):
+        facts.append(f"{format_flops(flops)} per run at the {_budget(study)}")
+    if not math.isnan(number(corpus.get("bytes"))):
+        facts.append(f"{format_count(number(corpus['bytes']))} bytes of text")
+    items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
+    return (
+        f'<header><p class="brand">lookaround compare</p><h1>Which objective for {esc(_corpus_name(study))}?</h1>'
+        f'<ul class="facts">{items}</ul></header>\n<main>'
+    )
+
+
+def _corpus_name(study: Study) -> str:
+    return str((study.results.get("corpus") or {}).get("name") or "this corpus")
+
+
+def _budget(study: Study) -> str:
+    return "full budget" if study.full == 1 else f"largest budget ({format_rung(study.full)})"
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+def _headline(study: Study) -> str:
+    cards = "".join(_card(study, need) for need in NEEDS)
+    notes = [str(note) for note in study.results.get("notes") or []]
+    if len(study.seeds) == 1 and not any("seed" in note for note in notes):
+        notes.insert(0, "One seed only: the intervals do not cover the variation between seeds.")
+    listed = "".join(f"<li>{esc(note)}</li>" for note in notes)
+    callout = f'<ul class="notes" aria-label="Notes">{listed}</ul>' if notes else ""
+    return (
+        f'<section aria-labelledby="answer"><h2 id="answer">Recommendation at the {esc(_budget(study))}</h2>'
+        f'<div class="cards">{cards}</div>{callout}</section>'
+    )
+
+
+def _card(study: Study, need: str) -> str:
+    answer = str((study.results.get("recommendation") or {}).get(need) or "")
+    reason = str((study.results.get("reasons") or {}).get(need) or "")
+    chosen = study.recommended(need)
+    body = ""
+    if chosen:
+        kind = "decided"
+        index = study.objectives.index(chosen)
+        body = f'<p class="choice">{figures.key(index)}<code>{esc(chosen)}</code></p>{_card_scores(study, need, chosen)}'
+    elif not answer or answer.startswith("not measured"):
+        kind = "absent"
+        detail = answer.partition(":")[2].strip()
+        body = '<p class="choice">Not measured</p>' + (f"<p>{esc(detail)}</p>" if detail else "")
+    else:
+        kind = "open"
+        head, _, detail = answer.partition(":")
+        body = f'<p class="choice">{esc(head[:1].upper() + head[1:])}</p>'
+        body += f'<p class="candidates">{esc(detail.strip())}</p>' if detail.strip() else ""
+    reason = f'<p class="reason">{esc(reason)}</p>' if reason else ""
+    return f'<article class="card {kind}"><h3>{need}</h3><p class="question">{_QUESTIONS[need]}</p>{body}{reason}</article>'
+
+
+def _card_scores(study: Study, need: str, objective: str) -> str:
+    wanted = []
+    if need != "generation" and study.classification:
+        wanted.append(study.classification)
+    if need != "classification":
+        wanted.append("bits_per_byte")
+    lines = []
+    for metric in wanted:
+        score = study.score(objective, metric)
+        if not score.known:
+            continue
+        share = format_share(score.mean, study.unigram)
+        of_unigram = f", {share} of the unigram model" if metric == "bits_per_byte" and share != "-" else ""
+        span = f' <span class="span">[{_span(score)}]</span>' if score.bounded else ""
+        lines.append(f"<li><b>{_signless(score.mean)}</b>{span} {esc(metric_name(metric))}{of_unigram}</li>")
+    return f'<ul class="score">{"".join(lines)}</ul>' if lines else ""
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# tables
+
+
+def _main_table(study: Study) -> str:
+    scales = {metric: _scale(study, metric) for metric in study.metrics}
+    has_unigram = not math.isnan(study.unigram) and "bits_per_byte" in study.metrics
+    heads = _score_heads(study, has_unigram)
+    heads += _cost_heads()
+    rows = []
+    for index, objective in enumerate(study.objectives):
+        badges = "".join(
+            f'<span class="badge">{need}</span>' for need in NEEDS if study.recommended(need) == objective
+        )
+        cells = _score_cells(study, objective, study.full, has_unigram, scales)
+        cells += _cost_cells(study, objective, study.full)
+        rows.append(
+            f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code>{badges}{_mode(study, objective)}</th>'
+            f"{''.join(cells)}</tr>"
+        )
+    baselines = []
+    width = len(_COSTS) + 1
+    for kind, name in BASELINES.items():
+        values = [study.baseline(kind, metric) for metric in study.metrics]
+        if all(map(math.isnan, values)):
+            continue
+        cells = []
+        for metric, value in zip(study.metrics, values, strict=True):
+            cells.append(f"<td>{_DASH if math.isnan(value) else _signless(value)}</td>")
+            if metric == "bits_per_byte" and has_unigram:
+                cells.append(f"<td>{_DASH}</td>")
+        baselines.append(
+            f'<tr><th scope="row">{esc(name)}</th>{"".join(cells)}<td colspan="{width}"></td></tr>'
+        )
+    if has_unigram:
+        rest = f"<td>{_DASH}</td>" * (len(study.metrics) - 1)
+        baselines.append(
+            f'<tr><th scope="row">unigram model</th><td>{_signless(study.unigram)}</td><td>100%</td>{rest}'
+            f'<td colspan="{width}"></td></tr>'
+        )
+    footer = f'<tbody class="baselines">{"".join(baselines)}</tbody>' if baselines else ""
+    explained = [
+        f"Mean over {len(study.seeds)} seeds" if len(study.seeds) > 1 else "One seed",
+        "below it the interval" + (f" ({'; '.join(study.methods())})" if study.methods() else ""),
+        "and the place of both between the column's lowest and highest value",
+    ]
+    flag = " A red or amber ▼ marks a mean that a baseline beats." if baselines else ""
+    table = f"<table><thead><tr>{_head('objective')}{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody>{footer}</table>"
+    return (
+        f'<section aria-labelledby="scores"><h2 id="scores">Every objective at the {esc(_budget(study))}</h2>'
+        f'<p class="lead">{esc(", ".join(explained))}. Under each name: the attention and shift the model was read with. Bits per byte: lower is better; scores: higher is better.{flag}</p>'
+        f"{_scroll('Scores at the largest budget', table)}</section>"
+    )
+
+
+def _all_rungs(study: Study) -> str:
+    if len(study.rungs) < 2:
+        return ""
+    has_unigram = not math.isnan(study.unigram) and "bits_per_byte" in study.metrics
+    heads = [_head("objective"), _head("budget"), *_score_heads(study, has_unigram)]
+    heads += [*_cost_heads(), '<th scope="col">seeds</th>']
+    bodies = []
+    for index, objective in enumerate(study.objectives):
+        rows = []
+        for rung in study.rungs:
+            cells = _score_cells(study, objective, rung, has_unigram, {}) + _cost_cells(
+                study, objective, rung
+            )
+            rows.append(
+                f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code></th><td>{format_rung(rung)}</td>'
+                f'{"".join(cells)}<td class="cost">{len(study.runs_at(objective, rung)) or _DASH}</td></tr>'
+            )
+        bodies.append(f"<tbody>{''.join(rows)}</tbody>")
+    table = f"<table><thead><tr>{''.join(heads)}</tr></thead>{''.join(bodies)}</table>"
+    return (
+        '<section aria-labelledby="ladder"><h2 id="ladder">Every rung of the ladder</h2>'
+        f"<details><summary>{len(study.objectives)} objectives at {len(study.rungs)} budgets</summary>"
+        f"{_scroll('Scores at every rung', table)}</details></section>"
+    )
+
+
+def _head(name: str) -> str:
+    return f'<th scope="col">{esc(name)}</th>'
+
+
+def _score_heads(study: Study, has_unigram: bool) -> list[str]:
+    heads = []
+    tasks = study.results.get("tasks") or {}
+    for metric in study.metrics:
+        about = str((tasks.get(metric.removeprefix("classification/")) or {}).get("metric") or "")
+        under = f"<small>{esc(about)}</small>" if about else ""
+        heads.append(f'<th scope="col">{esc(metric_name(metric))}{under}</th>')
+        if metric == "bits_per_byte" and has_unigram:
+            heads.append('<th scope="col">of the unigram</th>')
+    return heads
+
+
+def _score_cells(
+    study: Study, objective: str, rung: float, has_unigram: bool, scales: dict[str, tuple[float, float]]
+) -> list[str]:
+    cells = []
+    for metric in study.metrics:
+        score = study.score(objective, metric, rung)
+        flags = "".join(_flag(kind) for kind in study.below(metric, score.mean))
+        bar = _bar(score, scales[metric]) if metric in scales else ""
+        cells.append(f"<td>{_value(score)}{bar}{flags}</td>")
+        if metric == "bits_per_byte" and has_unigram:
+            share = format_share(score.mean, study.unigram)
+            cells.append(f"<td>{_DASH if share == '-' else share}</td>")
+    return cells
+
+
+def _cost_heads() -> list[str]:
+    heads = [f'<th scope="col">{upper[0]}<small>{lower[0]}</small></th>' for upper, lower in _COSTS]
+    return [*heads, '<th scope="col">learning rate</th>']
+
+
+def _cost_cells(study: Study, objective: str, rung: float) -> list[str]:
+    cells = []
+    for pair in _COSTS:
+        upper, lower = (form(study.cost(objective, key, rung)) for _, key, form in pair)
+        cells.append(f'<td class="cost">{_dashed(upper)}<span class="span">{_dashed(lower)}</span></td>')
+    return [*cells, f'<td class="cost">{_dashed(study.learning_rate(objective, rung))}</td>']
+
+
+def _dashed(text: str) -> str:
+    return _DASH if text == "-" else esc(text)
+
+
+def _mode(study: Study, objective: str) -> str:
+    """What `mode` says: one line per need, or a single line without the need where all are read alike."""
+    parts = [part.strip() for part in study.mode(objective).split(";") if part.strip()]
+    ways = {part.partition(":")[2].strip() for part in parts}
+    if len(parts) > 1 and len(ways) == 1 and "" not in ways:
+        parts = sorted(ways)
+    return "".join(f'<span class="mode">{esc(part)}</span>' for part in parts)
+
+
+def _value(score: Interval) -> str:
+    if not score.known:
+        return _DASH
+    return _signless(score.mean) + (f'<span class="span">{_span(score)}</span>' if score.bounded else "")
+
+
+def _signless(value: float) -> str:
+    return format_score(value).replace("-", "−")
+
+
+def _span(score: Interval) -> str:
+    return f"{_signless(score.low)} to {_signless(score.high)}"
+
+
+def _flag(kind: str) -> str:
+    serious = "" if kind == "tfidf" else " serious"
+    beaten = "above" if kind == "unigram" else "below"
+    return f'<span class="flag{serious}">▼ {beaten} {_SHORT_BASELINES[kind]}</span>'
+
+
+def _scale(study: Study, metric: str) -> tuple[float, float]:
+    scores = [study.score(objective, metric) for objective in study.objectives]
+    values = [value for score in scores for value in score[:3] if not math.isnan(value)]
+    return (min(values), max(values)) if values else (0.0, 0.0)
+
+
+def _bar(score: Interval, scale: tuple[float, float]) -> str:
+    """Where an interval lies between the lowest and the highest value of its column, as a small strip."""
+    low, high = scale
+    if not score.known or high <= low:
+        return ""
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 1)
+
+    band = ""
+    if score.bounded:
+        left = place(score.low)
+        band = f'<b style="left:{left}%;width:{round(place(score.high) - left, 1)}%"></b>'
+    return f'<span class="bar" aria-hidden="true">{band}<i style="left:{place(score.mean)}%"></i></span>'
+
+
+def _scroll(label: str, table: str) -> str:
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(label)}">{table}</div>'
+
+
+def _differences(study: Study) -> str:
+    tables = {rung: _difference_table(study, rung) for rung in reversed(study.rungs)}
+    tables = {rung: table for rung, table in tables.items() if table}
+    if not tables:
+        return ""
+    methods = dict.fromkeys(str(row.get("method") or "") for row in study.results.get("differences") or [])
+    said = "; ".join(method for method in methods if method)
+    parts = []
+    for number_, (rung, table) in enumerate(tables.items()):
+        label = "the full budget" if rung == 1 else f"{format_rung(rung)} of the budget"
+        table = _scroll(f"Paired differences at {label}", table)
+        parts.append(
+            f"<h3>At {label}</h3>{table}"
+            if number_ == 0
+            else f"<details><summary>At {label}</summary>{table}</details>"
+        )
+    return (
+        '<section aria-labelledby="differences"><h2 id="differences">Paired differences</h2>'
+        '<p class="lead">Objective minus reference on the same seeds, data order and test items'
+        f"{f' ({esc(said)})' if said else ''}. Only an interval that excludes 0 supports a claim; the others are "
+        f"marked unclear.</p>{''.join(parts)}</section>"
+    )
+
+
+def _difference_table(study: Study, rung: float) -> str:
+    pairs: dict[tuple[str, str], dict[str, Interval]] = {}
+    for objective, reference, metric, difference in study.differences(rung):
+        pairs.setdefault((objective, reference), {})[metric] = difference
+    metrics = list(dict.fromkeys(metric for row in pairs.values() for metric in row))
+    if not metrics:
+        return ""
+    if len(study.tasks) == 1 and {"classification", f"classification/{study.tasks[0]}"} <= set(metrics):
+        metrics.remove("classification")
+    heads = "".join(_head(metric_name(metric)) for metric in metrics)
+    rows = []
+    for (objective, reference), row in pairs.items():
+        cells = "".join(_difference_cell(metric, row.get(metric, Interval(math.nan))) for metric in metrics)
+        rows.append(
+            f'<tr><th scope="row"><code>{esc(objective)}</code> <span class="minus">minus</span> '
+            f"<code>{esc(reference)}</code></th>{cells}</tr>"
+        )
+    return f"<table><thead><tr>{_head('pair')}{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _difference_cell(metric: str, difference: Interval) -> str:
+    if not difference.known:
+        return f"<td>{_DASH}</td>"
+    found = verdict(metric, difference)
+    sign = "+" if difference.mean > 0 else ""
+    span = f'<span class="span">{_span(difference)}</span>' if difference.bounded else ""
+    return f'<td>{sign}{_signless(difference.mean)}{span}<span class="{found}">{_VERDICTS[found]}</span></td>'
+
+
+_VERDICTS = {"better": "▲ better", "worse": "▼ worse", "unclear": "○ unclear"}
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# figures
+
+
+def _figures(study: Study) -> str:
+    groups = [
+        _tradeoff(study),
+        _panels(
+            study,
+            "Along the ladder",
+            [
+                figures.ladder(study, metric)
+                for metric in ("bits_per_byte", study.classification)
+                if metric in study.metrics
+            ],
+            "Bands are the intervals. Lines that cross change places: a ranking at a small budget need not hold at a "
+            "larger one. Dotted: the baselines." + _beyond(study),
+        ),
+        _panels(
+            study,
+            "Training loss",
+            [figures.losses(study)],
+            "Losses of different objectives are not comparable: each scores other targets from other contexts. Read "
+            "each line against itself: is it still falling? The runs at the largest budget, averaged over "
+            "neighbouring steps; the first seed in bold.",
+        ),
+        _panels(
+            study,
+            "By length of the prefix",
+            [figures.by_prefix(study)],
+            "How many bits a byte costs after so many tokens of context. Mean over seeds; shading from the lowest to "
+            "the highest seed. A line that stays high at short prefixes needs much context before it can write.",
+        ),
+    ]
+    if not any(groups):
+        return ""
+    return (
+        '<section aria-labelledby="figures"><h2 id="figures">Figures</h2>'
+        f'<div class="figures">{"".join(groups)}</div></section>'
+    )
+
+
+def _beyond(study: Study) -> str:
+    names = figures.off_scale(study)
+    return f" Beyond the bits-per-byte axis: {', '.join(names)} (see the table)." if names else ""
+
+
+def _tradeoff(study: Study) -> str:
+    if study.classification is None:
+        return (
+            '<p class="lead">No classification task was given, so there is no trade-off between classification and '
+            "generation to show.</p>"
+            if study.objectives
+            else ""
+        )
+    trail = (
+        " The thin trail leads there from the smaller budgets and may leave the frame."
+        if len(study.rungs) > 1
+        else ""
+    )
+    return _panels(
+        study,
+        "Classification against generation",
+        [figures.tradeoff(study)],
+        "The bits-per-byte axis is inverted, so better is up and to the right. One marker per objective at the "
+        f"{_budget(study)}; crosses are the intervals.{trail}",
+        wide=True,
+    )
+
+
+def _panels(study: Study, title: str, charts: Sequence[str], caption: str, *, wide: bool = False) -> str:
+    charts = [chart for chart in charts if chart]
+    if not charts:
+        return ""
+    legend = "".join(
+        f"<li>{figures.key(index)}<code>{esc(objective)}</code></li>"
+        for index, objective in enumerate(study.objectives)
+    )
+    drawn = "".join(f'<div class="chart">{chart}</div>' for chart in charts)
+    layout = "aside" if wide else "pair" if len(charts) > 1 else "single"
+    return (
+        f'<figure class="{layout}"><h3>{esc(title)}</h3><div class="charts">{drawn}</div>'
+        f'<div class="reading"><ul class="legend" aria-label="Legend">{legend}</ul>'
+        f"<figcaption>{esc(caption)}</figcaption></div></figure>"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# samples
+
+
+def _samples(study: Study, wanted: bool) -> str:
+    start = '<section aria-labelledby="samples"><h2 id="samples">Samples</h2>'
+    if not wanted:
+        return f"{start}<p>Samples were left out of this page.</p></section>"
+    groups = []
+    for index, objective in enumerate(study.objectives):
+        run = next((run for run in study.runs_at(objective, study.full) if run.get("samples")), None)
+        if run is None:
+            continue
+        texts = "".join(
+            f'<blockquote><span class="prompt">{esc(sample.get("prompt") or "")}</span>{esc(sample.get("continuation") or "")}'
+            "</blockquote>"
+            for sample in run["samples"]
+        )
+        groups.append(
+            f"<details><summary>{figures.key(index)}<code>{esc(objective)}</code> "
+            f'<span class="soft">seed {esc(run.get("seed"))}</span></summary>{texts}</details>'
+        )
+    if not groups:
+        return f"{start}<p>No samples were recorded.</p></section>"
+    lead = f'<p class="lead">Prompt in grey, then the model\'s continuation, at the {esc(_budget(study))}. Samples show the manner of a model, not its quality.</p>'
+    return f"{start}{lead}{''.join(groups)}</section>"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# what the numbers mean, and where they come from
+
+
+_DEFINITIONS = {
+    "Bits per byte": "The left-to-right chain rule for every objective: with shift s, the state s places before a token "
+    "scores it, and all that the state may see of that token and of what follows, up to the fixed end of the window, is "
+    "masked. Special tokens are left out of the softmax. The sum of bits over the sum of bytes of the scored tokens, on "
+    "the same documents and positions for every objective. Each score is an exact conditional likelihood, not a bound.",
+    "Of the unigram": "The same number as a share of what a model of token frequencies alone needs: near 100% means that "
+    "the model has learned nothing from context.",
+    "Classification": "A linear probe on mean-pooled hidden states of the frozen model; the layer and the strength of "
+    "regularisation are chosen inside the training part, and the test part is scored once. Each task has its own "
+    "metric; the mean score is the plain mean over tasks.",
+    "Baselines": "Majority: always the most frequent class. TF-IDF: logistic regression on word statistics, no neural "
+    "model. Random initialisation: the same probe on an untrained model.",
+    "Equal compute": "Every objective gets the same training FLOPs at each rung of the ladder, so those that score fewer "
+    "targets per token are not given more. Tokens, scored targets and seconds are stated beside it.",
+    "Mode": "The attention and the shift a model was read with, for classification and for generation.",
+    "Paired difference": "Objective minus reference, per seed, on the same data order and test items. Much of the "
+    "variation is common to both and cancels, so it can be clear where two intervals overlap.",
+    "Intervals": "The t-interval over seeds; with one seed a paired bootstrap over documents and test examples, which "
+    "does not cover the variation between seeds.",
+}
+_LIMITS = (
+    "How the ranking continues beyond the largest budget: lines may cross again.",
+    "Fine-tuned or instruction-tuned quality: the probe reads frozen states.",
+    "The quality of written text as a reader sees it: bits per byte measure prediction, not style or truth.",
+    "Other corpora, tokenizers, languages or model shapes.",
+    "The best learning rate of each objective: each had the same few trials at the smallest rung.",
+    "A correction for having compared many pairs: of 20 true zeros, one 95% interval excludes 0 by chance.",
+)
+
+
+def _definitions(study: Study) -> str:
+    listed = "".join(f"<div><dt>{term}</dt><dd>{text}</dd></div>" for term, text in _DEFINITIONS.items())
+    limits = "".join(f"<li>{limit}</li>" for limit in _LIMITS)
+    return (
+        '<section aria-labelledby="meaning"><h2 id="meaning">What the numbers are</h2>'
+        f'<dl class="terms">{listed}</dl>{_tasks(study)}<h3>What this page does not show</h3>'
+        f'<ul class="limits">{limits}</ul></section>'
+    )
+
+
+def _tasks(study: Study) -> str:
+    tasks = study.results.get("tasks") or {}
+    if not tasks:
+        return ""
+    rows = []
+    for name, about in tasks.items():
+        numbers = "".join(
+            f"<td>{_DASH if math.isnan(number(about.get(key))) else format_count(number(about[key]))}</td>"
+            for key in ("train", "test", "classes")
+        )
+        notes = "; ".join(str(note) for note in about.get("notes") or [])
+        rows.append(
+            f'<tr><th scope="row">{esc(name)}</th><td class="text">{esc(about.get("metric") or "")}</td>{numbers}'
+            f'<td class="text">{esc(notes)}</td></tr>'
+        )
+    names = ("task", "metric", "train", "test", "classes", "notes")
+    heads = "".join(
+        f'<th scope="col"{" class=text" if name in ("metric", "notes") else ""}>{name}</th>' for name in names
+    )
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f"<h3>Tasks</h3>{_scroll('Tasks', table)}"
+
+
+def _provenance(study: Study) -> str:
+    results = study.results
+    boxes = "".join(
+        f"<div><h3>{title}</h3>{_pairs(results.get(key) or {})}</div>"
+        for title, key in (("Corpus", "corpus"), ("Machine", "machine"), ("Versions", "versions"))
+        if results.get(key)
+    )
+    settings = results.get("settings") or {}
+    details = f"<details><summary>All settings</summary>{_pairs(settings)}</details>" if settings else ""
+    command = str(results.get("command") or "")
+    repeat = (
+        f'<h3>To repeat it</h3><pre class="command" tabindex="0"><code>{esc(command)}</code></pre>'
+        if command
+        else ""
+    )
+    version = (results.get("versions") or {}).get("lookaround")
+    made = f"Made by lookaround{f' {esc(version)}' if version else ''} from a results.json of version {esc(results.get('version'))}."
+    return (
+        '<section aria-labelledby="origin"><h2 id="origin">Where it comes from</h2>'
+        f'{repeat}<div class="boxes">{boxes}</div>{details}</section>\n</main>\n<footer><p>{made}</p></footer>'
+    )
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    listed = "".join(f"<div><dt>{esc(key)}</dt><dd>{esc(text)}</dd></div>" for key, text in _flat(values))
+    return f'<dl class="pairs">{listed}</dl>'
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (dotted name, text) pairs."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, dict):
+            pairs += _flat(value, f"{name}: " if not prefix else f"{name}.")
+        elif isinstance(value, list):
+            pairs.append((name, ", ".join(map(_plain, value)) or "none"))
+        else:
+            pairs.append((name, _plain(value)))
+    return pairs
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+_CSS = """
+:root { color-scheme: light dark;
+  --bg: #f5f6f8; --card: #fffffe; --ink: #1b1f24; --soft: #59636e; --line: #dde2e8; --fill: #eef1f4; --accent: #0b57a4;
+  --good: #136c3e; --bad: #b3261e; --warn: #865200; --warn-bg: #fff7e3; --warn-line: #e3bb63;
+  --s0: #0065b0; --s1: #cf4b00; --s2: #00835f; --s3: #b5418e; --s4: #8f6c00; --s5: #2389bd; --s6: #7a3b2e; --s7: #4b5563; }
+@media (prefers-color-scheme: dark) { :root {
+  --bg: #0e1216; --card: #161b21; --ink: #e7ebef; --soft: #a2adb9; --line: #2c343d; --fill: #1f262e; --accent: #7fb8f5;
+  --good: #6fd39b; --bad: #ff9489; --warn: #f0c063; --warn-bg: #2a2314; --warn-line: #7a5f22;
+  --s0: #5caeff; --s1: #ff8b4d; --s2: #38cf9f; --s3: #f08acb; --s4: #ddb83a; --s5: #8fd6f7; --s6: #dd9a8a; --s7: #bcc5cf; } }
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
+body { margin: 0; background: var(--bg); color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto,
+  "Helvetica Neue", Arial, sans-serif; }
+header, main, footer { max-width: 1240px; margin: 0 auto; padding: 0 24px; }
+header { padding-top: 36px; }
+h1 { font-size: clamp(25px, 3.4vw, 36px); line-height: 1.15; margin: 2px 0 10px; letter-spacing: -.015em;
+  overflow-wrap: anywhere; text-wrap: balance; }
+h2 { font-size: 21px; line-height: 1.25; margin: 0 0 12px; letter-spacing: -.01em; }
+h3 { font-size: 15px; margin: 22px 0 8px; }
+section { margin: 40px 0 0; }
+p { margin: 0 0 10px; }
+code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; font-size: .93em; }
+code { overflow-wrap: anywhere; }
+.brand { margin: 0; color: var(--accent); font-weight: 650; font-size: 13px; }
+.facts { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 0; padding: 0; color: var(--soft); }
+.lead, figcaption { color: var(--soft); max-width: 92ch; }
+.soft, .none { color: var(--soft); font-weight: 400; }
+header + main > section:first-child { margin-top: 28px; }
+
+.cards { display: grid; grid-template-columns: repeat(3, 1fr); gap: 16px; }
+.card { background: var(--card); border: 1px solid var(--line); border-top: 4px solid var(--good); border-radius: 10px;
+  padding: 14px 18px 12px; }
+.card h3 { margin: 0; font-size: 17px; }
+.card h3::first-letter { text-transform: uppercase; }
+.card .question { color: var(--soft); margin: 0 0 12px; }
+.card .choice { font-size: 20px; line-height: 1.25; font-weight: 650; margin: 0 0 8px; }
+.card .choice code { font-size: .95em; }
+.card .choice .key { width: 34px; height: 16px; margin: 0 6px 0 0; }
+.card.open { border-style: dashed; border-top-style: solid; border-color: var(--warn-line); }
+.card.open .choice { color: var(--warn); }
+.card.open .candidates { font-weight: 600; }
+.card.absent { border-top-color: var(--line); }
+.card.absent .choice { color: var(--soft); }
+.card .reason { color: var(--soft); margin: 0; font-size: 14px; }
+.score { list-style: none; margin: 0 0 8px; padding: 0; font-variant-numeric: tabular-nums; }
+.score b { font-size: 16px; }
+.score .span { display: inline; font-size: 13px; }
+.notes { margin: 16px 0 0; padding: 10px 16px 10px 34px; background: var(--warn-bg); border: 1px solid var(--warn-line);
+  border-radius: 10px; }
+
+.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px; margin: 0 0 12px; }
+.scroll:focus-visible, .command:focus-visible, summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 13.5px; line-height: 1.35;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: 8px 8px; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
+tbody:last-child > tr:last-child > * { border-bottom: 0; }
+thead th { vertical-align: bottom; font-size: 12.5px; font-weight: 650; background: var(--fill); overflow-wrap: break-word; }
+thead th small { display: block; font-weight: 400; color: var(--soft); }
+th:first-child { text-align: left; position: sticky; left: 0; z-index: 1; background: var(--card); min-width: 190px;
+  max-width: 260px; padding-left: 14px; font-weight: 500; }
+thead th:first-child { background: var(--fill); font-weight: 650; }
+th.text, td.text { text-align: left; }
+.span { display: block; color: var(--soft); font-size: 11.5px; white-space: nowrap; }
+.cost { white-space: nowrap; }
+.mode { display: block; font-size: 11.5px; font-weight: 400; color: var(--soft); }
+.baselines th, .baselines td { background: var(--fill); border-bottom-color: var(--card); padding-top: 5px; padding-bottom: 5px; }
+.bar { display: block; position: relative; height: 6px; margin: 4px 0 2px; min-width: 64px; background: var(--fill);
+  border-radius: 3px; }
+.bar b { position: absolute; top: 0; height: 6px; background: var(--soft); opacity: .45; border-radius: 3px; min-width: 2px; }
+.bar i { position: absolute; top: -1px; height: 8px; width: 3px; margin-left: -1.5px; background: var(--ink); border-radius: 1px; }
+.flag, .better, .worse, .unclear { display: block; font-size: 11.5px; font-weight: 600; white-space: nowrap; color: var(--warn); }
+.flag.serious, .worse { color: var(--bad); }
+.better { color: var(--good); }
+.unclear { color: var(--soft); font-weight: 400; }
+.minus { color: var(--soft); font-size: 12px; }
+.badge { display: inline-block; margin: 2px 0 0 7px; padding: 0 7px; border: 1px solid var(--good); border-radius: 9px;
+  color: var(--good); font-size: 11px; line-height: 16px; }
+.key { vertical-align: -1px; margin-right: 6px; flex: none; }
+
+.figures { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; }
+.figures > .lead { grid-column: 1 / -1; margin: 0; }
+figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px 16px; min-width: 0; }
+figure h3 { margin: 0 0 10px; font-size: 16px; }
+figure.pair, figure.aside { grid-column: 1 / -1; }
+figure.pair .charts { display: grid; grid-template-columns: 1fr 1fr; gap: 20px; }
+figure.aside { display: grid; grid-template-columns: minmax(0, 540px) minmax(0, 1fr); column-gap: 44px; }
+figure.aside h3 { grid-column: 1 / -1; }
+figure.aside .legend { display: block; }
+figure.aside .reading { padding-top: 22px; }
+.chart svg { display: block; height: auto; max-width: 540px; overflow: visible; }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 3px 16px; margin: 10px 0; padding: 0; font-size: 13px; }
+.legend li { display: flex; align-items: baseline; min-width: 0; }
+.legend li .key { align-self: center; }
+figcaption { font-size: 13.5px; }
+
+details { margin: 0 0 8px; }
+summary { cursor: pointer; padding: 7px 2px; font-weight: 550; }
+details > .scroll { margin-top: 6px; }
+blockquote { margin: 6px 0 8px; padding: 10px 14px; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+  white-space: pre-wrap; overflow-wrap: anywhere; font-family: ui-serif, Georgia, serif; }
+.prompt { color: var(--soft); }
+.terms { display: grid; grid-template-columns: 1fr 1fr; gap: 14px 36px; margin: 0; }
+dt { font-weight: 600; }
+dd { margin: 0; }
+.limits { margin: 0; padding-left: 20px; }
+.boxes { display: grid; grid-template-columns: repeat(3, 1fr); gap: 16px; align-items: start; margin: 16px 0; }
+.boxes > div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; min-width: 0; }
+.boxes h3 { margin: 0 0 6px; }
+.pairs { margin: 0; font-size: 13.5px; }
+.pairs > div { display: flex; justify-content: space-between; gap: 16px; padding: 3px 0; border-top: 1px solid var(--line); }
+.pairs > div:first-child { border-top: 0; }
+.pairs dt { color: var(--soft); font-weight: 400; flex: none; max-width: 50%; overflow-wrap: anywhere; }
+.pairs dd { text-align: right; overflow-wrap: anywhere; min-width: 0; }
+.command { margin: 0; padding: 12px 16px; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; -webkit-user-select: all; }
+footer { padding-top: 28px; padding-bottom: 40px; color: var(--soft); font-size: 13.5px; }
+
+@media (max-width: 820px) {
+  header, main, footer { padding-left: 14px; padding-right: 14px; }
+  header { padding-top: 22px; }
+  section { margin-top: 32px; }
+  .cards, .figures, figure.pair .charts, figure.aside, .terms, .boxes { grid-template-columns: minmax(0, 1fr); }
+  figure { padding: 12px 8px 14px; }
+  figure h3, .reading { padding-left: 5px; padding-right: 5px; }
+  .badge { display: block; width: fit-content; margin-left: 0; }
+  figure.aside .legend { display: flex; }
+  figure.aside .reading { padding-top: 0; }
+  th:first-child { min-width: 134px; max-width: 134px; padding-left: 10px; box-shadow: 1px 0 0 var(--line); }
+  th:first-child .key { display: block; }
+}
+@media print {
+  :root { --bg: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #ccc; --fill: #f2f2f2; }
+  body { font-size: 10pt; }
+  header, main, footer { max-width: none; padding: 0; }
+  .scroll { overflow: visible; border: 0; }
+  table { font-size: 7pt; }
+  th:first-child { position: static; min-width: 0; }
+  figure, .card, tr, blockquote { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+}
+"""

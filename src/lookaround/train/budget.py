@@ -1,0 +1,123 @@
+"""Budgets in tokens, FLOPs or seconds, and the steps they pay for.
+
+FLOPs of a step are counted, not measured: 6 per trunk parameter and token position, 12 x layers x hidden width x row length
+per position for attention (full, whatever the pattern), 6 x hidden width x vocabulary per scored pair for the unembedding,
+and what extra heads state per pair. Forward and backward; padding is paid for.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lookaround.data.shards import Rows
+from lookaround.errors import UserError
+from lookaround.model.backbone import Backbone
+from lookaround.objectives.view import Objective, View
+
+__all__ = ["Budget", "Plan", "expected_cost", "make_plan", "parse_budget", "view_flops"]
+
+Unit = Literal["tokens", "flops", "seconds"]
+_SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "p": 1e15}
+_UNITS: dict[str, tuple[Unit, float]] = {
+    "": ("tokens", 1.0), "tokens": ("tokens", 1.0), "tok": ("tokens", 1.0), "flops": ("flops", 1.0), "flop": ("flops", 1.0),
+    "s": ("seconds", 1.0), "sec": ("seconds", 1.0), "min": ("seconds", 60.0), "h": ("seconds", 3600.0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An amount of tokens, FLOPs or seconds."""
+
+    amount: float
+    unit: Unit
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}"
+
+    def times(self, share: float) -> Budget:
+        return Budget(self.amount * share, self.unit)
+
+
+def parse_budget(text: str) -> Budget:
+    """A budget such as 5M or 5Mtokens, 2e15flops, 300s, 10min, 1.5h; raises UserError."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmgbtp]?)\s*([a-z]*)\s*", text.lower())
+    parts = None if match is None else match.groups()
+    if parts and parts[1] + parts[2] == "min":
+        parts = (parts[0], "", "min")
+    if parts is None or parts[2] not in _UNITS or (_UNITS[parts[2]][0] == "seconds" and parts[1]):
+        raise UserError(f"budget '{text}': not a budget; write tokens (5M), FLOPs (2e15flops) or time (300s, 10min)")
+    unit, scale = _UNITS[parts[2]]
+    amount = float(parts[0]) * _SCALES[parts[1]] * scale
+    if not 0 < amount < math.inf:
+        raise UserError(f"budget '{text}': must be more than nothing and finite")
+    return Budget(amount, unit)
+
+
+def view_flops(backbone: Backbone, view: View) -> float:
+    """FLOPs of one forward and backward pass over a view."""
+    rows, width = view.input_ids.shape
+    config = backbone.lm.config.get_text_config()
+    per_position = 6 * backbone.parameters_without_embeddings() + 12 * config.num_hidden_layers * backbone.width * width
+    vocabulary = backbone.unembedding.weight.shape[0]
+    total = float(per_position * rows * width + 6 * backbone.width * vocabulary * len(view.state))
+    for number, head in enumerate(backbone.heads, start=1):
+        total += head.flops_per_pair() * int((view.head == number).sum())
+    return total
+
+
+def expected_cost(objective: Objective, backbone: Backbone, rows: Rows, batch: int, unit: Unit) -> float:
+    """Mean cost of a step of `batch` rows in tokens or FLOPs, over schedules too; from 16 batches of views."""
+    costs = []
+    for i, progress in enumerate(np.linspace(0, 1, 16)):
+        drawn = rows.at(0, np.arange(i * batch, (i + 1) * batch))
+        if unit == "tokens":
+            costs.append(float(token_count(drawn.documents, batch, rows.width)))
+        else:
+            costs.append(sum(view_flops(backbone, view) for view in objective.at(progress).view(drawn, 0, 0)))
+    return float(np.mean(costs))
+
+
+def token_count(documents: object, rows: int, width: int) -> int:
+    """Tokens of a batch that are not padding."""
+    return rows * width if documents is None else int((documents >= 0).sum())  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of each phase of an objective for one budget, and the share of the budget spent at every step."""
+
+    shares: tuple[float, ...]
+    steps: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.steps)
+
+    def progress(self, step: int) -> float:
+        """Share of the budget that is spent when `step` begins."""
+        spent = 0.0
+        for share, steps in zip(self.shares, self.steps, strict=True):
+            if step < steps:
+                return spent + share * step / steps
+            step -= steps
+            spent += share
+        return 1.0
+
+
+def make_plan(objective: Objective, budget: Budget, cost: Callable[[Objective], float]) -> Plan:
+    """The plan of a budget; cost(objective) is what a step costs in the budget's unit. Raises UserError below one step."""
+    phases = objective.phases()
+    steps = [round(share * budget.amount / cost(phase)) for share, phase in phases]
+    if min(steps) < 1:
+        share, phase = phases[steps.index(min(steps))]
+        need = cost(phase) / share
+        raise UserError(
+            f"budget {budget}: too small for one step of '{phase.spec}', which takes {need:.3g} {budget.unit} of budget"
+        )
+    return Plan(tuple(share for share, _ in phases), tuple(steps))

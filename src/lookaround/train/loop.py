@@ -1,0 +1,317 @@
+"""The one training loop: views of a batch, weighted sums of cross-entropy, one optimiser step.
+
+A component's loss is sum(weight * CE) / normaliser over all processes and micro-batches; components are combined by their
+coefficients after that. So accumulation, packing and world size change nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from lookaround.data.shards import Rows
+from lookaround.errors import Interrupted, UserError
+from lookaround.model.backbone import Backbone
+from lookaround.model.export import export
+from lookaround.objectives.view import Objective, View
+from lookaround.settings import TrainSettings
+from lookaround.train import checkpoint
+from lookaround.train.budget import Plan, token_count, view_flops
+from lookaround.train.distributed import World
+from lookaround.train.schedule import WarmupStableDecay
+
+__all__ = ["Progress", "Trainer", "default_learning_rate", "stop_on_signals"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar needs after a step: steps done, steps in all, tokens per second, the last logged loss."""
+
+    step: int
+    total: int
+    tokens_per_second: float
+    loss: float
+
+
+@dataclass
+class Counters:
+    """What a run has spent. seconds: of training alone, without evaluation and checkpoints."""
+
+    step: int = 0
+    tokens: int = 0
+    targets: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+
+class StopSignal:
+    """Set by Ctrl-C or SIGTERM; the loop saves and stops after the step in hand."""
+
+    def __init__(self) -> None:
+        self.set = False
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopSignal]:
+    """Catches SIGINT and SIGTERM for the length of the block (in the main thread; elsewhere it does nothing)."""
+    stop = StopSignal()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.set and number == signal.SIGINT:
+            raise KeyboardInterrupt  # the second Ctrl-C does not wait
+        stop.set = True
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def default_learning_rate(width: int) -> float:
+    """The base rate of AdamW for a hidden width: 0.002 at 128, falling with the square root. Ours, measured at `nano`."""
+    return 0.002 * (128 / width) ** 0.5
+
+
+def autocast_dtype(precision: str, width: int, device: torch.device) -> torch.dtype | None:
+    """The autocast dtype of a precision setting; "auto" is bf16 where the hardware has it and the model is wide enough."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bf16" else None
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    return torch.bfloat16 if width >= 256 and torch.cpu._is_avx512_bf16_supported() else None
+
+
+class Trainer:
+    """A backbone, its optimiser and the place in the data; `run` moves it from its step to another.
+
+    rows: of the training split. seed keys both the order of the data and the objective's draws.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: Objective,
+        rows: Rows,
+        *,
+        settings: TrainSettings,
+        seed: int,
+        learning_rate: float,
+        precision: str = "auto",
+        compile: bool = False,
+        world: World | None = None,
+    ) -> None:
+        self.world = world or World()
+        self.objective, self.rows, self.settings, self.seed = objective, rows, settings, seed
+        self.learning_rate = learning_rate
+        self.counters = Counters()
+        if settings.batch % self.world.size:
+            raise UserError(f"train.batch: {settings.batch} rows do not divide among {self.world.size} processes")
+        backbone.to(self.world.device, torch.float64 if precision == "fp64" else torch.float32)
+        self.backbone = backbone
+        self.dtype = autocast_dtype(precision, backbone.width, self.world.device)
+        decayed = [p for p in backbone.parameters() if p.ndim >= 2]
+        plain = [p for p in backbone.parameters() if p.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=learning_rate, betas=(settings.beta1, settings.beta2), fused=True,
+        )  # fmt: skip
+        if compile:
+            backbone.decoder.compile()
+        self.module: Any = backbone
+        if self.world.size > 1:
+            self.module = DistributedDataParallel(backbone)
+
+    # -- one step
+
+    def views(self, step: int, objective: Objective) -> tuple[list[tuple[View, ...]], int]:
+        """The views of this process's micro-batches of a step, and its tokens (padding left out)."""
+        batch = self.settings.batch
+        index = np.arange(step * batch, (step + 1) * batch)[self.world.rank :: self.world.size]
+        size = self.settings.micro_batch or len(index)
+        micro, tokens = [], 0
+        for begin in range(0, len(index), size):
+            drawn = self.rows.at(self.seed, index[begin : begin + size])
+            epoch = int(index[begin] // len(self.rows))
+            micro.append(objective.view(drawn, self.seed, epoch))
+            tokens += token_count(drawn.documents, *drawn.tokens.shape)
+        return micro, tokens
+
+    def step(self, plan: Plan, factor: float) -> dict[int, tuple[float, float]]:
+        """One optimiser step; returns (weighted sum of CE in nats, normaliser) by component, over all processes."""
+        objective = self.objective.at(plan.progress(self.counters.step))
+        micro, tokens = self.views(self.counters.step, objective)
+        components = 1 + max((view.component for views in micro for view in views), default=0)
+        components = int(self._most(components))
+        spent = torch.zeros(components + 3, dtype=torch.float64)  # normalisers, then tokens, targets, FLOPs
+        for views in micro:
+            for view in views:
+                spent[view.component] += view.normaliser
+                spent[-2] += len(view.state)
+                spent[-1] += view_flops(self.backbone, view)
+        spent[-3] = tokens
+        spent = self.world.sum(spent)
+        sums = torch.zeros(components, dtype=torch.float64)
+        for number, views in enumerate(micro):
+            views = tuple(view.to(self.world.device) for view in views)
+            # DistributedDataParallel averages the processes' gradients; the sum is what is wanted
+            scales = tuple(view.coefficient * self.world.size / max(float(spent[view.component]), 1e-12) for view in views)
+            last = number == len(micro) - 1
+            quiet = nullcontext() if last or self.world.size == 1 else self.module.no_sync()
+            with quiet, torch.autocast(self.world.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+                loss, weighted = self.module(views, scales)
+                loss.backward()
+            for view, value in zip(views, weighted, strict=True):
+                sums[view.component] += value.cpu()
+        torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.settings.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.counters.step += 1
+        self.counters.tokens += int(spent[-3])
+        self.counters.targets += int(spent[-2])
+        self.counters.flops += float(spent[-1])
+        sums = self.world.sum(sums)
+        return {c: (float(sums[c]), float(spent[c])) for c in range(components)}
+
+    def _most(self, value: int) -> float:
+        """The largest value over all processes."""
+        if self.world.size == 1:
+            return value
+        values = torch.zeros(self.world.size, dtype=torch.float64)
+        values[self.world.rank] = value
+        return float(self.world.sum(values).max())
+
+    # -- many steps
+
+    def run(
+        self,
+        until: int,
+        plan: Plan,
+        schedule: WarmupStableDecay,
+        *,
+        folder: Path | None = None,
+        fill: Callable[[Path], None] | None = None,
+        keep: frozenset[int] = frozenset(),
+        stop: StopSignal | None = None,
+        report: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Trains until step `until`, with metrics and checkpoints in `folder` where one is given.
+
+        fill(path) writes a checkpoint's own files (model, tokenizer). Raises Interrupted after saving when `stop` is set.
+        """
+        self.backbone.train()
+        metrics = MetricsFile(folder / "metrics.jsonl", self.counters.step) if folder and self.world.main else None
+        window: dict[int, list[float]] = {}
+        loss, rate = float("nan"), 0.0
+        began, first = time.perf_counter(), self.counters.tokens
+        while self.counters.step < until:
+            clock = time.perf_counter()
+            factor = schedule.factor(self.counters.step)
+            for component, (total, normaliser) in self.step(plan, factor).items():
+                entry = window.setdefault(component, [0.0, 0.0])
+                entry[0] += total
+                entry[1] += normaliser
+            self.counters.seconds += time.perf_counter() - clock
+            step = self.counters.step
+            if not all(np.isfinite(total) for total, _ in window.values()):
+                raise UserError(
+                    f"step {step}: the loss is not finite at learning rate {self.learning_rate:g}; use a smaller one"
+                )
+            if step % self.settings.log_every == 0 or step == until:
+                by_component = [total / normaliser for total, normaliser in window.values() if normaliser]
+                loss = float(np.mean(by_component)) if by_component else float("nan")
+                rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
+                if metrics:
+                    metrics.write({**vars(self.counters), "loss": loss, "learning_rate": self.learning_rate * factor})
+                window = {}
+            stopping = bool(self._most(int(stop is not None and stop.set)))
+            due = step % self.settings.checkpoint_every == 0 or step in keep or stopping
+            if folder and fill and due and (step < until or step in keep):
+                self.save(folder, fill, keep)
+            if report:
+                report(Progress(step, until, rate, loss))
+            if stopping and step < until:
+                raise Interrupted(f"stopped at step {step} of {until}; the same command goes on from there")
+
+    # -- state
+
+    def save(self, folder: Path, fill: Callable[[Path], None], keep: frozenset[int] = frozenset()) -> None:
+        """Saves a checkpoint of this step (by the main process)."""
+        if self.world.main:
+            checkpoint.save_checkpoint(folder, vars(self.counters), self.state(), fill, keep)
+        self.world.barrier()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that changes by training, as named tensors."""
+        model = {f"model.{name}": p for name, p in self.backbone.named_parameters()}
+        return model | {f"optimizer.{name}": t for name, t in checkpoint.tensors_of(self.optimizer).items()}
+
+    def restore(self, counters: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Puts a saved state back; raises UserError where it belongs to another model."""
+        own = dict(self.backbone.named_parameters())
+        given = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in given.items()}:
+            raise UserError("truncated or foreign checkpoint: its tensors are not those of this model")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(given[name])
+        moments = {n.removeprefix("optimizer."): t.clone() for n, t in tensors.items() if n.startswith("optimizer.")}
+        checkpoint.restore_optimizer(self.optimizer, moments)
+        self.counters = Counters(**{name: counters[name] for name in vars(Counters())})
+
+    def snapshot(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The state held in memory, to branch off and come back to."""
+        return dict(vars(self.counters)), {name: tensor.detach().clone() for name, tensor in self.state().items()}
+
+
+@dataclass
+class MetricsFile:
+    """metrics.jsonl: one line per logged step; lines after the step of a resume are dropped."""
+
+    path: Path
+    step: int
+    lines: list[str] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.path.is_file():
+            kept = [line for line in self.path.read_text().splitlines() if line and _step_of(line) <= self.step]
+            self.path.write_text("".join(line + "\n" for line in kept))
+
+    def write(self, entry: dict[str, Any]) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line that a kill cut short
+
+
+def exporter(backbone: Backbone, objective: Objective, store: Any, form: str | None = None) -> Callable[[Path], None]:
+    """What writes a run's own files into a folder: model, extra heads, tokenizer."""
+
+    def fill(folder: Path) -> None:
+        export(backbone, folder, objective.modes(), mask=store.tokenizer.vocabulary.mask, form=form)
+        store.tokenizer.save(folder)
+
+    return fill

@@ -1,0 +1,312 @@
+"""One training run on disk: `pretrain`, and what opens its result again.
+
+A run folder is a Hugging Face folder at the end; before that it holds checkpoints, which are Hugging Face folders too.
+`run.yaml` says what the run is: the same command resumes it, a finished one does nothing, other settings are refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lookaround import __version__
+from lookaround.data.corpus import read_corpus, split_documents
+from lookaround.data.shards import Rows, TokenStore, in_memory
+from lookaround.data.stdlib import stdlib_corpus
+from lookaround.data.tokenizer import TextTokenizer, load_tokenizer
+from lookaround.errors import UserError
+from lookaround.model.backbone import VOCABULARIES, Backbone, build, require_honest_attention
+from lookaround.model.export import load
+from lookaround.objectives import AR
+from lookaround.objectives.view import Mode, Objective
+from lookaround.settings import Settings
+from lookaround.train import checkpoint
+from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
+from lookaround.train.distributed import World
+from lookaround.train.loop import Progress, StopSignal, Trainer, default_learning_rate, exporter
+from lookaround.train.schedule import WarmupStableDecay
+
+__all__ = ["OpenRun", "build_backbone", "make_trainer", "open_run", "pretrain", "test_rows", "vocabulary_of"]
+
+RUN_FILE = "run.yaml"
+# what may change between a run and its resumption without changing its result
+FREE = {"train": ("checkpoint_every", "log_every", "micro_batch"), "model": ("compile",), "evaluate": None, "compare": None}
+
+
+def vocabulary_of(settings: Settings) -> int:
+    """Size of the BPE to train: the one asked for, or the preset's."""
+    return settings.data.vocabulary or VOCABULARIES[settings.model.preset]
+
+
+def build_backbone(settings: Settings, objective: Objective, tokenizer: TextTokenizer, seed: int) -> Backbone:
+    """The backbone of a run, asked whether it keeps the attention patterns of its objective."""
+    backbone = build(
+        preset=settings.model.preset,
+        vocabulary=tokenizer.size,
+        context=settings.model.context,
+        special={"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos, "pad_token_id": tokenizer.hf.pad_token_id},
+        heads=objective.heads(),
+        init=settings.model.init,
+        seed=seed,
+    )
+    require_honest_attention(backbone, objective.modes())
+    return backbone
+
+
+def make_trainer(
+    settings: Settings, objective: Objective, store: TokenStore, *, seed: int, learning_rate: float, world: World | None = None
+) -> Trainer:
+    """A trainer at step 0 on the training part of a store."""
+    rows = Rows(store.split("train"), settings.model.context, store.tokenizer, pack=settings.data.pack)
+    return Trainer(
+        build_backbone(settings, objective, store.tokenizer, seed), objective, rows,
+        settings=settings.train, seed=seed, learning_rate=learning_rate, precision=settings.model.precision,
+        compile=settings.model.compile, world=world,
+    )  # fmt: skip
+
+
+def learning_rate_of(settings: Settings, backbone: Backbone) -> float:
+    return settings.train.learning_rate or default_learning_rate(backbone.width)
+
+
+def seconds_per_step(trainer: Trainer, objective: Objective, steps: int = 6) -> float:
+    """Seconds of a step of one phase, the median of a few on a copy of the model."""
+    probe = Trainer(
+        copy.deepcopy(trainer.backbone), objective, trainer.rows,
+        settings=trainer.settings, seed=trainer.seed, learning_rate=trainer.learning_rate, world=World(device=trainer.world.device),
+    )  # fmt: skip
+    probe.dtype = trainer.dtype
+    plan = Plan((1.0,), (steps,))
+    times = []
+    for _ in range(steps):
+        clock = time.perf_counter()
+        probe.step(plan, 0.0)
+        times.append(time.perf_counter() - clock)
+    return sorted(times[1:])[(steps - 1) // 2]
+
+
+def plan_for(trainer: Trainer, objective: Objective, budget: Budget) -> Plan:
+    """The plan of a budget on this trainer; seconds are calibrated by running a few steps."""
+
+    def cost(phase: Objective) -> float:
+        if budget.unit == "seconds":
+            return seconds_per_step(trainer, phase.at(0.5))
+        return expected_cost(phase, trainer.backbone, trainer.rows, trainer.settings.batch, budget.unit)
+
+    return make_plan(objective, budget, cost)
+
+
+def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
+    """A budget in FLOPs: tokens and seconds are taken as those that `ar` would need on this trainer's model."""
+    if budget.unit == "flops":
+        return budget
+    flops = expected_cost(AR(), trainer.backbone, trainer.rows, trainer.settings.batch, "flops")
+    if budget.unit == "tokens":
+        per_step = expected_cost(AR(), trainer.backbone, trainer.rows, trainer.settings.batch, "tokens")
+    else:
+        per_step = seconds_per_step(trainer, AR())
+    return Budget(budget.amount / per_step * flops, "flops")
+
+
+def schedule_for(settings: Settings, end: int, smallest_end: int | None = None, longest_end: int | None = None) -> WarmupStableDecay:
+    """The schedule of a run of `end` steps; on a ladder, all rungs share the warmup (of the longest, within the smallest)."""
+    warmup = round(settings.train.warmup * (longest_end or end))
+    start = round((1 - settings.train.decay) * end)
+    return WarmupStableDecay(min(warmup, round((smallest_end or end) / 4)), start, end)
+
+
+# ------------------------------------------------------------------------------------------------ pretrain
+
+
+def pretrain(
+    settings: Settings,
+    objective: Objective,
+    budget: Budget,
+    store: TokenStore,
+    out: Path,
+    *,
+    form: str | None = None,
+    world: World | None = None,
+    stop: StopSignal | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Trains one model into `out` and returns the run's description; resumes, or returns at once if it is finished.
+
+    Raises UserError where `out` belongs to other settings, Interrupted after saving when `stop` is set.
+    """
+    world = world or World()
+    identity = {
+        "objective": objective.spec,
+        "budget": str(budget),
+        "form": form,
+        "corpus": store.fingerprint,
+        "settings": _identity(settings),
+    }
+    before = _read_run(out) if (out / RUN_FILE).is_file() else None
+    if before is not None:
+        require_same(before["identity"], identity, out / RUN_FILE)
+        if before["status"] == "finished":
+            return before
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: not empty and not a run of ours (no {RUN_FILE}); give another --out")
+    fresh = not out.exists()
+    try:
+        trainer = make_trainer(settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world)
+        trainer.learning_rate = learning_rate_of(settings, trainer.backbone)
+        plan = Plan(**before["plan"]) if before else plan_for(trainer, objective, budget)
+        info = run_info(settings, objective, store, trainer, plan) | {"identity": identity, "status": "running"}
+        fill = exporter(trainer.backbone, objective, store, form)
+        latest = checkpoint.latest_checkpoint(out)
+        if latest is not None:
+            trainer.restore(*checkpoint.load_training_state(latest))
+        if world.main:
+            out.mkdir(parents=True, exist_ok=True)
+            _write_run(out, info)
+        world.barrier()
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
+    except BaseException:
+        if fresh and world.main:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    schedule = schedule_for(settings, plan.total)
+    trainer.run(plan.total, plan, schedule, folder=out, fill=fill, stop=stop, report=report)
+    info |= {"status": "finished", "spent": vars(trainer.counters)}
+    if world.main:
+        final = out / "final"
+        checkpoint.write_folder(final, fill)
+        for file in sorted(final.iterdir()):
+            file.replace(out / file.name)
+        final.rmdir()
+        _write_run(out, info)
+        for _, old in checkpoint.checkpoints(out):
+            shutil.rmtree(old, ignore_errors=True)
+    world.barrier()
+    return info
+
+
+def run_info(settings: Settings, objective: Objective, store: TokenStore, trainer: Trainer, plan: Plan) -> dict[str, Any]:
+    """What run.yaml says beside the weights."""
+    return {
+        "lookaround": __version__,
+        "objective": objective.spec,
+        "modes": [list(mode) for mode in objective.modes()],
+        "context": settings.model.context,
+        "seed": trainer.seed,
+        "learning_rate": trainer.learning_rate,
+        "plan": {"shares": list(plan.shares), "steps": list(plan.steps)},
+        "data": {"corpus": settings.data.corpus, "fingerprint": store.fingerprint, "split_seed": settings.data.split_seed},
+        "settings": settings.model_dump(),
+    }
+
+
+def require_same(before: dict[str, Any], now: dict[str, Any], origin: Path) -> None:
+    """Raises UserError naming the first setting in which a folder's run differs from the one asked for."""
+    old, new = _flatten(before), _flatten(now)
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            name_of = "the corpus or its tokenizer has changed" if name == "corpus" else f"{name} was {old.get(name)}, now {new.get(name)}"
+            raise UserError(f"{origin}: belongs to another run: {name_of}; give another --out, or the old settings")
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    values = settings.model_dump()
+    for section, fields in FREE.items():
+        if fields is None:
+            values.pop(section)
+            continue
+        for name in fields:
+            values[section].pop(name)
+    return values
+
+
+def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flatten(value, f"{prefix}.{name}" if prefix else str(name))
+    return flat
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    try:
+        info = yaml.safe_load((folder / RUN_FILE).read_text())
+        if not isinstance(info, dict):
+            raise ValueError("not a mapping")
+        return info
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder / RUN_FILE}: cannot be read ({str(error).splitlines()[0]})") from None
+
+
+def _write_run(folder: Path, info: dict[str, Any]) -> None:
+    plain = json.loads(json.dumps(info))  # tuples become lists, so that what is read back is equal
+    checkpoint.write_text(folder / RUN_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+# ------------------------------------------------------------------------------------------------ opening a result
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A trained model ready for use: backbone, tokenizer, its modes, its training length, and run.yaml where there is one."""
+
+    backbone: Backbone
+    tokenizer: TextTokenizer
+    modes: tuple[Mode, ...]
+    context: int
+    info: dict[str, Any] | None
+
+    def require_mode(self, asked: str) -> Mode:
+        """The mode of the asked attention kind; raises UserError for a kind that was not trained."""
+        for mode in self.modes:
+            if mode.attention == asked:
+                return mode
+        raise UserError(f"mode '{asked}': this model was trained for {'; '.join(map(str, self.modes))}")
+
+
+def open_run(folder: Path) -> OpenRun:
+    """Opens a run, a checkpoint of one, or any Hugging Face decoder or EuroBERT folder; raises UserError."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a run or a Hugging Face checkpoint folder")
+    backbone = load(folder)
+    tokenizer = load_tokenizer(str(folder))
+    source = folder if (folder / RUN_FILE).is_file() else folder.parent
+    if (source / RUN_FILE).is_file():
+        info = _read_run(source)
+        modes = tuple(Mode(*mode) for mode in info["modes"])
+        return OpenRun(backbone, tokenizer, modes, info["context"], info)
+    config = json.loads((folder / "config.json").read_text())
+    masked = config.get("model_type") == "eurobert" or config.get("is_causal") is False
+    mode = Mode("bidirectional", 0 if config.get("model_type") == "eurobert" else 1) if masked else Mode("causal", 1)
+    limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", 512)
+    if tokenizer.size > backbone.lm.get_input_embeddings().weight.shape[0]:
+        backbone.lm.resize_token_embeddings(tokenizer.size, mean_resizing=False)
+    return OpenRun(backbone, tokenizer, (mode,), min(limit, 512), None)
+
+
+def test_rows(run: OpenRun, settings: Settings) -> Rows | None:
+    """Test rows for a run: of the corpus in the settings, else of the run's own corpus, else None.
+
+    Raises UserError where the run's own corpus has changed or is gone.
+    """
+    data = settings.data.model_copy()
+    own = (run.info or {}).get("data")
+    if data.corpus is None and own is None:
+        return None
+    if data.corpus is None and own is not None:
+        trained = Settings.model_validate(run.info["settings"]).data  # type: ignore[index]
+        data = data.model_copy(update={"corpus": trained.corpus, "text_column": trained.text_column, "split_seed": trained.split_seed})
+    corpus = stdlib_corpus() if data.corpus is None else read_corpus(data.corpus, text_column=data.text_column)
+    parts = split_documents(corpus.documents, seed=data.split_seed, validation=data.validation, test=data.test)
+    texts = [corpus.documents[i] for i in parts["test"]]
+    run.tokenizer.require_lossless([text[:2000] for text in texts[:200]])
+    return Rows(in_memory(texts, run.tokenizer), run.context, run.tokenizer)
