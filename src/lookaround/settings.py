@@ -45,7 +45,7 @@ class TrainSettings(_Section):
 
     batch: int = Field(16, ge=1, description="rows per step, over all processes")
     micro_batch: int | None = Field(None, ge=1, description="rows per forward pass of a process; none: all of them")
-    learning_rate: float | None = Field(None, gt=0, lt=1, description="peak; none: 0.002 x sqrt(128 / hidden width)")
+    learning_rate: float | None = Field(None, gt=0, lt=1, description="peak; none: 0.001 x sqrt(128 / hidden width)")
     weight_decay: float = Field(0.1, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.98, ge=0, lt=1)
@@ -78,7 +78,7 @@ class CompareSettings(_Section):
     objectives: str = Field("ar, mlm, dar, vmlm", description="comma-separated specs")
     tasks: list[str] = Field(default_factory=list, description="labelled files or folders")
     seeds: int = Field(1, ge=1)
-    budget: str = Field("4e12flops", description="of a run at the last rung: 5M (tokens), 2e15flops, 300s")
+    budget: str = Field("3.2e12flops", description="of a run at the last rung: 5M (tokens), 2e15flops, 300s")
     equal: Literal["flops", "tokens", "seconds"] | None = Field(None, description="what is equal; none: FLOPs, or the budget's seconds")
     ladder: list[float] = Field([0.125, 0.25, 0.5, 1.0], description="rungs, as shares of the budget")
     lr_factors: list[float] = Field([1.0, 2.0, 4.0], description="tried at the smallest rung; one of them: no search")

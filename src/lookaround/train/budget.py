@@ -63,7 +63,7 @@ def view_flops(backbone: Backbone, view: View) -> float:
     """FLOPs of one forward and backward pass over a view."""
     rows, width = view.input_ids.shape
     config = backbone.lm.config.get_text_config()
-    per_position = 6 * backbone.parameters_without_embeddings() + 12 * config.num_hidden_layers * backbone.width * width
+    per_position = 6 * backbone.parameters_without_embeddings + 12 * config.num_hidden_layers * backbone.width * width
     vocabulary = backbone.unembedding.weight.shape[0]
     total = float(per_position * rows * width + 6 * backbone.width * vocabulary * len(view.state))
     for number, head in enumerate(backbone.heads, start=1):

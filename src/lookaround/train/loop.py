@@ -85,8 +85,8 @@ def stop_on_signals() -> Iterator[StopSignal]:
 
 
 def default_learning_rate(width: int) -> float:
-    """The base rate of AdamW for a hidden width: 0.002 at 128, falling with the square root. Ours, measured at `nano`."""
-    return 0.002 * (128 / width) ** 0.5
+    """The base rate of AdamW for a hidden width: 0.001 at 128, falling with the square root. Ours, measured at `nano`."""
+    return 0.001 * (128 / width) ** 0.5
 
 
 def autocast_dtype(precision: str, width: int, device: torch.device) -> torch.dtype | None:
