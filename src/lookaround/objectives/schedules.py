@@ -31,7 +31,7 @@ class Linear(Schedule):
     """A straight line from start to end."""
 
     def at(self, progress: float) -> float:
-        return self.start + (self.end - self.start) * progress
+        return self.start * (1 - progress) + self.end * progress
 
 
 class Cosine(Schedule):

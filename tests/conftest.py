@@ -1,0 +1,74 @@
+"""What tests share: few threads, a cache of their own, real data where it is at hand, and small stores of tokens."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from lookaround.data.corpus import make_corpus
+from lookaround.data.shards import Rows, TokenStore, prepare
+from lookaround.objectives import Batch, Vocabulary
+
+torch.set_num_threads(2)
+
+DATA = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data; tests skip where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real data at {DATA}; set LOOKAROUND_DATA")
+    return DATA
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKAROUND_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+WORDS = "the cat sat on a mat while two dogs ran over green hills and old men told long tales of war".split()
+
+
+def sentences(count: int, seed: int = 0, length: tuple[int, int] = (5, 60)) -> list[str]:
+    """Documents of random words, different from one another."""
+    generator = torch.Generator().manual_seed(seed)
+    documents = []
+    for number in range(count):
+        size = int(torch.randint(*length, (1,), generator=generator))
+        chosen = torch.randint(len(WORDS), (size,), generator=generator).tolist()
+        documents.append(f"{number}: " + " ".join(WORDS[i] for i in chosen))
+    return documents
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    """A store of 200 short documents with a vocabulary of 300."""
+    corpus = make_corpus("words", sentences(200), {})
+    return prepare(corpus, vocabulary=300, cache=tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def rows(store: TokenStore) -> Rows:
+    return Rows(store.split("train"), 32, store.tokenizer)
+
+
+def random_batch(count: int = 16, width: int = 32, *, vocabulary: int = 100, packed: bool = False, padded: bool = False) -> Batch:
+    """Random rows that start with BOS (1); 0 is padding, 3 the mask."""
+    generator = torch.Generator().manual_seed(count * width)
+    tokens = torch.randint(4, vocabulary, (count, width), generator=generator)
+    tokens[:, 0] = 1
+    documents = None
+    if packed or padded:
+        documents = torch.zeros_like(tokens)
+        if packed:
+            documents[:, width // 3 :] = 1
+            tokens[:, width // 3] = 1
+        if padded:
+            ends = torch.randint(width // 2, width, (count,), generator=generator)
+            documents[torch.arange(width) >= ends[:, None]] = -1
+            tokens[documents < 0] = 0
+    return Batch(tokens, torch.arange(count), Vocabulary(vocabulary, 3, (0, 1, 2, 3)), documents, tokens != 1)

@@ -1,0 +1,366 @@
+"""Objectives: what views show and score, that draws are keyed by row alone, the algebra, and contexts against counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_batch
+from scipy import stats
+
+from lookaround.errors import UserError
+from lookaround.objectives import AR, DAR, MDLM, MLM, VMLM, Batch, Linear, Objective, PrefixLM, View, Vocabulary, parse, parse_list
+from lookaround.objectives.view import keyed_uniform
+
+SPECS = [
+    "ar", "mlm", "mlm(rate=0.4)", "mlm(rate=0.3, shift=1)", "dar", 'dar(horizon=4, share=1, law="harmonic")', "vmlm",
+    'vmlm(low=0.1, high=0.7, law="quadratic", suffix=0.5)', "vmlm(suffix=0, shift=0)", "vmlm(suffix=1, near=1)",
+    'vmlm(law="cosine", near=0.5)', "prefixlm", "mdlm", 'mdlm(weight="elbo")', "ar + mlm", "ar + 3*vmlm", "mlm + 2*dar + prefixlm",
+]  # fmt: skip
+
+
+def pairs(view: View) -> tuple[torch.Tensor, torch.Tensor]:
+    """(row, target position) of the scored pairs."""
+    width = view.input_ids.shape[1]
+    return view.state // width, view.state % width + view.offset
+
+
+# ---------------------------------------------------------------------------------------- every objective
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("shape", [{}, {"packed": True}, {"padded": True}, {"packed": True, "padded": True}])
+def test_targets_are_real_tokens_of_the_states_own_document(spec: str, shape: dict) -> None:
+    batch = random_batch(64, 24, **shape)
+    uniform = keyed_uniform(0, 0, batch.row, "component", 1)[:, 0]
+    objective = parse(spec)
+    views = objective.view(batch, 0, 0)
+    seen = 0
+    for view in views:
+        if len(views) == 1:
+            own = batch
+        else:  # a component's rows, in order, are those that drew it
+            coefficients = np.cumsum([w for w, _ in objective.terms]) / sum(w for w, _ in objective.terms)
+            own = batch.take(torch.from_numpy(np.searchsorted(coefficients, uniform.numpy(), side="right") == view.component).nonzero().flatten())
+        seen += len(own.tokens)
+        row, target = pairs(view)
+        state = view.state % batch.tokens.shape[1]
+        assert (target < own.tokens.shape[1]).all()
+        assert torch.equal(own.tokens[row, target], view.target)
+        assert own.eligible[row, target].all()
+        if own.documents is not None:
+            assert torch.equal(own.documents[row, state], own.documents[row, target])
+            assert (own.documents[row, target] >= 0).all()
+        assert view.weight.dtype == torch.float32
+        assert (view.weight > 0).all()
+        bidirectional = view.attention.kind == "bidirectional"
+        irregular = own.documents is not None and bool((own.documents != 0).any())
+        assert (view.documents is not None) or not (irregular and bidirectional)
+    assert seen == len(batch.tokens)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_rows_view_depends_on_its_key_alone(spec: str) -> None:
+    batch = random_batch(32, 24)
+    objective = parse(spec)
+
+    def by_row(rows: torch.Tensor) -> dict[int, list]:
+        part = batch.take(rows)
+        found: dict[int, list] = {int(r): [] for r in part.row}
+        uniform = keyed_uniform(5, 2, part.row, "component", 1)[:, 0].numpy()
+        views = objective.view(part, 5, 2)
+        for view in views:
+            if len(views) == 1 and not hasattr(objective, "terms"):
+                own = part.row
+            else:
+                borders = np.cumsum([w for w, _ in objective.terms])[:-1] / sum(w for w, _ in objective.terms)
+                own = part.row[torch.from_numpy(np.searchsorted(borders, uniform, side="right") == view.component)]
+            for r, t, o, h, w in zip(*pairs(view), view.offset, view.head, view.weight, strict=True):
+                found[int(own[r])].append((view.component, int(t), int(o), int(h), round(float(w), 5)))
+        return {key: sorted(value) for key, value in found.items()}
+
+    whole = by_row(torch.arange(32))
+    halves = by_row(torch.arange(0, 32, 2)) | by_row(torch.arange(1, 32, 2))
+    assert whole == halves
+    other = Batch(batch.tokens, batch.row, batch.vocabulary, None, batch.scorable)
+    if spec not in ("ar",):
+        first, second = objective.view(other, 5, 2), objective.view(other, 5, 3)
+        same = len(first) == len(second) and all(a.state.equal(b.state) and a.offset.equal(b.offset) for a, b in zip(first, second, strict=True))
+        assert not same, "the epoch is part of the key"
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if "+" not in s])
+def test_contexts_agree_with_lags_counted_in_sampled_views(spec: str) -> None:
+    """A chi-square test over the lags of 10^5 and more pairs, pooled where few are expected."""
+    width, count = 16, 12000
+    objective = parse(spec)
+    batch = random_batch(count, width)
+    (view,) = objective.view(batch, 11, 0)
+    row, target = pairs(view)
+    assert len(row) > 1e4
+    state = view.state % width
+    position = torch.arange(width)
+    if view.attention.kind == "bidirectional":
+        selected = torch.zeros(count, width, dtype=torch.bool)
+        selected[row, target] = True
+        visible = ~selected[row]
+    else:  # a causal state sees what stands up to it; later prefix tokens never stand beyond a scored state
+        visible = position[None] <= state[:, None]
+    lag = target[:, None] - position[None]
+    distance = torch.where(visible, lag.abs(), width * 2)
+    nearest = distance.min(1).values
+    left = (visible & (lag == nearest[:, None])).any(1)
+    right = (visible & (lag == -nearest[:, None])).any(1)
+    weight = view.weight.double()
+    counted: dict[int, float] = {}
+    effective: dict[int, float] = {}
+    for value in nearest.unique().tolist():
+        for sign, here, there in ((1, left, right), (-1, right, left)):
+            chosen = (nearest == value) & here
+            share = torch.where(there[chosen], 0.5, 1.0).double() * weight[chosen]
+            counted[sign * value] = float(share.sum())
+            effective[sign * value] = float((share**2).sum())
+    total = sum(counted.values())
+    expected = objective.contexts(1, width)
+    assert sum(expected.values()) == pytest.approx(1)
+    assert set(k for k, v in counted.items() if v) <= set(expected)
+    # a z-score for each lag; pairs of one row are correlated, so the scale is taken from row blocks
+    blocks = 30
+    for lag_value, probability in expected.items():
+        if probability < 2e-3:
+            continue
+        share_of_block = []
+        for block in range(blocks):
+            chosen = (row % blocks) == block
+            hit = chosen & (nearest == abs(lag_value)) & (left if lag_value > 0 else right)
+            tie = (right if lag_value > 0 else left)[hit]
+            value = float((torch.where(tie, 0.5, 1.0).double() * weight[hit]).sum() / weight[chosen].sum())
+            share_of_block.append(value)
+        if np.std(share_of_block) < 1e-12:
+            assert share_of_block[0] == pytest.approx(probability, abs=1e-9)
+            continue
+        p_value = stats.ttest_1samp(share_of_block, probability).pvalue
+        assert p_value > 1e-4, (lag_value, probability, np.mean(share_of_block))
+    assert counted[1] / total == pytest.approx(expected[1], abs=0.02)
+
+
+def test_a_wrong_context_law_fails_the_same_test() -> None:
+    expected, other = parse("mlm(rate=0.4)").contexts(1, 16), parse("mlm(rate=0.3)").contexts(1, 16)
+    assert abs(expected[1] - other[1]) > 0.02
+
+
+def test_contexts_of_mixtures_and_sequences_are_weighted_by_their_coefficients() -> None:
+    ar, mlm = AR().contexts(1, 32), MLM().contexts(1, 32)
+    mixed = parse("ar + 3*mlm").contexts(1, 32)
+    assert mixed[-1] == pytest.approx(0.75 * mlm[-1])
+    assert parse("0.25*ar >> 0.75*mlm").contexts(1, 32) == pytest.approx(mixed)
+    assert mixed[1] == pytest.approx(0.25 * ar[1] + 0.75 * mlm[1])
+
+
+def test_contexts_beyond_the_nearest_are_refused() -> None:
+    with pytest.raises(ValueError, match="nearest"):
+        MLM().contexts(2, 32)
+
+
+# ---------------------------------------------------------------------------------------- one by one
+
+
+def test_ar_scores_every_next_token() -> None:
+    batch = random_batch(4, 10)
+    (view,) = AR().view(batch, 0, 0)
+    assert len(view.state) == 4 * 9
+    assert view.attention.kind == "causal"
+    assert torch.equal(view.input_ids, batch.tokens)
+    assert view.normaliser == 36
+    (packed,) = AR().view(random_batch(4, 12, packed=True), 0, 0)
+    assert len(packed.state) == 4 * 10, "BOS of the second document is no target"
+
+
+def test_mlm_masking_agrees_with_transformers() -> None:
+    from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, models
+
+    vocabulary = {"<pad>": 0, "<bos>": 1, "<eos>": 2, "<mask>": 3} | {f"w{i}": i for i in range(4, 100)}
+    hf = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>")),
+        pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", mask_token="<mask>",
+    )  # fmt: skip
+    batch = random_batch(4000, 32)
+    for rate in (0.15, 0.4):
+        torch.manual_seed(0)
+        collate = DataCollatorForLanguageModeling(hf, mlm_probability=rate)
+        theirs = collate([{"input_ids": row.tolist()} for row in batch.tokens])
+        (view,) = MLM(rate=rate).view(batch, 0, 0)
+        chosen = torch.zeros_like(batch.tokens, dtype=torch.bool)
+        chosen.view(-1)[view.state] = True
+        their_choice = theirs["labels"] != -100
+        eligible = batch.eligible.sum()
+        assert eligible > 1e5
+        for ours, others in (
+            (chosen, their_choice),
+            (chosen & (view.input_ids == 3), their_choice & (theirs["input_ids"] == 3)),
+            (chosen & (view.input_ids == batch.tokens), their_choice & (theirs["input_ids"] == batch.tokens)),
+        ):
+            a, b = int(ours.sum()), int(others.sum())
+            table = [[a, int(eligible) - a], [b, int(eligible) - b]]
+            assert stats.chi2_contingency(table).pvalue > 1e-4, (rate, a, b)
+        assert torch.equal(view.input_ids[~chosen], batch.tokens[~chosen])
+        shown = view.input_ids[chosen & (view.input_ids != batch.tokens) & (view.input_ids != 3)]
+        assert shown.min() >= 4, "random replacements are ordinary tokens"
+        assert stats.chisquare(torch.bincount(shown, minlength=100)[4:]).pvalue > 1e-4
+
+
+def test_shift_one_scores_the_state_before_the_mask() -> None:
+    (view,) = MLM(rate=0.5, shift=1).view(random_batch(8, 16), 0, 0)
+    assert (view.offset == 1).all()
+    row, target = pairs(view)
+    assert (target >= 1).all()
+
+
+def test_dar_adds_one_farther_target_per_state() -> None:
+    batch = random_batch(500, 24)
+    (view,) = DAR(horizon=5, share=0.25).view(batch, 0, 0)
+    far = view.head == 1
+    assert set(view.offset[far].tolist()) == {2, 3, 4, 5}
+    assert (view.offset[~far] == 1).all()
+    assert view.weight[far].unique().tolist() == [0.25]
+    assert len(view.state[far].unique()) == int(far.sum()), "one for each state"
+    assert view.normaliser == pytest.approx(float(view.weight.sum()))
+    inside = view.state[far] % 24 < 24 - 5
+    assert stats.chisquare(torch.bincount(view.offset[far][inside], minlength=6)[2:]).pvalue > 1e-4
+
+
+def test_vmlm_rates_vary_and_suffixes_run_past_the_documents_end() -> None:
+    batch = random_batch(4000, 32, padded=True)
+    (view,) = VMLM(suffix=1.0).view(batch, 0, 0)
+    first_hidden = (view.input_ids == 3).int().argmax(1)
+    assert (view.input_ids == 3).equal(torch.arange(32) >= first_hidden[:, None]), "everything after the cut is hidden"
+    assert view.documents is not None
+    assert (view.documents == 0).all(), "padding after the cut is shown as masks"
+    (scattered,) = VMLM(suffix=0.0, low=0.2, high=0.8).view(random_batch(4000, 32), 0, 0)
+    rates = torch.bincount(scattered.state // 32, minlength=4000) / 31
+    assert rates.mean() == pytest.approx(0.5, abs=0.01)
+    assert rates.std() > 0.17, "wider than one fixed rate would be"
+
+
+def test_vmlm_near_weighs_the_first_hidden_tokens() -> None:
+    (view,) = VMLM(suffix=1.0, near=1.0).view(random_batch(50, 16), 0, 0)
+    for row in range(50):
+        weight = view.weight[view.state // 16 == row]
+        assert torch.allclose(weight, 1 / torch.arange(1.0, len(weight) + 1))
+
+
+def test_prefixlm_scores_only_after_the_prefix() -> None:
+    batch = random_batch(200, 20, padded=True)
+    (view,) = PrefixLM(low=0.2, high=0.6).view(batch, 0, 0)
+    row, target = pairs(view)
+    assert view.attention.lengths is not None
+    assert (target >= view.attention.lengths[row]).all()
+    lengths = (batch.documents == 0).sum(1)
+    assert (view.attention.lengths < lengths).all()
+    assert len(row.unique()) == 200, "every row has a target"
+
+
+def test_mdlm_elbo_is_unbiased_in_the_number_of_tokens() -> None:
+    batch = random_batch(20000, 16)
+    (view,) = MDLM(weight="elbo").view(batch, 0, 0)
+    assert float(view.weight.sum()) / view.normaliser == pytest.approx(1.0, abs=0.05)
+
+
+def test_mixture_draws_rows_and_renumbers_heads() -> None:
+    objective = parse("dar + 3*dar(horizon=3)")
+    views = objective.view(random_batch(4000, 16), 0, 0)
+    share = len(views[1].input_ids) / 4000
+    assert share == pytest.approx(0.75, abs=0.03)
+    assert [view.coefficient for view in views] == [0.25, 0.75]
+    assert views[1].head.unique().tolist() == [0, 2]
+    assert [head.horizon for head in objective.heads()] == [8, 3]
+
+
+def test_sequence_and_schedules_change_with_progress() -> None:
+    objective = parse("0.25*ar >> 0.75*mlm(rate=linear(0.4, 0.1))")
+    assert not objective.stationary
+    assert objective.at(0.2).spec == "ar"
+    assert objective.at(0.25).spec == "mlm(rate=0.4)"
+    assert objective.at(1.0).spec == "mlm(rate=0.1)"
+    assert objective.at(0.625).spec == "mlm(rate=0.25)"
+    with pytest.raises(ValueError, match="changes with the budget"):
+        objective.view(random_batch(), 0, 0)
+    late = parse("dar >> dar(horizon=3)").at(0.9).view(random_batch(), 0, 0)
+    assert late[0].head.max() == 2, "heads are those of the whole sequence"
+
+
+# ---------------------------------------------------------------------------------------- specs
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("ar", "ar"), ("ar()", "ar"), (" mlm(rate=0.15) ", "mlm"), ("mlm(rate=0.40)", "mlm(rate=0.4)"), ("3*ar", "ar"),
+        ("ar+3*vmlm", "ar + 3*vmlm"), ("2*ar + 2*mlm", "2*ar + 2*mlm"), ("ar + mlm + dar", "ar + mlm + dar"),
+        ("0.25*ar>>0.75*mlm(rate=0.4)", "0.25*ar >> 0.75*mlm(rate=0.4)"), ("ar >> mlm >> dar", "ar >> mlm >> dar"),
+        ("mlm(rate=linear(0.3,0.15))", "mlm(rate=linear(0.3, 0.15))"), ("vmlm(law=cosine)", 'vmlm(law="cosine")'),
+        ("mlm(replace=(1,0,0))", "mlm(replace=(1, 0, 0))"), ("ar + mlm >> 2*dar", "ar + mlm >> 2*dar"),
+    ],
+)  # fmt: skip
+def test_specs_have_one_canonical_form(text: str, canonical: str) -> None:
+    objective = parse(text)
+    assert objective.spec == canonical
+    assert parse(objective.spec) == objective
+
+
+def test_python_algebra_is_the_specs() -> None:
+    assert 0.25 * AR() >> 0.75 * MLM(rate=0.4) == parse("0.25*ar >> 0.75*mlm(rate=0.4)")
+    assert AR() + 3 * VMLM(suffix=0.5) == parse("ar + 3*vmlm(suffix=0.5)")
+    assert MLM(rate=Linear(0.3, 0.15)) == parse("mlm(rate=linear(0.3, 0.15))")
+
+
+def test_lists_drop_repetitions() -> None:
+    assert [o.spec for o in parse_list("ar, mlm(rate=0.15), mlm, ar")] == ["ar", "mlm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "words"),
+    [
+        ("", 1, "empty|not a list"), ("foo", 1, "unknown objective; known are"), ("ar, mlm(rate=1.5)", 14, r"rate must be .*\(0, 1\]"),
+        ("mlm(rate=0)", 10, "rate must be"), ("mlm(rat=1)", 5, "no parameter 'rat'; its parameters: rate"), ("mlm(0.3)", 5, "name it: rate="),
+        ("0*ar", 1, "positive"), ("ar + 3", 6, "not an objective"), ("ar + (ar >> mlm)", 1, "outermost"), ("mlm(rate=linear(0, 1))", 10, "rate"),
+        ("mlm(rate=linear(1))", 10, "two numbers"), ("ar(", 3, "not a list"), ("__import__('os').system('x')", 1, "not an objective"),
+        ("mlm(rate=__import__('os'))", 10, "not a value"), ("dar(horizon=1)", 13, "horizon"), ("vmlm(low=0.5, high=0.2)", 20, "at least low"),
+        ("mlm(replace=(1, 2))", 13, "add up to 1"), ("mlm(rate=0.1, rate=0.2)", 1, "."), ("mlm(rate=True)", 10, "not a value"),
+        ("mlm(shift=2)", 11, "shift"), ("vmlm(law='gauss')", 10, "law must be one of"), ("mdlm(weight=1)", 13, "one of"),
+    ],
+)  # fmt: skip
+def test_bad_specs_point_at_the_offending_place(text: str, column: int, words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        parse_list(text)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"column {column}" in message or not text or "rate=0.1, rate" in text
+
+
+def test_a_new_objective_is_one_class() -> None:
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Echo(Objective):
+        far: int = 3
+        name = "echo_for_a_test"
+
+    try:
+        assert parse("echo_for_a_test(far=4)").spec == "echo_for_a_test(far=4)"
+    finally:
+        del Objective.registry["echo_for_a_test"]
+
+
+def test_keyed_uniform_is_uniform_and_uncorrelated() -> None:
+    drawn = keyed_uniform(0, 0, torch.arange(2000), "select", 64).numpy()
+    assert stats.kstest(drawn.ravel(), "uniform").pvalue > 1e-4
+    other = keyed_uniform(0, 0, torch.arange(2000), "replace", 64).numpy()
+    later = keyed_uniform(0, 1, torch.arange(2000), "select", 64).numpy()
+    for a, b in ((drawn, other), (drawn, later), (drawn[:-1], drawn[1:]), (drawn[:, :-1], drawn[:, 1:])):
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.015
+
+
+def test_vocabulary_keeps_special_tokens_out_of_the_pool() -> None:
+    assert Vocabulary(8, 3, (0, 1)).ordinary().tolist() == [2, 4, 5, 6, 7]

@@ -1,0 +1,285 @@
+"""The loop: micro-batches, processes and kills change nothing; budgets and schedules are what they say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lookaround.data.shards import Rows, TokenStore
+from lookaround.errors import Interrupted, UserError
+from lookaround.objectives import parse
+from lookaround.settings import Settings, read_settings
+from lookaround.train import Plan, Trainer, WarmupStableDecay, make_plan, parse_budget
+from lookaround.train.budget import Budget, expected_cost, view_flops
+from lookaround.train.checkpoint import latest_checkpoint, load_training_state, write_folder
+from lookaround.train.loop import StopSignal, exporter
+from lookaround.train.run import make_trainer, open_run, pretrain
+
+SPECS = ["ar", "mlm(rate=0.3)", "dar", "vmlm", "prefixlm", "mdlm(weight=elbo)", "ar + 3*mlm(rate=0.3)", "dar + vmlm", "ar >> mlm"]
+
+
+def settings(**assignments: object) -> Settings:
+    given = {"model.context": 32, "train.batch": 8, "model.precision": "fp64"} | {k.replace("__", "."): v for k, v in assignments.items()}
+    return read_settings(None, [f"{name}={value}" for name, value in given.items()])
+
+
+def train(store: TokenStore, spec: str, steps: int = 4, **assignments: object) -> Trainer:
+    objective = parse(spec)
+    trainer = make_trainer(settings(**assignments), objective, store, seed=0, learning_rate=1e-2)
+    shares = tuple(share for share, _ in objective.phases())
+    plan = Plan(shares, tuple(steps // len(shares) for _ in shares))
+    trainer.run(steps, plan, WarmupStableDecay(1, steps // 2, steps))
+    return trainer
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach() for name, parameter in trainer.backbone.named_parameters()}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_eight_micro_batches_are_one_batch(store: TokenStore, spec: str) -> None:
+    whole, parts = train(store, spec), train(store, spec, train__micro_batch=1)
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], tensor, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+    assert whole.counters.tokens == parts.counters.tokens
+    assert whole.counters.targets == parts.counters.targets
+
+
+WORKER = """
+import sys, torch
+from pathlib import Path
+from lookaround.data.shards import TokenStore
+from lookaround.train.distributed import world
+sys.path.insert(0, {tests!r})
+import json
+import test_training as t
+torch.set_num_threads(1)
+folder = Path({store!r})
+store = TokenStore(folder, json.loads((folder / "index.json").read_text()))
+with world() as w:
+    for spec in t.SPECS:
+        objective = t.parse(spec)
+        trainer = t.make_trainer(t.settings(train__micro_batch=2), objective, store, seed=0, learning_rate=1e-2, world=w)
+        shares = tuple(share for share, _ in objective.phases())
+        trainer.run(4, t.Plan(shares, tuple(4 // len(shares) for _ in shares)), t.WarmupStableDecay(1, 2, 4))
+        if w.main:
+            torch.save(t.weights(trainer), Path({out!r}) / (spec.replace("/", "") + ".pt"))
+            (Path({out!r}) / (spec + ".json")).write_text(json.dumps(vars(trainer.counters)))
+"""
+
+
+def test_two_processes_are_one(store: TokenStore, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.format(tests=str(Path(__file__).parent), store=str(store.folder), out=str(tmp_path)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d",
+               "--rdzv-endpoint=localhost:0", str(script)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for spec in SPECS:
+        alone = weights(train(store, spec))
+        together = torch.load(tmp_path / f"{spec}.pt", weights_only=True)
+        for name, tensor in alone.items():
+            torch.testing.assert_close(together[name], tensor, rtol=0, atol=1e-6, msg=lambda m, s=spec, n=name: f"{s} {n}: {m}")
+
+
+def test_batch_must_divide_among_processes(store: TokenStore) -> None:
+    from lookaround.train.distributed import World
+
+    with pytest.raises(UserError, match=r"train\.batch: 8 rows do not divide among 3"):
+        make_trainer(settings(), parse("ar"), store, seed=0, learning_rate=1e-2, world=World(0, 3))
+
+
+@pytest.mark.parametrize("spec", ["ar", "dar + vmlm", "ar >> mlm"])
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(store: TokenStore, spec: str, tmp_path: Path) -> None:
+    objective = parse(spec)
+    one = settings(model__precision="fp32", train__checkpoint_every=3, train__log_every=2)
+    budget = Budget(8 * 25 * 12, "tokens")
+    straight = pretrain(one, objective, budget, store, tmp_path / "straight")
+    assert sum(straight["plan"]["steps"]) >= 8
+    stop = StopSignal()
+
+    def at_five(progress: object) -> None:
+        stop.set = progress.step == 5  # type: ignore[attr-defined]
+
+    with pytest.raises(Interrupted, match="stopped at step 6 .* same command goes on"):
+        pretrain(one, objective, budget, store, tmp_path / "resumed", stop=stop, report=at_five)
+    stop.set = False
+    again = pretrain(one, objective, budget, store, tmp_path / "resumed", stop=stop)
+    first, second = (open_run(tmp_path / name).backbone.state_dict() for name in ("straight", "resumed"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert {k: v for k, v in again["spent"].items() if k != "seconds"} == {k: v for k, v in straight["spent"].items() if k != "seconds"}
+    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("straight", "resumed")]
+    assert len(lines[0]) == len(lines[1])
+    before = (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns
+    assert pretrain(one, objective, budget, store, tmp_path / "resumed")["status"] == "finished"
+    assert (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns == before, "a finished run does nothing"
+    with pytest.raises(UserError, match=r"train\.weight_decay was 0\.1, now 0\.2"):
+        pretrain(settings(model__precision="fp32", train__weight_decay=0.2), objective, budget, store, tmp_path / "resumed")
+
+
+def test_killed_by_9_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
+    from conftest import sentences
+
+    (tmp_path / "text.txt").write_text("\n\n".join(sentences(150)))
+    common = [sys.executable, "-m", "lookaround.cli", "pretrain", str(tmp_path / "text.txt"), "--objective", "dar + vmlm",
+              "--budget", "40k", "--set", "train.batch=4", "--set", "model.context=32", "--set", "train.checkpoint_every=5",
+              "--set", "data.vocabulary=300"]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*common, "--out", str(tmp_path / "a")], check=True, env=environment, capture_output=True, timeout=200)
+    process = subprocess.Popen([*common, "--out", str(tmp_path / "b")], env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and len(list((tmp_path / "b").glob("checkpoint-0*[05]"))) == 0:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "b" / "model.safetensors").exists(), "the kill came too late to test anything"
+    subprocess.run([*common, "--out", str(tmp_path / "b")], check=True, env=environment, capture_output=True, timeout=200)
+    first, second = (open_run(tmp_path / name).backbone.state_dict() for name in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not list((tmp_path / "b").glob("*.tmp"))
+
+
+def test_a_foreign_checkpoint_is_refused(store: TokenStore, tmp_path: Path) -> None:
+    small = train(store, "ar", model__precision="fp32")
+    small.save(tmp_path, exporter(small.backbone, parse("ar"), store))
+    large = make_trainer(settings(model__preset="tiny", model__precision="fp32"), parse("ar"), store, seed=0, learning_rate=1e-2)
+    latest = latest_checkpoint(tmp_path)
+    assert latest is not None
+    with pytest.raises(UserError, match="truncated or foreign"):
+        large.restore(*load_training_state(latest))
+    state = latest / "training_state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"training_state\.safetensors: truncated"):
+        load_training_state(latest)
+
+
+def test_folders_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    def half(into: Path) -> None:
+        (into / "a").write_text("x")
+        raise OSError(28, "No space left on device")
+
+    write_folder(tmp_path / "x", lambda into: (into / "a").write_text("old") and None)
+    with pytest.raises(UserError, match="no space left on the disk"):
+        write_folder(tmp_path / "x", half)
+    assert (tmp_path / "x" / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_the_loss_falls_and_metrics_tell(store: TokenStore, tmp_path: Path) -> None:
+    import json
+
+    trainer = make_trainer(settings(model__precision="fp32", train__log_every=5), parse("ar"), store, seed=0, learning_rate=1e-2)
+    trainer.run(60, Plan((1.0,), (60,)), WarmupStableDecay(2, 50, 60), folder=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(5, 61, 5))
+    assert lines[-1]["loss"] < lines[0]["loss"] - 1
+    assert lines[-1]["learning_rate"] < lines[5]["learning_rate"] / 5
+    assert lines[-1]["tokens"] == trainer.counters.tokens
+
+
+def test_a_diverged_run_says_so(store: TokenStore) -> None:
+    trainer = make_trainer(settings(model__precision="fp32"), parse("ar"), store, seed=0, learning_rate=1e-2)
+    with torch.no_grad():
+        trainer.backbone.unembedding.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="not finite at learning rate"):
+        trainer.run(3, Plan((1.0,), (3,)), WarmupStableDecay(0, 3, 3))
+
+
+# ---------------------------------------------------------------------------------------- budgets, schedules, rows
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [("5M", 5e6, "tokens"), ("2e15flops", 2e15, "flops"), ("300s", 300, "seconds"), ("10min", 600, "seconds"), ("1.5h", 5400, "seconds"),
+     ("100k tokens", 1e5, "tokens"), ("3PFLOPs", 3e15, "flops"), ("1B", 1e9, "tokens"), ("12000", 12000, "tokens"), (".5M", 5e5, "tokens")],
+)  # fmt: skip
+def test_budgets(text: str, amount: float, unit: str) -> None:
+    assert parse_budget(text) == Budget(amount, unit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["", "many", "5X", "-3M", "0", "5Ms", "1e999", "nan", "3 parsecs", "M"])
+def test_nonsense_budgets_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"budget '.*': "):
+        parse_budget(text)
+
+
+def test_flops_are_counted_by_hand(store: TokenStore) -> None:
+    trainer = make_trainer(settings(), parse("mlm"), store, seed=0, learning_rate=1.0)
+    batch = trainer.rows.take(np.arange(8))
+    (view,) = parse("mlm").view(batch, 0, 0)
+    trunk = 2 * (4 * 128 * 128 + 3 * 128 * 352 + 2 * 128) + 128
+    by_hand = 8 * 32 * (6 * trunk + 12 * 2 * 128 * 32) + 6 * 128 * store.tokenizer.size * len(view.state)
+    assert view_flops(trainer.backbone, view) == by_hand
+
+
+def test_a_sequence_spends_its_shares(store: TokenStore) -> None:
+    trainer = make_trainer(settings(), parse("ar"), store, seed=0, learning_rate=1.0)
+    objective = parse("0.25*ar >> 0.75*mlm")
+
+    def cost(phase: object) -> float:
+        return expected_cost(phase, trainer.backbone, trainer.rows, 8, "flops")  # type: ignore[arg-type]
+
+    budget = Budget(200 * cost(parse("ar")), "flops")
+    plan = make_plan(objective, budget, cost)
+    assert plan.steps[0] == 50
+    assert plan.steps[1] * cost(parse("mlm")) == pytest.approx(0.75 * budget.amount, rel=0.02)
+    assert plan.progress(0) == 0
+    assert plan.progress(50) == 0.25
+    assert plan.progress(plan.total) == 1
+    with pytest.raises(UserError, match="too small for one step of 'ar'"):
+        make_plan(objective, Budget(1.0, "flops"), cost)
+
+
+def test_warmup_stable_decay() -> None:
+    schedule = WarmupStableDecay(4, 10, 14)
+    assert [schedule.factor(step) for step in range(14)] == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 7 + [0.8, 0.6, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 97, 1000])
+def test_the_order_of_rows_is_a_permutation(size: int) -> None:
+    from lookaround.data.shards import permute
+
+    seen = set()
+    for epoch in range(3):
+        order = permute(np.arange(size), size, 7, epoch)
+        assert sorted(order) == list(range(size))
+        seen.add(tuple(order))
+    if size > 10:
+        assert len(seen) == 3
+        assert abs(np.corrcoef(np.arange(size), order)[0, 1]) < 4 / size**0.5
+
+
+def test_rows_cover_every_token_of_every_document(store: TokenStore) -> None:
+    split = store.split("train")
+    rows = Rows(split, 16, store.tokenizer)
+    covered = [np.zeros(length, dtype=bool) for length in split.length]
+    for window in range(len(rows.length)):
+        begin = rows.offset[window]
+        covered[rows.document[window]][begin : begin + rows.length[window]] = True
+    assert all(line.all() for line in covered)
+    assert all(rows.length[w] == 16 or split.length[rows.document[w]] < 16 for w in range(len(rows.length)))
+
+
+def test_packed_rows_hold_the_same_windows(store: TokenStore) -> None:
+    plain, packed = (Rows(store.split("train"), 64, store.tokenizer, pack=flag) for flag in (False, True))
+    assert len(packed) < len(plain)
+    count = lambda rows: sum(int((rows.take(np.array([i])).documents is None and rows.width) or (rows.take(np.array([i])).documents >= 0).sum()) for i in range(len(rows)))  # noqa: E731
+    assert count(plain) == count(packed)
+    batch = packed.take(np.arange(len(packed)))
+    assert batch.packed
+    assert batch.documents is not None
+    start, length = batch.spans()
+    for b in range(4):
+        for number in range(int(batch.documents[b].max()) + 1):
+            at = (batch.documents[b] == number).nonzero().flatten()
+            assert (start[b][at] == at[0]).all()
+            assert (length[b][at] == len(at)).all()
