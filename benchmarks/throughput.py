@@ -2,7 +2,7 @@
 
     pip install -e ".[bench]"
     python benchmarks/throughput.py                  # ar and mlm: about 5 minutes on two CPU cores
-    python benchmarks/throughput.py --compiled       # again with torch.compile on both sides: about 10 minutes more
+    python benchmarks/throughput.py --compiled       # again with torch.compile on both sides: about 6 minutes more
     python benchmarks/throughput.py --json FILE      # the same, and writes the numbers
 
 Both sides train the same architecture (the preset "tiny" with 32,000 tokens: width 256, 4 layers, tied embeddings) from the

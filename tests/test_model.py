@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import random_batch
 from torch.nn import functional as F
 
+from conftest import random_batch
 from lookaround.errors import UserError
 from lookaround.model import Backbone, build, export, linear_cross_entropy, load, require_honest_attention
 from lookaround.model.masks import allowed, attention_arguments
@@ -21,7 +21,9 @@ ALL_MODES = (Mode("causal", 1), Mode("bidirectional", 0), Mode("prefix", 1))
 
 
 def backbone(heads: tuple[HeadSpec, ...] = (), **options: Any) -> Backbone:
-    return build(**({"preset": "nano", "vocabulary": 100, "context": 32, "special": SPECIAL, "heads": heads} | options))
+    return build(
+        **({"preset": "nano", "vocabulary": 100, "context": 32, "special": SPECIAL, "heads": heads} | options)
+    )
 
 
 # ---------------------------------------------------------------------------------------- attention
@@ -49,7 +51,10 @@ def test_masks_follow_the_definition(kind: Any, documents: list[int] | None) -> 
 
 def test_pure_patterns_need_no_mask_and_eager_gets_an_additive_one() -> None:
     arguments = {"rows": 2, "width": 4, "dtype": torch.float32, "device": None}
-    assert attention_arguments(Attention("causal"), None, implementation="sdpa", **arguments) == {"attention_mask": None, "is_causal": True}
+    assert attention_arguments(Attention("causal"), None, implementation="sdpa", **arguments) == {
+        "attention_mask": None,
+        "is_causal": True,
+    }
     documents = torch.tensor([[0, 0, 1, 1]] * 2)
     sdpa = attention_arguments(Attention("bidirectional"), documents, implementation="sdpa", **arguments)
     eager = attention_arguments(Attention("bidirectional"), documents, implementation="eager", **arguments)
@@ -68,7 +73,12 @@ def test_models_keep_the_patterns(implementation: str) -> None:
 def test_other_decoders_keep_the_patterns(family: str) -> None:
     import transformers
 
-    sizes: dict[str, Any] = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     if family == "GPT2":
         sizes = {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 2, "attn_pdrop": 0.0}
     elif family == "Qwen3":
@@ -77,10 +87,8 @@ def test_other_decoders_keep_the_patterns(family: str) -> None:
         getattr(transformers, f"{family}Config")(**sizes)
     )
     require_honest_attention(Backbone(lm), (Mode("causal", 1),))
-    try:
+    if family != "GPT2":  # absolute positions; bidirectional use is covered by the leak check of each run
         require_honest_attention(Backbone(lm), ALL_MODES)
-    except UserError as refusal:
-        assert "does not keep the attention pattern" in str(refusal)
 
 
 def test_a_model_that_lies_is_refused() -> None:
@@ -99,7 +107,11 @@ def test_a_model_that_lies_is_refused() -> None:
 def test_linear_cross_entropy_is_the_plain_one(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lookaround.model.losses.CHUNK_BYTES", 4 * 50 * 7)  # seven rows at a time
     torch.manual_seed(0)
-    inputs = [torch.randn(31, 16, dtype=dtype), torch.randn(50, 16, dtype=dtype), torch.randn(50, dtype=dtype)]
+    inputs = [
+        torch.randn(31, 16, dtype=dtype),
+        torch.randn(50, 16, dtype=dtype),
+        torch.randn(50, dtype=dtype),
+    ]
     hidden, matrix, bias = (tensor.clone().requires_grad_() for tensor in inputs)
     hidden2, matrix2, bias2 = (tensor.clone().requires_grad_() for tensor in inputs)
     target, weight = torch.randint(50, (31,)), torch.rand(31, dtype=dtype)
@@ -145,8 +157,12 @@ def test_packed_documents_are_scored_as_if_alone() -> None:
         together = model.states(view)
         for span in (slice(0, 8), slice(8, 24)):
             empty = torch.zeros(0, dtype=torch.int64)
-            alone = View(view.input_ids[:, span], view.attention, empty, empty, empty, empty, empty.float(), 0.0)
-            torch.testing.assert_close(model.states(alone), together[:, span], rtol=0, atol=1e-5)  # rotary angles are float32
+            alone = View(
+                view.input_ids[:, span], view.attention, empty, empty, empty, empty, empty.float(), 0.0
+            )
+            torch.testing.assert_close(
+                model.states(alone), together[:, span], rtol=0, atol=1e-5
+            )  # rotary angles are float32
 
 
 # ---------------------------------------------------------------------------------------- export
@@ -169,7 +185,9 @@ def logits_of(model: Backbone, kind: str, tokens: torch.Tensor) -> torch.Tensor:
         ("dar", "AutoModelForCausalLM", "LlamaForCausalLM"),
     ],
 )
-def test_exports_load_in_transformers_with_our_logits(spec: str, auto: str, architecture: str, tmp_path: Path) -> None:
+def test_exports_load_in_transformers_with_our_logits(
+    spec: str, auto: str, architecture: str, tmp_path: Path
+) -> None:
     import transformers
 
     objective = parse(spec)
@@ -185,7 +203,9 @@ def test_exports_load_in_transformers_with_our_logits(spec: str, auto: str, arch
     kind = objective.modes()[0].attention
     torch.testing.assert_close(theirs, logits_of(model, kind, tokens), rtol=0, atol=1e-5)
     again = load(tmp_path)
-    for (name, ours), (other, back) in zip(model.state_dict().items(), again.state_dict().items(), strict=True):
+    for (name, ours), (other, back) in zip(
+        model.state_dict().items(), again.state_dict().items(), strict=True
+    ):
         assert name == other
         assert torch.equal(ours, back)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -204,8 +224,9 @@ def test_eurobert_is_refused_where_it_would_lie(tmp_path: Path) -> None:
 
 
 def test_fill_mask_gives_our_top_token_on_100_sentences(tmp_path: Path, store: Any) -> None:
-    from conftest import sentences
     from transformers import pipeline
+
+    from conftest import sentences
 
     tokenizer = store.tokenizer
     model = backbone(vocabulary=tokenizer.size).eval()
@@ -220,14 +241,20 @@ def test_fill_mask_gives_our_top_token_on_100_sentences(tmp_path: Path, store: A
         words[1 + number % (len(words) - 1)] = "<mask>"
         text = " ".join(words)
         ids = tokenizer.hf(text, return_tensors="pt").input_ids
-        ours = int(logits_of(model, "bidirectional", ids)[0, (ids[0] == tokenizer.vocabulary.mask).nonzero()[0, 0]].argmax())
+        ours = int(
+            logits_of(model, "bidirectional", ids)[
+                0, (ids[0] == tokenizer.vocabulary.mask).nonzero()[0, 0]
+            ].argmax()
+        )
         agreed += fill(text)[0]["token"] == ours
     assert agreed == 100
 
 
 def test_third_party_model_is_continued(real_data: Path) -> None:
     path = str(real_data / "models" / "stories260K")
-    model = build(preset="nano", vocabulary=513, context=64, special=SPECIAL, init=path, heads=(HeadSpec("offset", 4),))
+    model = build(
+        preset="nano", vocabulary=513, context=64, special=SPECIAL, init=path, heads=(HeadSpec("offset", 4),)
+    )
     require_honest_attention(model, ALL_MODES)
     assert model.unembedding.weight.shape[0] == 513
     with pytest.raises(UserError, match="longer than the 512 positions"):

@@ -5,11 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import random_batch
 from scipy import stats
 
+from conftest import random_batch
 from lookaround.errors import UserError
-from lookaround.objectives import AR, DAR, MDLM, MLM, VMLM, Batch, Linear, Objective, PrefixLM, View, Vocabulary, parse, parse_list
+from lookaround.objectives import (
+    AR,
+    DAR,
+    MDLM,
+    MLM,
+    VMLM,
+    Batch,
+    Linear,
+    Objective,
+    PrefixLM,
+    View,
+    Vocabulary,
+    parse,
+    parse_list,
+)
 from lookaround.objectives.view import keyed_uniform
 
 SPECS = [
@@ -41,7 +55,13 @@ def test_targets_are_real_tokens_of_the_states_own_document(spec: str, shape: di
             own = batch
         else:  # a component's rows, in order, are those that drew it
             coefficients = np.cumsum([w for w, _ in objective.terms]) / sum(w for w, _ in objective.terms)
-            own = batch.take(torch.from_numpy(np.searchsorted(coefficients, uniform.numpy(), side="right") == view.component).nonzero().flatten())
+            own = batch.take(
+                torch.from_numpy(
+                    np.searchsorted(coefficients, uniform.numpy(), side="right") == view.component
+                )
+                .nonzero()
+                .flatten()
+            )
         seen += len(own.tokens)
         row, target = pairs(view)
         state = view.state % batch.tokens.shape[1]
@@ -74,7 +94,9 @@ def test_a_rows_view_depends_on_its_key_alone(spec: str) -> None:
                 own = part.row
             else:
                 borders = np.cumsum([w for w, _ in objective.terms])[:-1] / sum(w for w, _ in objective.terms)
-                own = part.row[torch.from_numpy(np.searchsorted(borders, uniform, side="right") == view.component)]
+                own = part.row[
+                    torch.from_numpy(np.searchsorted(borders, uniform, side="right") == view.component)
+                ]
             for r, t, o, h, w in zip(*pairs(view), view.offset, view.head, view.weight, strict=True):
                 found[int(own[r])].append((view.component, int(t), int(o), int(h), round(float(w), 5)))
         return {key: sorted(value) for key, value in found.items()}
@@ -85,7 +107,9 @@ def test_a_rows_view_depends_on_its_key_alone(spec: str) -> None:
     other = Batch(batch.tokens, batch.row, batch.vocabulary, None, batch.scorable)
     if spec not in ("ar",):
         first, second = objective.view(other, 5, 2), objective.view(other, 5, 3)
-        same = len(first) == len(second) and all(a.state.equal(b.state) and a.offset.equal(b.offset) for a, b in zip(first, second, strict=True))
+        same = len(first) == len(second) and all(
+            a.state.equal(b.state) and a.offset.equal(b.offset) for a, b in zip(first, second, strict=True)
+        )
         assert not same, "the epoch is part of the key"
 
 
@@ -123,7 +147,7 @@ def test_contexts_agree_with_lags_counted_in_sampled_views(spec: str) -> None:
     total = sum(counted.values())
     expected = objective.contexts(1, width)
     assert sum(expected.values()) == pytest.approx(1)
-    assert set(k for k, v in counted.items() if v) <= set(expected)
+    assert {k for k, v in counted.items() if v} <= set(expected)
     # a z-score for each lag; pairs of one row are correlated, so the scale is taken from row blocks
     blocks = 30
     for lag_value, probability in expected.items():
@@ -177,8 +201,8 @@ def test_ar_scores_every_next_token() -> None:
 
 
 def test_mlm_masking_agrees_with_transformers() -> None:
-    from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
     from tokenizers import Tokenizer, models
+    from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
     vocabulary = {"<pad>": 0, "<bos>": 1, "<eos>": 2, "<mask>": 3} | {f"w{i}": i for i in range(4, 100)}
     hf = PreTrainedTokenizerFast(
@@ -213,7 +237,7 @@ def test_mlm_masking_agrees_with_transformers() -> None:
 def test_shift_one_scores_the_state_before_the_mask() -> None:
     (view,) = MLM(rate=0.5, shift=1).view(random_batch(8, 16), 0, 0)
     assert (view.offset == 1).all()
-    row, target = pairs(view)
+    _, target = pairs(view)
     assert (target >= 1).all()
 
 
@@ -234,7 +258,9 @@ def test_vmlm_rates_vary_and_suffixes_run_past_the_documents_end() -> None:
     batch = random_batch(4000, 32, padded=True)
     (view,) = VMLM(suffix=1.0).view(batch, 0, 0)
     first_hidden = (view.input_ids == 3).int().argmax(1)
-    assert (view.input_ids == 3).equal(torch.arange(32) >= first_hidden[:, None]), "everything after the cut is hidden"
+    assert (view.input_ids == 3).equal(torch.arange(32) >= first_hidden[:, None]), (
+        "everything after the cut is hidden"
+    )
     assert view.documents is not None
     assert (view.documents == 0).all(), "padding after the cut is shown as masks"
     (scattered,) = VMLM(suffix=0.0, low=0.2, high=0.8).view(random_batch(4000, 32), 0, 0)

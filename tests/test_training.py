@@ -23,11 +23,23 @@ from lookaround.train.checkpoint import latest_checkpoint, load_training_state, 
 from lookaround.train.loop import StopSignal, exporter
 from lookaround.train.run import make_trainer, open_run, pretrain
 
-SPECS = ["ar", "mlm(rate=0.3)", "dar", "vmlm", "prefixlm", "mdlm(weight=elbo)", "ar + 3*mlm(rate=0.3)", "dar + vmlm", "ar >> mlm"]
+SPECS = [
+    "ar",
+    "mlm(rate=0.3)",
+    "dar",
+    "vmlm",
+    "prefixlm",
+    "mdlm(weight=elbo)",
+    "ar + 3*mlm(rate=0.3)",
+    "dar + vmlm",
+    "ar >> mlm",
+]
 
 
 def settings(**assignments: object) -> Settings:
-    given = {"model.context": 32, "train.batch": 8, "model.precision": "fp64"} | {k.replace("__", "."): v for k, v in assignments.items()}
+    given = {"model.context": 32, "train.batch": 8, "model.precision": "fp64"} | {
+        k.replace("__", "."): v for k, v in assignments.items()
+    }
     return read_settings(None, [f"{name}={value}" for name, value in given.items()])
 
 
@@ -48,7 +60,9 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 def test_eight_micro_batches_are_one_batch(store: TokenStore, spec: str) -> None:
     whole, parts = train(store, spec), train(store, spec, train__micro_batch=1)
     for name, tensor in weights(whole).items():
-        torch.testing.assert_close(weights(parts)[name], tensor, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            weights(parts)[name], tensor, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
     assert whole.counters.tokens == parts.counters.tokens
     assert whole.counters.targets == parts.counters.targets
 
@@ -78,16 +92,22 @@ with world() as w:
 
 def test_two_processes_are_one(store: TokenStore, tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(tests=str(Path(__file__).parent), store=str(store.folder), out=str(tmp_path)))
+    script.write_text(
+        WORKER.format(tests=str(Path(__file__).parent), store=str(store.folder), out=str(tmp_path))
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d",
                "--rdzv-endpoint=localhost:0", str(script)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     for spec in SPECS:
         alone = weights(train(store, spec))
         together = torch.load(tmp_path / f"{spec}.pt", weights_only=True)
         for name, tensor in alone.items():
-            torch.testing.assert_close(together[name], tensor, rtol=0, atol=1e-6, msg=lambda m, s=spec, n=name: f"{s} {n}: {m}")
+            torch.testing.assert_close(
+                together[name], tensor, rtol=0, atol=1e-6, msg=lambda m, s=spec, n=name: f"{s} {n}: {m}"
+            )
 
 
 def test_batch_must_divide_among_processes(store: TokenStore) -> None:
@@ -98,7 +118,9 @@ def test_batch_must_divide_among_processes(store: TokenStore) -> None:
 
 
 @pytest.mark.parametrize("spec", ["ar", "dar + vmlm", "ar >> mlm"])
-def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(store: TokenStore, spec: str, tmp_path: Path) -> None:
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
+    store: TokenStore, spec: str, tmp_path: Path
+) -> None:
     objective = parse(spec)
     one = settings(model__precision="fp32", train__checkpoint_every=3, train__log_every=2)
     budget = Budget(8 * 25 * 12, "tokens")
@@ -109,20 +131,30 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(store: TokenStore, spe
     def at_five(progress: object) -> None:
         stop.set = progress.step == 5  # type: ignore[attr-defined]
 
-    with pytest.raises(Interrupted, match="stopped at step 6 .* same command goes on"):
+    with pytest.raises(Interrupted, match=r"stopped at step 6 .* same command goes on"):
         pretrain(one, objective, budget, store, tmp_path / "resumed", stop=stop, report=at_five)
     stop.set = False
     again = pretrain(one, objective, budget, store, tmp_path / "resumed", stop=stop)
     first, second = (open_run(tmp_path / name).backbone.state_dict() for name in ("straight", "resumed"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert {k: v for k, v in again["spent"].items() if k != "seconds"} == {k: v for k, v in straight["spent"].items() if k != "seconds"}
+    assert {k: v for k, v in again["spent"].items() if k != "seconds"} == {
+        k: v for k, v in straight["spent"].items() if k != "seconds"
+    }
     lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("straight", "resumed")]
     assert len(lines[0]) == len(lines[1])
     before = (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns
     assert pretrain(one, objective, budget, store, tmp_path / "resumed")["status"] == "finished"
-    assert (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns == before, "a finished run does nothing"
+    assert (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns == before, (
+        "a finished run does nothing"
+    )
     with pytest.raises(UserError, match=r"train\.weight_decay was 0\.1, now 0\.2"):
-        pretrain(settings(model__precision="fp32", train__weight_decay=0.2), objective, budget, store, tmp_path / "resumed")
+        pretrain(
+            settings(model__precision="fp32", train__weight_decay=0.2),
+            objective,
+            budget,
+            store,
+            tmp_path / "resumed",
+        )
 
 
 def test_killed_by_9_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
@@ -133,8 +165,12 @@ def test_killed_by_9_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) ->
               "--budget", "40k", "--set", "train.batch=4", "--set", "model.context=32", "--set", "train.checkpoint_every=5",
               "--set", "data.vocabulary=300"]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*common, "--out", str(tmp_path / "a")], check=True, env=environment, capture_output=True, timeout=200)
-    process = subprocess.Popen([*common, "--out", str(tmp_path / "b")], env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*common, "--out", str(tmp_path / "a")], check=True, env=environment, capture_output=True, timeout=200
+    )
+    process = subprocess.Popen(
+        [*common, "--out", str(tmp_path / "b")], env=environment, stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and len(list((tmp_path / "b").glob("checkpoint-0*[05]"))) == 0:
         time.sleep(0.02)
@@ -142,7 +178,9 @@ def test_killed_by_9_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) ->
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "b" / "model.safetensors").exists(), "the kill came too late to test anything"
-    subprocess.run([*common, "--out", str(tmp_path / "b")], check=True, env=environment, capture_output=True, timeout=200)
+    subprocess.run(
+        [*common, "--out", str(tmp_path / "b")], check=True, env=environment, capture_output=True, timeout=200
+    )
     first, second = (open_run(tmp_path / name).backbone.state_dict() for name in "ab")
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not list((tmp_path / "b").glob("*.tmp"))
@@ -151,7 +189,13 @@ def test_killed_by_9_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) ->
 def test_a_foreign_checkpoint_is_refused(store: TokenStore, tmp_path: Path) -> None:
     small = train(store, "ar", model__precision="fp32")
     small.save(tmp_path, exporter(small.backbone, parse("ar"), store))
-    large = make_trainer(settings(model__preset="tiny", model__precision="fp32"), parse("ar"), store, seed=0, learning_rate=1e-2)
+    large = make_trainer(
+        settings(model__preset="tiny", model__precision="fp32"),
+        parse("ar"),
+        store,
+        seed=0,
+        learning_rate=1e-2,
+    )
     latest = latest_checkpoint(tmp_path)
     assert latest is not None
     with pytest.raises(UserError, match="truncated or foreign"):
@@ -177,7 +221,9 @@ def test_folders_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_the_loss_falls_and_metrics_tell(store: TokenStore, tmp_path: Path) -> None:
     import json
 
-    trainer = make_trainer(settings(model__precision="fp32", train__log_every=5), parse("ar"), store, seed=0, learning_rate=1e-2)
+    trainer = make_trainer(
+        settings(model__precision="fp32", train__log_every=5), parse("ar"), store, seed=0, learning_rate=1e-2
+    )
     trainer.run(60, Plan((1.0,), (60,)), WarmupStableDecay(2, 50, 60), folder=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(5, 61, 5))
@@ -241,7 +287,9 @@ def test_a_sequence_spends_its_shares(store: TokenStore) -> None:
 
 def test_warmup_stable_decay() -> None:
     schedule = WarmupStableDecay(4, 10, 14)
-    assert [schedule.factor(step) for step in range(14)] == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 7 + [0.8, 0.6, 0.4, 0.2])
+    assert [schedule.factor(step) for step in range(14)] == pytest.approx(
+        [0.25, 0.5, 0.75] + [1.0] * 7 + [0.8, 0.6, 0.4, 0.2]
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 97, 1000])
@@ -272,7 +320,11 @@ def test_rows_cover_every_token_of_every_document(store: TokenStore) -> None:
 def test_packed_rows_hold_the_same_windows(store: TokenStore) -> None:
     plain, packed = (Rows(store.split("train"), 64, store.tokenizer, pack=flag) for flag in (False, True))
     assert len(packed) < len(plain)
-    count = lambda rows: sum(int((rows.take(np.array([i])).documents is None and rows.width) or (rows.take(np.array([i])).documents >= 0).sum()) for i in range(len(rows)))  # noqa: E731
+
+    def count(rows: Rows) -> int:
+        batches = [rows.take(np.array([i])) for i in range(len(rows))]
+        return sum(rows.width if b.documents is None else int((b.documents >= 0).sum()) for b in batches)
+
     assert count(plain) == count(packed)
     batch = packed.take(np.arange(len(packed)))
     assert batch.packed

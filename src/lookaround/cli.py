@@ -26,19 +26,36 @@ app = typer.Typer(
 )
 
 Corpus = Annotated[
-    str | None, typer.Argument(help="Text: .txt .jsonl .csv .tsv .parquet (.gz .xz .zst), a folder of those, or a datasets name.")
+    str | None,
+    typer.Argument(
+        help="Text: .txt .jsonl .csv .tsv .parquet (.gz .xz .zst), a folder of those, or a datasets name."
+    ),
 ]
 Config = Annotated[Path | None, typer.Option(help="A YAML file of settings.", show_default=False)]
-Assign = Annotated[list[str] | None, typer.Option("--set", help="One setting, a.b=c; repeatable.", show_default=False)]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here as JSON.", show_default=False)]
+Assign = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, a.b=c; repeatable.", show_default=False)
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result here as JSON.", show_default=False)
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of data order, draws and weights.", show_default="0")]
 Tasks = Annotated[
-    list[str] | None, typer.Option("--task", help="Labelled texts: a csv/tsv/jsonl file or a folder per class; repeatable.")
+    list[str] | None,
+    typer.Option("--task", help="Labelled texts: a csv/tsv/jsonl file or a folder per class; repeatable."),
 ]
-Column = Annotated[str | None, typer.Option(help="Column or field that holds the text.", show_default="found")]
-Tokenizer = Annotated[str | None, typer.Option(help="A Hugging Face tokenizer.", show_default="a byte-level BPE trained here")]
-Preset = Annotated[str | None, typer.Option("--model", help="nano, tiny, mini, small (30M) or base (110M).", show_default="nano")]
-Init = Annotated[str | None, typer.Option(help="Continue from this Hugging Face decoder.", show_default=False)]
+Column = Annotated[
+    str | None, typer.Option(help="Column or field that holds the text.", show_default="found")
+]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="A Hugging Face tokenizer.", show_default="a byte-level BPE trained here")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option("--model", help="nano, tiny, mini, small (30M) or base (110M).", show_default="nano"),
+]
+Init = Annotated[
+    str | None, typer.Option(help="Continue from this Hugging Face decoder.", show_default=False)
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and stop.")]
 
 
@@ -46,19 +63,29 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what it would cos
 def compare(
     corpus: Corpus = None,
     task: Tasks = None,
-    objectives: Annotated[str | None, typer.Option(help='E.g. "ar, mlm(rate=0.4), ar + vmlm".', show_default="ar, mlm, dar, vmlm")] = None,
+    objectives: Annotated[
+        str | None,
+        typer.Option(help='E.g. "ar, mlm(rate=0.4), ar + vmlm".', show_default="ar, mlm, dar, vmlm"),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs per objective.", show_default="1")] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Of each run: 5M (tokens of ar), 2e15flops or 300s.", show_default="a few minutes")
+        str | None,
+        typer.Option(help="Of each run: 5M (tokens of ar), 2e15flops or 300s.", show_default="a few minutes"),
     ] = None,
-    equal: Annotated[str | None, typer.Option(help="What is equal: flops, tokens or seconds.", show_default="flops")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the study; the same command resumes it.")] = Path("lookaround-compare"),
+    equal: Annotated[
+        str | None, typer.Option(help="What is equal: flops, tokens or seconds.", show_default="flops")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same command resumes it.")] = Path(
+        "lookaround-compare"
+    ),
     model: Preset = None,
     init: Init = None,
     tokenizer: Tokenizer = None,
     text_column: Column = None,
     jobs: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
-    no_samples: Annotated[bool, typer.Option("--no-samples", help="Keep all text out of results and report.")] = False,
+    no_samples: Annotated[
+        bool, typer.Option("--no-samples", help="Keep all text out of results and report.")
+    ] = False,
     dry_run: DryRun = False,
     seed: Seed = None,
     config: Config = None,
@@ -116,15 +143,22 @@ def pretrain(
     corpus: Corpus = None,
     objective: Annotated[str, typer.Option(help='E.g. "ar", "0.25*ar >> 0.75*mlm(rate=0.4)".')] = "ar",
     budget: Annotated[str, typer.Option(help="5M (tokens), 2e15flops or 300s.")] = "5M",
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same command resumes it.")] = Path("lookaround-run"),
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command resumes it.")] = Path(
+        "lookaround-run"
+    ),
     as_: Annotated[
-        str | None, typer.Option("--as", help="llama, or eurobert for fill-mask.", show_default="what fits the objective")
+        str | None,
+        typer.Option(
+            "--as", help="llama, or eurobert for fill-mask.", show_default="what fits the objective"
+        ),
     ] = None,
     model: Preset = None,
     init: Init = None,
     tokenizer: Tokenizer = None,
     text_column: Column = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="by width")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate.", show_default="by width")
+    ] = None,
     dry_run: DryRun = False,
     seed: Seed = None,
     config: Config = None,
@@ -158,7 +192,9 @@ def pretrain(
         _quiet_libraries()
         amount = parse_budget(budget)
         source = settings.data.corpus
-        text = stdlib_corpus() if source is None else read_corpus(source, text_column=settings.data.text_column)
+        text = (
+            stdlib_corpus() if source is None else read_corpus(source, text_column=settings.data.text_column)
+        )
         require_form(as_, chosen.modes(), "llama")
         store = open_store(text, settings)
     if dry_run:
@@ -170,7 +206,9 @@ def pretrain(
         _print_estimate(console, estimate(open_study(one)), 1)
         return
     with world() as processes, stop_on_signals() as stop, _RunProgress(console, chosen.spec) as progress:
-        info = train(settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=progress.report)
+        info = train(
+            settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=progress.report
+        )
         main = processes.main
     spent = info["spent"]
     console.print(
@@ -184,11 +222,20 @@ def pretrain(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False)],
-    corpus: Annotated[str | None, typer.Option(help="Text for bits per byte.", show_default="the run's own test part")] = None,
+    model: Annotated[
+        Path, typer.Argument(help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False)
+    ],
+    corpus: Annotated[
+        str | None, typer.Option(help="Text for bits per byte.", show_default="the run's own test part")
+    ] = None,
     task: Tasks = None,
-    mode: Annotated[str | None, typer.Option(help="causal, bidirectional or prefix.", show_default="per half, as compare does")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write evaluation.json into this folder.", show_default=False)] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="causal, bidirectional or prefix.", show_default="per half, as compare does"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write evaluation.json into this folder.", show_default=False)
+    ] = None,
     text_column: Column = None,
     dry_run: DryRun = False,
     seed: Seed = None,
@@ -197,7 +244,12 @@ def evaluate(
     json_: Json = None,
 ) -> None:
     """Bits per byte by prefix length, probes on labelled tasks, and sampled continuations of one model."""
-    settings = _settings(config, set_, seed, {"data.corpus": corpus, "data.text_column": text_column, "compare.tasks": task or None})
+    settings = _settings(
+        config,
+        set_,
+        seed,
+        {"data.corpus": corpus, "data.text_column": text_column, "compare.tasks": task or None},
+    )
     from rich.console import Console
 
     console = Console()
@@ -239,7 +291,9 @@ def evaluate(
             highlight=False,
         )  # fmt: skip
     if rows is not None:
-        console.print(f"bits per byte: {result['bits_per_byte']:.3f} ({result['generation_mode']})", highlight=False)
+        console.print(
+            f"bits per byte: {result['bits_per_byte']:.3f} ({result['generation_mode']})", highlight=False
+        )
         for length, value in result["bits_per_byte_by_prefix"].items():
             console.print(f"  after {length:>5} tokens or more: {value:.3f}", highlight=False)
     result = {"model": str(model), "baselines": floor, **result}
@@ -251,14 +305,22 @@ def evaluate(
 
 @app.command()
 def generate(
-    model: Annotated[Path, typer.Argument(help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False)],
-    prompt: Annotated[list[str] | None, typer.Argument(help="Texts to continue.", show_default="one empty text")] = None,
+    model: Annotated[
+        Path, typer.Argument(help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False)
+    ],
+    prompt: Annotated[
+        list[str] | None, typer.Argument(help="Texts to continue.", show_default="one empty text")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="0: all.")] = 0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
-    mode: Annotated[str | None, typer.Option(help="causal, bidirectional or prefix.", show_default="causal if trained")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the texts to this file.", show_default=False)] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="causal, bidirectional or prefix.", show_default="causal if trained")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the texts to this file.", show_default=False)
+    ] = None,
     dry_run: DryRun = False,
     seed: Seed = None,
     config: Config = None,
@@ -280,9 +342,11 @@ def generate(
         run = open_run(model)
         chosen = run.require_mode(mode) if mode else generation_mode(run.modes)
     if dry_run:
-        console.print(f"{sum(p.numel() for p in run.backbone.parameters()):,} parameters; {chosen}; window {run.context}")
+        console.print(
+            f"{sum(p.numel() for p in run.backbone.parameters()):,} parameters; {chosen}; window {run.context}"
+        )
         return
-    texts = []
+    texts: list[dict[str, Any]] = []
     for text in prompt or [""]:
         ids = run.tokenizer.encode([text])[0]
         made: list[int] = []
@@ -306,9 +370,15 @@ def generate(
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="results.json, or the folder of a study.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="The page to write.", show_default="report.html beside the results")] = None,
-    no_samples: Annotated[bool, typer.Option("--no-samples", help="Keep sampled text out of the page.")] = False,
+    results: Annotated[
+        Path, typer.Argument(help="results.json, or the folder of a study.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write.", show_default="report.html beside the results")
+    ] = None,
+    no_samples: Annotated[
+        bool, typer.Option("--no-samples", help="Keep sampled text out of the page.")
+    ] = False,
     dry_run: DryRun = False,
     seed: Seed = None,
     config: Config = None,
@@ -335,7 +405,9 @@ def report(
 # ------------------------------------------------------------------------------------------------ helpers
 
 
-def _settings(config: Path | None, assignments: list[str] | None, seed: int | None, options: dict[str, Any]) -> Settings:
+def _settings(
+    config: Path | None, assignments: list[str] | None, seed: int | None, options: dict[str, Any]
+) -> Settings:
     from lookaround.settings import read_settings
 
     return read_settings(config, assignments, seed=seed, **options)
@@ -373,7 +445,7 @@ def _print_estimate(console: Any, cost: Any, jobs: int) -> None:
     lines += [
         f"FLOPs in all      {cost.flops:.3g} (all runs, rungs and the search of learning rates)",
         f"memory            about {cost.memory_bytes / 2**30:.2f} GiB for each of {jobs} processes, beside about 1 GiB of libraries",
-        f"training time     about {cost.seconds / max(jobs, 1) / 60:.1f} min on this machine; evaluation comes on top",
+        f"training time     about {cost.seconds / 60:.1f} min on this machine; evaluation comes on top",
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -432,17 +504,30 @@ class _StudyProgress:
 
     def event(self, event: dict[str, Any]) -> None:
         if "finished" in event:
-            self.console.print(f"  {time.monotonic() - self.began:5.0f} s  {event['finished']}", highlight=False, markup=False)
+            self.console.print(
+                f"  {time.monotonic() - self.began:5.0f} s  {event['finished']}",
+                highlight=False,
+                markup=False,
+            )
             return
-        self.bar.update(self.whole, completed=event["done"], total=event["total"], note=f"{event['done']} of {event['total']} jobs")
+        self.bar.update(
+            self.whole,
+            completed=event["done"],
+            total=event["total"],
+            note=f"{event['done']} of {event['total']} jobs",
+        )
         running = {entry["job"]: entry for entry in event["running"]}
         for name in [name for name in self.tasks if name not in running]:
             self.bar.remove_task(self.tasks.pop(name))
         for name, entry in running.items():
             if name not in self.tasks:
-                self.tasks[name] = self.bar.add_task(f"  {name}".replace("[", r"\["), total=entry["total"], note="")
+                self.tasks[name] = self.bar.add_task(
+                    f"  {name}".replace("[", r"\["), total=entry["total"], note=""
+                )
             rate = f", {entry['tokens_per_second']:,.0f} tokens/s" if entry["tokens_per_second"] else ""
-            self.bar.update(self.tasks[name], completed=entry["step"], total=entry["total"], note=entry["phase"] + rate)
+            self.bar.update(
+                self.tasks[name], completed=entry["step"], total=entry["total"], note=entry["phase"] + rate
+            )
 
 
 def main() -> None:

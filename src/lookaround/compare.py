@@ -104,6 +104,11 @@ class Study:
         cores = 1 if torch.cuda.is_available() else (os.cpu_count() or 1)
         return min(self.settings.compare.jobs or cores, most)
 
+    @property
+    def threads(self) -> int:
+        """Threads of each job: its share of the cores."""
+        return max(1, (os.cpu_count() or 1) // self.jobs)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -134,14 +139,18 @@ def open_study(settings: Settings) -> Study:
     metrics: dict[str, str] = {**settings.evaluate.metrics}
     if settings.data.corpus is None:
         corpus = stdlib_corpus()
-        tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else [stdlib_task()]
+        tasks = (
+            read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else [stdlib_task()]
+        )
     else:
         corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
         tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
     store = open_store(corpus, settings)
     backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
     study = Study(settings, objectives, corpus, tuple(tasks), store, budget, backbone)
-    scored_tokens(_rows(study.settings, store, "test"), settings.evaluate)  # refuses prefix lengths that are too long
+    scored_tokens(
+        _rows(study.settings, store, "test"), settings.evaluate
+    )  # refuses prefix lengths that are too long
     return study
 
 
@@ -173,11 +182,15 @@ def _plans(study: Study) -> dict[str, dict[str, dict[str, list]]]:
             budget = budget or equal_flops(trainer, study.budget)
         elif equal == "tokens" and study.budget.unit != "tokens":
             flops = equal_flops(trainer, study.budget).amount
-            per_token = expected_cost(parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops")
-            tokens = expected_cost(parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "tokens")
+            per_token = expected_cost(
+                parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops"
+            )
+            tokens = expected_cost(
+                parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "tokens"
+            )
             budget = budget or Budget(flops / per_token * tokens, "tokens")
         full = plan_for(trainer, objective, budget or study.budget)
-        rungs = {}
+        rungs: dict[str, dict[str, list]] = {}
         for rung in study.rungs:
             steps = [round(rung * count) for count in full.steps]
             if min(steps) < 2:
@@ -192,6 +205,8 @@ def _plans(study: Study) -> dict[str, dict[str, dict[str, list]]]:
 
 def estimate(study: Study) -> Estimate:
     """What the study will cost, from counted FLOPs and the time of a few steps of `ar` on this machine."""
+    import torch
+
     settings = study.settings
     plans = _plans(study)
     flops, steps = {}, {}
@@ -205,10 +220,11 @@ def estimate(study: Study) -> Estimate:
         flops[objective.spec] = float(np.dot(costs, counts))
         steps[objective.spec] = sum(counts)
     trainer = make_trainer(settings, parse("ar"), study.store, seed=settings.seed, learning_rate=1e-3)
-    rate = (
-        expected_cost(parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops")
-        / seconds_per_step(trainer, parse("ar"))
-    )  # fmt: skip
+    per_step = expected_cost(parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops")
+    before = torch.get_num_threads()
+    torch.set_num_threads(study.threads)
+    rate = study.jobs * per_step / seconds_per_step(trainer, parse("ar"))
+    torch.set_num_threads(before)
     search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
     total = 0.0
     for objective in study.objectives:
@@ -272,7 +288,9 @@ def _identity(study: Study) -> dict[str, Any]:
         settings["train"].pop(name)
     tasks = {}
     for task in study.tasks:
-        digest = hashlib.sha256(json.dumps([task.train_texts, task.train_labels, task.test_texts, task.test_labels]).encode())
+        digest = hashlib.sha256(
+            json.dumps([task.train_texts, task.train_labels, task.test_texts, task.test_labels]).encode()
+        )
         tasks[task.name] = digest.hexdigest()[:16]
     settings["compare"]["objectives"] = ", ".join(objective.spec for objective in study.objectives)
     return json.loads(json.dumps({"corpus": study.store.fingerprint, "tasks": tasks, "settings": settings}))
@@ -345,7 +363,9 @@ def run_job(job: Job) -> dict[str, Any]:
         return {"rungs": {f"{rung:g}": _read_evaluation(job.folder / f"rung-{rung:g}") for rung in rungs}}
 
 
-def _train_ladder(job: Job, objective: Objective, rungs: Sequence[float], status: _Status, stop: StopSignal) -> None:
+def _train_ladder(
+    job: Job, objective: Objective, rungs: Sequence[float], status: _Status, stop: StopSignal
+) -> None:
     """Trains every rung that has no folder yet and, unless this is a trial, evaluates it."""
     trainer: Trainer | None = None
     ends = {rung: sum(job.plans[f"{rung:g}"]["steps"]) for rung in map(float, job.plans)}
@@ -359,7 +379,13 @@ def _train_ladder(job: Job, objective: Objective, rungs: Sequence[float], status
 
 
 def _train_rung(
-    job: Job, objective: Objective, rung: float, ends: dict[float, int], trainer: Trainer | None, status: _Status, stop: StopSignal
+    job: Job,
+    objective: Objective,
+    rung: float,
+    ends: dict[float, int],
+    trainer: Trainer | None,
+    status: _Status,
+    stop: StopSignal,
 ) -> Trainer:
     """One rung: up the trunk to where its decay starts, down the branch, export; returns the trainer, back on the trunk."""
     settings = job.settings
@@ -367,7 +393,9 @@ def _train_rung(
     shared = objective.stationary
     trunk = job.folder / ("trunk" if shared else f"trunk-{rung:g}")
     branch = job.folder / f"rung-{rung:g}.branch"
-    schedule = schedule_for(settings, ends[rung], min(ends.values()), max(ends.values()) if shared else ends[rung])
+    schedule = schedule_for(
+        settings, ends[rung], min(ends.values()), max(ends.values()) if shared else ends[rung]
+    )
     if trainer is None or not shared:
         trainer = make_trainer(settings, objective, job.store, seed=job.seed, learning_rate=1.0)
         trainer.learning_rate = learning_rate_of(settings, trainer.backbone) * job.factor
@@ -376,7 +404,10 @@ def _train_rung(
             trainer.restore(*checkpoint.load_training_state(newest))
     fill = exporter(trainer.backbone, objective, job.store)
     stages = ((trunk, schedule.decay_start), (branch, schedule.end))
-    keep = frozenset(schedule_for(settings, end, min(ends.values()), max(ends.values())).decay_start for end in ends.values())
+    keep = frozenset(
+        schedule_for(settings, end, min(ends.values()), max(ends.values())).decay_start
+        for end in ends.values()
+    )
     fork = None
     for stage, until in stages:
         if stage is branch:
@@ -393,7 +424,11 @@ def _train_rung(
             )  # fmt: skip
     assert fork is not None
     info = run_info(settings, objective, job.store, trainer, plan)
-    info |= {"rung": rung, "spent": vars(trainer.counters), "curve": _curve(trunk, branch, schedule.decay_start)}
+    info |= {
+        "rung": rung,
+        "spent": vars(trainer.counters),
+        "curve": _curve(trunk, branch, schedule.decay_start),
+    }
 
     def write(into: Path) -> None:
         fill(into)
@@ -437,7 +472,9 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
                 entry = sums.setdefault(view.component, [0.0, 0.0, view.coefficient])
                 entry[0] += float(total)
                 entry[1] += view.normaliser
-    return sum(coefficient * total / normaliser for total, normaliser, coefficient in sums.values() if normaliser)
+    return sum(
+        coefficient * total / normaliser for total, normaliser, coefficient in sums.values() if normaliser
+    )
 
 
 def _evaluate_rung(job: Job, objective: Objective, folder: Path) -> None:
@@ -468,7 +505,9 @@ class _Status:
     def __init__(self, job: Job) -> None:
         self.path, self.stop_file = job.folder / "status.json", job.out / ".stop"
         self.stop: StopSignal | None = None
-        self.label = f"{job.objective}, seed {job.seed}" + (f", learning rate x{job.factor:g}" if job.trial else "")
+        self.label = f"{job.objective}, seed {job.seed}" + (
+            f", learning rate x{job.factor:g}" if job.trial else ""
+        )
         self.last = 0.0
 
     def train(self, progress: Progress, rung: float, end: int) -> None:
@@ -503,12 +542,14 @@ def _run_jobs(
     stop_file = out / ".stop"
     stop_file.unlink(missing_ok=True)
     data = tuple(probe_data(task, settings.evaluate) for task in study.tasks)
-    threads = max(1, (os.cpu_count() or 1) // study.jobs)
+    threads = study.threads
     factors = settings.compare.lr_factors
     seeds = [settings.seed + i for i in range(settings.compare.seeds)]
 
     def job(objective: str, seed: int, factor: float, trial: bool) -> Job:
-        return Job(out, settings, objective, study.store, data, seed, factor, plans[objective], trial, threads)
+        return Job(
+            out, settings, objective, study.store, data, seed, factor, plans[objective], trial, threads
+        )
 
     specs = [objective.spec for objective in study.objectives]
     losses: dict[str, dict[float, float]] = {spec: {} for spec in specs}
@@ -516,7 +557,10 @@ def _run_jobs(
     own = executor is None
     pool = executor or _local_pool(study.jobs, threads)
     pending: dict[Future, tuple[str, Any]] = {}
-    done, total = 0, len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0)) + len(data) + bool(data)
+    done, total = (
+        0,
+        len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0)) + len(data) + bool(data),
+    )
     try:
         if data:
             pending[pool.submit(_random_init, settings, study.store, data, threads)] = ("random", None)
@@ -525,11 +569,17 @@ def _run_jobs(
         for spec in specs:
             if len(factors) > 1:
                 for factor in factors:
-                    pending[pool.submit(run_job, job(spec, seeds[0], factor, True))] = ("trial", (spec, factor))
+                    pending[pool.submit(run_job, job(spec, seeds[0], factor, True))] = (
+                        "trial",
+                        (spec, factor),
+                    )
             else:
                 losses[spec] = {factors[0]: float("nan")}
                 for seed in seeds:
-                    pending[pool.submit(run_job, job(spec, seed, factors[0], False))] = ("ladder", (spec, seed))
+                    pending[pool.submit(run_job, job(spec, seed, factors[0], False))] = (
+                        "ladder",
+                        (spec, seed),
+                    )
         table: dict[str, dict[str, float]] = {item.name: {} for item in data}
         while pending:
             finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -557,9 +607,16 @@ def _run_jobs(
                     losses[spec][factor] = value["validation_loss"]
                     if len(losses[spec]) == len(factors):
                         best = min(losses[spec], key=lambda f: losses[spec][f])
-                        on_event({"finished": f"{spec}: learning rate x{best:g} of x{', x'.join(f'{f:g}' for f in factors)}"})
+                        on_event(
+                            {
+                                "finished": f"{spec}: learning rate x{best:g} of x{', x'.join(f'{f:g}' for f in factors)}"
+                            }
+                        )
                         for seed in seeds:
-                            pending[pool.submit(run_job, job(spec, seed, best, False))] = ("ladder", (spec, seed))
+                            pending[pool.submit(run_job, job(spec, seed, best, False))] = (
+                                "ladder",
+                                (spec, seed),
+                            )
             on_event({"done": done, "total": total, "running": _running(out)})
     except Interrupted as error:
         raise Interrupted(f"{out}: {error}") from None
@@ -606,7 +663,9 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _random_init(settings: Settings, store: TokenStore, tasks: tuple[ProbeData, ...], threads: int) -> dict[str, float]:
+def _random_init(
+    settings: Settings, store: TokenStore, tasks: tuple[ProbeData, ...], threads: int
+) -> dict[str, float]:
     """Probe scores of the backbone before any training, by task."""
     import torch
 
@@ -670,11 +729,14 @@ def _results(
         "versions": versions(),
         "unigram_bits_per_byte": unigram,
         "unigram_bits_per_byte_by_prefix": unigram_by_prefix,
-        "scored_tokens": {str(n): int((scored.stratum == i).sum()) for i, n in enumerate(scored.prefix_lengths)},
+        "scored_tokens": {
+            str(n): int((scored.stratum == i).sum()) for i, n in enumerate(scored.prefix_lengths)
+        },
         "baselines": table,
         "tasks": tasks,
         "learning_rates": {
-            spec: {f"x{factor:g}": loss for factor, loss in sorted(entry.items())} for spec, entry in losses.items()
+            spec: {f"x{factor:g}": loss for factor, loss in sorted(entry.items())}
+            for spec, entry in losses.items()
         },
         "runs": runs,
         "summary": summary,
@@ -715,7 +777,9 @@ def _run_entry(spec: str, seed: int, rung: float, entry: dict[str, Any], out: Pa
         "bits_per_byte": evaluation["bits_per_byte"],
         "bits_per_byte_by_prefix": evaluation["bits_per_byte_by_prefix"],
         "checkpoint": os.path.relpath(entry["folder"], out),
-        "curve": [{key: point[key] for key in ("flops", "tokens", "seconds", "loss")} for point in entry["curve"]],
+        "curve": [
+            {key: point[key] for key in ("flops", "tokens", "seconds", "loss")} for point in entry["curve"]
+        ],
         "samples": evaluation.get("samples", []),
     }
 
@@ -739,12 +803,18 @@ def _statistics(
         )  # fmt: skip
     if data:
         parts = [found[f"classification/{item.name}"] for item in data]
-        found["classification"] = (float(np.mean([p[0] for p in parts])), np.mean([p[1] for p in parts], axis=0))
+        found["classification"] = (
+            float(np.mean([p[0] for p in parts])),
+            np.mean([p[1] for p in parts], axis=0),
+        )
     return found
 
 
 def _summaries(
-    study: Study, ladders: dict[tuple[str, int], dict[str, Any]], scored: ScoredTokens, data: tuple[ProbeData, ...]
+    study: Study,
+    ladders: dict[tuple[str, int], dict[str, Any]],
+    scored: ScoredTokens,
+    data: tuple[ProbeData, ...],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(summary, differences) of results.json: intervals over seeds, or over test items where there is one seed."""
     specs = [objective.spec for objective in study.objectives]
@@ -764,25 +834,47 @@ def _summaries(
         }
         metrics = list(next(iter(found.values())))
         for metric, spec in itertools.product(metrics, specs):
-            summary.append({"objective": spec, "rung": rung, "metric": metric, **vars(interval([found[spec, s][metric] for s in seeds]))})
+            summary.append(
+                {
+                    "objective": spec,
+                    "rung": rung,
+                    "metric": metric,
+                    **vars(interval([found[spec, s][metric] for s in seeds])),
+                }
+            )
         for metric, (reference, spec) in itertools.product(metrics, itertools.combinations(specs, 2)):
             paired = [
-                (found[spec, s][metric][0] - found[reference, s][metric][0], found[spec, s][metric][1] - found[reference, s][metric][1])
+                (
+                    found[spec, s][metric][0] - found[reference, s][metric][0],
+                    found[spec, s][metric][1] - found[reference, s][metric][1],
+                )
                 for s in seeds
             ]
             differences.append(
-                {"objective": spec, "reference": reference, "rung": rung, "metric": metric, **vars(interval(paired))}
+                {
+                    "objective": spec,
+                    "reference": reference,
+                    "rung": rung,
+                    "metric": metric,
+                    **vars(interval(paired)),
+                }
             )
     return summary, differences
 
 
-def _leaders(specs: list[str], metric: str, higher: bool, summary: list[dict], differences: list[dict]) -> tuple[str, list[str]]:
+def _leaders(
+    specs: list[str], metric: str, higher: bool, summary: list[dict], differences: list[dict]
+) -> tuple[str, list[str]]:
     """(best objective, those whose paired difference from it does not exclude 0) at the last rung."""
     means = {e["objective"]: e["mean"] for e in summary if e["metric"] == metric and e["rung"] == 1}
     best = (max if higher else min)(specs, key=lambda spec: means[spec])
     close = []
     for entry in differences:
-        if entry["metric"] == metric and entry["rung"] == 1 and best in (entry["objective"], entry["reference"]):
+        if (
+            entry["metric"] == metric
+            and entry["rung"] == 1
+            and best in (entry["objective"], entry["reference"])
+        ):
             other = entry["reference"] if entry["objective"] == best else entry["objective"]
             excludes_zero = entry["low"] > 0 or entry["high"] < 0
             if not excludes_zero:
@@ -791,17 +883,28 @@ def _leaders(specs: list[str], metric: str, higher: bool, summary: list[dict], d
 
 
 def _recommend(
-    study: Study, summary: list[dict], differences: list[dict], table: dict[str, dict[str, float]], unigram: float
+    study: Study,
+    summary: list[dict],
+    differences: list[dict],
+    table: dict[str, dict[str, float]],
+    unigram: float,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """An objective per need, or "inconclusive at this budget: ...", and the sentence that says why."""
     specs = [objective.spec for objective in study.objectives]
     one_seed = study.settings.compare.seeds == 1
-    caveat = " One seed: the intervals cover the choice of test items, not of the training run." if one_seed else ""
+    caveat = (
+        " One seed: the intervals cover the choice of test items, not of the training run."
+        if one_seed
+        else ""
+    )
     recommendation: dict[str, str] = {}
     reasons: dict[str, str] = {}
     groups: dict[str, list[str]] = {}
     means = {(e["metric"], e["objective"]): e for e in summary if e["rung"] == 1}
-    for need, metric, higher in (("classification", "classification", True), ("generation", "bits_per_byte", False)):
+    for need, metric, higher in (
+        ("classification", "classification", True),
+        ("generation", "bits_per_byte", False),
+    ):
         if need == "classification" and not study.tasks:
             recommendation[need] = "not measured: no task was given"
             reasons[need] = "Give labelled data with --task to compare objectives for classification."
@@ -816,13 +919,19 @@ def _recommend(
             reasons[need] = f"The only objective of the study: {figure}.{caveat}"
         elif close:
             recommendation[need] = f"inconclusive at this budget: {', '.join([best, *close])}"
-            reasons[need] = f"{best} leads with {figure}, but its paired difference from {', '.join(close)} does not exclude 0.{caveat}"
+            reasons[need] = (
+                f"{best} leads with {figure}, but its paired difference from {', '.join(close)} does not exclude 0.{caveat}"
+            )
         else:
             recommendation[need] = best
             reasons[need] = f"{best}: {figure}; its paired differences from all others exclude 0.{caveat}"
         floor = np.mean([line["tfidf"] for line in table.values()]) if higher else unigram
         if (entry["mean"] < floor) if higher else (entry["mean"] > floor):
-            what = f"TF-IDF with logistic regression ({floor:.3f})" if higher else f"the unigram model ({floor:.3f})"
+            what = (
+                f"TF-IDF with logistic regression ({floor:.3f})"
+                if higher
+                else f"the unigram model ({floor:.3f})"
+            )
             reasons[need] += f" All objectives stand below {what} at this budget."
     if len(groups) < 2:
         recommendation["both"] = recommendation["classification"]
@@ -845,16 +954,22 @@ def _recommend(
 def _notes(study: Study, ladders: dict[tuple[str, int], dict[str, Any]], tasks: dict[str, Any]) -> list[str]:
     notes = []
     if study.settings.compare.seeds == 1:
-        notes.append("One seed: differences between training runs are not covered by the intervals; --seeds 3 covers them.")
+        notes.append(
+            "One seed: differences between training runs are not covered by the intervals; --seeds 3 covers them."
+        )
     for name, task in tasks.items():
         notes += [f"{name}: {note}" for note in task["notes"]]
     some = next(iter(ladders.values()))["1"]["evaluation"]["classification"]
     for name, entry in some.items():
         if entry["cut"]:
-            notes.append(f"{name}: {entry['cut']} texts were cut to the training length of {study.settings.model.context} tokens")
+            notes.append(
+                f"{name}: {entry['cut']} texts were cut to the training length of {study.settings.model.context} tokens"
+            )
     moving = [objective.spec for objective in study.objectives if not objective.stationary]
     if moving:
-        notes.append(f"Trained from the start for every rung, since they change with the budget: {', '.join(moving)}")
+        notes.append(
+            f"Trained from the start for every rung, since they change with the budget: {', '.join(moving)}"
+        )
     return notes
 
 
@@ -875,7 +990,7 @@ def machine(study: Study) -> dict[str, Any]:
         "memory_gb": round(memory, 1),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.release()}",
-        "threads": max(1, (os.cpu_count() or 1) // study.jobs),
+        "threads": study.threads,
         "jobs": study.jobs,
     }
 
@@ -885,4 +1000,8 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     names = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "scikit-learn")
-    return {"lookaround": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
+    return {
+        "lookaround": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }

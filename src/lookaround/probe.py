@@ -44,7 +44,13 @@ def score(metric: str, true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def linear_probe(
-    train_lnd: np.ndarray, train_labels: np.ndarray, test_lnd: np.ndarray, test_labels: np.ndarray, *, metric: str = "accuracy", seed: int = 0
+    train_lnd: np.ndarray,
+    train_labels: np.ndarray,
+    test_lnd: np.ndarray,
+    test_labels: np.ndarray,
+    *,
+    metric: str = "accuracy",
+    seed: int = 0,
 ) -> ProbeResult:
     """Logistic regression on frozen features; layer, then strength, chosen on a fifth of the training part. Ours.
 
@@ -82,7 +88,11 @@ def majority(train_labels: np.ndarray, test_labels: np.ndarray, metric: str) -> 
 
 
 def tfidf(
-    train_texts: Sequence[str], train_labels: np.ndarray, test_texts: Sequence[str], test_labels: np.ndarray, metric: str
+    train_texts: Sequence[str],
+    train_labels: np.ndarray,
+    test_texts: Sequence[str],
+    test_labels: np.ndarray,
+    metric: str,
 ) -> float:
     """The score of TF-IDF of words and word pairs with logistic regression: what needs no pretraining."""
     vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]")

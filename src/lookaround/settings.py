@@ -10,7 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lookaround.errors import UserError
 
-__all__ = ["CompareSettings", "DataSettings", "EvaluateSettings", "ModelSettings", "Settings", "TrainSettings", "read_settings"]
+__all__ = [
+    "CompareSettings",
+    "DataSettings",
+    "EvaluateSettings",
+    "ModelSettings",
+    "Settings",
+    "TrainSettings",
+    "read_settings",
+]
 
 
 class _Section(BaseModel):
@@ -21,8 +29,12 @@ class DataSettings(_Section):
     """Where the text comes from and how it becomes tokens."""
 
     corpus: str | None = Field(None, description="file, folder or datasets name; none: the embedded default")
-    text_column: str | None = Field(None, description="the column or field that holds the text; found if not given")
-    tokenizer: str | None = Field(None, description="a Hugging Face tokenizer; none: a byte-level BPE trained here")
+    text_column: str | None = Field(
+        None, description="the column or field that holds the text; found if not given"
+    )
+    tokenizer: str | None = Field(
+        None, description="a Hugging Face tokenizer; none: a byte-level BPE trained here"
+    )
     vocabulary: int | None = Field(None, ge=1, description="tokens of the BPE; none: the preset's")
     pack: bool = Field(False, description="several short documents in a row, isolated by the mask")
     validation: float = Field(0.05, gt=0, lt=0.5, description="share of the documents for validation")
@@ -33,8 +45,12 @@ class DataSettings(_Section):
 class ModelSettings(_Section):
     """The backbone."""
 
-    preset: Literal["nano", "tiny", "mini", "small", "base"] = Field("nano", description="size of a fresh Llama")
-    init: str | None = Field(None, description="a Hugging Face decoder to continue from, in place of a preset")
+    preset: Literal["nano", "tiny", "mini", "small", "base"] = Field(
+        "nano", description="size of a fresh Llama"
+    )
+    init: str | None = Field(
+        None, description="a Hugging Face decoder to continue from, in place of a preset"
+    )
     context: int = Field(128, ge=4, description="tokens per row: the training length")
     precision: Literal["auto", "fp32", "bf16", "fp64"] = Field("auto", description="auto: bf16 where it pays")
     compile: bool = Field(False, description="torch.compile the decoder")
@@ -44,14 +60,20 @@ class TrainSettings(_Section):
     """The loop."""
 
     batch: int = Field(16, ge=1, description="rows per step, over all processes")
-    micro_batch: int | None = Field(None, ge=1, description="rows per forward pass of a process; none: all of them")
-    learning_rate: float | None = Field(None, gt=0, lt=1, description="peak; none: 0.001 x sqrt(128 / hidden width)")
+    micro_batch: int | None = Field(
+        None, ge=1, description="rows per forward pass of a process; none: all of them"
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, lt=1, description="peak; none: 0.001 x sqrt(128 / hidden width)"
+    )
     weight_decay: float = Field(0.1, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.98, ge=0, lt=1)
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     warmup: float = Field(0.02, ge=0, lt=1, description="share of the budget with a rising learning rate")
-    decay: float = Field(0.2, ge=0, le=1, description="last share of the budget, with a learning rate falling to 0")
+    decay: float = Field(
+        0.2, ge=0, le=1, description="last share of the budget, with a learning rate falling to 0"
+    )
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
 
@@ -62,10 +84,17 @@ class EvaluateSettings(_Section):
     probe_train: int = Field(3000, ge=10, description="labelled examples that a probe is fitted on, at most")
     probe_test: int = Field(2000, ge=10, description="labelled examples that a probe is scored on, at most")
     positions: int = Field(256, ge=2, description="scored tokens per prefix length")
-    prefix_lengths: list[int] | None = Field(None, description="lower ends of the strata; none: 1, 2, 4 .. context/2")
-    generation_mode: str | None = Field(None, description="'causal', 'bidirectional' or 'prefix'; none: the best of several on validation text")
+    prefix_lengths: list[int] | None = Field(
+        None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
+    )
+    generation_mode: str | None = Field(
+        None,
+        description="'causal', 'bidirectional' or 'prefix'; none: the best of several on validation text",
+    )
     classification_mode: str | None = Field(None, description="likewise; none: the last bidirectional one")
-    metrics: dict[str, Literal["accuracy", "matthews"]] = Field(default_factory=dict, description="metric by task name")
+    metrics: dict[str, Literal["accuracy", "matthews"]] = Field(
+        default_factory=dict, description="metric by task name"
+    )
     samples: int = Field(3, ge=0, description="continuations of test documents that the report shows")
     sample_tokens: int = Field(48, ge=1)
     temperature: float = Field(0.8, ge=0)
@@ -79,9 +108,13 @@ class CompareSettings(_Section):
     tasks: list[str] = Field(default_factory=list, description="labelled files or folders")
     seeds: int = Field(1, ge=1)
     budget: str = Field("3.2e12flops", description="of a run at the last rung: 5M (tokens), 2e15flops, 300s")
-    equal: Literal["flops", "tokens", "seconds"] | None = Field(None, description="what is equal; none: FLOPs, or the budget's seconds")
+    equal: Literal["flops", "tokens", "seconds"] | None = Field(
+        None, description="what is equal; none: FLOPs, or the budget's seconds"
+    )
     ladder: list[float] = Field([0.125, 0.25, 0.5, 1.0], description="rungs, as shares of the budget")
-    lr_factors: list[float] = Field([1.0, 2.0, 4.0], description="tried at the smallest rung; one of them: no search")
+    lr_factors: list[float] = Field(
+        [1.0, 2.0, 4.0], description="tried at the smallest rung; one of them: no search"
+    )
     jobs: int | None = Field(None, ge=1, description="processes; none: one per core, or one on a GPU")
 
 
@@ -96,7 +129,9 @@ class Settings(_Section):
     compare: CompareSettings = Field(default_factory=CompareSettings)
 
 
-def read_settings(config: Path | None = None, assignments: list[str] | None = None, **options: Any) -> Settings:
+def read_settings(
+    config: Path | None = None, assignments: list[str] | None = None, **options: Any
+) -> Settings:
     """Settings from a YAML file, then `a.b=c` assignments (values in YAML), then options (dotted names, None = not given).
 
     Raises UserError naming the file or assignment and the field.
@@ -112,7 +147,9 @@ def read_settings(config: Path | None = None, assignments: list[str] | None = No
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
-            raise UserError(f"{config}{line}: not YAML ({getattr(error, 'problem', None) or error})") from None
+            raise UserError(
+                f"{config}{line}: not YAML ({getattr(error, 'problem', None) or error})"
+            ) from None
         if loaded is not None and not isinstance(loaded, dict):
             raise UserError(f"{config}: expected sections such as 'train:', found a {type(loaded).__name__}")
         values = loaded or {}

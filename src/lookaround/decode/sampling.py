@@ -16,7 +16,9 @@ from lookaround.objectives.view import Mode, View
 __all__ = ["continue_tokens", "filter_log_probabilities"]
 
 
-def filter_log_probabilities(log_v: Tensor, *, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+def filter_log_probabilities(
+    log_v: Tensor, *, temperature: float, top_k: int = 0, top_p: float = 1.0
+) -> Tensor:
     """Probabilities (V,) after temperature, top-k (0 = all) and top-p (nucleus; Holtzman et al. 2020)."""
     if temperature == 0:
         return torch.nn.functional.one_hot(log_v.argmax(), len(log_v)).to(log_v.dtype)
@@ -53,7 +55,9 @@ def continue_tokens(
         raise UserError(f"context: a window of {context} leaves no room for a new token")
     backbone.eval()
     vocabulary = tokenizer.vocabulary
-    forbidden = torch.tensor(sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos}), device=backbone.device)
+    forbidden = torch.tensor(
+        sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos}), device=backbone.device
+    )
     generator = torch.Generator().manual_seed(seed)
     ids = [tokenizer.bos, *prompt]
     cache = None
@@ -61,7 +65,11 @@ def continue_tokens(
         if mode.attention == "causal":
             seen = ids[-context:] if cache is None else ids[-1:]
             out = backbone.lm(
-                torch.tensor([seen], device=backbone.device), past_key_values=cache, use_cache=True, is_causal=True, logits_to_keep=1
+                torch.tensor([seen], device=backbone.device),
+                past_key_values=cache,
+                use_cache=True,
+                is_causal=True,
+                logits_to_keep=1,
             )
             logits_v = out.logits[0, -1].float()
             cache = out.past_key_values if cache is not None or len(ids) <= context else None
@@ -78,11 +86,22 @@ def continue_tokens(
         yield token
 
 
-def _bidirectional_step(backbone: Backbone, ids: list[int], mode: Mode, context: int, mask: int, forbidden: Tensor) -> Tensor:
+def _bidirectional_step(
+    backbone: Backbone, ids: list[int], mode: Mode, context: int, mask: int, forbidden: Tensor
+) -> Tensor:
     """Log-probabilities (V,) of the token after `ids`, in a window filled up with masks."""
     seen = ids[-(context - 1) :]
     at = len(seen)
     tokens = torch.tensor([seen + [mask] * (context - at)])
     one = torch.ones(1, dtype=torch.int64)
-    view = View(tokens, attention_of(mode.attention, at * one), (at - mode.shift) * one, 0 * one, one, 0 * one, one.float(), 1.0)
+    view = View(
+        tokens,
+        attention_of(mode.attention, at * one),
+        (at - mode.shift) * one,
+        0 * one,
+        one,
+        0 * one,
+        one.float(),
+        1.0,
+    )
     return backbone.log_probabilities(view.to(backbone.device), forbidden)[0].cpu()

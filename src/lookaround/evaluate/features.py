@@ -22,7 +22,11 @@ TOKENS_PER_PASS = 8192
 
 def candidate_layers(layers: int) -> list[int]:
     """The layers a probe may choose from, 0 = embedding, `layers` = last: all of a small model, four of a deep one."""
-    return sorted({round(layers * share) for share in (0.0, 0.5, 0.75, 1.0)}) if layers > 3 else list(range(layers + 1))
+    return (
+        sorted({round(layers * share) for share in (0.0, 0.5, 0.75, 1.0)})
+        if layers > 3
+        else list(range(layers + 1))
+    )
 
 
 @torch.no_grad()
@@ -57,7 +61,17 @@ def pooled_states(
         documents = None
         if attention == "bidirectional" and not bool(real.all()):
             documents = torch.where(real, 0, PADDING)
-        view = View(tokens, attention_of(attention, lengths), empty, empty, empty, empty, empty.float(), 0.0, documents)
+        view = View(
+            tokens,
+            attention_of(attention, lengths),
+            empty,
+            empty,
+            empty,
+            empty,
+            empty.float(),
+            0.0,
+            documents,
+        )
         states = backbone.states(view.to(backbone.device), all_layers=True)
         real[:, 0] = lengths == 1
         share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)

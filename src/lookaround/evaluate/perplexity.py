@@ -21,7 +21,14 @@ from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
 from lookaround.objectives.view import Mode, View
 
-__all__ = ["ScoredTokens", "bits_per_byte", "chain_rule_bits", "choose_tokens", "default_prefix_lengths", "unigram_bits"]
+__all__ = [
+    "ScoredTokens",
+    "bits_per_byte",
+    "chain_rule_bits",
+    "choose_tokens",
+    "default_prefix_lengths",
+    "unigram_bits",
+]
 
 ROWS_PER_PASS = 64
 
@@ -49,20 +56,26 @@ def default_prefix_lengths(width: int) -> tuple[int, ...]:
     return tuple(1 << k for k in range(int(math.log2(width))))
 
 
-def choose_tokens(rows: Rows, prefix_lengths: tuple[int, ...], per_stratum: int, seed: int = 0) -> ScoredTokens:
+def choose_tokens(
+    rows: Rows, prefix_lengths: tuple[int, ...], per_stratum: int, seed: int = 0
+) -> ScoredTokens:
     """Draws the list: `per_stratum` tokens with a prefix of prefix_lengths[i] to below prefix_lengths[i + 1] tokens, each i.
 
     Raises UserError for a prefix length that no row of the split is longer than.
     """
     lengths = tuple(sorted(set(prefix_lengths)))
     if not lengths or lengths[0] < 1:
-        raise UserError(f"evaluate.prefix_lengths: must be whole numbers from 1 up, got {list(prefix_lengths)}")
+        raise UserError(
+            f"evaluate.prefix_lengths: must be whole numbers from 1 up, got {list(prefix_lengths)}"
+        )
     special = np.array(rows.tokenizer.vocabulary.special)
     filled = rows.length[rows.first[:-1]]  # the first window of a row
     generator = np.random.default_rng(seed)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("row", "position", "token", "stratum", "share")}
-    for stratum, low in enumerate(lengths):
-        high = lengths[stratum + 1] if stratum + 1 < len(lengths) else rows.width
+    parts: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("row", "position", "token", "stratum", "share")
+    }
+    for number, low in enumerate(lengths):
+        high = lengths[number + 1] if number + 1 < len(lengths) else rows.width
         counts = np.clip(np.minimum(filled, high) - low, 0, None)
         total = int(counts.sum())
         if low >= rows.width or total == 0:
@@ -77,17 +90,22 @@ def choose_tokens(rows: Rows, prefix_lengths: tuple[int, ...], per_stratum: int,
         position = low + drawn - (ends[row] - counts[row])
         window = rows.first[row]
         token = np.array(
-            [rows.split.read(rows.document[w], rows.offset[w] + p, 1)[0] for w, p in zip(window, position, strict=True)],
+            [
+                rows.split.read(rows.document[w], rows.offset[w] + p, 1)[0]
+                for w, p in zip(window, position, strict=True)
+            ],
             dtype=np.int64,
         )
-        plain = np.flatnonzero(~np.isin(token, special))[:per_stratum]
+        plain = np.flatnonzero(~np.isin(token, special))
         if len(plain) == 0:
             raise UserError(f"evaluate.prefix_lengths: {low} is too long; only special tokens stand there")
+        stands_for = total * len(plain) / len(token)
+        plain = plain[:per_stratum]
         parts["row"].append(row[plain])
         parts["position"].append(position[plain])
         parts["token"].append(token[plain])
-        parts["stratum"].append(np.full(len(plain), stratum))
-        parts["share"].append(np.full(len(plain), total / len(plain)))
+        parts["stratum"].append(np.full(len(plain), number))
+        parts["share"].append(np.full(len(plain), stands_for / len(plain)))
     row, position, token, stratum, share = (np.concatenate(parts[name]) for name in parts)
     return ScoredTokens(
         prefix_lengths=lengths,

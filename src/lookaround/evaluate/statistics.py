@@ -41,7 +41,9 @@ def bootstrap_interval(value: float, resampled: np.ndarray) -> Interval:
     return Interval(value, float(low), float(high), 1, "95% bootstrap over test items, one seed")
 
 
-def resampled_bits_per_byte(bits: np.ndarray, scored: ScoredTokens, resamples: int, seed: int = 0) -> np.ndarray:
+def resampled_bits_per_byte(
+    bits: np.ndarray, scored: ScoredTokens, resamples: int, seed: int = 0
+) -> np.ndarray:
     """Bits per byte (R,) when documents are drawn with replacement; the same seed draws the same documents."""
     _, document = np.unique(scored.document, return_inverse=True)
     count = int(document.max()) + 1
@@ -51,11 +53,15 @@ def resampled_bits_per_byte(bits: np.ndarray, scored: ScoredTokens, resamples: i
     return bits_d[draws].sum(1) / size_d[draws].sum(1)
 
 
-def resampled_scores(metric: str, true: np.ndarray, predicted: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
+def resampled_scores(
+    metric: str, true: np.ndarray, predicted: np.ndarray, resamples: int, seed: int = 0
+) -> np.ndarray:
     """Scores (R,) when test examples are drawn with replacement; the same seed draws the same examples."""
     generator = np.random.default_rng(seed)
     pick: Callable[[], np.ndarray] = lambda: generator.integers(len(true), size=len(true))  # noqa: E731
     if metric == "accuracy":
         right = (true == predicted).astype(float)
         return np.array([right[pick()].mean() for _ in range(resamples)])
-    return np.array([score(metric, true[chosen], predicted[chosen]) for chosen in (pick() for _ in range(resamples))])
+    return np.array(
+        [score(metric, true[chosen], predicted[chosen]) for chosen in (pick() for _ in range(resamples))]
+    )

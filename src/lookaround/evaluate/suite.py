@@ -60,7 +60,8 @@ def _draw(labels: np.ndarray, most: int) -> np.ndarray:
     if len(order) <= most:
         return np.sort(order)
     seen: dict[int, int] = {}
-    first, rest = [], []
+    first: list[int] = []
+    rest: list[int] = []
     for i in order:
         seen[int(labels[i])] = seen.get(int(labels[i]), 0) + 1
         (first if seen[int(labels[i])] <= 2 else rest).append(i)
@@ -85,7 +86,12 @@ def scored_tokens(rows: Rows, settings: EvaluateSettings) -> ScoredTokens:
 
 
 def probe_tasks(
-    backbone: Backbone, tokenizer: TextTokenizer, mode: Mode, context: int, tasks: Sequence[ProbeData], seed: int
+    backbone: Backbone,
+    tokenizer: TextTokenizer,
+    mode: Mode,
+    context: int,
+    tasks: Sequence[ProbeData],
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """By task: score, chosen layer and strength, predictions, and how many texts were cut to the training length."""
     results = {}
@@ -130,7 +136,9 @@ def evaluate_model(
     write = pick(settings.generation_mode, generation_mode(modes))
     if settings.generation_mode is None and len(modes) > 1 and validation is not None:
         few = choose_tokens(validation, (1,), 4 * len(default_prefix_lengths(context)) * 4)
-        write = min(modes, key=lambda mode: bits_per_byte(chain_rule_bits(backbone, validation, few, mode), few)[0])
+        write = min(
+            modes, key=lambda mode: bits_per_byte(chain_rule_bits(backbone, validation, few, mode), few)[0]
+        )
     result: dict[str, Any] = {
         "classification_mode": str(read),
         "generation_mode": str(write),
@@ -145,7 +153,13 @@ def evaluate_model(
 
 
 def _samples(
-    backbone: Backbone, tokenizer: TextTokenizer, rows: Rows, mode: Mode, context: int, settings: EvaluateSettings, seed: int
+    backbone: Backbone,
+    tokenizer: TextTokenizer,
+    rows: Rows,
+    mode: Mode,
+    context: int,
+    settings: EvaluateSettings,
+    seed: int,
 ) -> list[dict[str, str]]:
     """Continuations of the beginnings of test documents, spread over the split; the same prompts for every model."""
     documents = len(rows.split.length)

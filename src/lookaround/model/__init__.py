@@ -4,4 +4,13 @@ from lookaround.model.backbone import PRESETS, Backbone, build, load_decoder, re
 from lookaround.model.export import export, load
 from lookaround.model.losses import linear_cross_entropy
 
-__all__ = ["PRESETS", "Backbone", "build", "export", "linear_cross_entropy", "load", "load_decoder", "require_honest_attention"]
+__all__ = [
+    "PRESETS",
+    "Backbone",
+    "build",
+    "export",
+    "linear_cross_entropy",
+    "load",
+    "load_decoder",
+    "require_honest_attention",
+]

@@ -25,10 +25,26 @@ PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.4M, 3
     "nano": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2, "num_attention_heads": 4},
     "tiny": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4},
     "mini": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6},
-    "small": {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8},
-    "base": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "small": {
+        "hidden_size": 512,
+        "intermediate_size": 1376,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+    },
+    "base": {
+        "hidden_size": 768,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+    },
 }
-VOCABULARIES = {"nano": 1024, "tiny": 4096, "mini": 8192, "small": 8192, "base": 32768}  # where none is asked for
+VOCABULARIES = {
+    "nano": 1024,
+    "tiny": 4096,
+    "mini": 8192,
+    "small": 8192,
+    "base": 32768,
+}  # where none is asked for
 
 
 class Backbone(nn.Module):
@@ -78,14 +94,20 @@ class Backbone(nn.Module):
             weight = view.weight[order]
             output = self.unembedding
             loss, _ = linear_cross_entropy(
-                states_nd, output.weight, view.target[order], weight.to(states_nd.dtype) * scale, bias_v=output.bias
+                states_nd,
+                output.weight,
+                view.target[order],
+                weight.to(states_nd.dtype) * scale,
+                bias_v=output.bias,
             )
             total = total + loss
             sums.append(loss.detach() / scale)
             if len(self.heads):
                 used.update(view.head.unique().tolist())
         for number, head in enumerate(self.heads, start=1):
-            if number not in used:  # every parameter takes part in every step, as DistributedDataParallel wants it
+            if (
+                number not in used
+            ):  # every parameter takes part in every step, as DistributedDataParallel wants it
                 total = total + 0 * sum(parameter.sum() for parameter in head.parameters())
         return total, sums
 
@@ -134,6 +156,7 @@ def build(
 
         if preset not in PRESETS:
             raise UserError(f"model.preset: unknown preset '{preset}'; known are {', '.join(PRESETS)}")
+        sizes: dict[str, Any] = {**PRESETS[preset], **special}
         config = LlamaConfig(
             vocab_size=vocabulary,
             max_position_embeddings=max(context, 512),
@@ -141,8 +164,7 @@ def build(
             tie_word_embeddings=True,
             # "small init" (Nguyen & Salazar 2019): 0.02 is right for wide models and slows narrow ones down
             initializer_range=(2 / (5 * PRESETS[preset]["hidden_size"])) ** 0.5,
-            **PRESETS[preset],
-            **special,
+            **sizes,
         )
         lm = LlamaForCausalLM(config)
     return Backbone(lm, heads)
@@ -192,7 +214,9 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
             attention = attention_of(kind, torch.full((width + 1,), width // 3))
             batch = Batch(tokens, torch.arange(width + 1), Vocabulary(vocabulary, 0))
             empty = torch.zeros(0, dtype=torch.int64)
-            view = View(batch.tokens, attention, empty, empty, empty, empty, empty.float(), 0.0, documents=documents)
+            view = View(
+                batch.tokens, attention, empty, empty, empty, empty, empty.float(), 0.0, documents=documents
+            )
             hidden_btd = backbone.states(view.to(backbone.device)).cpu()
             moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T  # [i, j]: state i moved when token j changed
             sees = allowed(attention, documents, width + 1, width)[0]

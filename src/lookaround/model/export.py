@@ -43,7 +43,9 @@ def require_form(form: str | None, modes: tuple[Mode, ...], model_type: str) -> 
         raise UserError(f"--as eurobert: only Llama weights fit, this model is '{model_type}'")
 
 
-def export(backbone: Backbone, folder: Path, modes: tuple[Mode, ...], *, mask: int, form: str | None = None) -> None:
+def export(
+    backbone: Backbone, folder: Path, modes: tuple[Mode, ...], *, mask: int, form: str | None = None
+) -> None:
     """Writes config.json, model.safetensors and, where there are any, heads.safetensors into an existing folder.
 
     modes: what the model was trained for; mask: id of the mask token. form: "llama" (causal, or bidirectional by
@@ -66,7 +68,9 @@ def export(backbone: Backbone, folder: Path, modes: tuple[Mode, ...], *, mask: i
         backbone.lm.generation_config.save_pretrained(folder)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     if len(backbone.heads):
-        heads = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.heads.state_dict().items()}
+        heads = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in backbone.heads.state_dict().items()
+        }
         specs = [{"kind": spec.kind, "horizon": spec.horizon} for spec in backbone.head_specs]
         save_file(heads, folder / HEADS_FILE, metadata={"heads": json.dumps(specs)})
 

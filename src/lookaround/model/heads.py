@@ -56,6 +56,8 @@ def head_states(heads: nn.ModuleList, hidden_btd: Tensor, view: View) -> tuple[T
     states, order = [], []
     for number in view.head.unique().tolist():
         chosen = (view.head == number).nonzero().flatten()
-        states.append(flat_td[view.state[chosen]] if number == 0 else heads[number - 1](hidden_btd, view, chosen))
+        states.append(
+            flat_td[view.state[chosen]] if number == 0 else heads[number - 1](hidden_btd, view, chosen)
+        )
         order.append(chosen)
     return torch.cat(states), torch.cat(order)

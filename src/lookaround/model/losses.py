@@ -12,7 +12,15 @@ from torch import Tensor
 
 __all__ = ["linear_cross_entropy"]
 
-CHUNK_BYTES = 32 << 20  # of logits in float32: small enough for a cache, large enough for full-speed matrix products
+CHUNK_BYTES = (
+    32 << 20
+)  # of logits in float32: small enough for a cache, large enough for full-speed matrix products
+
+
+def _chunk_rows(pairs: int, vocabulary: int) -> int:
+    """Rows of logits that live at a time; multiples of 64 keep the matrix products at full speed."""
+    rows = max(1, CHUNK_BYTES // (4 * vocabulary))
+    return max(1, min(pairs, rows - rows % 64 if rows > 64 else rows))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -20,38 +28,58 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_nd: Tensor, weight_vd: Tensor, bias_v: Tensor | None, target: Tensor, weight: Tensor, compute: torch.dtype
+        ctx: Any,
+        hidden_nd: Tensor,
+        weight_vd: Tensor,
+        bias_v: Tensor | None,
+        target: Tensor,
+        weight: Tensor,
+        compute: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         pairs, vocabulary = hidden_nd.shape[0], weight_vd.shape[0]
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         exact = torch.float64 if hidden_nd.dtype == torch.float64 else torch.float32
+        device = hidden_nd.device
         hidden_c, weight_c = hidden_nd.to(compute), weight_vd.to(compute)
+        weighted_c = (hidden_nd * weight[:, None]).to(compute) if needs_weight else None
         grad_hidden = torch.empty_like(hidden_nd) if needs_hidden else None
-        grad_weight = torch.zeros(weight_vd.shape, dtype=exact, device=weight_vd.device) if needs_weight else None
-        grad_bias = torch.zeros(vocabulary, dtype=exact, device=weight_vd.device) if needs_bias else None
-        nll = torch.empty(pairs, dtype=exact, device=hidden_nd.device)
-        size = max(1, min(pairs, CHUNK_BYTES // (4 * vocabulary)))
+        grad_weight: Tensor | None = None
+        grad_bias = torch.zeros(vocabulary, dtype=exact, device=device) if needs_bias else None
+        nll = torch.empty(pairs, dtype=exact, device=device)
+        size = _chunk_rows(pairs, vocabulary)
+        # one buffer of each kind for all chunks: fresh ones of this size would be mapped and zeroed by the system each time
+        logits_buffer = torch.empty(size, vocabulary, dtype=compute, device=device)
+        exact_buffer = torch.empty(size, vocabulary, dtype=exact, device=device)
         for begin in range(0, pairs, size):
-            here = slice(begin, begin + size)
-            logits = (hidden_c[here] @ weight_c.T).to(exact)
+            here = slice(begin, min(begin + size, pairs))
+            count = here.stop - begin
+            logits, probability = logits_buffer[:count], exact_buffer[:count]
+            torch.mm(hidden_c[here], weight_c.T, out=logits)
+            probability.copy_(logits)
             if bias_v is not None:
-                logits += bias_v
+                probability += bias_v
             index = target[here, None]
-            true = logits.gather(1, index)
-            norm = logits.logsumexp(1, keepdim=True)
-            nll[here] = (norm - true)[:, 0]
+            true = probability.gather(1, index)
+            top = probability.amax(1, keepdim=True)
+            torch.softmax(probability, 1, out=probability)
+            # the largest probability is exp(top - log Z): one exponential serves the loss and its gradient
+            loss = top - probability.amax(1, keepdim=True).log() - true
+            nll[here] = loss[:, 0]
             if not (needs_hidden or needs_weight or needs_bias):
                 continue
-            scale = weight[here, None].to(exact)
-            probability = logits.sub_(norm).exp_().mul_(scale)
-            probability.scatter_add_(1, index, -scale)
-            error = probability.to(compute)
-            if grad_hidden is not None:
-                grad_hidden[here] = error @ weight_c
-            if grad_weight is not None:
-                grad_weight += error.T @ hidden_c[here]
+            probability.scatter_(
+                1, index, torch.expm1(-loss)
+            )  # p - 1, exact for tokens that are nearly certain
             if grad_bias is not None:
-                grad_bias += probability.sum(0)
+                grad_bias += (probability * weight[here, None]).sum(0)
+            error = logits.copy_(probability)
+            if grad_hidden is not None:
+                grad_hidden[here] = (error @ weight_c) * weight[here, None]
+            if weighted_c is not None:
+                product = (error.T @ weighted_c[here]).to(exact)
+                grad_weight = product if grad_weight is None else grad_weight.add_(product)
+        if needs_weight and grad_weight is None:
+            grad_weight = torch.zeros(weight_vd.shape, dtype=exact, device=device)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.dtypes = (hidden_nd.dtype, weight_vd.dtype)
         ctx.mark_non_differentiable(nll)
@@ -67,7 +95,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def linear_cross_entropy(
-    hidden_nd: Tensor, weight_vd: Tensor, target: Tensor, weight: Tensor, *, bias_v: Tensor | None = None, compute: torch.dtype | None = None
+    hidden_nd: Tensor,
+    weight_vd: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    *,
+    bias_v: Tensor | None = None,
+    compute: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(sum of weight * cross-entropy, cross-entropy of each pair (N,)), in nats.
 

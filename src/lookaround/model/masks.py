@@ -17,7 +17,9 @@ from lookaround.objectives.view import BIDIRECTIONAL, CAUSAL, Attention
 __all__ = ["allowed", "attention_arguments", "attention_of"]
 
 
-def allowed(attention: Attention, documents: Tensor | None, rows: int, width: int, device: Any = None) -> Tensor:
+def allowed(
+    attention: Attention, documents: Tensor | None, rows: int, width: int, device: Any = None
+) -> Tensor:
     """Who may attend to whom, (B or 1, T, T) bool: entry [b, i, j] says that position i sees position j."""
     position = torch.arange(width, device=device)
     causal = position[None, :, None] >= position[None, None, :]
@@ -39,7 +41,14 @@ def allowed(attention: Attention, documents: Tensor | None, rows: int, width: in
 
 
 def attention_arguments(
-    attention: Attention, documents: Tensor | None, rows: int, width: int, *, implementation: str, dtype: torch.dtype, device: Any
+    attention: Attention,
+    documents: Tensor | None,
+    rows: int,
+    width: int,
+    *,
+    implementation: str,
+    dtype: torch.dtype,
+    device: Any,
 ) -> dict[str, Any]:
     """Keyword arguments (`attention_mask`, `is_causal`) for the decoder's forward.
 

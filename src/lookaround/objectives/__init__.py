@@ -33,4 +33,6 @@ __all__ = [
 ]
 
 for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-    importlib.import_module(f"{__name__}.{_module}")  # a file here that defines an Objective with a name adds a spec
+    importlib.import_module(
+        f"{__name__}.{_module}"
+    )  # a file here that defines an Objective with a name adds a spec

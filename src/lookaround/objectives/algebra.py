@@ -187,5 +187,7 @@ def _tidy(weight: float) -> float:
 
 
 def _term(weight: float, objective: Objective) -> str:
-    inner = f"({objective.spec})" if isinstance(objective, Mixture | Sequence) and weight != 1 else objective.spec
+    inner = (
+        f"({objective.spec})" if isinstance(objective, Mixture | Sequence) and weight != 1 else objective.spec
+    )
     return inner if weight == 1 else f"{weight:g}*{inner}"

@@ -75,7 +75,7 @@ class DAR(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         near = _next_token_view(batch)
-        rows, width = batch.tokens.shape
+        width = batch.tokens.shape[1]
         uniform = keyed_uniform(seed, epoch, batch.row, "far", width)
         offset = 2 + torch.bucketize(uniform, self._law().cumsum(0)[:-1], right=True)
         position = torch.arange(width) + offset
@@ -141,7 +141,9 @@ class PrefixLM(Objective):
         where &= torch.arange(batch.tokens.shape[1]) >= prefix[:, None]
         documents = batch.documents if batch.packed else None
         attention = Attention("prefix", lengths=prefix)
-        return (scored_pairs(batch, where, 1, input_ids=batch.tokens, attention=attention, documents=documents),)
+        return (
+            scored_pairs(batch, where, 1, input_ids=batch.tokens, attention=attention, documents=documents),
+        )
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("prefix", 1),)

@@ -27,12 +27,18 @@ from lookaround.objectives.view import (
 
 __all__ = ["MDLM", "MLM", "VMLM"]
 
-LAWS: dict[str, Callable] = {  # quantile functions of the unit interval; small rates are the rarer under "uniform" only
+LAWS: dict[
+    str, Callable
+] = {  # quantile functions of the unit interval; small rates are the rarer under "uniform" only
     "uniform": lambda u: u,
     "quadratic": lambda u: u * u,
-    "cosine": lambda u: 1 - np.cos(np.pi / 2 * u) if isinstance(u, np.ndarray) else 1 - torch.cos(torch.pi / 2 * u),
+    "cosine": lambda u: (
+        1 - np.cos(np.pi / 2 * u) if isinstance(u, np.ndarray) else 1 - torch.cos(torch.pi / 2 * u)
+    ),
 }
-MIN_RATE = 1e-3  # mdlm draws its rate from [MIN_RATE, 1], so that the weight 1/rate stays finite (Sahoo et al. 2024)
+MIN_RATE = (
+    1e-3  # mdlm draws its rate from [MIN_RATE, 1], so that the weight 1/rate stays finite (Sahoo et al. 2024)
+)
 
 
 def _maskable(batch: Batch, shift: int) -> Tensor:
@@ -94,7 +100,9 @@ class MLM(Objective):
         three = isinstance(shares, tuple) and len(shares) == 3
         numbers = three and all(isinstance(s, int | float) and s >= 0 for s in shares)
         self._require(
-            numbers and abs(sum(shares) - 1) < 1e-9, "replace", "three shares (mask, random, keep) that add up to 1"
+            numbers and abs(sum(shares) - 1) < 1e-9,
+            "replace",
+            "three shares (mask, random, keep) that add up to 1",
         )
         self._require_int("shift", 0, 1)
 
@@ -106,7 +114,9 @@ class MLM(Objective):
         pool = batch.vocabulary.ordinary()
         drawn = pool[(keyed_uniform(seed, epoch, batch.row, "token", width) * len(pool)).long()]
         mask, random, _ = self.replace
-        shown = torch.where(how < mask, batch.vocabulary.mask, torch.where(how < mask + random, drawn, batch.tokens))
+        shown = torch.where(
+            how < mask, batch.vocabulary.mask, torch.where(how < mask + random, drawn, batch.tokens)
+        )
         input_ids = torch.where(selected, shown, batch.tokens)
         documents = _bidirectional_documents(batch)
         pairs = scored_pairs(
@@ -156,7 +166,9 @@ class VMLM(Objective):
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
         maskable = _maskable(batch, self.shift)
-        rate = self.low + (self.high - self.low) * LAWS[self.law](keyed_uniform(seed, epoch, batch.row, "rate", 1))
+        rate = self.low + (self.high - self.low) * LAWS[self.law](
+            keyed_uniform(seed, epoch, batch.row, "rate", 1)
+        )
         scattered = keyed_uniform(seed, epoch, batch.row, "select", width) < rate
         is_suffix = keyed_uniform(seed, epoch, batch.row, "suffix", 1) < self.suffix
         start, length = batch.spans()
@@ -189,8 +201,12 @@ class VMLM(Objective):
         if self.suffix < 1:
             rates, weights = _rate_nodes(lambda u: self.low + (self.high - self.low) * LAWS[self.law](u))
             for rate, weight in zip(rates, weights, strict=True):
-                lags.merge(_bernoulli_lags(float(rate), length, self.shift), (1 - self.suffix) * float(weight))
-        for distance in range(1, length):  # the k-th hidden token of a suffix stands k after the last visible one
+                lags.merge(
+                    _bernoulli_lags(float(rate), length, self.shift), (1 - self.suffix) * float(weight)
+                )
+        for distance in range(
+            1, length
+        ):  # the k-th hidden token of a suffix stands k after the last visible one
             rows = (length - distance) / (length - 1)  # share of the cuts that leave at least k tokens
             lags.add(distance, self.suffix * rows * distance**-self.near)
         return lags.distribution()

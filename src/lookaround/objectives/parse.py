@@ -39,7 +39,9 @@ def parse(text: str) -> Objective:
     """The objective of one spec, such as "ar + 3*vmlm(suffix=0.5)"; raises UserError."""
     found = parse_list(text)
     if len(found) != 1:
-        raise UserError(f"objective '{text}': found {len(found)} objectives, one is wanted; join them by + or >>")
+        raise UserError(
+            f"objective '{text}': found {len(found)} objectives, one is wanted; join them by + or >>"
+        )
     return found[0]
 
 
@@ -120,7 +122,9 @@ class _Reader:
                 return SCHEDULES[word](self.number(start), self.number(end))
             case ast.Call(func=ast.Name(id=word)) if word in SCHEDULES:
                 self.refuse(node, f"{word} takes two numbers, {word}(start, end)")
-        self.refuse(node, f"not a value; write a number, a word, or one of {', '.join(SCHEDULES)} with (start, end)")
+        self.refuse(
+            node, f"not a value; write a number, a word, or one of {', '.join(SCHEDULES)} with (start, end)"
+        )
 
     def number(self, node: ast.expr) -> float:
         value = self.value(node)

@@ -107,7 +107,9 @@ class Batch:
         counts = torch.zeros(rows, int(number.max()) + 1, dtype=torch.int64)
         counts.scatter_add_(1, number, torch.ones_like(number))
         first = torch.zeros_like(counts)
-        first[:, 2:] = counts[:, 1:-1].cumsum(1)  # padding stands last, so documents start at the sum of those before
+        first[:, 2:] = counts[:, 1:-1].cumsum(
+            1
+        )  # padding stands last, so documents start at the sum of those before
         first[:, 0] = counts[:, 1:].sum(1)
         return first.gather(1, number), counts.gather(1, number)
 
@@ -222,7 +224,7 @@ _STREAMS = {name: number for number, name in enumerate(
 )}  # fmt: skip
 
 
-def mix64(state: np.ndarray) -> np.ndarray:
+def mix64(state: Any) -> Any:
     """The finaliser of SplitMix64 (Steele et al. 2014; variant 13 of Stafford): a bijection of 64-bit integers."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -261,7 +263,7 @@ class Objective:
     registry: ClassVar[dict[str, type[Objective]]] = {}
 
     def __init_subclass__(cls) -> None:
-        if cls.name and cls.name != cls.__mro__[1].name:
+        if cls.name and cls.name != getattr(cls.__mro__[1], "name", ""):
             Objective.registry[cls.name] = cls
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
@@ -350,7 +352,7 @@ class Objective:
         rule = f"a number in {'[' if zero else '('}0, 1]"
         for number in value.ends() if isinstance(value, Schedule) else (value,):
             real = isinstance(number, int | float) and not isinstance(number, bool)
-            self._require(real and (0 <= number if zero else 0 < number) and number <= 1, name, rule)
+            self._require(real and (number >= 0 if zero else number > 0) and number <= 1, name, rule)
 
     def _require_one_of(self, name: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> None:
         self._require(getattr(self, name) in allowed, name, "one of " + ", ".join(map(repr, allowed)))

@@ -11,13 +11,15 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
+from torch import Tensor
 
 from lookaround.data.shards import Rows
 from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone
+from lookaround.model.heads import OffsetHead
 from lookaround.objectives.view import Objective, View
 
 __all__ = ["Budget", "Plan", "expected_cost", "make_plan", "parse_budget", "view_flops"]
@@ -51,7 +53,9 @@ def parse_budget(text: str) -> Budget:
     if parts and parts[1] + parts[2] == "min":
         parts = (parts[0], "", "min")
     if parts is None or parts[2] not in _UNITS or (_UNITS[parts[2]][0] == "seconds" and parts[1]):
-        raise UserError(f"budget '{text}': not a budget; write tokens (5M), FLOPs (2e15flops) or time (300s, 10min)")
+        raise UserError(
+            f"budget '{text}': not a budget; write tokens (5M), FLOPs (2e15flops) or time (300s, 10min)"
+        )
     unit, scale = _UNITS[parts[2]]
     amount = float(parts[0]) * _SCALES[parts[1]] * scale
     if not 0 < amount < math.inf:
@@ -63,11 +67,13 @@ def view_flops(backbone: Backbone, view: View) -> float:
     """FLOPs of one forward and backward pass over a view."""
     rows, width = view.input_ids.shape
     config = backbone.lm.config.get_text_config()
-    per_position = 6 * backbone.parameters_without_embeddings + 12 * config.num_hidden_layers * backbone.width * width
+    per_position = (
+        6 * backbone.parameters_without_embeddings + 12 * config.num_hidden_layers * backbone.width * width
+    )
     vocabulary = backbone.unembedding.weight.shape[0]
     total = float(per_position * rows * width + 6 * backbone.width * vocabulary * len(view.state))
     for number, head in enumerate(backbone.heads, start=1):
-        total += head.flops_per_pair() * int((view.head == number).sum())
+        total += cast(OffsetHead, head).flops_per_pair() * int((view.head == number).sum())
     return total
 
 
@@ -83,9 +89,9 @@ def expected_cost(objective: Objective, backbone: Backbone, rows: Rows, batch: i
     return float(np.mean(costs))
 
 
-def token_count(documents: object, rows: int, width: int) -> int:
+def token_count(documents: Tensor | None, rows: int, width: int) -> int:
     """Tokens of a batch that are not padding."""
-    return rows * width if documents is None else int((documents >= 0).sum())  # type: ignore[operator]
+    return rows * width if documents is None else int((documents >= 0).sum())
 
 
 @dataclass(frozen=True)

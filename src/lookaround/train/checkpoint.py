@@ -56,14 +56,20 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
 
 
 def save_checkpoint(
-    folder: Path, counters: dict[str, Any], tensors: dict[str, Tensor], fill: Callable[[Path], None], keep: frozenset[int] = frozenset()
+    folder: Path,
+    counters: dict[str, Any],
+    tensors: dict[str, Tensor],
+    fill: Callable[[Path], None],
+    keep: frozenset[int] = frozenset(),
 ) -> Path:
     """Saves folder/checkpoint-STEP and removes older checkpoints but those of the steps in `keep`."""
     step = counters["step"]
 
     def write(into: Path) -> None:
         fill(into)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, into / STATE_FILE)
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, into / STATE_FILE
+        )
         (into / COUNTERS_FILE).write_text(json.dumps(counters))
 
     path = folder / f"checkpoint-{step:08d}"
@@ -104,7 +110,7 @@ def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{path / STATE_FILE}: truncated or foreign checkpoint ({error})") from None
 
 
-class _disk_errors:  # noqa: N801 (reads as a statement)
+class _disk_errors:
     """Turns a full or read-only disk into a message."""
 
     def __init__(self, path: Path) -> None:
@@ -116,7 +122,9 @@ class _disk_errors:  # noqa: N801 (reads as a statement)
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or (isinstance(error, SafetensorError) and "space" in str(error)):
-            raise UserError(f"{self.path}: no space left on the disk; nothing half-written was kept") from None
+            raise UserError(
+                f"{self.path}: no space left on the disk; nothing half-written was kept"
+            ) from None
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
 

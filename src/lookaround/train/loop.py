@@ -72,8 +72,8 @@ def stop_on_signals() -> Iterator[StopSignal]:
         return
 
     def handle(number: int, frame: Any) -> None:
-        if stop.set and number == signal.SIGINT:
-            raise KeyboardInterrupt  # the second Ctrl-C does not wait
+        if stop.set:
+            raise KeyboardInterrupt  # the second request does not wait
         stop.set = True
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -122,7 +122,9 @@ class Trainer:
         self.learning_rate = learning_rate
         self.counters = Counters()
         if settings.batch % self.world.size:
-            raise UserError(f"train.batch: {settings.batch} rows do not divide among {self.world.size} processes")
+            raise UserError(
+                f"train.batch: {settings.batch} rows do not divide among {self.world.size} processes"
+            )
         backbone.to(self.world.device, torch.float64 if precision == "fp64" else torch.float32)
         self.backbone = backbone
         self.dtype = autocast_dtype(precision, backbone.width, self.world.device)
@@ -171,10 +173,16 @@ class Trainer:
         for number, views in enumerate(micro):
             views = tuple(view.to(self.world.device) for view in views)
             # DistributedDataParallel averages the processes' gradients; the sum is what is wanted
-            scales = tuple(view.coefficient * self.world.size / max(float(spent[view.component]), 1e-12) for view in views)
+            scales = tuple(
+                view.coefficient * self.world.size / max(float(spent[view.component]), 1e-12)
+                for view in views
+            )
             last = number == len(micro) - 1
             quiet = nullcontext() if last or self.world.size == 1 else self.module.no_sync()
-            with quiet, torch.autocast(self.world.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            with (
+                quiet,
+                torch.autocast(self.world.device.type, dtype=self.dtype, enabled=self.dtype is not None),
+            ):
                 loss, weighted = self.module(views, scales)
                 loss.backward()
             for view, value in zip(views, weighted, strict=True):
@@ -218,7 +226,9 @@ class Trainer:
         fill(path) writes a checkpoint's own files (model, tokenizer). Raises Interrupted after saving when `stop` is set.
         """
         self.backbone.train()
-        metrics = MetricsFile(folder / "metrics.jsonl", self.counters.step) if folder and self.world.main else None
+        metrics = (
+            MetricsFile(folder / "metrics.jsonl", self.counters.step) if folder and self.world.main else None
+        )
         window: dict[int, list[float]] = {}
         loss, rate = float("nan"), 0.0
         began, first = time.perf_counter(), self.counters.tokens
@@ -240,7 +250,9 @@ class Trainer:
                 loss = float(np.mean(by_component)) if by_component else float("nan")
                 rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
                 if metrics:
-                    metrics.write({**vars(self.counters), "loss": loss, "learning_rate": self.learning_rate * factor})
+                    metrics.write(
+                        {**vars(self.counters), "loss": loss, "learning_rate": self.learning_rate * factor}
+                    )
                 window = {}
             stopping = bool(self._most(int(stop is not None and stop.set)))
             due = step % self.settings.checkpoint_every == 0 or step in keep or stopping
@@ -273,13 +285,17 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(given[name])
-        moments = {n.removeprefix("optimizer."): t.clone() for n, t in tensors.items() if n.startswith("optimizer.")}
+        moments = {
+            n.removeprefix("optimizer."): t.clone() for n, t in tensors.items() if n.startswith("optimizer.")
+        }
         checkpoint.restore_optimizer(self.optimizer, moments)
         self.counters = Counters(**{name: counters[name] for name in vars(Counters())})
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The state held in memory, to branch off and come back to."""
-        return dict(vars(self.counters)), {name: tensor.detach().clone() for name, tensor in self.state().items()}
+        return dict(vars(self.counters)), {
+            name: tensor.detach().clone() for name, tensor in self.state().items()
+        }
 
 
 @dataclass
@@ -292,7 +308,9 @@ class MetricsFile:
 
     def __post_init__(self) -> None:
         if self.path.is_file():
-            kept = [line for line in self.path.read_text().splitlines() if line and _step_of(line) <= self.step]
+            kept = [
+                line for line in self.path.read_text().splitlines() if line and _step_of(line) <= self.step
+            ]
             self.path.write_text("".join(line + "\n" for line in kept))
 
     def write(self, entry: dict[str, Any]) -> None:
@@ -307,7 +325,9 @@ def _step_of(line: str) -> float:
         return float("inf")  # a line that a kill cut short
 
 
-def exporter(backbone: Backbone, objective: Objective, store: Any, form: str | None = None) -> Callable[[Path], None]:
+def exporter(
+    backbone: Backbone, objective: Objective, store: Any, form: str | None = None
+) -> Callable[[Path], None]:
     """What writes a run's own files into a folder: model, extra heads, tokenizer."""
 
     def fill(folder: Path) -> None:

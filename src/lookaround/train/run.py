@@ -38,7 +38,12 @@ __all__ = ["OpenRun", "build_backbone", "make_trainer", "open_run", "pretrain", 
 
 RUN_FILE = "run.yaml"
 # what may change between a run and its resumption without changing its result
-FREE = {"train": ("checkpoint_every", "log_every", "micro_batch"), "model": ("compile",), "evaluate": None, "compare": None}
+FREE = {
+    "train": ("checkpoint_every", "log_every", "micro_batch"),
+    "model": ("compile",),
+    "evaluate": None,
+    "compare": None,
+}
 
 
 def vocabulary_of(settings: Settings) -> int:
@@ -52,7 +57,11 @@ def build_backbone(settings: Settings, objective: Objective, tokenizer: TextToke
         preset=settings.model.preset,
         vocabulary=tokenizer.size,
         context=settings.model.context,
-        special={"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos, "pad_token_id": tokenizer.hf.pad_token_id},
+        special={
+            "bos_token_id": tokenizer.bos,
+            "eos_token_id": tokenizer.eos,
+            "pad_token_id": tokenizer.hf.pad_token_id,
+        },
         heads=objective.heads(),
         init=settings.model.init,
         seed=seed,
@@ -62,7 +71,13 @@ def build_backbone(settings: Settings, objective: Objective, tokenizer: TextToke
 
 
 def make_trainer(
-    settings: Settings, objective: Objective, store: TokenStore, *, seed: int, learning_rate: float, world: World | None = None
+    settings: Settings,
+    objective: Objective,
+    store: TokenStore,
+    *,
+    seed: int,
+    learning_rate: float,
+    world: World | None = None,
 ) -> Trainer:
     """A trainer at step 0 on the training part of a store."""
     rows = Rows(store.split("train"), settings.model.context, store.tokenizer, pack=settings.data.pack)
@@ -116,7 +131,9 @@ def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
     return Budget(budget.amount / per_step * flops, "flops")
 
 
-def schedule_for(settings: Settings, end: int, smallest_end: int | None = None, longest_end: int | None = None) -> WarmupStableDecay:
+def schedule_for(
+    settings: Settings, end: int, smallest_end: int | None = None, longest_end: int | None = None
+) -> WarmupStableDecay:
     """The schedule of a run of `end` steps; on a ladder, all rungs share the warmup (of the longest, within the smallest)."""
     warmup = round(settings.train.warmup * (longest_end or end))
     start = round((1 - settings.train.decay) * end)
@@ -162,7 +179,10 @@ def pretrain(
         trainer = make_trainer(settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world)
         trainer.learning_rate = learning_rate_of(settings, trainer.backbone)
         plan = Plan(**before["plan"]) if before else plan_for(trainer, objective, budget)
-        info = run_info(settings, objective, store, trainer, plan) | {"identity": identity, "status": "running"}
+        info = run_info(settings, objective, store, trainer, plan) | {
+            "identity": identity,
+            "status": "running",
+        }
         fill = exporter(trainer.backbone, objective, store, form)
         latest = checkpoint.latest_checkpoint(out)
         if latest is not None:
@@ -193,7 +213,9 @@ def pretrain(
     return info
 
 
-def run_info(settings: Settings, objective: Objective, store: TokenStore, trainer: Trainer, plan: Plan) -> dict[str, Any]:
+def run_info(
+    settings: Settings, objective: Objective, store: TokenStore, trainer: Trainer, plan: Plan
+) -> dict[str, Any]:
     """What run.yaml says beside the weights."""
     return {
         "lookaround": __version__,
@@ -203,7 +225,11 @@ def run_info(settings: Settings, objective: Objective, store: TokenStore, traine
         "seed": trainer.seed,
         "learning_rate": trainer.learning_rate,
         "plan": {"shares": list(plan.shares), "steps": list(plan.steps)},
-        "data": {"corpus": settings.data.corpus, "fingerprint": store.fingerprint, "split_seed": settings.data.split_seed},
+        "data": {
+            "corpus": settings.data.corpus,
+            "fingerprint": store.fingerprint,
+            "split_seed": settings.data.split_seed,
+        },
         "settings": settings.model_dump(),
     }
 
@@ -213,8 +239,14 @@ def require_same(before: dict[str, Any], now: dict[str, Any], origin: Path) -> N
     old, new = _flatten(before), _flatten(now)
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            name_of = "the corpus or its tokenizer has changed" if name == "corpus" else f"{name} was {old.get(name)}, now {new.get(name)}"
-            raise UserError(f"{origin}: belongs to another run: {name_of}; give another --out, or the old settings")
+            name_of = (
+                "the corpus or its tokenizer has changed"
+                if name == "corpus"
+                else f"{name} was {old.get(name)}, now {new.get(name)}"
+            )
+            raise UserError(
+                f"{origin}: belongs to another run: {name_of}; give another --out, or the old settings"
+            )
 
 
 def _identity(settings: Settings) -> dict[str, Any]:
@@ -286,7 +318,11 @@ def open_run(folder: Path) -> OpenRun:
         return OpenRun(backbone, tokenizer, modes, info["context"], info)
     config = json.loads((folder / "config.json").read_text())
     masked = config.get("model_type") == "eurobert" or config.get("is_causal") is False
-    mode = Mode("bidirectional", 0 if config.get("model_type") == "eurobert" else 1) if masked else Mode("causal", 1)
+    mode = (
+        Mode("bidirectional", 0 if config.get("model_type") == "eurobert" else 1)
+        if masked
+        else Mode("causal", 1)
+    )
     limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", 512)
     if tokenizer.size > backbone.lm.get_input_embeddings().weight.shape[0]:
         backbone.lm.resize_token_embeddings(tokenizer.size, mean_resizing=False)
@@ -304,9 +340,19 @@ def test_rows(run: OpenRun, settings: Settings) -> Rows | None:
         return None
     if data.corpus is None and own is not None:
         trained = Settings.model_validate(run.info["settings"]).data  # type: ignore[index]
-        data = data.model_copy(update={"corpus": trained.corpus, "text_column": trained.text_column, "split_seed": trained.split_seed})
-    corpus = stdlib_corpus() if data.corpus is None else read_corpus(data.corpus, text_column=data.text_column)
-    parts = split_documents(corpus.documents, seed=data.split_seed, validation=data.validation, test=data.test)
+        data = data.model_copy(
+            update={
+                "corpus": trained.corpus,
+                "text_column": trained.text_column,
+                "split_seed": trained.split_seed,
+            }
+        )
+    corpus = (
+        stdlib_corpus() if data.corpus is None else read_corpus(data.corpus, text_column=data.text_column)
+    )
+    parts = split_documents(
+        corpus.documents, seed=data.split_seed, validation=data.validation, test=data.test
+    )
     texts = [corpus.documents[i] for i in parts["test"]]
     run.tokenizer.require_lossless([text[:2000] for text in texts[:200]])
     return Rows(in_memory(texts, run.tokenizer), run.context, run.tokenizer)

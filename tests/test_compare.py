@@ -1,0 +1,256 @@
+"""The study: rungs are whole runs, interruptions change nothing, recommendations follow from paired intervals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import WORDS, sentences
+from lookaround import compare as module
+from lookaround.compare import compare, open_study
+from lookaround.errors import UserError
+from lookaround.objectives import parse_list
+from lookaround.settings import Settings, read_settings
+from lookaround.train.run import open_run
+
+TINY = ["train.batch=4", "model.context=32", "data.vocabulary=300", "evaluate.positions=6", "evaluate.bootstrap=100", "evaluate.samples=1",
+        "evaluate.sample_tokens=4", "compare.ladder=[0.5, 1.0]", "compare.lr_factors=[1.0]", "train.checkpoint_every=4", "train.log_every=2"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "text.txt").write_text("\n\n".join(sentences(150)))
+    rows = [
+        (("early", "late")[WORDS.index(text.split()[1]) > len(WORDS) // 2], text)
+        for text in sentences(80, seed=5)
+    ]
+    (folder / "order.tsv").write_text("label\ttext\n" + "".join(f"{label}\t{text}\n" for label, text in rows))
+    return folder
+
+
+def study_settings(corpus: Path, *more: str, **options: Any) -> Settings:
+    values = {"compare.budget": "6000", "compare.objectives": "ar, 0.5*ar >> 0.5*mlm(rate=0.4)"} | options
+    return read_settings(
+        None,
+        [*TINY, *more],
+        **{"data.corpus": str(corpus / "text.txt"), "compare.tasks": [str(corpus / "order.tsv")], **values},
+    )
+
+
+def run(settings: Settings, out: Path) -> dict[str, Any]:
+    with ThreadPoolExecutor(1) as executor:  # any executor serves
+        return compare(open_study(settings), out, command="test", executor=executor)
+
+
+def test_a_study_has_an_entry_per_rung_and_seed(corpus: Path, tmp_path: Path) -> None:
+    results = run(study_settings(corpus, **{"compare.seeds": 2}), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
+    keys = [(entry["objective"], entry["seed"], entry["rung"]) for entry in results["runs"]]
+    specs = ["ar", "0.5*ar >> 0.5*mlm(rate=0.4)"]
+    assert keys == [(spec, seed, rung) for spec in specs for seed in (0, 1) for rung in (0.5, 1.0)]
+    for entry in results["runs"]:
+        assert set(entry["classification"]) == {"order"}
+        assert set(entry["budget"]) == {"tokens", "targets", "flops", "seconds"}
+        assert list(entry["bits_per_byte_by_prefix"]) == ["1", "2", "4", "8", "16"]
+        assert "generation: " in entry["mode"]
+        open_run(tmp_path / "out" / entry["checkpoint"])
+    flops = {
+        spec: [e["budget"]["flops"] for e in results["runs"] if e["objective"] == spec and e["rung"] == 1]
+        for spec in specs
+    }
+    assert flops[specs[0]][0] == pytest.approx(flops[specs[1]][0], rel=0.1), "equal FLOPs"
+    assert set(results["baselines"]["order"]) == {"majority", "tfidf", "random_init"}
+    assert {entry["n"] for entry in results["summary"]} == {2}
+    assert {entry["reference"] for entry in results["differences"]} == {"ar"}
+    assert not list((tmp_path / "out").glob("**/trunk")), "what is not needed any more is removed"
+
+
+def test_the_smallest_rung_is_the_run_at_that_budget(corpus: Path, tmp_path: Path) -> None:
+    """A rung is a decay branch off the trunk: the same weights as a ladder that ends there."""
+    whole = run(study_settings(corpus, **{"compare.objectives": "dar"}), tmp_path / "whole")
+    short = run(
+        study_settings(
+            corpus, "compare.ladder=[1.0]", **{"compare.objectives": "dar", "compare.budget": "3000"}
+        ),
+        tmp_path / "short",
+    )
+    steps = [entry["budget"]["tokens"] for entry in (whole["runs"][0], short["runs"][0])]
+    assert steps[0] == steps[1]
+    first = open_run(tmp_path / "whole" / whole["runs"][0]["checkpoint"]).backbone.state_dict()
+    second = open_run(tmp_path / "short" / short["runs"][0]["checkpoint"]).backbone.state_dict()
+    warmup_equal = all(torch.equal(first[name], second[name]) for name in first)
+    close = all(torch.allclose(first[name], second[name], atol=5e-3) for name in first)
+    assert warmup_equal or close, "they differ by the length of the warmup at most"
+
+
+def test_the_search_of_a_learning_rate_is_kept_and_reused(corpus: Path, tmp_path: Path) -> None:
+    results = run(
+        study_settings(corpus, "compare.lr_factors=[0.01, 2.0]", **{"compare.objectives": "ar"}),
+        tmp_path / "out",
+    )
+    losses = results["learning_rates"]["ar"]
+    assert losses["x2"] < losses["x0.01"]
+    assert all(entry["learning_rate"] == pytest.approx(0.002) for entry in results["runs"])
+
+
+def test_another_study_or_a_foreign_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
+    settings = study_settings(corpus, **{"compare.objectives": "ar"})
+    run(settings, tmp_path / "out")
+    before = (tmp_path / "out" / "results.json").stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"settings\.compare\.budget was 6000, now 9000"):
+        run(
+            study_settings(corpus, **{"compare.objectives": "ar", "compare.budget": "9000"}), tmp_path / "out"
+        )
+    changed = tmp_path / "text.txt"
+    changed.write_text((corpus / "text.txt").read_text() + "\n\nand one more\n")
+    with pytest.raises(UserError, match="the corpus or its tokenizer has changed"):
+        run(
+            study_settings(corpus, **{"compare.objectives": "ar", "data.corpus": str(changed)}),
+            tmp_path / "out",
+        )
+    assert (tmp_path / "out" / "results.json").stat().st_mtime_ns == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(UserError, match="not a study of ours"):
+        run(settings, tmp_path / "mine")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
+    corpus: Path, tmp_path: Path, number: int
+) -> None:
+    command = [sys.executable, "-m", "lookaround.cli", "compare", str(corpus / "text.txt"), "--task", str(corpus / "order.tsv"),
+               "--objectives", "ar", "--budget", "12000", "--jobs", "1", *[part for line in TINY for part in ("--set", line)]]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    out = tmp_path / "stopped"
+    process = subprocess.Popen(
+        [*command, "--out", str(out)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(out.glob("runs/ar/*/seed-0/trunk/checkpoint-*")):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    if number == signal.SIGINT:
+        assert process.returncode == 130, errors
+        assert "the same command goes on" in errors
+    assert not (out / "results.json").exists(), "the signal came too late to test anything"
+    time.sleep(2 if number == signal.SIGKILL else 0)  # orphans notice within a second
+    subprocess.run(
+        [*command, "--out", str(out)], env=environment, check=True, capture_output=True, timeout=200
+    )
+    subprocess.run(
+        [*command, "--out", str(tmp_path / "straight")],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=200,
+    )
+    first, second = (
+        json.loads((folder / "results.json").read_text()) for folder in (out, tmp_path / "straight")
+    )
+    for a, b in zip(first["runs"], second["runs"], strict=True):
+        assert a["bits_per_byte"] == b["bits_per_byte"]
+        assert a["classification"] == b["classification"]
+        assert a["budget"] | {"seconds": 0} == b["budget"] | {"seconds": 0}
+
+
+# ---------------------------------------------------------------------------------------- recommendations
+
+
+def recommend(
+    summary: dict[str, dict[str, float]],
+    intervals: dict[tuple[str, str, str], tuple[float, float]],
+    seeds: int = 3,
+) -> Any:
+    specs = list(next(iter(summary.values())))
+    study = SimpleNamespace(
+        objectives=parse_list(", ".join(specs)),
+        settings=SimpleNamespace(compare=SimpleNamespace(seeds=seeds)),
+        tasks=("some",) if "classification" in summary else (),
+    )
+    rows = [
+        {"objective": s, "metric": m, "rung": 1, "mean": v, "low": v, "high": v}
+        for m, line in summary.items()
+        for s, v in line.items()
+    ]
+    differences = [
+        {
+            "objective": o,
+            "reference": r,
+            "metric": m,
+            "rung": 1,
+            "mean": (low + high) / 2,
+            "low": low,
+            "high": high,
+        }
+        for (m, r, o), (low, high) in intervals.items()
+    ]
+    return module._recommend(study, rows, differences, {"t": {"tfidf": 0.1}}, 9.0)  # type: ignore[arg-type]
+
+
+def test_a_clear_winner_of_each_half_is_named() -> None:
+    answer, reasons = recommend(
+        {"classification": {"ar": 0.5, "mlm": 0.7}, "bits_per_byte": {"ar": 2.0, "mlm": 2.5}},
+        {("classification", "ar", "mlm"): (0.1, 0.3), ("bits_per_byte", "ar", "mlm"): (0.4, 0.6)},
+    )
+    assert (answer["classification"], answer["generation"]) == ("mlm", "ar")
+    assert answer["both"] == "none: mlm for classification, ar for generation"
+    assert "exclude 0" in reasons["classification"]
+
+
+def test_an_interval_over_zero_is_inconclusive() -> None:
+    answer, reasons = recommend(
+        {"classification": {"ar": 0.5, "mlm": 0.52}, "bits_per_byte": {"ar": 2.0, "mlm": 2.5}},
+        {("classification", "ar", "mlm"): (-0.1, 0.14), ("bits_per_byte", "ar", "mlm"): (0.4, 0.6)}, seeds=1,
+    )  # fmt: skip
+    assert answer["classification"] == "inconclusive at this budget: mlm, ar"
+    assert answer["both"] == "ar"
+    assert "One seed" in reasons["generation"]
+
+
+def test_without_tasks_classification_is_not_measured() -> None:
+    answer, _ = recommend(
+        {"bits_per_byte": {"ar": 2.0, "mlm": 2.5}}, {("bits_per_byte", "ar", "mlm"): (0.4, 0.6)}
+    )
+    assert answer["classification"].startswith("not measured")
+    assert answer["generation"] == "ar"
+
+
+def test_nan_intervals_are_inconclusive() -> None:
+    nan = float("nan")
+    answer, _ = recommend(
+        {"bits_per_byte": {"ar": 2.0, "mlm": 2.5}}, {("bits_per_byte", "ar", "mlm"): (nan, nan)}
+    )
+    assert answer["generation"].startswith("inconclusive")
+
+
+def test_folder_names_are_unique_and_plain() -> None:
+    specs = [
+        "ar",
+        "mlm(rate=0.4)",
+        "mlm(rate=0.4, shift=1)",
+        "ar + mlm",
+        "ar >> mlm",
+        "0.25*ar >> 0.75*mlm",
+        'vmlm(law="cosine")',
+    ]
+    names = [module.slug(spec) for spec in specs]
+    assert len(set(names)) == len(names)
+    assert all(name.replace("-", "").replace(".", "").isalnum() for name in names)

@@ -1,0 +1,305 @@
+"""Evaluation: the chain rule against brute force, leaks, the probe, intervals, sampling."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lookaround.data.shards import Rows, TokenStore
+from lookaround.decode.sampling import continue_tokens, filter_log_probabilities
+from lookaround.errors import UserError
+from lookaround.evaluate.features import pooled_states
+from lookaround.evaluate.modes import classification_mode, generation_mode
+from lookaround.evaluate.perplexity import (
+    bits_per_byte,
+    chain_rule_bits,
+    choose_tokens,
+    default_prefix_lengths,
+    unigram_bits,
+)
+from lookaround.evaluate.statistics import (
+    bootstrap_interval,
+    resampled_bits_per_byte,
+    resampled_scores,
+    seed_interval,
+)
+from lookaround.model import Backbone, build
+from lookaround.objectives import Mode, parse
+from lookaround.probe import linear_probe, majority, score, tfidf
+
+MODES = [Mode("causal", 1), Mode("bidirectional", 0), Mode("bidirectional", 1), Mode("prefix", 1)]
+
+
+@pytest.fixture(scope="module")
+def model(store: TokenStore) -> Backbone:
+    special = {"bos_token_id": store.tokenizer.bos, "eos_token_id": store.tokenizer.eos, "pad_token_id": 0}
+    made = build(preset="nano", vocabulary=store.tokenizer.size, context=32, special=special)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
+    return made.eval()
+
+
+@pytest.fixture
+def test_rows(store: TokenStore) -> Rows:
+    return Rows(store.split("test"), 32, store.tokenizer)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_chain_rule_is_what_the_definition_says_token_by_token(
+    mode: Mode, model: Backbone, test_rows: Rows
+) -> None:
+    scored = choose_tokens(test_rows, (1, 4, 16), 8)
+    bits = chain_rule_bits(model, test_rows, scored, mode)
+    vocabulary = test_rows.tokenizer.vocabulary
+    for k in range(len(bits)):
+        s = int(scored.position[k])
+        seen = test_rows.take(scored.row[k : k + 1]).tokens[0].tolist()[:s]
+        ids = torch.tensor(
+            [seen + [vocabulary.mask] * (32 - s)]
+        )  # masks to the window's end, also past the document's
+        with torch.no_grad():
+            if mode.attention == "causal":
+                logits = model.lm(ids[:, :s]).logits[0, s - 1]
+            elif mode.attention == "bidirectional":
+                logits = model.lm(ids, is_causal=False).logits[0, s - mode.shift]
+            else:
+                logits = model.lm(ids[:, :s], is_causal=False).logits[0, s - 1]
+        logits[[*vocabulary.special, vocabulary.mask]] = -torch.inf
+        expected = -float(logits.log_softmax(-1)[scored.token[k]]) / math.log(2)
+        assert bits[k] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_nothing_of_the_token_or_what_follows_leaks(mode: Mode, model: Backbone, store: TokenStore) -> None:
+    """Two rows equal up to the scored token and different in everything after it, length included, score it alike."""
+    from lookaround.data.shards import in_memory
+
+    texts = [
+        "one two three the cat sat",
+        "one two three the dogs ran over green hills and old men told long tales of war",
+    ]
+    rows = Rows(in_memory(texts, store.tokenizer), 32, store.tokenizer)
+    first, second = (rows.take(np.array([i])).tokens[0] for i in (0, 1))
+    s = int((first != second).nonzero()[0, 0])
+    scored = choose_tokens(rows, (1,), 10_000)
+    chosen = {
+        int(r): k for k, (r, p) in enumerate(zip(scored.row, scored.position, strict=True)) if p == s - 1
+    }
+    bits = chain_rule_bits(model, rows, scored, mode)
+    assert bits[chosen[0]] == pytest.approx(bits[chosen[1]], abs=1e-5)
+
+
+def test_totals_are_sums_of_bits_over_sums_of_bytes(
+    model: Backbone, test_rows: Rows, store: TokenStore
+) -> None:
+    scored = choose_tokens(test_rows, (1, 4, 16), 10_000)  # every position there is: the weights are equal
+    assert np.allclose(scored.weight, scored.weight[0])
+    bits = unigram_bits(store.unigram(), scored, store.tokenizer.vocabulary.special)
+    total, by_prefix = bits_per_byte(bits, scored)
+    assert total == pytest.approx(bits.sum() / scored.size.sum())
+    assert list(by_prefix) == ["1", "4", "16"]
+    here = (scored.position >= 4) & (scored.position < 16)
+    assert by_prefix["4"] == pytest.approx(bits[here].sum() / scored.size[here].sum())
+    few = choose_tokens(test_rows, (1, 4, 16), 60)
+    sample, _ = bits_per_byte(unigram_bits(store.unigram(), few, store.tokenizer.vocabulary.special), few)
+    assert sample == pytest.approx(total, rel=0.15), "strata are weighed by what they stand for"
+
+
+def test_scored_tokens_are_text_and_bytes_are_counted(test_rows: Rows, store: TokenStore) -> None:
+    scored = choose_tokens(test_rows, default_prefix_lengths(32), 50)
+    assert not np.isin(scored.token, store.tokenizer.vocabulary.special).any()
+    split = store.split("test")
+    for document in range(5):
+        ids = split.read(document, 0, split.length[document])
+        text = store.tokenizer.decode(ids.tolist())
+        assert store.tokenizer.token_bytes[ids].sum() == len(text.encode())
+
+
+def test_prefixes_longer_than_any_document_are_refused(test_rows: Rows) -> None:
+    with pytest.raises(UserError, match=r"evaluate\.prefix_lengths: 500 is too long"):
+        choose_tokens(test_rows, (1, 500), 10)
+    with pytest.raises(UserError, match="from 1 up"):
+        choose_tokens(test_rows, (0,), 10)
+
+
+def test_a_uniform_model_scores_log_vocabulary(test_rows: Rows, store: TokenStore) -> None:
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    flat = build(preset="nano", vocabulary=store.tokenizer.size, context=32, special=special)
+    with torch.no_grad():
+        flat.unembedding.weight.zero_()
+    scored = choose_tokens(test_rows, (1,), 20)
+    ordinary = store.tokenizer.size - len(
+        {*store.tokenizer.vocabulary.special, store.tokenizer.vocabulary.mask}
+    )
+    assert chain_rule_bits(flat, test_rows, scored, Mode("causal", 1)) == pytest.approx(
+        np.full(len(scored.row), math.log2(ordinary)), abs=1e-4
+    )
+
+
+def test_lossy_tokenizers_are_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from lookaround.data.tokenizer import load_tokenizer
+
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "the": 1, "cat": 2}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"is lossy: .* comes back as"):
+        load_tokenizer(str(tmp_path)).require_lossless(["the dog"])
+
+
+def test_third_party_tokenizer_counts_bytes(real_data: Path) -> None:
+    from lookaround.data.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(str(real_data / "models" / "stories260K"))
+    text = "Once upon a time, Zoë’s cat 🐈 sat."
+    tokenizer.require_lossless([text])
+    (ids,) = tokenizer.encode([text])
+    assert tokenizer.token_bytes[ids].sum() - len(text.encode()) in (0, 1), (
+        "a tokenizer may prepend one space"
+    )
+
+
+def test_special_tokens_spelled_in_text_stay_text(store: TokenStore) -> None:
+    (ids,) = store.tokenizer.encode(["a <mask> b <eos>"])
+    assert not set(ids) & set(store.tokenizer.vocabulary.special)
+
+
+# ---------------------------------------------------------------------------------------- probes
+
+
+def test_pooled_states_do_not_depend_on_neighbours(model: Backbone, store: TokenStore) -> None:
+    texts = ["the cat", "two dogs ran over green hills and old men told tales", "war", ""]
+    for attention in ("causal", "bidirectional", "prefix"):
+        together, cut = pooled_states(model, store.tokenizer, texts, attention, 32)
+        alone = [pooled_states(model, store.tokenizer, [text], attention, 32)[0][:, 0] for text in texts]
+        np.testing.assert_allclose(together, np.stack(alone, axis=1), atol=1e-5)
+        assert np.isfinite(together).all()
+    _, cut = pooled_states(model, store.tokenizer, ["the cat sat on a mat " * 20], "causal", 32)
+    assert cut == 1
+
+
+def test_probe_finds_the_layer_that_knows() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(3, size=600)
+    noise = generator.normal(size=(3, 600, 8)).astype(np.float32)
+    noise[1, np.arange(600), labels] += 3
+    result = linear_probe(noise[:, :400], labels[:400], noise[:, 400:], labels[400:])
+    assert result.layer == 1
+    assert result.score > 0.9
+    assert score("accuracy", labels[400:], result.predicted) == result.score
+    shuffled = linear_probe(noise[:, :400], generator.permutation(labels[:400]), noise[:, 400:], labels[400:])
+    assert shuffled.score < 0.5
+
+
+def test_matthews_and_baselines() -> None:
+    from sklearn.metrics import matthews_corrcoef
+
+    true, predicted = np.array([0, 1, 1, 0, 1]), np.array([0, 1, 0, 0, 1])
+    assert score("matthews", true, predicted) == pytest.approx(matthews_corrcoef(true, predicted))
+    assert majority(np.array([1, 1, 0]), np.array([1, 0, 1, 1]), "accuracy") == 0.75
+    texts, labels = ["good fine", "bad awful", "fine day", "awful day"] * 5, np.array([1, 0, 1, 0] * 5)
+    assert tfidf(texts, labels, ["good day", "bad day"], np.array([1, 0]), "accuracy") == 1.0
+
+
+def test_modes_serve_their_halves() -> None:
+    assert classification_mode(parse("ar + vmlm").modes()) == Mode("bidirectional", 1)
+    assert generation_mode(parse("ar + vmlm").modes()) == Mode("causal", 1)
+    assert classification_mode(parse("prefixlm").modes()) == Mode("prefix", 1)
+    assert generation_mode(parse("mlm + vmlm").modes()) == Mode("bidirectional", 1)
+
+
+# ---------------------------------------------------------------------------------------- intervals
+
+
+def test_seed_intervals_are_students() -> None:
+    interval = seed_interval([1.0, 2.0, 3.0])
+    assert (interval.mean, interval.n) == (2.0, 3)
+    assert interval.high == pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-5)
+    assert "3 seeds" in interval.method
+    assert math.isnan(seed_interval([1.0]).low)
+
+
+def test_bootstrap_covers_and_pairs(test_rows: Rows) -> None:
+    generator = np.random.default_rng(0)
+    true = generator.integers(2, size=400)
+    predicted = np.where(generator.random(400) < 0.8, true, 1 - true)
+    resampled = resampled_scores("accuracy", true, predicted, 2000)
+    interval = bootstrap_interval(float((true == predicted).mean()), resampled)
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / 400) ** 0.5, rel=0.15)
+    again = resampled_scores("accuracy", true, predicted, 2000)
+    assert np.array_equal(resampled, again), "equal draws make differences paired"
+    scored = choose_tokens(test_rows, (1, 8), 30)
+    bits = generator.random(len(scored.row)) * 8
+    total, _ = bits_per_byte(bits, scored)
+    drawn = resampled_bits_per_byte(bits, scored, 500)
+    assert drawn.min() < total < drawn.max()
+    assert np.allclose(resampled_bits_per_byte(2 * bits, scored, 500), 2 * drawn)
+
+
+# ---------------------------------------------------------------------------------------- sampling
+
+
+def test_filters_keep_what_they_promise() -> None:
+    log = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
+    assert filter_log_probabilities(log, temperature=0).tolist() == [1, 0, 0, 0]
+    torch.testing.assert_close(filter_log_probabilities(log, temperature=1), log.exp())
+    assert (filter_log_probabilities(log, temperature=1, top_k=2) > 0).tolist() == [True, True, False, False]
+    assert (filter_log_probabilities(log, temperature=1, top_p=0.6) > 0).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert (filter_log_probabilities(log, temperature=1, top_p=0.5) > 0).tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    torch.testing.assert_close(
+        filter_log_probabilities(log, temperature=0.5), log.exp() ** 2 / (log.exp() ** 2).sum()
+    )
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_greedy_continuations_follow_the_chain_rule(mode: Mode, model: Backbone, store: TokenStore) -> None:
+    """Each new token is the likeliest under the same conditional that bits per byte are scored by; the cache changes nothing."""
+    tokenizer = store.tokenizer
+    prompt = tokenizer.encode(["the cat sat"])[0]
+    options: dict[str, Any] = {"context": 32, "max_new_tokens": 40, "temperature": 0.0}
+    made = list(continue_tokens(model, tokenizer, prompt, mode, **options))
+    forbidden = [*(set(tokenizer.vocabulary.special) - {tokenizer.eos}), tokenizer.vocabulary.mask]
+    ids = [tokenizer.bos, *prompt]
+    for token in made:
+        seen = ids[-32:] if mode.attention == "causal" else ids[-31:]
+        window = torch.tensor([seen + [tokenizer.vocabulary.mask] * (32 - len(seen))])
+        with torch.no_grad():
+            if mode.attention == "causal":
+                logits = model.lm(torch.tensor([seen])).logits[0, -1]
+            elif mode.attention == "bidirectional":
+                logits = model.lm(window, is_causal=False).logits[0, len(seen) - mode.shift]
+            else:
+                logits = model.lm(torch.tensor([seen]), is_causal=False).logits[0, -1]
+        logits[forbidden] = -torch.inf
+        top = logits.topk(2).values
+        assert int(logits.argmax()) == token or float(top[0] - top[1]) < 1e-4
+        ids.append(token)
+    assert len(made) <= 40
+
+
+def test_sampling_is_seeded(model: Backbone, store: TokenStore) -> None:
+    prompt = store.tokenizer.encode(["the"])[0]
+    options: dict[str, Any] = {"context": 32, "max_new_tokens": 12}
+    first, again, other = (
+        list(continue_tokens(model, store.tokenizer, prompt, MODES[0], seed=seed, **options))
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
