@@ -131,7 +131,7 @@ def test_another_study_or_a_foreign_folder_is_refused(corpus: Path, tmp_path: Pa
 def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
     corpus: Path, tmp_path: Path, number: int
 ) -> None:
-    command = [sys.executable, "-m", "lookaround.cli", "compare", str(corpus / "text.txt"), "--task", str(corpus / "order.tsv"),
+    command = [sys.executable, "-m", "lookaround", "compare", str(corpus / "text.txt"), "--task", str(corpus / "order.tsv"),
                "--objectives", "ar", "--budget", "12000", "--jobs", "1", *[part for line in TINY for part in ("--set", line)]]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     out = tmp_path / "stopped"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,6 +33,14 @@ class World:
             dist.all_reduce(moved)
             values = moved.to(values.device)
         return values
+
+    def share(self, value: Any) -> Any:
+        """The main process's value, on all processes; plain data only."""
+        if self.size > 1:
+            box = [value]
+            dist.broadcast_object_list(box, device=self.device)
+            value = box[0]
+        return value
 
     def barrier(self) -> None:
         if self.size > 1:

@@ -96,7 +96,7 @@ def seconds_per_step(trainer: Trainer, objective: Objective, steps: int = 6) -> 
     """Seconds of a step of one phase, the median of a few on a copy of the model."""
     probe = Trainer(
         copy.deepcopy(trainer.backbone), objective, trainer.rows,
-        settings=trainer.settings, seed=trainer.seed, learning_rate=trainer.learning_rate, world=World(device=trainer.world.device),
+        settings=trainer.settings, seed=trainer.seed, learning_rate=trainer.learning_rate, world=trainer.world,
     )  # fmt: skip
     probe.dtype = trainer.dtype
     plan = Plan((1.0,), (steps,))
@@ -178,7 +178,7 @@ def pretrain(
     try:
         trainer = make_trainer(settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world)
         trainer.learning_rate = learning_rate_of(settings, trainer.backbone)
-        plan = Plan(**before["plan"]) if before else plan_for(trainer, objective, budget)
+        plan = Plan(**before["plan"]) if before else world.share(plan_for(trainer, objective, budget))
         info = run_info(settings, objective, store, trainer, plan) | {
             "identity": identity,
             "status": "running",
@@ -187,6 +187,7 @@ def pretrain(
         latest = checkpoint.latest_checkpoint(out)
         if latest is not None:
             trainer.restore(*checkpoint.load_training_state(latest))
+        world.barrier()  # all have seen the folder as it was
         if world.main:
             out.mkdir(parents=True, exist_ok=True)
             _write_run(out, info)
