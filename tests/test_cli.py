@@ -45,11 +45,6 @@ TINY_STUDY = (
 BUDGET = ("--budget", "2500")  # 20 steps
 
 
-def defect(reason: str) -> pytest.MarkDecorator:
-    """Marks what is right but not so yet; the test fails as soon as it is, so that the mark goes."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 # ------------------------------------------------------------------------------------------------ helpers
 
 
@@ -313,7 +308,6 @@ def test_too_few_documents(
     assert not Path("out").exists()
 
 
-@defect("the message does not say which corpus has too few documents")
 def test_too_few_documents_names_the_corpus(run: Run, tmp_path: Path) -> None:
     path = write(tmp_path / "few.txt", "one\n\ntwo")
     assert_refused(run("pretrain", path, *BUDGET, "--out", "out"), "few.txt")
@@ -431,18 +425,16 @@ def test_a_budget_too_small_for_a_step(
     assert not Path("out").exists()
 
 
-@defect("10 tokens are turned into FLOPs before they are refused: 'budget 2.81194e+07 flops'")
 def test_a_budget_too_small_is_called_what_it_was_given_as(run: Run, corpus: Path) -> None:
     assert_refused(run("compare", corpus, "--budget", "10", "--out", "out", *TINY_STUDY), "budget 10")
 
 
 def test_a_budget_too_small_for_the_smallest_rung(run: Run, corpus: Path) -> None:
-    refused = run("compare", corpus, "--budget", "300", "--out", "out", *TINY_STUDY)
-    assert_refused(refused, "budget 300 tokens", "rung 0.5")
+    refused = run("compare", corpus, "--budget", "130", "--out", "out", *TINY_STUDY)
+    assert_refused(refused, "budget 130:", "rung 0.5")
     assert not Path("out").exists()
 
 
-@defect("the estimate asks for two steps, as a study's rungs do; a run is content with one")
 def test_a_dry_run_of_one_step(run: Run, corpus: Path) -> None:
     one_step = ("pretrain", corpus, "--budget", "130", "--out", "out", *TINY)
     assert run(*one_step, "--dry-run").code == 0
@@ -493,13 +485,13 @@ def test_a_bad_setting_is_refused(run: Run, corpus: Path, command: str, setting:
         ("compare.equal=seconds", ("compare.equal", "300s")),
         ("evaluate.metrics={nope: accuracy}", ("'nope'", "'mood'")),
         pytest.param(
-            "compare.lr_factors=[.nan]", ("compare.lr_factors", "nan"), marks=defect("NaN passes for a positive factor")
+            "compare.lr_factors=[.nan]", ("compare.lr_factors", "nan")
         ),
         pytest.param(
-            "evaluate.generation_mode=foo", ("evaluate.generation_mode", "foo"), marks=defect("an unknown mode is ignored")
+            "evaluate.generation_mode=foo", ("evaluate.generation_mode", "foo")
         ),
         pytest.param(
-            "evaluate.classification_mode=foo", ("evaluate.classification_mode", "foo"), marks=defect("an unknown mode is ignored")
+            "evaluate.classification_mode=foo", ("evaluate.classification_mode", "foo")
         ),
     ],
 )  # fmt: skip
@@ -518,11 +510,9 @@ def test_a_bad_setting_of_a_study_is_refused(
     [
         pytest.param(
             "compare.lr_factors=[1.0, 1.0]",
-            marks=defect("the search waits for as many losses as there are factors"),
         ),
         pytest.param(
             "compare.ladder=[1.0, 1.0]",
-            marks=defect("summary and differences hold every entry of the rung twice"),
         ),
     ],
 )
@@ -539,7 +529,7 @@ def test_repetitions_in_a_list_are_refused_or_dropped(run: Run, corpus: Path, se
 
 @pytest.mark.parametrize(
     "setting",
-    [pytest.param(f"train.{name}=.inf", marks=defect("infinity passes")) for name in ("weight_decay",)],
+    [pytest.param(f"train.{name}=.inf") for name in ("weight_decay",)],
 )
 def test_infinity_is_no_setting(run: Run, corpus: Path, setting: str) -> None:
     assert_refused(
@@ -562,7 +552,6 @@ def test_infinity_is_no_setting(run: Run, corpus: Path, setting: str) -> None:
         pytest.param(
             ("--seed", str(2**70)),
             ("seed",),
-            marks=defect("a seed that torch cannot hold ends in a traceback"),
         ),
     ],
 )
@@ -588,7 +577,6 @@ def test_a_bad_option_is_refused(
         (("nonsense",), ("nonsense",)),
     ],
 )
-@defect("what the argument parser refuses comes in a box of several lines without 'error: '")
 def test_what_the_parser_refuses_is_one_line_too(
     run: Run, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
@@ -639,12 +627,11 @@ def test_init_on_a_folder_without_a_model(run: Run, corpus: Path, ar_run: Path, 
     assert_refused(
         run("pretrain", corpus, *BUDGET, "--out", "out", *TINY, "--init", tmp_path / "bare"),
         "bare",
-        "no decoder",
+        "no config.json",
     )
     assert not Path("out").exists()
 
 
-@defect("the message is about a tokenizer, which nobody gave, and ends in 'from one of: )'")
 def test_init_on_an_empty_folder_speaks_of_the_model(run: Run, corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     refused = run("pretrain", corpus, *BUDGET, "--out", "out", *TINY, "--init", "bare")
@@ -652,7 +639,6 @@ def test_init_on_an_empty_folder_speaks_of_the_model(run: Run, corpus: Path, tmp
 
 
 @pytest.mark.parametrize("option", ["--tokenizer", "--init"])
-@defect("a path that does not exist is taken for a name on the hub: 'Repo id must be in the form ...'")
 def test_a_path_that_does_not_exist_is_called_so(run: Run, corpus: Path, option: str) -> None:
     assert_refused(
         run("pretrain", corpus, *BUDGET, "--out", "out", *TINY, option, "/no/where/at/all"), "no such f"
@@ -681,10 +667,7 @@ def test_a_foreign_folder_is_left_alone(run: Run, corpus: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "command",
-    [
-        pytest.param(name, marks=defect("NotADirectoryError from out.iterdir()"))
-        for name in ("pretrain", "compare")
-    ],
+    [pytest.param(name) for name in ("pretrain", "compare")],
 )
 def test_an_out_that_is_a_file(run: Run, corpus: Path, tmp_path: Path, command: str) -> None:
     file = write(tmp_path / "notes.txt", "notes")
@@ -693,26 +676,26 @@ def test_an_out_that_is_a_file(run: Run, corpus: Path, tmp_path: Path, command: 
     assert file.read_text() == "notes"
 
 
-@defect("FileExistsError from out.mkdir(), after the work")
 def test_evaluate_into_a_file(run: Run, ar_run: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "notes.txt", "notes")
     assert_refused(run("evaluate", ar_run, *TINY_EVALUATION, "--out", file), "notes.txt")
 
 
-@pytest.mark.parametrize("out", ["/proc/no/where", "notes.txt/out"])
+@pytest.mark.parametrize(
+    ("out", "why"), [("/proc/no/where", "cannot be written"), ("notes.txt/out", "is a file")]
+)
 @pytest.mark.parametrize("command", ["pretrain", "compare"])
-def test_an_out_that_cannot_be_made(run: Run, corpus: Path, tmp_path: Path, command: str, out: str) -> None:
+def test_an_out_that_cannot_be_made(
+    run: Run, corpus: Path, tmp_path: Path, command: str, out: str, why: str
+) -> None:
     write(tmp_path / "notes.txt", "notes")
     tiny = TINY if command == "pretrain" else TINY_STUDY
-    assert_refused(run(command, corpus, *BUDGET, "--out", out, *tiny), out, "cannot be written")
+    assert_refused(run(command, corpus, *BUDGET, "--out", out, *tiny), out, why)
 
 
 @pytest.mark.parametrize(
     "command",
-    [
-        pytest.param(name, marks=defect("--json is looked at after the work, not before"))
-        for name in ("pretrain", "compare", "evaluate", "generate", "report")
-    ],
+    [pytest.param(name) for name in ("pretrain", "compare", "evaluate", "generate", "report")],
 )
 @pytest.mark.usefixtures("inline")
 def test_json_into_a_folder_that_does_not_exist_costs_no_work(
@@ -734,7 +717,6 @@ def test_json_into_a_folder_that_does_not_exist_costs_no_work(
 
 
 @pytest.mark.parametrize("option", ["--json", "--out"])
-@defect("IsADirectoryError from os.replace, and the temporary file stays")
 def test_a_file_asked_for_where_a_folder_is(run: Run, ar_run: Path, tmp_path: Path, option: str) -> None:
     (tmp_path / "folder").mkdir()
     before = contents(tmp_path)
@@ -742,7 +724,6 @@ def test_a_file_asked_for_where_a_folder_is(run: Run, ar_run: Path, tmp_path: Pa
     assert contents(tmp_path) == before
 
 
-@defect("FileNotFoundError from write_text, after the work")
 def test_generate_into_a_folder_that_does_not_exist(run: Run, ar_run: Path) -> None:
     assert_refused(run("generate", ar_run, "the cat", "--out", "missing/texts.txt"), "missing")
 
@@ -828,10 +809,9 @@ def test_a_checkpoint_without_its_state(run: Run, corpus: Path, stopped: Path) -
 @pytest.mark.parametrize(
     "counters",
     [
-        pytest.param('{"step": 8}', marks=defect("KeyError: 'tokens'")),
+        pytest.param('{"step": 8}'),
         pytest.param(
             '{"step": "8", "tokens": 0, "targets": 0, "flops": 0, "seconds": 0}',
-            marks=defect("TypeError in MetricsFile"),
         ),
     ],
 )
@@ -857,7 +837,6 @@ def test_a_foreign_checkpoint(run: Run, corpus: Path, stopped: Path, tmp_path: P
     assert contents(stopped) == before
 
 
-@defect("Trainer.restore does not know the file it is given the tensors of")
 def test_a_foreign_checkpoint_is_named(run: Run, corpus: Path, stopped: Path, tmp_path: Path) -> None:
     stopped = _with_foreign_checkpoint(run, corpus, stopped, tmp_path)
     assert_refused(run(*again(corpus, stopped)), checkpoint_of(stopped).name)
@@ -867,7 +846,7 @@ def test_a_foreign_checkpoint_is_named(run: Run, corpus: Path, stopped: Path, tm
     "content",
     [
         "", "{", "- 1\n", b"\xff\xfe",
-        pytest.param("objective: ar\nstatus: running\n", marks=defect("KeyError: 'identity'")),
+        pytest.param("objective: ar\nstatus: running\n"),
     ],
 )  # fmt: skip
 def test_a_broken_run_yaml(run: Run, corpus: Path, stopped: Path, content: str | bytes) -> None:
@@ -878,7 +857,6 @@ def test_a_broken_run_yaml(run: Run, corpus: Path, stopped: Path, content: str |
 
 
 @pytest.mark.parametrize("name", ["plan", "status"])
-@defect("KeyError")
 def test_a_run_yaml_without_a_field(run: Run, corpus: Path, stopped: Path, name: str) -> None:
     info = yaml.safe_load((stopped / "run.yaml").read_text())
     del info[name]
@@ -886,7 +864,6 @@ def test_a_run_yaml_without_a_field(run: Run, corpus: Path, stopped: Path, name:
     assert_refused(run(*again(corpus, stopped)), "run.yaml")
 
 
-@defect("a rung's run.yaml has no identity: KeyError")
 def test_pretrain_into_a_model_of_a_study(run: Run, corpus: Path, study_copy: Path) -> None:
     rung = study_copy / json.loads((study_copy / "results.json").read_text())["runs"][0]["checkpoint"]
     before = contents(rung)
@@ -906,7 +883,6 @@ def test_a_loss_that_is_not_finite(run: Run, corpus: Path) -> None:
     assert_refused(run(*again(corpus, Path("out"), *DIVERGING)), "loss is not finite", "0.9", "smaller")
 
 
-@defect("run.yaml stays behind, and then belongs to another run")
 def test_the_advice_on_a_loss_that_is_not_finite_can_be_followed(run: Run, corpus: Path) -> None:
     run(*again(corpus, Path("out"), *DIVERGING))
     assert run(*again(corpus, Path("out"))).code == 0
@@ -947,19 +923,19 @@ EVERY_FIVE = ("--set", "train.checkpoint_every=5")
 
 @pytest.mark.parametrize(
     "size",
-    [10_000, pytest.param(5_000, marks=defect("tokenizers raises a bare Exception, which is no OSError"))],
+    [10_000, pytest.param(5_000)],
 )
 def test_no_room_for_the_token_shards(run: Run, corpus: Path, tmp_path: Path, size: int) -> None:
     with largest_file(size):
         refused = run(*again(corpus, Path("out")))
-    assert_refused(refused, "cache", "cannot be written")
+    assert_refused(refused, "cache", "no space left")
     assert not Path("out").exists()
     assert not contents(tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
     "size",
-    [pytest.param(size, marks=defect("SafetensorError: File too large")) for size in (200_000, 3_000_000)],
+    [pytest.param(size) for size in (200_000, 3_000_000)],
 )
 def test_no_room_for_a_file_of_a_checkpoint(run: Run, corpus: Path, size: int) -> None:
     with largest_file(size):
@@ -978,7 +954,6 @@ def test_no_room_for_a_file_of_a_checkpoint(run: Run, corpus: Path, size: int) -
         pytest.param(
             "lookaround.train.loop",
             "MetricsFile.write",
-            marks=defect("metrics.jsonl: the OSError is not caught"),
         ),
     ],
 )
@@ -989,7 +964,6 @@ def test_a_full_disk(run: Run, corpus: Path, module: str, name: str) -> None:
     assert run(*again(corpus, Path("out"), *EVERY_FIVE)).code == 0
 
 
-@defect("write_text leaves its temporary file")
 def test_a_full_disk_leaves_an_empty_folder_empty(run: Run, corpus: Path) -> None:
     Path("out").mkdir()
     with full_disk("os", "fsync"):
@@ -1034,7 +1008,6 @@ def test_a_dry_run_leaves_nothing_behind(run: Run, corpus: Path, command: str) -
     assert os.listdir() == ["cache"]
 
 
-@defect("pretrain, evaluate and generate drop --json when --dry-run is given; compare writes it")
 def test_a_dry_run_writes_its_json(run: Run, corpus: Path) -> None:
     assert run(*again(corpus, Path("out"), "--dry-run", "--json", "cost.json")).code == 0
     assert json.loads(Path("cost.json").read_text())["parameters"] > 0
@@ -1083,14 +1056,10 @@ def test_generate_the_likeliest(run: Run, ar_run: Path, option: tuple[str, str])
         (("--mode", "bidirectional"), ("'bidirectional'", "causal")),
         (("--mode", "foo"), ("'foo'",)),
         (("--seed", "-1"), ("seed", "-1")),
-        pytest.param(
-            ("--temperature", "inf"), ("temperature",), marks=defect("RuntimeError of torch.multinomial")
-        ),
-        pytest.param(("--top-p", "0"), ("top",), marks=defect("RuntimeError of torch.multinomial")),
-        pytest.param(("--seed", str(2**70)), ("seed",), marks=defect("ValueError of torch.Generator")),
-        pytest.param(
-            ("\udcff",), ("UTF-8",), marks=defect("TypeError of tokenizers for an argument that is not UTF-8")
-        ),
+        pytest.param(("--temperature", "inf"), ("temperature",)),
+        pytest.param(("--top-p", "0"), ("top",)),
+        pytest.param(("--seed", str(2**70)), ("seed",)),
+        pytest.param(("\udcff",), ("UTF-8",)),
     ],
 )
 def test_generate_refuses(run: Run, ar_run: Path, options: tuple[str, ...], words: tuple[str, ...]) -> None:
@@ -1145,9 +1114,6 @@ def test_evaluate_refuses(run: Run, ar_run: Path, options: tuple[str, str], word
     assert not Path("out").exists()
 
 
-@defect(
-    "test_rows takes over the run's corpus and seed but not its shares, and scores text of the training part"
-)
 def test_evaluate_scores_the_part_that_the_run_left_out(run: Run, corpus: Path) -> None:
     shares = ("--set", "data.test=0.01", "--set", "data.validation=0.01")
     run(*again(corpus, Path("out"), *shares))
@@ -1158,7 +1124,6 @@ def test_evaluate_scores_the_part_that_the_run_left_out(run: Run, corpus: Path) 
     assert found[0] == found[1]
 
 
-@defect("the fingerprint in run.yaml is not compared")
 def test_evaluate_notices_that_the_corpus_of_a_run_has_changed(
     run: Run, corpus: Path, tmp_path: Path
 ) -> None:
@@ -1218,7 +1183,6 @@ def test_compare_again_does_not_train_again(
         assert after[name] == before[name]
 
 
-@defect("a rate that diverges in the search ends the whole study, and resuming meets it again")
 @pytest.mark.usefixtures("inline")
 def test_a_learning_rate_that_diverges_loses_the_search(run: Run, corpus: Path) -> None:
     wild = ("--set", "compare.lr_factors=[1.0, 1e30]", "--objectives", "ar")
@@ -1276,10 +1240,7 @@ def test_a_corpus_or_task_changed_under_a_study(
 @pytest.mark.parametrize(
     "content",
     [
-        *(
-            pytest.param(text, marks=defect("study.yaml is read and not looked at"))
-            for text in ("", "{", "- 1\n")
-        ),
+        *(pytest.param(text) for text in ("", "{", "- 1\n")),
         "identity: {}\n",
     ],
 )
@@ -1290,7 +1251,6 @@ def test_a_broken_study_yaml(run: Run, corpus: Path, task: Path, study_copy: Pat
 
 
 @pytest.mark.parametrize("file", ["evaluation.json", "run.yaml"])
-@defect("_read_evaluation trusts the files: JSONDecodeError, KeyError: 'spent'")
 @pytest.mark.usefixtures("inline")
 def test_a_truncated_file_in_a_study(run: Run, corpus: Path, task: Path, study_copy: Path, file: str) -> None:
     found = sorted(study_copy.glob(f"runs/**/{file}"))[0]
@@ -1312,7 +1272,6 @@ def test_two_processes_on_one_study(run: Run, corpus: Path, task: Path, study_co
         assert_refused(run(*study_again(corpus, study_copy, task)), "another process")
 
 
-@defect("a worker that the system kills, or that runs out of memory, ends in a traceback")
 @pytest.mark.parametrize("error", [BrokenProcessPool("terminated abruptly"), MemoryError()])
 def test_a_process_that_dies(
     run: Run, corpus: Path, task: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -1395,7 +1354,6 @@ def test_report_refuses(
     assert not (tmp_path / "study" / "report.html").exists()
 
 
-@defect("FileNotFoundError from write_report")
 def test_report_into_a_folder_that_does_not_exist(run: Run, study: Path) -> None:
     assert_refused(run("report", study, "--out", "missing/page.html"), "missing")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -93,6 +94,7 @@ def compare(
     json_: Json = None,
 ) -> None:
     """Train several objectives at equal budget, evaluate classification and generation, and recommend one per need."""
+    _check_outputs(json_, folder=out)
     settings = _settings(
         config, set_, seed,
         {
@@ -166,6 +168,7 @@ def pretrain(
     json_: Json = None,
 ) -> None:
     """Train one model with one objective into a folder that transformers loads. Works under torchrun."""
+    _check_outputs(json_, folder=out)
     settings = _settings(
         config, set_, seed,
         {
@@ -203,7 +206,9 @@ def pretrain(
         one.compare.lr_factors, one.compare.equal = [1.0], "tokens" if amount.unit == "tokens" else None
         from lookaround.compare import open_study
 
-        _print_estimate(console, estimate(open_study(one)), 1)
+        cost = estimate(open_study(one))
+        _print_estimate(console, cost, 1)
+        _write_json(json_, vars(cost))
         return
     with world() as processes, stop_on_signals() as stop, _RunProgress(console, chosen.spec) as progress:
         info = train(
@@ -244,11 +249,18 @@ def evaluate(
     json_: Json = None,
 ) -> None:
     """Bits per byte by prefix length, probes on labelled tasks, and sampled continuations of one model."""
+    _check_outputs(json_, folder=out)
     settings = _settings(
         config,
         set_,
         seed,
-        {"data.corpus": corpus, "data.text_column": text_column, "compare.tasks": task or None},
+        {
+            "data.corpus": corpus,
+            "data.text_column": text_column,
+            "compare.tasks": task or None,
+            "evaluate.generation_mode": mode,
+            "evaluate.classification_mode": mode,
+        },
     )
     from rich.console import Console
 
@@ -262,7 +274,6 @@ def evaluate(
         run = open_run(model)
         if mode:
             run.require_mode(mode)
-            settings.evaluate.generation_mode = settings.evaluate.classification_mode = mode
         metrics = dict(settings.evaluate.metrics)
         tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
         rows = test_rows(run, settings)
@@ -275,6 +286,7 @@ def evaluate(
         texts = sum(len(item.train_texts) + len(item.test_texts) for item in data)
         parameters = sum(p.numel() for p in run.backbone.parameters())
         console.print(f"{parameters:,} parameters; {tokens:,} tokens to score, {texts:,} texts to embed")
+        _write_json(json_, {"parameters": parameters, "tokens": tokens, "texts": texts})
         return
     with console.status("evaluating"):
         result = evaluate_model(
@@ -328,6 +340,14 @@ def generate(
     json_: Json = None,
 ) -> None:
     """Continue texts, token by token, with a model of any objective."""
+    _check_outputs(json_, file=out)
+    if not math.isfinite(temperature):
+        raise UserError(f"--temperature {temperature}: must be a finite number")
+    if top_p == 0:
+        raise UserError("--top-p 0: must be above 0, or no token would be left")
+    for text in prompt or []:
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UserError(f"prompt {text!r}: not UTF-8")
     settings = _settings(config, set_, seed, {})
     from rich.console import Console
 
@@ -342,9 +362,9 @@ def generate(
         run = open_run(model)
         chosen = run.require_mode(mode) if mode else generation_mode(run.modes)
     if dry_run:
-        console.print(
-            f"{sum(p.numel() for p in run.backbone.parameters()):,} parameters; {chosen}; window {run.context}"
-        )
+        parameters = sum(p.numel() for p in run.backbone.parameters())
+        console.print(f"{parameters:,} parameters; {chosen}; window {run.context}")
+        _write_json(json_, {"parameters": parameters, "mode": str(chosen), "window": run.context})
         return
     texts: list[dict[str, Any]] = []
     for text in prompt or [""]:
@@ -386,6 +406,7 @@ def report(
     json_: Json = None,
 ) -> None:
     """Print the table of a finished study and write its HTML page again."""
+    _check_outputs(json_, file=out)
     _settings(config, set_, seed, {})
     from rich.console import Console
 
@@ -413,6 +434,19 @@ def _settings(
     return read_settings(config, assignments, seed=seed, **options)
 
 
+def _check_outputs(json_: Path | None, *, file: Path | None = None, folder: Path | None = None) -> None:
+    """Refuses places that cannot be written to before any work is done."""
+    for option, path in (("--json", json_), ("--out", file)):
+        if path is not None and path.is_dir():
+            raise UserError(f"{option} {path}: is a folder; give the name of a file")
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{option} {path}: there is no folder '{path.parent}'")
+    if folder is not None:
+        for path in (folder, *folder.parents):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"--out {folder}: '{path}' is a file; give a folder")
+
+
 def _command() -> str:
     """The command as a shell would take it again."""
     return shlex.join(["lookaround", *sys.argv[1:]])
@@ -433,8 +467,6 @@ def _write_json(path: Path | None, value: Any) -> None:
         return
     from lookaround.train.checkpoint import write_text
 
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: cannot be written, there is no folder '{path.parent}'")
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
@@ -533,15 +565,23 @@ class _StudyProgress:
 def main() -> None:
     """Entry point: user errors become one line and exit code 2, an interrupted run 130."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as error:
         print(f"stopped: {error}", file=sys.stderr)
         sys.exit(130)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what the argument parser raises, whoever vendors it
+            raise
+        if not str(error) and hasattr(error, "ctx"):  # no arguments: the help was what was wanted
+            error.show()  # type: ignore[attr-defined]
+        else:
+            print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)

@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ from lookaround.data.corpus import Corpus, read_corpus
 from lookaround.data.shards import Rows, TokenStore, prepare
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import Task, read_tasks
-from lookaround.errors import Interrupted, UserError
+from lookaround.data.tokenizer import require_named
+from lookaround.errors import Diverged, Interrupted, UserError
 from lookaround.evaluate.perplexity import ScoredTokens, bits_per_byte, unigram_bits
 from lookaround.evaluate.statistics import (
     Interval,
@@ -57,17 +58,18 @@ from lookaround.train.budget import Budget, Plan, expected_cost, parse_budget
 from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.run import (
     RUN_FILE,
-    _write_run,
     build_backbone,
     equal_flops,
     learning_rate_of,
     make_trainer,
     plan_for,
+    require_folder,
     require_same,
     run_info,
     schedule_for,
     seconds_per_step,
     vocabulary_of,
+    write_run,
 )
 
 __all__ = ["Estimate", "Study", "compare", "open_study"]
@@ -129,7 +131,9 @@ def open_study(settings: Settings) -> Study:
     """
     objectives = tuple(parse_list(settings.compare.objectives))
     budget = parse_budget(settings.compare.budget)
-    ladder, factors = settings.compare.ladder, settings.compare.lr_factors
+    settings = settings.model_copy(deep=True)
+    settings.compare.ladder = ladder = sorted(set(settings.compare.ladder))
+    settings.compare.lr_factors = factors = sorted(set(settings.compare.lr_factors))
     if not ladder or any(not 0 < rung <= 1 for rung in ladder) or max(ladder) != 1:
         raise UserError(f"compare.ladder: rungs must lie in (0, 1] and end at 1, got {ladder}")
     if not factors or any(factor <= 0 for factor in factors):
@@ -137,6 +141,8 @@ def open_study(settings: Settings) -> Study:
     if settings.compare.equal == "seconds" and budget.unit != "seconds":
         raise UserError(f"compare.equal: equal seconds need a budget in seconds such as 300s, got {budget}")
     metrics: dict[str, str] = {**settings.evaluate.metrics}
+    if metrics and not settings.compare.tasks and settings.data.corpus is not None:
+        raise UserError(f"evaluate.metrics: no task is called '{next(iter(metrics))}', since none is given")
     if settings.data.corpus is None:
         corpus = stdlib_corpus()
         tasks = (
@@ -156,6 +162,10 @@ def open_study(settings: Settings) -> Study:
 
 def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
     """The token shards of a corpus under these settings."""
+    if settings.model.init:
+        require_named(settings.model.init, "--init", "config.json")
+    if settings.data.tokenizer:
+        require_named(settings.data.tokenizer, "--tokenizer", "tokenizer.json")
     return prepare(
         corpus,
         vocabulary=vocabulary_of(settings),
@@ -189,14 +199,14 @@ def _plans(study: Study) -> dict[str, dict[str, dict[str, list]]]:
                 parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "tokens"
             )
             budget = budget or Budget(flops / per_token * tokens, "tokens")
-        full = plan_for(trainer, objective, budget or study.budget)
+        full = plan_for(trainer, objective, budget or study.budget, settings.compare.budget)
         rungs: dict[str, dict[str, list]] = {}
         for rung in study.rungs:
             steps = [round(rung * count) for count in full.steps]
-            if min(steps) < 2:
+            if min(steps) < 1:
                 raise UserError(
-                    f"budget {study.budget}: too small; its rung {rung:g} leaves {min(steps)} steps for '{objective.spec}', "
-                    f"at least 2 are needed"
+                    f"budget {settings.compare.budget}: too small; its rung {rung:g} leaves no step for a part of "
+                    f"'{objective.spec}'; give more, or fewer rungs (compare.ladder)"
                 )
             rungs[f"{rung:g}"] = {"shares": list(full.shares), "steps": steps}
         plans[objective.spec] = rungs
@@ -254,13 +264,14 @@ def compare(
     executor: where jobs run (default: local processes, study.jobs of them). on_event: told what is under way. Raises
     UserError where `out` belongs to another study, Interrupted after saving when asked to stop.
     """
+    require_folder(out)
     fresh = not out.exists()
     identity = _identity(study)
     if not fresh and any(out.iterdir()) and not (out / STUDY_FILE).is_file():
         raise UserError(f"{out}: not empty and not a study of ours (no {STUDY_FILE}); give another --out")
     try:
         if (out / STUDY_FILE).is_file():
-            saved = yaml.safe_load((out / STUDY_FILE).read_text())
+            saved = checkpoint.read_mapping(out / STUDY_FILE, {"identity": dict, "plans": dict})
             require_same(saved["identity"], identity, out / STUDY_FILE)
             plans = saved["plans"]
         else:
@@ -350,13 +361,17 @@ def run_job(job: Job) -> dict[str, Any]:
         rungs = sorted(map(float, job.plans))
         if job.trial:
             folder = job.folder / f"rung-{rungs[0]:g}"
-            _train_ladder(job, objective, rungs[:1], status, stop)
             file = folder / "validation.json"
+            try:
+                _train_ladder(job, objective, rungs[:1], status, stop)
+            except Diverged:
+                status.done()
+                return {"validation_loss": math.inf}
             if not file.is_file():
                 loss = _validation_loss(load(folder), objective, job)
                 checkpoint.write_text(file, json.dumps({"loss": loss}))
             status.done()
-            return {"validation_loss": json.loads(file.read_text())["loss"]}
+            return {"validation_loss": checkpoint.read_mapping(file, {"loss": float})["loss"]}
         _train_ladder(job, objective, rungs, status, stop)
         status.done()
         shutil.rmtree(job.folder / "trunk", ignore_errors=True)
@@ -401,7 +416,7 @@ def _train_rung(
         trainer.learning_rate = learning_rate_of(settings, trainer.backbone) * job.factor
         newest = checkpoint.latest_checkpoint(trunk, at_most=schedule.decay_start)
         if newest is not None:
-            trainer.restore(*checkpoint.load_training_state(newest))
+            trainer.restore_from(newest)
     fill = exporter(trainer.backbone, objective, job.store)
     stages = ((trunk, schedule.decay_start), (branch, schedule.end))
     keep = frozenset(
@@ -414,7 +429,7 @@ def _train_rung(
             fork = trainer.snapshot()
             newest = checkpoint.latest_checkpoint(branch)
             if newest is not None:
-                trainer.restore(*checkpoint.load_training_state(newest))
+                trainer.restore_from(newest)
         if trainer.counters.step < until:
             stage.mkdir(exist_ok=True)
             trainer.run(
@@ -432,7 +447,7 @@ def _train_rung(
 
     def write(into: Path) -> None:
         fill(into)
-        _write_run(into, info)
+        write_run(into, info)
 
     checkpoint.write_folder(job.folder / f"rung-{rung:g}", write)
     shutil.rmtree(branch, ignore_errors=True)
@@ -489,9 +504,10 @@ def _evaluate_rung(job: Job, objective: Objective, folder: Path) -> None:
 
 
 def _read_evaluation(folder: Path) -> dict[str, Any]:
-    run = yaml.load((folder / RUN_FILE).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    run = checkpoint.read_mapping(folder / RUN_FILE, {"spent": dict, "curve": list, "learning_rate": float})
+    fields = {"bits": list, "bits_per_byte": float, "bits_per_byte_by_prefix": dict, "classification": dict}
     return {
-        "evaluation": json.loads((folder / "evaluation.json").read_text()),
+        "evaluation": checkpoint.read_mapping(folder / "evaluation.json", fields),
         "spent": run["spent"],
         "curve": run["curve"],
         "learning_rate": run["learning_rate"],
@@ -593,7 +609,13 @@ def _run_jobs(
                     continue
                 kind, key = pending.pop(future)
                 done += 1
-                value = future.result()
+                try:
+                    value = future.result()
+                except (BrokenExecutor, MemoryError):
+                    raise UserError(
+                        f"{out}: a process of the study died, most likely out of memory; the same command goes on from "
+                        f"there, with --jobs 1 or a smaller train.micro_batch if it dies again"
+                    ) from None
                 if kind == "baseline":
                     table[key] |= value
                 elif kind == "random":
@@ -607,6 +629,11 @@ def _run_jobs(
                     losses[spec][factor] = value["validation_loss"]
                     if len(losses[spec]) == len(factors):
                         best = min(losses[spec], key=lambda f: losses[spec][f])
+                        if not math.isfinite(losses[spec][best]):
+                            raise UserError(
+                                f"'{spec}': the loss is not finite at any of the learning rates tried; use smaller "
+                                f"compare.lr_factors, now {factors}, or train.learning_rate, in another --out"
+                            )
                         on_event(
                             {
                                 "finished": f"{spec}: learning rate x{best:g} of x{', x'.join(f'{f:g}' for f in factors)}"

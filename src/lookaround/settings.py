@@ -22,7 +22,7 @@ __all__ = [
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DataSettings(_Section):
@@ -87,11 +87,13 @@ class EvaluateSettings(_Section):
     prefix_lengths: list[int] | None = Field(
         None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
     )
-    generation_mode: str | None = Field(
+    generation_mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
         None,
         description="'causal', 'bidirectional' or 'prefix'; none: the best of several on validation text",
     )
-    classification_mode: str | None = Field(None, description="likewise; none: the last bidirectional one")
+    classification_mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
+        None, description="likewise; none: the last bidirectional one"
+    )
     metrics: dict[str, Literal["accuracy", "matthews"]] = Field(
         default_factory=dict, description="metric by task name"
     )
@@ -121,7 +123,7 @@ class CompareSettings(_Section):
 class Settings(_Section):
     """All sections of a configuration file."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=1 << 62)
     data: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)

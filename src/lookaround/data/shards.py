@@ -23,7 +23,7 @@ import torch
 
 from lookaround.data.corpus import Corpus, split_documents
 from lookaround.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
-from lookaround.errors import UserError
+from lookaround.errors import UserError, disk_errors
 from lookaround.objectives.view import PADDING, Batch, mix64
 
 __all__ = ["Rows", "Split", "TokenStore", "in_memory", "prepare"]
@@ -114,37 +114,43 @@ def prepare(
         index = json.loads((folder / "index.json").read_text())
         if index["fingerprint"] == fingerprint:
             return TokenStore(folder, index)
-    parts = split_documents(corpus.documents, seed=seed, validation=validation, test=test)
+    try:
+        parts = split_documents(corpus.documents, seed=seed, validation=validation, test=test)
+    except UserError as error:
+        raise UserError(f"{corpus.description.get('source', corpus.name)}: {error}") from None
     text = given or train_tokenizer((corpus.documents[i] for i in parts["train"]), vocabulary)
     sample = [corpus.documents[i][:2000] for i in parts["train"][:: max(1, len(parts["train"]) // 200)]]
     text.require_lossless(sample)
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        temporary.mkdir(parents=True)
-        text.save(temporary / "tokenizer")
-        dtype = np.dtype(np.uint16 if text.size <= 1 << 16 else np.uint32)
-        index = {
-            "fingerprint": fingerprint,
-            "key": key,
-            "dtype": dtype.name,
-            "vocabulary": text.size,
-            "splits": {},
-        }
-        for name in SPLITS:
-            texts = [corpus.documents[i] for i in parts[name]]
-            index["splits"][name], counts = _write_split(temporary, name, texts, text, dtype)
-            if name == "train":
-                np.save(temporary / "unigram.npy", counts)
-        (temporary / "index.json").write_text(json.dumps(index, indent=1))
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except OSError as error:
+        with disk_errors(folder):
+            temporary.mkdir(parents=True)
+            _write_store(temporary, corpus, parts, text, {"fingerprint": fingerprint, "key": key})
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.rename(folder)
+    except UserError:
         if not (folder / "index.json").is_file():  # else another process was faster
-            raise UserError(f"{folder}: token shards cannot be written ({error.strerror or error})") from None
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return TokenStore(folder, json.loads((folder / "index.json").read_text()))
+
+
+def _write_store(
+    folder: Path, corpus: Corpus, parts: dict[str, list[int]], tokenizer: TextTokenizer, index: dict[str, Any]
+) -> None:
+    """Fills a new folder: tokenizer, shards of every split, token counts of the training part, index."""
+    tokenizer.save(folder / "tokenizer")
+    dtype = np.dtype(np.uint16 if tokenizer.size <= 1 << 16 else np.uint32)
+    splits = {}
+    for name in SPLITS:
+        texts = [corpus.documents[i] for i in parts[name]]
+        splits[name], counts = _write_split(folder, name, texts, tokenizer, dtype)
+        if name == "train":
+            np.save(folder / "unigram.npy", counts)
+    index = {**index, "dtype": dtype.name, "vocabulary": tokenizer.size, "splits": splits}
+    (folder / "index.json").write_text(json.dumps(index, indent=1))
 
 
 def _write_split(

@@ -119,6 +119,7 @@ def load_tokenizer(path: str) -> TextTokenizer:
     """The Hugging Face tokenizer of a folder or name; raises UserError where there is none."""
     from transformers import AutoTokenizer
 
+    require_named(path, "tokenizer", "tokenizer.json")
     try:
         return TextTokenizer(AutoTokenizer.from_pretrained(path))
     except UserError:
@@ -128,6 +129,15 @@ def load_tokenizer(path: str) -> TextTokenizer:
         raise UserError(
             f"tokenizer '{path}': no Hugging Face tokenizer could be loaded ({reason[:160]})"
         ) from None
+
+
+def require_named(path: str, what: str, file: str) -> None:
+    """Refuses what looks like a path and is no folder with `file` in it; other words may be names on the Hugging Face hub."""
+    if path.startswith((".", "/", "~")) or Path(path).exists():
+        if not Path(path).is_dir():
+            raise UserError(f"{what} '{path}': no such folder")
+        if not (Path(path) / file).is_file():
+            raise UserError(f"{what} '{path}': there is no {file} in this folder")
 
 
 def _token_bytes(hf: Any, size: int, special: tuple[int, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lookaround.data.tokenizer import require_named
 from lookaround.errors import UserError
 from lookaround.model.heads import build_head, head_states
 from lookaround.model.losses import linear_cross_entropy
@@ -178,6 +179,7 @@ def load_decoder(path: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging
 
+    require_named(path, "model", "config.json")
     logging.disable_progress_bar()  # a bar per loaded model would tear up the study's own
     try:
         config = AutoConfig.from_pretrained(path)

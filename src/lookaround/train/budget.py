@@ -78,15 +78,16 @@ def view_flops(backbone: Backbone, view: View) -> float:
 
 
 def expected_cost(objective: Objective, backbone: Backbone, rows: Rows, batch: int, unit: Unit) -> float:
-    """Mean cost of a step of `batch` rows in tokens or FLOPs, over schedules too; from 16 batches of views."""
+    """Mean cost of a step of `batch` rows in tokens or FLOPs, over schedules too; from views of 16 times 64 rows at most."""
     costs = []
+    few = min(batch, 64)
     for i, progress in enumerate(np.linspace(0, 1, 16)):
-        drawn = rows.at(0, np.arange(i * batch, (i + 1) * batch))
+        drawn = rows.at(0, np.arange(i * few, (i + 1) * few))
         if unit == "tokens":
-            costs.append(float(token_count(drawn.documents, batch, rows.width)))
+            costs.append(float(token_count(drawn.documents, few, rows.width)))
         else:
             costs.append(sum(view_flops(backbone, view) for view in objective.at(progress).view(drawn, 0, 0)))
-    return float(np.mean(costs))
+    return float(np.mean(costs)) * batch / few
 
 
 def token_count(documents: Tensor | None, rows: int, width: int) -> int:
@@ -116,14 +117,19 @@ class Plan:
         return 1.0
 
 
-def make_plan(objective: Objective, budget: Budget, cost: Callable[[Objective], float]) -> Plan:
-    """The plan of a budget; cost(objective) is what a step costs in the budget's unit. Raises UserError below one step."""
+def make_plan(
+    objective: Objective, budget: Budget, cost: Callable[[Objective], float], given: str | None = None
+) -> Plan:
+    """The plan of a budget; cost(objective) is what a step costs in the budget's unit.
+
+    given: the budget in the user's words. Raises UserError below one step.
+    """
     phases = objective.phases()
     steps = [round(share * budget.amount / cost(phase)) for share, phase in phases]
     if min(steps) < 1:
         share, phase = phases[steps.index(min(steps))]
         need = cost(phase) / share
         raise UserError(
-            f"budget {budget}: too small for one step of '{phase.spec}', which takes {need:.3g} {budget.unit} of budget"
+            f"budget {given or budget}: too small for one step of '{phase.spec}', which takes {need:.3g} {budget.unit} of budget"
         )
     return Plan(tuple(share for share, _ in phases), tuple(steps))

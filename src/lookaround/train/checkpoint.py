@@ -5,22 +5,29 @@ A checkpoint is written under a temporary name, synced to disk and renamed; a ki
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lookaround.errors import UserError
+from lookaround.errors import UserError, disk_errors
 
-__all__ = ["latest_checkpoint", "load_training_state", "save_checkpoint", "write_folder", "write_text"]
+__all__ = [
+    "latest_checkpoint",
+    "load_training_state",
+    "read_mapping",
+    "save_checkpoint",
+    "write_folder",
+    "write_text",
+]
 
 STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
 
@@ -28,12 +35,33 @@ STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    with _disk_errors(path):
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+    try:
+        with disk_errors(path):
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """A JSON or YAML file of ours that holds at least `fields` of these types; raises UserError naming what is amiss."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        value = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read; it is truncated or not ours ({reason})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: truncated or not ours (it holds no fields)")
+    for name, kind in fields.items():
+        if not isinstance(value.get(name), kind):
+            raise UserError(f"{path}: truncated or not ours (field '{name}' is missing or of another type)")
+    return value
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -41,7 +69,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with _disk_errors(folder):
+        with disk_errors(folder):
             temporary.mkdir(parents=True)
             fill(temporary)
             for path in (*temporary.rglob("*"), temporary):
@@ -98,35 +126,14 @@ def latest_checkpoint(folder: Path, at_most: int | None = None) -> Path | None:
 
 def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(counters, tensors) of a checkpoint; raises UserError naming the file that is truncated or foreign."""
-    try:
-        counters = json.loads((path / COUNTERS_FILE).read_text())
-        if not isinstance(counters, dict) or "step" not in counters:
-            raise ValueError("no step in it")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path / COUNTERS_FILE}: truncated or foreign checkpoint ({error})") from None
+    number = (int, float)
+    counters = read_mapping(
+        path / COUNTERS_FILE, {"step": int, "tokens": int, "targets": int, "flops": number, "seconds": number}
+    )
     try:
         return counters, load_file(path / STATE_FILE)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path / STATE_FILE}: truncated or foreign checkpoint ({error})") from None
-
-
-class _disk_errors:
-    """Turns a full or read-only disk into a message."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or (isinstance(error, SafetensorError) and "space" in str(error)):
-            raise UserError(
-                f"{self.path}: no space left on the disk; nothing half-written was kept"
-            ) from None
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
 
 
 def _sync(path: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from lookaround.data.shards import Rows
-from lookaround.errors import Interrupted, UserError
+from lookaround.errors import Diverged, Interrupted, UserError, disk_errors
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.objectives.view import Objective, View
@@ -242,7 +242,7 @@ class Trainer:
             self.counters.seconds += time.perf_counter() - clock
             step = self.counters.step
             if not all(np.isfinite(total) for total, _ in window.values()):
-                raise UserError(
+                raise Diverged(
                     f"step {step}: the loss is not finite at learning rate {self.learning_rate:g}; use a smaller one"
                 )
             if step % self.settings.log_every == 0 or step == until:
@@ -250,9 +250,14 @@ class Trainer:
                 loss = float(np.mean(by_component)) if by_component else float("nan")
                 rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
                 if metrics:
-                    metrics.write(
-                        {**vars(self.counters), "loss": loss, "learning_rate": self.learning_rate * factor}
-                    )
+                    with disk_errors(metrics.path):
+                        metrics.write(
+                            {
+                                **vars(self.counters),
+                                "loss": loss,
+                                "learning_rate": self.learning_rate * factor,
+                            }
+                        )
                 window = {}
             stopping = bool(self._most(int(stop is not None and stop.set)))
             due = step % self.settings.checkpoint_every == 0 or step in keep or stopping
@@ -276,12 +281,20 @@ class Trainer:
         model = {f"model.{name}": p for name, p in self.backbone.named_parameters()}
         return model | {f"optimizer.{name}": t for name, t in checkpoint.tensors_of(self.optimizer).items()}
 
-    def restore(self, counters: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def restore_from(self, path: Path) -> None:
+        """Puts a checkpoint back; raises UserError naming it where it is truncated or of another model."""
+        self.restore(*checkpoint.load_training_state(path), origin=path)
+
+    def restore(
+        self, counters: dict[str, Any], tensors: dict[str, Tensor], origin: Path | str = "state"
+    ) -> None:
         """Puts a saved state back; raises UserError where it belongs to another model."""
         own = dict(self.backbone.named_parameters())
         given = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in given.items()}:
-            raise UserError("truncated or foreign checkpoint: its tensors are not those of this model")
+            raise UserError(
+                f"{origin}: truncated or foreign checkpoint: its tensors are not those of this model"
+            )
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(given[name])

@@ -22,7 +22,7 @@ from lookaround.data.corpus import read_corpus, split_documents
 from lookaround.data.shards import Rows, TokenStore, in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.data.tokenizer import TextTokenizer, load_tokenizer
-from lookaround.errors import UserError
+from lookaround.errors import Diverged, UserError
 from lookaround.model.backbone import VOCABULARIES, Backbone, build, require_honest_attention
 from lookaround.model.export import load
 from lookaround.objectives import AR
@@ -34,7 +34,16 @@ from lookaround.train.distributed import World
 from lookaround.train.loop import Progress, StopSignal, Trainer, default_learning_rate, exporter
 from lookaround.train.schedule import WarmupStableDecay
 
-__all__ = ["OpenRun", "build_backbone", "make_trainer", "open_run", "pretrain", "test_rows", "vocabulary_of"]
+__all__ = [
+    "OpenRun",
+    "build_backbone",
+    "make_trainer",
+    "open_run",
+    "pretrain",
+    "test_rows",
+    "vocabulary_of",
+    "write_run",
+]
 
 RUN_FILE = "run.yaml"
 # what may change between a run and its resumption without changing its result
@@ -108,7 +117,7 @@ def seconds_per_step(trainer: Trainer, objective: Objective, steps: int = 6) -> 
     return sorted(times[1:])[(steps - 1) // 2]
 
 
-def plan_for(trainer: Trainer, objective: Objective, budget: Budget) -> Plan:
+def plan_for(trainer: Trainer, objective: Objective, budget: Budget, given: str | None = None) -> Plan:
     """The plan of a budget on this trainer; seconds are calibrated by running a few steps."""
 
     def cost(phase: Objective) -> float:
@@ -116,7 +125,7 @@ def plan_for(trainer: Trainer, objective: Objective, budget: Budget) -> Plan:
             return seconds_per_step(trainer, phase.at(0.5))
         return expected_cost(phase, trainer.backbone, trainer.rows, trainer.settings.batch, budget.unit)
 
-    return make_plan(objective, budget, cost)
+    return make_plan(objective, budget, cost, given)
 
 
 def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
@@ -167,8 +176,11 @@ def pretrain(
         "corpus": store.fingerprint,
         "settings": _identity(settings),
     }
+    require_folder(out)
     before = _read_run(out) if (out / RUN_FILE).is_file() else None
     if before is not None:
+        if "identity" not in before or "status" not in before:
+            raise UserError(f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out")
         require_same(before["identity"], identity, out / RUN_FILE)
         if before["status"] == "finished":
             return before
@@ -186,11 +198,11 @@ def pretrain(
         fill = exporter(trainer.backbone, objective, store, form)
         latest = checkpoint.latest_checkpoint(out)
         if latest is not None:
-            trainer.restore(*checkpoint.load_training_state(latest))
+            trainer.restore_from(latest)
         world.barrier()  # all have seen the folder as it was
         if world.main:
             out.mkdir(parents=True, exist_ok=True)
-            _write_run(out, info)
+            write_run(out, info)
         world.barrier()
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
@@ -199,7 +211,12 @@ def pretrain(
             shutil.rmtree(out, ignore_errors=True)
         raise
     schedule = schedule_for(settings, plan.total)
-    trainer.run(plan.total, plan, schedule, folder=out, fill=fill, stop=stop, report=report)
+    try:
+        trainer.run(plan.total, plan, schedule, folder=out, fill=fill, stop=stop, report=report)
+    except Diverged:
+        if world.main and latest is None and checkpoint.latest_checkpoint(out) is None:
+            shutil.rmtree(out, ignore_errors=True)  # nothing is lost, and another rate may use the name
+        raise
     info |= {"status": "finished", "spent": vars(trainer.counters)}
     if world.main:
         final = out / "final"
@@ -207,7 +224,7 @@ def pretrain(
         for file in sorted(final.iterdir()):
             file.replace(out / file.name)
         final.rmdir()
-        _write_run(out, info)
+        write_run(out, info)
         for _, old in checkpoint.checkpoints(out):
             shutil.rmtree(old, ignore_errors=True)
     world.barrier()
@@ -229,10 +246,20 @@ def run_info(
         "data": {
             "corpus": settings.data.corpus,
             "fingerprint": store.fingerprint,
+            "corpus_fingerprint": store.index["key"]["corpus"],
             "split_seed": settings.data.split_seed,
         },
         "settings": settings.model_dump(),
     }
+
+
+def require_folder(out: Path) -> None:
+    """Raises UserError where `out` is something else than a folder, or lies inside a file."""
+    for path in (out, *out.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise UserError(f"--out {out}: '{path}' is a file; give a folder")
+            return
 
 
 def require_same(before: dict[str, Any], now: dict[str, Any], origin: Path) -> None:
@@ -271,16 +298,11 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _read_run(folder: Path) -> dict[str, Any]:
-    try:
-        info = yaml.safe_load((folder / RUN_FILE).read_text())
-        if not isinstance(info, dict):
-            raise ValueError("not a mapping")
-        return info
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder / RUN_FILE}: cannot be read ({str(error).splitlines()[0]})") from None
+    fields = {"modes": list, "context": int, "plan": dict, "data": dict, "settings": dict, "objective": str}
+    return checkpoint.read_mapping(folder / RUN_FILE, fields)
 
 
-def _write_run(folder: Path, info: dict[str, Any]) -> None:
+def write_run(folder: Path, info: dict[str, Any]) -> None:
     plain = json.loads(json.dumps(info))  # tuples become lists, so that what is read back is equal
     checkpoint.write_text(folder / RUN_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
@@ -335,22 +357,20 @@ def test_rows(run: OpenRun, settings: Settings) -> Rows | None:
 
     Raises UserError where the run's own corpus has changed or is gone.
     """
-    data = settings.data.model_copy()
-    own = (run.info or {}).get("data")
-    if data.corpus is None and own is None:
-        return None
-    if data.corpus is None and own is not None:
-        trained = Settings.model_validate(run.info["settings"]).data  # type: ignore[index]
-        data = data.model_copy(
-            update={
-                "corpus": trained.corpus,
-                "text_column": trained.text_column,
-                "split_seed": trained.split_seed,
-            }
-        )
+    data, trained_on = settings.data, None
+    if data.corpus is None:
+        if run.info is None:
+            return None
+        data = Settings.model_validate(run.info["settings"]).data
+        trained_on = run.info["data"].get("corpus_fingerprint")
     corpus = (
         stdlib_corpus() if data.corpus is None else read_corpus(data.corpus, text_column=data.text_column)
     )
+    if trained_on not in (None, corpus.fingerprint):
+        raise UserError(
+            f"{data.corpus or 'the standard library'}: has changed since this model was trained, so its test part "
+            f"may have been trained on; give --corpus TEXT to evaluate on other text"
+        )
     parts = split_documents(
         corpus.documents, seed=data.split_seed, validation=data.validation, test=data.test
     )
