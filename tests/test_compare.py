@@ -17,11 +17,13 @@ import pytest
 import torch
 
 from conftest import WORDS, sentences
-from lookaround import compare as module
-from lookaround.compare import compare, open_study
+from lookaround.compare import compare
 from lookaround.errors import UserError
+from lookaround.ladder import slug
 from lookaround.objectives import parse_list
+from lookaround.results import recommend as recommend_from
 from lookaround.settings import Settings, read_settings
+from lookaround.study import open_study
 from lookaround.train.run import open_run
 
 TINY = ["train.batch=4", "model.context=32", "data.vocabulary=300", "evaluate.positions=6", "evaluate.bootstrap=100", "evaluate.samples=1",
@@ -202,7 +204,7 @@ def recommend(
         }
         for (m, r, o), (low, high) in intervals.items()
     ]
-    return module._recommend(study, rows, differences, {"t": {"tfidf": 0.1}}, 9.0)  # type: ignore[arg-type]
+    return recommend_from(study, rows, differences, {"t": {"tfidf": 0.1}}, 9.0)  # type: ignore[arg-type]
 
 
 def test_a_clear_winner_of_each_half_is_named() -> None:
@@ -251,6 +253,6 @@ def test_folder_names_are_unique_and_plain() -> None:
         "0.25*ar >> 0.75*mlm",
         'vmlm(law="cosine")',
     ]
-    names = [module.slug(spec) for spec in specs]
+    names = [slug(spec) for spec in specs]
     assert len(set(names)) == len(names)
     assert all(name.replace("-", "").replace(".", "").isalnum() for name in names)

@@ -17,9 +17,10 @@ from lookaround.data.shards import Rows, TokenStore
 from lookaround.errors import Interrupted, UserError
 from lookaround.objectives import parse
 from lookaround.settings import Settings, read_settings
+from lookaround.storage import write_folder
 from lookaround.train import Plan, Trainer, WarmupStableDecay, make_plan, parse_budget
 from lookaround.train.budget import Budget, expected_cost, view_flops
-from lookaround.train.checkpoint import latest_checkpoint, load_training_state, write_folder
+from lookaround.train.checkpoint import latest_checkpoint, load_training_state
 from lookaround.train.loop import StopSignal, exporter
 from lookaround.train.run import make_trainer, open_run, pretrain
 

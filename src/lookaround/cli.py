@@ -109,14 +109,15 @@ def compare(
 
     console = Console()
     with console.status("reading the corpus and loading libraries"):
-        from lookaround import compare as study_module
+        from lookaround.compare import compare as run_study
         from lookaround.report import print_results, write_report
+        from lookaround.study import estimate, open_study
 
         _quiet_libraries()
-        study = study_module.open_study(settings)
+        study = open_study(settings)
     if dry_run:
         with console.status("counting"):
-            cost = study_module.estimate(study)
+            cost = estimate(study)
         _print_estimate(console, cost, study.jobs)
         _write_json(json_, vars(cost))
         return
@@ -129,7 +130,7 @@ def compare(
     )  # fmt: skip
     began = time.monotonic()
     with _StudyProgress(console) as progress:
-        results = study_module.compare(study, out, command=_command(), on_event=progress.event)
+        results = run_study(study, out, command=_command(), on_event=progress.event)
     write_report(results, out / "report.html", samples=not no_samples)
     print_results(results, console)
     console.print(
@@ -183,10 +184,10 @@ def pretrain(
     console = Console(quiet=int(os.environ.get("RANK", 0)) > 0)
     chosen = parse(objective)
     with console.status("reading the corpus and loading libraries"):
-        from lookaround.compare import estimate, open_store
         from lookaround.data.corpus import read_corpus
         from lookaround.data.stdlib import stdlib_corpus
         from lookaround.model.export import require_form
+        from lookaround.study import estimate, open_store, open_study
         from lookaround.train.budget import parse_budget
         from lookaround.train.distributed import world
         from lookaround.train.loop import stop_on_signals
@@ -204,8 +205,6 @@ def pretrain(
         one = settings.model_copy(deep=True)
         one.compare.objectives, one.compare.budget, one.compare.ladder = objective, budget, [1.0]
         one.compare.lr_factors, one.compare.equal = [1.0], "tokens" if amount.unit == "tokens" else None
-        from lookaround.compare import open_study
-
         cost = estimate(open_study(one))
         _print_estimate(console, cost, 1)
         _write_json(json_, vars(cost))
@@ -355,7 +354,7 @@ def generate(
     with console.status("loading"):
         from lookaround.decode.sampling import continue_tokens
         from lookaround.evaluate.modes import generation_mode
-        from lookaround.train.checkpoint import write_text
+        from lookaround.storage import write_text
         from lookaround.train.run import open_run
 
         _quiet_libraries()
@@ -465,7 +464,7 @@ def _quiet_libraries() -> None:
 def _write_json(path: Path | None, value: Any) -> None:
     if path is None:
         return
-    from lookaround.train.checkpoint import write_text
+    from lookaround.storage import write_text
 
     write_text(path, json.dumps(value, indent=1) + "\n")
 

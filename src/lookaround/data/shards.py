@@ -23,8 +23,9 @@ import torch
 
 from lookaround.data.corpus import Corpus, split_documents
 from lookaround.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
-from lookaround.errors import UserError, disk_errors
+from lookaround.errors import UserError
 from lookaround.objectives.view import PADDING, Batch, mix64
+from lookaround.storage import disk_errors
 
 __all__ = ["Rows", "Split", "TokenStore", "in_memory", "prepare"]
 

@@ -28,22 +28,40 @@ class Weighted(Objective):
 
 
 @dataclass(frozen=True)
-class Mixture(Objective):
+class _Combination(Objective):
+    """Weighted objectives, whether they share the rows or follow one another."""
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    def _shares(self) -> list[float]:
+        """The weights, made to add up to 1."""
+        total = sum(weight for weight, _ in self.terms)
+        return [weight / total for weight, _ in self.terms]
+
+    def modes(self) -> tuple[Mode, ...]:
+        return tuple(dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes()))
+
+    def heads(self) -> tuple[HeadSpec, ...]:
+        return tuple(head for _, objective in self.terms for head in objective.heads())
+
+    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
+        lags = Lags()
+        for share, (_, objective) in zip(self._shares(), self.terms, strict=True):
+            lags.merge(objective.contexts(nearest, length), share)
+        return lags.distribution()
+
+
+@dataclass(frozen=True)
+class Mixture(_Combination):
     """Each row draws its component in proportion to the weights; the components' losses are combined by the same.
 
     Every component is normalised by its own targets before it is weighted: `ar + mlm` is half masked, though masked
     rows have fewer targets.
     """
 
-    terms: tuple[tuple[float, Objective], ...]
-
-    def _coefficients(self) -> list[float]:
-        total = sum(weight for weight, _ in self.terms)
-        return [weight / total for weight, _ in self.terms]
-
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         uniform = keyed_uniform(seed, epoch, batch.row, "component", 1)[:, 0]
-        coefficients = self._coefficients()
+        coefficients = self._shares()
         borders = torch.tensor(coefficients[:-1], dtype=torch.float64).cumsum(0)
         drawn = torch.bucketize(uniform, borders, right=True)
         views = []
@@ -56,18 +74,6 @@ class Mixture(Objective):
                 views.append(replace(view, head=head, component=component, coefficient=coefficient))
             head_shift += len(objective.heads())
         return tuple(views)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return tuple(dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes()))
-
-    def heads(self) -> tuple[HeadSpec, ...]:
-        return tuple(head for _, objective in self.terms for head in objective.heads())
-
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        lags = Lags()
-        for coefficient, (_, objective) in zip(self._coefficients(), self.terms, strict=True):
-            lags.merge(objective.contexts(nearest, length), coefficient)
-        return lags.distribution()
 
     def at(self, progress: float) -> Objective:
         return Mixture(tuple((weight, objective.at(progress)) for weight, objective in self.terms))
@@ -82,14 +88,11 @@ class Mixture(Objective):
 
 
 @dataclass(frozen=True)
-class Sequence(Objective):
+class Sequence(_Combination):
     """One objective after the other, each for its share of the budget; schedules inside a phase run over that phase."""
 
-    terms: tuple[tuple[float, Objective], ...]
-
     def phases(self) -> tuple[tuple[float, Objective], ...]:
-        total = sum(share for share, _ in self.terms)
-        return tuple((share / total, objective) for share, objective in self.terms)
+        return tuple(zip(self._shares(), (objective for _, objective in self.terms), strict=True))
 
     def at(self, progress: float) -> Objective:
         start, heads = 0.0, 0
@@ -103,18 +106,6 @@ class Sequence(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         raise ValueError(f"'{self.spec}' changes with the budget: ask for .at(progress).view(...)")
-
-    def modes(self) -> tuple[Mode, ...]:
-        return tuple(dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes()))
-
-    def heads(self) -> tuple[HeadSpec, ...]:
-        return tuple(head for _, objective in self.terms for head in objective.heads())
-
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        lags = Lags()
-        for share, objective in self.phases():
-            lags.merge(objective.contexts(nearest, length), share)
-        return lags.distribution()
 
     @property
     def stationary(self) -> bool:

@@ -7,7 +7,6 @@ Content-Security-Policy forbids whatever might slip through. The same dict gives
 """
 
 import math
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -30,6 +29,7 @@ from lookaround.report.table import (
     number,
     verdict,
 )
+from lookaround.storage import write_text
 
 __all__ = ["render_html", "write_report"]
 
@@ -54,20 +54,9 @@ _QUESTIONS = {
 def write_report(results: dict[str, Any], path: str | Path, *, samples: bool = True) -> None:
     """Write `render_html(results)` to `path`, whole or not at all: a reader never sees half a page.
 
-    Raises OSError if the folder cannot be written to; an older file at `path` is then left as it was.
+    Raises UserError if the folder cannot be written to; an older file at `path` is then left as it was.
     """
-    path = Path(path)
-    page = render_html(results, samples=samples).encode("utf-8")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_text(Path(path), render_html(results, samples=samples))
 
 
 def render_html(results: dict[str, Any], *, samples: bool = True) -> str:

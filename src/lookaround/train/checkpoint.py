@@ -6,81 +6,26 @@ A checkpoint is written under a temporary name, synced to disk and renamed; a ki
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lookaround.errors import UserError, disk_errors
+from lookaround.errors import UserError
+from lookaround.storage import read_mapping, write_folder
 
 __all__ = [
     "latest_checkpoint",
     "load_training_state",
-    "read_mapping",
     "save_checkpoint",
-    "write_folder",
-    "write_text",
 ]
 
 STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with disk_errors(path):
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """A JSON or YAML file of ours that holds at least `fields` of these types; raises UserError naming what is amiss."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        value = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read; it is truncated or not ours ({reason})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: truncated or not ours (it holds no fields)")
-    for name, kind in fields.items():
-        if not isinstance(value.get(name), kind):
-            raise UserError(f"{path}: truncated or not ours (field '{name}' is missing or of another type)")
-    return value
-
-
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Makes `folder` out of what `fill` writes into a temporary one; replaces an older folder of the name."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with disk_errors(folder):
-            temporary.mkdir(parents=True)
-            fill(temporary)
-            for path in (*temporary.rglob("*"), temporary):
-                _sync(path)
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.rename(folder)
-            _sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def save_checkpoint(
@@ -134,14 +79,6 @@ def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return counters, load_file(path / STATE_FILE)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path / STATE_FILE}: truncated or foreign checkpoint ({error})") from None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

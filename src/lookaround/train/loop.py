@@ -22,11 +22,12 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from lookaround.data.shards import Rows
-from lookaround.errors import Diverged, Interrupted, UserError, disk_errors
+from lookaround.errors import Diverged, Interrupted, UserError
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.objectives.view import Objective, View
 from lookaround.settings import TrainSettings
+from lookaround.storage import disk_errors
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan, token_count, view_flops
 from lookaround.train.distributed import World

@@ -28,6 +28,7 @@ from lookaround.model.export import load
 from lookaround.objectives import AR
 from lookaround.objectives.view import Mode, Objective
 from lookaround.settings import Settings
+from lookaround.storage import read_mapping, write_folder, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
 from lookaround.train.distributed import World
@@ -220,7 +221,7 @@ def pretrain(
     info |= {"status": "finished", "spent": vars(trainer.counters)}
     if world.main:
         final = out / "final"
-        checkpoint.write_folder(final, fill)
+        write_folder(final, fill)
         for file in sorted(final.iterdir()):
             file.replace(out / file.name)
         final.rmdir()
@@ -299,12 +300,12 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 def _read_run(folder: Path) -> dict[str, Any]:
     fields = {"modes": list, "context": int, "plan": dict, "data": dict, "settings": dict, "objective": str}
-    return checkpoint.read_mapping(folder / RUN_FILE, fields)
+    return read_mapping(folder / RUN_FILE, fields)
 
 
 def write_run(folder: Path, info: dict[str, Any]) -> None:
     plain = json.loads(json.dumps(info))  # tuples become lists, so that what is read back is equal
-    checkpoint.write_text(folder / RUN_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    write_text(folder / RUN_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
 # ------------------------------------------------------------------------------------------------ opening a result

@@ -1,0 +1,287 @@
+"""One job of a study: a ladder of budgets for one objective and seed, trained and evaluated in a folder of its own.
+
+A stable trunk, off which every rung branches by a decay of its own; objectives that change with the budget train each
+rung from the start. Everything is on disk, so that a job that died goes on where it stopped, on whatever executor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lookaround.data.shards import TokenStore
+from lookaround.errors import Diverged
+from lookaround.evaluate.suite import ProbeData, evaluate_model, scored_tokens
+from lookaround.model.backbone import Backbone
+from lookaround.model.export import load
+from lookaround.objectives import parse
+from lookaround.objectives.view import Mode, Objective
+from lookaround.settings import Settings
+from lookaround.storage import read_mapping, write_folder, write_text
+from lookaround.study import split_rows
+from lookaround.train import checkpoint
+from lookaround.train.budget import Plan
+from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
+from lookaround.train.run import (
+    RUN_FILE,
+    build_backbone,
+    learning_rate_of,
+    make_trainer,
+    run_info,
+    schedule_for,
+    write_run,
+)
+
+__all__ = ["Job", "random_init_scores", "run_job", "slug"]
+
+VALIDATION_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """One ladder (or its smallest rung, for the search of a learning rate) of one objective and seed."""
+
+    out: Path
+    settings: Settings
+    objective: str
+    store: TokenStore
+    tasks: tuple[ProbeData, ...]
+    seed: int
+    factor: float
+    plans: dict[str, dict[str, list]]
+    trial: bool
+    threads: int
+
+    @property
+    def folder(self) -> Path:
+        return self.out / "runs" / slug(self.objective) / f"lr-{self.factor:g}" / f"seed-{self.seed}"
+
+
+def slug(spec: str) -> str:
+    """A folder name for a spec: readable, and unique by a few letters of its hash where it had to be changed."""
+    plain = re.sub(r"[^a-z0-9.]+", "-", spec.lower()).strip("-")
+    return plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Trains and evaluates what of a job is not done yet; returns {"validation_loss"} of a trial, else {"rungs"}."""
+    import torch
+
+    torch.set_num_threads(job.threads)
+    objective = parse(job.objective)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    status = Status(job)
+    with stop_on_signals() as stop:
+        status.stop = stop
+        rungs = sorted(map(float, job.plans))
+        if job.trial:
+            folder = job.folder / f"rung-{rungs[0]:g}"
+            file = folder / "validation.json"
+            try:
+                _train_ladder(job, objective, rungs[:1], status, stop)
+            except Diverged:
+                status.done()
+                return {"validation_loss": math.inf}
+            if not file.is_file():
+                loss = _validation_loss(load(folder), objective, job)
+                write_text(file, json.dumps({"loss": loss}))
+            status.done()
+            return {"validation_loss": read_mapping(file, {"loss": float})["loss"]}
+        _train_ladder(job, objective, rungs, status, stop)
+        status.done()
+        shutil.rmtree(job.folder / "trunk", ignore_errors=True)
+        return {"rungs": {f"{rung:g}": read_evaluation(job.folder / f"rung-{rung:g}") for rung in rungs}}
+
+
+def _train_ladder(
+    job: Job, objective: Objective, rungs: Sequence[float], status: Status, stop: StopSignal
+) -> None:
+    """Trains every rung that has no folder yet and, unless this is a trial, evaluates it."""
+    trainer: Trainer | None = None
+    ends = {rung: sum(job.plans[f"{rung:g}"]["steps"]) for rung in map(float, job.plans)}
+    for rung in rungs:
+        folder = job.folder / f"rung-{rung:g}"
+        if not (folder / RUN_FILE).is_file():
+            trainer = _train_rung(job, objective, rung, ends, trainer, status, stop)
+        if not job.trial and not (folder / "evaluation.json").is_file():
+            status.show(f"evaluating rung {rung:g}", 0, 1, 0.0)
+            _evaluate_rung(job, objective, folder)
+
+
+def _train_rung(
+    job: Job,
+    objective: Objective,
+    rung: float,
+    ends: dict[float, int],
+    trainer: Trainer | None,
+    status: Status,
+    stop: StopSignal,
+) -> Trainer:
+    """One rung: up the trunk to where its decay starts, down the branch, export; returns the trainer, back on the trunk."""
+    settings = job.settings
+    plan = Plan(**{key: tuple(value) for key, value in job.plans[f"{rung:g}"].items()})
+    shared = objective.stationary
+    trunk = job.folder / ("trunk" if shared else f"trunk-{rung:g}")
+    branch = job.folder / f"rung-{rung:g}.branch"
+    schedule = schedule_for(
+        settings, ends[rung], min(ends.values()), max(ends.values()) if shared else ends[rung]
+    )
+    if trainer is None or not shared:
+        trainer = make_trainer(settings, objective, job.store, seed=job.seed, learning_rate=1.0)
+        trainer.learning_rate = learning_rate_of(settings, trainer.backbone) * job.factor
+        newest = checkpoint.latest_checkpoint(trunk, at_most=schedule.decay_start)
+        if newest is not None:
+            trainer.restore_from(newest)
+    fill = exporter(trainer.backbone, objective, job.store)
+    stages = ((trunk, schedule.decay_start), (branch, schedule.end))
+    keep = frozenset(
+        schedule_for(settings, end, min(ends.values()), max(ends.values())).decay_start
+        for end in ends.values()
+    )
+    fork = None
+    for stage, until in stages:
+        if stage is branch:
+            fork = trainer.snapshot()
+            newest = checkpoint.latest_checkpoint(branch)
+            if newest is not None:
+                trainer.restore_from(newest)
+        if trainer.counters.step < until:
+            stage.mkdir(exist_ok=True)
+            trainer.run(
+                until, plan, schedule, folder=stage, fill=fill, stop=stop,
+                keep=keep if stage is trunk else frozenset(),
+                report=lambda p: status.train(p, rung, schedule.end),
+            )  # fmt: skip
+    assert fork is not None
+    info = run_info(settings, objective, job.store, trainer, plan)
+    info |= {
+        "rung": rung,
+        "spent": vars(trainer.counters),
+        "curve": _curve(trunk, branch, schedule.decay_start),
+    }
+
+    def write(into: Path) -> None:
+        fill(into)
+        write_run(into, info)
+
+    write_folder(job.folder / f"rung-{rung:g}", write)
+    shutil.rmtree(branch, ignore_errors=True)
+    if not shared:
+        shutil.rmtree(trunk, ignore_errors=True)
+    trainer.restore(*fork)
+    return trainer
+
+
+def _curve(trunk: Path, branch: Path, fork: int, points: int = 120) -> list[dict[str, float]]:
+    """The training loss of a rung, at most `points` of it: the trunk up to the fork, then the branch."""
+    entries = []
+    for folder in (trunk, branch):
+        file = folder / "metrics.jsonl"
+        for line in file.read_text().splitlines() if file.is_file() else ():
+            entry = json.loads(line)
+            if folder is branch or entry["step"] <= fork:
+                entries.append({key: entry[key] for key in ("step", "tokens", "flops", "seconds", "loss")})
+    stride = max(1, math.ceil(len(entries) / points))
+    return entries[stride - 1 :: stride]
+
+
+def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> float:
+    """The objective's own loss on validation rows, in nats per target; what a learning rate is chosen by."""
+    import torch
+
+    rows = split_rows(job.settings, job.store, "validation")
+    final = objective.at(1.0)
+    backbone.eval()
+    sums: dict[int, list[float]] = {}
+    with torch.no_grad():
+        for begin in range(0, min(len(rows), VALIDATION_ROWS), 32):
+            batch = rows.take(np.arange(begin, min(begin + 32, len(rows), VALIDATION_ROWS)))
+            views = final.view(batch, 0, 0)
+            _, totals = backbone(views, tuple(1.0 for _ in views))
+            for view, total in zip(views, totals, strict=True):
+                entry = sums.setdefault(view.component, [0.0, 0.0, view.coefficient])
+                entry[0] += float(total)
+                entry[1] += view.normaliser
+    return sum(
+        coefficient * total / normaliser for total, normaliser, coefficient in sums.values() if normaliser
+    )
+
+
+def _evaluate_rung(job: Job, objective: Objective, folder: Path) -> None:
+    rows = split_rows(job.settings, job.store, "test")
+    result = evaluate_model(
+        load(folder), job.store.tokenizer, objective.modes(),
+        context=job.settings.model.context, tasks=job.tasks, rows=rows,
+        scored=scored_tokens(rows, job.settings.evaluate), settings=job.settings.evaluate, seed=job.seed,
+        validation=split_rows(job.settings, job.store, "validation"),
+    )  # fmt: skip
+    write_text(folder / "evaluation.json", json.dumps(result))
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    run = read_mapping(folder / RUN_FILE, {"spent": dict, "curve": list, "learning_rate": float})
+    fields = {"bits": list, "bits_per_byte": float, "bits_per_byte_by_prefix": dict, "classification": dict}
+    return {
+        "evaluation": read_mapping(folder / "evaluation.json", fields),
+        "spent": run["spent"],
+        "curve": run["curve"],
+        "learning_rate": run["learning_rate"],
+        "folder": str(folder),
+    }
+
+
+class Status:
+    """status.json of a running job, and its ear for a request to stop (a file, so that any executor serves)."""
+
+    def __init__(self, job: Job) -> None:
+        self.path, self.stop_file = job.folder / "status.json", job.out / ".stop"
+        self.stop: StopSignal | None = None
+        self.label = f"{job.objective}, seed {job.seed}" + (
+            f", learning rate x{job.factor:g}" if job.trial else ""
+        )
+        self.last = 0.0
+
+    def train(self, progress: Progress, rung: float, end: int) -> None:
+        now = time.monotonic()
+        if now - self.last > 0.5:
+            self.last = now
+            self.show(f"training rung {rung:g}", progress.step, end, progress.tokens_per_second)
+            if self.stop is not None and self.stop_file.exists():
+                self.stop.set = True
+
+    def show(self, phase: str, step: int, total: int, rate: float) -> None:
+        entry = {"job": self.label, "phase": phase, "step": step, "total": total, "tokens_per_second": rate}
+        with contextlib.suppress(OSError):  # a progress line is not worth a run
+            temporary = self.path.with_name("status.tmp")
+            temporary.write_text(json.dumps(entry))
+            os.replace(temporary, self.path)
+
+    def done(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def random_init_scores(
+    settings: Settings, store: TokenStore, tasks: tuple[ProbeData, ...], threads: int
+) -> dict[str, float]:
+    """Probe scores of the backbone before any training, by task."""
+    import torch
+
+    torch.set_num_threads(threads)
+    backbone = build_backbone(settings, parse("ar"), store.tokenizer, settings.seed)
+    result = evaluate_model(
+        backbone, store.tokenizer, (Mode("bidirectional", 1),),
+        context=settings.model.context, tasks=tasks, rows=None, scored=None, settings=settings.evaluate, seed=settings.seed,
+    )  # fmt: skip
+    return {name: entry["score"] for name, entry in result["classification"].items()}

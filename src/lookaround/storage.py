@@ -1,0 +1,98 @@
+"""Files written whole or not at all, files of ours read with care, and a full disk as a message."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lookaround.errors import UserError
+
+__all__ = ["disk_errors", "read_mapping", "write_folder", "write_text"]
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while `path` is written into a UserError that names it.
+
+    Libraries written in Rust (safetensors, tokenizers) give the system's error number in their message only.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        found = re.search(r"os error (\d+)", str(error))
+        if number is None and found is not None:
+            number = int(found[1])
+        if number is None or isinstance(error, UserError):
+            raise
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(f"{path}: no space left on the disk; nothing half-written was kept") from None
+        raise UserError(f"{path}: cannot be written ({os.strerror(number)})") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with disk_errors(path):
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """A JSON or YAML file of ours that holds at least `fields` of these types; raises UserError naming what is amiss."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        value = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read; it is truncated or not ours ({reason})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: truncated or not ours (it holds no fields)")
+    for name, kind in fields.items():
+        if not isinstance(value.get(name), kind):
+            raise UserError(f"{path}: truncated or not ours (field '{name}' is missing or of another type)")
+    return value
+
+
+def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Makes `folder` out of what `fill` writes into a temporary one; replaces an older folder of the name."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with disk_errors(folder):
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            for path in (*temporary.rglob("*"), temporary):
+                _sync(path)
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.rename(folder)
+            _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,200 @@
+"""A study before anything is spent: what it is made of, its plans, and what it will cost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from lookaround.data.corpus import Corpus, read_corpus
+from lookaround.data.shards import Rows, TokenStore, prepare
+from lookaround.data.stdlib import stdlib_corpus, stdlib_task
+from lookaround.data.tasks import Task, read_tasks
+from lookaround.data.tokenizer import require_named
+from lookaround.errors import UserError
+from lookaround.evaluate.suite import scored_tokens
+from lookaround.model.backbone import Backbone
+from lookaround.objectives import parse, parse_list
+from lookaround.objectives.view import Objective
+from lookaround.settings import Settings
+from lookaround.train.budget import Budget, expected_cost, parse_budget
+from lookaround.train.run import (
+    build_backbone,
+    equal_flops,
+    make_trainer,
+    plan_for,
+    seconds_per_step,
+    vocabulary_of,
+)
+
+__all__ = ["Estimate", "Study", "estimate", "open_store", "open_study", "plans_of", "split_rows"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a study is made of before anything is spent."""
+
+    settings: Settings
+    objectives: tuple[Objective, ...]
+    corpus: Corpus
+    tasks: tuple[Task, ...]
+    store: TokenStore
+    budget: Budget
+    backbone: Backbone
+
+    @property
+    def rungs(self) -> list[float]:
+        return sorted(self.settings.compare.ladder)
+
+    @property
+    def jobs(self) -> int:
+        import torch
+
+        most = len(self.objectives) * max(self.settings.compare.seeds, len(self.settings.compare.lr_factors))
+        cores = 1 if torch.cuda.is_available() else (os.cpu_count() or 1)
+        return min(self.settings.compare.jobs or cores, most)
+
+    @property
+    def threads(self) -> int:
+        """Threads of each job: its share of the cores."""
+        return max(1, (os.cpu_count() or 1) // self.jobs)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study will cost. flops: of all runs together; memory_bytes: of one process; seconds: on this machine."""
+
+    parameters: int
+    flops_per_run: dict[str, float]
+    steps_per_run: dict[str, int]
+    flops: float
+    memory_bytes: float
+    seconds: float
+
+
+def open_study(settings: Settings) -> Study:
+    """Reads and checks everything a study needs: objectives, budget, corpus, tasks, token shards, the backbone.
+
+    Raises UserError for any bad input; writes nothing but token shards in the cache.
+    """
+    objectives = tuple(parse_list(settings.compare.objectives))
+    budget = parse_budget(settings.compare.budget)
+    settings = settings.model_copy(deep=True)
+    settings.compare.ladder = ladder = sorted(set(settings.compare.ladder))
+    settings.compare.lr_factors = factors = sorted(set(settings.compare.lr_factors))
+    if not ladder or any(not 0 < rung <= 1 for rung in ladder) or max(ladder) != 1:
+        raise UserError(f"compare.ladder: rungs must lie in (0, 1] and end at 1, got {ladder}")
+    if not factors or any(factor <= 0 for factor in factors):
+        raise UserError(f"compare.lr_factors: must be positive numbers, got {factors}")
+    if settings.compare.equal == "seconds" and budget.unit != "seconds":
+        raise UserError(f"compare.equal: equal seconds need a budget in seconds such as 300s, got {budget}")
+    metrics: dict[str, str] = {**settings.evaluate.metrics}
+    if metrics and not settings.compare.tasks and settings.data.corpus is not None:
+        raise UserError(f"evaluate.metrics: no task is called '{next(iter(metrics))}', since none is given")
+    if settings.data.corpus is None:
+        corpus = stdlib_corpus()
+        tasks = (
+            read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else [stdlib_task()]
+        )
+    else:
+        corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
+        tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
+    store = open_store(corpus, settings)
+    backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
+    study = Study(settings, objectives, corpus, tuple(tasks), store, budget, backbone)
+    scored_tokens(
+        split_rows(study.settings, store, "test"), settings.evaluate
+    )  # refuses prefix lengths that are too long
+    return study
+
+
+def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
+    """The token shards of a corpus under these settings."""
+    if settings.model.init:
+        require_named(settings.model.init, "--init", "config.json")
+    if settings.data.tokenizer:
+        require_named(settings.data.tokenizer, "--tokenizer", "tokenizer.json")
+    return prepare(
+        corpus,
+        vocabulary=vocabulary_of(settings),
+        tokenizer=settings.data.tokenizer or settings.model.init,
+        seed=settings.data.split_seed,
+        validation=settings.data.validation,
+        test=settings.data.test,
+    )
+
+
+def split_rows(settings: Settings, store: TokenStore, split: str) -> Rows:
+    return Rows(store.split(split), settings.model.context, store.tokenizer)
+
+
+def plans_of(study: Study) -> dict[str, dict[str, dict[str, list]]]:
+    """{objective: {rung: plan}}: the steps of every run; raises UserError for a rung below one step."""
+    settings = study.settings
+    equal = settings.compare.equal or ("seconds" if study.budget.unit == "seconds" else "flops")
+    plans: dict[str, dict[str, dict[str, list]]] = {}
+    budget = None
+    for objective in study.objectives:
+        trainer = make_trainer(settings, objective, study.store, seed=settings.seed, learning_rate=1e-3)
+        if equal == "flops":
+            budget = budget or equal_flops(trainer, study.budget)
+        elif equal == "tokens" and study.budget.unit != "tokens":
+            flops = equal_flops(trainer, study.budget).amount
+            per_token = expected_cost(
+                parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops"
+            )
+            tokens = expected_cost(
+                parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "tokens"
+            )
+            budget = budget or Budget(flops / per_token * tokens, "tokens")
+        full = plan_for(trainer, objective, budget or study.budget, settings.compare.budget)
+        rungs: dict[str, dict[str, list]] = {}
+        for rung in study.rungs:
+            steps = [round(rung * count) for count in full.steps]
+            if min(steps) < 1:
+                raise UserError(
+                    f"budget {settings.compare.budget}: too small; its rung {rung:g} leaves no step for a part of "
+                    f"'{objective.spec}'; give more, or fewer rungs (compare.ladder)"
+                )
+            rungs[f"{rung:g}"] = {"shares": list(full.shares), "steps": steps}
+        plans[objective.spec] = rungs
+    return plans
+
+
+def estimate(study: Study) -> Estimate:
+    """What the study will cost, from counted FLOPs and the time of a few steps of `ar` on this machine."""
+    import torch
+
+    settings = study.settings
+    plans = plans_of(study)
+    flops, steps = {}, {}
+    for objective in study.objectives:
+        trainer = make_trainer(settings, objective, study.store, seed=settings.seed, learning_rate=1e-3)
+        costs = [
+            expected_cost(phase, trainer.backbone, trainer.rows, settings.train.batch, "flops")
+            for _, phase in objective.phases()
+        ]
+        counts = plans[objective.spec]["1"]["steps"]
+        flops[objective.spec] = float(np.dot(costs, counts))
+        steps[objective.spec] = sum(counts)
+    trainer = make_trainer(settings, parse("ar"), study.store, seed=settings.seed, learning_rate=1e-3)
+    per_step = expected_cost(parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops")
+    before = torch.get_num_threads()
+    torch.set_num_threads(study.threads)
+    rate = study.jobs * per_step / seconds_per_step(trainer, parse("ar"))
+    torch.set_num_threads(before)
+    search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
+    total = 0.0
+    for objective in study.objectives:
+        if objective.stationary:
+            ladder = (1 - settings.train.decay) + settings.train.decay * sum(study.rungs)
+        else:
+            ladder = sum(study.rungs)
+        total += flops[objective.spec] * (ladder * settings.compare.seeds + search)
+    parameters = sum(p.numel() for p in study.backbone.parameters())
+    config = study.backbone.lm.config.get_text_config()
+    rows = settings.train.micro_batch or settings.train.batch
+    per_token = config.num_hidden_layers * (14 * config.hidden_size + 4 * config.intermediate_size)
+    memory = 16.0 * parameters + 4.0 * rows * settings.model.context * per_token + (96 << 20)
+    return Estimate(parameters, flops, steps, total, memory, total / rate)
