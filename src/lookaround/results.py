@@ -75,6 +75,7 @@ def study_results(
         "corpus": corpus,
         "machine": machine(study),
         "versions": versions(),
+        "equal": study.equal,
         "unigram_bits_per_byte": unigram,
         "unigram_bits_per_byte_by_prefix": unigram_by_prefix,
         "scored_tokens": {

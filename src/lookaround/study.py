@@ -56,6 +56,11 @@ class Study:
         return min(self.settings.compare.jobs or cores, most)
 
     @property
+    def equal(self) -> str:
+        """What every objective gets the same amount of: "flops", "tokens" or "seconds"."""
+        return self.settings.compare.equal or ("seconds" if self.budget.unit == "seconds" else "flops")
+
+    @property
     def threads(self) -> int:
         """Threads of each job: its share of the cores."""
         return max(1, (os.cpu_count() or 1) // self.jobs)
@@ -132,7 +137,7 @@ def split_rows(settings: Settings, store: TokenStore, split: str) -> Rows:
 def plans_of(study: Study) -> dict[str, dict[str, dict[str, list]]]:
     """{objective: {rung: plan}}: the steps of every run; raises UserError for a rung below one step."""
     settings = study.settings
-    equal = settings.compare.equal or ("seconds" if study.budget.unit == "seconds" else "flops")
+    equal = study.equal
     plans: dict[str, dict[str, dict[str, list]]] = {}
     budget = None
     for objective in study.objectives:

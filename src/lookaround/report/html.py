@@ -559,8 +559,8 @@ _DEFINITIONS = {
     "metric; the mean score is the plain mean over tasks.",
     "Baselines": "Majority: always the most frequent class. TF-IDF: logistic regression on word statistics, no neural "
     "model. Random initialisation: the same probe on an untrained model.",
-    "Equal compute": "Every objective gets the same training FLOPs at each rung of the ladder, so those that score fewer "
-    "targets per token are not given more. Tokens, scored targets and seconds are stated beside it.",
+    "Equal budget": "Every objective gets the same training {equal} at each rung of the ladder, the decay included. FLOPs, "
+    "tokens, scored targets and seconds are stated side by side.",
     "Mode": "The attention and the shift a model was read with, for classification and for generation.",
     "Paired difference": "Objective minus reference, per seed, on the same data order and test items. Much of the "
     "variation is common to both and cancels, so it can be clear where two intervals overlap.",
@@ -578,7 +578,11 @@ _LIMITS = (
 
 
 def _definitions(study: Study) -> str:
-    listed = "".join(f"<div><dt>{term}</dt><dd>{text}</dd></div>" for term, text in _DEFINITIONS.items())
+    equal = {"tokens": "tokens", "seconds": "time"}.get(str(study.results.get("equal")), "FLOPs")
+    listed = "".join(
+        f"<div><dt>{term}</dt><dd>{text.format(equal=equal)}</dd></div>"
+        for term, text in _DEFINITIONS.items()
+    )
     limits = "".join(f"<li>{limit}</li>" for limit in _LIMITS)
     return (
         '<section aria-labelledby="meaning"><h2 id="meaning">What the numbers are</h2>'

@@ -156,15 +156,17 @@ class Trainer:
             tokens += token_count(drawn.documents, *drawn.tokens.shape)
         return micro, tokens
 
-    def step(self, plan: Plan, factor: float) -> dict[int, tuple[float, float]]:
-        """One optimiser step; returns (weighted sum of CE in nats, normaliser) by component, over all processes."""
+    def step(self, plan: Plan, factor: float) -> dict[int, tuple[float, float, float]]:
+        """One optimiser step; returns (weighted sum of CE in nats, normaliser, coefficient) by component, over all processes."""
         objective = self.objective.at(plan.progress(self.counters.step))
         micro, tokens = self.views(self.counters.step, objective)
         components = 1 + max((view.component for views in micro for view in views), default=0)
         components = int(self._most(components))
         spent = torch.zeros(components + 3, dtype=torch.float64)  # normalisers, then tokens, targets, FLOPs
+        coefficients: dict[int, float] = {}
         for views in micro:
             for view in views:
+                coefficients[view.component] = view.coefficient
                 spent[view.component] += view.normaliser
                 spent[-2] += len(view.state)
                 spent[-1] += view_flops(self.backbone, view)
@@ -198,7 +200,7 @@ class Trainer:
         self.counters.targets += int(spent[-2])
         self.counters.flops += float(spent[-1])
         sums = self.world.sum(sums)
-        return {c: (float(sums[c]), float(spent[c])) for c in range(components)}
+        return {c: (float(sums[c]), float(spent[c]), weight) for c, weight in coefficients.items()}
 
     def _most(self, value: int) -> float:
         """The largest value over all processes."""
@@ -236,19 +238,19 @@ class Trainer:
         while self.counters.step < until:
             clock = time.perf_counter()
             factor = schedule.factor(self.counters.step)
-            for component, (total, normaliser) in self.step(plan, factor).items():
-                entry = window.setdefault(component, [0.0, 0.0])
+            for component, (total, normaliser, coefficient) in self.step(plan, factor).items():
+                entry = window.setdefault(component, [0.0, 0.0, coefficient])
                 entry[0] += total
                 entry[1] += normaliser
             self.counters.seconds += time.perf_counter() - clock
             step = self.counters.step
-            if not all(np.isfinite(total) for total, _ in window.values()):
+            if not all(np.isfinite(total) for total, _, _ in window.values()):
                 raise Diverged(
                     f"step {step}: the loss is not finite at learning rate {self.learning_rate:g}; use a smaller one"
                 )
             if step % self.settings.log_every == 0 or step == until:
-                by_component = [total / normaliser for total, normaliser in window.values() if normaliser]
-                loss = float(np.mean(by_component)) if by_component else float("nan")
+                parts = [(c * total / norm, c) for total, norm, c in window.values() if norm]
+                loss = sum(part for part, _ in parts) / sum(c for _, c in parts) if parts else float("nan")
                 rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
                 if metrics:
                     with disk_errors(metrics.path):
