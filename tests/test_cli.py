@@ -1207,10 +1207,21 @@ def test_an_interrupted_study_goes_on(run: Run, corpus: Path, task: Path, study:
     ]
 
 
+@pytest.mark.usefixtures("inline")
+def test_more_seeds_go_on_with_those_there_are(run: Run, corpus: Path, task: Path, study_copy: Path) -> None:
+    before = json.loads((study_copy / "results.json").read_text())
+    assert run(*study_again(corpus, study_copy, task, "--seeds", "2")).code == 0
+    after = json.loads((study_copy / "results.json").read_text())
+    assert {entry["seed"] for entry in after["runs"]} == {0, 1}
+    assert [e["bits_per_byte"] for e in after["runs"] if e["seed"] == 0] == [
+        e["bits_per_byte"] for e in before["runs"]
+    ]
+    assert {entry["n"] for entry in after["summary"]} == {2}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--seeds", "2"), ("compare.seeds was 1, now 2",)),
         (("--budget", "5000"), ("budget",)),
         (("--objectives", "ar"), ("objectives",)),
         (("--set", "train.batch=8"), ("train.batch was 4, now 8",)),

@@ -143,11 +143,14 @@ def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(out.glob("runs/ar/*/seed-0/trunk/checkpoint-*")):
         time.sleep(0.02)
-    process.send_signal(number)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(
+        number
+    )  # Ctrl-C reaches them all
     _, errors = process.communicate(timeout=120)
     if number == signal.SIGINT:
         assert process.returncode == 130, errors

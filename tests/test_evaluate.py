@@ -198,6 +198,12 @@ def test_probe_finds_the_layer_that_knows() -> None:
     assert shuffled.score < 0.5
 
 
+def test_probe_takes_few_examples_of_many_classes() -> None:
+    generator = np.random.default_rng(0)
+    features, labels = generator.normal(size=(1, 18, 4)), np.arange(18) % 6
+    assert 0 <= linear_probe(features, labels, features, labels).score <= 1
+
+
 def test_matthews_and_baselines() -> None:
     from sklearn.metrics import matthews_corrcoef
 

@@ -326,7 +326,8 @@ def test_sequence_and_schedules_change_with_progress() -> None:
         ("ar+3*vmlm", "ar + 3*vmlm"), ("2*ar + 2*mlm", "2*ar + 2*mlm"), ("ar + mlm + dar", "ar + mlm + dar"),
         ("0.25*ar>>0.75*mlm(rate=0.4)", "0.25*ar >> 0.75*mlm(rate=0.4)"), ("ar >> mlm >> dar", "ar >> mlm >> dar"),
         ("mlm(rate=linear(0.3,0.15))", "mlm(rate=linear(0.3, 0.15))"), ("vmlm(law=cosine)", 'vmlm(law="cosine")'),
-        ("mlm(replace=(1,0,0))", "mlm(replace=(1, 0, 0))"), ("ar + mlm >> 2*dar", "ar + mlm >> 2*dar"),
+        ("mlm(replace=(1,0,0))", "mlm(replace=(1, 0, 0))"),
+        ("0.12345678*ar >> mlm", "0.12345678*ar >> mlm"), ("ar + mlm >> 2*dar", "ar + mlm >> 2*dar"),
     ],
 )  # fmt: skip
 def test_specs_have_one_canonical_form(text: str, canonical: str) -> None:
@@ -354,7 +355,7 @@ def test_lists_drop_repetitions() -> None:
         ("mlm(rate=linear(1))", 10, "two numbers"), ("ar(", 3, "not a list"), ("__import__('os').system('x')", 1, "not an objective"),
         ("mlm(rate=__import__('os'))", 10, "not a value"), ("dar(horizon=1)", 13, "horizon"), ("vmlm(low=0.5, high=0.2)", 20, "at least low"),
         ("mlm(replace=(1, 2))", 13, "add up to 1"), ("mlm(rate=0.1, rate=0.2)", 1, "."), ("mlm(rate=True)", 10, "not a value"),
-        ("mlm(shift=2)", 11, "shift"), ("vmlm(law='gauss')", 10, "law must be one of"), ("mdlm(weight=1)", 13, "one of"),
+        ("mlm(shift=2)", 11, "shift"), ("vmlm(law='gauss')", 10, "law must be one of"), ("vmlm(low=linear(0.1, 0.9), high=0.5)", 33, "at least low"), ("mdlm(weight=1)", 13, "one of"),
     ],
 )  # fmt: skip
 def test_bad_specs_point_at_the_offending_place(text: str, column: int, words: str) -> None:

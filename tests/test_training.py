@@ -68,6 +68,21 @@ def test_eight_micro_batches_are_one_batch(store: TokenStore, spec: str) -> None
     assert whole.counters.targets == parts.counters.targets
 
 
+def test_a_step_across_an_epochs_border_is_the_same_in_micro_batches(store: TokenStore) -> None:
+    objective = parse("vmlm")
+    whole, parts = (
+        make_trainer(settings(train__micro_batch=size), objective, store, seed=0, learning_rate=1e-2)
+        for size in (8, 1)
+    )
+    border = len(whole.rows) // 8
+    assert len(whole.rows) % 8, "a step straddles two epochs"
+    for step in (border, 2 * border + 1):
+        (together,), _ = whole.views(step, objective)
+        apart, _ = parts.views(step, objective)
+        assert together[0].target.equal(torch.cat([views[0].target for views in apart]))
+        assert together[0].input_ids.equal(torch.cat([views[0].input_ids for views in apart]))
+
+
 WORKER = """
 import sys, torch
 from pathlib import Path
@@ -247,7 +262,7 @@ def test_a_diverged_run_says_so(store: TokenStore) -> None:
 @pytest.mark.parametrize(
     ("text", "amount", "unit"),
     [("5M", 5e6, "tokens"), ("2e15flops", 2e15, "flops"), ("300s", 300, "seconds"), ("10min", 600, "seconds"), ("1.5h", 5400, "seconds"),
-     ("100k tokens", 1e5, "tokens"), ("3PFLOPs", 3e15, "flops"), ("1B", 1e9, "tokens"), ("12000", 12000, "tokens"), (".5M", 5e5, "tokens")],
+     ("100k tokens", 1e5, "tokens"), ("5000 tokens", 5000, "tokens"), ("5e6tokens", 5e6, "tokens"), ("3PFLOPs", 3e15, "flops"), ("1B", 1e9, "tokens"), ("12000", 12000, "tokens"), (".5M", 5e5, "tokens")],
 )  # fmt: skip
 def test_budgets(text: str, amount: float, unit: str) -> None:
     assert parse_budget(text) == Budget(amount, unit)  # type: ignore[arg-type]

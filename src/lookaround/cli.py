@@ -200,7 +200,6 @@ def pretrain(
             stdlib_corpus() if source is None else read_corpus(source, text_column=settings.data.text_column)
         )
         require_form(as_, chosen.modes(), "llama")
-        store = open_store(text, settings)
     if dry_run:
         one = settings.model_copy(deep=True)
         one.compare.objectives, one.compare.budget, one.compare.ladder = objective, budget, [1.0]
@@ -210,6 +209,11 @@ def pretrain(
         _write_json(json_, vars(cost))
         return
     with world() as processes, stop_on_signals() as stop, _RunProgress(console, chosen.spec) as progress:
+        if not processes.main:
+            processes.barrier()  # one process writes the token shards, the others find them
+        store = open_store(text, settings)
+        if processes.main:
+            processes.barrier()
         info = train(
             settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=progress.report
         )
@@ -267,7 +271,7 @@ def evaluate(
     with console.status("loading"):
         from lookaround.data.tasks import read_tasks
         from lookaround.evaluate.suite import baselines, evaluate_model, probe_data, scored_tokens
-        from lookaround.train.run import open_run, test_rows
+        from lookaround.train.run import evaluation_rows, open_run
 
         _quiet_libraries()
         run = open_run(model)
@@ -275,7 +279,7 @@ def evaluate(
             run.require_mode(mode)
         metrics = dict(settings.evaluate.metrics)
         tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
-        rows = test_rows(run, settings)
+        rows, validation = evaluation_rows(run, settings) or (None, None)
         data = [probe_data(item, settings.evaluate) for item in tasks]
         if rows is None and not data:
             raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
@@ -290,7 +294,7 @@ def evaluate(
     with console.status("evaluating"):
         result = evaluate_model(
             run.backbone, run.tokenizer, run.modes, context=run.context, tasks=data, rows=rows, scored=scored,
-            settings=settings.evaluate, seed=settings.seed,
+            settings=settings.evaluate, seed=settings.seed, validation=validation,
         )  # fmt: skip
         floor = {item.name: baselines(item) for item in data}
     result.pop("bits", None)
@@ -359,7 +363,7 @@ def generate(
 
         _quiet_libraries()
         run = open_run(model)
-        chosen = run.require_mode(mode) if mode else generation_mode(run.modes)
+        chosen = run.require_mode(mode) if mode else generation_mode(run.final_modes)
     if dry_run:
         parameters = sum(p.numel() for p in run.backbone.parameters())
         console.print(f"{parameters:,} parameters; {chosen}; window {run.context}")

@@ -17,6 +17,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -57,6 +58,8 @@ def compare(
     executor: where jobs run (default: local processes, study.jobs of them). on_event: told what is under way. Raises
     UserError where `out` belongs to another study, Interrupted after saving when asked to stop.
     """
+    import torch
+
     require_folder(out)
     fresh = not out.exists()
     identity = _identity(study)
@@ -68,7 +71,10 @@ def compare(
             require_same(saved["identity"], identity, out / STUDY_FILE)
             plans = saved["plans"]
         else:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(study.threads)  # a budget in seconds is calibrated as jobs will run
             plans = plans_of(study)
+            torch.set_num_threads(threads)
             out.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump({"identity": identity, "plans": plans}, sort_keys=False, allow_unicode=True)
             write_text(out / STUDY_FILE, text)
@@ -88,6 +94,10 @@ def _identity(study: Study) -> dict[str, Any]:
     settings = study.settings.model_dump()
     settings["compare"].pop("jobs")
     settings["compare"].pop("tasks")
+    settings["compare"].pop("seeds")  # more seeds go on with those there are
+    settings["model"].pop("compile")
+    for name in ("bootstrap", "samples", "sample_tokens", "temperature"):
+        settings["evaluate"].pop(name)
     for name in ("checkpoint_every", "log_every", "micro_batch"):
         settings["train"].pop(name)
     tasks = {}
@@ -124,6 +134,8 @@ def _run_jobs(
     settings = study.settings
     stop_file = out / ".stop"
     stop_file.unlink(missing_ok=True)
+    for stale in out.glob("runs/*/*/*/status.json"):
+        stale.unlink()
     data = tuple(probe_data(task, settings.evaluate) for task in study.tasks)
     threads = study.threads
     factors = settings.compare.lr_factors
@@ -179,6 +191,8 @@ def _run_jobs(
                 try:
                     value = future.result()
                 except (BrokenExecutor, MemoryError):
+                    if stop.set:
+                        raise Interrupted("stopped; the same command goes on from there") from None
                     raise UserError(
                         f"{out}: a process of the study died, most likely out of memory; the same command goes on from "
                         f"there, with --jobs 1 or a smaller train.micro_batch if it dies again"
@@ -195,7 +209,7 @@ def _run_jobs(
                     spec, factor = key
                     losses[spec][factor] = value["validation_loss"]
                     if len(losses[spec]) == len(factors):
-                        best = min(losses[spec], key=lambda f: losses[spec][f])
+                        best = min(losses[spec], key=lambda f: _finite(losses[spec][f]))
                         if not math.isfinite(losses[spec][best]):
                             raise UserError(
                                 f"'{spec}': the loss is not finite at any of the learning rates tried; use smaller "
@@ -222,14 +236,19 @@ def _run_jobs(
         if own:
             pool.shutdown(wait=True)
         stop_file.unlink(missing_ok=True)
-    if stop.set and len(ladders) < len(specs) * len(seeds):
+    if stop.set and done < total:
         raise Interrupted(f"{out}: stopped; the same command goes on from there")
     for spec, chosen in losses.items():  # the rates that lost have had their say
-        best = min(chosen, key=lambda f: chosen[f]) if len(chosen) > 1 else factors[0]
+        best = min(chosen, key=lambda f: _finite(chosen[f])) if len(chosen) > 1 else factors[0]
         for factor in chosen:
             if factor != best:
                 shutil.rmtree(job(spec, seeds[0], factor, True).folder / "trunk", ignore_errors=True)
     return study_results(study, out, command, ladders, losses, table, data)
+
+
+def _finite(loss: float) -> float:
+    """A loss to compare by: one that is no number loses."""
+    return loss if math.isfinite(loss) else math.inf
 
 
 def _running(out: Path) -> list[dict[str, Any]]:
@@ -249,6 +268,10 @@ def _local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
 
 
 def _end_with(parent: int) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # jobs listen for themselves; an idle process has nothing to save
+
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)

@@ -33,6 +33,7 @@ from lookaround.storage import read_mapping, write_folder, write_text
 from lookaround.study import split_rows
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan
+from lookaround.train.distributed import local_device
 from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.run import (
     RUN_FILE,
@@ -95,7 +96,7 @@ def run_job(job: Job) -> dict[str, Any]:
                 status.done()
                 return {"validation_loss": math.inf}
             if not file.is_file():
-                loss = _validation_loss(load(folder), objective, job)
+                loss = _validation_loss(load(folder).to(local_device()), objective, job)
                 write_text(file, json.dumps({"loss": loss}))
             status.done()
             return {"validation_loss": read_mapping(file, {"loss": float})["loss"]}
@@ -208,7 +209,7 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
     with torch.no_grad():
         for begin in range(0, min(len(rows), VALIDATION_ROWS), 32):
             batch = rows.take(np.arange(begin, min(begin + 32, len(rows), VALIDATION_ROWS)))
-            views = final.view(batch, 0, 0)
+            views = tuple(view.to(backbone.device) for view in final.view(batch, 0, 0))
             _, totals = backbone(views, tuple(1.0 for _ in views))
             for view, total in zip(views, totals, strict=True):
                 entry = sums.setdefault(view.component, [0.0, 0.0, view.coefficient])
@@ -222,7 +223,7 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
 def _evaluate_rung(job: Job, objective: Objective, folder: Path) -> None:
     rows = split_rows(job.settings, job.store, "test")
     result = evaluate_model(
-        load(folder), job.store.tokenizer, objective.modes(),
+        load(folder).to(local_device()), job.store.tokenizer, objective.modes(),
         context=job.settings.model.context, tasks=job.tasks, rows=rows,
         scored=scored_tokens(rows, job.settings.evaluate), settings=job.settings.evaluate, seed=job.seed,
         validation=split_rows(job.settings, job.store, "validation"),
@@ -279,7 +280,7 @@ def random_init_scores(
     import torch
 
     torch.set_num_threads(threads)
-    backbone = build_backbone(settings, parse("ar"), store.tokenizer, settings.seed)
+    backbone = build_backbone(settings, parse("ar"), store.tokenizer, settings.seed).to(local_device())
     result = evaluate_model(
         backbone, store.tokenizer, (Mode("bidirectional", 1),),
         context=settings.model.context, tasks=tasks, rows=None, scored=None, settings=settings.evaluate, seed=settings.seed,

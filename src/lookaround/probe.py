@@ -57,7 +57,10 @@ def linear_probe(
     train_lnd (L, n_train, D) and test_lnd (L, n_test, D) float; labels (n,) int.
     """
     layers = len(train_lnd)
-    few = np.bincount(train_labels).min() < 2  # a class with one example cannot be on both sides
+    counts = np.unique(train_labels, return_counts=True)[1]
+    few = counts.min() < 2 or len(train_labels) // 5 < len(
+        counts
+    )  # too few to have every class on both sides
     fit, held = train_test_split(
         np.arange(len(train_labels)), test_size=0.2, random_state=seed, stratify=None if few else train_labels
     )

@@ -46,7 +46,7 @@ def study_results(
     runs = []
     for (spec, seed), rungs in sorted(ladders.items(), key=lambda item: _order(study, item[0])):
         for rung, entry in rungs.items():
-            runs.append(_run_entry(spec, seed, float(rung), entry, out))
+            runs.append(_run_entry(spec, seed, float(rung), entry, out, settings.evaluate.samples > 0))
     summary, differences = _summaries(study, ladders, scored, data)
     recommendation, reasons = recommend(study, summary, differences, table, unigram)
     index = study.store.index
@@ -112,7 +112,9 @@ def _order(study: Study, key: tuple[str, int]) -> tuple[int, int]:
     return [objective.spec for objective in study.objectives].index(key[0]), key[1]
 
 
-def _run_entry(spec: str, seed: int, rung: float, entry: dict[str, Any], out: Path) -> dict[str, Any]:
+def _run_entry(
+    spec: str, seed: int, rung: float, entry: dict[str, Any], out: Path, samples: bool
+) -> dict[str, Any]:
     evaluation, spent = entry["evaluation"], entry["spent"]
     return {
         "objective": spec,
@@ -129,7 +131,7 @@ def _run_entry(spec: str, seed: int, rung: float, entry: dict[str, Any], out: Pa
         "curve": [
             {key: point[key] for key in ("flops", "tokens", "seconds", "loss")} for point in entry["curve"]
         ],
-        "samples": evaluation.get("samples", []),
+        "samples": evaluation.get("samples", []) if samples else [],
     }
 
 
@@ -275,6 +277,11 @@ def recommend(
             recommendation[need] = best
             reasons[need] = f"{best}: {figure}; its paired differences from all others exclude 0.{caveat}"
         floor = np.mean([line["tfidf"] for line in table.values()]) if higher else unigram
+        untrained = (
+            np.mean([line.get("random_init", -1.0) for line in table.values()]) if higher else math.inf
+        )
+        if higher and entry["mean"] <= untrained:
+            reasons[need] += f" No objective is better than the model before training ({untrained:.3f})."
         if (entry["mean"] < floor) if higher else (entry["mean"] > floor):
             what = (
                 f"TF-IDF with logistic regression ({floor:.3f})"
@@ -289,7 +296,11 @@ def recommend(
     shared = [spec for spec in groups["classification"] if spec in groups["generation"]]
     if len(shared) == 1:
         recommendation["both"] = shared[0]
-        reasons["both"] = f"{shared[0]} leads, or is not told apart from the leader, in both.{caveat}"
+        open_needs = [need for need, group in groups.items() if len(group) > 1]
+        unsure = f", though {' and '.join(open_needs)} is inconclusive" if open_needs else ""
+        reasons["both"] = (
+            f"{shared[0]} alone leads, or is not told apart from the leader, in both{unsure}.{caveat}"
+        )
     elif shared:
         recommendation["both"] = f"inconclusive at this budget: {', '.join(shared)}"
         reasons["both"] = f"{', '.join(shared)} lead, or are not told apart from the leader, in both.{caveat}"

@@ -52,7 +52,7 @@ class Study:
         import torch
 
         most = len(self.objectives) * max(self.settings.compare.seeds, len(self.settings.compare.lr_factors))
-        cores = 1 if torch.cuda.is_available() else (os.cpu_count() or 1)
+        cores = 1 if torch.cuda.is_available() else _cores()
         return min(self.settings.compare.jobs or cores, most)
 
     @property
@@ -63,7 +63,12 @@ class Study:
     @property
     def threads(self) -> int:
         """Threads of each job: its share of the cores."""
-        return max(1, (os.cpu_count() or 1) // self.jobs)
+        return max(1, _cores() // self.jobs)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

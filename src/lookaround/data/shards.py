@@ -127,9 +127,9 @@ def prepare(
         with disk_errors(folder):
             temporary.mkdir(parents=True)
             _write_store(temporary, corpus, parts, text, {"fingerprint": fingerprint, "key": key})
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.rename(folder)
+            if not (folder / "index.json").is_file():  # else another process was faster
+                shutil.rmtree(folder, ignore_errors=True)
+                temporary.rename(folder)
     except UserError:
         if not (folder / "index.json").is_file():  # else another process was faster
             raise
@@ -219,6 +219,7 @@ class Rows:
         pad = self.tokenizer.hf.pad_token_id
         tokens = np.full((len(rows), self.width), self.tokenizer.bos if pad is None else pad, dtype=np.int64)
         documents = np.full((len(rows), self.width), PADDING, dtype=np.int64)
+        scorable = np.ones((len(rows), self.width), dtype=bool)
         for b, row in enumerate(rows):
             at = 0
             for number, window in enumerate(range(self.first[row], self.first[row + 1])):
@@ -227,6 +228,9 @@ class Rows:
                     self.document[window], self.offset[window], count
                 )
                 documents[b, at : at + count] = number
+                scorable[b, at] = (
+                    self.offset[window] > 0
+                )  # a document starts with BOS, which is never a target
                 at += count
         ids = torch.from_numpy(tokens)
         whole = not documents.any()
@@ -235,7 +239,7 @@ class Rows:
             row=torch.from_numpy(np.asarray(rows if index is None else index, dtype=np.int64)),
             vocabulary=self.tokenizer.vocabulary,
             documents=None if whole else torch.from_numpy(documents),
-            scorable=ids != self.tokenizer.bos,
+            scorable=torch.from_numpy(scorable),
         )
 
     def at(self, seed: int, index: np.ndarray) -> Batch:

@@ -111,6 +111,9 @@ def linear_cross_entropy(
     linear cross-entropy (Hsu et al. 2024).
     """
     device = hidden_nd.device.type
+    if not torch.is_grad_enabled():
+        hidden_nd, weight_vd = hidden_nd.detach(), weight_vd.detach()  # no gradients are made on the way
+        bias_v = None if bias_v is None else bias_v.detach()
     if compute is None:
         compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_nd.dtype
     with torch.autocast(device, enabled=False):

@@ -14,7 +14,7 @@ __all__ = ["Mixture", "Sequence", "Weighted", "mixture", "sequence", "weighted"]
 
 @dataclass(frozen=True)
 class Weighted(Objective):
-    """`3*vmlm`: an objective with the weight it enters a sum or a sequence with; alone, the objective itself."""
+    """`3*vmlm`: an objective with the weight it enters a sum or a sequence with; it has no views of its own."""
 
     weight: float
     objective: Objective
@@ -140,7 +140,7 @@ class _Phase(Objective):
 
 
 def weighted(weight: float, objective: Objective) -> Objective:
-    """`weight * objective`; raises ValueError for weights that are not positive numbers and for weighted mixtures."""
+    """`weight * objective`; raises ValueError for weights that are not positive numbers."""
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise ValueError(f"a weight must be a positive number, got {weight}")
     return Weighted(weight, objective)
@@ -181,4 +181,4 @@ def _term(weight: float, objective: Objective) -> str:
     inner = (
         f"({objective.spec})" if isinstance(objective, Mixture | Sequence) and weight != 1 else objective.spec
     )
-    return inner if weight == 1 else f"{weight:g}*{inner}"
+    return inner if weight == 1 else f"{_tidy(weight)!r}*{inner}"

@@ -127,8 +127,7 @@ class PrefixLM(Objective):
     def __post_init__(self) -> None:
         self._require_share("low", zero=True)
         self._require_share("high")
-        if isinstance(self.low, float | int) and isinstance(self.high, float | int):
-            self._require(self.low <= self.high, "high", f"at least low={self.low}")
+        self._require_order("low", "high")
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         _, length = batch.spans()

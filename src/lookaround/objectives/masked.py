@@ -55,7 +55,7 @@ def _bidirectional_documents(batch: Batch) -> Tensor | None:
     return batch.documents if batch.documents is not None and bool((batch.documents != 0).any()) else None
 
 
-def _bernoulli_lags(rate: float, length: int, shift: int) -> dict[int, float]:
+def _bernoulli_lags(rate: float, length: int) -> dict[int, float]:
     """Lags to the nearest visible token when each of length - 1 tokens after BOS is hidden with probability `rate`.
 
     The masses add up to the expected number of targets per row, so that rates can be mixed by adding. O(length^2).
@@ -130,7 +130,7 @@ class MLM(Objective):
     def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
         only_nearest(nearest, length)
         lags = Lags()
-        lags.merge(_bernoulli_lags(self.rate, length, self.shift), 1.0)
+        lags.merge(_bernoulli_lags(self.rate, length), 1.0)
         return lags.distribution()
 
 
@@ -156,8 +156,7 @@ class VMLM(Objective):
     def __post_init__(self) -> None:
         self._require_share("low")
         self._require_share("high")
-        if isinstance(self.low, float | int) and isinstance(self.high, float | int):
-            self._require(self.low <= self.high, "high", f"at least low={self.low}")
+        self._require_order("low", "high")
         self._require_one_of("law", LAWS)
         self._require_share("suffix", zero=True)
         self._require(isinstance(self.near, int | float) and self.near >= 0, "near", "a number from 0 up")
@@ -201,9 +200,7 @@ class VMLM(Objective):
         if self.suffix < 1:
             rates, weights = _rate_nodes(lambda u: self.low + (self.high - self.low) * LAWS[self.law](u))
             for rate, weight in zip(rates, weights, strict=True):
-                lags.merge(
-                    _bernoulli_lags(float(rate), length, self.shift), (1 - self.suffix) * float(weight)
-                )
+                lags.merge(_bernoulli_lags(float(rate), length), (1 - self.suffix) * float(weight))
         for distance in range(
             1, length
         ):  # the k-th hidden token of a suffix stands k after the last visible one
@@ -254,5 +251,5 @@ class MDLM(Objective):
         rates, weights = _rate_nodes(lambda u: MIN_RATE + (1 - MIN_RATE) * u)
         for rate, weight in zip(rates, weights, strict=True):
             scale = float(weight) / float(rate) if self.weight == "elbo" else float(weight)
-            lags.merge(_bernoulli_lags(float(rate), length, self.shift), scale)
+            lags.merge(_bernoulli_lags(float(rate), length), scale)
         return lags.distribution()

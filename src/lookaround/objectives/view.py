@@ -190,7 +190,7 @@ class View:
 def scored_pairs(
     batch: Batch,
     where: Tensor,
-    offset: int | Tensor,
+    offset: int,
     *,
     input_ids: Tensor,
     attention: Attention,
@@ -210,7 +210,7 @@ def scored_pairs(
         documents=documents,
         state=target_position - offset,
         target=batch.tokens.flatten()[target_position],
-        offset=torch.full((count,), int(offset)),
+        offset=torch.full((count,), offset),
         head=torch.zeros(count, dtype=torch.int64),
         weight=torch.ones(count) if weight is None else weight.flatten()[target_position].float(),
         normaliser=float(count) if normaliser is None else normaliser,
@@ -220,7 +220,7 @@ def scored_pairs(
 # ------------------------------------------------------------------------------------------------ keyed randomness
 
 _STREAMS = {name: number for number, name in enumerate(
-    ("select", "replace", "token", "rate", "suffix", "cut", "offset", "far", "component"), start=1
+    ("select", "replace", "token", "rate", "suffix", "cut", "far", "component"), start=1
 )}  # fmt: skip
 
 
@@ -353,6 +353,13 @@ class Objective:
         for number in value.ends() if isinstance(value, Schedule) else (value,):
             real = isinstance(number, int | float) and not isinstance(number, bool)
             self._require(real and (number >= 0 if zero else number > 0) and number <= 1, name, rule)
+
+    def _require_order(self, low: str, high: str) -> None:
+        """One parameter is never above another, at any moment of the budget."""
+        for progress in (0.0, 0.25, 0.5, 0.75, 1.0):
+            pair = [getattr(self, name) for name in (low, high)]
+            least, most = (value.at(progress) if isinstance(value, Schedule) else value for value in pair)
+            self._require(least <= most, high, f"at least {low}={_literal(pair[0])}")
 
     def _require_one_of(self, name: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> None:
         self._require(getattr(self, name) in allowed, name, "one of " + ", ".join(map(repr, allowed)))

@@ -48,11 +48,12 @@ class Budget:
 
 def parse_budget(text: str) -> Budget:
     """A budget such as 5M or 5Mtokens, 2e15flops, 300s, 10min, 1.5h; raises UserError."""
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmgbtp]?)\s*([a-z]*)\s*", text.lower())
+    match = re.fullmatch(
+        r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmgbtp]?)\s*(tokens|tok|flops?|sec|s|min|h|)\s*",
+        text.lower(),
+    )
     parts = None if match is None else match.groups()
-    if parts and parts[1] + parts[2] == "min":
-        parts = (parts[0], "", "min")
-    if parts is None or parts[2] not in _UNITS or (_UNITS[parts[2]][0] == "seconds" and parts[1]):
+    if parts is None or (_UNITS[parts[2]][0] == "seconds" and parts[1]):
         raise UserError(
             f"budget '{text}': not a budget; write tokens (5M), FLOPs (2e15flops) or time (300s, 10min)"
         )

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,7 @@ class Trainer:
         self.objective, self.rows, self.settings, self.seed = objective, rows, settings, seed
         self.learning_rate = learning_rate
         self.counters = Counters()
+        self.precision, self.compile = precision, compile
         if settings.batch % self.world.size:
             raise UserError(
                 f"train.batch: {settings.batch} rows do not divide among {self.world.size} processes"
@@ -151,8 +152,7 @@ class Trainer:
         micro, tokens = [], 0
         for begin in range(0, len(index), size):
             drawn = self.rows.at(self.seed, index[begin : begin + size])
-            epoch = int(index[begin] // len(self.rows))
-            micro.append(objective.view(drawn, self.seed, epoch))
+            micro.append(objective.view(drawn, self.seed, 0))  # rows are numbered through all epochs
             tokens += token_count(drawn.documents, *drawn.tokens.shape)
         return micro, tokens
 
@@ -162,12 +162,13 @@ class Trainer:
         micro, tokens = self.views(self.counters.step, objective)
         components = 1 + max((view.component for views in micro for view in views), default=0)
         components = int(self._most(components))
-        spent = torch.zeros(components + 3, dtype=torch.float64)  # normalisers, then tokens, targets, FLOPs
-        coefficients: dict[int, float] = {}
+        # normalisers, coefficients and views of each component, then tokens, targets, FLOPs
+        spent = torch.zeros(3 * components + 3, dtype=torch.float64)
         for views in micro:
             for view in views:
-                coefficients[view.component] = view.coefficient
                 spent[view.component] += view.normaliser
+                spent[components + view.component] += view.coefficient
+                spent[2 * components + view.component] += 1
                 spent[-2] += len(view.state)
                 spent[-1] += view_flops(self.backbone, view)
         spent[-3] = tokens
@@ -200,7 +201,11 @@ class Trainer:
         self.counters.targets += int(spent[-2])
         self.counters.flops += float(spent[-1])
         sums = self.world.sum(sums)
-        return {c: (float(sums[c]), float(spent[c]), weight) for c, weight in coefficients.items()}
+        return {
+            c: (float(sums[c]), float(spent[c]), float(spent[components + c] / spent[2 * components + c]))
+            for c in range(components)
+            if spent[2 * components + c]
+        }
 
     def _most(self, value: int) -> float:
         """The largest value over all processes."""
@@ -320,7 +325,6 @@ class MetricsFile:
 
     path: Path
     step: int
-    lines: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if self.path.is_file():

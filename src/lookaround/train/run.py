@@ -31,17 +31,17 @@ from lookaround.settings import Settings
 from lookaround.storage import read_mapping, write_folder, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
-from lookaround.train.distributed import World
+from lookaround.train.distributed import World, local_device
 from lookaround.train.loop import Progress, StopSignal, Trainer, default_learning_rate, exporter
 from lookaround.train.schedule import WarmupStableDecay
 
 __all__ = [
     "OpenRun",
     "build_backbone",
+    "evaluation_rows",
     "make_trainer",
     "open_run",
     "pretrain",
-    "test_rows",
     "vocabulary_of",
     "write_run",
 ]
@@ -94,7 +94,7 @@ def make_trainer(
     return Trainer(
         build_backbone(settings, objective, store.tokenizer, seed), objective, rows,
         settings=settings.train, seed=seed, learning_rate=learning_rate, precision=settings.model.precision,
-        compile=settings.model.compile, world=world,
+        compile=settings.model.compile, world=world or World(device=local_device()),
     )  # fmt: skip
 
 
@@ -106,9 +106,9 @@ def seconds_per_step(trainer: Trainer, objective: Objective, steps: int = 6) -> 
     """Seconds of a step of one phase, the median of a few on a copy of the model."""
     probe = Trainer(
         copy.deepcopy(trainer.backbone), objective, trainer.rows,
-        settings=trainer.settings, seed=trainer.seed, learning_rate=trainer.learning_rate, world=trainer.world,
+        settings=trainer.settings, seed=trainer.seed, learning_rate=trainer.learning_rate,
+        precision=trainer.precision, compile=trainer.compile, world=trainer.world,
     )  # fmt: skip
-    probe.dtype = trainer.dtype
     plan = Plan((1.0,), (steps,))
     times = []
     for _ in range(steps):
@@ -240,6 +240,7 @@ def run_info(
         "lookaround": __version__,
         "objective": objective.spec,
         "modes": [list(mode) for mode in objective.modes()],
+        "final_modes": [list(mode) for mode in objective.at(1.0).modes()],
         "context": settings.model.context,
         "seed": trainer.seed,
         "learning_rate": trainer.learning_rate,
@@ -313,11 +314,15 @@ def write_run(folder: Path, info: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A trained model ready for use: backbone, tokenizer, its modes, its training length, and run.yaml where there is one."""
+    """A trained model ready for use: backbone, tokenizer, its modes, its training length, and run.yaml where there is one.
+
+    final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
+    """
 
     backbone: Backbone
     tokenizer: TextTokenizer
     modes: tuple[Mode, ...]
+    final_modes: tuple[Mode, ...]
     context: int
     info: dict[str, Any] | None
 
@@ -333,13 +338,14 @@ def open_run(folder: Path) -> OpenRun:
     """Opens a run, a checkpoint of one, or any Hugging Face decoder or EuroBERT folder; raises UserError."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run or a Hugging Face checkpoint folder")
-    backbone = load(folder)
+    backbone = load(folder).to(local_device())
     tokenizer = load_tokenizer(str(folder))
     source = folder if (folder / RUN_FILE).is_file() else folder.parent
     if (source / RUN_FILE).is_file():
         info = _read_run(source)
         modes = tuple(Mode(*mode) for mode in info["modes"])
-        return OpenRun(backbone, tokenizer, modes, info["context"], info)
+        final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
+        return OpenRun(backbone, tokenizer, modes, final, info["context"], info)
     config = json.loads((folder / "config.json").read_text())
     masked = config.get("model_type") == "eurobert" or config.get("is_causal") is False
     mode = (
@@ -350,31 +356,37 @@ def open_run(folder: Path) -> OpenRun:
     limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", 512)
     if tokenizer.size > backbone.lm.get_input_embeddings().weight.shape[0]:
         backbone.lm.resize_token_embeddings(tokenizer.size, mean_resizing=False)
-    return OpenRun(backbone, tokenizer, (mode,), min(limit, 512), None)
+    return OpenRun(backbone, tokenizer, (mode,), (mode,), min(limit, 512), None)
 
 
-def test_rows(run: OpenRun, settings: Settings) -> Rows | None:
-    """Test rows for a run: of the corpus in the settings, else of the run's own corpus, else None.
+def evaluation_rows(run: OpenRun, settings: Settings) -> tuple[Rows, Rows] | None:
+    """(test, validation) rows for a run: of the corpus in the settings, else of the run's own corpus, else None.
 
-    Raises UserError where the run's own corpus has changed or is gone.
+    The run's own text is split as it was for training, whatever the settings say. Raises UserError where it has changed.
     """
-    data, trained_on = settings.data, None
-    if data.corpus is None:
-        if run.info is None:
-            return None
-        data = Settings.model_validate(run.info["settings"]).data
+    data, own, trained_on = settings.data, None, None
+    if run.info is not None:
+        own = Settings.model_validate(run.info["settings"]).data
         trained_on = run.info["data"].get("corpus_fingerprint")
+    if data.corpus is None and own is None:
+        return None
+    given = data if data.corpus is not None or own is None else own
     corpus = (
-        stdlib_corpus() if data.corpus is None else read_corpus(data.corpus, text_column=data.text_column)
+        stdlib_corpus() if given.corpus is None else read_corpus(given.corpus, text_column=given.text_column)
     )
-    if trained_on not in (None, corpus.fingerprint):
+    if given is own and trained_on not in (None, corpus.fingerprint):
         raise UserError(
-            f"{data.corpus or 'the standard library'}: has changed since this model was trained, so its test part "
+            f"{given.corpus or 'the standard library'}: has changed since this model was trained, so its test part "
             f"may have been trained on; give --corpus TEXT to evaluate on other text"
         )
+    if own is not None and trained_on == corpus.fingerprint:
+        given = own
     parts = split_documents(
-        corpus.documents, seed=data.split_seed, validation=data.validation, test=data.test
+        corpus.documents, seed=given.split_seed, validation=given.validation, test=given.test
     )
-    texts = [corpus.documents[i] for i in parts["test"]]
-    run.tokenizer.require_lossless([text[:2000] for text in texts[:200]])
-    return Rows(in_memory(texts, run.tokenizer), run.context, run.tokenizer)
+    found = []
+    for name in ("test", "validation"):
+        texts = [corpus.documents[i] for i in parts[name]]
+        run.tokenizer.require_lossless([text[:2000] for text in texts[:200]])
+        found.append(Rows(in_memory(texts, run.tokenizer), run.context, run.tokenizer))
+    return found[0], found[1]
