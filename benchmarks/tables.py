@@ -1,0 +1,85 @@
+"""Markdown tables of RESULTS.md out of a study's results.json.
+
+    python benchmarks/tables.py lookaround-english/results.json
+
+Means with 95 % intervals as `compare` computed them; the paper's two claims at every rung, as paired differences.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from lookaround.report import load_results
+
+CLAIMS = (
+    ("`dar` - `ar`, classification (mean score, up is better)", "dar", "ar", "classification"),
+    ("`vmlm` - `mlm`, bits per byte (down is better)", "vmlm", "mlm", "bits_per_byte"),
+    ("`vmlm` - `mlm(rate=0.4)`, bits per byte", "vmlm", "mlm(rate=0.4)", "bits_per_byte"),
+    (
+        "`0.7*mlm(rate=0.4) >> 0.3*vmlm(suffix=0.5, shift=0)` - `mlm(rate=0.4)`, bits per byte",
+        "0.7*mlm(rate=0.4) >> 0.3*vmlm(suffix=0.5, shift=0)",
+        "mlm(rate=0.4)",
+        "bits_per_byte",
+    ),
+)
+
+
+def main(path: str) -> None:
+    results = load_results(path)
+    tasks = list(results["tasks"])
+    summary = {(e["objective"], e["rung"], e["metric"]): e for e in results["summary"]}
+    differences = {
+        (e["objective"], e["reference"], e["rung"], e["metric"]): e for e in results["differences"]
+    }
+    specs = list(dict.fromkeys(entry["objective"] for entry in results["runs"]))
+    rungs = sorted({entry["rung"] for entry in results["runs"]})
+    unigram = results["unigram_bits_per_byte"]
+
+    def cell(entry: dict) -> str:
+        return f"{entry['mean']:.3f} ± {(entry['high'] - entry['low']) / 2:.3f}"
+
+    names = ["bits per byte", "of unigram", "mean score", *tasks, "tokens", "targets", "seconds", "lr"]
+    print("| objective | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 1))
+    for spec in specs:
+        runs = [entry for entry in results["runs"] if entry["objective"] == spec and entry["rung"] == 1]
+        bits = summary[spec, 1, "bits_per_byte"]
+        cells = [cell(bits), f"{bits['mean'] / unigram:.0%}", cell(summary[spec, 1, "classification"])]
+        cells += [cell(summary[spec, 1, f"classification/{task}"]) for task in tasks]
+        for key in ("tokens", "targets"):
+            cells.append(f"{sum(r['budget'][key] for r in runs) / len(runs) / 1e6:.2f}M")
+        cells.append(f"{sum(r['budget']['seconds'] for r in runs) / len(runs):.0f}")
+        cells.append(f"{runs[0]['learning_rate']:g}")
+        print(f"| `{spec}` | " + " | ".join(cells) + " |")
+    for name, label in (
+        ("majority", "majority"),
+        ("tfidf", "TF-IDF + logistic regression"),
+        ("random_init", "before training"),
+    ):
+        scores = [results["baselines"][task][name] for task in tasks]
+        row = ["", "", f"{sum(scores) / len(scores):.3f}", *(f"{score:.3f}" for score in scores)]
+        print(f"| {label} | " + " | ".join(row) + " | | | | |")
+    print(f"| unigram model | {unigram:.3f} | 100% |" + " |" * (len(names) - 2))
+
+    print(
+        "\n| paired difference | "
+        + " | ".join(f"rung {rung:g}" for rung in rungs)
+        + " |\n|"
+        + "---|" * (len(rungs) + 1)
+    )
+    for label, objective, reference, metric in CLAIMS:
+        cells = []
+        for rung in rungs:
+            sign, entry = 1, differences.get((objective, reference, rung, metric))
+            if entry is None:
+                sign, entry = -1, differences.get((reference, objective, rung, metric))
+            if entry is None:
+                break
+            low, high = sorted((sign * entry["low"], sign * entry["high"]))
+            cells.append(f"{sign * entry['mean']:+.3f} [{low:+.3f}, {high:+.3f}]")
+        if cells:
+            print(f"| {label} | " + " | ".join(cells) + " |")
+    print("\n" + "\n".join(f"* {need}: {text}" for need, text in results["recommendation"].items()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
