@@ -279,7 +279,7 @@ def evaluate(
             run.require_mode(mode)
         metrics = dict(settings.evaluate.metrics)
         tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
-        rows, validation = evaluation_rows(run, settings) or (None, None)
+        rows = evaluation_rows(run, settings)
         data = [probe_data(item, settings.evaluate) for item in tasks]
         if rows is None and not data:
             raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
@@ -293,8 +293,8 @@ def evaluate(
         return
     with console.status("evaluating"):
         result = evaluate_model(
-            run.backbone, run.tokenizer, run.modes, context=run.context, tasks=data, rows=rows, scored=scored,
-            settings=settings.evaluate, seed=settings.seed, validation=validation,
+            run.backbone, run.tokenizer, run.modes, run.final_modes, context=run.context, tasks=data, rows=rows, scored=scored,
+            settings=settings.evaluate, seed=settings.seed,
         )  # fmt: skip
         floor = {item.name: baselines(item) for item in data}
     result.pop("bits", None)

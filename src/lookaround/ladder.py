@@ -224,9 +224,9 @@ def _evaluate_rung(job: Job, objective: Objective, folder: Path) -> None:
     rows = split_rows(job.settings, job.store, "test")
     result = evaluate_model(
         load(folder).to(local_device()), job.store.tokenizer, objective.modes(),
+        objective.at(1.0).modes(),
         context=job.settings.model.context, tasks=job.tasks, rows=rows,
         scored=scored_tokens(rows, job.settings.evaluate), settings=job.settings.evaluate, seed=job.seed,
-        validation=split_rows(job.settings, job.store, "validation"),
     )  # fmt: skip
     write_text(folder / "evaluation.json", json.dumps(result))
 
@@ -283,6 +283,7 @@ def random_init_scores(
     backbone = build_backbone(settings, parse("ar"), store.tokenizer, settings.seed).to(local_device())
     result = evaluate_model(
         backbone, store.tokenizer, (Mode("bidirectional", 1),),
+        (Mode("bidirectional", 1),),
         context=settings.model.context, tasks=tasks, rows=None, scored=None, settings=settings.evaluate, seed=settings.seed,
     )  # fmt: skip
     return {name: entry["score"] for name, entry in result["classification"].items()}

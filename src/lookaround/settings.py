@@ -89,7 +89,7 @@ class EvaluateSettings(_Section):
     )
     generation_mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
         None,
-        description="'causal', 'bidirectional' or 'prefix'; none: the best of several on validation text",
+        description="'causal', 'bidirectional' or 'prefix'; none: causal if the end of the budget trained it",
     )
     classification_mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
         None, description="likewise; none: the last bidirectional one"

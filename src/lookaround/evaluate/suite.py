@@ -114,6 +114,7 @@ def evaluate_model(
     backbone: Backbone,
     tokenizer: TextTokenizer,
     modes: tuple[Mode, ...],
+    final_modes: tuple[Mode, ...],
     *,
     context: int,
     tasks: Sequence[ProbeData],
@@ -121,24 +122,18 @@ def evaluate_model(
     scored: ScoredTokens | None,
     settings: EvaluateSettings,
     seed: int,
-    validation: Rows | None = None,
 ) -> dict[str, Any]:
     """Both halves of a model, as plain data; `rows` is the test split that `scored` was drawn from (None: no text given).
 
-    A model of several modes generates in the one that does best on a few tokens of the `validation` split, where one is
-    given: after `ar >> mlm` the causal mode may be forgotten.
+    modes: all that were trained, for classification; final_modes: those that the end of the budget trained, for generation,
+    since `ar >> mlm` forgets its causal mode.
     """
 
     def pick(asked: str | None, default: Mode) -> Mode:
         return next((mode for mode in modes if mode.attention == asked), default)
 
     read = pick(settings.classification_mode, classification_mode(modes))
-    write = pick(settings.generation_mode, generation_mode(modes))
-    if settings.generation_mode is None and len(modes) > 1 and validation is not None:
-        few = choose_tokens(validation, (1,), 4 * len(default_prefix_lengths(context)) * 4)
-        write = min(
-            modes, key=lambda mode: bits_per_byte(chain_rule_bits(backbone, validation, few, mode), few)[0]
-        )
+    write = pick(settings.generation_mode, generation_mode(final_modes))
     result: dict[str, Any] = {
         "classification_mode": str(read),
         "generation_mode": str(write),

@@ -359,8 +359,8 @@ def open_run(folder: Path) -> OpenRun:
     return OpenRun(backbone, tokenizer, (mode,), (mode,), min(limit, 512), None)
 
 
-def evaluation_rows(run: OpenRun, settings: Settings) -> tuple[Rows, Rows] | None:
-    """(test, validation) rows for a run: of the corpus in the settings, else of the run's own corpus, else None.
+def evaluation_rows(run: OpenRun, settings: Settings) -> Rows | None:
+    """Test rows for a run: of the corpus in the settings, else of the run's own corpus, else None.
 
     The run's own text is split as it was for training, whatever the settings say. Raises UserError where it has changed.
     """
@@ -384,9 +384,6 @@ def evaluation_rows(run: OpenRun, settings: Settings) -> tuple[Rows, Rows] | Non
     parts = split_documents(
         corpus.documents, seed=given.split_seed, validation=given.validation, test=given.test
     )
-    found = []
-    for name in ("test", "validation"):
-        texts = [corpus.documents[i] for i in parts[name]]
-        run.tokenizer.require_lossless([text[:2000] for text in texts[:200]])
-        found.append(Rows(in_memory(texts, run.tokenizer), run.context, run.tokenizer))
-    return found[0], found[1]
+    texts = [corpus.documents[i] for i in parts["test"]]
+    run.tokenizer.require_lossless([text[:2000] for text in texts[:200]])
+    return Rows(in_memory(texts, run.tokenizer), run.context, run.tokenizer)
