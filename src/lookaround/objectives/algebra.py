@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
-from lookaround.objectives.view import Batch, HeadSpec, Lags, Mode, Objective, View, keyed_uniform
+from lookaround.objectives.laws import Pattern
+from lookaround.objectives.view import Batch, HeadSpec, Mode, Objective, View, add_scaled, keyed_uniform
 
 __all__ = ["Mixture", "Sequence", "Weighted", "mixture", "sequence", "weighted"]
 
@@ -44,11 +46,18 @@ class _Combination(Objective):
     def heads(self) -> tuple[HeadSpec, ...]:
         return tuple(head for _, objective in self.terms for head in objective.heads())
 
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        lags = Lags()
+    def _context_law(self, nearest: int, rows: Mapping[int, float], reach: int) -> dict[tuple[int, ...], float]:
+        return self._combined(lambda part: part._context_law(nearest, rows, reach))
+
+    def _pattern_law(self, length: int) -> dict[Pattern, float]:
+        return self._combined(lambda part: part._pattern_law(length))
+
+    def _combined(self, law: Callable[[Objective], dict]) -> dict:
+        """The parts' normalised laws, each with its share."""
+        combined: dict = {}
         for share, (_, objective) in zip(self._shares(), self.terms, strict=True):
-            lags.merge(objective.contexts(nearest, length), share)
-        return lags.distribution()
+            add_scaled(combined, law(objective), share)
+        return dict(sorted(combined.items()))
 
 
 @dataclass(frozen=True)

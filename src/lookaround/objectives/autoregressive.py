@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
+from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.view import (
     CAUSAL,
     Attention,
     Batch,
     HeadSpec,
-    Lags,
     Mode,
     Objective,
     View,
     keyed_uniform,
-    only_nearest,
     scored_pairs,
 )
 
@@ -43,9 +43,8 @@ class AR(Objective):
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("causal", 1),)
 
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        only_nearest(nearest, length)
-        return {1: 1.0}
+    def laws(self) -> tuple[Law, ...]:
+        return (Ahead(1),)
 
 
 @dataclass(frozen=True)
@@ -103,13 +102,9 @@ class DAR(Objective):
     def heads(self) -> tuple[HeadSpec, ...]:
         return (HeadSpec("offset", self.horizon),)
 
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        only_nearest(nearest, length)
-        lags = Lags()
-        lags.add(1, length - 1)
-        for offset, probability in enumerate(self._law().tolist(), start=2):
-            lags.add(offset, self.share * probability * max(length - offset, 0))
-        return lags.distribution()
+    def laws(self) -> tuple[Law, ...]:
+        far = enumerate(self._law().tolist(), start=2)
+        return (Ahead(1), *(Ahead(offset, self.share * probability) for offset, probability in far))
 
 
 @dataclass(frozen=True)
@@ -147,6 +142,13 @@ class PrefixLM(Objective):
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("prefix", 1),)
 
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        only_nearest(nearest, length)
-        return {1: 1.0}
+    def laws(self) -> tuple[Law, ...]:
+        return (Ahead(1, scored=self._after_prefix),)
+
+    def _after_prefix(self, target: np.ndarray, length: int) -> np.ndarray:
+        """P(the prefix is at most as long as the number of tokens before each target), as `view` draws it."""
+        if length < 3:
+            return np.ones(len(target))
+        # 1 + floor(share * (length - 1)), at most length - 1, is <= target iff share < target / (length - 1)
+        drawn = (target / (length - 1) - self.low) / max(self.high - self.low, 1e-12)
+        return np.where(target == length - 1, 1.0, np.clip(drawn, 0, 1))

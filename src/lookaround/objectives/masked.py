@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lookaround.objectives.laws import HiddenSuffix, Law, Scattered
 from lookaround.objectives.view import (
     BIDIRECTIONAL,
     Batch,
-    Lags,
     Mode,
     Objective,
     View,
     keyed_uniform,
-    only_nearest,
     scored_pairs,
 )
 
@@ -53,29 +52,6 @@ def _maskable(batch: Batch, shift: int) -> Tensor:
 def _bidirectional_documents(batch: Batch) -> Tensor | None:
     """Document numbers where a row is not one whole document window, so that padding and neighbours stay unseen."""
     return batch.documents if batch.documents is not None and bool((batch.documents != 0).any()) else None
-
-
-def _bernoulli_lags(rate: float, length: int) -> dict[int, float]:
-    """Lags to the nearest visible token when each of length - 1 tokens after BOS is hidden with probability `rate`.
-
-    The masses add up to the expected number of targets per row, so that rates can be mixed by adding. O(length^2).
-    """
-    lags = Lags()
-    target = np.arange(1, length)  # BOS, at 0, is always visible
-    visible = np.full(length, 1 - rate)
-    visible[0] = 1.0
-    unseen = np.full(length - 1, float(rate))  # P(selected and nothing visible nearer than this distance)
-    for distance in range(1, length):
-        left, right = target - distance, target + distance
-        see_left = np.where(left >= 0, visible[np.clip(left, 0, None)], 0.0)
-        see_right = np.where(right < length, visible[np.clip(right, None, length - 1)], 0.0)
-        both = see_left * see_right
-        lags.add(distance, float((unseen * (see_left - both / 2)).sum()))
-        lags.add(-distance, float((unseen * (see_right - both / 2)).sum()))
-        unseen = unseen * (1 - see_left) * (1 - see_right)
-        if unseen.max() == 0:
-            break
-    return lags.mass
 
 
 def _rate_nodes(quantile: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -127,11 +103,8 @@ class MLM(Objective):
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("bidirectional", self.shift),)
 
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        only_nearest(nearest, length)
-        lags = Lags()
-        lags.merge(_bernoulli_lags(self.rate, length), 1.0)
-        return lags.distribution()
+    def laws(self) -> tuple[Law, ...]:
+        return (Scattered((self.rate,), (1.0,)),)
 
 
 @dataclass(frozen=True)
@@ -194,19 +167,14 @@ class VMLM(Objective):
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("bidirectional", self.shift),)
 
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        only_nearest(nearest, length)
-        lags = Lags()
+    def laws(self) -> tuple[Law, ...]:
+        laws: tuple[Law, ...] = ()
         if self.suffix < 1:
-            rates, weights = _rate_nodes(lambda u: self.low + (self.high - self.low) * LAWS[self.law](u))
-            for rate, weight in zip(rates, weights, strict=True):
-                lags.merge(_bernoulli_lags(float(rate), length), (1 - self.suffix) * float(weight))
-        for distance in range(
-            1, length
-        ):  # the k-th hidden token of a suffix stands k after the last visible one
-            rows = (length - distance) / (length - 1)  # share of the cuts that leave at least k tokens
-            lags.add(distance, self.suffix * rows * distance**-self.near)
-        return lags.distribution()
+            rates, shares = _rate_nodes(lambda u: self.low + (self.high - self.low) * LAWS[self.law](u))
+            laws += (Scattered(tuple(rates), tuple((1 - self.suffix) * shares)),)
+        if self.suffix > 0:
+            laws += (HiddenSuffix(self.near, self.suffix),)
+        return laws
 
 
 @dataclass(frozen=True)
@@ -245,11 +213,6 @@ class MDLM(Objective):
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("bidirectional", self.shift),)
 
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        only_nearest(nearest, length)
-        lags = Lags()
-        rates, weights = _rate_nodes(lambda u: MIN_RATE + (1 - MIN_RATE) * u)
-        for rate, weight in zip(rates, weights, strict=True):
-            scale = float(weight) / float(rate) if self.weight == "elbo" else float(weight)
-            lags.merge(_bernoulli_lags(float(rate), length), scale)
-        return lags.distribution()
+    def laws(self) -> tuple[Law, ...]:
+        rates, shares = _rate_nodes(lambda u: MIN_RATE + (1 - MIN_RATE) * u)
+        return (Scattered(tuple(rates), tuple(shares / rates if self.weight == "elbo" else shares)),)

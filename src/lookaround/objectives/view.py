@@ -10,14 +10,15 @@ that accumulation, packing and world size change nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lookaround.objectives.laws import LONGEST_ENUMERATED, Law, Pattern
 from lookaround.objectives.schedules import Schedule
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 PADDING = -1  # the document number of a padding token
+MOMENTS = 16  # moments of the budget that laws of changing objectives are averaged over
 
 
 # ------------------------------------------------------------------------------------------------ what goes in
@@ -254,7 +256,7 @@ def keyed_uniform(seed: int, epoch: int, row: Tensor, stream: str, width: int) -
 class Objective:
     """Base of all objectives: a frozen dataclass whose fields are its parameters and whose `name` is its spec.
 
-    Subclasses give `view`, `modes` and `contexts`; `heads` only where they need more than the LM head. The operators
+    Subclasses give `view`, `modes` and `laws`; `heads` only where they need more than the LM head. The operators
     build mixtures: `ar + 3*vmlm` draws each row's component in proportion 1:3, `0.25*ar >> 0.75*mlm` spends a quarter
     of the budget on the first, then the rest on the second (objectives/algebra.py).
     """
@@ -278,13 +280,68 @@ class Objective:
         """The heads beyond the LM head; head h of a view is entry h - 1."""
         return ()
 
-    def contexts(self, nearest: int = 1, length: int = 128) -> dict[int, float]:
-        """P(signed lag from the nearest visible token to the target), for rows of `length` tokens of which the first is BOS.
-
-        Lags are target position - context position; ties between left and right are split; pairs count with their loss
-        weights; the probabilities sum to 1. Only nearest = 1 is defined so far. Ours.
-        """
+    def laws(self) -> tuple[Law, ...]:
+        """How targets stand to visible tokens (objectives/laws.py); of an objective that does not change with the budget."""
         raise NotImplementedError
+
+    def contexts(
+        self, nearest: int = 1, length: int | Mapping[int, float] = 128, reach: int | None = None
+    ) -> dict[Any, float]:
+        """P(signed lags from the nearest visible tokens to the target), for rows of `length` tokens of which the first is BOS.
+
+        nearest: how many visible tokens; for 1 the keys are lags (target position - context position), else tuples of
+        them, leftmost token first, shorter where a row holds fewer visible tokens. length: tokens per row, or {tokens:
+        number of such rows}. reach: the largest distance that is told apart; the probabilities sum to 1 less what lies
+        beyond it. Ties are split, pairs count with their loss weights, and parameters that change with the budget are
+        averaged over it. Raises ValueError for nearest < 1 or rows of fewer than 2 tokens. Ours.
+        """
+        rows = dict(length) if isinstance(length, Mapping) else {length: 1.0}
+        if nearest < 1:
+            raise ValueError(f"contexts need at least one visible token, got nearest={nearest}")
+        if not rows or min(rows) < 2:
+            raise ValueError(f"a row needs BOS and at least one token, got length={min(rows, default=0)}")
+        law = self._context_law(nearest, rows, max(rows) if reach is None else reach)
+        return {lags[0]: mass for lags, mass in law.items()} if nearest == 1 else law
+
+    def patterns(self, length: int) -> dict[Pattern, float]:
+        """P(target position, visible positions) in rows of `length` tokens: the literal law that `contexts` condenses.
+
+        Sums to 1. Raises ValueError for rows of more than laws.LONGEST_ENUMERATED tokens: there are 2^(length - 1). Ours.
+        """
+        if not 2 <= length <= LONGEST_ENUMERATED:
+            raise ValueError(f"patterns are listed for rows of 2 to {LONGEST_ENUMERATED} tokens, got length={length}")
+        return self._pattern_law(length)
+
+    def _context_law(self, nearest: int, rows: Mapping[int, float], reach: int) -> dict[tuple[int, ...], float]:
+        def masses(objective: Objective) -> tuple[dict, float]:
+            within: dict = {}
+            scored = 0.0
+            for length, count in rows.items():
+                for law in objective.laws():
+                    add_scaled(within, law.lags(nearest, length, reach), count)
+                    scored += count * law.mass(length)
+            return within, scored
+
+        return self._averaged(masses)
+
+    def _pattern_law(self, length: int) -> dict[Pattern, float]:
+        def masses(objective: Objective) -> tuple[dict, float]:
+            within: dict = {}
+            for law in objective.laws():
+                for pattern, mass in law.patterns(length):
+                    within[pattern] = within.get(pattern, 0.0) + mass
+            return within, sum(within.values())
+
+        return self._averaged(masses)
+
+    def _averaged(self, masses: Callable[[Objective], tuple[dict, float]]) -> dict:
+        """A law of the objective, normalised at each moment of the budget and averaged over it."""
+        moments = (0.5,) if self.stationary else tuple((i + 0.5) / MOMENTS for i in range(MOMENTS))
+        law: dict = {}
+        for progress in moments:
+            within, scored = masses(self.at(progress))
+            add_scaled(law, within, 1 / (scored * len(moments)))
+        return dict(sorted(law.items()))
 
     # -- parameters that change with the budget spent
 
@@ -385,28 +442,7 @@ def _literal(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-@dataclass(frozen=True)
-class Lags:
-    """Accumulates weighted lags into a distribution."""
-
-    mass: dict[int, float] = field(default_factory=dict)
-
-    def add(self, lag: int, weight: float) -> None:
-        if weight > 0:
-            self.mass[int(lag)] = self.mass.get(int(lag), 0.0) + float(weight)
-
-    def merge(self, other: Mapping[int, float], weight: float) -> None:
-        for lag, probability in other.items():
-            self.add(lag, weight * probability)
-
-    def distribution(self) -> dict[int, float]:
-        total = sum(self.mass.values())
-        return {lag: self.mass[lag] / total for lag in sorted(self.mass)}
-
-
-def only_nearest(nearest: int, length: int) -> None:
-    """Refuses what `contexts` does not define: more than the nearest visible token, or rows without a target."""
-    if nearest != 1:
-        raise ValueError(f"contexts are defined for the nearest visible token only, got nearest={nearest}")
-    if length < 2:
-        raise ValueError(f"a row needs BOS and at least one token, got length={length}")
+def add_scaled(into: dict, masses: Mapping, scale: float) -> None:
+    """Adds `scale` times every mass to those of `into`."""
+    for key, mass in masses.items():
+        into[key] = into.get(key, 0.0) + scale * mass

@@ -1,0 +1,182 @@
+"""How targets stand to visible tokens: the elementary laws that objectives are made of, and what follows from them.
+
+A law says which tokens of a row are visible when a target is predicted and with what weight the target is scored. An
+objective lists its laws (`Objective.laws`); `contexts` (the nearest visible tokens) and `patterns` (all of them) are
+worked out here, once for all objectives. Rows have `length` tokens of which the first, BOS, is always visible and
+never a target. Lags are target position - context position. Masses are expected loss weights per row, so that laws,
+rates and row lengths are mixed by adding. Ours.
+
+R rates, P target positions 1..length-1.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Ahead", "HiddenSuffix", "Law", "Pattern", "Scattered"]
+
+LONGEST_ENUMERATED = 14  # tokens of a row whose 2^(length - 1) visibility patterns are listed
+
+Tuple = tuple[int, ...]
+Pattern = tuple[int, tuple[int, ...]]  # (target position, visible positions in rising order)
+
+
+class Law:
+    """One way in which targets stand to visible tokens."""
+
+    def mass(self, length: int) -> float:
+        """The expected loss weight of a row."""
+        raise NotImplementedError
+
+    def lags(self, nearest: int, length: int, reach: int) -> dict[Tuple, float]:
+        """{signed lags of the `nearest` nearest visible tokens, leftmost first: mass}.
+
+        Where the last place is contested by two tokens equally near, each gets half. A tuple is shorter where the row
+        holds fewer visible tokens. Tuples with a lag beyond `reach` are left out.
+        """
+        raise NotImplementedError
+
+    def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
+        """Every (target, visible positions) with its mass; rows of at most LONGEST_ENUMERATED tokens."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Ahead(Law):
+    """State t sees the tokens 0..t and predicts token t + offset.
+
+    scored(target positions (P,), length) gives the probability that a target is scored at all; None = always.
+    """
+
+    offset: int = 1
+    weight: float = 1.0
+    scored: Callable[[np.ndarray, int], np.ndarray] | None = None
+
+    def _masses(self, length: int) -> np.ndarray:
+        """Mass of the target of each state, (length - offset,)."""
+        target = np.arange(self.offset, length)
+        return self.weight * (np.ones(len(target)) if self.scored is None else self.scored(target, length))
+
+    def mass(self, length: int) -> float:
+        return float(self._masses(length).sum())
+
+    def lags(self, nearest: int, length: int, reach: int) -> dict[Tuple, float]:
+        masses = self._masses(length)
+        found = {}
+        for count in range(1, nearest + 1):  # states before the n-th see fewer than n tokens
+            here = masses[count - 1 : count] if count < nearest else masses[count - 1 :]
+            farthest = self.offset + count - 1
+            if farthest <= reach and here.sum() > 0:
+                found[tuple(range(farthest, self.offset - 1, -1))] = float(here.sum())
+        return found
+
+    def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
+        for state, mass in enumerate(self._masses(length)):
+            if mass > 0:
+                yield (state + self.offset, tuple(range(state + 1))), float(mass)
+
+
+@dataclass(frozen=True)
+class Scattered(Law):
+    """Each token but BOS is hidden with a probability drawn once per row; the hidden ones are the targets.
+
+    rates (R,) and their weights (R,): the law of that probability, times the weight of a target drawn under it.
+    """
+
+    rates: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    def mass(self, length: int) -> float:
+        return (length - 1) * float(np.dot(self.rates, self.weights))
+
+    def lags(self, nearest: int, length: int, reach: int) -> dict[Tuple, float]:
+        rate = np.array(self.rates)[:, None]
+        target = np.arange(1, length)
+        start = np.array(self.weights)[:, None] * rate * np.ones(length - 1)
+        under_way: dict[Tuple, np.ndarray] = {(): start}  # lags found so far -> mass (R, P)
+        found: dict[Tuple, float] = {}
+
+        def finish(lags: Tuple, mass: float) -> None:
+            if mass > 0:
+                key = tuple(sorted(lags, reverse=True))
+                found[key] = found.get(key, 0.0) + mass
+
+        last = min(reach, length - 1)
+        for distance in range(1, last + 1):
+            left, right = target - distance, target + distance
+            sees_left = np.where(left > 0, 1 - rate, np.where(left == 0, 1.0, 0.0))
+            sees_right = np.where(right < length, 1 - rate, 0.0)
+            both = sees_left * sees_right
+            following: dict[Tuple, np.ndarray] = {}
+            for lags, mass in under_way.items():
+                following[lags] = following.get(lags, 0) + mass * (1 - sees_left - sees_right + both)
+                one_left = nearest - len(lags) == 1
+                share = both / 2 if one_left else both  # a tie for the last place is split
+                for lag, alone in ((distance, sees_left - both), (-distance, sees_right - both)):
+                    gained = mass * (alone + share) if one_left else mass * alone
+                    if one_left:
+                        finish((*lags, lag), float(gained.sum()))
+                    else:
+                        key = (*lags, lag)
+                        following[key] = following.get(key, 0) + gained
+                if not one_left:
+                    pair = mass * both
+                    key = (*lags, distance, -distance)
+                    if nearest - len(lags) == 2:
+                        finish(key, float(pair.sum()))
+                    else:
+                        following[key] = following.get(key, 0) + pair
+            under_way = {lags: mass for lags, mass in following.items() if mass.any()}
+        # a row with fewer visible tokens: BOS was reached, and all that stands beyond reach on the right is hidden
+        ended = np.where(target <= last, rate ** np.clip(length - 1 - target - last, 0, None), 0.0)
+        for lags, mass in under_way.items():
+            if lags:
+                finish(lags, float((mass * ended).sum()))
+        return found
+
+    def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
+        rate, weight = np.array(self.rates), np.array(self.weights)
+        by_count = [
+            float((weight * rate**hidden * (1 - rate) ** (length - 1 - hidden)).sum()) for hidden in range(length)
+        ]
+        for hidden_count in range(1, length):
+            if by_count[hidden_count] <= 0:
+                continue
+            for hidden in itertools.combinations(range(1, length), hidden_count):
+                visible = tuple(sorted({*range(length)} - {*hidden}))
+                for target in hidden:
+                    yield (target, visible), by_count[hidden_count]
+
+
+@dataclass(frozen=True)
+class HiddenSuffix(Law):
+    """Everything from a uniformly drawn position on is hidden; the k-th hidden token is a target of weight k**-near."""
+
+    near: float = 0.0
+    weight: float = 1.0
+
+    def mass(self, length: int) -> float:
+        rank = np.arange(1.0, length)
+        return self.weight * float(((length - rank) * rank**-self.near).sum()) / (length - 1)
+
+    def lags(self, nearest: int, length: int, reach: int) -> dict[Tuple, float]:
+        found: dict[Tuple, float] = {}
+        for rank in range(1, min(reach, length - 1) + 1):
+            mass = self.weight / (length - 1) * rank**-self.near
+            for count in range(1, nearest + 1):
+                # the first hidden position is `count`, or anything from `nearest` to length - rank
+                cuts = (1 if count <= length - rank else 0) if count < nearest else length - rank - nearest + 1
+                if cuts > 0 and rank + count - 1 <= reach:
+                    found[tuple(range(rank + count - 1, rank - 1, -1))] = mass * cuts
+        return found
+
+    def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
+        for cut in range(1, length):
+            for target in range(cut, length):
+                mass = self.weight / (length - 1) * (target - cut + 1) ** -self.near
+                yield (target, tuple(range(cut))), mass
+
