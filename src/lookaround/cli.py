@@ -142,6 +142,78 @@ def compare(
 
 
 @app.command()
+def forecast(
+    corpus: Corpus = None,
+    task: Tasks = None,
+    objectives: Annotated[
+        str | None,
+        typer.Option(help='E.g. "ar, mlm(rate=0.4), ar + vmlm".', show_default="ar, mlm, dar, vmlm"),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Visible tokens of a context: 1 = a token, 2 = a bigram.", show_default="1")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Singular values kept.", show_default="128")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the forecast; the same command resumes it.")] = Path(
+        "lookaround-forecast"
+    ),
+    tokenizer: Tokenizer = None,
+    text_column: Column = None,
+    dry_run: DryRun = False,
+    seed: Seed = None,
+    config: Config = None,
+    set_: Assign = None,
+    json_: Json = None,
+) -> None:
+    """Before any training: each objective's co-occurrence spectrum on a corpus, and probes, beside three controls."""
+    _check_outputs(json_, folder=out)
+    settings = _settings(
+        config, set_, seed,
+        {
+            "data.corpus": corpus, "data.text_column": text_column, "data.tokenizer": tokenizer,
+            "compare.tasks": task or None, "compare.objectives": objectives,
+            "forecast.context": context, "forecast.rank": rank,
+        },
+    )  # fmt: skip
+    from rich.console import Console
+
+    console = Console()
+    with console.status("reading the corpus and loading libraries"):
+        from lookaround.forecast import cost, open_forecast
+        from lookaround.forecast import forecast as run_forecast
+        from lookaround.report import print_forecast, write_forecast
+        from lookaround.storage import make_folder
+
+        _quiet_libraries()
+        plan = open_forecast(settings)
+    estimate = cost(plan)
+    if dry_run:
+        for name, value in estimate.items():
+            console.print(f"{name:<24}{value}", highlight=False, markup=False)
+        _write_json(json_, estimate)
+        return
+    train = plan.store.index["splits"]["train"]
+    console.print(
+        f"{plan.corpus.name}: {train['documents']:,} training documents, {train['tokens']:,} tokens, vocabulary "
+        f"{plan.store.index['vocabulary']:,}; {len(plan.objectives)} objectives, {len(plan.tasks)} tasks",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    make_folder(out)
+    with _ForecastProgress(console) as progress:
+        result = run_forecast(plan, out, on_event=progress.event)
+    from lookaround.storage import write_text
+
+    write_text(out / "forecast.json", json.dumps(result, indent=1) + "\n")
+    write_forecast(result, out / "forecast.html")
+    print_forecast(result, console)
+    console.print(
+        f"\n{out / 'forecast.html'} shows it with the spectra; {out / 'forecast.json'} holds the numbers "
+        f"({result['seconds']['all']:.0f} s, of which {result['seconds']['counting']:.0f} s counting).",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    _write_json(json_, result)
+
+
+@app.command()
 def pretrain(
     corpus: Corpus = None,
     objective: Annotated[str, typer.Option(help='E.g. "ar", "0.25*ar >> 0.75*mlm(rate=0.4)".')] = "ar",
@@ -563,6 +635,38 @@ class _StudyProgress:
             self.bar.update(
                 self.tasks[name], completed=entry["step"], total=entry["total"], note=entry["phase"] + rate
             )
+
+
+class _ForecastProgress:
+    """A bar for counting, then one for spectra and probes; on no terminal, nothing: both take seconds to minutes."""
+
+    def __init__(self, console: Any) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.stages: dict[str, Any] = {}
+        self.began = time.monotonic()
+
+    def __enter__(self) -> _ForecastProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def event(self, event: dict[str, Any]) -> None:
+        stage = event["stage"]
+        if stage not in self.stages:
+            self.stages[stage] = self.bar.add_task(stage, total=event["total"], note="")
+            self.began = time.monotonic()
+        note = ""
+        if "tokens" in event:
+            rate = event["done"] * event["tokens"] / max(time.monotonic() - self.began, 1e-3)
+            note = f"{rate / 1e6:.0f}M pairs/s"
+        self.bar.update(self.stages[stage], completed=event["done"], total=event["total"], note=note)
 
 
 def main() -> None:

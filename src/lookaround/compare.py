@@ -14,15 +14,10 @@ import fcntl
 import hashlib
 import json
 import math
-import multiprocessing
-import os
 import shutil
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +26,7 @@ import yaml
 from lookaround.errors import Interrupted, UserError
 from lookaround.evaluate.suite import baselines, probe_data
 from lookaround.ladder import Job, random_init_scores, run_job
+from lookaround.pool import local_pool
 from lookaround.results import study_results
 from lookaround.storage import read_mapping, write_text
 from lookaround.study import Study, plans_of
@@ -96,6 +92,7 @@ def _identity(study: Study) -> dict[str, Any]:
     settings["compare"].pop("tasks")
     settings["compare"].pop("seeds")  # more seeds go on with those there are
     settings["model"].pop("compile")
+    settings.pop("forecast")  # made beside the study, and made again when it changes
     for name in ("bootstrap", "samples", "sample_tokens", "temperature"):
         settings["evaluate"].pop(name)
     for name in ("checkpoint_every", "log_every", "micro_batch"):
@@ -150,7 +147,7 @@ def _run_jobs(
     losses: dict[str, dict[float, float]] = {spec: {} for spec in specs}
     ladders: dict[tuple[str, int], dict[str, Any]] = {}
     own = executor is None
-    pool = executor or _local_pool(study.jobs, threads)
+    pool = executor or local_pool(study.jobs, threads)
     pending: dict[Future, tuple[str, Any]] = {}
     done, total = (
         0,
@@ -257,24 +254,3 @@ def _running(out: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(OSError, ValueError):
             found.append(json.loads(path.read_text()))
     return found
-
-
-def _local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
-    """Local processes, each held to its share of the cores, which end with their parent whatever ends it."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
-
-
-def _end_with(parent: int) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # jobs listen for themselves; an idle process has nothing to save
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

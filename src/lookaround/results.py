@@ -22,6 +22,7 @@ from lookaround.evaluate.statistics import (
     seed_interval,
 )
 from lookaround.evaluate.suite import ProbeData, scored_tokens
+from lookaround.storage import finite
 from lookaround.study import Study, split_rows
 
 __all__ = ["machine", "recommend", "study_results", "versions"]
@@ -94,18 +95,7 @@ def study_results(
         "reasons": reasons,
         "notes": _notes(study, ladders, tasks),
     }
-    return _plain(results)
-
-
-def _plain(value: Any) -> Any:
-    """The same data with numbers that JSON knows: NaN and infinity become null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+    return finite(results)
 
 
 def _order(study: Study, key: tuple[str, int]) -> tuple[int, int]:

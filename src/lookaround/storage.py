@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -12,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from lookaround.errors import UserError
 
-__all__ = ["disk_errors", "read_mapping", "write_folder", "write_text"]
+__all__ = ["disk_errors", "finite", "make_folder", "read_mapping", "write_folder", "write_text"]
 
 
 @contextmanager
@@ -71,6 +73,12 @@ def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> d
     return value
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; raises UserError where that cannot be."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     """Makes `folder` out of what `fill` writes into a temporary one; replaces an older folder of the name."""
     temporary = folder.with_name(folder.name + ".tmp")
@@ -96,3 +104,14 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def finite(value: Any) -> Any:
+    """The same data with numbers that JSON knows: NaN and infinity become null."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

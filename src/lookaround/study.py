@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from lookaround.evaluate.suite import scored_tokens
 from lookaround.model.backbone import Backbone
 from lookaround.objectives import parse, parse_list
 from lookaround.objectives.view import Objective
+from lookaround.pool import usable_cores
 from lookaround.settings import Settings
 from lookaround.train.budget import Budget, expected_cost, parse_budget
 from lookaround.train.run import (
@@ -52,7 +52,7 @@ class Study:
         import torch
 
         most = len(self.objectives) * max(self.settings.compare.seeds, len(self.settings.compare.lr_factors))
-        cores = 1 if torch.cuda.is_available() else _cores()
+        cores = 1 if torch.cuda.is_available() else usable_cores()
         return min(self.settings.compare.jobs or cores, most)
 
     @property
@@ -63,12 +63,7 @@ class Study:
     @property
     def threads(self) -> int:
         """Threads of each job: its share of the cores."""
-        return max(1, _cores() // self.jobs)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, usable_cores() // self.jobs)
 
 
 @dataclass(frozen=True)

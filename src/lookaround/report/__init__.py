@@ -5,7 +5,15 @@ print_results(results, rich.console.Console())
 write_report(results, "runs/compare/report.html")
 """
 
+from lookaround.report.forecast import print_forecast, write_forecast
 from lookaround.report.html import render_html, write_report
 from lookaround.report.table import load_results, print_results
 
-__all__ = ["load_results", "print_results", "render_html", "write_report"]
+__all__ = [
+    "load_results",
+    "print_forecast",
+    "print_results",
+    "render_html",
+    "write_forecast",
+    "write_report",
+]

@@ -33,7 +33,7 @@ from lookaround.report.table import (
     printable,
 )
 
-__all__ = ["SERIES", "by_prefix", "key", "ladder", "losses", "off_scale", "tradeoff"]
+__all__ = ["SERIES", "by_prefix", "key", "ladder", "losses", "off_scale", "spectra", "tradeoff"]
 
 INK, SOFT, LINE, CARD = "#1b1f24", "#59636e", "#dde2e8", "#fffffe"
 
@@ -278,6 +278,30 @@ def by_prefix(study: Study) -> str:
         "Bits per byte by prefix length",
         f"Prefixes of {ordered[0]} to {ordered[-1]} tokens.",
     )
+
+
+def spectra(forecast: dict[str, Any]) -> str:
+    """Singular values against their number for every line of a forecast that has them, controls included."""
+    figure, axes = _new(4.2)
+    drawn = 0
+    for index, line in enumerate([*(forecast.get("objectives") or []), *(forecast.get("controls") or [])]):
+        values = [number(value) for value in line.get("singular_values") or []]
+        if len(values) < 2:
+            continue
+        places = range(1, len(values) + 1)
+        marks = sorted({min(round(1.6**k), len(values)) - 1 for k in range(30)})
+        axes.plot(places, values, linestyle=_DASHES[_round(index)], **_marker(index, 5), markevery=marks)
+        drawn = max(drawn, len(values))
+    if not drawn:
+        return ""
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    ticks = [tick for tick in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if tick <= drawn]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xlabel("number of the singular value (log scale)")
+    axes.set_ylim(0, 1.04)
+    _title(axes, "singular value")
+    return _svg(figure, "spectra", "Singular values of every objective", f"The first {drawn} of each line.")
 
 
 def off_scale(study: Study) -> list[str]:

@@ -77,14 +77,18 @@ def render_html(results: dict[str, Any], *, samples: bool = True) -> str:
         _definitions(study),
         _provenance(study),
     ]
-    title = esc(f"lookaround compare: {_corpus_name(study)}")
+    return page(f"lookaround compare: {_corpus_name(study)}", sections)
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """A whole self-contained page of sections that are HTML already; the title is text."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
-        f"<title>{title}</title>\n<style>\n{_CSS.strip()}\n</style>\n</head>\n<body>\n"
+        f"<title>{esc(title)}</title>\n<style>\n{_CSS.strip()}\n</style>\n</head>\n<body>\n"
         + "\n".join(section for section in sections if section)
         + "\n</body>\n</html>\n"
     )

@@ -53,6 +53,7 @@ FREE = {
     "model": ("compile",),
     "evaluate": None,
     "compare": None,
+    "forecast": None,
 }
 
 

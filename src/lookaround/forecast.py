@@ -1,0 +1,475 @@
+"""`lookaround forecast`: what the corpus says of objectives before any training, with its controls beside it.
+
+    lookaround forecast corpus.txt --task labels.tsv --objectives "ar, mlm, dar, vmlm"
+
+One count of the corpus gives every objective its co-occurrence matrix; its spectrum gives each token a feature, and a
+linear probe on the mean features of labelled texts gives each task a score. Three controls stand in every table: a far
+token only, the pairs shuffled (noise), and TF-IDF. How far the order of those scores has agreed with that of trained
+models is `TRACK_RECORD`, and what is recommended follows from it. A finished part is a file: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lookaround.data.corpus import Corpus, read_corpus
+from lookaround.data.shards import Rows, TokenStore, prepare
+from lookaround.data.stdlib import stdlib_corpus, stdlib_task
+from lookaround.data.tasks import Task, read_tasks
+from lookaround.data.tokenizer import require_named
+from lookaround.errors import UserError
+from lookaround.evaluate.statistics import resampled_scores
+from lookaround.evaluate.suite import ProbeData, baselines, probe_data
+from lookaround.objectives import parse_list
+from lookaround.objectives.view import Objective
+from lookaround.pool import local_pool, usable_cores
+from lookaround.probe import least_squares_probe
+from lookaround.settings import Settings
+from lookaround.storage import finite, make_folder, read_mapping, write_text
+from lookaround.theory.bounds import alpha, alpha_by_chance
+from lookaround.theory.cooccurrence import cooccurrence, far_law, kept_law, shuffled_cooccurrence
+from lookaround.theory.graph import connectivity
+from lookaround.theory.lags import LagCounts, count_lags
+from lookaround.theory.spectrum import CooccurrenceSpectrum
+
+__all__ = ["TRACK_RECORD", "Forecast", "cost", "forecast", "open_forecast", "recommend"]
+
+VERSION = 1
+VOCABULARY = 8192  # of the BPE trained where neither a tokenizer nor a size is given
+FEATURES = ("context", "target", "both")
+SHUFFLED, TFIDF = "shuffled corpus", "TF-IDF + logistic regression"
+
+
+@dataclass(frozen=True)
+class TrackRecord:
+    """How the forecast has done against trained models: whether it may recommend, and the sentence that says why."""
+
+    earned: bool
+    sentence: str
+
+
+TRACK_RECORD = TrackRecord(
+    earned=False,
+    sentence="Not measured yet: read the order of the scores as a property of the corpus, not as a prediction of trained models.",
+)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Everything that a forecast is made of before anything is counted."""
+
+    settings: Settings
+    objectives: tuple[Objective, ...]
+    corpus: Corpus
+    tasks: tuple[Task, ...]
+    store: TokenStore
+
+    @property
+    def rows(self) -> dict[int, int]:
+        """{tokens: number of training rows of so many tokens}: what the law of lags depends on."""
+        lengths = Rows(self.store.split("train"), self.settings.model.context, self.store.tokenizer).length
+        sizes, numbers = np.unique(lengths[lengths >= 2], return_counts=True)
+        return dict(zip(sizes.tolist(), numbers.tolist(), strict=True))
+
+
+def open_forecast(settings: Settings) -> Forecast:
+    """Reads and checks everything a forecast needs; raises UserError for bad input; writes nothing but token shards."""
+    objectives = tuple(parse_list(settings.compare.objectives))
+    metrics: dict[str, str] = {**settings.evaluate.metrics}
+    if settings.data.corpus is None:
+        corpus = stdlib_corpus()
+        tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else [stdlib_task()]
+    else:
+        corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
+        tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
+    if settings.data.tokenizer:
+        require_named(settings.data.tokenizer, "--tokenizer", "tokenizer.json")
+    store = prepare(
+        corpus, vocabulary=settings.data.vocabulary or VOCABULARY, tokenizer=settings.data.tokenizer,
+        seed=settings.data.split_seed, validation=settings.data.validation, test=settings.data.test,
+    )  # fmt: skip
+    return Forecast(settings, objectives, corpus, tuple(tasks), store)
+
+
+def cost(plan: Forecast) -> dict[str, Any]:
+    """What a forecast will count and decompose, as {what: how much}."""
+    chosen = plan.settings.forecast
+    entries, _ = _entries(plan, plan.rows)
+    lags = {lags for entry in entries for lags in (entry.law or {})}
+    tokens, size = plan.store.split("train").tokens, plan.store.index["vocabulary"]
+    return {
+        "tokens": tokens,
+        "lags to count": len(lags),
+        "pairs to count": len(lags) * tokens,
+        "matrices": len(entries),
+        "matrix": f"{size:,} x {size:,}" if chosen.context == 1 else f"{chosen.context}-grams x {size:,}",
+        "rank": chosen.rank,
+        "probes": len(entries) * len(plan.tasks) * len(FEATURES),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ one entry
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One line of the table: an objective or a control. law None = the shuffled pairs."""
+
+    name: str
+    law: dict[tuple[int, ...], float] | None
+    control: bool
+
+
+@dataclass(frozen=True)
+class _TaskTokens:
+    """A task's texts as token ids, flat with ends, and their labels."""
+
+    name: str
+    metric: str
+    train: tuple[np.ndarray, ...]
+    train_labels: np.ndarray
+    test: tuple[np.ndarray, ...]
+    test_labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Job:
+    entry: _Entry
+    counts_folder: Path
+    tasks: tuple[_TaskTokens, ...]
+    settings: Settings
+    threads: int
+
+
+def _run_entry(job: _Job) -> dict[str, Any]:
+    """Spectrum, graph and probes of one entry, as plain data."""
+    import torch
+
+    torch.set_num_threads(job.threads)
+    chosen, entry = job.settings.forecast, job.entry
+    counts = LagCounts.load(job.counts_folder)
+    if entry.law is None:
+        joint = shuffled_cooccurrence(
+            counts, context=chosen.context, min_count=chosen.min_count, seed=job.settings.seed
+        )
+    else:
+        joint = cooccurrence(counts, entry.law, context=chosen.context, min_count=chosen.min_count)
+    model = CooccurrenceSpectrum(context=chosen.context, rank=chosen.rank, seed=job.settings.seed).fit(joint)
+    graph = connectivity(joint.matrix, model.singular_values_, seed=job.settings.seed)
+    result: dict[str, Any] = {
+        "objective": entry.name,
+        "tail_energy": model.tail_energy_,
+        "energy": model.energy_,
+        "sigma2": float(model.singular_values_[1]),
+        "gap": graph.gap,
+        "components": graph.components,
+        "meeting": graph.meeting,
+        "meeting_error": graph.meeting_error,
+        "saturated": graph.saturated,
+        "effective_rank": model.effective_rank_,
+        "residual": model.residual_,
+        "beyond": model.beyond_,
+        "dropped": model.dropped_,
+        "contexts": len(model.contexts_),
+        "targets": len(model.targets_),
+        "singular_values": model.singular_values_.tolist(),
+        "tasks": {},
+        "features": {name: {} for name in FEATURES},
+        "alpha": {},
+        "alpha_by_chance": {},
+        "predicted": {},
+    }
+    for task in job.tasks:
+        for features in FEATURES:
+            probe = least_squares_probe(
+                model.transform(task.train, features), task.train_labels,
+                model.transform(task.test, features), task.test_labels, metric=task.metric,
+            )  # fmt: skip
+            result["features"][features][task.name] = probe.score
+            if features == chosen.features:
+                result["tasks"][task.name] = probe.score
+                result["predicted"][task.name] = probe.predicted.tolist()
+        if chosen.context == 1:
+            labels = token_labels(task.train, task.train_labels, joint.rows)
+            result["alpha"][task.name] = alpha(joint.matrix, labels)
+            result["alpha_by_chance"][task.name] = alpha_by_chance(joint.matrix, labels)
+    return result
+
+
+def token_labels(texts: tuple[np.ndarray, ...], labels: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The class in which each of `tokens` (R,) is likeliest to occur, by its share of the class's texts; -1 = in none."""
+    classes = int(labels.max()) + 1
+    found = np.zeros((classes, len(tokens)))
+    for text, label in zip(texts, labels, strict=True):
+        ids = np.unique(text)
+        at = np.minimum(np.searchsorted(tokens, ids), len(tokens) - 1)
+        found[label, at[tokens[at] == ids]] += 1
+    found /= np.maximum(np.bincount(labels, minlength=classes), 1)[:, None]
+    return np.where(found.any(axis=0), found.argmax(axis=0), -1)
+
+
+# ------------------------------------------------------------------------------------------------ the forecast
+
+
+def forecast(
+    plan: Forecast,
+    out: Path | None = None,
+    *,
+    data: tuple[ProbeData, ...] | None = None,
+    executor: Executor | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Counts, spectra, probes, controls and the recommendation, as plain data (docs/results-format.md).
+
+    out: a folder that keeps finished entries, so that the same call goes on. data: the tasks' examples, where they were
+    drawn already. executor: where entries are computed (default: local processes, one per core). on_event: told what is
+    under way. Raises UserError for lags no document is longer than, ranks above the usable contexts, and tasks whose
+    texts hold no known token.
+    """
+    tell = on_event or (lambda event: None)
+    settings, chosen = plan.settings, plan.settings.forecast
+    began = time.monotonic()
+    data = tuple(probe_data(task, settings.evaluate) for task in plan.tasks) if data is None else data
+    tasks = tuple(_task_tokens(item, plan) for item in data)
+    rows = plan.rows
+    if not rows:
+        raise UserError(f"{plan.corpus.name}: no document has two tokens; there is nothing to count")
+    entries, notes = _entries(plan, rows)
+    lags = {lags for entry in entries for lags in (entry.law or {})} | {tuple(range(chosen.context, 0, -1))}
+    counts = count_lags(
+        plan.store, sorted(lags), hash_bits=chosen.hash_bits,
+        on_progress=lambda done, total, tokens: tell({"stage": "counting", "done": done, "total": total, "tokens": tokens}),
+    )  # fmt: skip
+    assert counts.folder is not None
+    counted = time.monotonic() - began
+    kept = _Kept(plan, tasks, out)
+    found = {entry.name: kept.read(entry.name) for entry in entries}
+    jobs = [entry for entry in entries if found[entry.name] is None]
+    table = {item.name: kept.read(f"baselines of {item.name}") for item in data}
+    total, done = len(entries) + len(data), len(entries) - len(jobs) + sum(v is not None for v in table.values())
+    workers = min(usable_cores(), max(1, len(jobs)))
+    threads = max(1, usable_cores() // workers)
+    with contextlib.ExitStack() as stack:
+        pool = executor or stack.enter_context(local_pool(workers, threads))
+        pending: dict[Future, tuple[str, str]] = {}
+        for entry in sorted(jobs, key=lambda entry: -len(entry.law or {})):  # the longest first
+            job = _Job(entry, counts.folder, tasks, settings, threads)
+            pending[pool.submit(_run_entry, job)] = ("entry", entry.name)
+        for item in data:
+            if table[item.name] is None:
+                pending[pool.submit(baselines, item)] = ("baseline", item.name)
+        try:
+            while pending:
+                tell({"stage": "spectra and probes", "done": done, "total": total})
+                finished, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    kind, name = pending.pop(future)
+                    value = future.result()
+                    done += 1
+                    if kind == "entry":
+                        found[name] = value
+                        kept.write(name, value)
+                    else:
+                        table[name] = value
+                        kept.write(f"baselines of {name}", value)
+        finally:
+            for future in pending:
+                future.cancel()
+    tell({"stage": "spectra and probes", "done": total, "total": total})
+    lines = [found[entry.name] for entry in entries if not entry.control]
+    controls = [found[entry.name] for entry in entries if entry.control]
+    complete = [line for line in (*lines, *controls) if line is not None]
+    recommendation, reasons, close = recommend(lines, controls, table, data, settings.evaluate.bootstrap)
+    for line in complete:
+        line.pop("predicted")
+    controls = [*controls, _tfidf_line(table)] if data else controls
+    return finite({
+        "version": VERSION,
+        "context": chosen.context,
+        "rank": chosen.rank,
+        "reach": chosen.reach,
+        "features": chosen.features,
+        "min_count": chosen.min_count,
+        "corpus": {"name": plan.corpus.name, "fingerprint": plan.corpus.fingerprint, "tokens": counts.tokens,
+                   "documents": counts.documents, "vocabulary": counts.vocabulary},
+        "metrics": {item.name: item.metric for item in data},
+        "majority": {name: entry["majority"] for name, entry in table.items() if entry},
+        "objectives": lines,
+        "controls": controls,
+        "not_distinguished": close,
+        "recommendation": recommendation,
+        "reasons": reasons,
+        "track_record": {"earned": TRACK_RECORD.earned, "sentence": TRACK_RECORD.sentence},
+        "notes": [*notes, *_notes(complete, chosen)],
+        "seconds": {"counting": counted, "all": time.monotonic() - began},
+        "command": shlex.join(["lookaround", *sys.argv[1:]]),
+    })  # fmt: skip
+
+
+def _entries(plan: Forecast, rows: dict[int, int]) -> tuple[list[_Entry], list[str]]:
+    """(objectives and controls with their laws, notes on objectives that are one and the same here)."""
+    chosen = plan.settings.forecast
+    entries: list[_Entry] = []
+    notes: list[str] = []
+    for objective in plan.objectives:
+        law = kept_law(objective.contexts(chosen.context, rows, chosen.reach), chosen.context)
+        if not law:
+            raise UserError(
+                f"'{objective.spec}': none of its targets has {chosen.context} visible tokens within {chosen.reach}; give a "
+                "smaller --context or a larger forecast.reach"
+            )
+        for other in entries:
+            assert other.law is not None
+            apart = sum(abs(law.get(k, 0.0) - other.law.get(k, 0.0)) for k in {*law, *other.law}) / 2
+            if apart < 1e-9:
+                notes.append(f"{objective.spec} and {other.name} have the same matrix at context {chosen.context}: it can't tell them apart")
+        entries.append(_Entry(objective.spec, law, False))
+    far = chosen.far_lag
+    longest = int(plan.store.split("train").length.max())
+    if far + chosen.context - 1 < longest:
+        entries.append(_Entry(f"only the token {far} ahead", far_law(far, chosen.context), True))
+    else:
+        raise UserError(
+            f"forecast.far_lag: {far} is larger than the longest document ({longest} tokens), so the control of a far token "
+            "can't be counted; give a smaller one"
+        )
+    entries.append(_Entry(SHUFFLED, None, True))
+    return entries, notes
+
+
+def _task_tokens(data: ProbeData, plan: Forecast) -> _TaskTokens:
+    def encode(texts: list[str]) -> tuple[np.ndarray, ...]:
+        return tuple(np.array(ids, dtype=np.int64) for ids in plan.store.tokenizer.encode(texts))
+
+    train, test = encode(data.train_texts), encode(data.test_texts)
+    seen = plan.store.unigram() > 0
+    for part, texts in (("training", train), ("test", test)):
+        if not any(seen[ids].any() for ids in texts):
+            raise UserError(
+                f"task '{data.name}': no {part} text holds a token that the corpus holds; give a corpus in the task's language"
+            )
+    return _TaskTokens(data.name, data.metric, train, data.train_labels, test, data.test_labels)
+
+
+class _Kept:
+    """Finished entries of a forecast in files of a folder; None keeps nothing."""
+
+    def __init__(self, plan: Forecast, tasks: tuple[_TaskTokens, ...], out: Path | None) -> None:
+        identity = plan.settings.model_dump()
+        for section in ("train", "compare"):
+            identity.pop(section)
+        digest = hashlib.sha256(json.dumps([identity, plan.store.fingerprint], sort_keys=True).encode())
+        for task in tasks:
+            for part in (*task.train, *task.test, task.train_labels, task.test_labels):
+                digest.update(part.tobytes())
+        self.identity = digest.hexdigest()[:16]
+        self.folder = None if out is None else out / "parts"
+        if self.folder is not None:
+            make_folder(self.folder)
+
+    def _file(self, name: str) -> Path | None:
+        key = hashlib.sha256(f"{self.identity} {name}".encode()).hexdigest()[:16]
+        return None if self.folder is None else self.folder / f"{key}.json"
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        file = self._file(name)
+        return read_mapping(file, {}) if file is not None and file.is_file() else None
+
+    def write(self, name: str, value: dict[str, Any]) -> None:
+        file = self._file(name)
+        if file is not None:
+            write_text(file, json.dumps(value))
+
+
+def _tfidf_line(table: dict[str, Any]) -> dict[str, Any]:
+    numbers = ("tail_energy", "sigma2", "components", "effective_rank")
+    return {
+        "objective": TFIDF,
+        **dict.fromkeys(numbers),
+        "tasks": {name: entry["tfidf"] for name, entry in table.items()},
+    }
+
+
+def _notes(lines: list[dict[str, Any]], chosen: Any) -> list[str]:
+    notes = []
+    for line in lines:
+        if line["beyond"] >= 0.005:
+            notes.append(
+                f"{line['objective']}: {line['beyond']:.1%} of its targets have their context beyond {chosen.reach} tokens "
+                f"or in rarer patterns and are left out (forecast.reach)"
+            )
+    if all(line["saturated"] for line in lines):
+        notes.append(
+            "Connectivity is saturated: one component, and nearly all contexts meet in a target, whatever the objective; "
+            "components and meeting contexts tell nothing apart here."
+        )
+    return notes
+
+
+# ------------------------------------------------------------------------------------------------ what it says
+
+
+def recommend(
+    lines: list[dict[str, Any]],
+    controls: list[dict[str, Any]],
+    table: dict[str, Any],
+    data: tuple[ProbeData, ...],
+    resamples: int,
+) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
+    """({task: answer}, {task: why}, {task: objectives not told apart from the leader}).
+
+    An answer is an objective, or a text that starts with "nothing:". Differences are paired over test examples.
+    """
+    answers: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    close: dict[str, list[str]] = {}
+    for item in data:
+        scores = {line["objective"]: line["tasks"][item.name] for line in lines}
+        leader = max(scores, key=lambda name: scores[name])
+        drawn = {
+            line["objective"]: resampled_scores(
+                item.metric, item.test_labels, np.array(line["predicted"][item.name]), resamples
+            )
+            for line in (*lines, *controls)
+        }
+
+        def unclear(other: str, leader: str = leader, drawn: dict[str, np.ndarray] = drawn) -> bool:
+            low, high = np.quantile(drawn[leader] - drawn[other], [0.025, 0.975])
+            return bool(low <= 0 <= high)
+
+        close[item.name] = [name for name in scores if name != leader and unclear(name)]
+        matched = [
+            line["objective"]
+            for line in controls
+            if line["tasks"][item.name] >= scores[leader] or unclear(line["objective"])
+        ]
+        figure = f"{leader} leads with {scores[leader]:.3f}"
+        tfidf = table[item.name]["tfidf"]
+        below = f" All objectives stand below TF-IDF ({tfidf:.3f})." if scores[leader] < tfidf else ""
+        if matched:
+            answers[item.name] = f"nothing: a control ({', '.join(matched)}) does as well"
+            reasons[item.name] = f"{figure}, which {', '.join(matched)} equals or is not told apart from.{below}"
+        elif len(scores) > 1 and len(close[item.name]) == len(scores) - 1:
+            answers[item.name] = "nothing: not distinguished"
+            reasons[item.name] = f"{figure}, but no objective is told apart from it.{below}"
+        elif not TRACK_RECORD.earned:
+            answers[item.name] = "nothing: the forecast's order has not earned a recommendation"
+            told = f"; not told apart from it: {', '.join(close[item.name])}" if close[item.name] else ""
+            reasons[item.name] = f"{figure}{told}.{below}"
+        else:
+            answers[item.name] = leader
+            told = f"; not told apart from it: {', '.join(close[item.name])}" if close[item.name] else ""
+            reasons[item.name] = f"{figure}{told}.{below}"
+    return answers, reasons, close

@@ -1,0 +1,217 @@
+"""A forecast at the terminal, as a page of its own, and as a section of a study's page.
+
+    print_forecast(result, rich.console.Console())
+    write_forecast(result, "lookaround-forecast/forecast.html")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lookaround.report import figures
+from lookaround.report.html import esc, page
+from lookaround.report.table import format_count, format_score, number, printable
+from lookaround.storage import write_text
+
+__all__ = ["forecast_section", "print_forecast", "write_forecast"]
+
+_FIGURES = (  # heading, what it means, how a line's cell reads
+    ("tail energy", "sum of sigma^2 beyond the rank: how much of the matrix a table of this rank leaves out; reported, never ranked on",
+     lambda line: _cell(line.get("tail_energy"), "{:.1f}")),
+    ("sigma2", "the second singular value", lambda line: _cell(line.get("sigma2"), "{:.3f}")),
+    ("compo-\nnents", "connected components of the graph of contexts and targets", lambda line: _cell(line.get("components"), "{:.0f}")),
+    ("meeting", "probability that two contexts drawn by frequency share a target",
+     lambda line: "saturated" if line.get("saturated") else _cell(line.get("meeting"), "{:.3f}")),
+    ("effective\nrank", "exp of the entropy of the singular values kept", lambda line: _cell(line.get("effective_rank"), "{:.0f}")),
+)  # fmt: skip
+_WIDEST = 6  # tasks beside the figures in one table at a terminal
+
+
+def _cell(value: object, form: str) -> str:
+    found = number(value)
+    return "-" if found != found else form.format(found)
+
+
+def _lines(result: dict[str, Any]) -> list[tuple[dict[str, Any], bool]]:
+    """(line, whether it is a control) in the order of the table."""
+    lines = [(line, False) for line in result.get("objectives") or []]
+    return [*lines, *((line, True) for line in result.get("controls") or [])]
+
+
+def _tasks(result: dict[str, Any]) -> list[str]:
+    return list(result.get("metrics") or {})
+
+
+def _score(result: dict[str, Any], line: dict[str, Any], task: str) -> str:
+    """A score, with the mark of what it can't be told apart from: = the leader's equals, ^ the leader."""
+    score = format_score(number((line.get("tasks") or {}).get(task)))
+    close = (result.get("not_distinguished") or {}).get(task) or []
+    name = line["objective"]
+    if name == _leader(result, task):
+        return f"{score} ^"
+    return f"{score} =" if name in close else f"{score}  "
+
+
+def _leader(result: dict[str, Any], task: str) -> str:
+    scores = {line["objective"]: number(line["tasks"].get(task)) for line in result.get("objectives") or []}
+    return max(scores, key=lambda name: scores[name]) if scores else ""
+
+
+def _features(result: dict[str, Any]) -> str:
+    kind = {"context": "context features F", "target": "target features G", "both": "[F, G], half of the rank each"}
+    return kind.get(str(result.get("features")), str(result.get("features")))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# at the terminal
+
+
+def print_forecast(result: dict[str, Any], console: Console) -> None:
+    """Print the table, the recommendation per task, the track record and the notes of a forecast."""
+    tasks = _tasks(result)
+    contexts = "a token" if result["context"] == 1 else f"{result['context']} tokens in order"
+    _say(console, f"Before any training: contexts of {contexts}, rank {result['rank']}, probes on {_features(result)}", "bold")
+    for begin in range(0, max(len(tasks), 1), _WIDEST):
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        shown = tasks[begin : begin + _WIDEST]
+        names = [[printable(task)[i : i + 14] for i in range(0, len(printable(task)), 14)] for task in shown]
+        headings = ["objective", *(heading for heading, _, _ in _FIGURES if begin == 0), *("\n".join(n) for n in names)]
+        height = max(heading.count("\n") for heading in headings)
+        for place, heading in enumerate(headings):
+            padded = Text("\n" * (height - heading.count("\n")) + heading)
+            if place == 0:
+                table.add_column(padded, max_width=30, overflow="fold")
+            else:
+                table.add_column(padded, justify="right", no_wrap=True)
+        for line, control in _lines(result):
+            cells = [read(line) for _, _, read in _FIGURES] if begin == 0 else []
+            cells += [_score(result, line, task) for task in shown]
+            name = printable(line["objective"])
+            table.add_row(Text(name), *map(Text, cells), style="dim" if control else "")
+        console.print(table)
+        console.print()
+    if tasks:
+        _say(console, "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last three lines: controls")
+    console.print()
+    if tasks:
+        _say(console, "Recommendation", "bold")
+        for task, answer in (result.get("recommendation") or {}).items():
+            good = not answer.startswith("nothing")
+            grid = Table.grid(padding=(0, 2, 0, 0))
+            grid.add_column(no_wrap=True, width=min(28, max(map(len, tasks))))
+            grid.add_column()
+            grid.add_row(Text(printable(task)), Text(printable(answer), "bold green" if good else "bold yellow"))
+            grid.add_row("", Text(printable((result.get("reasons") or {}).get(task, ""))))
+            console.print(grid)
+        console.print()
+    _say(console, f"Track record: {(result.get('track_record') or {}).get('sentence', '')}")
+    for note in result.get("notes") or []:
+        _say(console, f"note: {printable(note)}")
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# in HTML
+
+
+def write_forecast(result: dict[str, Any], path: str | Path) -> None:
+    """Write the forecast as a self-contained page, whole or not at all; raises UserError where it cannot be written."""
+    corpus = result.get("corpus") or {}
+    facts = [f"{format_count(number(corpus.get('tokens')))} tokens", f"vocabulary {number(corpus.get('vocabulary')):,.0f}"]
+    items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
+    head = (
+        f'<header><p class="brand">lookaround forecast</p><h1>What objectives make of {esc(corpus.get("name") or "this corpus")}</h1>'
+        f'<ul class="facts">{items}</ul></header>\n<main>'
+    )
+    command = str(result.get("command") or "")
+    foot = (
+        f'<section><h2>To repeat it</h2><pre class="command" tabindex="0"><code>{esc(command)}</code></pre></section>'
+        "\n</main>\n<footer><p>Made by lookaround.</p></footer>"
+    )
+    title = f"lookaround forecast: {corpus.get('name') or 'this corpus'}"
+    write_text(Path(path), page(title, [head, forecast_section(result), foot]))
+
+
+def forecast_section(result: dict[str, Any]) -> str:
+    """The forecast as a <section> of a page: table with controls, recommendation per task, figure, what it is not."""
+    record = result.get("track_record") or {}
+    notes = [f"Track record: {record.get('sentence', '')}", *(result.get("notes") or [])]
+    listed = "".join(f"<li>{esc(note)}</li>" for note in notes)
+    contexts = "a token" if result.get("context") == 1 else f"{result.get('context')} tokens in order"
+    lead = (
+        f"One count of the corpus gives every objective its co-occurrence matrix of contexts ({contexts}) and targets. A text "
+        f"is the mean of its tokens' features ({_features(result)}, rank {result.get('rank')}); the score is a least-squares "
+        "probe's. No model was trained. The last lines are controls: what predicts only one far token, what is left when all "
+        "order is shuffled away, and what needs no objective at all."
+    )
+    spectra = figures.spectra(result)
+    figure = (
+        f'<div class="figures"><figure class="aside"><h3>Singular values</h3><div class="chart">{spectra}</div>'
+        f'<div class="reading">{_legend(result)}<figcaption>A spectrum that falls faster leaves less beyond the rank (tail '
+        "energy). A faster fall is no merit by itself: shuffled pairs and far tokens fall fastest.</figcaption></div></figure></div>"
+        if spectra
+        else ""
+    )
+    return (
+        '<section aria-labelledby="forecast"><h2 id="forecast">Before any training</h2>'
+        f'<p class="lead">{esc(lead)}</p><ul class="notes" aria-label="Notes on the forecast">{listed}</ul>'
+        f"{_table(result)}{_answers(result)}{figure}</section>"
+    )
+
+
+def _table(result: dict[str, Any]) -> str:
+    tasks = _tasks(result)
+    heads = "".join(
+        f'<th scope="col" title="{esc(meaning)}">{esc(heading.replace("-" + chr(10), "").replace(chr(10), " "))}</th>'
+        for heading, meaning, _ in _FIGURES
+    )
+    heads += "".join(f'<th scope="col">{esc(task)}</th>' for task in tasks)
+    bodies: dict[bool, list[str]] = {False: [], True: []}
+    for place, (line, control) in enumerate(_lines(result)):
+        cells = "".join(f"<td>{esc(read(line))}</td>" for _, _, read in _FIGURES)
+        for task in tasks:
+            score = format_score(number((line.get("tasks") or {}).get(task)))
+            mark = ""
+            if not control and line["objective"] == _leader(result, task):
+                mark = '<span class="flag">leads</span>'
+            elif line["objective"] in ((result.get("not_distinguished") or {}).get(task) or []):
+                mark = '<span class="unclear">not told apart</span>'
+            cells += f"<td>{esc(score)}{mark}</td>"
+        key = figures.key(place) if line.get("singular_values") else ""
+        bodies[control].append(f'<tr><th scope="row">{key}{esc(line["objective"])}</th>{cells}</tr>')
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Forecast"><table><thead><tr><th scope="col">objective</th>'
+        f'{heads}</tr></thead><tbody>{"".join(bodies[False])}</tbody><tbody class="baselines">{"".join(bodies[True])}</tbody></table></div>'
+    )
+
+
+def _answers(result: dict[str, Any]) -> str:
+    reasons = result.get("reasons") or {}
+    rows = "".join(
+        f'<tr><th scope="row">{esc(task)}</th><td class="text">{esc(answer)}</td><td class="text">{esc(reasons.get(task, ""))}</td></tr>'
+        for task, answer in (result.get("recommendation") or {}).items()
+    )
+    if not rows:
+        return ""
+    return (
+        "<h3>What it recommends</h3>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Recommendations"><table><thead><tr><th scope="col">task</th>'
+        f'<th scope="col" class="text">recommends</th><th scope="col" class="text">why</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _legend(result: dict[str, Any]) -> str:
+    items = "".join(
+        f"<li>{figures.key(place)}{esc(line['objective'])}</li>"
+        for place, (line, _) in enumerate(_lines(result))
+        if line.get("singular_values")
+    )
+    return f'<ul class="legend">{items}</ul>'

@@ -1,0 +1,16 @@
+"""What an objective makes of a corpus, before any training: counts, matrices, spectra, graphs, bounds, enumerable worlds."""
+
+from lookaround.theory.cooccurrence import Cooccurrence, cooccurrence
+from lookaround.theory.graph import Connectivity, connectivity
+from lookaround.theory.lags import LagCounts, count_lags
+from lookaround.theory.spectrum import CooccurrenceSpectrum
+
+__all__ = [
+    "Connectivity",
+    "Cooccurrence",
+    "CooccurrenceSpectrum",
+    "LagCounts",
+    "connectivity",
+    "cooccurrence",
+    "count_lags",
+]

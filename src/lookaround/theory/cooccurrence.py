@@ -1,0 +1,265 @@
+"""From counts to the matrix of an objective: A_o = sum over lags of q_o(lag) C_lag / (pairs at that lag).
+
+q_o is `objective.contexts(n, rows)`: the law of the lags from the n nearest visible tokens to the target. So A_o[c, y] is
+the probability of the pair (context tokens c, target token y) under the objective on this corpus, and all objectives share
+one count. With n = 1 rows are tokens, whatever their lag; with n >= 2 they are ordered n-grams. A restricted-context
+statistic (arXiv 2407.00935 for the view of objectives as factorisations; this form is ours), not what a network sees.
+
+R rows (contexts), V columns (targets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from lookaround.errors import UserError
+from lookaround.theory.lags import Code, LagCounts, Lags, merge, normal_lags, tally
+
+__all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shuffled_cooccurrence"]
+
+Matrix = np.ndarray | sparse.csr_array
+
+DENSE_BYTES = 1 << 30  # a matrix larger than this is kept sparse; two of the size are held while lags are added up
+DOUBLE_TOKENS = 4096  # dense matrices of larger vocabularies are float32: the products are bound by memory
+SPARSE_SHARE = 0.08  # a dense matrix with fewer nonzeros is faster as a sparse one
+TUPLES = 48  # tuples of lags that are counted for n >= 2, at most
+COVERED = 0.95  # share of the law that they need not exceed
+SHUFFLED_PAIRS = 1 << 24  # pairs shuffled at a time
+
+
+@dataclass(frozen=True)
+class Cooccurrence:
+    """The matrix of an objective on a corpus.
+
+    matrix: (R, V') probabilities that sum to 1, dense or sparse. rows (R,): token ids, or row numbers of n-grams (see
+    `Code`), rising. columns (V',): token ids, rising. vocabulary, context: the ids' range and n. beyond: share of the
+    objective's law that lies beyond the lags counted and was left out. dropped: share of the pairs left out with rows
+    and columns of fewer than the minimum count. pairs: pairs counted at each lag, the least of them.
+    """
+
+    matrix: Matrix
+    rows: np.ndarray
+    columns: np.ndarray
+    code: Code
+    beyond: float
+    dropped: float
+    pairs: int
+
+    @property
+    def context(self) -> int:
+        return self.code.n
+
+
+def kept_law(law: Mapping[int | Lags, float], context: int) -> dict[Lags, float]:
+    """The part of a law (lags or tuples of them to probabilities) that is counted: for n >= 2 its likeliest tuples.
+
+    Tuples with fewer than `context` visible tokens are left out.
+    """
+    tuples = {(key,) if isinstance(key, int) else key: mass for key, mass in law.items()}
+    full = {key: mass for key, mass in tuples.items() if len(key) == context}
+    if context == 1:
+        return full
+    chosen: dict[Lags, float] = {}
+    for key in sorted(full, key=lambda key: -full[key])[:TUPLES]:
+        if sum(chosen.values()) >= COVERED:
+            break
+        chosen[key] = full[key]
+    return chosen
+
+
+def far_law(lag: int, context: int) -> dict[Lags, float]:
+    """The law of the control that sees `context` adjacent tokens and predicts the one `lag` after the last of them."""
+    return {tuple(range(lag + context - 1, lag - 1, -1)): 1.0}
+
+
+def cooccurrence(
+    counts: LagCounts, law: Mapping[Lags, float], *, context: int = 1, min_count: int = 5
+) -> Cooccurrence:
+    """The matrix of a law {lags: probability} on counted text; what the probabilities lack of 1 is reported as beyond.
+
+    min_count: rows and columns expected fewer times in the corpus are left out. Raises UserError for lags that were not
+    counted, or where nothing is left.
+    """
+    if not law:
+        raise UserError("no lag of the objective lies within reach; count larger lags")
+    pairs = min(counts.pairs.get(normal_lags(lags)[0], 0) for lags in law)
+    beyond = max(0.0, 1.0 - sum(law.values()))
+    if context == 1:
+        matrix = _token_matrix(counts, law)
+        rows: np.ndarray = np.arange(counts.vocabulary)
+    else:
+        matrix, rows = _ngram_matrix(counts, law, context, min_count)
+    return _pruned(matrix, rows, np.arange(counts.vocabulary), counts.code(context), beyond, pairs, min_count)
+
+
+def _pruned(
+    matrix: Matrix, rows: np.ndarray, columns: np.ndarray, code: Code, beyond: float, pairs: int, min_count: int
+) -> Cooccurrence:
+    """Rows and columns below the minimum count left out, the rest scaled to sum to 1."""
+    least = max(min_count, 1) * (1 - 1e-6) / max(pairs, 1)
+    whole = float(matrix.sum(dtype=np.float64))
+    of_row = np.asarray(matrix.sum(axis=1, dtype=np.float64)) / whole
+    of_column = np.asarray(matrix.sum(axis=0, dtype=np.float64)) / whole
+    keep_rows, keep_columns = np.flatnonzero(of_row >= least), np.flatnonzero(of_column >= least)
+    if not len(keep_rows) or not len(keep_columns):
+        raise UserError(
+            f"no context or no target occurs {min_count} times or more in the {pairs:,} pairs counted; "
+            "give a larger corpus or a smaller minimum count"
+        )
+    if len(keep_rows) < len(rows) or len(keep_columns) < len(columns):
+        matrix = matrix[keep_rows][:, keep_columns]
+    left = float(matrix.sum(dtype=np.float64))
+    matrix = _in_place(matrix, 1 / left)
+    return Cooccurrence(
+        matrix, rows[keep_rows], columns[keep_columns], code, beyond, max(0.0, 1 - left / whole), pairs
+    )
+
+
+def _in_place(matrix: Matrix, factor: float) -> Matrix:
+    if isinstance(matrix, np.ndarray):
+        matrix *= matrix.dtype.type(factor)
+    else:
+        matrix.data *= factor
+    return matrix
+
+
+# ------------------------------------------------------------------------------------------------ n = 1
+
+
+def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
+    """Sum of q(lag) C_lag / pairs, (vocabulary, vocabulary)."""
+    size = counts.vocabulary
+    dtype = np.dtype(np.float64 if size <= DOUBLE_TOKENS else np.float32)
+    if size * size * dtype.itemsize > DENSE_BYTES or len(law) == 1:
+        return _sparse_token_matrix(counts, law)
+    ahead, behind = np.zeros((size, size), dtype), None  # behind: lags below 0, transposed, so that writes are in order
+    for lag in sorted({abs(lags[0]) for lags in law}):
+        found = counts.tally(lag)
+        row, column = counts.code(1).split(found.keys)
+        place = row.astype(np.int64) * size + column
+        if (mass := law.get((lag,), 0.0)) > 0:
+            ahead.reshape(-1)[place] += (found.counts * (mass / found.total)).astype(dtype)
+        if (mass := law.get((-lag,), 0.0)) > 0:
+            behind = np.zeros((size, size), dtype) if behind is None else behind
+            number = np.where(_among(row, counts.never_targets), 0, found.counts)
+            behind.reshape(-1)[place] += (number * (mass / number.sum())).astype(dtype)
+    if behind is not None:
+        ahead += behind.T
+    if np.count_nonzero(ahead) < SPARSE_SHARE * ahead.size:
+        return sparse.csr_array(ahead, dtype=np.float64)
+    return ahead
+
+
+def _among(ids: np.ndarray, few: Sequence[int]) -> np.ndarray:
+    """Which of many ids are among a few; BOS in first place, which objectives never predict."""
+    found = np.zeros(len(ids), dtype=bool)
+    for item in few:
+        found |= ids == item
+    return found
+
+
+def _sparse_token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> sparse.csr_array:
+    total: sparse.csr_array | None = None
+    for (lag,), mass in law.items():
+        part = counts.matrix(lag).astype(np.float64).tocsc()
+        for token in counts.never_targets:
+            part.data[part.indptr[token] : part.indptr[token + 1]] = 0
+        part = part.tocsr()
+        part.data *= mass / part.data.sum()
+        total = part if total is None else total + part
+    assert total is not None
+    total.eliminate_zeros()
+    return total
+
+
+# ------------------------------------------------------------------------------------------------ n >= 2
+
+
+def _ngram_matrix(
+    counts: LagCounts, law: Mapping[Lags, float], context: int, min_count: int
+) -> tuple[sparse.csr_array, np.ndarray]:
+    """(sum of q(lags) C_lags / pairs as (R, vocabulary), row numbers (R,)) over rows of the minimum count."""
+    code = counts.code(context)
+    weights: dict[str, list[np.ndarray]] = {"row": [], "mass": []}
+    for lags, mass in law.items():  # first the rows that are frequent enough
+        row, _, share = _ngram_shares(counts, code, lags)
+        first = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
+        weights["row"].append(row[first])
+        weights["mass"].append(mass * np.add.reduceat(share, first))
+    rows, place = np.unique(np.concatenate(weights["row"]), return_inverse=True)
+    frequent = np.bincount(place, np.concatenate(weights["mass"]))
+    pairs = min(counts.pairs[normal_lags(lags)[0]] for lags in law)
+    rows = rows[frequent * pairs >= max(min_count, 1) * (1 - 1e-6)]
+    if not len(rows):
+        raise UserError(
+            f"no {context}-gram occurs {min_count} times or more in the {pairs:,} tuples counted; give a larger corpus, "
+            "a smaller minimum count or fewer context tokens"
+        )
+    total: sparse.csr_array | None = None
+    for lags, mass in law.items():
+        row, column, share = _ngram_shares(counts, code, lags)
+        at = np.minimum(np.searchsorted(rows, row), len(rows) - 1)
+        known = rows[at] == row
+        part = sparse.csr_array(
+            (mass * share[known], (at[known], column[known])), shape=(len(rows), counts.vocabulary)
+        )
+        total = part if total is None else total + part
+    assert total is not None
+    return total, rows
+
+
+def _ngram_shares(counts: LagCounts, code: Code, lags: Lags) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(row numbers, targets, shares that sum to 1) of a tuple of lags; BOS is never predicted."""
+    found = counts.tally(lags)
+    row, column = code.split(found.keys)
+    predicted = ~_among(column, counts.never_targets)
+    number = found.counts[predicted].astype(np.float64)
+    return row[predicted], column[predicted], number / number.sum()
+
+
+# ------------------------------------------------------------------------------------------------ the noise floor
+
+
+def shuffled_cooccurrence(
+    counts: LagCounts, *, context: int = 1, min_count: int = 5, seed: int = 0
+) -> Cooccurrence:
+    """The control of equal size: the pairs of `ar` with their targets shuffled over the whole corpus.
+
+    Row and column counts stay exactly as they are and nothing else does: what is left is the noise of so many pairs.
+    """
+    lags = tuple(range(context, 0, -1))
+    found = counts.tally(lags)
+    code = counts.code(context)
+    row, column = code.split(found.keys)
+    rows, place = np.unique(row, return_inverse=True)
+    of_row = np.bincount(place, found.counts).astype(np.int64)
+    of_column = np.bincount(column, found.counts, counts.vocabulary).astype(np.int64)
+    shuffled = merge(_shuffled_parts(of_row, of_column, counts.vocabulary, np.random.default_rng(seed)))
+    at, column = (part.astype(np.int64) for part in np.divmod(shuffled.keys, np.uint64(counts.vocabulary)))
+    shape = (len(rows), counts.vocabulary)
+    matrix = sparse.csr_array((shuffled.counts.astype(np.float64), (at, column)), shape=shape)
+    every = rows.astype(np.int64) if context == 1 else rows
+    return _pruned(matrix, every, np.arange(counts.vocabulary), code, 0.0, found.total, min_count)
+
+
+def _shuffled_parts(of_row: np.ndarray, of_column: np.ndarray, vocabulary: int, generator: np.random.Generator):
+    """Tallies of (row, column) pairs in which the columns were dealt to the rows at random, some at a time."""
+    left = of_column.copy()
+    ends = of_row.cumsum()
+    for begin in range(0, int(ends[-1]), SHUFFLED_PAIRS):
+        stop = min(begin + SHUFFLED_PAIRS, int(ends[-1]))
+        here = np.clip(ends, begin, stop)
+        rows = np.repeat(np.arange(len(of_row), dtype=np.uint64), np.diff(here, prepend=begin))
+        dealt = left
+        if stop < ends[-1]:
+            dealt = generator.multivariate_hypergeometric(left, stop - begin, method="marginals")
+        left = left - dealt
+        columns = np.repeat(np.arange(vocabulary, dtype=np.uint64), dealt)
+        generator.shuffle(columns)
+        yield tally(rows * np.uint64(vocabulary) + columns)
+
+

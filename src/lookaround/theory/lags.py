@@ -1,0 +1,485 @@
+"""Exact counts of tokens that stand a given lag apart: one count that every objective's matrix is made of.
+
+    counts = count_lags(store, [1, 2, 3, -1])           # of a token store, kept beside it and reused
+    counts = LagCounts.of_documents(documents, vocabulary=300, lags=range(1, 9))
+    counts.matrix(2)                                     # C_2[u, v] = #(u at t, v at t + 2), int64, sparse
+
+A lag is target position - context position; C_-l is C_l transposed and is not counted twice. A tuple of lags (leftmost
+context first) counts ordered n-grams of context tokens with their target. Pairs never cross a document's border.
+Counting is a sort of packed keys, 16M tokens at a time: out of core, in parallel over parts of the corpus
+and lags on any concurrent.futures executor. Parts are files, so that a count that was stopped goes on. Ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from lookaround.data.shards import Split, TokenStore
+from lookaround.errors import UserError
+from lookaround.objectives.view import mix64
+from lookaround.pool import usable_cores
+from lookaround.storage import disk_errors, read_mapping, write_text
+
+__all__ = ["Code", "LagCounts", "count_lags", "normal_lags"]
+
+FORMAT = 1
+PART_TOKENS = 1 << 24  # tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
+
+Lags = tuple[int, ...]
+
+
+def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
+    """(the lags as they are counted, whether the count is then transposed): -l is l seen from the other side."""
+    given = (int(lags),) if isinstance(lags, int | np.integer) else tuple(int(lag) for lag in lags)
+    if not given or 0 in given or len(set(given)) < len(given):
+        raise ValueError(f"lags must be different whole numbers other than 0, got {given}")
+    if len(given) == 1:
+        return (abs(given[0]),), given[0] < 0
+    return tuple(sorted(given, reverse=True)), False
+
+
+# ------------------------------------------------------------------------------------------------ keys
+
+
+@dataclass(frozen=True)
+class Code:
+    """How context tokens and a target become one integer: contexts in the high bits, the target in the low ones.
+
+    vocabulary: ids are below it. n: context tokens. hash_bits: None to keep the n-gram itself, exact; else rows are
+    hashed to 2^hash_bits, and n-grams that collide share one.
+    """
+
+    vocabulary: int
+    n: int = 1
+    hash_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.hash_bits is not None and not 1 <= self.hash_bits <= 64 - self.bits:
+            raise UserError(f"hash_bits: must lie in 1 to {64 - self.bits} at vocabulary {self.vocabulary:,}, got {self.hash_bits}")
+        if self.hash_bits is None and self.bits * (self.n + 1) > 64:
+            most = 64 // self.bits - 1
+            raise UserError(
+                f"context: {self.n} tokens of a vocabulary of {self.vocabulary:,} don't fit 64 bits; give at most {most}, "
+                f"or hash them (hash_bits)"
+            )
+
+    @property
+    def bits(self) -> int:
+        """Bits of a token."""
+        return max(1, (self.vocabulary - 1).bit_length())
+
+    @property
+    def dtype(self) -> np.dtype:
+        narrow = self.hash_bits is None and self.bits * (self.n + 1) <= 32
+        return np.dtype(np.uint32 if narrow else np.uint64)
+
+    def contexts(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
+        """Row numbers of n-grams: `tokens` are n arrays (k,), the leftmost token first."""
+        rows = tokens[0].astype(self.dtype)
+        if self.hash_bits is None:
+            for column in tokens[1:]:
+                rows = (rows << self.dtype.type(self.bits)) | column
+            return rows
+        with np.errstate(over="ignore"):
+            rows = mix64(rows + np.uint64(1))
+            for column in tokens[1:]:
+                rows = mix64(rows ^ (column + np.uint64(1)))
+        return rows >> np.uint64(64 - self.hash_bits)
+
+    def keys(self, contexts: Sequence[np.ndarray], target: np.ndarray) -> np.ndarray:
+        rows = self.contexts(contexts)
+        rows <<= self.dtype.type(self.bits)
+        rows |= target
+        return rows
+
+    def split(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(row numbers uint64, targets int64) of keys."""
+        low = self.dtype.type((1 << self.bits) - 1)
+        return (keys >> self.dtype.type(self.bits)).astype(np.uint64), (keys & low).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Distinct keys in rising order (m,) and how often each occurs (m,) int64."""
+
+    keys: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def total(self) -> int:
+        return int(self.counts.sum())
+
+
+def tally(keys: np.ndarray) -> Tally:
+    """Counts keys (k,), which are sorted in place."""
+    keys.sort()
+    first = np.flatnonzero(keys[1:] != keys[:-1])
+    start = np.concatenate(([0], first + 1)) if len(keys) else first
+    return Tally(keys[start], np.diff(start, append=len(keys)))
+
+
+def merge(parts: Iterable[Tally]) -> Tally:
+    """The sum of tallies, a few at a time: like sizes are merged with like, so that the work stays near linear."""
+    stack: list[Tally] = []
+    for part in parts:
+        stack.append(part)
+        while len(stack) > 1 and len(stack[-2].keys) <= 2 * len(stack[-1].keys):
+            last = stack.pop()
+            stack[-1] = _add(stack[-1], last)
+    while len(stack) > 1:
+        last = stack.pop()
+        stack[-1] = _add(stack[-1], last)
+    return stack[0]
+
+
+def _add(left: Tally, right: Tally) -> Tally:
+    keys = np.concatenate([left.keys, right.keys])
+    order = np.argsort(keys, kind="stable")  # two sorted runs: linear
+    keys = keys[order]
+    start = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return Tally(keys[start], np.add.reduceat(np.concatenate([left.counts, right.counts])[order], start))
+
+
+# ------------------------------------------------------------------------------------------------ counting
+
+
+def _count_range(
+    tokens: np.ndarray, document_ends: np.ndarray, lags: Lags, begin: int, end: int, code: Code
+) -> Tally:
+    """Counts of the tuples whose leftmost token stands in tokens[begin:end]; document_ends (D,) are exclusive, rising."""
+    offsets = [-lag for lag in lags] + [0]  # of the contexts and of the target, from the target
+    leftmost = min(offsets)
+    width = max(offsets) - leftmost
+    places = [offset - leftmost for offset in offsets]
+    end = min(end, len(tokens) - width)
+    if end <= begin:
+        return Tally(np.zeros(0, code.dtype), np.zeros(0, np.int64))
+    ids = np.asarray(tokens[begin : end + width], dtype=code.dtype)
+    columns = [ids[place : place + end - begin] for place in places]
+    keys = code.keys(columns[:-1], columns[-1])
+    first, last = np.searchsorted(document_ends, [begin, end + width - 1], side="right")
+    if first != last:  # more than one document in sight
+        borders = np.concatenate([[begin], document_ends[first:last], [end + width]])
+        document = np.repeat(np.arange(len(borders) - 1, dtype=np.int32), np.diff(borders))
+        keys = keys[document[: end - begin] == document[width:]]
+    return tally(keys)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One job: the tuples of `lags` whose leftmost token stands in a part of a shard."""
+
+    store: TokenStore
+    split: str
+    shard: int
+    begin: int
+    end: int
+    lags: Lags
+    code: Code
+    file: Path
+
+
+def _count_part(part: _Part) -> int:
+    """Counts a part into its file, if that is not there yet; returns the number of tuples."""
+    if part.file.is_file():
+        return _read_tally(part.file).total
+    split = part.store.split(part.split)
+    ends = (split.start + split.length)[split.shard == part.shard]
+    found = _count_range(split.files[part.shard], ends, part.lags, part.begin, part.end, part.code)
+    _write_tally(part.file, found)
+    return found.total
+
+
+def count_lags(
+    store: TokenStore,
+    lags: Iterable[int | Sequence[int]],
+    *,
+    split: str = "train",
+    hash_bits: int | None = None,
+    folder: Path | None = None,
+    executor: Executor | None = None,
+    on_progress: Callable[[int, int, int], None] | None = None,
+) -> LagCounts:
+    """Counts of a split of a store at the given lags or tuples of lags, in `folder` (default: beside the store's tokens).
+
+    What the folder holds already is not counted again. executor: where parts are counted (default: threads, one per
+    core; a process pool or a Dask client's executor must see the same disk). on_progress(jobs done, jobs in all,
+    tokens per job) is told after each job. Raises UserError for a lag that no document is longer than, a folder of
+    another corpus or tokenizer, and a full disk; what was counted stays, and the same call goes on.
+    """
+    wanted = list(dict.fromkeys(normal_lags(item)[0] for item in lags))
+    size = store.index["vocabulary"]
+    parts = store.split(split)
+    longest = int(parts.length.max(initial=0))
+    for item in wanted:
+        if _width(item) >= longest:
+            raise UserError(
+                f"lag {_width(item)}: no document of the corpus is longer than {longest} tokens; give a smaller lag"
+            )
+    folder = folder or store.folder / f"counts-{split}"
+    index = {
+        "format": FORMAT,
+        "fingerprint": store.fingerprint,
+        "split": split,
+        "vocabulary": size,
+        "tokens": parts.tokens,
+        "documents": len(parts.length),
+        "never_targets": [store.tokenizer.bos],
+        "hash_bits": hash_bits,
+    }
+    if (folder / "index.json").is_file():
+        counts = LagCounts.load(folder, store)
+        if counts.hash_bits != hash_bits and any(len(item) > 1 for item in wanted):
+            raise UserError(f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now {hash_bits}; give another folder")
+    else:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "index.json", json.dumps(index | {"pairs": {}}, indent=1))
+        counts = LagCounts.load(folder, store)
+    missing = [item for item in wanted if item not in counts.pairs]
+    if missing:
+        _count_missing(store, split, parts, missing, counts, folder, executor, on_progress)
+    return LagCounts.load(folder, store)
+
+
+def _width(lags: Lags) -> int:
+    return max(max(lags), 0) - min(min(lags), 0)
+
+
+def _count_missing(
+    store: TokenStore,
+    split: str,
+    parts: Split,
+    missing: list[Lags],
+    counts: LagCounts,
+    folder: Path,
+    executor: Executor | None,
+    on_progress: Callable[[int, int, int], None] | None,
+) -> None:
+    work = folder / "parts"
+    with disk_errors(work):
+        work.mkdir(exist_ok=True)
+    jobs: dict[Lags, list[_Part]] = {}
+    for item in missing:
+        code = Code(counts.vocabulary, len(item), counts.hash_bits if len(item) > 1 else None)
+        jobs[item] = [
+            _Part(store, split, shard, begin, min(begin + PART_TOKENS, len(file)), item, code,
+                  work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz")
+            for shard, file in enumerate(parts.files)
+            for begin in range(0, len(file), PART_TOKENS)
+        ]  # fmt: skip
+    pool = executor or ThreadPoolExecutor(usable_cores())  # sorting and arithmetic of numpy run outside the interpreter's lock
+    pending: dict[Future, Lags] = {
+        pool.submit(_count_part, part): item for item, list_ in jobs.items() for part in list_
+    }
+    left = {item: len(list_) for item, list_ in jobs.items()}
+    found = dict.fromkeys(missing, 0)
+    total, tokens = len(pending), parts.tokens // max(1, len(jobs[missing[0]]))
+    try:
+        while pending:
+            finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                item = pending.pop(future)
+                found[item] += future.result()
+                left[item] -= 1
+                if not left[item]:
+                    _join([part.file for part in jobs[item]], folder / f"{_name(item)}.npz")
+                    counts.pairs[item] = found[item]
+                    counts._write_index()
+                if on_progress is not None:
+                    on_progress(total - len(pending), total, tokens)
+    finally:
+        for future in pending:
+            future.cancel()
+        if executor is None:
+            pool.shutdown(wait=True)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _join(files: list[Path], into: Path) -> None:
+    """Makes one file of the parts of a count."""
+    if len(files) > 1:
+        _write_tally(into, merge(map(_read_tally, files)))
+        for file in files:
+            file.unlink()
+    else:
+        os.replace(files[0], into)
+
+
+# ------------------------------------------------------------------------------------------------ what was counted
+
+
+class LagCounts:
+    """Counts of one corpus at some lags: read from a folder as they are asked for, or held in memory.
+
+    vocabulary: ids are below it. tokens, documents: of the corpus. pairs {lags: tuples counted}. never_targets: ids
+    (BOS) that objectives never predict. fingerprint: of corpus and tokenizer, "" for counts in memory.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        *,
+        tokens: int,
+        documents: int,
+        never_targets: Sequence[int] = (),
+        fingerprint: str = "",
+        split: str = "train",
+        hash_bits: int | None = None,
+        pairs: dict[Lags, int] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.vocabulary, self.tokens, self.documents = vocabulary, tokens, documents
+        self.never_targets, self.fingerprint, self.split = tuple(never_targets), fingerprint, split
+        self.hash_bits, self.folder = hash_bits, folder
+        self.pairs = pairs if pairs is not None else {}
+        self._held: dict[Lags, Tally] = {}
+
+    @classmethod
+    def of_documents(
+        cls,
+        documents: Iterable[Sequence[int]],
+        vocabulary: int,
+        lags: Iterable[int | Sequence[int]],
+        *,
+        never_targets: Sequence[int] = (),
+        hash_bits: int | None = None,
+    ) -> LagCounts:
+        """Counts of documents of token ids held in memory; raises ValueError for ids outside the vocabulary."""
+        arrays = [np.asarray(document, dtype=np.int64) for document in documents]
+        flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
+        if len(flat) and not 0 <= flat.min() <= flat.max() < vocabulary:
+            raise ValueError(f"token ids must lie in 0 to {vocabulary - 1}, found {flat.min()} to {flat.max()}")
+        ends = np.cumsum([len(array) for array in arrays])
+        counts = cls(
+            vocabulary, tokens=len(flat), documents=len(arrays), never_targets=never_targets, hash_bits=hash_bits
+        )
+        for item in lags:
+            key, _ = normal_lags(item)
+            code = Code(vocabulary, len(key), hash_bits if len(key) > 1 else None)
+            counts._held[key] = merge(
+                _count_range(flat, ends, key, begin, min(begin + PART_TOKENS, len(flat)), code)
+                for begin in range(0, max(len(flat), 1), PART_TOKENS)
+            )
+            counts.pairs[key] = counts._held[key].total
+        return counts
+
+    @classmethod
+    def load(cls, folder: str | Path, store: TokenStore | None = None) -> LagCounts:
+        """Counts of a folder written by `count_lags`; with a store, only if they are of its corpus and tokenizer.
+
+        Raises UserError where they are of another, or the folder holds none.
+        """
+        file = Path(folder) / "index.json"
+        if not file.is_file():
+            raise UserError(f"{folder}: no counts here (no index.json)")
+        fields = {"format": int, "fingerprint": str, "vocabulary": int, "tokens": int, "documents": int,
+                  "never_targets": list, "split": str, "pairs": dict}  # fmt: skip
+        index = read_mapping(file, fields)
+        if index["format"] != FORMAT:
+            raise UserError(f"{file}: field 'format' is {index['format']}; this lookaround reads {FORMAT}")
+        if store is not None and index["fingerprint"] != store.fingerprint:
+            raise UserError(
+                f"{file}: counts of another corpus or tokenizer (fingerprint {index['fingerprint'][:16]}, now "
+                f"{store.fingerprint[:16]}); count again in another folder"
+            )
+        pairs = {tuple(map(int, key.split(","))): int(number) for key, number in index["pairs"].items()}
+        return cls(
+            index["vocabulary"], tokens=index["tokens"], documents=index["documents"],
+            never_targets=index["never_targets"], fingerprint=index["fingerprint"], split=index["split"],
+            hash_bits=index.get("hash_bits"), pairs=pairs, folder=Path(folder),
+        )  # fmt: skip
+
+    def _write_index(self) -> None:
+        assert self.folder is not None
+        index = {
+            "format": FORMAT, "fingerprint": self.fingerprint, "split": self.split, "vocabulary": self.vocabulary,
+            "tokens": self.tokens, "documents": self.documents, "never_targets": list(self.never_targets),
+            "hash_bits": self.hash_bits, "pairs": {",".join(map(str, key)): n for key, n in self.pairs.items()},
+        }  # fmt: skip
+        write_text(self.folder / "index.json", json.dumps(index, indent=1))
+
+    def tally(self, lags: int | Sequence[int]) -> Tally:
+        """Distinct keys (see `Code`) and their counts at lags that were counted; raises UserError for others."""
+        key, _ = normal_lags(lags)
+        if key not in self.pairs:
+            counted = ", ".join(",".join(map(str, item)) for item in sorted(self.pairs)) or "none"
+            raise UserError(f"lag {','.join(map(str, key))}: was not counted; counted are {counted}")
+        if self.folder is None:
+            return self._held[key]
+        file = self.folder / f"{_name(key)}.npz"
+        found = _read_tally(file)
+        code = self.code(len(key))
+        if found.keys.dtype != code.dtype or code.split(found.keys)[1].max(initial=0) >= self.vocabulary:
+            raise UserError(f"{file}: keys of another vocabulary than {self.vocabulary:,}; count again")
+        if found.total != self.pairs[key]:
+            raise UserError(f"{file}: holds {found.total:,} pairs, its index says {self.pairs[key]:,}; count again")
+        return found
+
+    def code(self, n: int) -> Code:
+        """How keys of n context tokens are packed."""
+        return Code(self.vocabulary, n, self.hash_bits if n > 1 else None)
+
+    def matrix(self, lag: int) -> sparse.csr_array:
+        """C_lag (vocabulary, vocabulary) int64: rows are context tokens, columns the tokens `lag` further on."""
+        key, transposed = normal_lags(lag)
+        found = self.tally(key)
+        code = self.code(1)
+        rows, columns = code.split(found.keys)
+        start = np.searchsorted(rows, np.arange(self.vocabulary + 1, dtype=np.uint64))
+        shape = (self.vocabulary, self.vocabulary)
+        matrix = sparse.csr_array((found.counts, columns.astype(np.int32), start), shape=shape)
+        return sparse.csr_array(matrix.T) if transposed else matrix
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def _name(lags: Lags) -> str:
+    return "lag" + "".join(f"{lag:+d}" for lag in lags)
+
+
+def _write_tally(file: Path, found: Tally) -> None:
+    """Writes a tally whole or not at all; counts take 4 bytes where they fit."""
+    small = len(found.counts) == 0 or found.counts.max() < 1 << 32
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with disk_errors(file), open(temporary, "wb") as handle:
+            np.savez(handle, keys=found.keys, counts=found.counts.astype(np.uint32) if small else found.counts)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _read_tally(file: Path) -> Tally:
+    """Reads a tally with care; raises UserError for one that is truncated, not ours, or holds impossible counts."""
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            keys, counts = data["keys"], data["counts"]
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file, though its index names it; count again in another folder") from None
+    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
+        raise UserError(f"{file}: cannot be read; it is truncated or not ours ({type(error).__name__})") from None
+    if keys.ndim != 1 or keys.shape != counts.shape or keys.dtype.kind != "u":
+        raise UserError(f"{file}: field 'keys' or 'counts' is of another shape or type; count again")
+    wrong = np.flatnonzero(~(counts > 0)) if counts.dtype.kind != "f" else np.flatnonzero(~(counts > 0) | (counts % 1 != 0))
+    if len(wrong):
+        raise UserError(
+            f"{file}: field 'counts', entry {wrong[0]}: {counts[wrong[0]]} is no count; expected whole numbers above 0"
+        )
+    if np.any(keys[1:] <= keys[:-1]):
+        raise UserError(f"{file}: field 'keys' is not in rising order; it is damaged or not ours; count again")
+    return Tally(keys, counts.astype(np.int64))

@@ -1,0 +1,226 @@
+"""The spectrum of an objective's matrix: what a table with one vector per context would learn, before any training.
+
+    spectrum = CooccurrenceSpectrum("mlm(rate=0.4)", rank=128).fit(counts)
+    spectrum.singular_values_, spectrum.tail_energy_, spectrum.context_features_
+
+Abar = D_c^-1/2 A D_t^-1/2, with the marginals D_c and D_t of A, has singular values in [0, 1], the first of them 1. Its
+truncated SVD gives a minimiser F G^T of ||Abar - F G^T||^2 (unique iff sigma_k > sigma_k+1, F and G up to an invertible
+factor): the optimum of the spectral contrastive loss (HaoChen et al. 2021, arXiv 2106.04156, for pairs of two kinds) for
+a table of contexts and one of targets. It is a statistic of restricted contexts and no limit of training.
+
+R contexts, V' targets, k rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, svds
+
+from lookaround.errors import UserError
+from lookaround.objectives import Objective, parse
+from lookaround.theory.cooccurrence import Cooccurrence, Matrix, cooccurrence, kept_law
+from lookaround.theory.lags import LagCounts
+
+__all__ = ["CooccurrenceSpectrum", "normalised", "spectral_loss", "truncated_svd"]
+
+FULL_SVD = 600  # the smaller side of matrices whose SVD is computed whole
+RESIDUAL = 1e-3  # the largest ||Abar v - sigma u|| that is accepted
+
+
+def normalised(matrix: Matrix) -> tuple[Matrix, np.ndarray, np.ndarray]:
+    """(Abar (R, V'), context marginal (R,), target marginal (V',)) of nonnegative joint weights, which are scaled to sum to 1.
+
+    Rows and columns without mass stay 0.
+    """
+    whole = float(matrix.sum(dtype=np.float64))
+    of_context = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel() / whole
+    of_target = np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel() / whole
+    left, right = _inverse_root(of_context), _inverse_root(of_target)
+    if isinstance(matrix, np.ndarray):
+        scaled = matrix * (left / whole).astype(matrix.dtype)[:, None]
+        scaled *= right.astype(matrix.dtype)
+        return scaled, of_context, of_target
+    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    data = matrix.data * left[row] * right[matrix.indices] / whole
+    return sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape), of_context, of_target
+
+
+def _inverse_root(marginal: np.ndarray) -> np.ndarray:
+    return np.divide(1.0, np.sqrt(marginal), out=np.zeros_like(marginal), where=marginal > 0)
+
+
+def truncated_svd(matrix: Matrix, rank: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """(U (R, k), singular values (k,) falling, V (V', k), largest residual ||M v - sigma u||) of a matrix, in float64.
+
+    Small matrices are decomposed whole, larger ones by ARPACK; the residual is measured, not assumed. Each pair of
+    vectors has the sign that makes the largest entry of u positive. Raises UserError for a rank above the smaller
+    side, and where ARPACK does not reach a residual of 1e-3.
+    """
+    smaller = min(matrix.shape)
+    if not 1 <= rank <= smaller:
+        raise UserError(
+            f"rank: {rank} is above the {smaller:,} usable contexts and targets ({matrix.shape[0]:,} x {matrix.shape[1]:,}); "
+            f"give 1 to {smaller:,}"
+        )
+    if smaller <= FULL_SVD or rank >= smaller - 1:
+        dense = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
+        left, values, right = np.linalg.svd(dense.astype(np.float64), full_matrices=False)
+        left, values, right = left[:, :rank], values[:rank], right[:rank].T
+    else:
+        start = np.random.default_rng(seed).standard_normal(smaller).astype(matrix.dtype)
+        tolerance = 1e-4 if matrix.dtype == np.float32 else 0  # relative, of sigma^2: float32 gives no more
+        operator: Any = matrix
+        if isinstance(matrix, np.ndarray):  # svds would copy the transpose at every product
+            operator = LinearOperator(
+                matrix.shape, matvec=matrix.dot, rmatvec=matrix.T.dot, dtype=matrix.dtype
+            )
+        left, values, right = svds(operator, k=rank, tol=tolerance, v0=start)
+        order = np.argsort(-values)
+        left, values, right = left[:, order], values[order], right[order].T
+    left, values, right = (part.astype(np.float64) for part in (left, values, right))
+    flip = np.sign(left[np.abs(left).argmax(axis=0), np.arange(rank)])
+    left, right = left * flip, right * flip
+    product = matrix @ right.astype(matrix.dtype)
+    residual = float(np.linalg.norm(product - left * values, axis=0).max())
+    if residual > RESIDUAL:
+        raise UserError(
+            f"rank: the SVD of rank {rank} did not converge (residual {residual:.2g} above {RESIDUAL:g}); give a smaller rank"
+        )
+    return left, values, right, residual
+
+
+class CooccurrenceSpectrum:
+    """Truncated SVD of the normalised co-occurrence matrix of one objective on counted text.
+
+    objective: an Objective or its spec. context: nearest visible tokens per context; 1 = a token, n >= 2 = an ordered
+    n-gram. rank: singular values kept. min_count: contexts and targets expected less often are left out. length: tokens
+    per training row, or {tokens: rows}; it shapes the law of the lags. reach: the largest lag used. seed: of ARPACK's start.
+
+    Fitted: singular_values_ (k,); context_features_ (R, k) = D_c^-1/2 U Sigma^1/2 and target_features_ (V', k), for the
+    context ids contexts_ (R,) and target ids targets_ (V',), with their probabilities context_probability_ and
+    target_probability_; energy_ = ||Abar||^2; tail_energy_ = sum of sigma_i^2 beyond the rank; effective_rank_ =
+    exp(entropy of sigma / sum sigma) of the kept ones (Roy & Vetterli 2007); residual_, the largest ||Abar v - sigma u||;
+    beyond_, the share of the objective's targets whose lags were left out; dropped_, of the pairs below the minimum count;
+    cooccurrence_, left_ (R, k) and right_ (V', k), the matrix and the singular vectors.
+    """
+
+    def __init__(
+        self,
+        objective: Objective | str = "ar",
+        *,
+        context: int = 1,
+        rank: int = 128,
+        min_count: int = 5,
+        length: int | Mapping[int, float] = 128,
+        reach: int = 16,
+        seed: int = 0,
+    ) -> None:
+        self.objective = objective
+        self.context = context
+        self.rank = rank
+        self.min_count = min_count
+        self.length = length
+        self.reach = reach
+        self.seed = seed
+
+    def law(self) -> dict[tuple[int, ...], float]:
+        """{tuple of lags: probability} that this spectrum needs counted."""
+        objective = parse(self.objective) if isinstance(self.objective, str) else self.objective
+        return kept_law(objective.contexts(self.context, self.length, self.reach), self.context)
+
+    def fit(self, counts: LagCounts | Cooccurrence, y: object = None) -> CooccurrenceSpectrum:
+        """Fits to counts of a corpus, or to a matrix made of them; y is ignored.
+
+        Raises UserError for lags that were not counted and a rank above the number of usable contexts.
+        """
+        if isinstance(counts, LagCounts):
+            counts = cooccurrence(counts, self.law(), context=self.context, min_count=self.min_count)
+        self.cooccurrence_ = counts
+        self.contexts_, self.targets_ = counts.rows, counts.columns
+        scaled, self.context_probability_, self.target_probability_ = normalised(counts.matrix)
+        self.left_, self.singular_values_, self.right_, self.residual_ = truncated_svd(
+            scaled, self.rank, seed=self.seed
+        )
+        self.energy_ = energy(scaled)
+        self.tail_energy_ = max(0.0, self.energy_ - float((self.singular_values_**2).sum()))
+        self.effective_rank_ = effective_rank(self.singular_values_)
+        self.beyond_, self.dropped_ = counts.beyond, counts.dropped
+        root = np.sqrt(self.singular_values_)
+        self.context_features_ = _inverse_root(self.context_probability_)[:, None] * self.left_ * root
+        self.target_features_ = _inverse_root(self.target_probability_)[:, None] * self.right_ * root
+        return self
+
+    def transform(self, documents: Sequence[Sequence[int]], features: str = "both") -> np.ndarray:
+        """Mean features of documents of token ids, (documents, k) float64: what a linear probe is fitted on.
+
+        features: "context" (each n-gram as a context), "target" (each token as a target), or "both", which takes the
+        first k/2 of either. Unknown tokens are passed over; a document without a known one gets zeros.
+        """
+        rank = self.rank if features != "both" else self.rank // 2
+        parts = []
+        if features in ("context", "both"):
+            ids = [self._context_ids(document) for document in documents]
+            parts.append(mean_rows(ids, self.contexts_) @ self.context_features_[:, : self.rank - rank or self.rank])
+        if features in ("target", "both"):
+            ids = [np.asarray(document, dtype=np.int64) for document in documents]
+            parts.append(mean_rows(ids, self.targets_) @ self.target_features_[:, :rank])
+        if not parts:
+            raise ValueError(f"features must be 'context', 'target' or 'both', got {features!r}")
+        return np.hstack(parts)
+
+    def _context_ids(self, document: Sequence[int]) -> np.ndarray:
+        tokens = np.asarray(document, dtype=np.int64)
+        code = self.cooccurrence_.code
+        if code.n == 1:
+            return tokens
+        width = len(tokens) - code.n + 1
+        if width <= 0:
+            return np.zeros(0, np.uint64)
+        return code.contexts([tokens[i : i + width].astype(np.uint64) for i in range(code.n)]).astype(np.uint64)
+
+
+def energy(matrix: Matrix) -> float:
+    """The squared Frobenius norm."""
+    data = matrix.reshape(-1) if isinstance(matrix, np.ndarray) else matrix.data
+    return float(sum(np.square(part, dtype=np.float64).sum() for part in np.array_split(data, 64)))
+
+
+def effective_rank(values: np.ndarray) -> float:
+    """exp(entropy of values / sum) (Roy & Vetterli 2007), of singular values (k,)."""
+    share = values[values > 0] / values.sum()
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def mean_rows(documents: Sequence[np.ndarray], known: np.ndarray) -> sparse.csr_array:
+    """(documents, R) weights that average the features of a document's known ids; known (R,) in rising order."""
+    flat = np.concatenate(documents) if documents else np.zeros(0, known.dtype)
+    of = np.repeat(np.arange(len(documents)), [len(ids) for ids in documents])
+    at = np.minimum(np.searchsorted(known, flat), len(known) - 1)
+    here = known[at] == flat
+    counts = sparse.csr_array(
+        (np.ones(int(here.sum())), (of[here], at[here])), shape=(len(documents), len(known))
+    )
+    counts.sum_duplicates()
+    size = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
+    counts.data /= np.repeat(size, np.diff(counts.indptr))
+    return counts
+
+
+def spectral_loss(
+    joint: np.ndarray, context_features: np.ndarray, target_features: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """(loss, gradient by f (R, k), gradient by g (V', k)) of the spectral contrastive loss of tables of features.
+
+    loss = -2 sum_cy A[c,y] f_c.g_y + sum_cy d_c d_y (f_c.g_y)^2 = ||Abar - F G^T||^2 - ||Abar||^2 with F = D_c^1/2 f and
+    G = D_t^1/2 g (HaoChen et al. 2021, equation 6, for pairs of two kinds). joint (R, V') sums to 1.
+    """
+    of_context, of_target = joint.sum(axis=1), joint.sum(axis=0)
+    scores = context_features @ target_features.T
+    product = np.outer(of_context, of_target)
+    slope = 2 * (product * scores - joint)
+    loss = float((product * scores**2 - 2 * joint * scores).sum())
+    return loss, slope @ target_features, slope.T @ context_features

@@ -1,0 +1,241 @@
+"""Enumerable worlds: every sequence listed, so that what objectives make of a language is exact.
+
+    world = World.mixture("cycles", [0.5, 0.5], [start, start], [forward, backward], length=4)
+    literal = literal_cooccurrence(world, parse("mlm(rate=0.4)"))
+    literal.joint, literal.labels
+
+Here a context is literal: the visible tokens with their positions; the target is a token. Nothing is restricted to the
+nearest tokens, nothing is estimated. Sequences stand after a BOS that is always visible and never predicted, as in training.
+Chains with stationary transitions give the n = 1 matrices exactly as well (`chain_cooccurrence`). Ours.
+
+S sequences, T tokens, C classes, R contexts, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lookaround.objectives import Objective
+from lookaround.theory.bounds import ProbeBound, probe_bound
+from lookaround.theory.spectrum import normalised
+
+__all__ = [
+    "Literal",
+    "World",
+    "WorldFigures",
+    "chain_cooccurrence",
+    "length_misalignment",
+    "literal_cooccurrence",
+    "prefix_coverage",
+    "stationary",
+    "world_figures",
+    "worlds",
+]
+
+
+@dataclass(frozen=True)
+class World:
+    """All sequences (S, T) of token ids below `vocabulary`, with probability (S, C): P(sequence, class)."""
+
+    name: str
+    vocabulary: int
+    sequences: np.ndarray
+    probability: np.ndarray
+
+    @classmethod
+    def mixture(
+        cls,
+        name: str,
+        prior: Sequence[float],
+        starts: Sequence[Sequence[float]],
+        transitions: Sequence[Sequence[Sequence[float]] | np.ndarray],
+        length: int,
+    ) -> World:
+        """A class is drawn by `prior` (C,), then a Markov chain with its own start (V,) and transitions (V, V) runs for T tokens."""
+        size = len(starts[0])
+        sequences = np.array(list(itertools.product(range(size), repeat=length)))
+        joint = []
+        for share, start, transition in zip(prior, starts, transitions, strict=True):
+            step = np.asarray(transition, dtype=float)
+            likelihood = np.asarray(start, dtype=float)[sequences[:, 0]]
+            for t in range(1, length):
+                likelihood = likelihood * step[sequences[:, t - 1], sequences[:, t]]
+            joint.append(share * likelihood)
+        probability = np.stack(joint, axis=1)
+        return cls._possible(name, size, sequences, probability)
+
+    @classmethod
+    def of_emissions(cls, name: str, prior: Sequence[float], emissions: np.ndarray) -> World:
+        """Tokens independent given the class: emissions (C, T, V) = P(token at position | class)."""
+        classes, length, size = emissions.shape
+        sequences = np.array(list(itertools.product(range(size), repeat=length)))
+        probability = np.stack(
+            [prior[c] * np.prod([emissions[c, t][sequences[:, t]] for t in range(length)], axis=0) for c in range(classes)],
+            axis=1,
+        )  # fmt: skip
+        return cls._possible(name, size, sequences, probability)
+
+    @classmethod
+    def of_grammar(cls, name: str, vocabulary: int, sentences: Mapping[tuple[int, ...], tuple[int, float]]) -> World:
+        """Sentences of one length, each {tokens: (class, weight)}."""
+        sequences = np.array(list(sentences))
+        probability = np.zeros((len(sequences), 1 + max(c for c, _ in sentences.values())))
+        for number, (c, weight) in enumerate(sentences.values()):
+            probability[number, c] = weight
+        return cls._possible(name, vocabulary, sequences, probability / probability.sum())
+
+    @classmethod
+    def _possible(cls, name: str, size: int, sequences: np.ndarray, probability: np.ndarray) -> World:
+        possible = probability.sum(axis=1) > 0
+        return cls(name, size, sequences[possible], probability[possible])
+
+    @property
+    def length(self) -> int:
+        return self.sequences.shape[1]
+
+
+@dataclass(frozen=True)
+class Literal:
+    """The literal matrix of an objective in a world.
+
+    joint (R, V): P(context, target). contexts: for each row the (position, token) pairs seen, positions from 1 (BOS is 0).
+    class_probability (R, C): P(context, class). labels (R,): the likeliest class of each context.
+    """
+
+    joint: np.ndarray
+    contexts: tuple[tuple[tuple[int, int], ...], ...]
+    class_probability: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.class_probability.argmax(axis=1)
+
+
+def literal_cooccurrence(world: World, objective: Objective, *, position: int | None = None) -> Literal:
+    """What the objective's own law of visible tokens and targets makes of a world.
+
+    position: only targets at this place, 1..T (for `ar` the fixed target position of the paper; None averages over all).
+    Raises ValueError for a position that the objective never predicts.
+    """
+    contexts: dict[tuple[tuple[int, int], ...], int] = {}
+    rows, targets, masses = [], [], []
+    for (target, visible), share in objective.patterns(world.length + 1).items():
+        if position is not None and target != position:
+            continue
+        places = [place - 1 for place in visible if place > 0]
+        seen, which = np.unique(world.sequences[:, places], axis=0, return_inverse=True)
+        numbers = [
+            contexts.setdefault(tuple((p + 1, int(token)) for p, token in zip(places, row, strict=True)), len(contexts))
+            for row in seen
+        ]  # fmt: skip
+        rows.append(np.array(numbers)[which.reshape(-1)])
+        targets.append(world.sequences[:, target - 1])
+        masses.append(share * world.probability)
+    if not rows:
+        raise ValueError(f"'{objective.spec}' never predicts the token at position {position} of {world.length}")
+    row, column, mass = np.concatenate(rows), np.concatenate(targets), np.concatenate(masses)
+    mass = mass / mass.sum()
+    joint = np.zeros((len(contexts), world.vocabulary))
+    np.add.at(joint, (row, column), mass.sum(axis=1))
+    by_class = np.zeros((len(contexts), mass.shape[1]))
+    np.add.at(by_class, row, mass)
+    return Literal(joint, tuple(contexts), by_class)
+
+
+@dataclass(frozen=True)
+class WorldFigures:
+    """One objective in one world at one rank. tail: sum of sigma_i^2 beyond it. probe: error and bounds (bounds.py).
+    chance: the error of always answering the most frequent label. singular_values: all of them."""
+
+    tail: float
+    probe: ProbeBound
+    chance: float
+    singular_values: np.ndarray
+
+
+def world_figures(literal: Literal, rank: int) -> WorldFigures:
+    """Spectrum, probe error and bounds of a literal matrix."""
+    scaled, of_context, _ = normalised(literal.joint)
+    left, values, _ = np.linalg.svd(np.asarray(scaled), full_matrices=False)
+    labels = literal.labels
+    return WorldFigures(
+        tail=float((values[rank:] ** 2).sum()),
+        probe=probe_bound(left, values, of_context, labels, min(rank, len(values))),
+        chance=float(1 - np.bincount(labels, of_context).max()),
+        singular_values=values,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ lengths
+
+
+def prefix_coverage(objective: Objective, tokens: int) -> np.ndarray:
+    """For each prefix of 0..tokens-1 tokens, P(a training pair is just what generation asks there), (tokens,).
+
+    Generation asks for the next token given exactly the prefix. `ar` gives 1/tokens everywhere; a fixed rate gives
+    amounts that fall off exponentially on both sides of the lengths it shows.
+    """
+    law = objective.patterns(tokens + 1)
+    return np.array([law.get((size + 1, tuple(range(size + 1))), 0.0) for size in range(tokens)])
+
+
+def length_misalignment(objective: Objective, tokens: int) -> float:
+    """Total variation between the number of visible tokens in training pairs and in generation (uniform on 0..tokens-1).
+
+    0 = every length is trained as often as it is asked for, 1 = none is. In [0, 1].
+    """
+    seen = np.zeros(tokens + 1)
+    for (_, visible), mass in objective.patterns(tokens + 1).items():
+        seen[len(visible) - 1] += mass
+    asked = np.append(np.full(tokens, 1 / tokens), 0.0)
+    return float(np.abs(seen - asked).sum() / 2)
+
+
+# ------------------------------------------------------------------------------------------------ chains, n = 1
+
+
+def stationary(transition: np.ndarray) -> np.ndarray:
+    """The stationary distribution (V,) of an irreducible chain."""
+    size = len(transition)
+    system = np.vstack([transition.T - np.eye(size), np.ones(size)])
+    solution, *_ = np.linalg.lstsq(system, np.append(np.zeros(size), 1.0), rcond=None)
+    return np.clip(solution, 0, None) / np.clip(solution, 0, None).sum()
+
+
+def chain_cooccurrence(transition: np.ndarray, law: Mapping[int, float]) -> np.ndarray:
+    """A (V, V) of a law of signed lags {lag: probability} in the stationary chain: sum_l q(l) D P^l, transposed for l < 0."""
+    of_token = np.diag(stationary(transition))
+    joint = np.zeros_like(of_token)
+    for lag, mass in law.items():
+        step = of_token @ np.linalg.matrix_power(transition, abs(lag))
+        joint += mass * (step if lag > 0 else step.T)
+    return joint / joint.sum()
+
+
+# ------------------------------------------------------------------------------------------------ the worlds shown
+
+
+def worlds() -> tuple[World, ...]:
+    """The worlds that RESULTS.md shows: small, each with one thing that sets objectives apart."""
+    uniform3 = np.full(3, 1 / 3)
+    forward = 0.9 * np.roll(np.eye(3), 1, axis=1) + 0.1 / 3
+    apart = 0.02  # two groups of tokens that a chain seldom leaves
+    sticky = np.kron(np.array([[1 - apart, apart], [apart, 1 - apart]]), np.full((2, 2), 0.5))
+    topics = np.array([[0.5, 0.3, 0.1, 0.1], [0.1, 0.1, 0.3, 0.5]])
+    informative, idle = np.array([[0.9, 0.1], [0.1, 0.9]]), np.full((2, 2), 0.5)
+    return (
+        World.of_emissions("topics", [0.5, 0.5], np.repeat(topics[:, None], 4, axis=1)),
+        World.mixture("sticky", [0.5, 0.5], [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]], [sticky, sticky], 4),
+        World.mixture("cycles", [0.5, 0.5], [uniform3, uniform3], [forward, forward.T], 5),
+        World.of_emissions("early cue", [0.5, 0.5], np.stack([informative] + [idle] * 3, axis=1)),
+        World.of_emissions("late cue", [0.5, 0.5], np.stack([idle] * 3 + [informative], axis=1)),
+        World.of_grammar(
+            "agreement",
+            6,
+            {(s, *m, 4 + s): (s, 1.0) for s in (0, 1) for m in itertools.product((2, 3), repeat=2)},
+        ),
+    )
