@@ -150,7 +150,8 @@ def forecast(
         typer.Option(help='E.g. "ar, mlm(rate=0.4), ar + vmlm".', show_default="ar, mlm, dar, vmlm"),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Visible tokens of a context: 1 = a token, 2 = a bigram.", show_default="1")
+        int | None,
+        typer.Option(help="Visible tokens of a context: 1 = a token, 2 = a bigram.", show_default="1"),
     ] = None,
     rank: Annotated[int | None, typer.Option(help="Singular values kept.", show_default="128")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the forecast; the same command resumes it.")] = Path(
@@ -193,8 +194,8 @@ def forecast(
         return
     train = plan.store.index["splits"]["train"]
     console.print(
-        f"{plan.corpus.name}: {train['documents']:,} training documents, {train['tokens']:,} tokens, vocabulary "
-        f"{plan.store.index['vocabulary']:,}; {len(plan.objectives)} objectives, {len(plan.tasks)} tasks",
+        f"{plan.corpus}: {train['documents']:,} training documents, {train['tokens']:,} tokens, vocabulary "
+        f"{plan.store.index['vocabulary']:,}; {len(plan.objectives)} objectives, {len(plan.data)} tasks",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     make_folder(out)

@@ -25,6 +25,7 @@ import yaml
 
 from lookaround.errors import Interrupted, UserError
 from lookaround.evaluate.suite import baselines, probe_data
+from lookaround.forecast import Forecast, forecast_job
 from lookaround.ladder import Job, random_init_scores, run_job
 from lookaround.pool import local_pool
 from lookaround.results import study_results
@@ -149,11 +150,16 @@ def _run_jobs(
     own = executor is None
     pool = executor or local_pool(study.jobs, threads)
     pending: dict[Future, tuple[str, Any]] = {}
-    done, total = (
-        0,
-        len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0)) + len(data) + bool(data),
-    )
+    done = 0
+    total = len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0)) + len(data) + bool(data)
+    before: dict[str, Any] | str | None = None
     try:
+        if settings.forecast.enabled:
+            plan = Forecast(
+                settings, study.objectives, study.corpus.name, study.corpus.fingerprint, data, study.store
+            )
+            pending[pool.submit(forecast_job, plan, out / "forecast")] = ("forecast", None)
+            total += 1
         if data:
             pending[pool.submit(random_init_scores, settings, study.store, data, threads)] = ("random", None)
         for item in data:
@@ -196,6 +202,8 @@ def _run_jobs(
                     ) from None
                 if kind == "baseline":
                     table[key] |= value
+                elif kind == "forecast":
+                    before = value
                 elif kind == "random":
                     for name, result in value.items():
                         table[name]["random_init"] = result
@@ -240,7 +248,12 @@ def _run_jobs(
         for factor in chosen:
             if factor != best:
                 shutil.rmtree(job(spec, seeds[0], factor, True).folder / "trunk", ignore_errors=True)
-    return study_results(study, out, command, ladders, losses, table, data)
+    results = study_results(study, out, command, ladders, losses, table, data)
+    if isinstance(before, str):
+        results["notes"].append(f"No forecast beside the study: {before}")
+    elif before is not None:
+        results["forecast"] = before
+    return results
 
 
 def _finite(loss: float) -> float:

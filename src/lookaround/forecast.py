@@ -17,17 +17,17 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lookaround.data.corpus import Corpus, read_corpus
+from lookaround.data.corpus import read_corpus
 from lookaround.data.shards import Rows, TokenStore, prepare
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
-from lookaround.data.tasks import Task, read_tasks
+from lookaround.data.tasks import read_tasks
 from lookaround.data.tokenizer import require_named
 from lookaround.errors import UserError
 from lookaround.evaluate.statistics import resampled_scores
@@ -44,11 +44,12 @@ from lookaround.theory.graph import connectivity
 from lookaround.theory.lags import LagCounts, count_lags
 from lookaround.theory.spectrum import CooccurrenceSpectrum
 
-__all__ = ["TRACK_RECORD", "Forecast", "cost", "forecast", "open_forecast", "recommend"]
+__all__ = ["TRACK_RECORD", "Forecast", "cost", "forecast", "forecast_job", "open_forecast", "recommend"]
 
 VERSION = 1
 VOCABULARY = 8192  # of the BPE trained where neither a tokenizer nor a size is given
 FEATURES = ("context", "target", "both")
+FAR_LAG = 64  # of the control, where documents are long enough
 SHUFFLED, TFIDF = "shuffled corpus", "TF-IDF + logistic regression"
 
 
@@ -72,8 +73,9 @@ class Forecast:
 
     settings: Settings
     objectives: tuple[Objective, ...]
-    corpus: Corpus
-    tasks: tuple[Task, ...]
+    corpus: str
+    fingerprint: str
+    data: tuple[ProbeData, ...]
     store: TokenStore
 
     @property
@@ -90,7 +92,9 @@ def open_forecast(settings: Settings) -> Forecast:
     metrics: dict[str, str] = {**settings.evaluate.metrics}
     if settings.data.corpus is None:
         corpus = stdlib_corpus()
-        tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else [stdlib_task()]
+        tasks = (
+            read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else [stdlib_task()]
+        )
     else:
         corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
         tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
@@ -100,7 +104,17 @@ def open_forecast(settings: Settings) -> Forecast:
         corpus, vocabulary=settings.data.vocabulary or VOCABULARY, tokenizer=settings.data.tokenizer,
         seed=settings.data.split_seed, validation=settings.data.validation, test=settings.data.test,
     )  # fmt: skip
-    return Forecast(settings, objectives, corpus, tuple(tasks), store)
+    data = tuple(probe_data(task, settings.evaluate) for task in tasks)
+    return Forecast(settings, objectives, corpus.name, corpus.fingerprint, data, store)
+
+
+def forecast_job(plan: Forecast, out: Path) -> dict[str, Any] | str:
+    """A forecast within one process, as a job of a study; where none can be made, the reason."""
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            return forecast(plan, out, executor=executor)
+    except UserError as error:
+        return str(error)
 
 
 def cost(plan: Forecast) -> dict[str, Any]:
@@ -116,7 +130,7 @@ def cost(plan: Forecast) -> dict[str, Any]:
         "matrices": len(entries),
         "matrix": f"{size:,} x {size:,}" if chosen.context == 1 else f"{chosen.context}-grams x {size:,}",
         "rank": chosen.rank,
-        "probes": len(entries) * len(plan.tasks) * len(FEATURES),
+        "probes": len(entries) * len(plan.data) * len(FEATURES),
     }
 
 
@@ -194,8 +208,8 @@ def _run_entry(job: _Job) -> dict[str, Any]:
     for task in job.tasks:
         for features in FEATURES:
             probe = least_squares_probe(
-                model.transform(task.train, features), task.train_labels,
-                model.transform(task.test, features), task.test_labels, metric=task.metric,
+                model.transform(task.train, features, chosen.weighting), task.train_labels,
+                model.transform(task.test, features, chosen.weighting), task.test_labels, metric=task.metric,
             )  # fmt: skip
             result["features"][features][task.name] = probe.score
             if features == chosen.features:
@@ -227,25 +241,23 @@ def forecast(
     plan: Forecast,
     out: Path | None = None,
     *,
-    data: tuple[ProbeData, ...] | None = None,
     executor: Executor | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Counts, spectra, probes, controls and the recommendation, as plain data (docs/results-format.md).
 
-    out: a folder that keeps finished entries, so that the same call goes on. data: the tasks' examples, where they were
-    drawn already. executor: where entries are computed (default: local processes, one per core). on_event: told what is
+    out: a folder that keeps finished entries, so that the same call goes on. executor: where entries are computed (default: local processes, one per core). on_event: told what is
     under way. Raises UserError for lags no document is longer than, ranks above the usable contexts, and tasks whose
     texts hold no known token.
     """
     tell = on_event or (lambda event: None)
     settings, chosen = plan.settings, plan.settings.forecast
     began = time.monotonic()
-    data = tuple(probe_data(task, settings.evaluate) for task in plan.tasks) if data is None else data
+    data = plan.data
     tasks = tuple(_task_tokens(item, plan) for item in data)
     rows = plan.rows
     if not rows:
-        raise UserError(f"{plan.corpus.name}: no document has two tokens; there is nothing to count")
+        raise UserError(f"{plan.corpus}: no document has two tokens; there is nothing to count")
     entries, notes = _entries(plan, rows)
     lags = {lags for entry in entries for lags in (entry.law or {})} | {tuple(range(chosen.context, 0, -1))}
     counts = count_lags(
@@ -258,18 +270,21 @@ def forecast(
     found = {entry.name: kept.read(entry.name) for entry in entries}
     jobs = [entry for entry in entries if found[entry.name] is None]
     table = {item.name: kept.read(f"baselines of {item.name}") for item in data}
-    total, done = len(entries) + len(data), len(entries) - len(jobs) + sum(v is not None for v in table.values())
+    total, done = (
+        len(entries) + len(data),
+        len(entries) - len(jobs) + sum(v is not None for v in table.values()),
+    )
     workers = min(usable_cores(), max(1, len(jobs)))
     threads = max(1, usable_cores() // workers)
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(local_pool(workers, threads))
         pending: dict[Future, tuple[str, str]] = {}
-        for entry in sorted(jobs, key=lambda entry: -len(entry.law or {})):  # the longest first
-            job = _Job(entry, counts.folder, tasks, settings, threads)
-            pending[pool.submit(_run_entry, job)] = ("entry", entry.name)
-        for item in data:
+        for item in sorted(data, key=lambda item: -int(item.train_labels.max())):  # the longest first
             if table[item.name] is None:
                 pending[pool.submit(baselines, item)] = ("baseline", item.name)
+        for entry in sorted(jobs, key=lambda entry: -len(entry.law or {})):
+            job = _Job(entry, counts.folder, tasks, settings, threads)
+            pending[pool.submit(_run_entry, job)] = ("entry", entry.name)
         try:
             while pending:
                 tell({"stage": "spectra and probes", "done": done, "total": total})
@@ -288,9 +303,8 @@ def forecast(
             for future in pending:
                 future.cancel()
     tell({"stage": "spectra and probes", "done": total, "total": total})
-    lines = [found[entry.name] for entry in entries if not entry.control]
-    controls = [found[entry.name] for entry in entries if entry.control]
-    complete = [line for line in (*lines, *controls) if line is not None]
+    complete = [line for line in found.values() if line is not None]
+    lines, controls = complete[: len(plan.objectives)], complete[len(plan.objectives) :]
     recommendation, reasons, close = recommend(lines, controls, table, data, settings.evaluate.bootstrap)
     for line in complete:
         line.pop("predicted")
@@ -301,8 +315,9 @@ def forecast(
         "rank": chosen.rank,
         "reach": chosen.reach,
         "features": chosen.features,
+        "weighting": chosen.weighting,
         "min_count": chosen.min_count,
-        "corpus": {"name": plan.corpus.name, "fingerprint": plan.corpus.fingerprint, "tokens": counts.tokens,
+        "corpus": {"name": plan.corpus, "fingerprint": plan.fingerprint, "tokens": counts.tokens,
                    "documents": counts.documents, "vocabulary": counts.vocabulary},
         "metrics": {item.name: item.metric for item in data},
         "majority": {name: entry["majority"] for name, entry in table.items() if entry},
@@ -334,17 +349,22 @@ def _entries(plan: Forecast, rows: dict[int, int]) -> tuple[list[_Entry], list[s
             assert other.law is not None
             apart = sum(abs(law.get(k, 0.0) - other.law.get(k, 0.0)) for k in {*law, *other.law}) / 2
             if apart < 1e-9:
-                notes.append(f"{objective.spec} and {other.name} have the same matrix at context {chosen.context}: it can't tell them apart")
+                notes.append(
+                    f"{objective.spec} and {other.name} have the same matrix at context {chosen.context}: it can't tell them apart"
+                )
         entries.append(_Entry(objective.spec, law, False))
-    far = chosen.far_lag
     longest = int(plan.store.split("train").length.max())
-    if far + chosen.context - 1 < longest:
-        entries.append(_Entry(f"only the token {far} ahead", far_law(far, chosen.context), True))
-    else:
+    far = chosen.far_lag or min(FAR_LAG, (longest - chosen.context) // 2)
+    if far < 2 or far + chosen.context > longest:
         raise UserError(
-            f"forecast.far_lag: {far} is larger than the longest document ({longest} tokens), so the control of a far token "
-            "can't be counted; give a smaller one"
+            f"{plan.corpus}: its longest document has {longest} tokens, so the control that predicts a token {max(far, 2)} ahead "
+            "can't be counted; give longer documents or a smaller forecast.far_lag"
         )
+    if chosen.far_lag is None and far < FAR_LAG:
+        notes.append(
+            f"The far control predicts {far} tokens ahead in place of {FAR_LAG}: no document has more than {longest} tokens."
+        )
+    entries.append(_Entry(f"only the token {far} ahead", far_law(far, chosen.context), True))
     entries.append(_Entry(SHUFFLED, None, True))
     return entries, notes
 
@@ -460,7 +480,9 @@ def recommend(
         below = f" All objectives stand below TF-IDF ({tfidf:.3f})." if scores[leader] < tfidf else ""
         if matched:
             answers[item.name] = f"nothing: a control ({', '.join(matched)}) does as well"
-            reasons[item.name] = f"{figure}, which {', '.join(matched)} equals or is not told apart from.{below}"
+            reasons[item.name] = (
+                f"{figure}, which {', '.join(matched)} equals or is not told apart from.{below}"
+            )
         elif len(scores) > 1 and len(close[item.name]) == len(scores) - 1:
             answers[item.name] = "nothing: not distinguished"
             reasons[item.name] = f"{figure}, but no objective is told apart from it.{below}"

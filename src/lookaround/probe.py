@@ -87,13 +87,20 @@ def _fit(features_nd: np.ndarray, labels: np.ndarray, strength: float) -> Pipeli
 
 
 def least_squares_probe(
-    train_nd: np.ndarray, train_labels: np.ndarray, test_nd: np.ndarray, test_labels: np.ndarray, *, metric: str = "accuracy"
+    train_nd: np.ndarray,
+    train_labels: np.ndarray,
+    test_nd: np.ndarray,
+    test_labels: np.ndarray,
+    *,
+    metric: str = "accuracy",
 ) -> ProbeResult:
     """Ridge regression on standardised features (n, D); its strength chosen by leave-one-out on the training part.
 
     The least-squares probe that the bounds of theory speak of, in closed form: many features are tried in seconds.
     """
-    model = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=RIDGE_STRENGTHS)).fit(train_nd, train_labels)
+    model = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=RIDGE_STRENGTHS)).fit(
+        train_nd, train_labels
+    )
     predicted = model.predict(test_nd)
     return ProbeResult(score(metric, test_labels, predicted), predicted, 0, float(model[-1].alpha_))
 

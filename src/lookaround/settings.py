@@ -125,17 +125,26 @@ class ForecastSettings(_Section):
     """What the corpus says of objectives before any training."""
 
     enabled: bool = Field(True, description="compare makes a forecast beside its study")
-    context: int = Field(1, ge=1, le=8, description="visible tokens of a context: 1 = a token, 2 = a bigram ..")
+    context: int = Field(
+        1, ge=1, le=8, description="visible tokens of a context: 1 = a token, 2 = a bigram .."
+    )
     rank: int = Field(128, ge=2, description="singular values kept; features of a text")
     reach: int = Field(16, ge=1, description="largest distance of a context token from its target")
     min_count: int = Field(5, ge=1, description="contexts and targets expected less often are left out")
     features: Literal["context", "target", "both"] = Field(
         "both", description="what a text is averaged over: contexts, targets, or half of the rank of each"
     )
+    weighting: Literal["spectral", "unit"] = Field(
+        "spectral", description="a token's feature as the theory has it, or scaled to length 1"
+    )
     hash_bits: int | None = Field(
         None, ge=1, le=48, description="hash n-grams to 2^bits rows; none: exact, as far as they fit 64 bits"
     )
-    far_lag: int = Field(64, ge=2, description="lag of the control that predicts one far token only")
+    far_lag: int | None = Field(
+        None,
+        ge=2,
+        description="lag of the control that predicts one far token; none: 64, or half of the longest document",
+    )
 
 
 class Settings(_Section):

@@ -46,7 +46,9 @@ class _Combination(Objective):
     def heads(self) -> tuple[HeadSpec, ...]:
         return tuple(head for _, objective in self.terms for head in objective.heads())
 
-    def _context_law(self, nearest: int, rows: Mapping[int, float], reach: int) -> dict[tuple[int, ...], float]:
+    def _context_law(
+        self, nearest: int, rows: Mapping[int, float], reach: int
+    ) -> dict[tuple[int, ...], float]:
         return self._combined(lambda part: part._context_law(nearest, rows, reach))
 
     def _pattern_law(self, length: int) -> dict[Pattern, float]:

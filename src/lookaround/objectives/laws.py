@@ -141,7 +141,8 @@ class Scattered(Law):
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         rate, weight = np.array(self.rates), np.array(self.weights)
         by_count = [
-            float((weight * rate**hidden * (1 - rate) ** (length - 1 - hidden)).sum()) for hidden in range(length)
+            float((weight * rate**hidden * (1 - rate) ** (length - 1 - hidden)).sum())
+            for hidden in range(length)
         ]
         for hidden_count in range(1, length):
             if by_count[hidden_count] <= 0:
@@ -169,7 +170,9 @@ class HiddenSuffix(Law):
             mass = self.weight / (length - 1) * rank**-self.near
             for count in range(1, nearest + 1):
                 # the first hidden position is `count`, or anything from `nearest` to length - rank
-                cuts = (1 if count <= length - rank else 0) if count < nearest else length - rank - nearest + 1
+                cuts = (
+                    (1 if count <= length - rank else 0) if count < nearest else length - rank - nearest + 1
+                )
                 if cuts > 0 and rank + count - 1 <= reach:
                     found[tuple(range(rank + count - 1, rank - 1, -1))] = mass * cuts
         return found
@@ -179,4 +182,3 @@ class HiddenSuffix(Law):
             for target in range(cut, length):
                 mass = self.weight / (length - 1) * (target - cut + 1) ** -self.near
                 yield (target, tuple(range(cut))), mass
-

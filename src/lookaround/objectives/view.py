@@ -309,10 +309,14 @@ class Objective:
         Sums to 1. Raises ValueError for rows of more than laws.LONGEST_ENUMERATED tokens: there are 2^(length - 1). Ours.
         """
         if not 2 <= length <= LONGEST_ENUMERATED:
-            raise ValueError(f"patterns are listed for rows of 2 to {LONGEST_ENUMERATED} tokens, got length={length}")
+            raise ValueError(
+                f"patterns are listed for rows of 2 to {LONGEST_ENUMERATED} tokens, got length={length}"
+            )
         return self._pattern_law(length)
 
-    def _context_law(self, nearest: int, rows: Mapping[int, float], reach: int) -> dict[tuple[int, ...], float]:
+    def _context_law(
+        self, nearest: int, rows: Mapping[int, float], reach: int
+    ) -> dict[tuple[int, ...], float]:
         def masses(objective: Objective) -> tuple[dict, float]:
             within: dict = {}
             scored = 0.0

@@ -1,12 +1,13 @@
 """A forecast at the terminal, as a page of its own, and as a section of a study's page.
 
-    print_forecast(result, rich.console.Console())
-    write_forecast(result, "lookaround-forecast/forecast.html")
+print_forecast(result, rich.console.Console())
+write_forecast(result, "lookaround-forecast/forecast.html")
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lookaround.report import figures
-from lookaround.report.html import esc, page
+from lookaround.report.page import esc, page, scroll
 from lookaround.report.table import format_count, format_score, number, printable
 from lookaround.storage import write_text
 
@@ -29,7 +30,8 @@ _FIGURES = (  # heading, what it means, how a line's cell reads
      lambda line: "saturated" if line.get("saturated") else _cell(line.get("meeting"), "{:.3f}")),
     ("effective\nrank", "exp of the entropy of the singular values kept", lambda line: _cell(line.get("effective_rank"), "{:.0f}")),
 )  # fmt: skip
-_WIDEST = 6  # tasks beside the figures in one table at a terminal
+_NAME_WIDTH = 28  # longer names are folded
+_HEADING_WIDTH = 14  # the name of a task is broken there
 
 
 def _cell(value: object, form: str) -> str:
@@ -63,7 +65,11 @@ def _leader(result: dict[str, Any], task: str) -> str:
 
 
 def _features(result: dict[str, Any]) -> str:
-    kind = {"context": "context features F", "target": "target features G", "both": "[F, G], half of the rank each"}
+    kind = {
+        "context": "context features F",
+        "target": "target features G",
+        "both": "[F, G], half of the rank each",
+    }
     return kind.get(str(result.get("features")), str(result.get("features")))
 
 
@@ -75,28 +81,30 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
     """Print the table, the recommendation per task, the track record and the notes of a forecast."""
     tasks = _tasks(result)
     contexts = "a token" if result["context"] == 1 else f"{result['context']} tokens in order"
-    _say(console, f"Before any training: contexts of {contexts}, rank {result['rank']}, probes on {_features(result)}", "bold")
-    for begin in range(0, max(len(tasks), 1), _WIDEST):
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        shown = tasks[begin : begin + _WIDEST]
-        names = [[printable(task)[i : i + 14] for i in range(0, len(printable(task)), 14)] for task in shown]
-        headings = ["objective", *(heading for heading, _, _ in _FIGURES if begin == 0), *("\n".join(n) for n in names)]
-        height = max(heading.count("\n") for heading in headings)
-        for place, heading in enumerate(headings):
-            padded = Text("\n" * (height - heading.count("\n")) + heading)
-            if place == 0:
-                table.add_column(padded, max_width=30, overflow="fold")
-            else:
-                table.add_column(padded, justify="right", no_wrap=True)
-        for line, control in _lines(result):
-            cells = [read(line) for _, _, read in _FIGURES] if begin == 0 else []
-            cells += [_score(result, line, task) for task in shown]
-            name = printable(line["objective"])
-            table.add_row(Text(name), *map(Text, cells), style="dim" if control else "")
-        console.print(table)
+    _say(
+        console,
+        f"Before any training: contexts of {contexts}, rank {result['rank']}, probes on {_features(result)}",
+        "bold",
+    )
+    labels = [printable(line["objective"]) for line, _ in _lines(result)]
+    columns = [(heading, [read(line) for line, _ in _lines(result)]) for heading, _, read in _FIGURES]
+    for task in tasks:
+        name = "\n".join(wrap(printable(task), _HEADING_WIDTH))
+        columns.append((name, [_score(result, line, task) for line, _ in _lines(result)]))
+    room = console.width - min(_NAME_WIDTH, max(map(len, labels)))
+    while columns:
+        page_of: list[tuple[str, list[str]]] = []
+        used = 0
+        while columns and (not page_of or used + _width(columns[0]) <= room):
+            used += _width(columns[0])
+            page_of.append(columns.pop(0))
+        _print_table(console, result, page_of)
         console.print()
     if tasks:
-        _say(console, "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last three lines: controls")
+        _say(
+            console,
+            "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last three lines: controls",
+        )
     console.print()
     if tasks:
         _say(console, "Recommendation", "bold")
@@ -105,13 +113,32 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
             grid = Table.grid(padding=(0, 2, 0, 0))
             grid.add_column(no_wrap=True, width=min(28, max(map(len, tasks))))
             grid.add_column()
-            grid.add_row(Text(printable(task)), Text(printable(answer), "bold green" if good else "bold yellow"))
+            grid.add_row(
+                Text(printable(task)), Text(printable(answer), "bold green" if good else "bold yellow")
+            )
             grid.add_row("", Text(printable((result.get("reasons") or {}).get(task, ""))))
             console.print(grid)
         console.print()
     _say(console, f"Track record: {(result.get('track_record') or {}).get('sentence', '')}")
     for note in result.get("notes") or []:
         _say(console, f"note: {printable(note)}")
+
+
+def _width(column: tuple[str, list[str]]) -> int:
+    heading, cells = column
+    return 2 + max(map(len, [*heading.split("\n"), *cells]))
+
+
+def _print_table(console: Console, result: dict[str, Any], columns: list[tuple[str, list[str]]]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    height = max(heading.count("\n") for heading, _ in columns)
+    table.add_column(Text("\n" * height + "objective"), max_width=_NAME_WIDTH, overflow="fold")
+    for heading, _ in columns:
+        table.add_column(Text("\n" * (height - heading.count("\n")) + heading), justify="right", no_wrap=True)
+    for row, (line, control) in enumerate(_lines(result)):
+        cells = [Text(cells[row]) for _, cells in columns]
+        table.add_row(Text(printable(line["objective"])), *cells, style="dim" if control else "")
+    console.print(table)
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
@@ -125,7 +152,10 @@ def _say(console: Console, text: str, style: str = "") -> None:
 def write_forecast(result: dict[str, Any], path: str | Path) -> None:
     """Write the forecast as a self-contained page, whole or not at all; raises UserError where it cannot be written."""
     corpus = result.get("corpus") or {}
-    facts = [f"{format_count(number(corpus.get('tokens')))} tokens", f"vocabulary {number(corpus.get('vocabulary')):,.0f}"]
+    facts = [
+        f"{format_count(number(corpus.get('tokens')))} tokens",
+        f"vocabulary {number(corpus.get('vocabulary')):,.0f}",
+    ]
     items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
     head = (
         f'<header><p class="brand">lookaround forecast</p><h1>What objectives make of {esc(corpus.get("name") or "this corpus")}</h1>'
@@ -187,9 +217,10 @@ def _table(result: dict[str, Any]) -> str:
             cells += f"<td>{esc(score)}{mark}</td>"
         key = figures.key(place) if line.get("singular_values") else ""
         bodies[control].append(f'<tr><th scope="row">{key}{esc(line["objective"])}</th>{cells}</tr>')
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Forecast"><table><thead><tr><th scope="col">objective</th>'
-        f'{heads}</tr></thead><tbody>{"".join(bodies[False])}</tbody><tbody class="baselines">{"".join(bodies[True])}</tbody></table></div>'
+    return scroll(
+        "Forecast",
+        f'<table><thead><tr><th scope="col">objective</th>{heads}</tr></thead><tbody>{"".join(bodies[False])}</tbody>'
+        f'<tbody class="baselines">{"".join(bodies[True])}</tbody></table>',
     )
 
 
@@ -201,11 +232,9 @@ def _answers(result: dict[str, Any]) -> str:
     )
     if not rows:
         return ""
-    return (
-        "<h3>What it recommends</h3>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="Recommendations"><table><thead><tr><th scope="col">task</th>'
-        f'<th scope="col" class="text">recommends</th><th scope="col" class="text">why</th></tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    heads = '<th scope="col">task</th><th scope="col" class="text">recommends</th><th scope="col" class="text">why</th>'
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    return "<h3>What it recommends</h3>" + scroll("Recommendations", table)
 
 
 def _legend(result: dict[str, Any]) -> str:

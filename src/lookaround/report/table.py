@@ -59,6 +59,7 @@ _TOP_LEVEL: dict[str, tuple[type, bool]] = {
     "differences": (list, True),
     "recommendation": (dict, True),
     "reasons": (dict, False),
+    "forecast": (dict, False),
     "notes": (list, False),
 }
 _ROWS = {

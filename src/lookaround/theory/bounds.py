@@ -19,7 +19,15 @@ import numpy as np
 
 from lookaround.theory.cooccurrence import Matrix
 
-__all__ = ["ProbeBound", "alpha", "alpha_by_chance", "alpha_from_spectrum", "label_vectors", "probe_bound", "probe_error"]
+__all__ = [
+    "ProbeBound",
+    "alpha",
+    "alpha_by_chance",
+    "alpha_from_spectrum",
+    "label_vectors",
+    "probe_bound",
+    "probe_error",
+]
 
 
 def label_vectors(labels: np.ndarray, of_context: np.ndarray) -> np.ndarray:
@@ -71,7 +79,9 @@ class ProbeBound:
     spectral_bound: float
 
 
-def probe_bound(left: np.ndarray, values: np.ndarray, of_context: np.ndarray, labels: np.ndarray, rank: int) -> ProbeBound:
+def probe_bound(
+    left: np.ndarray, values: np.ndarray, of_context: np.ndarray, labels: np.ndarray, rank: int
+) -> ProbeBound:
     """Error and bounds of the probe at `rank`, from a whole SVD, U (R, m) and sigma (m,); a spectral bound of inf says nothing."""
     u = label_vectors(labels, of_context)
     outside = float((u**2).sum() - np.square(left[:, :rank].T @ u).sum())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -21,9 +22,11 @@ from lookaround.theory.lags import Code, LagCounts, Lags, merge, normal_lags, ta
 
 __all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shuffled_cooccurrence"]
 
-Matrix = np.ndarray | sparse.csr_array
+Matrix: TypeAlias = np.ndarray | sparse.csr_array
 
-DENSE_BYTES = 1 << 30  # a matrix larger than this is kept sparse; two of the size are held while lags are added up
+DENSE_BYTES = (
+    1 << 30
+)  # a matrix larger than this is kept sparse; two of the size are held while lags are added up
 DOUBLE_TOKENS = 4096  # dense matrices of larger vocabularies are float32: the products are bound by memory
 SPARSE_SHARE = 0.08  # a dense matrix with fewer nonzeros is faster as a sparse one
 TUPLES = 48  # tuples of lags that are counted for n >= 2, at most
@@ -97,22 +100,33 @@ def cooccurrence(
 
 
 def _pruned(
-    matrix: Matrix, rows: np.ndarray, columns: np.ndarray, code: Code, beyond: float, pairs: int, min_count: int
+    matrix: Matrix,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    code: Code,
+    beyond: float,
+    pairs: int,
+    min_count: int,
 ) -> Cooccurrence:
     """Rows and columns below the minimum count left out, the rest scaled to sum to 1."""
-    least = max(min_count, 1) * (1 - 1e-6) / max(pairs, 1)
-    whole = float(matrix.sum(dtype=np.float64))
-    of_row = np.asarray(matrix.sum(axis=1, dtype=np.float64)) / whole
-    of_column = np.asarray(matrix.sum(axis=0, dtype=np.float64)) / whole
+    of_row = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
+    of_column = np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel()
+    whole = float(of_row.sum())
+    least = max(min_count, 1) * (1 - 1e-6) / max(pairs, 1) * whole
     keep_rows, keep_columns = np.flatnonzero(of_row >= least), np.flatnonzero(of_column >= least)
     if not len(keep_rows) or not len(keep_columns):
         raise UserError(
             f"no context or no target occurs {min_count} times or more in the {pairs:,} pairs counted; "
             "give a larger corpus or a smaller minimum count"
         )
+    left = whole
     if len(keep_rows) < len(rows) or len(keep_columns) < len(columns):
-        matrix = matrix[keep_rows][:, keep_columns]
-    left = float(matrix.sum(dtype=np.float64))
+        matrix = (
+            matrix[np.ix_(keep_rows, keep_columns)]
+            if isinstance(matrix, np.ndarray)
+            else matrix[keep_rows][:, keep_columns]
+        )
+        left = float(matrix.sum(dtype=np.float64))
     matrix = _in_place(matrix, 1 / left)
     return Cooccurrence(
         matrix, rows[keep_rows], columns[keep_columns], code, beyond, max(0.0, 1 - left / whole), pairs
@@ -136,22 +150,29 @@ def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
     dtype = np.dtype(np.float64 if size <= DOUBLE_TOKENS else np.float32)
     if size * size * dtype.itemsize > DENSE_BYTES or len(law) == 1:
         return _sparse_token_matrix(counts, law)
-    ahead, behind = np.zeros((size, size), dtype), None  # behind: lags below 0, transposed, so that writes are in order
+    code = counts.code(1)
+    padded = (size, 1 << code.bits)  # so that a key is the place of its pair
+    ahead, behind = (
+        np.zeros(padded, dtype),
+        None,
+    )  # behind: lags below 0, transposed, so that writes are in order
     for lag in sorted({abs(lags[0]) for lags in law}):
         found = counts.tally(lag)
-        row, column = counts.code(1).split(found.keys)
-        place = row.astype(np.int64) * size + column
+        places = found.keys.astype(np.int64)
         if (mass := law.get((lag,), 0.0)) > 0:
-            ahead.reshape(-1)[place] += (found.counts * (mass / found.total)).astype(dtype)
+            np.add.at(ahead.reshape(-1), places, (found.counts * (mass / found.total)).astype(dtype))
         if (mass := law.get((-lag,), 0.0)) > 0:
-            behind = np.zeros((size, size), dtype) if behind is None else behind
-            number = np.where(_among(row, counts.never_targets), 0, found.counts)
-            behind.reshape(-1)[place] += (number * (mass / number.sum())).astype(dtype)
+            behind = np.zeros(padded, dtype) if behind is None else behind
+            number = found.counts.copy()
+            for token in counts.never_targets:  # as the earlier token it is the target here
+                number[slice(*np.searchsorted(places, [token << code.bits, token + 1 << code.bits]))] = 0
+            np.add.at(behind.reshape(-1), places, (number * (mass / number.sum())).astype(dtype))
+    matrix = ahead[:, :size]
     if behind is not None:
-        ahead += behind.T
-    if np.count_nonzero(ahead) < SPARSE_SHARE * ahead.size:
-        return sparse.csr_array(ahead, dtype=np.float64)
-    return ahead
+        matrix += behind[:, :size].T
+    if np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size:
+        return sparse.csr_array(matrix, dtype=np.float64)
+    return matrix
 
 
 def _among(ids: np.ndarray, few: Sequence[int]) -> np.ndarray:
@@ -246,7 +267,9 @@ def shuffled_cooccurrence(
     return _pruned(matrix, every, np.arange(counts.vocabulary), code, 0.0, found.total, min_count)
 
 
-def _shuffled_parts(of_row: np.ndarray, of_column: np.ndarray, vocabulary: int, generator: np.random.Generator):
+def _shuffled_parts(
+    of_row: np.ndarray, of_column: np.ndarray, vocabulary: int, generator: np.random.Generator
+):
     """Tallies of (row, column) pairs in which the columns were dealt to the rows at random, some at a time."""
     left = of_column.copy()
     ends = of_row.cumsum()
@@ -261,5 +284,3 @@ def _shuffled_parts(of_row: np.ndarray, of_column: np.ndarray, vocabulary: int, 
         columns = np.repeat(np.arange(vocabulary, dtype=np.uint64), dealt)
         generator.shuffle(columns)
         yield tally(rows * np.uint64(vocabulary) + columns)
-
-

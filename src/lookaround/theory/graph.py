@@ -69,7 +69,7 @@ def _dense_components(matrix: np.ndarray) -> int:
         rows = np.zeros(len(matrix), dtype=matrix.dtype)
         rows[int(unseen.argmax())] = 1
         size = 0
-        while (count := np.count_nonzero(rows)) > size:
+        while (count := int(np.count_nonzero(rows))) > size:
             size = count
             rows = (matrix @ (rows @ matrix > 0).astype(matrix.dtype) > 0).astype(matrix.dtype)
         unseen &= rows == 0

@@ -33,7 +33,9 @@ from lookaround.storage import disk_errors, read_mapping, write_text
 __all__ = ["Code", "LagCounts", "count_lags", "normal_lags"]
 
 FORMAT = 1
-PART_TOKENS = 1 << 24  # tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
+PART_TOKENS = (
+    1 << 24
+)  # tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
 
 Lags = tuple[int, ...]
 
@@ -65,7 +67,9 @@ class Code:
 
     def __post_init__(self) -> None:
         if self.hash_bits is not None and not 1 <= self.hash_bits <= 64 - self.bits:
-            raise UserError(f"hash_bits: must lie in 1 to {64 - self.bits} at vocabulary {self.vocabulary:,}, got {self.hash_bits}")
+            raise UserError(
+                f"hash_bits: must lie in 1 to {64 - self.bits} at vocabulary {self.vocabulary:,}, got {self.hash_bits}"
+            )
         if self.hash_bits is None and self.bits * (self.n + 1) > 64:
             most = 64 // self.bits - 1
             raise UserError(
@@ -104,8 +108,11 @@ class Code:
 
     def split(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(row numbers uint64, targets int64) of keys."""
-        low = self.dtype.type((1 << self.bits) - 1)
-        return (keys >> self.dtype.type(self.bits)).astype(np.uint64), (keys & low).astype(np.int64)
+        return (keys >> self.dtype.type(self.bits)).astype(np.uint64), self.targets(keys).astype(np.int64)
+
+    def targets(self, keys: np.ndarray) -> np.ndarray:
+        """Targets of keys, in the keys' type."""
+        return keys & self.dtype.type((1 << self.bits) - 1)
 
 
 @dataclass(frozen=True)
@@ -240,7 +247,9 @@ def count_lags(
     if (folder / "index.json").is_file():
         counts = LagCounts.load(folder, store)
         if counts.hash_bits != hash_bits and any(len(item) > 1 for item in wanted):
-            raise UserError(f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now {hash_bits}; give another folder")
+            raise UserError(
+                f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now {hash_bits}; give another folder"
+            )
     else:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -278,7 +287,9 @@ def _count_missing(
             for shard, file in enumerate(parts.files)
             for begin in range(0, len(file), PART_TOKENS)
         ]  # fmt: skip
-    pool = executor or ThreadPoolExecutor(usable_cores())  # sorting and arithmetic of numpy run outside the interpreter's lock
+    pool = executor or ThreadPoolExecutor(
+        usable_cores()
+    )  # sorting and arithmetic of numpy run outside the interpreter's lock
     pending: dict[Future, Lags] = {
         pool.submit(_count_part, part): item for item, list_ in jobs.items() for part in list_
     }
@@ -359,10 +370,16 @@ class LagCounts:
         arrays = [np.asarray(document, dtype=np.int64) for document in documents]
         flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
         if len(flat) and not 0 <= flat.min() <= flat.max() < vocabulary:
-            raise ValueError(f"token ids must lie in 0 to {vocabulary - 1}, found {flat.min()} to {flat.max()}")
+            raise ValueError(
+                f"token ids must lie in 0 to {vocabulary - 1}, found {flat.min()} to {flat.max()}"
+            )
         ends = np.cumsum([len(array) for array in arrays])
         counts = cls(
-            vocabulary, tokens=len(flat), documents=len(arrays), never_targets=never_targets, hash_bits=hash_bits
+            vocabulary,
+            tokens=len(flat),
+            documents=len(arrays),
+            never_targets=never_targets,
+            hash_bits=hash_bits,
         )
         for item in lags:
             key, _ = normal_lags(item)
@@ -420,10 +437,12 @@ class LagCounts:
         file = self.folder / f"{_name(key)}.npz"
         found = _read_tally(file)
         code = self.code(len(key))
-        if found.keys.dtype != code.dtype or code.split(found.keys)[1].max(initial=0) >= self.vocabulary:
+        if found.keys.dtype != code.dtype or code.targets(found.keys).max(initial=0) >= self.vocabulary:
             raise UserError(f"{file}: keys of another vocabulary than {self.vocabulary:,}; count again")
         if found.total != self.pairs[key]:
-            raise UserError(f"{file}: holds {found.total:,} pairs, its index says {self.pairs[key]:,}; count again")
+            raise UserError(
+                f"{file}: holds {found.total:,} pairs, its index says {self.pairs[key]:,}; count again"
+            )
         return found
 
     def code(self, n: int) -> Code:
@@ -455,7 +474,9 @@ def _write_tally(file: Path, found: Tally) -> None:
     temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with disk_errors(file), open(temporary, "wb") as handle:
-            np.savez(handle, keys=found.keys, counts=found.counts.astype(np.uint32) if small else found.counts)
+            np.savez(
+                handle, keys=found.keys, counts=found.counts.astype(np.uint32) if small else found.counts
+            )
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, file)
@@ -470,16 +491,26 @@ def _read_tally(file: Path) -> Tally:
         with np.load(file, allow_pickle=False) as data:
             keys, counts = data["keys"], data["counts"]
     except FileNotFoundError:
-        raise UserError(f"{file}: no such file, though its index names it; count again in another folder") from None
+        raise UserError(
+            f"{file}: no such file, though its index names it; count again in another folder"
+        ) from None
     except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
-        raise UserError(f"{file}: cannot be read; it is truncated or not ours ({type(error).__name__})") from None
+        raise UserError(
+            f"{file}: cannot be read; it is truncated or not ours ({type(error).__name__})"
+        ) from None
     if keys.ndim != 1 or keys.shape != counts.shape or keys.dtype.kind != "u":
         raise UserError(f"{file}: field 'keys' or 'counts' is of another shape or type; count again")
-    wrong = np.flatnonzero(~(counts > 0)) if counts.dtype.kind != "f" else np.flatnonzero(~(counts > 0) | (counts % 1 != 0))
+    wrong = (
+        np.flatnonzero(~(counts > 0))
+        if counts.dtype.kind != "f"
+        else np.flatnonzero(~(counts > 0) | (counts % 1 != 0))
+    )
     if len(wrong):
         raise UserError(
             f"{file}: field 'counts', entry {wrong[0]}: {counts[wrong[0]]} is no count; expected whole numbers above 0"
         )
     if np.any(keys[1:] <= keys[:-1]):
-        raise UserError(f"{file}: field 'keys' is not in rising order; it is damaged or not ours; count again")
+        raise UserError(
+            f"{file}: field 'keys' is not in rising order; it is damaged or not ours; count again"
+        )
     return Tally(keys, counts.astype(np.int64))

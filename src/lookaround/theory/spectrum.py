@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, svds
 
 from lookaround.errors import UserError
@@ -28,7 +29,8 @@ from lookaround.theory.lags import LagCounts
 __all__ = ["CooccurrenceSpectrum", "normalised", "spectral_loss", "truncated_svd"]
 
 FULL_SVD = 600  # the smaller side of matrices whose SVD is computed whole
-RESIDUAL = 1e-3  # the largest ||Abar v - sigma u|| that is accepted
+KRYLOV_BLOCKS = 9  # of 1.25 times the rank
+RESIDUAL = 1e-3  # the largest that is accepted
 
 
 def normalised(matrix: Matrix) -> tuple[Matrix, np.ndarray, np.ndarray]:
@@ -53,12 +55,15 @@ def _inverse_root(marginal: np.ndarray) -> np.ndarray:
     return np.divide(1.0, np.sqrt(marginal), out=np.zeros_like(marginal), where=marginal > 0)
 
 
-def truncated_svd(matrix: Matrix, rank: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """(U (R, k), singular values (k,) falling, V (V', k), largest residual ||M v - sigma u||) of a matrix, in float64.
+def truncated_svd(
+    matrix: Matrix, rank: int, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """(U (R, k), singular values (k,) falling, V (V', k), largest residual) of a matrix, in float64.
 
-    Small matrices are decomposed whole, larger ones by ARPACK; the residual is measured, not assumed. Each pair of
-    vectors has the sign that makes the largest entry of u positive. Raises UserError for a rank above the smaller
-    side, and where ARPACK does not reach a residual of 1e-3.
+    The residual, the larger of ||M v - sigma u|| and ||M^T u - sigma v|| over the k triplets, is measured and not assumed.
+    Small matrices are decomposed whole, large dense ones by block Krylov iteration, all others, and those that it leaves
+    with a residual above 1e-3, by ARPACK. Each pair of vectors has the sign that makes the largest entry of u positive.
+    Raises UserError for a rank above the smaller side, and where no residual of 1e-3 is reached.
     """
     smaller = min(matrix.shape)
     if not 1 <= rank <= smaller:
@@ -66,31 +71,65 @@ def truncated_svd(matrix: Matrix, rank: int, *, seed: int = 0) -> tuple[np.ndarr
             f"rank: {rank} is above the {smaller:,} usable contexts and targets ({matrix.shape[0]:,} x {matrix.shape[1]:,}); "
             f"give 1 to {smaller:,}"
         )
+    residual = float("inf")
     if smaller <= FULL_SVD or rank >= smaller - 1:
         dense = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
         left, values, right = np.linalg.svd(dense.astype(np.float64), full_matrices=False)
         left, values, right = left[:, :rank], values[:rank], right[:rank].T
-    else:
-        start = np.random.default_rng(seed).standard_normal(smaller).astype(matrix.dtype)
-        tolerance = 1e-4 if matrix.dtype == np.float32 else 0  # relative, of sigma^2: float32 gives no more
-        operator: Any = matrix
-        if isinstance(matrix, np.ndarray):  # svds would copy the transpose at every product
-            operator = LinearOperator(
-                matrix.shape, matvec=matrix.dot, rmatvec=matrix.T.dot, dtype=matrix.dtype
-            )
-        left, values, right = svds(operator, k=rank, tol=tolerance, v0=start)
-        order = np.argsort(-values)
-        left, values, right = left[:, order], values[order], right[order].T
-    left, values, right = (part.astype(np.float64) for part in (left, values, right))
-    flip = np.sign(left[np.abs(left).argmax(axis=0), np.arange(rank)])
-    left, right = left * flip, right * flip
-    product = matrix @ right.astype(matrix.dtype)
-    residual = float(np.linalg.norm(product - left * values, axis=0).max())
+        residual = _residual(matrix, left, values, right)
+    elif isinstance(matrix, np.ndarray) and matrix.dtype == np.float32 and smaller > 4 * KRYLOV_BLOCKS * rank:
+        left, values, right = _block_krylov(matrix, rank, seed)
+        residual = _residual(matrix, left, values, right)
+    if residual > RESIDUAL:
+        left, values, right = _arpack(matrix, rank, seed)
+        residual = _residual(matrix, left, values, right)
     if residual > RESIDUAL:
         raise UserError(
             f"rank: the SVD of rank {rank} did not converge (residual {residual:.2g} above {RESIDUAL:g}); give a smaller rank"
         )
-    return left, values, right, residual
+    left, values, right = (part.astype(np.float64) for part in (left, values, right))
+    flip = np.sign(left[np.abs(left).argmax(axis=0), np.arange(rank)])
+    return left * flip, values, right * flip, residual
+
+
+def _residual(matrix: Matrix, left: np.ndarray, values: np.ndarray, right: np.ndarray) -> float:
+    of_right = matrix @ right.astype(matrix.dtype) - left * values
+    of_left = matrix.T @ left.astype(matrix.dtype) - right * values
+    return float(max(np.linalg.norm(of_right, axis=0).max(), np.linalg.norm(of_left, axis=0).max()))
+
+
+def _arpack(matrix: Matrix, rank: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    start = np.random.default_rng(seed).standard_normal(min(matrix.shape)).astype(matrix.dtype)
+    tolerance = 1e-4 if matrix.dtype == np.float32 else 0  # relative, of sigma^2: float32 gives no more
+    operator: Any = matrix
+    if isinstance(matrix, np.ndarray):  # svds would copy the transpose at every product
+        operator = LinearOperator(matrix.shape, matvec=matrix.dot, rmatvec=matrix.T.dot, dtype=matrix.dtype)
+    left, values, right = svds(operator, k=rank, tol=tolerance, v0=start)
+    order = np.argsort(-values)
+    return left[:, order], values[order], right[order].T
+
+
+def _block_krylov(matrix: np.ndarray, rank: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rayleigh-Ritz on the span of X, (M^T M) X, (M^T M)^2 X .. (Musco & Musco 2015, arXiv 1504.05477, algorithm 2).
+
+    Products of a matrix with blocks of vectors are bound by arithmetic, those of ARPACK with one vector by memory.
+    """
+    block = rank + rank // 4
+    basis = np.empty((matrix.shape[1], block * KRYLOV_BLOCKS), matrix.dtype, order="F")
+    image = np.empty((matrix.shape[0], block * KRYLOV_BLOCKS), matrix.dtype, order="F")
+    vectors = np.random.default_rng(seed).standard_normal((matrix.shape[1], block), dtype=matrix.dtype)
+    for number in range(KRYLOV_BLOCKS):
+        here = slice(number * block, (number + 1) * block)
+        before = basis[:, : here.start]
+        for _ in range(2):  # once more for what rounding left
+            vectors -= before @ (before.T @ vectors)
+        basis[:, here] = np.linalg.qr(vectors)[0]
+        image[:, here] = matrix @ basis[:, here]
+        vectors = matrix.T @ image[:, here]
+    size = image.shape[1]
+    squares, inside = eigh((image.T @ image).astype(np.float64), subset_by_index=(size - rank, size - 1))
+    values, inside = np.sqrt(np.maximum(squares[::-1], 0)), inside[:, ::-1].astype(matrix.dtype)
+    return image @ inside / values, values, basis @ inside
 
 
 class CooccurrenceSpectrum:
@@ -103,7 +142,7 @@ class CooccurrenceSpectrum:
     Fitted: singular_values_ (k,); context_features_ (R, k) = D_c^-1/2 U Sigma^1/2 and target_features_ (V', k), for the
     context ids contexts_ (R,) and target ids targets_ (V',), with their probabilities context_probability_ and
     target_probability_; energy_ = ||Abar||^2; tail_energy_ = sum of sigma_i^2 beyond the rank; effective_rank_ =
-    exp(entropy of sigma / sum sigma) of the kept ones (Roy & Vetterli 2007); residual_, the largest ||Abar v - sigma u||;
+    exp(entropy of sigma / sum sigma) of the kept ones (Roy & Vetterli 2007); residual_, the largest of ||Abar v - sigma u|| and ||Abar^T u - sigma v||;
     beyond_, the share of the objective's targets whose lags were left out; dropped_, of the pairs below the minimum count;
     cooccurrence_, left_ (R, k) and right_ (V', k), the matrix and the singular vectors.
     """
@@ -154,25 +193,36 @@ class CooccurrenceSpectrum:
         self.target_features_ = _inverse_root(self.target_probability_)[:, None] * self.right_ * root
         return self
 
-    def transform(self, documents: Sequence[Sequence[int]], features: str = "both") -> np.ndarray:
+    def transform(
+        self, documents: Sequence[Sequence[int] | np.ndarray], features: str = "both", weighting: str = "spectral"
+    ) -> np.ndarray:
         """Mean features of documents of token ids, (documents, k) float64: what a linear probe is fitted on.
 
         features: "context" (each n-gram as a context), "target" (each token as a target), or "both", which takes the
-        first k/2 of either. Unknown tokens are passed over; a document without a known one gets zeros.
+        first k/2 of either. weighting: "spectral" (context_features_ and target_features_ as they are, in which rare
+        tokens are long) or "unit" (each scaled to length 1). Unknown tokens are passed over; a document without a known
+        one gets zeros. Raises ValueError for other words.
         """
-        rank = self.rank if features != "both" else self.rank // 2
+        if weighting not in ("spectral", "unit"):
+            raise ValueError(f"weighting must be 'spectral' or 'unit', got {weighting!r}")
         parts = []
         if features in ("context", "both"):
+            rank = self.rank if features == "context" else self.rank - self.rank // 2
             ids = [self._context_ids(document) for document in documents]
-            parts.append(mean_rows(ids, self.contexts_) @ self.context_features_[:, : self.rank - rank or self.rank])
+            parts.append(
+                mean_rows(ids, self.contexts_) @ _weighted(self.context_features_[:, :rank], weighting)
+            )
         if features in ("target", "both"):
+            rank = self.rank if features == "target" else self.rank // 2
             ids = [np.asarray(document, dtype=np.int64) for document in documents]
-            parts.append(mean_rows(ids, self.targets_) @ self.target_features_[:, :rank])
+            parts.append(
+                mean_rows(ids, self.targets_) @ _weighted(self.target_features_[:, :rank], weighting)
+            )
         if not parts:
             raise ValueError(f"features must be 'context', 'target' or 'both', got {features!r}")
         return np.hstack(parts)
 
-    def _context_ids(self, document: Sequence[int]) -> np.ndarray:
+    def _context_ids(self, document: Sequence[int] | np.ndarray) -> np.ndarray:
         tokens = np.asarray(document, dtype=np.int64)
         code = self.cooccurrence_.code
         if code.n == 1:
@@ -180,13 +230,22 @@ class CooccurrenceSpectrum:
         width = len(tokens) - code.n + 1
         if width <= 0:
             return np.zeros(0, np.uint64)
-        return code.contexts([tokens[i : i + width].astype(np.uint64) for i in range(code.n)]).astype(np.uint64)
+        return code.contexts([tokens[i : i + width].astype(np.uint64) for i in range(code.n)]).astype(
+            np.uint64
+        )
+
+
+def _weighted(features: np.ndarray, weighting: str) -> np.ndarray:
+    if weighting == "spectral":
+        return features
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-300)
 
 
 def energy(matrix: Matrix) -> float:
     """The squared Frobenius norm."""
-    data = matrix.reshape(-1) if isinstance(matrix, np.ndarray) else matrix.data
-    return float(sum(np.square(part, dtype=np.float64).sum() for part in np.array_split(data, 64)))
+    if isinstance(matrix, np.ndarray):
+        return float(np.einsum("ij,ij->i", matrix, matrix).sum(dtype=np.float64))
+    return float(np.dot(matrix.data, matrix.data))
 
 
 def effective_rank(values: np.ndarray) -> float:

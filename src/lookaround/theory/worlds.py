@@ -51,7 +51,7 @@ class World:
         cls,
         name: str,
         prior: Sequence[float],
-        starts: Sequence[Sequence[float]],
+        starts: Sequence[Sequence[float] | np.ndarray],
         transitions: Sequence[Sequence[Sequence[float]] | np.ndarray],
         length: int,
     ) -> World:
@@ -80,7 +80,9 @@ class World:
         return cls._possible(name, size, sequences, probability)
 
     @classmethod
-    def of_grammar(cls, name: str, vocabulary: int, sentences: Mapping[tuple[int, ...], tuple[int, float]]) -> World:
+    def of_grammar(
+        cls, name: str, vocabulary: int, sentences: Mapping[tuple[int, ...], tuple[int, float]]
+    ) -> World:
         """Sentences of one length, each {tokens: (class, weight)}."""
         sequences = np.array(list(sentences))
         probability = np.zeros((len(sequences), 1 + max(c for c, _ in sentences.values())))
@@ -112,7 +114,8 @@ class Literal:
 
     @property
     def labels(self) -> np.ndarray:
-        return self.class_probability.argmax(axis=1)
+        share = self.class_probability / self.class_probability.sum(axis=1, keepdims=True)
+        return share.round(12).argmax(axis=1)  # the first of classes equally likely, whatever the rounding
 
 
 def literal_cooccurrence(world: World, objective: Objective, *, position: int | None = None) -> Literal:
@@ -136,7 +139,9 @@ def literal_cooccurrence(world: World, objective: Objective, *, position: int | 
         targets.append(world.sequences[:, target - 1])
         masses.append(share * world.probability)
     if not rows:
-        raise ValueError(f"'{objective.spec}' never predicts the token at position {position} of {world.length}")
+        raise ValueError(
+            f"'{objective.spec}' never predicts the token at position {position} of {world.length}"
+        )
     row, column, mass = np.concatenate(rows), np.concatenate(targets), np.concatenate(masses)
     mass = mass / mass.sum()
     joint = np.zeros((len(contexts), world.vocabulary))
@@ -231,8 +236,7 @@ def worlds() -> tuple[World, ...]:
         World.of_emissions("topics", [0.5, 0.5], np.repeat(topics[:, None], 4, axis=1)),
         World.mixture("sticky", [0.5, 0.5], [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]], [sticky, sticky], 4),
         World.mixture("cycles", [0.5, 0.5], [uniform3, uniform3], [forward, forward.T], 5),
-        World.of_emissions("early cue", [0.5, 0.5], np.stack([informative] + [idle] * 3, axis=1)),
-        World.of_emissions("late cue", [0.5, 0.5], np.stack([idle] * 3 + [informative], axis=1)),
+        World.of_emissions("both ends", [0.5, 0.5], np.stack([informative, idle, idle, informative], axis=1)),
         World.of_grammar(
             "agreement",
             6,
