@@ -39,7 +39,7 @@ from lookaround.probe import least_squares_probe
 from lookaround.settings import Settings
 from lookaround.storage import finite, make_folder, read_mapping, write_text
 from lookaround.theory.bounds import alpha, alpha_by_chance
-from lookaround.theory.cooccurrence import cooccurrence, far_law, kept_law, shuffled_cooccurrence
+from lookaround.theory.matrices import cooccurrence, far_law, kept_law, shuffled_cooccurrence
 from lookaround.theory.graph import connectivity
 from lookaround.theory.lags import LagCounts, count_lags
 from lookaround.theory.spectrum import CooccurrenceSpectrum

@@ -1,6 +1,6 @@
 """What an objective makes of a corpus, before any training: counts, matrices, spectra, graphs, bounds, enumerable worlds."""
 
-from lookaround.theory.cooccurrence import Cooccurrence, cooccurrence
+from lookaround.theory.matrices import Cooccurrence, cooccurrence
 from lookaround.theory.graph import Connectivity, connectivity
 from lookaround.theory.lags import LagCounts, count_lags
 from lookaround.theory.spectrum import CooccurrenceSpectrum

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookaround.theory.cooccurrence import Matrix
+from lookaround.theory.matrices import Matrix
 
 __all__ = [
     "ProbeBound",

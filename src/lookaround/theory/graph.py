@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from lookaround.theory.cooccurrence import Matrix
+from lookaround.theory.matrices import Matrix
 
 __all__ = ["Connectivity", "components", "connectivity", "meeting_share"]
 

@@ -130,9 +130,13 @@ class Tally:
 def tally(keys: np.ndarray) -> Tally:
     """Counts keys (k,), which are sorted in place."""
     keys.sort()
-    first = np.flatnonzero(keys[1:] != keys[:-1])
-    start = np.concatenate(([0], first + 1)) if len(keys) else first
+    start = _starts(keys)
     return Tally(keys[start], np.diff(start, append=len(keys)))
+
+
+def _starts(keys: np.ndarray) -> np.ndarray:
+    """Where each distinct key of sorted keys (k,) begins."""
+    return np.concatenate([np.arange(min(len(keys), 1)), np.flatnonzero(keys[1:] != keys[:-1]) + 1])
 
 
 def merge(parts: Iterable[Tally]) -> Tally:
@@ -153,8 +157,9 @@ def _add(left: Tally, right: Tally) -> Tally:
     keys = np.concatenate([left.keys, right.keys])
     order = np.argsort(keys, kind="stable")  # two sorted runs: linear
     keys = keys[order]
-    start = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    return Tally(keys[start], np.add.reduceat(np.concatenate([left.counts, right.counts])[order], start))
+    counts = np.concatenate([left.counts, right.counts])[order]
+    start = _starts(keys)
+    return Tally(keys[start], np.add.reduceat(counts, start) if len(start) else counts)
 
 
 # ------------------------------------------------------------------------------------------------ counting

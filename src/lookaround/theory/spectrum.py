@@ -23,7 +23,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from lookaround.errors import UserError
 from lookaround.objectives import Objective, parse
-from lookaround.theory.cooccurrence import Cooccurrence, Matrix, cooccurrence, kept_law
+from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_law
 from lookaround.theory.lags import LagCounts
 
 __all__ = ["CooccurrenceSpectrum", "normalised", "spectral_loss", "truncated_svd"]
