@@ -1,9 +1,9 @@
 """Speed, growth and memory of counting token pairs at lags, and wall time of `lookaround forecast`.
 
     git clone https://github.com/stanfordnlp/GloVe && make -C GloVe
-    python benchmarks/counting.py --cooccur GloVe/build/cooccur   # everything: about 8 minutes on two CPU cores
+    python benchmarks/counting.py --cooccur GloVe/build/cooccur   # everything: about 8 minutes on two idle CPU cores
     python benchmarks/counting.py --only speed --quick            # 3 rounds, no peer in C: about 1 minute
-    python benchmarks/counting.py --trial --cooccur ...           # a small part of the text, to see that it runs: 1.5 minutes
+    python benchmarks/counting.py --trial --cooccur ...           # a small part of the text, to see that it runs: 3 minutes
     python benchmarks/counting.py --json FILE                     # as above, and writes the numbers
 
 Reads $LOOKAROUND_DATA (default ../shared/data); a part whose files are absent is skipped. Tokens are prepared in lookaround's
@@ -68,8 +68,8 @@ LAGS = range(1, 9)
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 LARGE_VOCABULARY, LARGE_TOKENS = 32_768, 50_000_000
 SEED = 0
-# what cooccur writes; words are numbered by rank, from 1
-RECORD = np.dtype([("context", "<i4"), ("target", "<i4"), ("count", "<f8")])
+GLOVE = "-symmetric 0 -distance-weighting 0 -memory 4 -verbose 0"
+GLOVE_RECORD = np.dtype([("context", "<i4"), ("target", "<i4"), ("count", "<f8")])  # words by rank, from 1
 
 Found = tuple[list["Figure"], dict[str, Any]]  # lines of the last table, raw numbers
 
@@ -205,24 +205,16 @@ class Peers:
 
     def glove(self, output: Path = Path(os.devnull)) -> None:
         """GloVe's cooccur on the same tokens, into `output`."""
-        command = shlex.split(
-            f"-symmetric 0 -window-size {max(LAGS)} -distance-weighting 0 -memory 4 -verbose 0"
-        )
-        command += [
-            "-vocab-file",
-            str(self.folder / "words"),
-            "-overflow-file",
-            str(self.folder / "overflow"),
-        ]
+        command = [str(self.cooccur), *shlex.split(f"-window-size {max(LAGS)} {GLOVE}")]
+        command += ["-vocab-file", str(self.folder / "words")]
+        command += ["-overflow-file", str(self.folder / "overflow")]
         with open(self.folder / "text", "rb") as text, open(output, "wb") as out:
-            subprocess.run(
-                [str(self.cooccur), *command], stdin=text, stdout=out, stderr=subprocess.DEVNULL, check=True
-            )
+            subprocess.run(command, stdin=text, stdout=out, stderr=subprocess.DEVNULL, check=True)
 
     def glove_matrix(self) -> sparse.csr_array:
         """What cooccur writes, as one matrix over token ids."""
         self.glove(self.folder / "records")
-        records = np.fromfile(self.folder / "records", RECORD)
+        records = np.fromfile(self.folder / "records", GLOVE_RECORD)
         pairs = (self.by_rank[records["context"] - 1], self.by_rank[records["target"] - 1])
         return sparse.coo_array((records["count"], pairs), shape=(self.size, self.size)).tocsr()
 
@@ -232,9 +224,7 @@ def require_same_counts(counts: LagCounts, peers: Peers) -> None:
 
     def require(side: str, ours: sparse.csr_array, theirs: sparse.csr_array) -> None:
         if different := (ours != theirs).nnz:
-            raise SystemExit(
-                f"{side}: {different:,} counts are not ours ({theirs.sum():.0f} pairs, ours {ours.sum()})"
-            )
+            raise SystemExit(f"{side}: {different:,} counts of {ours.sum():,} pairs are not as ours")
 
     matrices = [counts.matrix(lag) for lag in LAGS]
     for lag, matrix, by_scipy, by_unique in zip(LAGS, matrices, peers.scipy(), peers.unique(), strict=True):
@@ -257,19 +247,15 @@ def measure_speed(options: argparse.Namespace) -> Found:
         require_same_counts(counts, peers)
         calls = {"scipy": peers.scipy, "np.unique": peers.unique, "into files": peers.unique_into_files}
         calls |= {"cooccur": peers.glove} if options.cooccur is not None else {}
-        rounds = []
-        for _ in range(options.rounds):
-            rounds.append(
-                {"ours": our_seconds(store), **{name: timed(call)[0] for name, call in calls.items()}}
-            )
+        rounds = [
+            {"ours": our_seconds(store)} | {name: timed(call)[0] for name, call in calls.items()}
+            for _ in range(options.rounds)
+        ]
     pairs = sum(counts.pairs.values())
     rate = {name: pairs / 1e6 / median(line[name] for line in rounds) for name in rounds[0]}
     faster = max("scipy", "np.unique", key=lambda name: rate[name])
-    labels = {
-        "cooccur": "GloVe cooccur (8 lags in one)",
-        faster: f"numpy/scipy ({faster})",
-        "into files": "np.unique and np.savez",
-    }
+    labels = {"cooccur": "GloVe cooccur (8 lags in one)", faster: f"numpy/scipy ({faster})"}
+    labels["into files"] = "np.unique and np.savez"
     figures = []
     for name in (name for name in labels if name in rate):
         ratio = median(line[name] / line["ours"] for line in rounds)
@@ -360,9 +346,7 @@ def measure_forecast(options: argparse.Namespace) -> Found:
         shutil.copytree(store.folder, kept, ignore=shutil.ignore_patterns("counts-*"))
         tokens = forecast_seconds(folder / "tokens", folder / "first", corpus)
         if not (kept / "counts-train").is_dir():
-            raise SystemExit(
-                "forecast did not use the tokens that `prepared` made; it should prepare them as forecast does"
-            )
+            raise SystemExit("forecast made tokens of its own; `prepared` should make them as it does")
         empty = forecast_seconds(folder / "empty", folder / "second", corpus)
     return [
         Figure("s of forecast, tokens in the cache", tokens["seconds"], target=90),

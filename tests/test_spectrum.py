@@ -31,7 +31,7 @@ def counts() -> LagCounts:
 
 def test_fitted_values_are_those_of_the_whole_svd(counts: LagCounts) -> None:
     model = CooccurrenceSpectrum("mlm(rate=0.4)", rank=6, length=64, reach=8, min_count=1).fit(counts)
-    law = kept_law(parse("mlm(rate=0.4)").contexts(1, 64, 8), 1)
+    law = kept_law(parse("mlm(rate=0.4)"), 1, 64, 8)
     joint = np.asarray(cooccurrence(counts, law, min_count=1).matrix)
     of_context, of_target = joint.sum(axis=1), joint.sum(axis=0)
     scaled = joint / np.sqrt(np.outer(of_context, of_target))

@@ -41,7 +41,7 @@ from lookaround.storage import finite, make_folder, read_mapping, write_text
 from lookaround.theory.bounds import alpha, alpha_by_chance
 from lookaround.theory.matrices import cooccurrence, far_law, kept_law, shuffled_cooccurrence
 from lookaround.theory.graph import connectivity
-from lookaround.theory.lags import LagCounts, count_lags
+from lookaround.theory.lags import Code, LagCounts, count_lags
 from lookaround.theory.spectrum import CooccurrenceSpectrum
 
 __all__ = ["TRACK_RECORD", "Forecast", "cost", "forecast", "forecast_job", "open_forecast", "recommend"]
@@ -336,10 +336,11 @@ def forecast(
 def _entries(plan: Forecast, rows: dict[int, int]) -> tuple[list[_Entry], list[str]]:
     """(objectives and controls with their laws, notes on objectives that are one and the same here)."""
     chosen = plan.settings.forecast
+    Code(plan.store.index["vocabulary"], chosen.context, chosen.hash_bits if chosen.context > 1 else None)  # or they don't fit
     entries: list[_Entry] = []
     notes: list[str] = []
     for objective in plan.objectives:
-        law = kept_law(objective.contexts(chosen.context, rows, chosen.reach), chosen.context)
+        law = kept_law(objective, chosen.context, rows, chosen.reach)
         if not law:
             raise UserError(
                 f"'{objective.spec}': none of its targets has {chosen.context} visible tokens within {chosen.reach}; give a "

@@ -47,9 +47,9 @@ class _Combination(Objective):
         return tuple(head for _, objective in self.terms for head in objective.heads())
 
     def _context_law(
-        self, nearest: int, rows: Mapping[int, float], reach: int
+        self, nearest: int, rows: Mapping[int, float], reach: int, least: float
     ) -> dict[tuple[int, ...], float]:
-        return self._combined(lambda part: part._context_law(nearest, rows, reach))
+        return self._combined(lambda part: part._context_law(nearest, rows, reach, least))
 
     def _pattern_law(self, length: int) -> dict[Pattern, float]:
         return self._combined(lambda part: part._pattern_law(length))

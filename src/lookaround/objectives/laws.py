@@ -32,11 +32,12 @@ class Law:
         """The expected loss weight of a row."""
         raise NotImplementedError
 
-    def lags(self, nearest: int, length: int, reach: int) -> dict[Tuple, float]:
+    def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
         """{signed lags of the `nearest` nearest visible tokens, leftmost first: mass}.
 
         Where the last place is contested by two tokens equally near, each gets half. A tuple is shorter where the row
-        holds fewer visible tokens. Tuples with a lag beyond `reach` are left out.
+        holds fewer visible tokens. Tuples with a lag beyond `reach`, and those rarer than a share `least` of all, may be
+        left out: there are binomially many.
         """
         raise NotImplementedError
 
@@ -64,7 +65,7 @@ class Ahead(Law):
     def mass(self, length: int) -> float:
         return float(self._masses(length).sum())
 
-    def lags(self, nearest: int, length: int, reach: int) -> dict[Tuple, float]:
+    def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
         masses = self._masses(length)
         found = {}
         for count in range(1, nearest + 1):  # states before the n-th see fewer than n tokens
@@ -93,7 +94,7 @@ class Scattered(Law):
     def mass(self, length: int) -> float:
         return (length - 1) * float(np.dot(self.rates, self.weights))
 
-    def lags(self, nearest: int, length: int, reach: int) -> dict[Tuple, float]:
+    def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
         rate = np.array(self.rates)[:, None]
         target = np.arange(1, length)
         start = np.array(self.weights)[:, None] * rate * np.ones(length - 1)
@@ -130,7 +131,7 @@ class Scattered(Law):
                         finish(key, float(pair.sum()))
                     else:
                         following[key] = following.get(key, 0) + pair
-            under_way = {lags: mass for lags, mass in following.items() if mass.any()}
+            under_way = {lags: mass for lags, mass in following.items() if mass.sum() > least * start.sum()}
         # a row with fewer visible tokens: BOS was reached, and all that stands beyond reach on the right is hidden
         ended = np.where(target <= last, rate ** np.clip(length - 1 - target - last, 0, None), 0.0)
         for lags, mass in under_way.items():
@@ -164,7 +165,7 @@ class HiddenSuffix(Law):
         rank = np.arange(1.0, length)
         return self.weight * float(((length - rank) * rank**-self.near).sum()) / (length - 1)
 
-    def lags(self, nearest: int, length: int, reach: int) -> dict[Tuple, float]:
+    def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
         found: dict[Tuple, float] = {}
         for rank in range(1, min(reach, length - 1) + 1):
             mass = self.weight / (length - 1) * rank**-self.near

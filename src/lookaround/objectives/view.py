@@ -285,14 +285,18 @@ class Objective:
         raise NotImplementedError
 
     def contexts(
-        self, nearest: int = 1, length: int | Mapping[int, float] = 128, reach: int | None = None
+        self,
+        nearest: int = 1,
+        length: int | Mapping[int, float] = 128,
+        reach: int | None = None,
+        least: float = 0.0,
     ) -> dict[Any, float]:
         """P(signed lags from the nearest visible tokens to the target), for rows of `length` tokens of which the first is BOS.
 
         nearest: how many visible tokens; for 1 the keys are lags (target position - context position), else tuples of
         them, leftmost token first, shorter where a row holds fewer visible tokens. length: tokens per row, or {tokens:
-        number of such rows}. reach: the largest distance that is told apart; the probabilities sum to 1 less what lies
-        beyond it. Ties are split, pairs count with their loss weights, and parameters that change with the budget are
+        number of such rows}. reach: the largest distance that is told apart; least: tuples rarer than this may be left out
+        (of three and more tokens there are very many); the probabilities sum to 1 less what these two leave out. Ties are split, pairs count with their loss weights, and parameters that change with the budget are
         averaged over it. Raises ValueError for nearest < 1 or rows of fewer than 2 tokens. Ours.
         """
         rows = dict(length) if isinstance(length, Mapping) else {length: 1.0}
@@ -300,7 +304,7 @@ class Objective:
             raise ValueError(f"contexts need at least one visible token, got nearest={nearest}")
         if not rows or min(rows) < 2:
             raise ValueError(f"a row needs BOS and at least one token, got length={min(rows, default=0)}")
-        law = self._context_law(nearest, rows, max(rows) if reach is None else reach)
+        law = self._context_law(nearest, rows, max(rows) if reach is None else reach, least)
         return {lags[0]: mass for lags, mass in law.items()} if nearest == 1 else law
 
     def patterns(self, length: int) -> dict[Pattern, float]:
@@ -315,14 +319,14 @@ class Objective:
         return self._pattern_law(length)
 
     def _context_law(
-        self, nearest: int, rows: Mapping[int, float], reach: int
+        self, nearest: int, rows: Mapping[int, float], reach: int, least: float
     ) -> dict[tuple[int, ...], float]:
         def masses(objective: Objective) -> tuple[dict, float]:
             within: dict = {}
             scored = 0.0
             for length, count in rows.items():
                 for law in objective.laws():
-                    add_scaled(within, law.lags(nearest, length, reach), count)
+                    add_scaled(within, law.lags(nearest, length, reach, least), count)
                     scored += count * law.mass(length)
             return within, scored
 

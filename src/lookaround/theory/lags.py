@@ -246,7 +246,7 @@ def count_lags(
         "vocabulary": size,
         "tokens": parts.tokens,
         "documents": len(parts.length),
-        "never_targets": [store.tokenizer.bos],
+        "never_targets": [int(parts.read(0, 0, 1)[0])],  # BOS, with which every document starts
         "hash_bits": hash_bits,
     }
     if (folder / "index.json").is_file():

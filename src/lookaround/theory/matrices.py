@@ -18,6 +18,7 @@ import numpy as np
 from scipy import sparse
 
 from lookaround.errors import UserError
+from lookaround.objectives import Objective
 from lookaround.theory.lags import Code, LagCounts, Lags, merge, normal_lags, tally
 
 __all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shuffled_cooccurrence"]
@@ -31,6 +32,7 @@ DOUBLE_TOKENS = 4096  # dense matrices of larger vocabularies are float32: the p
 SPARSE_SHARE = 0.08  # a dense matrix with fewer nonzeros is faster as a sparse one
 TUPLES = 48  # tuples of lags that are counted for n >= 2, at most
 COVERED = 0.95  # share of the law that they need not exceed
+LEAST = 1e-3  # share below which a tuple of n >= 2 lags is not followed up
 SHUFFLED_PAIRS = 1 << 24  # pairs shuffled at a time
 
 
@@ -57,11 +59,14 @@ class Cooccurrence:
         return self.code.n
 
 
-def kept_law(law: Mapping[int | Lags, float], context: int) -> dict[Lags, float]:
-    """The part of a law (lags or tuples of them to probabilities) that is counted: for n >= 2 its likeliest tuples.
+def kept_law(
+    objective: Objective, context: int, length: int | Mapping[int, float] = 128, reach: int = 16
+) -> dict[Lags, float]:
+    """{tuple of lags: probability} of an objective's contexts that is counted: for n >= 2 its likeliest tuples.
 
-    Tuples with fewer than `context` visible tokens are left out.
+    length, reach: as in `Objective.contexts`. Tuples with fewer than `context` visible tokens are left out.
     """
+    law = objective.contexts(context, length, reach, LEAST if context > 1 else 0.0)
     tuples = {(key,) if isinstance(key, int) else key: mass for key, mass in law.items()}
     full = {key: mass for key, mass in tuples.items() if len(key) == context}
     if context == 1:

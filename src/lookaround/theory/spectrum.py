@@ -169,7 +169,7 @@ class CooccurrenceSpectrum:
     def law(self) -> dict[tuple[int, ...], float]:
         """{tuple of lags: probability} that this spectrum needs counted."""
         objective = parse(self.objective) if isinstance(self.objective, str) else self.objective
-        return kept_law(objective.contexts(self.context, self.length, self.reach), self.context)
+        return kept_law(objective, self.context, self.length, self.reach)
 
     def fit(self, counts: LagCounts | Cooccurrence, y: object = None) -> CooccurrenceSpectrum:
         """Fits to counts of a corpus, or to a matrix made of them; y is ignored.
