@@ -21,6 +21,7 @@ from lookaround.compare import compare
 from lookaround.errors import UserError
 from lookaround.ladder import slug
 from lookaround.objectives import parse_list
+from lookaround.report import render_html
 from lookaround.results import recommend as recommend_from
 from lookaround.settings import Settings, read_settings
 from lookaround.study import open_study
@@ -259,3 +260,23 @@ def test_folder_names_are_unique_and_plain() -> None:
     names = [slug(spec) for spec in specs]
     assert len(set(names)) == len(names)
     assert all(name.replace("-", "").replace(".", "").isalnum() for name in names)
+
+
+def test_a_forecast_stands_beside_the_study(corpus: Path, tmp_path: Path) -> None:
+    settings = study_settings(corpus, "forecast.rank=8", **{"compare.objectives": "ar", "compare.budget": "2000"})
+    results = run(settings, tmp_path / "out")
+    found = results["forecast"]
+    assert [line["objective"] for line in found["objectives"]] == ["ar"]
+    assert set(found["objectives"][0]["tasks"]) == {"order"}
+    page = render_html(results)
+    assert "Before any training" in page
+    assert "Track record" in page
+    again = run(study_settings(corpus, "forecast.enabled=false", **{"compare.objectives": "ar", "compare.budget": "2000"}), tmp_path / "out")
+    assert "forecast" not in again, "left out when asked, on the same study"
+
+
+def test_a_study_goes_on_where_no_forecast_can_be_made(corpus: Path, tmp_path: Path) -> None:
+    settings = study_settings(corpus, "forecast.rank=5000", **{"compare.objectives": "ar", "compare.budget": "2000"})
+    results = run(settings, tmp_path / "out")
+    assert "forecast" not in results
+    assert any(note.startswith("No forecast beside the study: rank: 5000 is above") for note in results["notes"])

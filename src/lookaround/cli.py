@@ -165,7 +165,7 @@ def forecast(
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """Before any training: each objective's co-occurrence spectrum on a corpus, and probes, beside three controls."""
+    """What the corpus says before any training: each objective's co-occurrence spectrum on a corpus, and probes, beside three controls."""
     _check_outputs(json_, folder=out)
     settings = _settings(
         config, set_, seed,

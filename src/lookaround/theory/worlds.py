@@ -163,13 +163,14 @@ class WorldFigures:
 
 
 def world_figures(literal: Literal, rank: int) -> WorldFigures:
-    """Spectrum, probe error and bounds of a literal matrix."""
+    """Spectrum, probe error and bounds of a literal matrix; a rank above the matrix's own adds nothing and is cut to it."""
     scaled, of_context, _ = normalised(literal.joint)
     left, values, _ = np.linalg.svd(np.asarray(scaled), full_matrices=False)
     labels = literal.labels
+    rank = min(rank, int((values > 1e-9).sum()))
     return WorldFigures(
         tail=float((values[rank:] ** 2).sum()),
-        probe=probe_bound(left, values, of_context, labels, min(rank, len(values))),
+        probe=probe_bound(left, values, of_context, labels, rank),
         chance=float(1 - np.bincount(labels, of_context).max()),
         singular_values=values,
     )
