@@ -26,7 +26,9 @@ def joints() -> list[tuple[str, np.ndarray, np.ndarray]]:
     for world in worlds():
         for spec in SPECS:
             literal = literal_cooccurrence(world, parse(spec))
-            found.append((f"{world.name}, {spec}", literal.joint[:, literal.joint.any(axis=0)], literal.labels))
+            found.append(
+                (f"{world.name}, {spec}", literal.joint[:, literal.joint.any(axis=0)], literal.labels)
+            )
     generator = np.random.default_rng(0)
     for number in range(8):
         joint = generator.random((12, 9)) ** 4
@@ -40,7 +42,9 @@ JOINTS = joints()
 
 
 @pytest.mark.parametrize(("name", "joint", "labels"), JOINTS, ids=[name for name, _, _ in JOINTS])
-def test_alpha_is_the_same_by_enumeration_by_sums_and_by_the_spectrum(name: str, joint: np.ndarray, labels: np.ndarray) -> None:
+def test_alpha_is_the_same_by_enumeration_by_sums_and_by_the_spectrum(
+    name: str, joint: np.ndarray, labels: np.ndarray
+) -> None:
     of_target = joint.sum(axis=0)
     pairs = (joint / of_target) @ joint.T  # P(c, c'): two contexts drawn through a shared target
     by_enumeration = pairs[labels[:, None] != labels[None, :]].sum()
@@ -57,7 +61,9 @@ def test_alpha_is_the_same_by_enumeration_by_sums_and_by_the_spectrum(name: str,
 
 @pytest.mark.parametrize(("name", "joint", "labels"), JOINTS, ids=[name for name, _, _ in JOINTS])
 @pytest.mark.parametrize("rank", [1, 2, 3, 5])
-def test_the_probe_errs_no_more_than_the_bounds(name: str, joint: np.ndarray, labels: np.ndarray, rank: int) -> None:
+def test_the_probe_errs_no_more_than_the_bounds(
+    name: str, joint: np.ndarray, labels: np.ndarray, rank: int
+) -> None:
     scaled, of_context, _ = normalised(joint)
     left, values, _ = np.linalg.svd(scaled, full_matrices=False)
     rank = min(rank, len(values))
@@ -70,7 +76,9 @@ def test_the_probe_errs_no_more_than_the_bounds(name: str, joint: np.ndarray, la
     residual = (of_context[:, None] * np.square(targets - features @ solution)).sum()
     u = label_vectors(labels, of_context)
     outside = np.square(u).sum() - np.square(left[:, :rank].T @ u).sum()
-    assert residual == pytest.approx(outside, abs=1e-10), "the residual is what lies outside the kept directions"
+    assert residual == pytest.approx(outside, abs=1e-10), (
+        "the residual is what lies outside the kept directions"
+    )
     scores = features @ solution
     best = scores.max(axis=1, keepdims=True) - scores < 1e-9  # of ties, either answer is the probe's
     error_low = of_context[~best[np.arange(len(labels)), labels]].sum()

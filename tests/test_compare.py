@@ -263,7 +263,9 @@ def test_folder_names_are_unique_and_plain() -> None:
 
 
 def test_a_forecast_stands_beside_the_study(corpus: Path, tmp_path: Path) -> None:
-    settings = study_settings(corpus, "forecast.rank=8", **{"compare.objectives": "ar", "compare.budget": "2000"})
+    settings = study_settings(
+        corpus, "forecast.rank=8", **{"compare.objectives": "ar", "compare.budget": "2000"}
+    )
     results = run(settings, tmp_path / "out")
     found = results["forecast"]
     assert [line["objective"] for line in found["objectives"]] == ["ar"]
@@ -271,12 +273,21 @@ def test_a_forecast_stands_beside_the_study(corpus: Path, tmp_path: Path) -> Non
     page = render_html(results)
     assert "Before any training" in page
     assert "Track record" in page
-    again = run(study_settings(corpus, "forecast.enabled=false", **{"compare.objectives": "ar", "compare.budget": "2000"}), tmp_path / "out")
+    again = run(
+        study_settings(
+            corpus, "forecast.enabled=false", **{"compare.objectives": "ar", "compare.budget": "2000"}
+        ),
+        tmp_path / "out",
+    )
     assert "forecast" not in again, "left out when asked, on the same study"
 
 
 def test_a_study_goes_on_where_no_forecast_can_be_made(corpus: Path, tmp_path: Path) -> None:
-    settings = study_settings(corpus, "forecast.rank=5000", **{"compare.objectives": "ar", "compare.budget": "2000"})
+    settings = study_settings(
+        corpus, "forecast.rank=5000", **{"compare.objectives": "ar", "compare.budget": "2000"}
+    )
     results = run(settings, tmp_path / "out")
     assert "forecast" not in results
-    assert any(note.startswith("No forecast beside the study: rank: 5000 is above") for note in results["notes"])
+    assert any(
+        note.startswith("No forecast beside the study: rank: 5000 is above") for note in results["notes"]
+    )

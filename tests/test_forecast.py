@@ -21,17 +21,15 @@ from lookaround.report import print_forecast, write_forecast
 from lookaround.settings import Settings, read_settings
 
 TOPICS = {
-    "sea": "ship sail wave harbour storm anchor captain gull tide net".split(),
-    "farm": "field plough wheat barn cow hedge tractor seed harvest sheep".split(),
-    "town": "street tram shop window crowd lamp bridge market tower bell".split(),
+    "sea": ["ship", "sail", "wave", "harbour", "storm", "anchor", "captain", "gull", "tide", "net"],
+    "farm": ["field", "plough", "wheat", "barn", "cow", "hedge", "tractor", "seed", "harvest", "sheep"],
+    "town": ["street", "tram", "shop", "window", "crowd", "lamp", "bridge", "market", "tower", "bell"],
 }
-FILLER = "the a of and was with near old".split()
+FILLER = ["the", "a", "of", "and", "was", "with", "near", "old"]
 
 
 def topic_text(generator: np.random.Generator, topic: str, words: int) -> str:
-    chosen = [
-        generator.choice(TOPICS[topic] if generator.random() < 0.5 else FILLER) for _ in range(words)
-    ]
+    chosen = [generator.choice(TOPICS[topic] if generator.random() < 0.5 else FILLER) for _ in range(words)]
     return " ".join(chosen)
 
 
@@ -82,7 +80,9 @@ def test_the_table_holds_what_was_promised(result: dict[str, Any]) -> None:
 
 def test_topics_are_found_and_the_noise_is_seen(result: dict[str, Any]) -> None:
     """Tokens of a topic meet in targets; the shuffled corpus has the smallest tail and the worst probe."""
-    scores = {line["objective"]: line["tasks"]["task"] for line in (*result["objectives"], *result["controls"])}
+    scores = {
+        line["objective"]: line["tasks"]["task"] for line in (*result["objectives"], *result["controls"])
+    }
     assert scores["dar"] > scores["shuffled corpus"] + 0.05
     assert scores["dar"] > 0.6
     tails = {line["objective"]: line["tail_energy"] for line in (*result["objectives"], *result["controls"])}
@@ -92,7 +92,9 @@ def test_topics_are_found_and_the_noise_is_seen(result: dict[str, Any]) -> None:
 
 def test_objectives_with_one_matrix_are_said_to_be_one(result: dict[str, Any]) -> None:
     assert any("prefixlm and ar have the same matrix" in note for note in result["notes"])
-    ar, prefixlm = (next(x for x in result["objectives"] if x["objective"] == name) for name in ("ar", "prefixlm"))
+    ar, prefixlm = (
+        next(x for x in result["objectives"] if x["objective"] == name) for name in ("ar", "prefixlm")
+    )
     assert ar["tasks"] == prefixlm["tasks"]
 
 
@@ -103,7 +105,9 @@ def test_the_same_call_gives_the_same_numbers(world: Path, result: dict[str, Any
         assert again[key] == result[key]
 
 
-def test_finished_entries_are_kept_and_reused(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_entries_are_kept_and_reused(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = open_forecast(options(world, compare__objectives="ar, dar"))
     done: list[str] = []
     real = module._run_entry
@@ -161,8 +165,8 @@ def lines_of(scores: dict[str, float], size: int = 400) -> list[dict[str, Any]]:
         ({"ar": 0.6, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.4}, False, "nothing: the forecast's order has not earned", []),
         ({"ar": 0.799, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.4}, True, "nothing: not distinguished", ["ar"]),
         ({"ar": 0.6, "dar": 0.8, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.4}, True, "dar", ["mlm"]),
-        ({"ar": 0.6, "mlm": 0.8}, {"far": 0.9, "shuffled": 0.4}, True, "nothing: a control (far) does as well", []),
-        ({"ar": 0.6, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.8}, True, "nothing: a control (shuffled) does as well", []),
+        ({"ar": 0.6, "mlm": 0.8}, {"far": 0.9, "shuffled": 0.4}, True, "nothing: a control does as well ('far')", []),
+        ({"ar": 0.6, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.8}, True, "nothing: a control does as well ('shuffled')", []),
     ],
 )  # fmt: skip
 def test_answers(
@@ -223,16 +227,23 @@ def test_bad_settings(world: Path, more: dict, words: str) -> None:
 def test_tasks_without_a_known_token_or_a_second_class(world: Path, tmp_path: Path) -> None:
     greek = "\n".join(f"{'ab'[i % 2]}\t{'αβγδ'[i % 4] * (i + 1)}" for i in range(40))
     (tmp_path / "greek.tsv").write_text("label\ttext\n" + greek + "\n")
-    with pytest.raises(UserError, match="'greek': no training text holds a token that the corpus holds"), ThreadPoolExecutor(1) as pool:
+    with (
+        pytest.raises(UserError, match="'greek': no training text holds a token that the corpus holds"),
+        ThreadPoolExecutor(1) as pool,
+    ):
         forecast(open_forecast(options(world, compare__tasks=[str(tmp_path / "greek.tsv")])), executor=pool)
-    (tmp_path / "one.tsv").write_text("label\ttext\n" + "\n".join(f"same\ttext {i}" for i in range(20)) + "\n")
+    (tmp_path / "one.tsv").write_text(
+        "label\ttext\n" + "\n".join(f"same\ttext {i}" for i in range(20)) + "\n"
+    )
     with pytest.raises(UserError, match="1 usable class"):
         open_forecast(options(world, compare__tasks=[str(tmp_path / "one.tsv")]))
 
 
 def test_short_documents_get_a_nearer_control_and_a_note(tmp_path: Path, world: Path) -> None:
     generator = np.random.default_rng(1)
-    (tmp_path / "lines.txt").write_text("\n\n".join(topic_text(generator, "sea", 12) + f" {i}" for i in range(300)))
+    (tmp_path / "lines.txt").write_text(
+        "\n\n".join(topic_text(generator, "sea", 12) + f" {i}" for i in range(300))
+    )
     plan = open_forecast(options(world, data__corpus=str(tmp_path / "lines.txt"), forecast__far_lag=None))
     with ThreadPoolExecutor(1) as executor:
         found = forecast(plan, executor=executor)
@@ -258,7 +269,9 @@ def test_the_command(world: Path, tmp_path: Path) -> None:
     dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, env=environment)
     assert dry.returncode == 0
     assert "pairs to count" in dry.stdout
-    bad = subprocess.run([*command[:8], "ar", "--rank", "4000"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    bad = subprocess.run(
+        [*command[:8], "ar", "--rank", "4000"], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: rank: 4000 is above")
     assert len(bad.stderr.splitlines()) == 1
@@ -273,12 +286,14 @@ def test_costs_are_known_before(world: Path) -> None:
 # ---------------------------------------------------------------------------------------- real text
 
 
-def test_on_english_text_masked_and_farther_targets_leave_smaller_tails_and_probe_better(real_data: Path, tmp_path: Path) -> None:
+def test_on_english_text_masked_and_farther_targets_leave_smaller_tails_and_probe_better(
+    real_data: Path, tmp_path: Path
+) -> None:
     """Contexts of one token; and the shuffled corpus leaves less still, which is why tails are never ranked on."""
     import lzma
 
-    text = lzma.open(real_data / "text" / "wiki.train.txt.xz", "rt").read(6_000_000)
-    (tmp_path / "wiki.txt").write_text(text)
+    with lzma.open(real_data / "text" / "wiki.train.txt.xz", "rt") as file:
+        (tmp_path / "wiki.txt").write_text(file.read(6_000_000))
     settings = read_settings(
         None, None,
         **{

@@ -11,8 +11,8 @@ from lookaround.data.shards import Rows, TokenStore
 from lookaround.errors import UserError
 from lookaround.objectives import parse
 from lookaround.theory import matrices as module
-from lookaround.theory.matrices import Cooccurrence, cooccurrence, far_law, kept_law, shuffled_cooccurrence
 from lookaround.theory.lags import LagCounts, count_lags
+from lookaround.theory.matrices import Cooccurrence, cooccurrence, far_law, kept_law, shuffled_cooccurrence
 
 BOS = 0
 
@@ -43,7 +43,9 @@ def by_hand(counts: LagCounts, law: dict) -> np.ndarray:
     return total / total.sum()
 
 
-@pytest.mark.parametrize("spec", ["ar", "dar", "mlm(rate=0.4)", "vmlm", "ar + mlm", "mlm(rate=linear(0.2, 0.5))"])
+@pytest.mark.parametrize(
+    "spec", ["ar", "dar", "mlm(rate=0.4)", "vmlm", "ar + mlm", "mlm(rate=linear(0.2, 0.5))"]
+)
 @pytest.mark.parametrize("bytes_allowed", [1 << 30, 0])
 def test_the_matrix_is_the_law_over_the_counts(
     counts: LagCounts, spec: str, bytes_allowed: int, monkeypatch: pytest.MonkeyPatch
@@ -68,8 +70,12 @@ def test_ar_on_a_store_is_exactly_the_pairs_that_training_scores(store: TokenSto
     assert dense(joint, len(found)) == pytest.approx(found / found.sum(), abs=1e-15)
 
 
-@pytest.mark.parametrize(("spec", "nearest"), [("mlm(rate=0.4)", 1), ("dar", 1), ("mlm(rate=0.3)", 2), ("vmlm(suffix=0.5)", 1)])
-def test_masked_and_farther_targets_agree_with_sampled_views(store: TokenStore, spec: str, nearest: int) -> None:
+@pytest.mark.parametrize(
+    ("spec", "nearest"), [("mlm(rate=0.4)", 1), ("dar", 1), ("mlm(rate=0.3)", 2), ("vmlm(suffix=0.5)", 1)]
+)
+def test_masked_and_farther_targets_agree_with_sampled_views(
+    store: TokenStore, spec: str, nearest: int
+) -> None:
     """P(nearest visible tokens, target) of views of a store: the independence of lags and text is all that is assumed."""
     from test_objectives import nearest_visible, scored_with_visible
 
@@ -95,7 +101,9 @@ def test_masked_and_farther_targets_agree_with_sampled_views(store: TokenStore, 
     expected = {}
     for r, c, mass in zip(matrix.row, matrix.col, matrix.data, strict=True):
         packed = int(joint.rows[r])
-        tokens = [(packed >> code.bits * place) & ((1 << code.bits) - 1) for place in reversed(range(nearest))]
+        tokens = [
+            (packed >> code.bits * place) & ((1 << code.bits) - 1) for place in reversed(range(nearest))
+        ]
         expected[(*tokens, int(joint.columns[c]))] = mass
     frequent = [key for key, mass in expected.items() if mass * total > 30]
     assert len(frequent) > 50
@@ -113,7 +121,9 @@ def test_bigram_rows_against_sums_by_hand(counts: LagCounts) -> None:
         found = counts.tally(lags)
         row, column = counts.code(2).split(found.keys)
         keep = column != BOS
-        for r, c, n in zip(row[keep].tolist(), column[keep].tolist(), found.counts[keep].tolist(), strict=True):
+        for r, c, n in zip(
+            row[keep].tolist(), column[keep].tolist(), found.counts[keep].tolist(), strict=True
+        ):
             expected[r, c] = expected.get((r, c), 0.0) + mass * n / found.counts[keep].sum()
     of_row: dict = {}
     for (r, _), mass in expected.items():
@@ -124,7 +134,8 @@ def test_bigram_rows_against_sums_by_hand(counts: LagCounts) -> None:
     assert len(joint.rows) > 0.95 * len(frequent)
     matrix = joint.matrix.toarray()
     kept = {
-        (int(joint.rows[i]), int(joint.columns[j])): matrix[i, j] for i, j in zip(*matrix.nonzero(), strict=True)
+        (int(joint.rows[i]), int(joint.columns[j])): matrix[i, j]
+        for i, j in zip(*matrix.nonzero(), strict=True)
     }
     scale = sum(expected[key] for key in kept)
     assert all(value == pytest.approx(expected[key] / scale) for key, value in kept.items())
@@ -144,7 +155,9 @@ def test_rare_rows_and_columns_are_left_out_and_said(counts: LagCounts) -> None:
         cooccurrence(counts, {})
 
 
-def test_shuffled_pairs_keep_their_margins_and_nothing_else(counts: LagCounts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shuffled_pairs_keep_their_margins_and_nothing_else(
+    counts: LagCounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "SHUFFLED_PAIRS", 1000)  # dealt in several parts
     real = counts.matrix(1).toarray()
     shuffled = shuffled_cooccurrence(counts, min_count=1, seed=4)

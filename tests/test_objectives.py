@@ -113,7 +113,9 @@ def test_a_rows_view_depends_on_its_key_alone(spec: str) -> None:
         assert not same, "the epoch is part of the key"
 
 
-def scored_with_visible(objective: Objective, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def scored_with_visible(
+    objective: Objective, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """(row, target position, visible (N, T) bool, weight) of the pairs of one component's view."""
     (view,) = objective.view(batch, 11, 0)
     row, target = pairs(view)
@@ -186,7 +188,8 @@ def test_patterns_agree_with_what_sampled_views_show(spec: str) -> None:
     objective = parse(spec)
     row, target, visible, weight = scored_with_visible(objective, random_batch(12000, 6))
     found = [
-        {(t, tuple(v.nonzero().flatten().tolist())): 1.0} for t, v in zip(target.tolist(), visible, strict=True)
+        {(t, tuple(v.nonzero().flatten().tolist())): 1.0}
+        for t, v in zip(target.tolist(), visible, strict=True)
     ]
     expected = objective.patterns(6)
     assert sum(expected.values()) == pytest.approx(1)

@@ -12,7 +12,13 @@ from lookaround.objectives import parse
 from lookaround.theory import spectrum as module
 from lookaround.theory.lags import LagCounts
 from lookaround.theory.matrices import cooccurrence, kept_law
-from lookaround.theory.spectrum import CooccurrenceSpectrum, mean_rows, normalised, spectral_loss, truncated_svd
+from lookaround.theory.spectrum import (
+    CooccurrenceSpectrum,
+    mean_rows,
+    normalised,
+    spectral_loss,
+    truncated_svd,
+)
 from lookaround.theory.worlds import literal_cooccurrence, worlds
 
 
@@ -26,7 +32,9 @@ def counts() -> LagCounts:
         for _ in range(200):
             document.append(int(generator.choice(30, p=step[document[-1]])))
         documents.append(document)
-    return LagCounts.of_documents(documents, 30, [*range(1, 9), (2, 1), (1, -1), (-1, -2), (3, 2), (2, -1), (1, -2)])
+    return LagCounts.of_documents(
+        documents, 30, [*range(1, 9), (2, 1), (1, -1), (-1, -2), (3, 2), (2, -1), (1, -2)]
+    )
 
 
 def test_fitted_values_are_those_of_the_whole_svd(counts: LagCounts) -> None:
@@ -113,7 +121,9 @@ def test_the_spectral_loss_is_the_distance_to_the_matrix() -> None:
     joint /= joint.sum()
     scaled, of_context, of_target = normalised(joint)
     f, g = generator.standard_normal((6, 3)), generator.standard_normal((5, 3))
-    distance = (np.square(scaled - (np.sqrt(of_context)[:, None] * f) @ (np.sqrt(of_target)[:, None] * g).T)).sum()
+    distance = (
+        np.square(scaled - (np.sqrt(of_context)[:, None] * f) @ (np.sqrt(of_target)[:, None] * g).T)
+    ).sum()
     loss, _, _ = spectral_loss(joint, f, g)
     assert loss == pytest.approx(distance - np.square(scaled).sum(), abs=1e-12)
     # as expectations over pairs: -2 E f.g + E over independent (c, y) of (f.g)^2
@@ -210,5 +220,7 @@ def counts_of(law: dict) -> LagCounts:
 
 
 def test_means_of_rows() -> None:
-    weights = mean_rows([np.array([5, 9, 5]), np.array([2]), np.array([], dtype=int)], np.array([2, 5, 7, 9])).toarray()
+    weights = mean_rows(
+        [np.array([5, 9, 5]), np.array([2]), np.array([], dtype=int)], np.array([2, 5, 7, 9])
+    ).toarray()
     assert weights == pytest.approx(np.array([[0, 2 / 3, 0, 1 / 3], [1, 0, 0, 0], [0, 0, 0, 0]]))

@@ -35,7 +35,7 @@ def test_worlds_list_every_sequence_once() -> None:
 def test_ar_by_hand() -> None:
     world = World.mixture("two", [0.25, 0.75], [[1, 0], [0.5, 0.5]], [np.full((2, 2), 0.5), np.eye(2)], 2)
     literal = literal_cooccurrence(world, parse("ar"))
-    table = {context: row for context, row in zip(literal.contexts, literal.joint, strict=True)}
+    table = dict(zip(literal.contexts, literal.joint, strict=True))
     first = np.array([0.25 + 0.375, 0.375])
     assert table[()] == pytest.approx(first / 2)
     assert table[((1, 0),)] == pytest.approx(np.array([0.125 + 0.375, 0.125]) / 2)
@@ -62,10 +62,14 @@ def test_mlm_by_listing_masks() -> None:
     whole = sum(table.values())
     literal = literal_cooccurrence(world, parse(f"mlm(rate={rate})"))
     for context, row in zip(literal.contexts, literal.joint, strict=True):
-        assert row == pytest.approx([table.get((context, token), 0.0) / whole for token in range(world.vocabulary)], abs=1e-14)
+        assert row == pytest.approx(
+            [table.get((context, token), 0.0) / whole for token in range(world.vocabulary)], abs=1e-14
+        )
 
 
-@pytest.mark.parametrize("spec", ["ar", "dar", "mlm(rate=0.4)", "vmlm(suffix=0.5)", "prefixlm", 'mdlm(weight="elbo")'])
+@pytest.mark.parametrize(
+    "spec", ["ar", "dar", "mlm(rate=0.4)", "vmlm(suffix=0.5)", "prefixlm", 'mdlm(weight="elbo")']
+)
 def test_literal_matrices_agree_with_training_views(spec: str) -> None:
     """Sequences drawn from a world, shown to training's own views: the (visible content, target) pairs they score."""
     world = worlds()[1]
@@ -94,10 +98,14 @@ def test_literal_matrices_agree_with_training_views(spec: str) -> None:
         for context, line in zip(literal.contexts, literal.joint, strict=True)
         for token, mass in enumerate(line)
     }
-    distance = sum(abs(expected.get(key, 0.0) - found.get(key, 0.0) / whole) for key in {*expected, *found}) / 2
+    distance = (
+        sum(abs(expected.get(key, 0.0) - found.get(key, 0.0) / whole) for key in {*expected, *found}) / 2
+    )
     cells = sum(mass > 0 for mass in expected.values())
     effective = sum(view.weight.tolist()) ** 2 / sum(w * w for w in view.weight.tolist())
-    assert distance < 0.8 * np.sqrt(cells / effective), "no more than drawing so many pairs into so many cells makes"
+    assert distance < 0.8 * np.sqrt(cells / effective), (
+        "no more than drawing so many pairs into so many cells makes"
+    )
 
 
 # ---------------------------------------------------------------------------------------- chains, n = 1
@@ -181,7 +189,9 @@ def test_neither_sign_holds_in_every_world() -> None:
     tails, errors = [], []
     for world in worlds():
         for rank in (1, 2, 3):
-            ar, mlm = (world_figures(literal_cooccurrence(world, parse(s)), rank) for s in ("ar", "mlm(rate=0.5)"))
+            ar, mlm = (
+                world_figures(literal_cooccurrence(world, parse(s)), rank) for s in ("ar", "mlm(rate=0.5)")
+            )
             if abs(ar.tail - mlm.tail) > 1e-6 and abs(ar.probe.error - mlm.probe.error) > 1e-6:
                 tails.append(np.sign(ar.tail - mlm.tail))
                 errors.append(np.sign(ar.probe.error - mlm.probe.error))
@@ -193,8 +203,12 @@ def test_neither_sign_holds_in_every_world() -> None:
 def test_lengths_that_training_shows(tokens: int) -> None:
     assert length_misalignment(parse("ar"), tokens) == pytest.approx(0, abs=1e-12)
     rate = 0.3
-    hidden = np.arange(1, tokens + 1)  # a row with h hidden tokens gives h targets, each of which sees tokens - h
-    seen = np.array([comb(tokens, h) * rate**h * (1 - rate) ** (tokens - h) * h for h in hidden]) / (tokens * rate)
+    hidden = np.arange(
+        1, tokens + 1
+    )  # a row with h hidden tokens gives h targets, each of which sees tokens - h
+    seen = np.array([comb(tokens, h) * rate**h * (1 - rate) ** (tokens - h) * h for h in hidden]) / (
+        tokens * rate
+    )
     expected = np.abs(seen - 1 / tokens).sum() / 2
     assert length_misalignment(parse(f"mlm(rate={rate})"), tokens) == pytest.approx(expected, abs=1e-12)
     # a rate uniform on (0, 1) makes h uniform, its targets h: weighing by 1/rate undoes just that

@@ -24,10 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.data.corpus import read_corpus
 from lookaround.data.shards import Rows, TokenStore, prepare
-from lookaround.data.stdlib import stdlib_corpus, stdlib_task
-from lookaround.data.tasks import read_tasks
+from lookaround.data.source import read_source
 from lookaround.data.tokenizer import require_named
 from lookaround.errors import UserError
 from lookaround.evaluate.statistics import resampled_scores
@@ -39,9 +37,9 @@ from lookaround.probe import least_squares_probe
 from lookaround.settings import Settings
 from lookaround.storage import finite, make_folder, read_mapping, write_text
 from lookaround.theory.bounds import alpha, alpha_by_chance
-from lookaround.theory.matrices import cooccurrence, far_law, kept_law, shuffled_cooccurrence
 from lookaround.theory.graph import connectivity
 from lookaround.theory.lags import Code, LagCounts, count_lags
+from lookaround.theory.matrices import cooccurrence, far_law, kept_law, shuffled_cooccurrence
 from lookaround.theory.spectrum import CooccurrenceSpectrum
 
 __all__ = ["TRACK_RECORD", "Forecast", "cost", "forecast", "forecast_job", "open_forecast", "recommend"]
@@ -61,9 +59,13 @@ class TrackRecord:
     sentence: str
 
 
-TRACK_RECORD = TrackRecord(
+TRACK_RECORD = TrackRecord(  # benchmarks/track_record.py; RESULTS.md
     earned=False,
-    sentence="Not measured yet: read the order of the scores as a property of the corpus, not as a prediction of trained models.",
+    sentence=(
+        "over 2 corpora x 4 held-out tasks, 7 objectives and 3 seeds, Kendall's tau between the forecast's order and that of "
+        "trained models is +0.37 [-0.05, +0.69]; one and the same order for every task reaches +0.61 [+0.29, +0.85]. The "
+        "forecast has not earned a recommendation and gives none: read its scores as properties of the corpus."
+    ),
 )
 
 
@@ -89,15 +91,7 @@ class Forecast:
 def open_forecast(settings: Settings) -> Forecast:
     """Reads and checks everything a forecast needs; raises UserError for bad input; writes nothing but token shards."""
     objectives = tuple(parse_list(settings.compare.objectives))
-    metrics: dict[str, str] = {**settings.evaluate.metrics}
-    if settings.data.corpus is None:
-        corpus = stdlib_corpus()
-        tasks = (
-            read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else [stdlib_task()]
-        )
-    else:
-        corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
-        tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
+    corpus, tasks = read_source(settings)
     if settings.data.tokenizer:
         require_named(settings.data.tokenizer, "--tokenizer", "tokenizer.json")
     store = prepare(
@@ -336,7 +330,9 @@ def forecast(
 def _entries(plan: Forecast, rows: dict[int, int]) -> tuple[list[_Entry], list[str]]:
     """(objectives and controls with their laws, notes on objectives that are one and the same here)."""
     chosen = plan.settings.forecast
-    Code(plan.store.index["vocabulary"], chosen.context, chosen.hash_bits if chosen.context > 1 else None)  # or they don't fit
+    Code(
+        plan.store.index["vocabulary"], chosen.context, chosen.hash_bits if chosen.context > 1 else None
+    )  # or they don't fit
     entries: list[_Entry] = []
     notes: list[str] = []
     for objective in plan.objectives:
@@ -480,10 +476,9 @@ def recommend(
         tfidf = table[item.name]["tfidf"]
         below = f" All objectives stand below TF-IDF ({tfidf:.3f})." if scores[leader] < tfidf else ""
         if matched:
-            answers[item.name] = f"nothing: a control ({', '.join(matched)}) does as well"
-            reasons[item.name] = (
-                f"{figure}, which {', '.join(matched)} equals or is not told apart from.{below}"
-            )
+            named = " and ".join(f"'{name}'" for name in matched)
+            answers[item.name] = f"nothing: a control does as well ({named})"
+            reasons[item.name] = f"{figure}; as good or better, or not told apart from it: {named}.{below}"
         elif len(scores) > 1 and len(close[item.name]) == len(scores) - 1:
             answers[item.name] = "nothing: not distinguished"
             reasons[item.name] = f"{figure}, but no objective is told apart from it.{below}"

@@ -8,17 +8,18 @@ import math
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import yaml
 
 from lookaround.errors import UserError
 
-__all__ = ["disk_errors", "finite", "make_folder", "read_mapping", "write_folder", "write_text"]
+__all__ = ["disk_errors", "finite", "make_folder", "read_mapping", "whole_file", "write_folder", "write_text"]
 
 
 @contextmanager
@@ -41,19 +42,26 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({os.strerror(number)})") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file that is there whole at the end of the block, or as it was if the block fails."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with disk_errors(path):
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(temporary, "wb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookaround.data.corpus import Corpus, read_corpus
+from lookaround.data.corpus import Corpus
 from lookaround.data.shards import Rows, TokenStore, prepare
-from lookaround.data.stdlib import stdlib_corpus, stdlib_task
-from lookaround.data.tasks import Task, read_tasks
+from lookaround.data.source import read_source
+from lookaround.data.tasks import Task
 from lookaround.data.tokenizer import require_named
 from lookaround.errors import UserError
 from lookaround.evaluate.suite import scored_tokens
@@ -94,17 +94,7 @@ def open_study(settings: Settings) -> Study:
         raise UserError(f"compare.lr_factors: must be positive numbers, got {factors}")
     if settings.compare.equal == "seconds" and budget.unit != "seconds":
         raise UserError(f"compare.equal: equal seconds need a budget in seconds such as 300s, got {budget}")
-    metrics: dict[str, str] = {**settings.evaluate.metrics}
-    if metrics and not settings.compare.tasks and settings.data.corpus is not None:
-        raise UserError(f"evaluate.metrics: no task is called '{next(iter(metrics))}', since none is given")
-    if settings.data.corpus is None:
-        corpus = stdlib_corpus()
-        tasks = (
-            read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else [stdlib_task()]
-        )
-    else:
-        corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
-        tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
+    corpus, tasks = read_source(settings)
     store = open_store(corpus, settings)
     backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
     study = Study(settings, objectives, corpus, tuple(tasks), store, budget, backbone)

@@ -84,6 +84,7 @@ header + main > section:first-child { margin-top: 28px; }
 .notes { margin: 16px 0 0; padding: 10px 16px 10px 34px; background: var(--warn-bg); border: 1px solid var(--warn-line);
   border-radius: 10px; }
 
+.notes + .scroll { margin-top: 16px; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px; margin: 0 0 12px; }
 .scroll:focus-visible, .command:focus-visible, summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 13.5px; line-height: 1.35;

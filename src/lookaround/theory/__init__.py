@@ -1,8 +1,8 @@
 """What an objective makes of a corpus, before any training: counts, matrices, spectra, graphs, bounds, enumerable worlds."""
 
-from lookaround.theory.matrices import Cooccurrence, cooccurrence
 from lookaround.theory.graph import Connectivity, connectivity
 from lookaround.theory.lags import LagCounts, count_lags
+from lookaround.theory.matrices import Cooccurrence, cooccurrence
 from lookaround.theory.spectrum import CooccurrenceSpectrum
 
 __all__ = [

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from lookaround.data.shards import Split, TokenStore
 from lookaround.errors import UserError
 from lookaround.objectives.view import mix64
 from lookaround.pool import usable_cores
-from lookaround.storage import disk_errors, read_mapping, write_text
+from lookaround.storage import make_folder, read_mapping, whole_file, write_text
 
 __all__ = ["Code", "LagCounts", "count_lags", "normal_lags"]
 
@@ -256,8 +255,7 @@ def count_lags(
                 f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now {hash_bits}; give another folder"
             )
     else:
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(folder / "index.json", json.dumps(index | {"pairs": {}}, indent=1))
         counts = LagCounts.load(folder, store)
     missing = [item for item in wanted if item not in counts.pairs]
@@ -281,8 +279,7 @@ def _count_missing(
     on_progress: Callable[[int, int, int], None] | None,
 ) -> None:
     work = folder / "parts"
-    with disk_errors(work):
-        work.mkdir(exist_ok=True)
+    make_folder(work)
     jobs: dict[Lags, list[_Part]] = {}
     for item in missing:
         code = Code(counts.vocabulary, len(item), counts.hash_bits if len(item) > 1 else None)
@@ -476,18 +473,8 @@ def _name(lags: Lags) -> str:
 def _write_tally(file: Path, found: Tally) -> None:
     """Writes a tally whole or not at all; counts take 4 bytes where they fit."""
     small = len(found.counts) == 0 or found.counts.max() < 1 << 32
-    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with disk_errors(file), open(temporary, "wb") as handle:
-            np.savez(
-                handle, keys=found.keys, counts=found.counts.astype(np.uint32) if small else found.counts
-            )
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(file) as handle:
+        np.savez(handle, keys=found.keys, counts=found.counts.astype(np.uint32) if small else found.counts)
 
 
 def _read_tally(file: Path) -> Tally:

@@ -23,8 +23,8 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from lookaround.errors import UserError
 from lookaround.objectives import Objective, parse
-from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_law
 from lookaround.theory.lags import LagCounts
+from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_law
 
 __all__ = ["CooccurrenceSpectrum", "normalised", "spectral_loss", "truncated_svd"]
 
@@ -194,7 +194,10 @@ class CooccurrenceSpectrum:
         return self
 
     def transform(
-        self, documents: Sequence[Sequence[int] | np.ndarray], features: str = "both", weighting: str = "spectral"
+        self,
+        documents: Sequence[Sequence[int] | np.ndarray],
+        features: str = "both",
+        weighting: str = "spectral",
     ) -> np.ndarray:
         """Mean features of documents of token ids, (documents, k) float64: what a linear probe is fitted on.
 
