@@ -159,10 +159,11 @@ class _Job:
     tasks: tuple[_TaskTokens, ...]
     settings: Settings
     threads: int
+    file: Path | None
 
 
 def _run_entry(job: _Job) -> dict[str, Any]:
-    """Spectrum, graph and probes of one entry, as plain data."""
+    """Spectrum, graph and probes of one entry, as plain data; also kept in the job's file."""
     import torch
 
     torch.set_num_threads(job.threads)
@@ -213,6 +214,8 @@ def _run_entry(job: _Job) -> dict[str, Any]:
             labels = token_labels(task.train, task.train_labels, joint.rows)
             result["alpha"][task.name] = alpha(joint.matrix, labels)
             result["alpha_by_chance"][task.name] = alpha_by_chance(joint.matrix, labels)
+    if job.file is not None:
+        write_text(job.file, json.dumps(finite(result)))
     return result
 
 
@@ -277,7 +280,7 @@ def forecast(
             if table[item.name] is None:
                 pending[pool.submit(baselines, item)] = ("baseline", item.name)
         for entry in sorted(jobs, key=lambda entry: -len(entry.law or {})):
-            job = _Job(entry, counts.folder, tasks, settings, threads)
+            job = _Job(entry, counts.folder, tasks, settings, threads, kept.file(entry.name))
             pending[pool.submit(_run_entry, job)] = ("entry", entry.name)
         try:
             while pending:
@@ -289,10 +292,10 @@ def forecast(
                     done += 1
                     if kind == "entry":
                         found[name] = value
-                        kept.write(name, value)
                     else:
                         table[name] = value
-                        kept.write(f"baselines of {name}", value)
+                        if (file := kept.file(f"baselines of {name}")) is not None:
+                            write_text(file, json.dumps(value))
         finally:
             for future in pending:
                 future.cancel()
@@ -396,18 +399,13 @@ class _Kept:
         if self.folder is not None:
             make_folder(self.folder)
 
-    def _file(self, name: str) -> Path | None:
+    def file(self, name: str) -> Path | None:
         key = hashlib.sha256(f"{self.identity} {name}".encode()).hexdigest()[:16]
         return None if self.folder is None else self.folder / f"{key}.json"
 
     def read(self, name: str) -> dict[str, Any] | None:
-        file = self._file(name)
+        file = self.file(name)
         return read_mapping(file, {}) if file is not None and file.is_file() else None
-
-    def write(self, name: str, value: dict[str, Any]) -> None:
-        file = self._file(name)
-        if file is not None:
-            write_text(file, json.dumps(value))
 
 
 def _tfidf_line(table: dict[str, Any]) -> dict[str, Any]:
