@@ -87,16 +87,17 @@ class Code:
         return np.dtype(np.uint32 if narrow else np.uint64)
 
     def contexts(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
-        """Row numbers of n-grams: `tokens` are n arrays (k,), the leftmost token first."""
+        """Row numbers of n-grams: `tokens` are n arrays (k,) of unsigned integers, the leftmost token first."""
         rows = tokens[0].astype(self.dtype)
         if self.hash_bits is None:
             for column in tokens[1:]:
-                rows = (rows << self.dtype.type(self.bits)) | column
+                rows <<= self.dtype.type(self.bits)
+                rows |= column
             return rows
         with np.errstate(over="ignore"):
             rows = mix64(rows + np.uint64(1))
             for column in tokens[1:]:
-                rows = mix64(rows ^ (column + np.uint64(1)))
+                rows = mix64(rows ^ (column.astype(np.uint64) + np.uint64(1)))
         return rows >> np.uint64(64 - self.hash_bits)
 
     def keys(self, contexts: Sequence[np.ndarray], target: np.ndarray) -> np.ndarray:
@@ -175,8 +176,7 @@ def _count_range(
     end = min(end, len(tokens) - width)
     if end <= begin:
         return Tally(np.zeros(0, code.dtype), np.zeros(0, np.int64))
-    ids = np.asarray(tokens[begin : end + width], dtype=code.dtype)
-    columns = [ids[place : place + end - begin] for place in places]
+    columns = [tokens[begin + place : end + place] for place in places]
     keys = code.keys(columns[:-1], columns[-1])
     first, last = np.searchsorted(document_ends, [begin, end + width - 1], side="right")
     if first != last:  # more than one document in sight
@@ -375,6 +375,7 @@ class LagCounts:
             raise ValueError(
                 f"token ids must lie in 0 to {vocabulary - 1}, found {flat.min()} to {flat.max()}"
             )
+        flat = flat.astype(np.uint32)
         ends = np.cumsum([len(array) for array in arrays])
         counts = cls(
             vocabulary,

@@ -233,7 +233,7 @@ class CooccurrenceSpectrum:
         width = len(tokens) - code.n + 1
         if width <= 0:
             return np.zeros(0, np.uint64)
-        return code.contexts([tokens[i : i + width].astype(np.uint64) for i in range(code.n)]).astype(
+        return code.contexts([tokens[i : i + width].astype(np.uint32) for i in range(code.n)]).astype(
             np.uint64
         )
 
