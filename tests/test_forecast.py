@@ -131,6 +131,14 @@ def test_finished_entries_are_kept_and_reused(
     with ThreadPoolExecutor(1) as executor:
         assert forecast(plan, tmp_path, executor=executor)["objectives"] == whole["objectives"]
     assert not again
+    damaged = sorted((tmp_path / "parts").iterdir())
+    damaged[0].write_text('{"a": 1}')
+    damaged[1].write_text(damaged[1].read_text().replace("0.", "1.", 1))
+    damaged[2].write_text("")
+    with ThreadPoolExecutor(1) as executor:
+        assert forecast(plan, tmp_path, executor=executor)["objectives"] == whole["objectives"]
+    assert 2 <= len(again) <= 3, "what was damaged is computed again"
+    again.clear()
     other = open_forecast(options(world, compare__objectives="ar, dar", forecast__rank=11))
     with ThreadPoolExecutor(1) as executor:
         forecast(other, tmp_path, executor=executor)

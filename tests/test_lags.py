@@ -242,6 +242,7 @@ def test_counts_of_another_corpus_or_tokenizer_are_refused(store: TokenStore, tm
     ("counts", "words"),
     [
         ([1.0, float("nan"), 2.0], "entry 1: nan is no count"), ([3, -2, 1], "entry 1: -2 is no count"),
+        (["a", "b", "c"], "another shape or type"), ([1j, 2, 3], "another shape or type"),
         ([1, 1, 0], "entry 2: 0 is no count"), ([1.0, 2.0, 0.5], "entry 2: 0.5 is no count"), ([1, 1], "another shape"),
     ],
 )  # fmt: skip
@@ -268,15 +269,28 @@ def test_damaged_files_are_named(store: TokenStore, tmp_path: Path) -> None:
     np.savez(file, keys=np.array([1, 5], np.uint32), counts=np.array([1, 1]))
     with pytest.raises(UserError, match="its index says"):
         made.matrix(1)
-    np.savez(file, keys=np.array([511], np.uint32), counts=np.array([1]))
-    with pytest.raises(UserError, match="another vocabulary"):
-        made.matrix(1)
+    for key in (511, 400 << 9, 1 << 30):  # a target, a context and a number that no pair of 300 tokens has
+        np.savez(file, keys=np.array([key], np.uint32), counts=np.array([1]))
+        with pytest.raises(UserError, match="another vocabulary"):
+            made.matrix(1)
     np.savez(file, keys=np.array([object()]), counts=np.array([1]))
     with pytest.raises(UserError, match="truncated or not ours"):
         made.matrix(1)
     file.unlink()
     with pytest.raises(UserError, match="no such file"):
         made.matrix(1)
+    index = json.loads((tmp_path / "index.json").read_text())
+    damage = [
+        ("pairs", {"abc": 1}),
+        ("pairs", {"1": None}),
+        ("pairs", {"1": -4}),
+        ("never_targets", ["x"]),
+        ("never_targets", [999]),
+    ]
+    for field, value in damage:
+        (tmp_path / "index.json").write_text(json.dumps(index | {field: value}))
+        with pytest.raises(UserError, match=f"field '{field}'"):
+            LagCounts.load(tmp_path)
     (tmp_path / "index.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(UserError, match=r"index\.json"):
         LagCounts.load(tmp_path)

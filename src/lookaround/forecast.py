@@ -214,8 +214,7 @@ def _run_entry(job: _Job) -> dict[str, Any]:
             labels = token_labels(task.train, task.train_labels, joint.rows)
             result["alpha"][task.name] = alpha(joint.matrix, labels)
             result["alpha_by_chance"][task.name] = alpha_by_chance(joint.matrix, labels)
-    if job.file is not None:
-        write_text(job.file, json.dumps(finite(result)))
+    _keep(job.file, result)
     return result
 
 
@@ -294,8 +293,7 @@ def forecast(
                         found[name] = value
                     else:
                         table[name] = value
-                        if (file := kept.file(f"baselines of {name}")) is not None:
-                            write_text(file, json.dumps(value))
+                        _keep(kept.file(f"baselines of {name}"), value)
         finally:
             for future in pending:
                 future.cancel()
@@ -404,8 +402,25 @@ class _Kept:
         return None if self.folder is None else self.folder / f"{key}.json"
 
     def read(self, name: str) -> dict[str, Any] | None:
+        """What was kept under a name; None if nothing was, or it is damaged, so that it is computed again."""
         file = self.file(name)
-        return read_mapping(file, {}) if file is not None and file.is_file() else None
+        if file is None or not file.is_file():
+            return None
+        try:
+            kept = read_mapping(file, {"digest": str, "value": dict})
+        except UserError:
+            return None
+        return kept["value"] if kept["digest"] == _digest(kept["value"]) else None
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _keep(file: Path | None, value: dict[str, Any]) -> None:
+    if file is not None:
+        plain = finite(value)
+        write_text(file, json.dumps({"digest": _digest(plain), "value": plain}))
 
 
 def _tfidf_line(table: dict[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,18 @@ class Code:
         """(row numbers uint64, targets int64) of keys."""
         return (keys >> self.dtype.type(self.bits)).astype(np.uint64), self.targets(keys).astype(np.int64)
 
+    def holds(self, keys: np.ndarray) -> bool:
+        """Whether keys are of this code: of its type, with ids below the vocabulary in every place."""
+        if keys.dtype != self.dtype:
+            return False
+        if self.hash_bits is not None:
+            return not len(keys) or int(keys.max()) >> (self.bits + self.hash_bits) == 0
+        for place in range(self.n + 1):
+            part = keys >> self.dtype.type(self.bits * place)
+            if (part if place == self.n else self.targets(part)).max(initial=0) >= self.vocabulary:
+                return False
+        return True
+
     def targets(self, keys: np.ndarray) -> np.ndarray:
         """Targets of keys, in the keys' type."""
         return keys & self.dtype.type((1 << self.bits) - 1)
@@ -237,7 +249,7 @@ def count_lags(
             raise UserError(
                 f"lag {_width(item)}: no document of the corpus is longer than {longest} tokens; give a smaller lag"
             )
-    folder = folder or store.folder / f"counts-{split}"
+    folder = folder or store.folder / (f"counts-{split}" + (f"-hash{hash_bits}" if hash_bits else ""))
     index = {
         "format": FORMAT,
         "fingerprint": store.fingerprint,
@@ -411,9 +423,16 @@ class LagCounts:
         if store is not None and index["fingerprint"] != store.fingerprint:
             raise UserError(
                 f"{file}: counts of another corpus or tokenizer (fingerprint {index['fingerprint'][:16]}, now "
-                f"{store.fingerprint[:16]}); count again in another folder"
+                f"{store.fingerprint[:16]}); give another folder, or {_again(Path(folder))}"
             )
-        pairs = {tuple(map(int, key.split(","))): int(number) for key, number in index["pairs"].items()}
+        try:
+            pairs = {normal_lags([*map(int, key.split(","))])[0]: int(n) for key, n in index["pairs"].items()}
+            if any(n < 0 for n in pairs.values()):
+                raise ValueError("a negative number")
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UserError(f"{file}: field 'pairs' is damaged ({error}); {_again(Path(folder))}") from None
+        if not all(isinstance(t, int) and 0 <= t < index["vocabulary"] for t in index["never_targets"]):
+            raise UserError(f"{file}: field 'never_targets' holds no token ids; {_again(Path(folder))}")
         return cls(
             index["vocabulary"], tokens=index["tokens"], documents=index["documents"],
             never_targets=index["never_targets"], fingerprint=index["fingerprint"], split=index["split"],
@@ -439,12 +458,13 @@ class LagCounts:
             return self._held[key]
         file = self.folder / f"{_name(key)}.npz"
         found = _read_tally(file)
-        code = self.code(len(key))
-        if found.keys.dtype != code.dtype or code.targets(found.keys).max(initial=0) >= self.vocabulary:
-            raise UserError(f"{file}: keys of another vocabulary than {self.vocabulary:,}; count again")
+        if not self.code(len(key)).holds(found.keys):
+            raise UserError(
+                f"{file}: keys of another vocabulary than {self.vocabulary:,}; {_again(self.folder)}"
+            )
         if found.total != self.pairs[key]:
             raise UserError(
-                f"{file}: holds {found.total:,} pairs, its index says {self.pairs[key]:,}; count again"
+                f"{file}: holds {found.total:,} pairs, its index says {self.pairs[key]:,}; {_again(self.folder)}"
             )
         return found
 
@@ -467,6 +487,10 @@ class LagCounts:
 # ------------------------------------------------------------------------------------------------ files
 
 
+def _again(folder: Path) -> str:
+    return f"remove {folder} to count again"
+
+
 def _name(lags: Lags) -> str:
     return "lag" + "".join(f"{lag:+d}" for lag in lags)
 
@@ -484,26 +508,27 @@ def _read_tally(file: Path) -> Tally:
         with np.load(file, allow_pickle=False) as data:
             keys, counts = data["keys"], data["counts"]
     except FileNotFoundError:
-        raise UserError(
-            f"{file}: no such file, though its index names it; count again in another folder"
-        ) from None
+        raise UserError(f"{file}: no such file, though its index names it; {_again(file.parent)}") from None
     except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
+        reason = type(error).__name__
         raise UserError(
-            f"{file}: cannot be read; it is truncated or not ours ({type(error).__name__})"
+            f"{file}: cannot be read; it is truncated or not ours ({reason}); {_again(file.parent)}"
         ) from None
-    if keys.ndim != 1 or keys.shape != counts.shape or keys.dtype.kind != "u":
-        raise UserError(f"{file}: field 'keys' or 'counts' is of another shape or type; count again")
-    wrong = (
-        np.flatnonzero(~(counts > 0))
-        if counts.dtype.kind != "f"
-        else np.flatnonzero(~(counts > 0) | (counts % 1 != 0))
-    )
-    if len(wrong):
+    if (
+        keys.ndim != 1
+        or keys.shape != counts.shape
+        or keys.dtype.kind != "u"
+        or counts.dtype.kind not in "iuf"
+    ):
         raise UserError(
-            f"{file}: field 'counts', entry {wrong[0]}: {counts[wrong[0]]} is no count; expected whole numbers above 0"
+            f"{file}: field 'keys' or 'counts' is of another shape or type; {_again(file.parent)}"
         )
+    wrong = np.flatnonzero(~(counts > 0) | (counts % 1 != 0) if counts.dtype.kind == "f" else counts <= 0)
+    if len(wrong):
+        found = f"entry {wrong[0]}: {counts[wrong[0]]} is no count; expected whole numbers above 0"
+        raise UserError(f"{file}: field 'counts', {found}; {_again(file.parent)}")
     if np.any(keys[1:] <= keys[:-1]):
         raise UserError(
-            f"{file}: field 'keys' is not in rising order; it is damaged or not ours; count again"
+            f"{file}: field 'keys' is not in rising order; it is damaged or not ours; {_again(file.parent)}"
         )
     return Tally(keys, counts.astype(np.int64))

@@ -95,6 +95,10 @@ def cooccurrence(
     if not law:
         raise UserError("no lag of the objective lies within reach; count larger lags")
     pairs = min(counts.pairs.get(normal_lags(lags)[0], 0) for lags in law)
+    if not pairs:
+        raise UserError(
+            "no pair stands at a lag of the objective: the documents are too short, or a lag was not counted"
+        )
     beyond = max(0.0, 1.0 - sum(law.values()))
     if context == 1:
         matrix = _token_matrix(counts, law)
