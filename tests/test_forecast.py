@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 import lookaround.forecast as module
-from lookaround.errors import UserError
+from lookaround.errors import Interrupted, UserError
 from lookaround.forecast import TrackRecord, cost, forecast, open_forecast, recommend, token_labels
 from lookaround.report import print_forecast, write_forecast
 from lookaround.settings import Settings, read_settings
@@ -119,7 +119,7 @@ def test_finished_entries_are_kept_and_reused(
         return real(job)
 
     monkeypatch.setattr(module, "_run_entry", run)
-    with ThreadPoolExecutor(1) as executor, pytest.raises(KeyboardInterrupt):
+    with ThreadPoolExecutor(1) as executor, pytest.raises(Interrupted, match="the same command goes on"):
         forecast(plan, tmp_path, executor=executor)
     again: list[str] = []
     monkeypatch.setattr(module, "_run_entry", lambda job: again.append(job.entry.name) or real(job))

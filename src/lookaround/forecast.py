@@ -17,7 +17,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import numpy as np
 from lookaround.data.shards import Rows, TokenStore, prepare
 from lookaround.data.source import read_source
 from lookaround.data.tokenizer import require_named
-from lookaround.errors import UserError
+from lookaround.errors import Interrupted, UserError
 from lookaround.evaluate.statistics import resampled_scores
 from lookaround.evaluate.suite import ProbeData, baselines, probe_data
 from lookaround.objectives import parse_list
@@ -266,10 +266,8 @@ def forecast(
     found = {entry.name: kept.read(entry.name) for entry in entries}
     jobs = [entry for entry in entries if found[entry.name] is None]
     table = {item.name: kept.read(f"baselines of {item.name}") for item in data}
-    total, done = (
-        len(entries) + len(data),
-        len(entries) - len(jobs) + sum(v is not None for v in table.values()),
-    )
+    total = len(entries) + len(data)
+    done = total - len(jobs) - sum(value is None for value in table.values())
     workers = min(usable_cores(), max(1, len(jobs)))
     threads = max(1, usable_cores() // workers)
     with contextlib.ExitStack() as stack:
@@ -294,6 +292,15 @@ def forecast(
                     else:
                         table[name] = value
                         _keep(kept.file(f"baselines of {name}"), value)
+        except (BrokenExecutor, MemoryError):
+            raise UserError(
+                "a process of the forecast died, most likely out of memory; the same command goes on, with a smaller "
+                "data.vocabulary or rank if it dies again"
+            ) from None
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "finished counts and entries are kept; the same command goes on from there"
+            ) from None
         finally:
             for future in pending:
                 future.cancel()
@@ -331,9 +338,8 @@ def forecast(
 def _entries(plan: Forecast, rows: dict[int, int]) -> tuple[list[_Entry], list[str]]:
     """(objectives and controls with their laws, notes on objectives that are one and the same here)."""
     chosen = plan.settings.forecast
-    Code(
-        plan.store.index["vocabulary"], chosen.context, chosen.hash_bits if chosen.context > 1 else None
-    )  # or they don't fit
+    hash_bits = chosen.hash_bits if chosen.context > 1 else None
+    Code(plan.store.index["vocabulary"], chosen.context, hash_bits)  # refuses n-grams that are too long
     entries: list[_Entry] = []
     notes: list[str] = []
     for objective in plan.objectives:

@@ -448,12 +448,18 @@ class LagCounts:
         }  # fmt: skip
         write_text(self.folder / "index.json", json.dumps(index, indent=1))
 
-    def tally(self, lags: int | Sequence[int]) -> Tally:
-        """Distinct keys (see `Code`) and their counts at lags that were counted; raises UserError for others."""
+    def number(self, lags: int | Sequence[int]) -> int:
+        """How many tuples stand at lags that were counted; raises UserError for others."""
         key, _ = normal_lags(lags)
         if key not in self.pairs:
             counted = ", ".join(",".join(map(str, item)) for item in sorted(self.pairs)) or "none"
             raise UserError(f"lag {','.join(map(str, key))}: was not counted; counted are {counted}")
+        return self.pairs[key]
+
+    def tally(self, lags: int | Sequence[int]) -> Tally:
+        """Distinct keys (see `Code`) and their counts at lags that were counted; raises UserError for others."""
+        key, _ = normal_lags(lags)
+        number = self.number(key)
         if self.folder is None:
             return self._held[key]
         file = self.folder / f"{_name(key)}.npz"
@@ -462,9 +468,9 @@ class LagCounts:
             raise UserError(
                 f"{file}: keys of another vocabulary than {self.vocabulary:,}; {_again(self.folder)}"
             )
-        if found.total != self.pairs[key]:
+        if found.total != number:
             raise UserError(
-                f"{file}: holds {found.total:,} pairs, its index says {self.pairs[key]:,}; {_again(self.folder)}"
+                f"{file}: holds {found.total:,} pairs, its index says {number:,}; {_again(self.folder)}"
             )
         return found
 

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from lookaround.errors import UserError
 from lookaround.objectives import Objective
-from lookaround.theory.lags import Code, LagCounts, Lags, merge, normal_lags, tally
+from lookaround.theory.lags import Code, LagCounts, Lags, merge, tally
 
 __all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shuffled_cooccurrence"]
 
@@ -94,11 +94,9 @@ def cooccurrence(
     """
     if not law:
         raise UserError("no lag of the objective lies within reach; count larger lags")
-    pairs = min(counts.pairs.get(normal_lags(lags)[0], 0) for lags in law)
+    pairs = min(counts.number(lags) for lags in law)
     if not pairs:
-        raise UserError(
-            "no pair stands at a lag of the objective: the documents are too short, or a lag was not counted"
-        )
+        raise UserError("no pair stands at a lag of the objective: the documents are too short")
     beyond = max(0.0, 1.0 - sum(law.values()))
     if context == 1:
         matrix = _token_matrix(counts, law)
@@ -222,7 +220,7 @@ def _ngram_matrix(
         weights["mass"].append(mass * np.add.reduceat(share, first))
     rows, place = np.unique(np.concatenate(weights["row"]), return_inverse=True)
     frequent = np.bincount(place, np.concatenate(weights["mass"]))
-    pairs = min(counts.pairs[normal_lags(lags)[0]] for lags in law)
+    pairs = min(counts.number(lags) for lags in law)
     rows = rows[frequent * pairs >= max(min_count, 1) * (1 - 1e-6)]
     if not len(rows):
         raise UserError(
