@@ -182,7 +182,7 @@ def forecast(
         from lookaround.forecast import cost, open_forecast
         from lookaround.forecast import forecast as run_forecast
         from lookaround.report import print_forecast, write_forecast
-        from lookaround.storage import make_folder
+        from lookaround.storage import make_folder, write_text
 
         _quiet_libraries()
         plan = open_forecast(settings)
@@ -201,8 +201,6 @@ def forecast(
     make_folder(out)
     with _ForecastProgress(console) as progress:
         result = run_forecast(plan, out, on_event=progress.event)
-    from lookaround.storage import write_text
-
     write_text(out / "forecast.json", json.dumps(result, indent=1) + "\n")
     write_forecast(result, out / "forecast.html")
     print_forecast(result, console)

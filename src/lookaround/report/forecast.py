@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lookaround.report import figures
 from lookaround.report.page import esc, page, scroll
-from lookaround.report.table import format_count, format_score, number, printable
+from lookaround.report.table import format_count, format_score, number, print_text, printable
 from lookaround.storage import write_text
 
 __all__ = ["forecast_section", "print_forecast", "write_forecast"]
@@ -81,7 +81,7 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
     """Print the table, the recommendation per task, the track record and the notes of a forecast."""
     tasks = _tasks(result)
     contexts = "a token" if result["context"] == 1 else f"{result['context']} tokens in order"
-    _say(
+    print_text(
         console,
         f"Before any training: contexts of {contexts}, rank {result['rank']}, probes on {_features(result)}",
         "bold",
@@ -101,13 +101,13 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
         _print_table(console, result, page_of)
         console.print()
     if tasks:
-        _say(
+        print_text(
             console,
             "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last three lines: controls",
         )
     console.print()
     if tasks:
-        _say(console, "Recommendation", "bold")
+        print_text(console, "Recommendation", "bold")
         for task, answer in (result.get("recommendation") or {}).items():
             good = not answer.startswith("nothing")
             grid = Table.grid(padding=(0, 2, 0, 0))
@@ -119,9 +119,9 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
             grid.add_row("", Text(printable((result.get("reasons") or {}).get(task, ""))))
             console.print(grid)
         console.print()
-    _say(console, f"Track record: {(result.get('track_record') or {}).get('sentence', '')}")
+    print_text(console, f"Track record: {(result.get('track_record') or {}).get('sentence', '')}")
     for note in result.get("notes") or []:
-        _say(console, f"note: {printable(note)}")
+        print_text(console, f"note: {printable(note)}")
 
 
 def _width(column: tuple[str, list[str]]) -> int:
@@ -139,10 +139,6 @@ def _print_table(console: Console, result: dict[str, Any], columns: list[tuple[s
         cells = [Text(cells[row]) for _, cells in columns]
         table.add_row(Text(printable(line["objective"])), *cells, style="dim" if control else "")
     console.print(table)
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style))
 
 
 # ---------------------------------------------------------------------------------------------------------------

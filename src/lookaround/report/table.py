@@ -425,16 +425,16 @@ def print_results(results: dict[str, Any], console: Console) -> None:
     """
     study = Study(results)
     scores, costs, labels, flagged = _columns(study)
-    _print_text(console, _heading(study), style="bold")
+    print_text(console, _heading(study), style="bold")
     for columns in _pages(scores, costs, labels, console.width):
         console.print(_table(labels, columns, len(study.objectives)))
         console.print()
     for line in [*flagged, *_modes(study)]:
-        _print_text(console, line)
+        print_text(console, line)
     console.print()
     _print_recommendation(study, console)
     for note in results.get("notes") or []:
-        _print_text(console, f"note: {printable(note)}")
+        print_text(console, f"note: {printable(note)}")
 
 
 def _heading(study: Study) -> str:
@@ -562,10 +562,10 @@ def _print_recommendation(study: Study, console: Console) -> None:
         grid.add_row(Text(need), Text(answer, "bold green" if study.recommended(need) else "bold yellow"))
         if reasons.get(need):
             grid.add_row("", Text(printable(reasons[need])))
-    _print_text(console, "Recommendation", style="bold")
+    print_text(console, "Recommendation", style="bold")
     console.print(grid)
     console.print()
 
 
-def _print_text(console: Console, text: str, style: str = "") -> None:
+def print_text(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style))

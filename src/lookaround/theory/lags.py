@@ -142,11 +142,11 @@ class Tally:
 def tally(keys: np.ndarray) -> Tally:
     """Counts keys (k,), which are sorted in place."""
     keys.sort()
-    start = _starts(keys)
+    start = run_starts(keys)
     return Tally(keys[start], np.diff(start, append=len(keys)))
 
 
-def _starts(keys: np.ndarray) -> np.ndarray:
+def run_starts(keys: np.ndarray) -> np.ndarray:
     """Where each distinct key of sorted keys (k,) begins."""
     return np.concatenate([np.arange(min(len(keys), 1)), np.flatnonzero(keys[1:] != keys[:-1]) + 1])
 
@@ -170,7 +170,7 @@ def _add(left: Tally, right: Tally) -> Tally:
     order = np.argsort(keys, kind="stable")  # two sorted runs: linear
     keys = keys[order]
     counts = np.concatenate([left.counts, right.counts])[order]
-    start = _starts(keys)
+    start = run_starts(keys)
     return Tally(keys[start], np.add.reduceat(counts, start) if len(start) else counts)
 
 
@@ -241,7 +241,6 @@ def count_lags(
     another corpus or tokenizer, and a full disk; what was counted stays, and the same call goes on.
     """
     wanted = list(dict.fromkeys(normal_lags(item)[0] for item in lags))
-    size = store.index["vocabulary"]
     parts = store.split(split)
     longest = int(parts.length.max(initial=0))
     for item in wanted:
@@ -250,16 +249,6 @@ def count_lags(
                 f"lag {_width(item)}: no document of the corpus is longer than {longest} tokens; give a smaller lag"
             )
     folder = folder or store.folder / (f"counts-{split}" + (f"-hash{hash_bits}" if hash_bits else ""))
-    index = {
-        "format": FORMAT,
-        "fingerprint": store.fingerprint,
-        "split": split,
-        "vocabulary": size,
-        "tokens": parts.tokens,
-        "documents": len(parts.length),
-        "never_targets": [int(parts.read(0, 0, 1)[0])],  # BOS, with which every document starts
-        "hash_bits": hash_bits,
-    }
     if (folder / "index.json").is_file():
         counts = LagCounts.load(folder, store)
         if counts.hash_bits != hash_bits and any(len(item) > 1 for item in wanted):
@@ -268,8 +257,12 @@ def count_lags(
             )
     else:
         make_folder(folder)
-        write_text(folder / "index.json", json.dumps(index | {"pairs": {}}, indent=1))
-        counts = LagCounts.load(folder, store)
+        bos = int(parts.read(0, 0, 1)[0])  # with which every document starts
+        counts = LagCounts(
+            store.index["vocabulary"], tokens=parts.tokens, documents=len(parts.length), never_targets=[bos],
+            fingerprint=store.fingerprint, split=split, hash_bits=hash_bits, folder=folder,
+        )  # fmt: skip
+        counts._write_index()
     missing = [item for item in wanted if item not in counts.pairs]
     if missing:
         _count_missing(store, split, parts, missing, counts, folder, executor, on_progress)

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from lookaround.errors import UserError
 from lookaround.objectives import Objective
-from lookaround.theory.lags import Code, LagCounts, Lags, merge, tally
+from lookaround.theory.lags import Code, LagCounts, Lags, merge, run_starts, tally
 
 __all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shuffled_cooccurrence"]
 
@@ -215,7 +215,7 @@ def _ngram_matrix(
     weights: dict[str, list[np.ndarray]] = {"row": [], "mass": []}
     for lags, mass in law.items():  # first the rows that are frequent enough
         row, _, share = _ngram_shares(counts, code, lags)
-        first = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
+        first = run_starts(row)
         weights["row"].append(row[first])
         weights["mass"].append(mass * np.add.reduceat(share, first))
     rows, place = np.unique(np.concatenate(weights["row"]), return_inverse=True)
