@@ -191,7 +191,7 @@ def test_exports_load_in_transformers_with_our_logits(
     import transformers
 
     objective = parse(spec)
-    model = backbone(objective.heads()).eval()
+    model = backbone(objective.head_specs()).eval()
     for parameter in model.parameters():  # away from the symmetry of a fresh model
         torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
     export(model, tmp_path, objective.modes(), mask=3)

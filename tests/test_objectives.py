@@ -363,7 +363,7 @@ def test_mixture_draws_rows_and_renumbers_heads() -> None:
     assert share == pytest.approx(0.75, abs=0.03)
     assert [view.coefficient for view in views] == [0.25, 0.75]
     assert views[1].head.unique().tolist() == [0, 2]
-    assert [head.horizon for head in objective.heads()] == [8, 3]
+    assert [head.horizon for head in objective.head_specs()] == [8, 3]
 
 
 def test_sequence_and_schedules_change_with_progress() -> None:

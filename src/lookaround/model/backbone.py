@@ -8,14 +8,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lookaround.data.tokenizer import require_named
 from lookaround.errors import UserError
-from lookaround.model.heads import build_head, head_states
+from lookaround.model.heads import LookAhead, Trunk, build_head, look_ahead_loss
 from lookaround.model.losses import linear_cross_entropy
 from lookaround.model.masks import allowed, attention_arguments, attention_of
 from lookaround.objectives.view import HeadSpec, Mode, View
@@ -59,7 +59,8 @@ class Backbone(nn.Module):
         self.lm = lm
         self.head_specs = tuple(heads)
         self.width: int = lm.config.get_text_config().hidden_size
-        self.heads = nn.ModuleList(build_head(spec, self.width) for spec in self.head_specs)
+        config = lm.config.get_text_config()
+        self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
 
     @property
     def decoder(self) -> Any:
@@ -74,6 +75,10 @@ class Backbone(nn.Module):
     def device(self) -> torch.device:
         return self.unembedding.weight.device
 
+    @property
+    def embedding(self) -> nn.Embedding:
+        return self.lm.get_input_embeddings()
+
     def states(self, view: View, *, all_layers: bool = False) -> Any:
         """Hidden states of a view (B, T, D) after the final norm; with all_layers, the tuple from embedding to last."""
         rows, width = view.input_ids.shape
@@ -84,27 +89,46 @@ class Backbone(nn.Module):
         out = self.decoder(view.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments)
         return out.hidden_states if all_layers else out.last_hidden_state
 
+    def trunk(self, view: View) -> Trunk:
+        """What the heads read of a view."""
+        if any(getattr(head, "reads", "last") == "before" for head in self.heads):
+            layers = self.states(view, all_layers=True)
+            return Trunk(layers[-1], layers[-2])
+        return Trunk(self.states(view))
+
     def forward(self, views: tuple[View, ...], scales: tuple[float, ...]) -> tuple[Tensor, list[Tensor]]:
-        """(sum over views of scale * sum(weight * CE), the detached weighted sum of each view), in nats."""
+        """(sum over views of scale * (sum(weight * CE) + auxiliary losses), the detached sum(weight * CE) of each view), in nats."""
         total = torch.zeros((), device=self.device)
         sums = []
         used: set[int] = set()
+        output = self.unembedding
         for view, scale in zip(views, scales, strict=True):
-            hidden_btd = self.states(view)
-            states_nd, order = head_states(self.heads, hidden_btd, view)
-            weight = view.weight[order]
-            output = self.unembedding
-            loss, _ = linear_cross_entropy(
-                states_nd,
-                output.weight,
-                view.target[order],
-                weight.to(states_nd.dtype) * scale,
-                bias_v=output.bias,
-            )
+            trunk = self.trunk(view)
+            near = view.head == 0
+            all_near = bool(near.all())
+            loss = torch.zeros((), device=self.device)
+            if all_near or bool(near.any()):
+                pick = slice(None) if all_near else near
+                weight = view.weight[pick].to(trunk.last.dtype) * scale
+                states_nd = trunk.last.flatten(0, 1)[view.state[pick]]
+                loss, _ = linear_cross_entropy(
+                    states_nd, output.weight, view.target[pick], weight, bias_v=output.bias
+                )
+            for number in [] if all_near else view.head[~near].unique().tolist():
+                head = cast(LookAhead, self.heads[number - 1])
+                loss = loss + look_ahead_loss(
+                    head, cast(Tensor, getattr(trunk, head.reads)), view, (view.head == number).nonzero().flatten(),
+                    embedding=self.embedding.weight, unembedding=output.weight, bias=output.bias, scale=scale,
+                )  # fmt: skip
+                used.add(number)
             total = total + loss
             sums.append(loss.detach() / scale)
-            if len(self.heads):
-                used.update(view.head.unique().tolist())
+            for number, weight_of in view.auxiliary:
+                term = cast(Any, self.heads[number - 1]).auxiliary(trunk.last, view)
+                total = total + scale * weight_of * term
+                used.add(number)
+            if view.through == 0 or not bool(near.any()):
+                total = total + 0 * trunk.last[:1, :1].sum()  # see below
         for number, head in enumerate(self.heads, start=1):
             if (
                 number not in used
@@ -113,12 +137,11 @@ class Backbone(nn.Module):
         return total, sums
 
     def log_probabilities(self, view: View, forbidden: Tensor | None = None) -> Tensor:
-        """Log-probabilities of the whole vocabulary at the view's states (N, V); forbidden: ids left out of the softmax."""
-        states_nd, order = head_states(self.heads, self.states(view), view)
-        logits_nv = self.unembedding(states_nd).float()
+        """Log-probabilities of the whole vocabulary at the view's states (N, V) by the LM head; forbidden: ids left out of the softmax."""
+        logits_nv = self.unembedding(self.states(view).flatten(0, 1)[view.state]).float()
         if forbidden is not None:
             logits_nv[:, forbidden] = -torch.inf
-        return logits_nv.log_softmax(-1)[order.argsort()]
+        return logits_nv.log_softmax(-1)
 
     @cached_property
     def parameters_without_embeddings(self) -> int:
@@ -143,7 +166,10 @@ def build(
     checkpoint's, or a checkpoint that is no decoder.
     """
     torch.manual_seed(seed)
+    heads = tuple(heads)
     if init is not None:
+        if any(spec.replaces for spec in heads):
+            raise UserError(f"model.init: '{init}' is trained already, so no layer of it can make way for heads (matched=True)")
         lm = load_decoder(init)
         limit = getattr(lm.config.get_text_config(), "max_position_embeddings", context)
         if limit < context:
@@ -158,6 +184,12 @@ def build(
         if preset not in PRESETS:
             raise UserError(f"model.preset: unknown preset '{preset}'; known are {', '.join(PRESETS)}")
         sizes: dict[str, Any] = {**PRESETS[preset], **special}
+        sizes["num_hidden_layers"] -= sum(spec.replaces for spec in heads)
+        if sizes["num_hidden_layers"] < 1:
+            raise UserError(
+                f"model.preset: the heads would replace all {PRESETS[preset]['num_hidden_layers']} layers of '{preset}'; "
+                "take a smaller n or matched=False"
+            )
         config = LlamaConfig(
             vocab_size=vocabulary,
             max_position_embeddings=max(context, 512),

@@ -6,6 +6,7 @@ Our own settings lie beside them in `run.yaml`, extra heads in `heads.safetensor
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def export(
         heads = {
             name: tensor.detach().cpu().contiguous() for name, tensor in backbone.heads.state_dict().items()
         }
-        specs = [{"kind": spec.kind, "horizon": spec.horizon} for spec in backbone.head_specs]
+        specs = [dataclasses.asdict(spec) for spec in backbone.head_specs]
         save_file(heads, folder / HEADS_FILE, metadata={"heads": json.dumps(specs)})
 
 

@@ -6,6 +6,7 @@ import pkgutil
 from lookaround.objectives.algebra import Mixture, Sequence
 from lookaround.objectives.autoregressive import AR, DAR, PrefixLM
 from lookaround.objectives.masked import MDLM, MLM, VMLM
+from lookaround.objectives.multitoken import MTP, TOP
 from lookaround.objectives.parse import parse, parse_list
 from lookaround.objectives.schedules import Cosine, Linear
 from lookaround.objectives.view import Attention, Batch, HeadSpec, Mode, Objective, View, Vocabulary
@@ -15,6 +16,8 @@ __all__ = [
     "DAR",
     "MDLM",
     "MLM",
+    "MTP",
+    "TOP",
     "VMLM",
     "Attention",
     "Batch",

@@ -43,8 +43,8 @@ class _Combination(Objective):
     def modes(self) -> tuple[Mode, ...]:
         return tuple(dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes()))
 
-    def heads(self) -> tuple[HeadSpec, ...]:
-        return tuple(head for _, objective in self.terms for head in objective.heads())
+    def head_specs(self) -> tuple[HeadSpec, ...]:
+        return tuple(head for _, objective in self.terms for head in objective.head_specs())
 
     def _context_law(
         self, nearest: int, rows: Mapping[int, float], reach: int, least: float
@@ -81,9 +81,9 @@ class Mixture(_Combination):
             rows = (drawn == component).nonzero().flatten()
             if len(rows):
                 (view,) = objective.view(batch.take(rows), seed, epoch)
-                head = torch.where(view.head > 0, view.head + head_shift, 0)
-                views.append(replace(view, head=head, component=component, coefficient=coefficient))
-            head_shift += len(objective.heads())
+                view = view.renumbered(head_shift)
+                views.append(replace(view, component=component, coefficient=coefficient))
+            head_shift += len(objective.head_specs())
         return tuple(views)
 
     def at(self, progress: float) -> Objective:
@@ -112,7 +112,7 @@ class Sequence(_Combination):
             if progress < start + share or number == len(phases) - 1:
                 return _Phase(objective.at(min((progress - start) / share, 1.0)), heads)
             start += share
-            heads += len(objective.heads())
+            heads += len(objective.head_specs())
         raise AssertionError("unreachable: the last phase takes what is left")
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
@@ -136,11 +136,7 @@ class _Phase(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         views = self.objective.view(batch, seed, epoch)
-        if not self.head_shift:
-            return views
-        return tuple(
-            replace(view, head=torch.where(view.head > 0, view.head + self.head_shift, 0)) for view in views
-        )
+        return tuple(view.renumbered(self.head_shift) for view in views)
 
     def modes(self) -> tuple[Mode, ...]:
         return self.objective.modes()

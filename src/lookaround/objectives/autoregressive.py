@@ -23,7 +23,7 @@ from lookaround.objectives.view import (
 __all__ = ["AR", "DAR", "PrefixLM"]
 
 
-def _next_token_view(batch: Batch) -> View:
+def next_token_view(batch: Batch) -> View:
     """Every state predicts the next token. Padding stands at the row's end, where a causal state never sees it."""
     where = torch.zeros_like(batch.tokens, dtype=torch.bool)
     where[:, 1:] = batch.reachable(1)
@@ -38,7 +38,7 @@ class AR(Objective):
     name = "ar"
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        return (_next_token_view(batch),)
+        return (next_token_view(batch),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("causal", 1),)
@@ -73,7 +73,7 @@ class DAR(Objective):
         return mass / mass.sum()
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        near = _next_token_view(batch)
+        near = next_token_view(batch)
         width = batch.tokens.shape[1]
         uniform = keyed_uniform(seed, epoch, batch.row, "far", width)
         offset = 2 + torch.bucketize(uniform, self._law().cumsum(0)[:-1], right=True)
@@ -99,7 +99,7 @@ class DAR(Objective):
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("causal", 1),)
 
-    def heads(self) -> tuple[HeadSpec, ...]:
+    def head_specs(self) -> tuple[HeadSpec, ...]:
         return (HeadSpec("offset", self.horizon),)
 
     def laws(self) -> tuple[Law, ...]:

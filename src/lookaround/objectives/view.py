@@ -144,10 +144,14 @@ class Mode(NamedTuple):
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head beyond the LM head: the kind of module (see model/heads.py) and its reach in tokens."""
+    """Heads beyond the LM head: the kind of module (model/heads.py), and how far ahead in tokens it looks.
+
+    replaces: layers of a fresh trunk that make way for it, so that both together have the parameters of the trunk alone.
+    """
 
     kind: str
     horizon: int
+    replaces: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class View:
 
     input_ids (B, T): what the model sees. documents (B, T) or None: tokens of different documents never see one another.
     state (N,): flat index b*T + t of the hidden state that predicts. target (N,): the token id to predict. offset (N,):
-    target position - state position. head (N,): 0 = the LM head, others as `Objective.heads()` declares them.
+    target position - state position. head (N,): 0 = the LM head, others as `Objective.head_specs()` declares them.
     weight (N,) float32, and normaliser: what the weighted sum of cross-entropies is divided by, over all micro-batches
     and ranks. component and coefficient: which part of a mixture this is and how its loss enters the sum.
     """
@@ -172,6 +176,8 @@ class View:
     documents: Tensor | None = None
     component: int = 0
     coefficient: float = 1.0
+    through: float = 1.0
+    auxiliary: tuple[tuple[int, float], ...] = ()
 
     def to(self, device: torch.device | str) -> View:
         """The same view with every tensor on `device`."""
@@ -187,6 +193,13 @@ class View:
                     None if value.allowed is None else value.allowed.to(device),
                 )
         return replace(self, **moved)
+
+    def renumbered(self, shift: int) -> View:
+        """The same view where heads beyond the LM head stand `shift` places further on."""
+        if not shift:
+            return self
+        auxiliary = tuple((number + shift, weight) for number, weight in self.auxiliary)
+        return replace(self, head=torch.where(self.head > 0, self.head + shift, 0), auxiliary=auxiliary)
 
 
 def scored_pairs(
@@ -256,7 +269,7 @@ def keyed_uniform(seed: int, epoch: int, row: Tensor, stream: str, width: int) -
 class Objective:
     """Base of all objectives: a frozen dataclass whose fields are its parameters and whose `name` is its spec.
 
-    Subclasses give `view`, `modes` and `laws`; `heads` only where they need more than the LM head. The operators
+    Subclasses give `view`, `modes` and `laws`; `head_specs` only where they need more than the LM head. The operators
     build mixtures: `ar + 3*vmlm` draws each row's component in proportion 1:3, `0.25*ar >> 0.75*mlm` spends a quarter
     of the budget on the first, then the rest on the second (objectives/algebra.py).
     """
@@ -276,7 +289,7 @@ class Objective:
         """The (attention, shift) pairs that the objective trains, in order."""
         raise NotImplementedError
 
-    def heads(self) -> tuple[HeadSpec, ...]:
+    def head_specs(self) -> tuple[HeadSpec, ...]:
         """The heads beyond the LM head; head h of a view is entry h - 1."""
         return ()
 

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from torch import Tensor
@@ -19,7 +19,6 @@ from torch import Tensor
 from lookaround.data.shards import Rows
 from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone
-from lookaround.model.heads import OffsetHead
 from lookaround.objectives.view import Objective, View
 
 __all__ = ["Budget", "Plan", "expected_cost", "make_plan", "parse_budget", "view_flops"]
@@ -74,7 +73,10 @@ def view_flops(backbone: Backbone, view: View) -> float:
     vocabulary = backbone.unembedding.weight.shape[0]
     total = float(per_position * rows * width + 6 * backbone.width * vocabulary * len(view.state))
     for number, head in enumerate(backbone.heads, start=1):
-        total += cast(OffsetHead, head).flops_per_pair() * int((view.head == number).sum())
+        offset = view.offset[view.head == number]
+        if any(number == auxiliary for auxiliary, _ in view.auxiliary):
+            offset = view.offset
+        total += cast(Any, head).flops(offset, rows * width, width)
     return total
 
 

@@ -73,7 +73,7 @@ def build_backbone(settings: Settings, objective: Objective, tokenizer: TextToke
             "eos_token_id": tokenizer.eos,
             "pad_token_id": tokenizer.hf.pad_token_id,
         },
-        heads=objective.heads(),
+        heads=objective.head_specs(),
         init=settings.model.init,
         seed=seed,
     )

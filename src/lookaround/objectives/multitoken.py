@@ -1,0 +1,148 @@
+"""Objectives that look several tokens ahead from every state: `mtp`, and token-order prediction, `top`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from lookaround.objectives.autoregressive import next_token_view
+from lookaround.objectives.laws import Ahead, Law
+from lookaround.objectives.schedules import Schedule
+from lookaround.objectives.view import CAUSAL, Batch, HeadSpec, Mode, Objective, View
+
+__all__ = ["MTP", "TOP"]
+
+HEADS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "hydra")
+
+
+@dataclass(frozen=True)
+class MTP(Objective):
+    """Multi-token prediction: every state predicts the tokens 1 to n ahead (Gloeckle et al. 2024, arXiv 2404.19737).
+
+    n counts the ordinary next token; the n - 1 farther ones have heads (model/heads.py). heads: "parallel" (a transformer
+    layer each beside the trunk's last, Gloeckle), "causal" (each on top of the one before), "sequential" (each also told the
+    token before its target, DeepSeek-V3), "shared" (the same with one layer for all depths, FastMTP), "linear", "medusa"
+    (a residual block) or "hydra" (an MLP told the tokens in between).
+
+    weights: of the losses; a number b gives b^(k-1) to the token k ahead, a tuple one weight for each of 1..n; the token 1
+    ahead may have weight 0, which leaves it out. through: the share of the farther losses' gradient that reaches the trunk
+    (0 leaves the trunk to the next token alone). curriculum: "forward" begins with the next token and adds one farther token
+    in each of n equal parts of the budget, "reverse" begins with all and drops them (2505.22757). reach: the tokens 1 to
+    `reach` ahead are scored now; none: all n. matched: n - 1 layers of a fresh trunk make way for the heads.
+    """
+
+    n: int = 4
+    heads: str = "parallel"
+    weights: float | tuple[float, ...] = 1.0
+    through: float | Schedule = 1.0
+    curriculum: str = "static"
+    reach: int | None = None
+    matched: bool = False
+
+    name = "mtp"
+
+    def __post_init__(self) -> None:
+        self._require_int("n", 1, 64)
+        self._require_one_of("heads", HEADS)
+        self._require_one_of("curriculum", ("static", "forward", "reverse"))
+        self._require(isinstance(self.matched, bool), "matched", "True or False")
+        self._require_share("through", zero=True)
+        if self.reach is not None:
+            self._require_int("reach", 1, self.n)
+        rule = f"a number above 0 or {self.n} numbers from 0 up, of which one is above 0"
+        given = self.weights if isinstance(self.weights, tuple) else (self.weights,)
+        real = all(isinstance(w, int | float) and not isinstance(w, bool) and 0 <= w < 1e6 for w in given)
+        length = not isinstance(self.weights, tuple) or len(given) == self.n
+        self._require(real and length and max(given) > 0, "weights", rule)
+
+    def by_offset(self) -> dict[int, float]:
+        """{tokens ahead: loss weight} of what is scored now."""
+        weights = self.weights
+        if not isinstance(weights, tuple):
+            weights = tuple(float(weights) ** k for k in range(self.n))
+        scored = {k: float(w) for k, w in enumerate(weights[: self.reach], start=1) if w > 0}
+        return scored or {1: 1.0}
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        width = batch.tokens.shape[1]
+        base = torch.arange(batch.tokens.numel()).view(batch.tokens.shape)
+        parts = []
+        for offset, weight in self.by_offset().items():
+            if offset >= width:
+                break  # a row too short for so far a token
+            state = base[:, : width - offset][batch.reachable(offset)]
+            parts.append((state, offset, weight))
+        state = torch.cat([part[0] for part in parts])
+        offset = torch.cat([torch.full_like(s, o) for s, o, _ in parts])
+        weight = torch.cat([torch.full((len(s),), w) for s, _, w in parts])
+        return (
+            View(
+                input_ids=batch.tokens,
+                attention=CAUSAL,
+                documents=batch.documents if batch.packed else None,
+                state=state,
+                target=batch.tokens.flatten()[state + offset],
+                offset=offset,
+                head=(offset > 1).long(),
+                weight=weight,
+                normaliser=float(weight.double().sum()),
+                through=float(self.through),  # type: ignore[arg-type]  # a schedule has become a number here
+            ),
+        )
+
+    def at(self, progress: float) -> Objective:
+        now = super().at(progress)
+        if self.curriculum == "static":
+            return now
+        part = min(int(progress * self.n), self.n - 1)
+        reach = part + 1 if self.curriculum == "forward" else self.n - part
+        return replace(now, curriculum="static", reach=min(reach, self.reach or self.n))  # type: ignore[type-var]
+
+    @property
+    def stationary(self) -> bool:
+        return self.curriculum == "static" and super().stationary
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("causal", 1),)
+
+    def head_specs(self) -> tuple[HeadSpec, ...]:
+        if self.n == 1:
+            return ()
+        return (HeadSpec(self.heads, self.n, self.n - 1 if self.matched else 0),)
+
+    def laws(self) -> tuple[Law, ...]:
+        return tuple(Ahead(offset, weight) for offset, weight in self.by_offset().items())
+
+
+@dataclass(frozen=True)
+class TOP(Objective):
+    """Token-order prediction (arXiv 2508.19228): the next token, and beside it the order in which the coming tokens come.
+
+    An extra linear head ranks the vocabulary: token v, first met d <= window tokens ahead, has the score window - d, and the
+    head learns softmax(scores) (ListNet). weight: of that loss beside the next token's. window: none = the row.
+    The current token does not count, and neither do tokens of other documents or that are no targets.
+    """
+
+    window: int | None = None
+    weight: float = 1.0
+
+    name = "top"
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            self._require_int("window", 1)
+        positive = isinstance(self.weight, int | float) and not isinstance(self.weight, bool) and self.weight > 0
+        self._require(positive, "weight", "a number above 0")
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        return (replace(next_token_view(batch), auxiliary=((1, float(self.weight)),)),)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("causal", 1),)
+
+    def head_specs(self) -> tuple[HeadSpec, ...]:
+        return (HeadSpec("top", self.window or 0),)
+
+    def laws(self) -> tuple[Law, ...]:
+        return (Ahead(1),)
