@@ -79,6 +79,10 @@ class Backbone(nn.Module):
     def embedding(self) -> nn.Embedding:
         return self.lm.get_input_embeddings()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unembedding.weight.dtype
+
     def states(self, view: View, *, all_layers: bool = False) -> Any:
         """Hidden states of a view (B, T, D) after the final norm; with all_layers, the tuple from embedding to last."""
         rows, width = view.input_ids.shape
@@ -169,7 +173,9 @@ def build(
     heads = tuple(heads)
     if init is not None:
         if any(spec.replaces for spec in heads):
-            raise UserError(f"model.init: '{init}' is trained already, so no layer of it can make way for heads (matched=True)")
+            raise UserError(
+                f"model.init: '{init}' is trained already, so no layer of it can make way for heads (matched=True)"
+            )
         lm = load_decoder(init)
         limit = getattr(lm.config.get_text_config(), "max_position_embeddings", context)
         if limit < context:

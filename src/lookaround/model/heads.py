@@ -208,13 +208,22 @@ class BlockHeads(LookAhead):
     def forward(
         self, depth: int, carried: Tensor, embedded: Tensor | None = None, **attend: Any
     ) -> tuple[Tensor, Tensor]:
-        number = min(depth, len(self.blocks)) - 1
+        def block(given: Tensor) -> Any:
+            number = min(depth, len(self.blocks)) - 1
+            return self.blocks[number](inputs_embeds=given, use_cache=False, **attend)
+
+        out = self.through(depth, carried, embedded, block)
+        return out, out
+
+    def through(
+        self, depth: int, carried: Tensor, embedded: Tensor | None, block: Callable[[Tensor], Any]
+    ) -> Tensor:
+        """The output of a depth whose layer is called by block(inputs (B, T, D)), with or without a cache."""
         if self.conditioned:
             assert embedded is not None
             both = [F.rms_norm(x, x.shape[-1:]) for x in (carried, embedded)]
-            carried = self.told[number](torch.cat(both, -1))
-        out = self.blocks[number](inputs_embeds=carried, **({"use_cache": False} | attend)).last_hidden_state
-        return out, out
+            carried = self.told[min(depth, len(self.told)) - 1](torch.cat(both, -1))
+        return block(carried).last_hidden_state
 
     def attention(self, depth: int, view: View, dtype: torch.dtype) -> dict[str, Any]:
         rows, width = view.input_ids.shape

@@ -132,7 +132,9 @@ class TOP(Objective):
     def __post_init__(self) -> None:
         if self.window is not None:
             self._require_int("window", 1)
-        positive = isinstance(self.weight, int | float) and not isinstance(self.weight, bool) and self.weight > 0
+        positive = (
+            isinstance(self.weight, int | float) and not isinstance(self.weight, bool) and self.weight > 0
+        )
         self._require(positive, "weight", "a number above 0")
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:

@@ -1,0 +1,231 @@
+"""A key-value cache that can be rewound: tokens are written, and those that turn out right are kept.
+
+B sequences, L layers, H key-value heads, C slots, Q tokens written at a time, D width of a head.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
+
+from lookaround.errors import UserError
+
+__all__ = ["CachedModel", "SlotCache", "require_rewindable"]
+
+
+class _SlotLayer(CacheLayerMixin):
+    """One layer's view of a SlotCache."""
+
+    is_sliding = False
+
+    def __init__(self, slots: SlotCache, number: int) -> None:
+        super().__init__()
+        self.slots, self.number = slots, number
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.slots.allocate(key_states, value_states)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return self.slots.write(self.number, key_states, value_states)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.slots.begin + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.slots.begin
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def get_max_cache_shape(self) -> int:  # the name before transformers 5.20
+        return -1
+
+
+class SlotCache(Cache):
+    """Keys and values of all layers in one buffer each; a sequence's tokens lie in its first `lengths[b]` slots.
+
+    Every forward pass writes its Q tokens to the slots from `begin` = max(lengths) on, the same for all sequences; `keep` then
+    moves those that are kept to the end of each sequence and forgets the others. The buffers grow by doubling. Ours.
+    """
+
+    def __init__(self, layers: int, rows: int, capacity: int = 256) -> None:
+        super().__init__(layers=[_SlotLayer(self, number) for number in range(layers)])
+        self.lengths = [0] * rows
+        self.begin = 0
+        self.capacity = capacity
+        self.keys: Tensor | None = None  # (L, B, H, C, D)
+        self.values: Tensor | None = None
+
+    def allocate(self, key: Tensor, value: Tensor) -> None:
+        layers = len(self.layers)
+        capacity = max(self.capacity, self.begin + key.shape[2])
+        self.keys, self.values = (
+            x.new_zeros(layers, x.shape[0], x.shape[1], capacity, x.shape[3]) for x in (key, value)
+        )
+
+    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Puts a layer's new keys and values (B, H, Q, D) into place; returns all up to them, (B, H, begin + Q, D)."""
+        if self.keys is None or self.values is None:
+            self.allocate(key, value)
+        assert self.keys is not None
+        assert self.values is not None
+        end = self.begin + key.shape[2]
+        if end > self.keys.shape[3]:
+            more = max(end, 2 * self.keys.shape[3])
+            self.keys, self.values = (_grown(x, more) for x in (self.keys, self.values))
+        if key.shape[1:2] + key.shape[3:] != self.keys.shape[2:3] + self.keys.shape[4:]:
+            raise UserError(
+                "this model's layers have keys of different shapes; its cache cannot be rewound here"
+            )
+        self.keys[layer, :, :, self.begin : end] = key
+        self.values[layer, :, :, self.begin : end] = value
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def keep(self, picks: Sequence[Sequence[int]]) -> None:
+        """Keeps of each sequence the just-written tokens at the given places (in order), and forgets the others."""
+        rows, sources, targets = [], [], []
+        for row, pick in enumerate(picks):
+            length = self.lengths[row]
+            for place, source in enumerate(pick):
+                if self.begin + source != length + place:
+                    rows.append(row)
+                    sources.append(self.begin + source)
+                    targets.append(length + place)
+            self.lengths[row] = length + len(pick)
+        if rows:
+            for buffer in (self.keys, self.values):
+                assert buffer is not None
+                buffer[:, rows, :, targets] = buffer[:, rows, :, sources]
+        self.begin = max(self.lengths)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Leaves only the given sequences, in this order."""
+        self.lengths = [self.lengths[row] for row in rows]
+        self.begin = max(self.lengths, default=0)
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+
+
+def _grown(buffer: Tensor, capacity: int) -> Tensor:
+    larger = buffer.new_zeros(*buffer.shape[:3], capacity, buffer.shape[4])
+    larger[:, :, :, : buffer.shape[3]] = buffer
+    return larger
+
+
+class CachedModel:
+    """A decoder read step by step: new tokens see what was kept of their sequence, and one another as they are told."""
+
+    def __init__(self, decoder: Any, rows: int, capacity: int = 256) -> None:
+        self.decoder = decoder
+        self.cache = SlotCache(decoder.config.get_text_config().num_hidden_layers, rows, capacity)
+        self.argument = _cache_argument(type(decoder))
+
+    def __call__(
+        self, new: Tensor, among: Tensor, positions: Tensor | None = None, behind: int = 1, **options: Any
+    ) -> Any:
+        """The decoder's output at new tokens (B, Q) or states (B, Q, D).
+
+        among: (Q, Q) or (B, Q, Q) bool, who sees whom among the new ones. positions: (B, Q); default: one after another.
+        behind: how far before a position what it sees of the kept tokens must stand, where those stand at 0, 1, 2 ..
+        """
+        cache = self.cache
+        rows, width = new.shape[:2]
+        device = new.device
+        ragged = min(cache.lengths) < cache.begin or behind > 1
+        length = torch.tensor(cache.lengths, device=device)
+        if positions is None:
+            positions = length[:, None] + torch.arange(width, device=device)
+        among = among if among.ndim == 3 else among[None]
+        mask = torch.ones(
+            rows if ragged else among.shape[0], 1, width, cache.begin + width, dtype=torch.bool, device=device
+        )
+        if ragged:
+            slot = torch.arange(cache.begin, device=device)
+            sees = (slot < length[:, None])[:, None]
+            mask[:, 0, :, : cache.begin] = (
+                sees if behind == 1 else sees & (positions[:, :, None] - slot >= behind)
+            )
+        mask[:, 0, :, cache.begin :] = among
+        if mask.shape[0] != rows:
+            mask = mask.expand(rows, -1, -1, -1)
+        if self.decoder.config._attn_implementation != "sdpa":
+            floor = torch.finfo(self.decoder.dtype).min
+            mask = torch.zeros(mask.shape, dtype=self.decoder.dtype, device=device).masked_fill_(~mask, floor)
+        inputs = {"input_ids": new} if new.ndim == 2 else {"inputs_embeds": new}
+        return self.decoder(
+            **inputs,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=True,
+            **{self.argument: cache},
+            **options,
+        )
+
+
+_ARGUMENTS: dict[type, str] = {}
+
+
+def _cache_argument(kind: type) -> str:
+    """What a decoder class calls its cache: "past_key_values", or "cache" from transformers 5.24 on."""
+    if kind not in _ARGUMENTS:
+        names = inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
+        _ARGUMENTS[kind] = "cache" if "cache" in names else "past_key_values"
+    return _ARGUMENTS[kind]
+
+
+def require_rewindable(lm: Any) -> None:
+    """Raises UserError where a model's cache cannot be rewound, or where it lies about masks and positions.
+
+    Asked by behaviour: a branch written beside another and forgotten again must leave no trace, and a branching step must give
+    what the branches give one after the other.
+    """
+    config = lm.config.get_text_config()
+    name = f"model '{lm.config.model_type}'"
+    if getattr(lm.config, "is_encoder_decoder", False):
+        raise UserError(f"{name}: is an encoder-decoder; several tokens per pass need a causal decoder")
+    if getattr(lm.config, "is_causal", True) is False or not hasattr(lm, "generate"):
+        raise UserError(
+            f"{name}: is an encoder (it reads both ways); several tokens per pass need a causal model"
+        )
+    layers = DynamicCache(config=config).layers
+    odd = {type(layer).__name__ for layer in layers if type(layer) is not DynamicLayer}
+    parameters = inspect.signature(type(lm.base_model).forward).parameters
+    if odd or not ({"cache", "past_key_values"} & set(parameters)) or "position_ids" not in parameters:
+        kinds = ", ".join(sorted(odd)) or "no key-value cache with positions"
+        raise UserError(
+            f"{name}: its cache cannot be rewound ({kinds}); several tokens per pass need full attention in every layer"
+        )
+    was_training = lm.training
+    lm.eval()
+    vocabulary = lm.get_output_embeddings().weight.shape[0]
+    ids = torch.arange(1, 9, device=lm.device)[None] % vocabulary
+    with torch.inference_mode():
+        states = lm.base_model(ids, use_cache=False).last_hidden_state
+        logits = lm(ids, use_cache=False).logits
+        ours = lm.get_output_embeddings()(states)
+        scale = float(logits.abs().max()) or 1.0
+        if float((ours - logits).abs().max()) > 1e-3 * scale:
+            raise UserError(
+                f"{name}: changes its logits after the unembedding, which drafts do not know about"
+            )
+        model = CachedModel(lm.base_model, 1)
+        causal = torch.ones(8, 8, dtype=torch.bool, device=lm.device).tril()
+        model(ids[:, :4], causal[:4, :4])
+        model.cache.keep([range(4)])
+        # the next token, a wrong one beside it, and what follows the right one
+        branch = torch.stack([ids[0, 4], ids[0, 0], ids[0, 5]])[None]
+        sees = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 1]], dtype=torch.bool, device=lm.device)
+        tree = model(branch, sees, torch.tensor([[4, 4, 5]], device=lm.device)).last_hidden_state
+        model.cache.keep([[0, 2]])
+        rest = model(ids[:, 6:], causal[:2, :2]).last_hidden_state
+    lm.train(was_training)
+    found = torch.cat([tree[0, [0, 2]], rest[0]])
+    if float((found - states[0, 4:]).abs().max()) > 1e-2 * float(states.abs().max()):
+        raise UserError(
+            f"{name}: does not keep the attention pattern of a tree of drafts, or its cache cannot be rewound"
+        )

@@ -1,0 +1,361 @@
+"""Drafts: what the look-ahead heads of a model propose for the nodes of a tree, kept in step with the text.
+
+B sequences, Q tokens of a pass, D hidden width, V vocabulary, K depths, N nodes of a tree. A *place* is a node of the tree or
+its root (decode/tree.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lookaround.decode.cache import CachedModel
+from lookaround.decode.tree import Tree
+from lookaround.model.backbone import Backbone
+from lookaround.model.heads import BlockHeads, LookAhead, OffsetHead
+
+__all__ = ["Draft", "Proposal", "Sampler", "make_draft"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Draft tokens (B, N) of a tree's nodes; where they were sampled, the laws they were drawn from without replacement.
+
+    law(row, place): the probabilities (V,) that the children of a place were drawn from, in the order of their ranks.
+    """
+
+    tokens: Tensor
+    law: Callable[[int, int], Tensor] | None = None
+
+
+class Sampler:
+    """Draws draft tokens from softmax(logits / temperature), without replacement: ranks are the order of the draws.
+
+    The Gumbel-top-k trick (Kool et al. 2019).
+    """
+
+    def __init__(self, temperature: float, generator: torch.Generator) -> None:
+        self.temperature, self.generator = temperature, generator
+
+    def __call__(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """(tokens (.., count), probabilities (.., V)) of logits (.., V)."""
+        log = (logits.float() / self.temperature).log_softmax(-1)
+        uniform = torch.rand(log.shape, generator=self.generator, device=self.generator.device).to(log.device)
+        noise = -torch.log(-torch.log(uniform.clamp_min(1e-20)).clamp_min(1e-20))
+        return (log + noise).topk(count, -1).indices, log.exp()
+
+
+class Draft:
+    """A draft of a batch of sequences. `advance` tells it what was kept; `propose` asks for the nodes of a tree."""
+
+    def __init__(self, backbone: Backbone, head: LookAhead) -> None:
+        self.backbone, self.head = backbone, head
+        self.root = torch.zeros(0, dtype=torch.int64)
+
+    @property
+    def depths(self) -> int:
+        return self.head.depths
+
+    def advance(
+        self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
+    ) -> None:
+        """New trunk states: those of `states` (B, Q, D) at the places `picks`; following: the token after each of them."""
+        raise NotImplementedError
+
+    def propose(self, tree: Tree, sampler: Sampler | None = None) -> Proposal:
+        """Tokens for all nodes of a tree no deeper than `depths`."""
+        raise NotImplementedError
+
+    def keep_up(self) -> None:
+        """Takes in what `advance` told without proposing anything."""
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Leaves only the given sequences."""
+        self.root = self.root[rows]
+
+    def logits(self, states: Tensor, depth: int) -> Tensor:
+        """The draft's logits (.., V) of head states (.., D) at a depth."""
+        own = self.head.unembedding(depth)
+        output = self.backbone.unembedding
+        return output(states) if own is None else F.linear(states, own)
+
+    def _roots(self, following: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+        return torch.tensor([tokens[-1] for tokens in following], device=device)
+
+
+def _choose(logits: Tensor, count: int, sampler: Sampler | None) -> tuple[Tensor, Tensor | None]:
+    if sampler is None:
+        return logits.topk(count, -1).indices, None
+    return sampler(logits, count)
+
+
+class _ByDepth(Draft):
+    """Heads that are told no draft tokens: all nodes of a depth share one list of candidates."""
+
+    def head_states(self, depth: int) -> Tensor:
+        """States (B, K, D) of the first `depth` depths."""
+        raise NotImplementedError
+
+    def propose(self, tree: Tree, sampler: Sampler | None = None) -> Proposal:
+        depth = tree.depth
+        states = self.head_states(depth)
+        if self.head.unembedding(1) is None:
+            logits = self.logits(states, 1)
+        else:
+            logits = torch.stack([self.logits(states[:, d - 1], d) for d in range(1, depth + 1)], 1)
+        widest = max(tree.widest(d) for d in range(1, depth + 1))
+        tokens, law = _choose(logits, widest, sampler)
+        at, rank = _columns(tree, logits.device)
+        depths = tree.depths.tolist()
+        return Proposal(
+            tokens[:, at, rank],
+            None if law is None else lambda row, place: cast(Tensor, law)[row, depths[place]],
+        )
+
+
+class PointwiseDraft(_ByDepth):
+    """Medusa's, linear and offset heads: each depth reads the last state alone."""
+
+    state: Tensor
+
+    def advance(
+        self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
+    ) -> None:
+        self.state = states[range(len(picks)), [pick[-1] for pick in picks]]
+        self.root = self._roots(following, states.device)
+
+    def head_states(self, depth: int) -> Tensor:
+        if isinstance(self.head, OffsetHead):
+            depths = torch.arange(1, depth + 1, device=self.state.device)
+            return self.head(depths, self.state[:, None].expand(-1, depth, -1))[1]
+        return torch.stack([self.head(d, self.state)[1] for d in range(1, depth + 1)], 1)
+
+    def select(self, rows: Sequence[int]) -> None:
+        super().select(rows)
+        self.state = self.state[rows]
+
+
+class HydraDraft(Draft):
+    """Pointwise heads that are told the tokens along the path: nodes are drafted depth by depth."""
+
+    state: Tensor
+
+    def advance(
+        self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
+    ) -> None:
+        self.state = states[range(len(picks)), [pick[-1] for pick in picks]]
+        self.root = self._roots(following, states.device)
+
+    def propose(self, tree: Tree, sampler: Sampler | None = None) -> Proposal:
+        return _level_by_level(
+            self, tree, sampler, lambda depth, carried, told: self.head(depth, carried, told)
+        )
+
+    def select(self, rows: Sequence[int]) -> None:
+        super().select(rows)
+        self.state = self.state[rows]
+
+    @property
+    def start(self) -> Tensor:
+        return self.state
+
+
+def _level_by_level(
+    draft: Any,
+    tree: Tree,
+    sampler: Sampler | None,
+    step: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> Proposal:
+    """Drafts the children of all places of one depth at a time; step(depth, carried, told embeddings) -> (carried, states)."""
+    rows, device = len(draft.root), draft.root.device
+    tokens = torch.zeros(rows, len(tree) + 1, dtype=torch.int64, device=device)
+    tokens[:, 0] = draft.root
+    carried = draft.start[:, None]  # (B, places of this depth that have children, ..)
+    laws: dict[int, Tensor] = {}
+    parents = [0]
+    for depth in range(1, tree.depth + 1):
+        told = draft.backbone.embedding(tokens[:, parents])
+        carried, states = step(depth, carried, told)
+        logits = draft.logits(states, depth)
+        chosen, law = _choose(logits, tree.widest(depth), sampler)
+        following, origin = [], []
+        for i, parent in enumerate(parents):
+            children = tree.children[parent]
+            ranks = [tree.paths[child - 1][-1] for child in children]
+            tokens[:, list(children)] = chosen[:, i, ranks]
+            if law is not None:
+                laws[parent] = law[:, i]
+            inner = [child for child in children if tree.children[child]]
+            following += inner
+            origin += [i] * len(inner)
+        parents, carried = following, carried[:, origin]
+    return Proposal(tokens[:, 1:], None if sampler is None else lambda row, place: laws[place][row])
+
+
+class BlockDraft(_ByDepth):
+    """Heads that are transformer layers: each depth keeps a cache of its own in step with the text.
+
+    New positions stand right-aligned in their arrays, so that the last column is always the newest; a row with fewer has padding
+    on its left. Told heads see at depth d the positions up to d - 1 before the newest, whose told tokens are known; the output of
+    each depth at its newest position waits one step for the next depth (`pending`).
+    """
+
+    head: BlockHeads
+
+    def __init__(self, backbone: Backbone, head: BlockHeads, rows: int) -> None:
+        super().__init__(backbone, head)
+        last = len(head.blocks) - 1
+        self.streams = [CachedModel(head.blocks[min(k, last)], rows) for k in range(head.depths)]
+        self.pending: list[Tensor | None] = [None] * head.depths
+        self.waits = [[False] * rows for _ in range(head.depths)]
+        self.seen = [0] * rows  # trunk states so far
+        self.new: tuple[Tensor, list[int], Tensor] | None = None
+
+    def advance(
+        self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
+    ) -> None:
+        counts = [len(pick) for pick in picks]
+        most, device = max(counts), states.device
+        index = torch.tensor([[pick[0]] * (most - len(pick)) + list(pick) for pick in picks], device=device)
+        tokens = [[0] * (most - len(after)) + list(after) for after in following]
+        rows = torch.arange(len(picks), device=device)[:, None]
+        self.new = (states[rows, index], counts, torch.tensor(tokens, device=device))
+        self.seen = [before + count for before, count in zip(self.seen, counts, strict=True)]
+        self.root = self._roots(following, device)
+
+    def select(self, rows: Sequence[int]) -> None:
+        super().select(rows)
+        for stream in self.streams:
+            stream.cache.select(rows)
+        self.pending = [None if state is None else state[rows] for state in self.pending]
+        self.waits = [[waits[row] for row in rows] for waits in self.waits]
+        self.seen = [self.seen[row] for row in rows]
+        if self.new is not None:
+            self.new = (self.new[0][rows], [self.new[1][row] for row in rows], self.new[2][rows])
+
+    def keep_up(self) -> None:
+        if self.head.conditioned:
+            self.propose(Tree())
+        else:
+            self.head_states(self.depths)
+
+    def head_states(self, depth: int) -> Tensor:
+        assert self.new is not None
+        (states, counts, _), self.new = self.new, None
+        outs = []
+        carried = states
+        for number in range(1, self.depths + 1):
+            out = self._pass(number, carried, None, counts, 1)
+            outs.append(out[:, -1])
+            carried = out if self.head.chained else states
+        return torch.stack(outs[:depth], 1)
+
+    def propose(self, tree: Tree, sampler: Sampler | None = None) -> Proposal:
+        if not self.head.conditioned:
+            return super().propose(tree, sampler)
+        assert self.new is not None
+        (carried, counts, following), self.new = self.new, None
+        known_width = carried.shape[1]
+
+        def step(depth: int, branch: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+            """One pass of a depth: the positions that have become known, then the tree's nodes (all but the root's)."""
+            nonlocal carried, counts
+            nodes = branch if depth > 1 else branch[:, :0]
+            inputs = torch.cat([carried, nodes], 1)
+            embedded = self.backbone.embedding(following)
+            embedded = torch.cat([embedded, told if depth > 1 else told[:, :0]], 1)
+            out = self._pass(depth, inputs, embedded, counts, depth, nodes.shape[1])
+            known = out[:, :known_width]
+            carried, counts = self._hand_on(depth, known, counts)
+            produced = out[:, known_width:] if depth > 1 else known[:, -1:]
+            return produced, produced
+
+        proposal = _level_by_level(self, tree, sampler, step)
+        for depth in range(tree.depth + 1, self.depths + 1):  # deeper heads keep up with the text
+            none = carried[:, :0]
+            step(depth, none, none)
+        return proposal
+
+    @property
+    def start(self) -> Tensor:
+        """What the root carries: nothing beside the newest position itself, which is known."""
+        return torch.zeros(
+            len(self.root), self.backbone.width, device=self.root.device, dtype=self.backbone.dtype
+        )
+
+    def _hand_on(self, depth: int, out: Tensor, counts: list[int]) -> tuple[Tensor, list[int]]:
+        """(inputs, counts) of the next depth: what waited, then all but the newest output, which waits in its turn."""
+        if depth == self.depths:
+            return out, counts
+        width = out.shape[1]
+        inputs = torch.cat([out[:, :1], out[:, :-1]], 1)
+        waiting, waits = self.pending[depth], self.waits[depth]
+        following = []
+        for row, count in enumerate(counts):
+            if waits[row] and count:
+                assert waiting is not None
+                inputs[row, width - count] = waiting[row]
+            following.append(count if waits[row] or not count else count - 1)
+        newest = out[:, -1]
+        if waiting is not None and 0 in counts:
+            held = torch.tensor([count == 0 for count in counts], device=out.device)
+            newest = torch.where(held[:, None], waiting, newest)
+        self.pending[depth] = newest
+        self.waits[depth] = [before or count > 0 for before, count in zip(waits, counts, strict=True)]
+        return inputs, following
+
+    def _pass(
+        self,
+        depth: int,
+        inputs: Tensor,
+        embedded: Tensor | None,
+        counts: list[int],
+        told_depth: int,
+        nodes: int = 0,
+    ) -> Tensor:
+        """One call of a depth's layer on the known positions and `nodes` nodes beside them; only the known ones are kept."""
+        rows, width, device = len(counts), inputs.shape[1] - nodes, inputs.device
+        stream = self.streams[depth - 1]
+        behind = max(told_depth - 1, 1)
+        column = torch.arange(width, device=device)
+        distance = column[:, None] - column
+        sees = (distance == 0) | (distance >= behind)
+        real = column >= width - torch.tensor(counts, device=device)[:, None]
+        among = torch.zeros(rows, width + nodes, width + nodes, dtype=torch.bool, device=device)
+        among[:, :width, :width] = sees & real[:, None, :]
+        among[:, width:, :width] = real[:, None, :]
+        among |= torch.eye(
+            width + nodes, dtype=torch.bool, device=device
+        )  # nodes, and padding, see themselves
+        newest = torch.tensor(self.seen, device=device)[:, None] - 1
+        positions = (newest + 1 - told_depth - (width - 1) + column).clamp(min=0)
+        if nodes:
+            positions = torch.cat([positions, newest.expand(-1, nodes)], 1)
+        block = partial(stream, among=among, positions=positions, behind=behind)
+        out = self.head.through(depth, inputs, embedded, block)
+        stream.cache.keep([range(width - count, width) for count in counts])
+        return out
+
+
+def _columns(tree: Tree, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(depth - 1, rank) of each node."""
+    at = torch.tensor([len(path) - 1 for path in tree.paths], device=device)
+    rank = torch.tensor([path[-1] for path in tree.paths], device=device)
+    return at, rank
+
+
+def make_draft(backbone: Backbone, rows: int, number: int | None = None) -> Draft:
+    """The draft of a backbone's look-ahead heads (the first there are, or head `number`); raises ValueError where there are none."""
+    heads = [head for head in backbone.heads if isinstance(head, LookAhead)]
+    if not heads:
+        raise ValueError("this model has no heads that look ahead")
+    head = heads[0]
+    if isinstance(head, BlockHeads):
+        return BlockDraft(backbone, head, rows)
+    return HydraDraft(backbone, head) if head.conditioned else PointwiseDraft(backbone, head)

@@ -1,0 +1,331 @@
+"""The decoding loop: draft, verify, accept; several tokens per pass of the model.
+
+B sequences, Q tokens of a pass, N nodes of a tree. A *pass* is one forward call of the trunk. Plain decoding is the same loop with
+an empty tree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lookaround.decode.cache import CachedModel, require_rewindable
+from lookaround.decode.drafts import Draft, Proposal, Sampler, make_draft
+from lookaround.decode.tree import Tree
+from lookaround.decode.verify import ExactSampling, Greedy, Scores, Typical, Verifier
+from lookaround.errors import UserError
+from lookaround.model.backbone import Backbone
+from lookaround.model.heads import LookAhead
+
+__all__ = ["Generated", "Speculator", "Stats", "Step", "make_verifier", "warpers"]
+
+
+@dataclass
+class Stats:
+    """What a generation took. accepted never counts the token that is always right.
+
+    passes: of the trunk, the prompts' included. steps: sequences x passes after the prompt. tokens: made in all. tried, accepted:
+    by depth, how often a draft of that depth could stand and did. Seconds: prompt_, draft_, verify_ (the trunk's passes) and
+    seconds in all.
+    """
+
+    passes: int = 0
+    steps: int = 0
+    tokens: int = 0
+    drafted: int = 0
+    tried: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+    prompt_seconds: float = 0.0
+    draft_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """Tokens per sequence and pass after the prompt's; 1 without drafts."""
+        return self.stepped / self.steps if self.steps else 1.0
+
+    stepped: int = 0  # tokens made by those steps
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def acceptance_by_depth(self) -> list[float]:
+        """P(a draft of this depth stands | those before it stood and it was drafted)."""
+        return [a / t if t else 0.0 for a, t in zip(self.accepted, self.tried, strict=True)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """New tokens of one sequence: how many of them, from the first on, were drafts."""
+
+    row: int
+    tokens: list[int]
+    drafts: int
+
+
+@dataclass
+class Generated:
+    """Sequences without their prompts, why each ended ("eos", "stop", "length" or "context"), and what it took."""
+
+    tokens: list[list[int]]
+    ended: list[str]
+    stats: Stats
+
+
+class Speculator:
+    """A causal model with heads that look ahead, and the tree its drafts fill.
+
+    Raises UserError for a tree deeper than the heads, heads of another width, and a model whose cache cannot be rewound.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tree: Tree | None = None,
+        *,
+        checked: bool = False,
+        context: int | None = None,
+    ) -> None:
+        self.backbone = backbone
+        heads = [head for head in backbone.heads if isinstance(head, LookAhead)]
+        self.depths = heads[0].depths if heads else 0
+        self.tree = Tree.chain(self.depths) if tree is None else tree
+        if self.tree.depth > self.depths:
+            raise UserError(
+                f"tree: is {self.tree.depth} deep, but the heads look only {self.depths} tokens beyond the next one"
+            )
+        if not checked:
+            require_rewindable(backbone.lm)
+        limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        self.limit: int = min(limit, context or limit)
+        self.before = bool(heads) and heads[0].reads == "before"
+
+    # -- parts of a step
+
+    def _pass(
+        self, model: CachedModel, new: Tensor, among: Tensor, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(states after the final norm, states the draft reads) of new tokens, each (B, Q, D)."""
+        out = model(new, among, positions, **({"output_hidden_states": True} if self.before else {}))
+        last = out.last_hidden_state
+        return last, out.hidden_states[-2] if self.before else last
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        verifier: Verifier | None = None,
+        tree: Tree | None = None,
+        eos: int | Sequence[int] | None = None,
+        processors: Any = (),
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        stop: Callable[[list[int]], bool] | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Generated:
+        """Continues token sequences (any lengths); returns each one's new tokens, EOS included.
+
+        verifier: Greedy() if none. tree: another than the speculator's own; an empty one decodes plainly. processors: of
+        transformers (a LogitsProcessorList), temperature among them; `temperature` is only what drafts are sampled at, with
+        `generator`. stop: is asked after every token of a sequence, with all its ids. on_step: is told new tokens as they come.
+        Raises UserError for an empty prompt, or one that leaves no room in the context.
+        """
+        began = time.perf_counter()
+        device = self.backbone.device
+        verifier = verifier or Greedy()
+        tree = self.tree if tree is None else tree
+        ends = set() if eos is None else {eos} if isinstance(eos, int) else set(eos)
+        for number, prompt in enumerate(prompts):
+            if not len(prompt):
+                raise UserError(f"prompt {number}: is empty; it needs at least one token, such as BOS")
+            if len(prompt) >= self.limit:
+                raise UserError(
+                    f"prompt {number}: has {len(prompt)} tokens, and the model's context of {self.limit} leaves no room after them"
+                )
+        if not prompts:
+            return Generated([], [], Stats())
+        if max_new_tokens < 1:
+            raise UserError(f"max_new_tokens: {max_new_tokens} is less than one token")
+        plain, looking = _divided(processors)
+        sampler = Sampler(temperature, generator or torch.Generator()) if verifier.samples else None
+        stats = Stats(tried=[0] * self.depths, accepted=[0] * self.depths)
+        texts = [list(map(int, prompt)) for prompt in prompts]
+        made: list[list[int]] = [[] for _ in prompts]
+        ended = [""] * len(prompts)
+
+        def emit(row: int, tokens: list[int], drafts: int) -> None:
+            """Appends new tokens as far as the sequence goes on."""
+            kept = []
+            for token in tokens:
+                kept.append(token)
+                texts[row].append(token)
+                made[row].append(token)
+                if token in ends:
+                    ended[row] = "eos"
+                elif stop is not None and stop(texts[row]):
+                    ended[row] = "stop"
+                elif len(made[row]) >= max_new_tokens:
+                    ended[row] = "length"
+                elif len(texts[row]) >= self.limit:
+                    ended[row] = "context"
+                if ended[row]:
+                    break
+            stats.tokens += len(kept)
+            if on_step is not None:
+                on_step(Step(row, kept, min(drafts, len(kept))))
+
+        # the prompts, each kept as far as it goes
+        longest = max(map(len, texts))
+        active = list(range(len(texts)))
+        capacity = min(longest + max_new_tokens, self.limit) + len(tree) + 1
+        model = CachedModel(self.backbone.decoder, len(texts), capacity)
+        padded = torch.tensor(
+            [[*text, *([text[-1]] * (longest - len(text)))] for text in texts], device=device
+        )
+        causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
+        last, read = self._pass(model, padded, causal, None)
+        picks = [range(len(text)) for text in texts]
+        model.cache.keep(picks)
+        ending = torch.tensor([len(text) - 1 for text in texts], device=device)
+        logits = self.backbone.unembedding(last[torch.arange(len(texts), device=device), ending])[:, None]
+        roots = verifier.first(Scores(logits, plain, looking, texts))
+        stats.passes += 1
+        for row, token in enumerate(roots):
+            emit(row, [token], 0)
+        stats.prompt_seconds = time.perf_counter() - began
+        draft = make_draft(self.backbone, len(texts)) if len(tree) else None
+        following = [[*text[1:-1], root] for text, root in zip(texts, roots, strict=True)]
+        self._advance(draft, read, picks, following, stats)
+        while active:
+            staying = [place for place, row in enumerate(active) if not ended[row]]
+            if len(staying) < len(active):
+                active = [active[place] for place in staying]
+                model.cache.select(staying)
+                if draft is not None:
+                    draft.select(staying)
+                continue
+            room = min(min(max_new_tokens - len(made[row]), self.limit - len(texts[row])) for row in active)
+            now = tree.cut(max(room - 1, 0))
+            clock = time.perf_counter()
+            proposal = self._proposal(draft, now, sampler, len(active))
+            stats.draft_seconds += time.perf_counter() - clock
+            clock = time.perf_counter()
+            roots = [texts[row][-1] for row in active]
+            last, read = self._pass(model, *self._inputs(now, roots, proposal, model.cache.lengths))
+            scores = Scores(self.backbone.unembedding(last), plain, looking, [texts[row] for row in active])
+            walks = verifier.walk(now, proposal, scores)
+            stats.passes += 1
+            stats.drafted += len(now) * len(active)
+            stats.verify_seconds += time.perf_counter() - clock
+            picks = [[0, *path] for path, _ in walks]
+            model.cache.keep(picks)
+            drafts = proposal.tokens.tolist() if len(now) else [[]] * len(active)
+            following = []
+            for row, tokens, (path, token) in zip(active, drafts, walks, strict=True):
+                following.append([*(tokens[place - 1] for place in path), token])
+                before = len(made[row])
+                emit(row, following[-1], len(path))
+                stats.stepped += len(made[row]) - before
+                stats.steps += 1
+                _count(stats, now, path)
+            self._advance(draft, read, picks, following, stats)
+        stats.seconds = time.perf_counter() - began
+        return Generated(made, ended, stats)
+
+    def _proposal(self, draft: Draft | None, tree: Tree, sampler: Sampler | None, rows: int) -> Proposal:
+        if draft is not None and not len(tree):
+            draft.keep_up()
+        if draft is None or not len(tree):
+            return Proposal(torch.zeros(rows, 0, dtype=torch.int64, device=self.backbone.device))
+        return draft.propose(tree, sampler)
+
+    def _inputs(
+        self, tree: Tree, roots: list[int], proposal: Proposal, lengths: list[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(tokens (B, N + 1), who sees whom among them, positions) of a verifying pass."""
+        device = self.backbone.device
+        new = torch.cat([torch.tensor(roots, device=device)[:, None], proposal.tokens], 1)
+        mask, depths = self._on_device(tree)
+        return new, mask, torch.tensor(lengths, device=device)[:, None] + depths
+
+    def _on_device(self, tree: Tree) -> tuple[Tensor, Tensor]:
+        device = self.backbone.device
+        return tree.mask.to(device), tree.depths.to(device)
+
+    def _advance(
+        self, draft: Draft | None, states: Tensor, picks: Any, following: list[list[int]], stats: Stats
+    ) -> None:
+        if draft is not None:
+            clock = time.perf_counter()
+            draft.advance(states, picks, following)
+            stats.draft_seconds += time.perf_counter() - clock
+
+
+def _count(stats: Stats, tree: Tree, path: Sequence[int]) -> None:
+    """Adds a step to what was tried and accepted by depth."""
+    for depth in range(len(path)):
+        stats.tried[depth] += 1
+        stats.accepted[depth] += 1
+    if tree.children[path[-1] if path else 0]:
+        stats.tried[len(path)] += 1
+
+
+# processors of transformers that look at the logits alone, not at the text so far
+PLAIN = (
+    "TemperatureLogitsWarper", "TopKLogitsWarper", "TopPLogitsWarper", "MinPLogitsWarper", "TypicalLogitsWarper",
+    "EpsilonLogitsWarper", "EtaLogitsWarper", "LogitNormalization", "SuppressTokensLogitsProcessor",
+    "InfNanRemoveLogitsProcessor",
+)  # fmt: skip
+
+
+def _divided(processors: Any) -> tuple[Any, Any]:
+    """(the processors that look at logits alone, those from the first that looks at the text on), as two lists.
+
+    Processors run in their order: where one looks at the text, all run where a walk comes by.
+    """
+    from transformers import LogitsProcessorList
+
+    given = list(processors)
+    if all(type(processor).__name__ in PLAIN for processor in given):
+        return LogitsProcessorList(given), LogitsProcessorList()
+    return LogitsProcessorList(), LogitsProcessorList(given)
+
+
+def warpers(temperature: float, top_k: int = 0, top_p: float = 1.0, forbidden: Sequence[int] = ()) -> Any:
+    """The processors of transformers for these settings; a temperature of 0 leaves the logits to a greedy verifier."""
+    from transformers import (
+        LogitsProcessorList,
+        SuppressTokensLogitsProcessor,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    chosen: list[Any] = []
+    if forbidden:
+        chosen.append(SuppressTokensLogitsProcessor(list(forbidden)))
+    if temperature > 0:
+        if temperature != 1:
+            chosen.append(TemperatureLogitsWarper(float(temperature)))
+        if top_k > 0:
+            chosen.append(TopKLogitsWarper(top_k))
+        if top_p < 1:
+            chosen.append(TopPLogitsWarper(float(top_p)))
+    return LogitsProcessorList(chosen)
+
+
+def make_verifier(rule: str, temperature: float, generator: torch.Generator) -> Verifier:
+    """The verifier of a rule, "exact" or "typical", at a temperature: exact is greedy at 0 and sampling above."""
+    if rule == "typical":
+        return Typical(generator if temperature > 0 else None)
+    return ExactSampling(generator) if temperature > 0 else Greedy()

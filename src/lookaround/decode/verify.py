@@ -1,0 +1,224 @@
+"""Verifiers: which draft tokens of a tree stand, and which token follows them.
+
+Three rules. *Greedy* and *exact sampling* leave what is generated as it would be without drafts: the same tokens, or the same
+distribution. *Typical acceptance* (Cai et al. 2024, section 2.3.1) changes the distribution.
+
+A verifier walks from the root. `Scores` gives it the model's logits at a place, after logits processors that may look at the
+text so far; places are the root's (0) and the nodes' (decode/tree.py). V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lookaround.decode.drafts import Proposal
+from lookaround.decode.tree import Tree
+
+__all__ = ["ExactSampling", "Greedy", "Scores", "Typical", "Verifier"]
+
+
+class Scores:
+    """The model's logits (B, N + 1, V) at all places of a tree, processed as generation asks for.
+
+    plain: processors that look at the logits alone; they run once over everything. looking: those that look at the text so
+    far, run only where a walk comes by; texts: the ids of each sequence up to its root, included.
+    """
+
+    def __init__(self, logits: Tensor, plain: Any, looking: Any, texts: Sequence[list[int]]) -> None:
+        rows, places, vocabulary = logits.shape
+        self.looking, self.texts = looking, texts
+        if len(plain) and not len(looking):
+            none = torch.zeros(rows * places, 0, dtype=torch.int64, device=logits.device)
+            logits = plain(none, logits.reshape(-1, vocabulary).float()).view(rows, places, vocabulary)
+        self.plain, self.logits = plain, logits
+
+    @property
+    def whole(self) -> bool:
+        """Whether all places can be had at once."""
+        return not len(self.looking)
+
+    def at(self, row: int, place: int, path: Sequence[int]) -> Tensor:
+        """Processed logits (V,) at a place; path: the draft tokens from the root's to it."""
+        here = self.logits[row, place]
+        if self.whole:
+            return here
+        text = torch.tensor([[*self.texts[row], *path]], device=here.device)
+        return self.plain(text, self.looking(text, here[None].float()))[0]
+
+
+class Verifier:
+    """walk gives, per sequence, (places of the accepted path, the token that follows it)."""
+
+    samples = False  # whether drafts are to be sampled from their law, rather than taken in order
+
+    def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
+        raise NotImplementedError
+
+    def first(self, scores: Scores) -> list[int]:
+        """The token after the prompt of each sequence, from scores of one place each."""
+        rows = scores.logits.shape[0]
+        none = torch.zeros(rows, 0, dtype=torch.int64, device=scores.logits.device)
+        return [token for _, token in self.walk(Tree(), Proposal(none), scores)]
+
+
+def _follow(tree: Tree, tokens: list[int], choose: Any) -> tuple[list[int], int]:
+    """Walks on as long as a child holds the token that is chosen at its parent."""
+    place, path, text = 0, [], []
+    while True:
+        token = choose(place, text)
+        for child in tree.children[place]:
+            if tokens[child - 1] == token:
+                break
+        else:
+            return path, token
+        place = child
+        path.append(child)
+        text.append(token)
+
+
+class Greedy(Verifier):
+    """The likeliest token everywhere: token for token what plain greedy decoding gives."""
+
+    def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
+        tokens = proposal.tokens.tolist()
+        if scores.whole:
+            best = scores.logits.argmax(-1).tolist()
+            return [
+                _follow(tree, tokens[row], lambda place, _, own=own: own[place])
+                for row, own in enumerate(best)
+            ]
+        return [
+            _follow(tree, own, lambda place, text, row=row: int(scores.at(row, place, text).argmax()))
+            for row, own in enumerate(tokens)
+        ]
+
+
+class ExactSampling(Verifier):
+    """Sampling whose distribution no draft can change.
+
+    sampled=True: children were drawn without replacement from the draft's law q. They are tried in that order: a token x is
+    accepted with probability min(1, p(x) / q(x)); after a rejection p becomes the normalised max(p - q, 0) and q loses x. What
+    is left of p gives the token if none is accepted (recursive rejection sampling, Jeon et al. 2024; Chen et al. 2024).
+    sampled=False: children are the draft's likeliest tokens; the model's own token is drawn, and accepted if a child holds
+    it, which is the same rule for a q that is certain.
+    """
+
+    def __init__(self, generator: torch.Generator, *, sampled: bool = True) -> None:
+        self.generator, self.samples = generator, sampled
+
+    def _draw(self, probabilities: Tensor) -> Tensor:
+        """One token of each law (.., V)."""
+        flat = probabilities.reshape(-1, probabilities.shape[-1]).to(self.generator.device)
+        drawn = torch.multinomial(flat, 1, generator=self.generator)
+        return drawn.view(probabilities.shape[:-1])
+
+    def accepts(self, ratio: float) -> bool:
+        """Whether a draft token stands whose probability under the model is `ratio` times that of its draw."""
+        uniform = torch.rand((), generator=self.generator, device=self.generator.device)
+        return float(uniform) < ratio
+
+    def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
+        tokens = proposal.tokens.tolist()
+        if proposal.law is None:
+            if scores.whole:  # a walk comes by each place once at most, so all may draw beforehand
+                drawn = self._draw(scores.logits.float().softmax(-1)).tolist()
+                return [
+                    _follow(tree, tokens[row], lambda place, _, own=own: own[place])
+                    for row, own in enumerate(drawn)
+                ]
+            return [
+                _follow(
+                    tree,
+                    own,
+                    lambda place, text, row=row: int(
+                        self._draw(scores.at(row, place, text).float().softmax(-1)[None])
+                    ),
+                )
+                for row, own in enumerate(tokens)
+            ]
+        return [self._reject(tree, own, proposal, scores, row) for row, own in enumerate(tokens)]
+
+    def _reject(
+        self, tree: Tree, tokens: list[int], proposal: Proposal, scores: Scores, row: int
+    ) -> tuple[list[int], int]:
+        assert proposal.law is not None
+        place, path, text = 0, [], []
+        while True:
+            target = scores.at(row, place, text).double().softmax(-1)
+            children = tree.children[place]
+            draft = proposal.law(row, place).double() if children else target
+            for child in children:
+                token = tokens[child - 1]
+                likely = float(draft[token])
+                if self.accepts(float(target[token]) / max(likely, 1e-300)):
+                    break
+                target = (target - draft).clamp_min(0)
+                rest = float(target.sum())
+                if rest <= 0:  # p and q are the same but for rounding: only x itself could be left
+                    target = torch.zeros_like(target)
+                    target[token] = 1
+                else:
+                    target = target / rest
+                draft = draft.clone()
+                draft[token] = 0
+                draft = draft / draft.sum().clamp_min(1e-300)
+            else:
+                return path, int(self._draw(target[None]))
+            place = child
+            path.append(child)
+            text.append(token)
+
+
+class Typical(Verifier):
+    """Typical acceptance (Cai et al. 2024, section 2.3.1): changes the distribution, towards the likely.
+
+    A draft token x stands if p(x) > min(epsilon, delta exp(-H(p))), H in nats; the longest accepted path is taken, and of equally
+    long ones the likeliest. The token after it is drawn from p, so that output varies at temperatures above 0; with
+    generator=None it is the likeliest. delta=None is sqrt(epsilon), as the paper has it.
+    """
+
+    def __init__(
+        self, generator: torch.Generator | None, epsilon: float = 0.09, delta: float | None = None
+    ) -> None:
+        self.generator = generator
+        self.epsilon = epsilon
+        self.delta = epsilon**0.5 if delta is None else delta
+
+    def stands(self, probabilities: Tensor) -> Tensor:
+        """Which tokens a law (.., V) accepts, (.., V) bool."""
+        entropy = torch.special.entr(probabilities).sum(-1, keepdim=True)
+        least = torch.minimum(torch.full_like(entropy, self.epsilon), self.delta * torch.exp(-entropy))
+        return probabilities > least
+
+    def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
+        found = []
+        for row, tokens in enumerate(proposal.tokens.tolist()):
+            best: tuple[int, float, list[int]] = (0, 0.0, [])
+            laws: dict[int, Tensor] = {}
+            pending: list[tuple[list[int], list[int], float]] = [([], [], 0.0)]
+            while pending:
+                path, text, log = pending.pop()
+                place = path[-1] if path else 0
+                laws[place] = scores.at(row, place, text).double().softmax(-1)
+                best = max(best, (len(path), log, path), key=lambda item: item[:2]) if path else best
+                children = tree.children[place]
+                if not children:
+                    continue
+                stands = self.stands(laws[place])
+                for child in children:
+                    token = tokens[child - 1]
+                    if stands[token]:
+                        more = float(laws[place][token].log())
+                        pending.append(([*path, child], [*text, token], log + more))
+            path = best[2]
+            law = laws[path[-1] if path else 0]
+            if self.generator is None:
+                found.append((path, int(law.argmax())))
+            else:
+                law = law.to(self.generator.device)
+                found.append((path, int(torch.multinomial(law, 1, generator=self.generator))))
+        return found

@@ -1,0 +1,62 @@
+"""Several tokens per pass: the output is what it is without drafts, whatever the heads, the tree and the batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lookaround.decode.speculative import Speculator
+from lookaround.decode.tree import Tree
+from lookaround.model.backbone import Backbone, build
+from lookaround.objectives.view import HeadSpec
+
+VOCABULARY = 40
+KINDS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra", "offset")
+TREES = (
+    Tree.chain(4),
+    Tree.cartesian((3, 2, 1, 1)),
+    Tree(((0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (0, 0, 0, 0))),
+)
+
+
+def speculator(kind: str, *, seed: int = 0, depths: int = 4) -> Speculator:
+    model = build(
+        preset="nano",
+        vocabulary=VOCABULARY,
+        context=128,
+        special={},
+        heads=(HeadSpec(kind, depths + 1),),
+        seed=seed,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.heads.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
+    return Speculator(model.double().eval())
+
+
+def prompts(count: int, low: int = 1, high: int = 12) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(count)
+    sizes = torch.randint(low, high, (count,), generator=generator).tolist()
+    return [torch.randint(VOCABULARY, (size,), generator=generator).tolist() for size in sizes]
+
+
+@torch.no_grad()
+def plain(model: Backbone, prompt: list[int], count: int) -> list[int]:
+    """Greedy decoding with no cache at all."""
+    ids = list(prompt)
+    for _ in range(count):
+        ids.append(int(model.lm(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_output_is_the_plain_output(kind: str) -> None:
+    made = speculator(kind)
+    given = prompts(12)
+    expected = [plain(made.backbone, prompt, 24) for prompt in given]
+    for tree in (Tree(), *TREES):
+        got = made.generate(given, max_new_tokens=24, tree=tree)
+        assert got.tokens == expected
+        assert [
+            made.generate([prompt], max_new_tokens=24, tree=tree).tokens[0] for prompt in given
+        ] == expected
