@@ -17,6 +17,7 @@ __all__ = [
     "ForecastSettings",
     "ModelSettings",
     "Settings",
+    "SpeculateSettings",
     "TrainSettings",
     "read_settings",
 ]
@@ -66,6 +67,9 @@ class TrainSettings(_Section):
     )
     learning_rate: float | None = Field(
         None, gt=0, lt=1, description="peak; none: 0.001 x sqrt(128 / hidden width)"
+    )
+    head_rate: float = Field(
+        1.0, gt=0, description="learning rate of heads beyond the LM head, over the trunk's"
     )
     weight_decay: float = Field(0.1, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
@@ -147,6 +151,36 @@ class ForecastSettings(_Section):
     )
 
 
+class SpeculateSettings(_Section):
+    """Several tokens per pass for a model that exists."""
+
+    heads: Literal["medusa", "medusa-own", "hydra", "linear", "sequential", "shared"] | None = Field(
+        None, description="kind of heads to train; none: the model's own, or hydra where it has none"
+    )
+    depths: int = Field(4, ge=1, le=16, description="tokens beyond the next one that are drafted")
+    decay: float = Field(0.8, gt=0, le=1, description="loss weight of depth k is decay^k")
+    budget: str = Field("2M", description="of the heads' training: tokens (2M) or FLOPs (1e15flops)")
+    samples: int = Field(
+        200_000, ge=0, description="tokens of the model's own samples that heads learn from; 0: none"
+    )
+    sample_temperature: float = Field(0.7, ge=0)
+    text: bool = Field(True, description="heads also learn from the corpus itself")
+    joint: bool = Field(False, description="after the heads, train heads and model together (Medusa-2)")
+    joint_weight: float = Field(
+        0.2, gt=0, description="weight of the heads' loss beside the model's in joint training"
+    )
+    lora: int | None = Field(None, ge=1, description="rank of adapters in joint training; none: all weights")
+    prompts: int = Field(
+        200, ge=1, description="held-out prompts for calibration, and as many others for measuring"
+    )
+    prompt_tokens: int = Field(32, ge=2)
+    new_tokens: int = Field(64, ge=2, description="tokens that each prompt is continued by")
+    batches: list[int] = Field(
+        [1, 2, 4, 8, 16, 32], min_length=1, description="numbers of sequences that are measured"
+    )
+    rounds: int = Field(3, ge=1, description="turns of each way of generating; medians are shown")
+
+
 class Settings(_Section):
     """All sections of a configuration file."""
 
@@ -157,6 +191,7 @@ class Settings(_Section):
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     compare: CompareSettings = Field(default_factory=CompareSettings)
     forecast: ForecastSettings = Field(default_factory=ForecastSettings)
+    speculate: SpeculateSettings = Field(default_factory=SpeculateSettings)
 
 
 def read_settings(

@@ -201,8 +201,18 @@ class Rows:
     A document longer than a row is cut into windows of `width`; the last one is moved back so that it is full.
     """
 
-    def __init__(self, split: Split, width: int, tokenizer: TextTokenizer, *, pack: bool = False) -> None:
+    def __init__(
+        self,
+        split: Split,
+        width: int,
+        tokenizer: TextTokenizer,
+        *,
+        pack: bool = False,
+        prompts: np.ndarray | None = None,
+    ) -> None:
+        """prompts: (documents,), how many first tokens of each document are given and never targets."""
         self.split, self.width, self.tokenizer = split, width, tokenizer
+        self.prompts = prompts
         windows = np.maximum(1, -(-split.length // width))
         self.document = np.repeat(np.arange(len(windows)), windows)
         number = np.arange(windows.sum()) - np.repeat(windows.cumsum() - windows, windows)
@@ -231,6 +241,9 @@ class Rows:
                 scorable[b, at] = (
                     self.offset[window] > 0
                 )  # a document starts with BOS, which is never a target
+                if self.prompts is not None:
+                    given = max(int(self.prompts[self.document[window]] - self.offset[window]), 0)
+                    scorable[b, at : at + min(given, count)] = False
                 at += count
         ids = torch.from_numpy(tokens)
         whole = not documents.any()

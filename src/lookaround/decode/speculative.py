@@ -89,24 +89,36 @@ class Speculator:
     def __init__(
         self,
         backbone: Backbone,
-        tree: Tree | None = None,
+        tree: Tree | dict[int, Tree] | None = None,
         *,
         checked: bool = False,
         context: int | None = None,
     ) -> None:
+        """tree: one, or {sequences: tree}; a chain if none. checked: the model was asked whether its cache can be rewound."""
         self.backbone = backbone
+        self.last: Stats | None = None  # of the last generation
         heads = [head for head in backbone.heads if isinstance(head, LookAhead)]
         self.depths = heads[0].depths if heads else 0
-        self.tree = Tree.chain(self.depths) if tree is None else tree
-        if self.tree.depth > self.depths:
-            raise UserError(
-                f"tree: is {self.tree.depth} deep, but the heads look only {self.depths} tokens beyond the next one"
-            )
+        tree = Tree.chain(self.depths) if tree is None else tree
+        self.trees = tree if isinstance(tree, dict) else {1: tree}
+        for each in self.trees.values():
+            self._require_depth(each)
         if not checked:
             require_rewindable(backbone.lm)
         limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
         self.limit: int = min(limit, context or limit)
         self.before = bool(heads) and heads[0].reads == "before"
+
+    def _require_depth(self, tree: Tree) -> None:
+        if tree.depth > self.depths:
+            raise UserError(
+                f"tree: is {tree.depth} deep, but the heads look only {self.depths} tokens beyond the next one"
+            )
+
+    def tree_for(self, batch: int) -> Tree:
+        """The tree for a number of sequences: that of the largest number that is not larger."""
+        fitting = [number for number in self.trees if number <= batch]
+        return self.trees[max(fitting, default=min(self.trees))]
 
     # -- parts of a step
 
@@ -143,7 +155,8 @@ class Speculator:
         began = time.perf_counter()
         device = self.backbone.device
         verifier = verifier or Greedy()
-        tree = self.tree if tree is None else tree
+        tree = self.tree_for(len(prompts)) if tree is None else tree
+        self._require_depth(tree)
         ends = set() if eos is None else {eos} if isinstance(eos, int) else set(eos)
         for number, prompt in enumerate(prompts):
             if not len(prompt):
@@ -194,7 +207,7 @@ class Speculator:
         )
         causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         last, read = self._pass(model, padded, causal, None)
-        picks = [range(len(text)) for text in texts]
+        picks: list[Sequence[int]] = [range(len(text)) for text in texts]
         model.cache.keep(picks)
         ending = torch.tensor([len(text) - 1 for text in texts], device=device)
         logits = self.backbone.unembedding(last[torch.arange(len(texts), device=device), ending])[:, None]
@@ -240,6 +253,7 @@ class Speculator:
                 _count(stats, now, path)
             self._advance(draft, read, picks, following, stats)
         stats.seconds = time.perf_counter() - began
+        self.last = stats
         return Generated(made, ended, stats)
 
     def _proposal(self, draft: Draft | None, tree: Tree, sampler: Sampler | None, rows: int) -> Proposal:

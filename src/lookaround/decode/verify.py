@@ -67,7 +67,9 @@ class Verifier:
 
 def _follow(tree: Tree, tokens: list[int], choose: Any) -> tuple[list[int], int]:
     """Walks on as long as a child holds the token that is chosen at its parent."""
-    place, path, text = 0, [], []
+    place = 0
+    path: list[int] = []
+    text: list[int] = []
     while True:
         token = choose(place, text)
         for child in tree.children[place]:
@@ -146,7 +148,9 @@ class ExactSampling(Verifier):
         self, tree: Tree, tokens: list[int], proposal: Proposal, scores: Scores, row: int
     ) -> tuple[list[int], int]:
         assert proposal.law is not None
-        place, path, text = 0, [], []
+        place = 0
+        path: list[int] = []
+        text: list[int] = []
         while True:
             target = scores.at(row, place, text).double().softmax(-1)
             children = tree.children[place]

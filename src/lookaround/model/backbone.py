@@ -61,6 +61,9 @@ class Backbone(nn.Module):
         self.width: int = lm.config.get_text_config().hidden_size
         config = lm.config.get_text_config()
         self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
+        for head in self.heads:
+            if isinstance(head, LookAhead):
+                head.begin_with(self.unembedding.weight.detach())
 
     @property
     def decoder(self) -> Any:
@@ -119,9 +122,9 @@ class Backbone(nn.Module):
                     states_nd, output.weight, view.target[pick], weight, bias_v=output.bias
                 )
             for number in [] if all_near else view.head[~near].unique().tolist():
-                head = cast(LookAhead, self.heads[number - 1])
+                ahead = cast(LookAhead, self.heads[number - 1])
                 loss = loss + look_ahead_loss(
-                    head, cast(Tensor, getattr(trunk, head.reads)), view, (view.head == number).nonzero().flatten(),
+                    ahead, cast(Tensor, getattr(trunk, ahead.reads)), view, (view.head == number).nonzero().flatten(),
                     embedding=self.embedding.weight, unembedding=output.weight, bias=output.bias, scale=scale,
                 )  # fmt: skip
                 used.add(number)

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone, load_decoder
 from lookaround.objectives.view import HeadSpec, Mode
 
-__all__ = ["FORMS", "default_form", "export", "load", "require_form"]
+__all__ = ["FORMS", "default_form", "export", "fingerprint", "load", "load_heads", "require_form"]
 
 FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"
@@ -73,7 +74,11 @@ def export(
             name: tensor.detach().cpu().contiguous() for name, tensor in backbone.heads.state_dict().items()
         }
         specs = [dataclasses.asdict(spec) for spec in backbone.head_specs]
-        save_file(heads, folder / HEADS_FILE, metadata={"heads": json.dumps(specs)})
+        described = {
+            "heads": json.dumps(specs), "width": str(backbone.width), "vocabulary": str(_vocabulary(backbone.lm)),
+            "model": fingerprint(backbone.lm),
+        }  # fmt: skip
+        save_file(heads, folder / HEADS_FILE, metadata=described)
 
 
 def _eurobert_config(config: Any, mask: int) -> Any:
@@ -94,19 +99,50 @@ def load(folder: Path) -> Backbone:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no checkpoint here ({name} is missing)")
-    heads: tuple[HeadSpec, ...] = ()
-    file = folder / HEADS_FILE
     backbone_lm = load_decoder(str(folder))
-    if not file.is_file():
-        return Backbone(backbone_lm)
-    try:
-        from safetensors import safe_open
+    backbone = load_heads(folder, backbone_lm) or Backbone(backbone_lm)
+    return backbone.to(torch.float32)
 
+
+def load_heads(folder: Path, lm: Any) -> Backbone | None:
+    """The model with the extra heads of a folder, None where it has none; raises UserError for heads of another model."""
+    file = folder / HEADS_FILE
+    if not file.is_file():
+        return None
+    try:
         with safe_open(file, "pt") as handle:
-            heads = tuple(HeadSpec(**spec) for spec in json.loads(handle.metadata()["heads"]))
-        backbone = Backbone(backbone_lm, heads)
-        backbone.heads.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+            described = handle.metadata() or {}
+        specs = tuple(HeadSpec(**spec) for spec in json.loads(described["heads"]))
+        weights = load_file(file)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: truncated or foreign file ({str(error).splitlines()[0][:120]})") from None
-    backbone.to(torch.float32)
+    own = {
+        "width": str(lm.config.get_text_config().hidden_size),
+        "vocabulary": str(_vocabulary(lm)),
+        "model": fingerprint(lm),
+    }
+    for name, value in own.items():
+        if described.get(name, value) != value:
+            told = "other weights" if name == "model" else f"{name} {described[name]}, this one has {value}"
+            raise UserError(f"{file}: these heads belong to another model ({told})")
+    try:
+        backbone = Backbone(lm, specs)
+        backbone.heads.load_state_dict(weights)
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file}: these heads do not fit this model ({str(error).splitlines()[0][:120]})"
+        ) from None
     return backbone
+
+
+def _vocabulary(lm: Any) -> int:
+    return int(lm.get_output_embeddings().weight.shape[0])
+
+
+def fingerprint(lm: Any) -> str:
+    """What tells a model's weights from another's: a hash of the first values of every tensor, in float32."""
+    told = hashlib.sha256()
+    for name, tensor in sorted(lm.state_dict().items()):
+        told.update(name.encode())
+        told.update(tensor.detach().flatten()[:256].float().cpu().numpy().tobytes())
+    return told.hexdigest()[:32]

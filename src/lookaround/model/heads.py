@@ -64,6 +64,9 @@ class LookAhead(nn.Module):
         """The head's own unembedding (V, D) at a depth, or None for the model's."""
         return None
 
+    def begin_with(self, unembedding: Tensor) -> None:
+        """Copies the model's unembedding into the head's own, where it has any."""
+
     def attention(self, depth: int, view: View, dtype: torch.dtype) -> dict[str, Any]:
         """Arguments of `forward` that say who attends to whom at a depth in training."""
         return {}
@@ -128,6 +131,10 @@ class MedusaHeads(LookAhead):
     def unembedding(self, depth: int) -> Tensor | None:
         return self.unembeddings[depth - 1] if len(self.unembeddings) else None
 
+    def begin_with(self, unembedding: Tensor) -> None:
+        for own in self.unembeddings:
+            own.data.copy_(unembedding)
+
 
 class HydraHeads(LookAhead):
     """Hydra's heads (Ankner et al. 2024): an MLP of the trunk's state and the embeddings of all tokens in between.
@@ -189,7 +196,8 @@ class BlockHeads(LookAhead):
         self.depths = horizon - 1
         self.chained, self.conditioned = chained, conditioned
         self.reads = "last" if chained else "before"
-        width, attention_heads = config.hidden_size, config.num_attention_heads
+        self.width = width = config.hidden_size
+        attention_heads = config.num_attention_heads
         one = LlamaConfig(
             vocab_size=1, hidden_size=width, num_hidden_layers=1, num_attention_heads=attention_heads,
             num_key_value_heads=getattr(config, "num_key_value_heads", None) or attention_heads,
@@ -238,7 +246,7 @@ class BlockHeads(LookAhead):
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
         parameters = sum(p.numel() for p in self.parameters()) / len(self.blocks)
         depths = int(offset.max()) - 1 if len(offset) else 0
-        return (6.0 * parameters + 12.0 * self.blocks[0].config.hidden_size * width) * positions * depths
+        return (6.0 * parameters + 12.0 * self.width * width) * positions * depths
 
 
 class OffsetHead(LookAhead):
@@ -485,8 +493,8 @@ def _depth_by_depth(
 
     if isinstance(head, OffsetHead):  # one module for all depths: all pairs at once
         part = Pairs(*(torch.cat(columns) for columns in zip(*pairs.values(), strict=True)))
-        depth = torch.cat([torch.full_like(p.state, d) for d, p in pairs.items()])
-        _, states = head(depth, leaf.flatten(0, 1)[part.state])
+        depths = torch.cat([torch.full_like(p.state, d) for d, p in pairs.items()])
+        _, states = head(depths, leaf.flatten(0, 1)[part.state])
         loss = loss_of(states, 1, part)
         if backward:
             grads[0] = back([loss], [None], leaf)

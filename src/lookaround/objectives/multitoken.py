@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 
@@ -67,15 +68,10 @@ class MTP(Objective):
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
         base = torch.arange(batch.tokens.numel()).view(batch.tokens.shape)
-        parts = []
-        for offset, weight in self.by_offset().items():
-            if offset >= width:
-                break  # a row too short for so far a token
-            state = base[:, : width - offset][batch.reachable(offset)]
-            parts.append((state, offset, weight))
-        state = torch.cat([part[0] for part in parts])
-        offset = torch.cat([torch.full_like(s, o) for s, o, _ in parts])
-        weight = torch.cat([torch.full((len(s),), w) for s, _, w in parts])
+        states = {k: base[:, : width - k][batch.reachable(k)] for k in self.by_offset() if k < width}
+        state = torch.cat(list(states.values()))
+        offset = torch.cat([torch.full_like(part, k) for k, part in states.items()])
+        weight = torch.cat([torch.full((len(part),), self.by_offset()[k]) for k, part in states.items()])
         return (
             View(
                 input_ids=batch.tokens,
@@ -92,12 +88,12 @@ class MTP(Objective):
         )
 
     def at(self, progress: float) -> Objective:
-        now = super().at(progress)
+        now = cast(MTP, super().at(progress))
         if self.curriculum == "static":
             return now
         part = min(int(progress * self.n), self.n - 1)
         reach = part + 1 if self.curriculum == "forward" else self.n - part
-        return replace(now, curriculum="static", reach=min(reach, self.reach or self.n))  # type: ignore[type-var]
+        return replace(now, curriculum="static", reach=min(reach, self.reach or self.n))
 
     @property
     def stationary(self) -> bool:

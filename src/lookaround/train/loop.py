@@ -130,10 +130,8 @@ class Trainer:
         backbone.to(self.world.device, torch.float64 if precision == "fp64" else torch.float32)
         self.backbone = backbone
         self.dtype = autocast_dtype(precision, backbone.width, self.world.device)
-        decayed = [p for p in backbone.parameters() if p.ndim >= 2]
-        plain = [p for p in backbone.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            _parameter_groups(backbone, settings),
             lr=learning_rate, betas=(settings.beta1, settings.beta2), fused=True,
         )  # fmt: skip
         if compile:
@@ -193,7 +191,7 @@ class Trainer:
                 sums[view.component] += value.cpu()
         torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.settings.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * factor
+            group["lr"] = self.learning_rate * factor * group["rate"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.counters.step += 1
@@ -286,7 +284,7 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that changes by training, as named tensors."""
-        model = {f"model.{name}": p for name, p in self.backbone.named_parameters()}
+        model = {f"model.{name}": p for name, p in self.backbone.named_parameters() if p.requires_grad}
         return model | {f"optimizer.{name}": t for name, t in checkpoint.tensors_of(self.optimizer).items()}
 
     def restore_from(self, path: Path) -> None:
@@ -297,7 +295,7 @@ class Trainer:
         self, counters: dict[str, Any], tensors: dict[str, Tensor], origin: Path | str = "state"
     ) -> None:
         """Puts a saved state back; raises UserError where it belongs to another model."""
-        own = dict(self.backbone.named_parameters())
+        own = {name: p for name, p in self.backbone.named_parameters() if p.requires_grad}
         given = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in given.items()}:
             raise UserError(
@@ -317,6 +315,23 @@ class Trainer:
         return dict(vars(self.counters)), {
             name: tensor.detach().clone() for name, tensor in self.state().items()
         }
+
+
+def _parameter_groups(backbone: Backbone, settings: TrainSettings) -> list[dict[str, Any]]:
+    """What is trained, by weight decay (matrices only) and, where heads learn at a rate of their own, by that."""
+    heads = {id(p) for p in backbone.heads.parameters()} if settings.head_rate != 1 else set()
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for parameter in backbone.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in heads, parameter.ndim < 2), []).append(parameter)
+    return [
+        {
+            "params": groups[key],
+            "weight_decay": 0.0 if key[1] else settings.weight_decay,
+            "rate": settings.head_rate if key[0] else 1.0,
+        }
+        for key in sorted(groups)
+    ]
 
 
 @dataclass

@@ -54,6 +54,7 @@ FREE = {
     "evaluate": None,
     "compare": None,
     "forecast": None,
+    "speculate": None,
 }
 
 

@@ -1,0 +1,134 @@
+"""What a tree is built from: how often drafts are right on text of the model's own, and what a pass costs on this device.
+
+T states, K depths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lookaround.decode.speculative import Speculator
+from lookaround.decode.tree import Tree, grow_from_ranks
+from lookaround.model.backbone import Backbone
+from lookaround.model.heads import LookAhead, depth_states
+from lookaround.objectives.view import CAUSAL, View
+
+__all__ = ["BUDGETS", "Cost", "accuracies", "choose_trees", "draft_ranks", "time_passes"]
+
+BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # nodes that are tried; 0 is decoding without drafts
+WIDTH = 16  # ranks that are told apart
+LARGEST = 512  # nodes of all sequences in one pass that are worth a try
+
+
+@torch.inference_mode()
+def draft_ranks(
+    backbone: Backbone, texts: Sequence[Sequence[int]], prompts: Sequence[int], width: int = WIDTH
+) -> list[np.ndarray]:
+    """Per text (T, K): at which rank the draft of depth k + 1 holds the token that comes; -1 beyond `width` or the text's end.
+
+    texts: prompt and continuation; prompts: tokens of each prompt. Row p belongs to the step whose root is the p-th new token.
+    """
+    head = next(head for head in backbone.heads if isinstance(head, LookAhead))
+    tables = []
+    for text, prompt in zip(texts, prompts, strict=True):
+        ids = torch.tensor([list(text)], device=backbone.device)
+        none = torch.zeros(0, dtype=torch.int64)
+        view = View(ids, CAUSAL, none, none, none, none, none.float(), 1.0)
+        trunk = backbone.trunk(view)
+        count = len(text) - prompt
+        table = np.full((count, head.depths), -1)
+        reads = trunk.last if head.reads == "last" else trunk.before
+        assert reads is not None
+        for depth, states in depth_states(head, reads, backbone.embedding.weight, view):
+            here = range(prompt - 1, len(text) - 1 - depth)
+            if not len(here):
+                break
+            own = head.unembedding(depth)
+            chosen = states[0, here.start : here.stop]
+            logits = backbone.unembedding(chosen) if own is None else chosen @ own.T
+            target = ids[0, here.start + 1 + depth : here.stop + 1 + depth]
+            rank = (logits > logits.gather(1, target[:, None])).sum(-1).cpu().numpy()
+            table[: len(here), depth - 1] = np.where(rank < width, rank, -1)
+        tables.append(table)
+    return tables
+
+
+def accuracies(ranks: Sequence[np.ndarray], width: int = WIDTH) -> np.ndarray:
+    """(K, width): P(the i-th token of depth k is right), over the positions that have such a token."""
+    depths = ranks[0].shape[1]
+    found = np.zeros((depths, width))
+    for depth in range(depths):
+        column = np.concatenate([table[: len(table) - depth - 1, depth] for table in ranks])
+        counts = np.bincount(column[column >= 0], minlength=width)
+        found[depth] = counts / max(len(column), 1)
+    return found
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One size of tree at one number of sequences: tokens per step as calibrated, seconds per step as timed."""
+
+    batch: int
+    nodes: int
+    tokens: float
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.batch * self.tokens / self.seconds
+
+
+def time_passes(
+    speculator: Speculator,
+    trees: Sequence[Tree],
+    prompts: Sequence[Sequence[int]],
+    *,
+    passes: int = 8,
+    rounds: int = 4,
+) -> list[float]:
+    """Seconds of a step, draft and pass, with each of several growing trees.
+
+    The trees take turns, and the least of the rounds counts, since what disturbs a machine only adds; a tree is not taken to cost
+    more than a larger one.
+    """
+    times = np.full((rounds, len(trees)), np.inf)
+    for turn in range(rounds):
+        for number, tree in enumerate(trees):
+            made = speculator.generate(prompts, max_new_tokens=1 + passes, tree=tree).stats
+            times[turn, number] = (made.seconds - made.prompt_seconds) / max(made.passes - 1, 1)
+    least = times.min(0)
+    return np.minimum.accumulate(least[::-1])[::-1].tolist()
+
+
+def choose_trees(
+    speculator: Speculator,
+    ranks: Sequence[np.ndarray],
+    prompts: Sequence[Sequence[int]],
+    batches: Sequence[int],
+    *,
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[dict[int, Tree], list[Cost]]:
+    """({sequences: the tree with the most tokens per second}, what was measured); an empty tree where drafts do not pay."""
+    grown = grow_from_ranks(ranks, BUDGETS)
+    chosen, costs = {}, []
+    for number, batch in enumerate(batches):
+        given = [prompts[i % len(prompts)] for i in range(batch)]
+        sizes = [0, *BUDGETS]
+        trees = [Tree(), *(grown[size][0] for size in BUDGETS)]
+        tokens = [1.0, *(grown[size][1] for size in BUDGETS)]
+        while len(trees) > 1 and len(trees[-1]) < sizes[len(trees) - 1]:
+            trees.pop()  # no more drafts were ever right
+        if batch * max(map(len, trees)) > LARGEST:
+            trees = [tree for tree in trees if batch * len(tree) <= LARGEST]
+        timed = time_passes(speculator, trees, given)
+        found = [Cost(batch, *cost) for cost in zip(sizes, tokens, timed, strict=False)]
+        best = max(range(len(trees)), key=lambda i: found[i].tokens_per_second)
+        chosen[batch] = trees[best]
+        costs += found
+        if report is not None:
+            report(number + 1, len(batches))
+    return chosen, costs

@@ -1,0 +1,178 @@
+"""Several tokens per pass from within transformers: `model.generate(...)`, by a callable or by a folder that is trusted."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lookaround.decode.speculative import Speculator, Step
+from lookaround.decode.tree import Tree
+from lookaround.decode.verify import ExactSampling, Greedy, Typical
+from lookaround.errors import UserError
+from lookaround.model.backbone import Backbone
+from lookaround.model.export import load, load_heads
+
+__all__ = ["GENERATE", "SPECULATION_FILE", "custom_generate", "generate", "load_speculator", "read_trees"]
+
+SPECULATION_FILE = "speculation.json"
+
+GENERATE = '''"""Several tokens per pass; needs `pip install lookaround`. The output is what plain generation gives."""
+
+from lookaround.decode.hub import generate
+
+__all__ = ["generate"]
+'''
+
+
+def read_trees(folder: Path, vocabulary: int | None = None) -> dict[int, Tree] | None:
+    """The trees of a folder by number of sequences, None where it has none; raises UserError for what is not ours."""
+    file = folder / SPECULATION_FILE
+    if not file.is_file():
+        return None
+    try:
+        described = json.loads(file.read_text())
+        trees = {int(batch): Tree.from_json(paths, str(file)) for batch, paths in described["trees"].items()}
+        size = int(described["vocabulary"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: truncated or not ours ({error})") from None
+    if not trees:
+        raise UserError(f"{file}: holds no tree")
+    if vocabulary is not None and size != vocabulary:
+        raise UserError(f"{file}: is of a model with {size} tokens, this one has {vocabulary}")
+    return trees
+
+
+def load_speculator(folder: Path, lm: Any = None) -> Speculator:
+    """The model of a folder with its heads and trees; `lm`: a model already loaded from there, which is used as it is.
+
+    Raises UserError where there are no heads, or they belong to another model.
+    """
+    if lm is None:
+        backbone = load(folder)
+    else:
+        specs = load_heads(folder, lm)
+        backbone = Backbone(lm, ()) if specs is None else specs
+    if not len(backbone.heads):
+        raise UserError(
+            f"{folder}: has no heads that look ahead (heads.safetensors); make them with lookaround speculate"
+        )
+    backbone.heads.to(backbone.device, backbone.dtype)
+    backbone.eval()
+    return Speculator(backbone, read_trees(folder, backbone.unembedding.weight.shape[0]))
+
+
+def generate(
+    inputs: torch.Tensor | None = None,
+    generation_config: Any = None,
+    *,
+    model: Any,
+    input_ids: Any = None,
+    **arguments: Any,
+) -> Any:
+    """`model.generate` of a folder with heads: transformers prepares everything, the loop is ours.
+
+    For `AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)`.
+    """
+    speculator = getattr(model, "_lookaround_speculator", None)
+    if speculator is None:
+        speculator = load_speculator(Path(model.name_or_path), model)
+        model._lookaround_speculator = speculator
+    arguments.pop("custom_generate", None)
+    given = inputs if inputs is not None else input_ids
+    return type(model).generate(
+        model,
+        given,
+        generation_config=generation_config,
+        custom_generate=custom_generate(speculator),
+        **arguments,
+    )
+
+
+def custom_generate(speculator: Speculator, *, rule: str = "exact") -> Any:
+    """The callable for `model.generate(ids, custom_generate=custom_generate(speculator))`; needs no trust.
+
+    rule: "exact" (greedy or sampling, as the configuration says; the output does not change) or "typical". The statistics of
+    the last call are `speculator.last`.
+    """
+    return partial(_decode, speculator=speculator, rule=rule)
+
+
+def _decode(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: Any = None,
+    stopping_criteria: Any = None,
+    generation_config: Any = None,
+    synced_gpus: bool = False,
+    streamer: Any = None,
+    *,
+    speculator: Speculator,
+    rule: str,
+    **arguments: Any,
+) -> Any:
+    """One decoding loop in the form that transformers calls."""
+    from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
+
+    config = generation_config
+    if speculator.backbone.lm is not model:
+        raise UserError("custom_generate: these heads belong to another model than the one that generates")
+    if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
+        raise UserError(
+            "custom_generate: beams and several sequences per prompt cannot be drafted for; use num_beams=1"
+        )
+    rows, width = input_ids.shape
+    mask = arguments.get("attention_mask")
+    given = [
+        [token for token, real in zip(ids, keep, strict=True) if real]
+        for ids, keep in zip(
+            input_ids.tolist(), [[1] * width] * rows if mask is None else mask.tolist(), strict=True
+        )
+    ]
+    room = min(
+        (c.max_length for c in stopping_criteria or () if isinstance(c, MaxLengthCriteria)), default=None
+    )
+    room = (config.max_length if room is None else room) - width
+    eos = config.eos_token_id
+    others = [c for c in stopping_criteria or () if not isinstance(c, MaxLengthCriteria | EosTokenCriteria)]
+
+    def stop(text: list[int]) -> bool:
+        ids = torch.tensor([text], device=input_ids.device)
+        return any(bool(torch.as_tensor(criterion(ids, None)).any()) for criterion in others)
+
+    def stream(step: Step) -> None:
+        for token in step.tokens:
+            streamer.put(torch.tensor([token]))
+
+    temperature = float(config.temperature or 1.0)
+    if config.do_sample:
+        seed = int(torch.randint(1 << 62, ()))  # follows torch.manual_seed, as plain sampling does
+        generator = torch.Generator().manual_seed(seed)
+        verifier: Any = Typical(generator) if rule == "typical" else ExactSampling(generator)
+    else:
+        generator, verifier = None, Typical(None) if rule == "typical" else Greedy()
+    if streamer is not None:
+        if rows > 1:
+            raise UserError("custom_generate: a streamer takes one sequence at a time")
+        streamer.put(input_ids.cpu())
+    made = speculator.generate(
+        given, max_new_tokens=room, verifier=verifier, eos=None if eos is None else eos,
+        processors=logits_processor or (), temperature=temperature, generator=generator, stop=stop if others else None,
+        on_step=None if streamer is None else stream,
+    )  # fmt: skip
+    if streamer is not None:
+        streamer.end()
+    longest = max(map(len, made.tokens), default=0)
+    pad = config.pad_token_id if config.pad_token_id is not None else (given[0][0])
+    tail = torch.tensor(
+        [text + [pad] * (longest - len(text)) for text in made.tokens], device=input_ids.device
+    )
+    sequences = torch.cat([input_ids, tail], 1)
+    if config.return_dict_in_generate:
+        from transformers.generation.utils import GenerateDecoderOnlyOutput
+
+        return GenerateDecoderOnlyOutput(sequences=sequences)  # type: ignore[arg-type]
+    return sequences

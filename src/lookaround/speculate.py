@@ -1,0 +1,498 @@
+"""Several tokens per pass for a model that exists: train heads, build the tree, measure, write a folder that transformers loads.
+
+    model --> samples of its own --> heads --> ranks on held-out text --> tree, by timing this device --> measured folder
+
+Everything but the measurement resumes: a stage that is on disk is not made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from lookaround import __version__
+from lookaround.data.corpus import read_corpus, split_documents
+from lookaround.data.shards import Rows, Split
+from lookaround.data.stdlib import stdlib_corpus
+from lookaround.decode.cache import require_rewindable
+from lookaround.decode.calibrate import Cost, accuracies, choose_trees, draft_ranks
+from lookaround.decode.hub import GENERATE, SPECULATION_FILE
+from lookaround.decode.speculative import Speculator, warpers
+from lookaround.decode.tree import Tree, expected_tokens
+from lookaround.decode.verify import ExactSampling
+from lookaround.errors import Interrupted, UserError
+from lookaround.model.backbone import Backbone
+from lookaround.model.export import export
+from lookaround.model.heads import LookAhead
+from lookaround.model.lora import add_lora, merge_lora
+from lookaround.objectives import MTP
+from lookaround.objectives.view import Mode
+from lookaround.settings import Settings
+from lookaround.storage import make_folder, read_mapping, whole_file, write_folder, write_text
+from lookaround.train import checkpoint
+from lookaround.train.budget import parse_budget
+from lookaround.train.distributed import World, local_device
+from lookaround.train.loop import Progress, StopSignal, Trainer, default_learning_rate
+from lookaround.train.run import OpenRun, open_run, plan_for, require_folder, require_same, schedule_for
+
+__all__ = ["Speculation", "open_speculation", "speculate"]
+
+STATE_FILE = "speculate.yaml"
+CHUNK = 64  # samples made at a time
+Report = Callable[[str, int, int, str], None]  # stage, done, total, note
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """What `speculate` works on: the model, its own heads or the kind to train, and token sequences by use.
+
+    train: documents to train on, from BOS; calibrate, measure: prompts of equal length, from documents that are not trained on.
+    """
+
+    settings: Settings
+    source: Path
+    run: OpenRun
+    kind: str | None
+    train: list[np.ndarray]
+    calibrate: list[list[int]]
+    measure: list[list[int]]
+    corpus: str
+
+    @property
+    def objective(self) -> MTP:
+        """What heads beyond the LM head learn: the tokens 2 to K + 1 ahead, weighed by 0.8^k (Cai et al. 2024, equation 1)."""
+        chosen = self.settings.speculate
+        weights = (0.0, *(chosen.decay**k for k in range(1, chosen.depths + 1)))
+        return MTP(n=chosen.depths + 1, heads=self.kind or "medusa", weights=weights, through=0.0)
+
+
+def open_speculation(settings: Settings, model: Path) -> Speculation:
+    """Reads the model and the text; raises UserError for a model that is not causal, has no room for prompts, or has no text."""
+    chosen = settings.speculate
+    run = open_run(model)
+    if run.modes[-1].attention != "causal" and not any(mode == Mode("causal", 1) for mode in run.modes):
+        raise UserError(
+            f"{model}: is read both ways ({run.modes[-1]}); several tokens per pass need a causal model"
+        )
+    require_rewindable(run.backbone.lm)
+    own = [head for head in run.backbone.heads if isinstance(head, LookAhead)]
+    kind = chosen.heads if chosen.heads is not None or own else "hydra"
+    limit = getattr(run.backbone.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    window = min(limit, max(run.context, chosen.prompt_tokens + chosen.new_tokens))
+    if chosen.prompt_tokens + chosen.new_tokens > limit:
+        raise UserError(
+            f"speculate: {chosen.prompt_tokens} prompt and {chosen.new_tokens} new tokens are more than the {limit} positions of "
+            f"{model}; set speculate.prompt_tokens or speculate.new_tokens lower"
+        )
+    run = dataclasses.replace(run, context=window)
+    data = settings.data
+    trained_on = None if run.info is None else run.info["settings"]["data"]["corpus"]
+    if data.corpus is None and (run.info is None or trained_on is not None):
+        corpus = None if trained_on is None else read_corpus(trained_on, text_column=data.text_column)
+    else:
+        corpus = (
+            stdlib_corpus() if data.corpus is None else read_corpus(data.corpus, text_column=data.text_column)
+        )
+    if corpus is None:
+        raise UserError(
+            f"{model}: give --corpus TEXT, from which prompts are taken that are like those of your use"
+        )
+    parts = split_documents(
+        corpus.documents, seed=data.split_seed, validation=data.validation, test=data.test
+    )
+    tokenizer = run.tokenizer
+    texts = {name: [corpus.documents[i] for i in parts[name]] for name in ("train", "validation", "test")}
+    need = chosen.prompt_tokens
+    held = {
+        name: _prompts(list(tokenizer.documents(texts[name])), need, chosen.prompts)
+        for name in ("validation", "test")
+    }
+    for name, found in held.items():
+        if not found:
+            raise UserError(
+                f"{corpus.name}: no {name} document has {need} tokens to prompt with; set speculate.prompt_tokens lower"
+            )
+    train = list(tokenizer.documents(texts["train"]))
+    return Speculation(settings, model, run, kind, train, held["validation"], held["test"], corpus.name)
+
+
+def _prompts(documents: Sequence[np.ndarray], length: int, count: int) -> list[list[int]]:
+    """Windows of `length` tokens (without EOS), spread over the documents, the first token of each document kept in front."""
+    found: list[list[int]] = []
+    places = [(d, at) for d, ids in enumerate(documents) for at in range(1, len(ids) - length, length)]
+    for d, at in places[:: max(1, len(places) // count)][:count]:
+        ids = documents[d]
+        found.append([int(ids[0]), *map(int, ids[at : at + length - 1])])
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ stages
+
+
+def speculate(
+    plan: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report | None = None
+) -> dict[str, Any]:
+    """Does it all into `out`; returns what was measured. The same call goes on where another was stopped.
+
+    Raises UserError where `out` belongs to other settings, Interrupted after saving when `stop` is set.
+    """
+    tell: Report = report or (lambda *_: None)
+    require_folder(out)
+    identity = _identity(plan)
+    state: dict[str, Any] = {}
+    if (out / STATE_FILE).is_file():
+        state = read_mapping(out / STATE_FILE, {"identity": dict, "status": str})
+        require_same(state["identity"], identity, out / STATE_FILE)
+        if state["status"] == "finished":
+            return state["result"]
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: not empty and not made by speculate (no {STATE_FILE}); give another --out")
+    make_folder(out)
+    _write_state(out, {"identity": identity, "status": "running"})
+    work = out / "work"
+    make_folder(work)
+    backbone = plan.run.backbone
+    spent: dict[str, float] = {}
+    if plan.kind is not None:
+        clock = time.monotonic()
+        samples = _samples(plan, work, stop, tell)
+        spent["sampling"] = time.monotonic() - clock
+        clock = time.monotonic()
+        backbone = _train_heads(plan, samples, work, stop, tell)
+        spent["training"] = time.monotonic() - clock
+    backbone.eval()
+    clock = time.monotonic()
+    trees, costs, table, expected = _calibrate(plan, backbone, tell)
+    spent["calibration"] = time.monotonic() - clock
+    speculator = Speculator(backbone, trees, checked=True)
+    _stop(stop)
+    clock = time.monotonic()
+    result = _measure(plan, speculator, tell)
+    spent["measurement"] = time.monotonic() - clock
+    result = {
+        "lookaround": __version__,
+        "model": str(plan.source),
+        "corpus": plan.corpus,
+        "heads": {"kind": backbone.head_specs[0].kind, "depths": speculator.depths},
+        **result,
+        "expected_tokens_per_forward": expected,
+        "trees": {str(batch): len(tree) for batch, tree in trees.items()},
+        "accuracies": np.round(table, 4).tolist(),
+        "costs": [dataclasses.asdict(cost) for cost in costs],
+        "spent": spent,
+    }
+    final = out / "final"
+    write_folder(final, lambda folder: _write_model(folder, plan, backbone, trees, result))
+    for file in sorted(final.iterdir()):
+        target = out / file.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        file.replace(target)
+    final.rmdir()
+    _write_state(out, {"identity": identity, "status": "finished", "result": result})
+    shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def _identity(plan: Speculation) -> dict[str, Any]:
+    values = plan.settings.model_dump()
+    free = ("batches", "rounds")
+    return {
+        "model": str(plan.source.resolve()),
+        "corpus": plan.corpus,
+        "data": values["data"],
+        "seed": values["seed"],
+        "speculate": {name: value for name, value in values["speculate"].items() if name not in free},
+    }
+
+
+def _write_state(out: Path, state: dict[str, Any]) -> None:
+    import yaml
+
+    write_text(out / STATE_FILE, yaml.safe_dump(json.loads(json.dumps(state)), sort_keys=False))
+
+
+def _stop(stop: StopSignal | None) -> None:
+    if stop is not None and stop.set:
+        raise Interrupted("stopped; the same command goes on from there")
+
+
+def _samples(
+    plan: Speculation, work: Path, stop: StopSignal | None, tell: Report
+) -> list[tuple[np.ndarray, int]]:
+    """(tokens, tokens of the prompt) of texts the model continues itself, from starts of the training documents."""
+    chosen = plan.settings.speculate
+    run = plan.run
+    new = run.context - chosen.prompt_tokens
+    rounds = -(-chosen.samples // (CHUNK * new)) if chosen.samples else 0
+    starts = _prompts(plan.train, chosen.prompt_tokens, rounds * CHUNK)
+    if rounds and not starts:
+        raise UserError(
+            f"{plan.corpus}: no training document has {chosen.prompt_tokens} tokens to prompt with"
+        )
+    plain = Speculator(run.backbone, Tree(), checked=True)
+    made: list[tuple[np.ndarray, int]] = []
+    began, tokens = time.monotonic(), 0
+    for number in range(rounds):
+        file = work / f"samples-{number:05d}.npz"
+        if not file.is_file():
+            _stop(stop)
+            prompts = [starts[(number * CHUNK + i) % len(starts)] for i in range(CHUNK)]
+            generator = torch.Generator().manual_seed(plan.settings.seed * 1_000_003 + number)
+            texts = plain.generate(
+                prompts, max_new_tokens=new, eos=run.tokenizer.eos, verifier=ExactSampling(generator, sampled=False),
+                processors=warpers(chosen.sample_temperature),
+            ).tokens  # fmt: skip
+            whole = [np.array([*prompt, *text]) for prompt, text in zip(prompts, texts, strict=True)]
+            with whole_file(file) as out:
+                np.savez(out, tokens=np.concatenate(whole), length=[len(ids) for ids in whole])
+            tokens += sum(len(text) for text in texts)
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                parts = np.split(saved["tokens"], np.cumsum(saved["length"])[:-1])
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{file}: truncated or foreign ({error}); delete it and give the command again"
+            ) from None
+        made += [(ids, chosen.prompt_tokens) for ids in parts]
+        rate = tokens / max(time.monotonic() - began, 1e-9)
+        tell("samples of the model", number + 1, rounds, f"{rate:,.0f} tokens/s" if tokens else "found")
+    return made
+
+
+def _train_heads(
+    plan: Speculation,
+    samples: list[tuple[np.ndarray, int]],
+    work: Path,
+    stop: StopSignal | None,
+    tell: Report,
+) -> Backbone:
+    """Heads on the model, which stays as it is, then with `joint` both together (Medusa-1, Medusa-2)."""
+    chosen, settings = plan.settings.speculate, plan.settings
+    documents = [ids for ids, _ in samples]
+    prompts = [prompt for _, prompt in samples]
+    if chosen.text or not samples:
+        documents, prompts = documents + plan.train, prompts + [0] * len(plan.train)
+    length = np.array([len(ids) for ids in documents], dtype=np.int64)
+    split = Split((np.concatenate(documents),), np.zeros_like(length), length.cumsum() - length, length)
+    rows = Rows(split, plan.run.context, plan.run.tokenizer, prompts=np.array(prompts))
+    objective = plan.objective
+    torch.manual_seed(settings.seed)
+    backbone = Backbone(plan.run.backbone.lm, objective.head_specs())
+    stages = [("training the heads", objective, False, 1.0)]
+    if chosen.joint:
+        weights = (1.0, *(chosen.joint_weight * weight for weight in objective.weights[1:]))  # type: ignore[index]
+        both = dataclasses.replace(objective, weights=weights, through=1.0)
+        stages = [(stages[0][0], objective, False, 0.5), ("training both", both, True, 0.5)]
+    budget = parse_budget(chosen.budget)
+    if budget.unit == "seconds":
+        raise UserError("speculate.budget: give tokens or FLOPs; seconds would not be the same when resumed")
+    for number, (name, stage, joint, share) in enumerate(stages):
+        backbone.lm.requires_grad_(joint and not chosen.lora)
+        if joint and chosen.lora:
+            add_lora(backbone.lm, chosen.lora, seed=settings.seed)
+        trainer = _stage_trainer(settings, backbone, stage, rows, number, joint)
+        steps = plan_for(trainer, stage, budget.times(share), chosen.budget)
+        folder = work / f"stage-{number}"
+        make_folder(folder)
+        latest = checkpoint.latest_checkpoint(folder)
+        if latest is not None:
+            trainer.restore_from(latest)
+        trainer.run(
+            steps.total, steps, schedule_for(settings, steps.total), folder=folder, fill=lambda path: None,
+            keep=frozenset({steps.total}), stop=stop, report=partial(_training_note, tell, name),
+        )  # fmt: skip
+    if chosen.lora and chosen.joint:
+        merge_lora(backbone.lm)
+    backbone.to(torch.float32)
+    return backbone
+
+
+def _stage_trainer(
+    settings: Settings, backbone: Backbone, objective: MTP, rows: Rows, number: int, joint: bool
+) -> Trainer:
+    """A trainer of one stage; in joint training heads learn at four times the model's rate (Cai et al. 2024)."""
+    rate = settings.train.learning_rate or 2 * default_learning_rate(backbone.width)
+    train = settings.train.model_copy(update={"head_rate": 4.0} if joint else {})
+    return Trainer(
+        backbone, objective, rows, settings=train, seed=settings.seed + number, learning_rate=rate / 4 if joint else rate,
+        precision=settings.model.precision, world=World(device=local_device()),
+    )  # fmt: skip
+
+
+def _training_note(tell: Report, name: str, progress: Progress) -> None:
+    note = f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} tokens/s"
+    tell(name, progress.step, progress.total, note)
+
+
+def _calibrate(
+    plan: Speculation, backbone: Backbone, tell: Report
+) -> tuple[dict[int, Tree], list[Cost], np.ndarray, float]:
+    """Trees by number of sequences, what was timed, accuracies by depth and rank, and expected tokens per step at one sequence."""
+    chosen, run = plan.settings.speculate, plan.run
+    plain = Speculator(backbone, Tree(), checked=True)
+    texts: list[list[int]] = []
+    for begin in range(0, len(plan.calibrate), CHUNK):
+        prompts = plan.calibrate[begin : begin + CHUNK]
+        made = plain.generate(prompts, max_new_tokens=chosen.new_tokens, eos=run.tokenizer.eos).tokens
+        texts += [[*prompt, *text] for prompt, text in zip(prompts, made, strict=True)]
+        tell(
+            "accuracies on held-out prompts", min(begin + CHUNK, len(plan.calibrate)), len(plan.calibrate), ""
+        )
+    ranks = draft_ranks(backbone, texts, [len(prompt) for prompt in plan.calibrate])
+    trees, costs = choose_trees(
+        plain, ranks, plan.calibrate, chosen.batches,
+        report=lambda done, total: tell("timing trees on this device", done, total, ""),
+    )  # fmt: skip
+    tokens, _ = expected_tokens(trees[min(trees)], ranks)
+    return trees, costs, accuracies(ranks), tokens
+
+
+# ------------------------------------------------------------------------------------------------ measuring
+
+
+def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
+    """Where two token sequences part, None if they do not; an end counts."""
+    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return place
+    return None if len(one) == len(other) else min(len(one), len(other))
+
+
+def transformers_generate(
+    lm: Any, prompts: Sequence[Sequence[int]], new: int, eos: int | None
+) -> list[list[int]]:
+    """Greedy `model.generate` on prompts of equal length: the new tokens of each, up to its EOS."""
+    ids = torch.tensor([list(prompt) for prompt in prompts], device=lm.device)
+    made = lm.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, use_cache=True, eos_token_id=eos,
+        pad_token_id=0 if eos is None else eos,
+    )  # fmt: skip
+    texts = made[:, ids.shape[1] :].tolist()
+    return [text[: text.index(eos) + 1] if eos in text else text for text in texts]
+
+
+def _measure(plan: Speculation, speculator: Speculator, tell: Report) -> dict[str, Any]:
+    """Plain generation of transformers, ours without drafts and ours with them, in turns, by number of sequences; and equality."""
+    chosen, run = plan.settings.speculate, plan.run
+    lm, eos, new = speculator.backbone.lm, run.tokenizer.eos, chosen.new_tokens
+    by_batch = []
+    for number, batch in enumerate(chosen.batches):
+        prompts = [plan.measure[i % len(plan.measure)] for i in range(batch)]
+        tree = speculator.tree_for(batch)
+        times: dict[str, list[float]] = {"plain": [], "loop": [], "speculative": []}
+        stats = None
+        more = max(
+            1, min(len(plan.measure) // batch, 8 // batch)
+        )  # enough text at small numbers of sequences
+        groups = [
+            [plan.measure[(g * batch + i) % len(plan.measure)] for i in range(batch)] for g in range(more)
+        ]
+        for _ in range(chosen.rounds):
+            for way in times:
+                tokens, seconds, passes = 0, 0.0, [0, 0]
+                for prompts in groups:
+                    clock = time.perf_counter()
+                    if way == "plain":
+                        tokens += sum(map(len, transformers_generate(lm, prompts, new, eos)))
+                    else:
+                        made = speculator.generate(
+                            prompts, max_new_tokens=new, eos=eos, tree=Tree() if way == "loop" else tree
+                        )
+                        tokens += made.stats.tokens
+                        if way == "speculative":
+                            passes = [passes[0] + made.stats.stepped, passes[1] + made.stats.steps]
+                    seconds += time.perf_counter() - clock
+                times[way].append(tokens / seconds)
+                if way == "speculative":
+                    stats = passes
+        rates = {way: median(found) for way, found in times.items()}
+        assert stats is not None
+        by_batch.append(
+            {
+                "batch": batch,
+                "nodes": len(tree),
+                "tokens_per_forward": stats[0] / max(stats[1], 1),
+                **{f"{way}_tokens_per_second": rate for way, rate in rates.items()},
+                "speedup": rates["speculative"] / rates["plain"],
+            }
+        )
+        tell("measuring speed", number + 1, len(chosen.batches), "")
+    flips, tried, accepted, stepped, steps = 0, np.zeros(speculator.depths), np.zeros(speculator.depths), 0, 0
+    identical = True
+    one = speculator.tree_for(1)
+    exact = Speculator(speculator.backbone, one, checked=True)
+    dtype = lm.dtype
+    for begin in range(0, len(plan.measure), 32):
+        prompts = plan.measure[begin : begin + 32]
+        expected = transformers_generate(lm, prompts, new, eos)
+        made = exact.generate(prompts, max_new_tokens=new, eos=eos)
+        flips += sum(first_difference(a, b) is not None for a, b in zip(made.tokens, expected, strict=True))
+        tried += made.stats.tried
+        accepted += made.stats.accepted
+        stepped, steps = stepped + made.stats.stepped, steps + made.stats.steps
+        speculator.backbone.double()
+        identical &= exact.generate(prompts, max_new_tokens=new, eos=eos).tokens == transformers_generate(
+            lm, prompts, new, eos
+        )
+        speculator.backbone.to(dtype)
+        tell("comparing with plain generation", min(begin + 32, len(plan.measure)), len(plan.measure), "")
+    first = by_batch[0]
+    paying = [entry["batch"] for entry in by_batch if entry["speedup"] > 1]
+    return {
+        "plain": {"tokens_per_second": first["plain_tokens_per_second"]},
+        "speculative": {
+            "tokens_per_forward": stepped / max(steps, 1),
+            "tokens_per_second": first["speculative_tokens_per_second"],
+            "identical": bool(identical),
+            "flips": flips,
+            "acceptance_by_depth": (accepted / np.maximum(tried, 1)).tolist(),
+        },
+        "prompts": len(plan.measure),
+        "new_tokens": new,
+        "by_batch": by_batch,
+        "pays_up_to_batch": max(paying, default=None),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ the folder
+
+
+def _write_model(
+    folder: Path, plan: Speculation, backbone: Backbone, trees: dict[int, Tree], result: dict[str, Any]
+) -> None:
+    export(backbone, folder, (Mode("causal", 1),), mask=plan.run.tokenizer.vocabulary.mask)
+    _copy_tokenizer(plan, folder)
+    described = {
+        "trees": {str(batch): [list(path) for path in tree.paths] for batch, tree in trees.items()},
+        "vocabulary": backbone.unembedding.weight.shape[0],
+        "expected_tokens_per_forward": result["expected_tokens_per_forward"],
+    }
+    (folder / SPECULATION_FILE).write_text(json.dumps(described, indent=1) + "\n")
+    (folder / "custom_generate").mkdir()
+    (folder / "custom_generate" / "generate.py").write_text(GENERATE)
+
+
+def _copy_tokenizer(plan: Speculation, folder: Path) -> None:
+    """The tokenizer's files as they are: tokens that were added for training are not part of the model."""
+    for name in (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.model",
+    ):
+        if (plan.source / name).is_file():
+            shutil.copyfile(plan.source / name, folder / name)
