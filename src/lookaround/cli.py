@@ -390,6 +390,96 @@ def evaluate(
 
 
 @app.command()
+def speculate(
+    model: Annotated[
+        Path, typer.Argument(help="A causal run, or any Hugging Face decoder folder.", show_default=False)
+    ],
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="Text like that of your use: prompts, and what heads learn.", show_default="the run's own"
+        ),
+    ] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(
+            help="medusa, medusa-own, hydra, linear, sequential or shared.",
+            show_default="the model's own, else hydra",
+        ),
+    ] = None,
+    depths: Annotated[
+        int | None, typer.Option(help="Tokens drafted beyond the next one.", show_default="4")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Of the heads' training: 2M (tokens) or 1e15flops.", show_default="2M")
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="Tokens of the model's own samples to learn from; 0: none.", show_default="200000"),
+    ] = None,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="After the heads, train heads and model together (Medusa-2).")
+    ] = False,
+    lora: Annotated[
+        int | None, typer.Option(help="Rank of adapters in joint training (needs peft).", show_default="none")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the faster model; the same command resumes.")] = Path(
+        "lookaround-speculate"
+    ),
+    text_column: Column = None,
+    dry_run: DryRun = False,
+    seed: Seed = None,
+    config: Config = None,
+    set_: Assign = None,
+    json_: Json = None,
+) -> None:
+    """Several tokens per pass, the same output: train heads for a model, build the tree, measure, write a folder."""
+    _check_outputs(json_, folder=out)
+    settings = _settings(
+        config, set_, seed,
+        {
+            "data.corpus": corpus, "data.text_column": text_column, "speculate.heads": heads,
+            "speculate.depths": depths, "speculate.budget": budget, "speculate.samples": samples,
+            "speculate.joint": joint or None, "speculate.lora": lora,
+        },
+    )  # fmt: skip
+    from rich.console import Console
+
+    console = Console()
+    with console.status("loading the model and reading the text"):
+        from lookaround.report import print_speculation
+        from lookaround.speculate import open_speculation
+        from lookaround.speculate import speculate as run_speculation
+        from lookaround.train.loop import stop_on_signals
+
+        _quiet_libraries()
+        plan = open_speculation(settings, model)
+    parameters = sum(p.numel() for p in plan.run.backbone.lm.parameters())
+    what = plan.kind or f"its own {plan.run.backbone.head_specs[0].kind}"
+    console.print(
+        f"{model}: {parameters:,} parameters, {what} heads; {plan.corpus}: {len(plan.train):,} training documents, "
+        f"{len(plan.calibrate)} + {len(plan.measure)} held-out prompts; into {out}/",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if dry_run:
+        chosen = settings.speculate
+        cost = {
+            "parameters": parameters,
+            "samples": chosen.samples if plan.kind else 0,
+            "budget": chosen.budget if plan.kind else None,
+        }
+        console.print(f"samples {cost['samples']:,} tokens; training {cost['budget']}", highlight=False)
+        _write_json(json_, cost)
+        return
+    with stop_on_signals() as stop, _StageProgress(console) as progress:
+        result = run_speculation(plan, out, stop=stop, report=progress.report)
+    print_speculation(result, console)
+    console.print(f"\n{out}: loads as a plain model; fast with trust_remote_code=True, or lookaround generate {out}",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    _write_json(json_, result)
+
+
+@app.command()
 def generate(
     model: Annotated[
         Path, typer.Argument(help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False)
@@ -404,6 +494,15 @@ def generate(
     mode: Annotated[
         str | None, typer.Option(help="causal, bidirectional or prefix.", show_default="causal if trained")
     ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End a text after this string; repeatable.", show_default=False)
+    ] = None,
+    show_drafts: Annotated[
+        bool, typer.Option("--show-drafts", help="Colour the tokens that were accepted drafts.")
+    ] = False,
+    accept: Annotated[
+        str, typer.Option(help="exact, or typical: faster when sampling, but changes the distribution.")
+    ] = "exact",
     out: Annotated[
         Path | None, typer.Option(help="Write the texts to this file.", show_default=False)
     ] = None,
@@ -413,12 +512,14 @@ def generate(
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """Continue texts, token by token, with a model of any objective."""
+    """Continue texts with a model of any objective; several tokens per pass where it has heads that look ahead."""
     _check_outputs(json_, file=out)
     if not math.isfinite(temperature):
         raise UserError(f"--temperature {temperature}: must be a finite number")
     if top_p == 0:
         raise UserError("--top-p 0: must be above 0, or no token would be left")
+    if accept not in ("exact", "typical"):
+        raise UserError(f"--accept {accept}: must be exact or typical")
     for text in prompt or []:
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise UserError(f"prompt {text!r}: not UTF-8")
@@ -427,7 +528,7 @@ def generate(
 
     console = Console()
     with console.status("loading"):
-        from lookaround.decode.sampling import continue_tokens
+        from lookaround.decode.writer import Writer
         from lookaround.evaluate.modes import generation_mode
         from lookaround.storage import write_text
         from lookaround.train.run import open_run
@@ -435,28 +536,35 @@ def generate(
         _quiet_libraries()
         run = open_run(model)
         chosen = run.require_mode(mode) if mode else generation_mode(run.final_modes)
+        writer = Writer(
+            run, model, chosen, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
+            stop=stop or [], rule=accept, seed=settings.seed,
+        )  # fmt: skip
     if dry_run:
         parameters = sum(p.numel() for p in run.backbone.parameters())
-        console.print(f"{parameters:,} parameters; {chosen}; window {run.context}")
+        console.print(f"{parameters:,} parameters; {chosen}; window {run.context}; {writer.description}")
         _write_json(json_, {"parameters": parameters, "mode": str(chosen), "window": run.context})
         return
+    if show_drafts and not writer.drafts:
+        raise UserError(f"--show-drafts: {model} has no heads that look ahead (or is not read causally)")
     texts: list[dict[str, Any]] = []
     for text in prompt or [""]:
-        ids = run.tokenizer.encode([text])[0]
-        made: list[int] = []
-        shown = ""
         console.print(text, end="", style="dim", markup=False, highlight=False, soft_wrap=True)
-        for token in continue_tokens(
-            run.backbone, run.tokenizer, ids, chosen, context=run.context, max_new_tokens=max_new_tokens,
-            temperature=temperature, top_k=top_k, top_p=top_p, seed=settings.seed,
-        ):  # fmt: skip
-            made.append(token)
-            whole = run.tokenizer.decode(made)
-            if not whole.endswith("�"):  # a character is still under way
-                console.print(whole[len(shown) :], end="", markup=False, highlight=False, soft_wrap=True)
-                shown = whole
+        for piece, drafted in writer.write(text):
+            style = "green" if show_drafts and drafted else None
+            console.print(piece, end="", style=style, markup=False, highlight=False, soft_wrap=True)
         console.print()
-        texts.append({"prompt": text, "continuation": run.tokenizer.decode(made), "tokens": len(made)})
+        entry: dict[str, Any] = {"prompt": text, "continuation": writer.text, "tokens": len(writer.tokens)}
+        if writer.stats is not None:
+            entry["tokens_per_forward"] = writer.stats.tokens_per_forward
+            entry["acceptance_by_depth"] = writer.stats.acceptance_by_depth
+        texts.append(entry)
+        if show_drafts and writer.stats is not None:
+            shares = ", ".join(f"{share:.2f}" for share in writer.stats.acceptance_by_depth)
+            console.print(
+                f"[{writer.stats.tokens_per_forward:.2f} tokens per forward; accepted by depth {shares}; green: accepted drafts]",
+                style="dim", markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
     if out is not None:
         write_text(out, "\n\n".join(item["prompt"] + item["continuation"] for item in texts) + "\n")
     _write_json(json_, {"model": str(model), "mode": str(chosen), "texts": texts})
@@ -634,6 +742,35 @@ class _StudyProgress:
             self.bar.update(
                 self.tasks[name], completed=entry["step"], total=entry["total"], note=entry["phase"] + rate
             )
+
+
+class _StageProgress:
+    """A bar per stage with what it notes and the time left; on no terminal, a line per finished stage."""
+
+    def __init__(self, console: Any) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.stages: dict[str, Any] = {}
+        self.began = time.monotonic()
+
+    def __enter__(self) -> _StageProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def report(self, stage: str, done: int, total: int, note: str) -> None:
+        if stage not in self.stages:
+            self.stages[stage] = self.bar.add_task(stage, total=total, note="")
+        self.bar.update(self.stages[stage], completed=done, total=total, note=note)
+        if done == total and not self.console.is_terminal:
+            self.console.print(f"  {time.monotonic() - self.began:5.0f} s  {stage}  {note}", highlight=False)
 
 
 class _ForecastProgress:

@@ -23,7 +23,7 @@ import torch
 
 from lookaround import __version__
 from lookaround.data.corpus import read_corpus, split_documents
-from lookaround.data.shards import Rows, Split
+from lookaround.data.shards import Rows, Split, in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.decode.cache import require_rewindable
 from lookaround.decode.calibrate import Cost, accuracies, choose_trees, draft_ranks
@@ -32,6 +32,8 @@ from lookaround.decode.speculative import Speculator, warpers
 from lookaround.decode.tree import Tree, expected_tokens
 from lookaround.decode.verify import ExactSampling
 from lookaround.errors import Interrupted, UserError
+from lookaround.evaluate.perplexity import bits_per_byte, chain_rule_bits
+from lookaround.evaluate.suite import scored_tokens
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.model.heads import LookAhead
@@ -67,6 +69,7 @@ class Speculation:
     train: list[np.ndarray]
     calibrate: list[list[int]]
     measure: list[list[int]]
+    test: list[str]
     corpus: str
 
     @property
@@ -124,7 +127,10 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
                 f"{corpus.name}: no {name} document has {need} tokens to prompt with; set speculate.prompt_tokens lower"
             )
     train = list(tokenizer.documents(texts["train"]))
-    return Speculation(settings, model, run, kind, train, held["validation"], held["test"], corpus.name)
+    run.backbone.eval()
+    return Speculation(
+        settings, model, run, kind, train, held["validation"], held["test"], texts["test"], corpus.name
+    )
 
 
 def _prompts(documents: Sequence[np.ndarray], length: int, count: int) -> list[list[int]]:
@@ -164,6 +170,7 @@ def speculate(
     make_folder(work)
     backbone = plan.run.backbone
     spent: dict[str, float] = {}
+    quality = {"bits_per_byte": _bits_per_byte(plan, backbone)}
     if plan.kind is not None:
         clock = time.monotonic()
         samples = _samples(plan, work, stop, tell)
@@ -172,6 +179,11 @@ def speculate(
         backbone = _train_heads(plan, samples, work, stop, tell)
         spent["training"] = time.monotonic() - clock
     backbone.eval()
+    if plan.settings.speculate.joint:
+        quality = {
+            "bits_per_byte_before": quality["bits_per_byte"],
+            "bits_per_byte": _bits_per_byte(plan, backbone),
+        }
     clock = time.monotonic()
     trees, costs, table, expected = _calibrate(plan, backbone, tell)
     spent["calibration"] = time.monotonic() - clock
@@ -186,6 +198,7 @@ def speculate(
         "corpus": plan.corpus,
         "heads": {"kind": backbone.head_specs[0].kind, "depths": speculator.depths},
         **result,
+        **quality,
         "expected_tokens_per_forward": expected,
         "trees": {str(batch): len(tree) for batch, tree in trees.items()},
         "accuracies": np.round(table, 4).tolist(),
@@ -362,6 +375,18 @@ def _calibrate(
 # ------------------------------------------------------------------------------------------------ measuring
 
 
+def _bits_per_byte(plan: Speculation, backbone: Backbone) -> float | None:
+    """Of the next token on the held-out text; None where the tokenizer loses text, so that bytes cannot be counted."""
+    run, settings = plan.run, plan.settings.evaluate
+    try:
+        run.tokenizer.require_lossless([text[:2000] for text in plan.test[:200]])
+    except UserError:
+        return None
+    rows = Rows(in_memory(plan.test, run.tokenizer), run.context, run.tokenizer)
+    scored = scored_tokens(rows, settings)
+    return bits_per_byte(chain_rule_bits(backbone, rows, scored, Mode("causal", 1)), scored)[0]
+
+
 def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
     """Where two token sequences part, None if they do not; an end counts."""
     for place, (a, b) in enumerate(zip(one, other, strict=False)):
@@ -459,6 +484,7 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Report) -> dict[st
             "flips": flips,
             "acceptance_by_depth": (accepted / np.maximum(tried, 1)).tolist(),
         },
+        "precision": str(dtype).removeprefix("torch."),
         "prompts": len(plan.measure),
         "new_tokens": new,
         "by_batch": by_batch,

@@ -37,7 +37,7 @@ class Proposal:
 class Sampler:
     """Draws draft tokens from softmax(logits / temperature), without replacement: ranks are the order of the draws.
 
-    The Gumbel-top-k trick (Kool et al. 2019).
+    The largest of law / Exponential(1) noise: the Gumbel-top-k trick (Kool et al. 2019) without its logarithms.
     """
 
     def __init__(self, temperature: float, generator: torch.Generator) -> None:
@@ -45,10 +45,9 @@ class Sampler:
 
     def __call__(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """(tokens (.., count), probabilities (.., V)) of logits (.., V)."""
-        log = (logits.float() / self.temperature).log_softmax(-1)
-        uniform = torch.rand(log.shape, generator=self.generator, device=self.generator.device).to(log.device)
-        noise = -torch.log(-torch.log(uniform.clamp_min(1e-20)).clamp_min(1e-20))
-        return (log + noise).topk(count, -1).indices, log.exp()
+        law = (logits.float() / self.temperature).softmax(-1)
+        noise = torch.empty(law.shape, device=self.generator.device).exponential_(generator=self.generator)
+        return (law / noise.to(law.device)).topk(count, -1).indices, law
 
 
 class Draft:

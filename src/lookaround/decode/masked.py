@@ -106,7 +106,8 @@ def fill_many(
 ) -> list[Filled]:
     """`fill` for prompts of equal length, one seed each, that share their passes; a text that has ended leaves them.
 
-    on_pass: is told the prompt's number too. Raises UserError as `fill` does, and for prompts of different lengths.
+    on_pass: is told the prompt's number too. Raises UserError as `fill` does, for prompts of different lengths, and where
+    there are not as many seeds as prompts.
     """
     _require_masked(mode, context)
     if order not in ORDERS:
@@ -115,6 +116,8 @@ def fill_many(
         raise UserError(f"per_pass: {per_pass} tokens per pass would never fill anything; must be 1 or more")
     if len({len(prompt) for prompt in prompts}) > 1:
         raise UserError(f"prompts: have {sorted({len(p) for p in prompts})} tokens; must be equally long")
+    if len(seeds) != len(prompts):
+        raise UserError(f"seeds: {len(seeds)} for {len(prompts)} prompts; must be one each")
     began = time.perf_counter()
     backbone.eval()
     vocabulary = tokenizer.vocabulary
@@ -134,10 +137,7 @@ def fill_many(
         blank_bm = torch.arange(seen, seen + block).repeat(len(active), 1)
         while blank_bm.numel():
             log_bmv = _laws(backbone, window_bt, blank_bm, mode, forbidden)
-            certain_bm = log_bmv.amax(-1).sort(descending=True, stable=True).indices
-            chosen_bn = certain_bm[:, :per_pass].sort().values
-            log_bnv = log_bmv.take_along_dim(chosen_bn[:, :, None], 1).cpu()
-            chosen_bn = chosen_bn.cpu()
+            chosen_bn, log_bnv = _most_certain(log_bmv, per_pass)
             place_bn = blank_bm.gather(1, chosen_bn)
             drawn = [
                 _draw(log_nv, generators[row], temperature=temperature, top_k=top_k, top_p=top_p)
@@ -181,8 +181,8 @@ def quality(
 
     The chain rule as evaluation scores it: masks from the scored token to the window's end, special tokens left out of the
     softmax, and the oldest tokens out of the window as in `continue_tokens`. prompt, tokens: ids without BOS and EOS. All
-    tokens are scored side by side, ROWS_PER_PASS in each pass. NaN for no tokens. Sampled text has more bits the more
-    tokens a pass filled; by how much is the quality cost of `fill`.
+    tokens are scored side by side, ROWS_PER_PASS in each pass. NaN for no tokens. How many more bits a text has than one
+    that was filled one token per pass is the quality cost of `fill`.
 
     Raises UserError for a mode that is not bidirectional, a context below 2 tokens and special tokens in `tokens`.
     """
@@ -203,6 +203,13 @@ def quality(
         target_b1 = torch.tensor(ids[begin : position.stop], device=log_bv.device)[:, None]
         nats -= float(log_bv.gather(1, target_b1).double().sum())
     return nats / math.log(2) / len(tokens) if tokens else math.nan
+
+
+def _most_certain(log_bmv: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Which `count` of the M laws are most certain, from left to right (B, N), and these laws (B, N, V), on the CPU."""
+    certain_bm = log_bmv.amax(-1).sort(descending=True, stable=True).indices
+    chosen_bn = certain_bm[:, :count].sort().values
+    return chosen_bn.cpu(), log_bmv.take_along_dim(chosen_bn[:, :, None], 1).cpu()
 
 
 def _draw(log_nv: Tensor, generator: torch.Generator, **filters: Any) -> list[int]:

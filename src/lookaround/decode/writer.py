@@ -1,0 +1,133 @@
+"""Text in, pieces of text out: one prompt after the other, by whatever way of decoding the model allows."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from lookaround.decode.hub import read_trees
+from lookaround.decode.sampling import continue_tokens
+from lookaround.decode.speculative import Speculator, Stats, make_verifier, warpers
+from lookaround.model.heads import LookAhead
+from lookaround.objectives.view import Mode
+from lookaround.train.run import OpenRun
+
+__all__ = ["Writer"]
+
+
+class Writer:
+    """Continues texts piece by piece. After `write`, text, tokens and (with drafts) stats are those of the last one."""
+
+    def __init__(
+        self,
+        run: OpenRun,
+        folder: Path,
+        mode: Mode,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
+        rule: str = "exact",
+        seed: int = 0,
+    ) -> None:
+        self.run, self.mode, self.seed = run, mode, seed
+        self.max_new_tokens, self.temperature, self.top_k, self.top_p = (
+            max_new_tokens,
+            temperature,
+            top_k,
+            top_p,
+        )
+        self.stop, self.rule = tuple(stop), rule
+        self.text, self.tokens = "", list[int]()
+        self.stats: Stats | None = None
+        self.speculator: Speculator | None = None
+        ahead = any(isinstance(head, LookAhead) for head in run.backbone.heads)
+        if ahead and mode.attention == "causal":
+            trees = read_trees(folder, run.backbone.unembedding.weight.shape[0])
+            run.backbone.eval()
+            self.speculator = Speculator(run.backbone, trees)
+
+    @property
+    def drafts(self) -> bool:
+        return self.speculator is not None
+
+    @property
+    def description(self) -> str:
+        if self.speculator is None:
+            return "one token per pass"
+        return f"up to {self.speculator.depths + 1} tokens per pass"
+
+    def write(self, prompt: str) -> Iterator[tuple[str, bool]]:
+        """(piece of text, whether its last token was an accepted draft), until EOS, a stop string or the length."""
+        tokenizer = self.run.tokenizer
+        self.text, self.tokens, self.stats = "", [], None
+        shown = ""
+        for token, drafted in self._tokens(tokenizer.encode([prompt])[0]):
+            self.tokens.append(token)
+            self.text = tokenizer.decode(self.tokens)
+            ends = [at + len(s) for s in self.stop if (at := self.text.find(s)) >= 0]
+            if ends:
+                self.text = self.text[: min(ends)]
+            if ends or not self.text.endswith("�"):  # else a character is still under way
+                yield self.text[len(shown) :], drafted
+                shown = self.text
+            if ends:
+                return
+
+    def _tokens(self, ids: list[int]) -> Iterator[tuple[int, bool]]:
+        """(token, whether it was an accepted draft); EOS is left out."""
+        run = self.run
+        fits = self.speculator is not None and 1 + len(ids) + self.max_new_tokens <= max(
+            run.context, self.speculator.limit
+        )
+        if not fits:
+            made = continue_tokens(
+                run.backbone, run.tokenizer, ids, self.mode, context=run.context, max_new_tokens=self.max_new_tokens,
+                temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed,
+            )  # fmt: skip
+            yield from ((token, False) for token in made)
+            return
+        yield from self._drafted(ids)
+
+    def _drafted(self, ids: list[int]) -> Iterator[tuple[int, bool]]:
+        """The same by several tokens per pass; the loop runs beside the reader, who gets tokens as they stand."""
+        assert self.speculator is not None
+        speculator, tokenizer = self.speculator, self.run.tokenizer
+        vocabulary = tokenizer.vocabulary
+        size = self.run.backbone.unembedding.weight.shape[0]
+        never = sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos})
+        generator = torch.Generator().manual_seed(self.seed)
+        steps: queue.Queue = queue.Queue()
+        halt = threading.Event()
+
+        def work() -> None:
+            try:
+                made = speculator.generate(
+                    [[tokenizer.bos, *ids]], max_new_tokens=self.max_new_tokens, eos=tokenizer.eos,
+                    verifier=make_verifier(self.rule, self.temperature, generator), generator=generator,
+                    processors=warpers(self.temperature, self.top_k, self.top_p, [t for t in never if t < size]),
+                    temperature=self.temperature or 1.0, stop=lambda text: halt.is_set(), on_step=steps.put,
+                )  # fmt: skip
+                self.stats = made.stats
+                steps.put(None)
+            except BaseException as error:
+                steps.put(error)
+
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        try:
+            while (step := steps.get()) is not None:
+                if isinstance(step, BaseException):
+                    raise step
+                for place, token in enumerate(step.tokens):
+                    if token != tokenizer.eos:
+                        yield token, place < step.drafts
+        finally:
+            halt.set()
+            worker.join()
