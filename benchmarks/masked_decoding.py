@@ -63,7 +63,9 @@ def test_texts(run: OpenRun, count: int) -> tuple[list[list[int]], np.ndarray]:
     places = [(piece, document) for piece in range(whole.max()) for document in np.flatnonzero(whole > piece)]
     if len(places) < count:
         raise UserError(f"--prompts {count}: the test documents have only {len(places)} times {width} tokens")
-    texts = [split.read(document, 1 + piece * width, width).tolist() for piece, document in places[:count]]
+    texts = [
+        split.read(int(document), 1 + piece * width, width).tolist() for piece, document in places[:count]
+    ]
     return texts, np.array([document for _, document in places[:count]])
 
 

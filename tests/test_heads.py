@@ -196,6 +196,8 @@ for name, spec in t.IN_PROCESSES.items():
         loss.backward()
     if rank == 0:
         torch.save(t.gradients(model.module), {out!r} + "/" + name + ".pt")
+del model
+distributed.barrier()  # neither process leaves while the other still talks to it
 distributed.destroy_process_group()
 """
 

@@ -30,7 +30,7 @@ SPECS = [
     "ar", "mlm", "mlm(rate=0.4)", "mlm(rate=0.3, shift=1)", "dar", 'dar(horizon=4, share=1, law="harmonic")', "vmlm",
     'vmlm(low=0.1, high=0.7, law="quadratic", suffix=0.5)', "vmlm(suffix=0, shift=0)", "vmlm(suffix=1, near=1)",
     'vmlm(law="cosine", near=0.5)', "prefixlm", "mdlm", 'mdlm(weight="elbo")', "ar + mlm", "ar + 3*vmlm", "mlm + 2*dar + prefixlm",
-    "mtp", "mtp(n=3, weights=0.5)", "mtp(n=4, weights=(0, 1, 0.75, 0.5))", "mtp(n=1)", "top", "mtp + dar + top",
+    "mtp", "mtp(n=3, weights=0.5)", "mtp(n=4, weights=(1, 0, 0.75, 0.5))", "mtp(n=1)", "top", "mtp + dar + top",
 ]  # fmt: skip
 
 

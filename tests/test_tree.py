@@ -54,13 +54,11 @@ def test_tables_of_a_thousand_trees_read_path_by_path() -> None:
         assert len(tree) == len(tree.paths)
         for depth in range(tree.depth + 2):
             assert tree.cut(depth).paths == tuple(p for p in tree.paths if len(p) <= depth)
-            ranks = [p[-1] + 1 for p in tree.paths if len(p) == depth]
-            assert tree.widest(depth) == max(ranks, default=0)
 
 
 def test_the_empty_tree_is_the_root_alone() -> None:
     tree = Tree()
-    assert (len(tree), tree.depth, tree.widest(1)) == (0, 0, 0)
+    assert (len(tree), tree.depth) == (0, 0)
     assert tree.mask.tolist() == [[True]]
     assert tree.retrieval.tolist() == [[0]]
     assert tree.children == ((),)
@@ -102,7 +100,6 @@ def test_chains_and_products() -> None:
     tree = Tree.cartesian((4, 3, 2))
     assert len(tree) == 4 + 12 + 24
     assert tree.retrieval.shape == (24, 4)
-    assert [tree.widest(depth) for depth in (1, 2, 3)] == [4, 3, 2]
     assert set(tree.paths) == {
         p[:k] for p in itertools.product(range(4), range(3), range(2)) for k in (1, 2, 3)
     }

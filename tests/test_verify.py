@@ -308,7 +308,7 @@ def distance(tokens: Tensor) -> tuple[float, float]:
 
 @pytest.mark.parametrize(
     ("tree", "sampled", "rows"),
-    [(CHAIN, True, 30_000), (BRANCHING, True, 30_000), (CHAIN, False, 150_000), (BRANCHING, False, 150_000)],
+    [(CHAIN, True, 50_000), (BRANCHING, True, 50_000), (CHAIN, False, 100_000), (BRANCHING, False, 100_000)],
 )
 def test_the_law_of_three_tokens_is_unchanged_by_drawing(tree: Tree, sampled: bool, rows: int) -> None:
     generator = torch.Generator().manual_seed(len(tree))

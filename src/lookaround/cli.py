@@ -500,6 +500,10 @@ def generate(
     show_drafts: Annotated[
         bool, typer.Option("--show-drafts", help="Colour the tokens that were accepted drafts.")
     ] = False,
+    order: Annotated[
+        str, typer.Option(help="Masked models: left, or confidence (the most certain tokens first).")
+    ] = "left",
+    per_pass: Annotated[int, typer.Option(min=1, help="Masked models: tokens filled in per pass.")] = 1,
     accept: Annotated[
         str, typer.Option(help="exact, or typical: faster when sampling, but changes the distribution.")
     ] = "exact",
@@ -538,7 +542,7 @@ def generate(
         chosen = run.require_mode(mode) if mode else generation_mode(run.final_modes)
         writer = Writer(
             run, model, chosen, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-            stop=stop or [], rule=accept, seed=settings.seed,
+            stop=stop or [], rule=accept, order=order, per_pass=per_pass, seed=settings.seed,
         )  # fmt: skip
     if dry_run:
         parameters = sum(p.numel() for p in run.backbone.parameters())
@@ -558,6 +562,18 @@ def generate(
         if writer.stats is not None:
             entry["tokens_per_forward"] = writer.stats.tokens_per_forward
             entry["acceptance_by_depth"] = writer.stats.acceptance_by_depth
+        if writer.filled is not None:
+            bits, slow = writer.cost(text)
+            entry |= {
+                "passes": writer.filled.passes,
+                "bits_per_token": bits,
+                "bits_per_token_one_per_pass": slow,
+            }
+            console.print(
+                f"[{writer.filled.passes} passes; {bits:.2f} bits per token by the model's own law from left to right, "
+                f"{slow:.2f} for a text made one token per pass]",
+                style="dim", markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
         texts.append(entry)
         if show_drafts and writer.stats is not None:
             shares = ", ".join(f"{share:.2f}" for share in writer.stats.acceptance_by_depth)

@@ -26,10 +26,10 @@ from lookaround.data.corpus import read_corpus, split_documents
 from lookaround.data.shards import Rows, Split, in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.decode.cache import require_rewindable
-from lookaround.decode.calibrate import Cost, accuracies, choose_trees, draft_ranks
+from lookaround.decode.calibrate import BUDGETS, Cost, accuracies, choose_trees, draft_ranks
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
 from lookaround.decode.speculative import Speculator, warpers
-from lookaround.decode.tree import Tree, expected_tokens
+from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
 from lookaround.decode.verify import ExactSampling
 from lookaround.errors import Interrupted, UserError
 from lookaround.evaluate.perplexity import bits_per_byte, chain_rule_bits
@@ -185,9 +185,9 @@ def speculate(
             "bits_per_byte": _bits_per_byte(plan, backbone),
         }
     clock = time.monotonic()
-    trees, costs, table, expected = _calibrate(plan, backbone, tell)
+    found = _calibrate(plan, backbone, tell)
     spent["calibration"] = time.monotonic() - clock
-    speculator = Speculator(backbone, trees, checked=True)
+    speculator = Speculator(backbone, found.trees, checked=True)
     _stop(stop)
     clock = time.monotonic()
     result = _measure(plan, speculator, tell)
@@ -199,14 +199,14 @@ def speculate(
         "heads": {"kind": backbone.head_specs[0].kind, "depths": speculator.depths},
         **result,
         **quality,
-        "expected_tokens_per_forward": expected,
-        "trees": {str(batch): len(tree) for batch, tree in trees.items()},
-        "accuracies": np.round(table, 4).tolist(),
-        "costs": [dataclasses.asdict(cost) for cost in costs],
+        "expected_tokens_per_forward": found.expected,
+        "trees": {str(batch): len(tree) for batch, tree in found.trees.items()},
+        "accuracies": np.round(found.accuracies, 4).tolist(),
+        "costs": [dataclasses.asdict(cost) for cost in found.costs],
         "spent": spent,
     }
     final = out / "final"
-    write_folder(final, lambda folder: _write_model(folder, plan, backbone, trees, result))
+    write_folder(final, lambda folder: _write_model(folder, plan, backbone, found))
     for file in sorted(final.iterdir()):
         target = out / file.name
         if target.is_dir():
@@ -349,10 +349,19 @@ def _training_note(tell: Report, name: str, progress: Progress) -> None:
     tell(name, progress.step, progress.total, note)
 
 
-def _calibrate(
-    plan: Speculation, backbone: Backbone, tell: Report
-) -> tuple[dict[int, Tree], list[Cost], np.ndarray, float]:
-    """Trees by number of sequences, what was timed, accuracies by depth and rank, and expected tokens per step at one sequence."""
+@dataclass(frozen=True)
+class Calibration:
+    """Trees by number of sequences and the largest grown, what was timed, accuracies (K, ranks), and expected tokens per step."""
+
+    trees: dict[int, Tree]
+    largest: Tree
+    costs: list[Cost]
+    accuracies: np.ndarray
+    expected: float
+
+
+def _calibrate(plan: Speculation, backbone: Backbone, tell: Report) -> Calibration:
+    """Follows the model's own greedy text on held-out prompts, grows trees, and times them on this device."""
     chosen, run = plan.settings.speculate, plan.run
     plain = Speculator(backbone, Tree(), checked=True)
     texts: list[list[int]] = []
@@ -364,12 +373,13 @@ def _calibrate(
             "accuracies on held-out prompts", min(begin + CHUNK, len(plan.calibrate)), len(plan.calibrate), ""
         )
     ranks = draft_ranks(backbone, texts, [len(prompt) for prompt in plan.calibrate])
+    grown = grow_from_ranks(ranks, BUDGETS)
     trees, costs = choose_trees(
-        plain, ranks, plan.calibrate, chosen.batches,
+        plain, grown, plan.calibrate, chosen.batches,
         report=lambda done, total: tell("timing trees on this device", done, total, ""),
     )  # fmt: skip
-    tokens, _ = expected_tokens(trees[min(trees)], ranks)
-    return trees, costs, accuracies(ranks), tokens
+    expected, _ = expected_tokens(trees[min(trees)], ranks)
+    return Calibration(trees, grown[BUDGETS[-1]][0], costs, accuracies(ranks), expected)
 
 
 # ------------------------------------------------------------------------------------------------ measuring
@@ -495,15 +505,16 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Report) -> dict[st
 # ------------------------------------------------------------------------------------------------ the folder
 
 
-def _write_model(
-    folder: Path, plan: Speculation, backbone: Backbone, trees: dict[int, Tree], result: dict[str, Any]
-) -> None:
+def _write_model(folder: Path, plan: Speculation, backbone: Backbone, found: Calibration) -> None:
     export(backbone, folder, (Mode("causal", 1),), mask=plan.run.tokenizer.vocabulary.mask)
     _copy_tokenizer(plan, folder)
     described = {
-        "trees": {str(batch): [list(path) for path in tree.paths] for batch, tree in trees.items()},
+        "trees": {str(batch): [list(path) for path in tree.paths] for batch, tree in found.trees.items()},
+        "largest": [list(path) for path in found.largest.paths],
         "vocabulary": backbone.unembedding.weight.shape[0],
-        "expected_tokens_per_forward": result["expected_tokens_per_forward"],
+        "expected_tokens_per_forward": found.expected,
+        "source": str(plan.source),
+        "settings": plan.settings.model_dump(),
     }
     (folder / SPECULATION_FILE).write_text(json.dumps(described, indent=1) + "\n")
     (folder / "custom_generate").mkdir()

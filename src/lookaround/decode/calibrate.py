@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lookaround.decode.speculative import Speculator
-from lookaround.decode.tree import Tree, grow_from_ranks
+from lookaround.decode.tree import Tree
 from lookaround.model.backbone import Backbone
 from lookaround.model.heads import LookAhead, depth_states
 from lookaround.objectives.view import CAUSAL, View
@@ -106,28 +106,28 @@ def time_passes(
 
 def choose_trees(
     speculator: Speculator,
-    ranks: Sequence[np.ndarray],
+    grown: dict[int, tuple[Tree, float]],
     prompts: Sequence[Sequence[int]],
     batches: Sequence[int],
     *,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[int, Tree], list[Cost]]:
-    """({sequences: the tree with the most tokens per second}, what was measured); an empty tree where drafts do not pay."""
-    grown = grow_from_ranks(ranks, BUDGETS)
+    """({sequences: the tree with the most tokens per second}, what was measured); an empty tree where drafts do not pay.
+
+    grown: {nodes: (tree, tokens per step)}, as grow_from_ranks gives them.
+    """
+    sizes = [
+        0,
+        *(size for size, (tree, _) in grown.items() if len(tree) == size),
+    ]  # beyond those no draft was ever right
+    trees = [Tree(), *(grown[size][0] for size in sizes[1:])]
+    tokens = [1.0, *(grown[size][1] for size in sizes[1:])]
     chosen, costs = {}, []
     for number, batch in enumerate(batches):
-        given = [prompts[i % len(prompts)] for i in range(batch)]
-        sizes = [0, *BUDGETS]
-        trees = [Tree(), *(grown[size][0] for size in BUDGETS)]
-        tokens = [1.0, *(grown[size][1] for size in BUDGETS)]
-        while len(trees) > 1 and len(trees[-1]) < sizes[len(trees) - 1]:
-            trees.pop()  # no more drafts were ever right
-        if batch * max(map(len, trees)) > LARGEST:
-            trees = [tree for tree in trees if batch * len(tree) <= LARGEST]
-        timed = time_passes(speculator, trees, given)
+        count = max(1, sum(batch * size <= LARGEST for size in sizes))
+        timed = time_passes(speculator, trees[:count], [prompts[i % len(prompts)] for i in range(batch)])
         found = [Cost(batch, *cost) for cost in zip(sizes, tokens, timed, strict=False)]
-        best = max(range(len(trees)), key=lambda i: found[i].tokens_per_second)
-        chosen[batch] = trees[best]
+        chosen[batch] = trees[max(range(count), key=lambda i: found[i].tokens_per_second)]
         costs += found
         if report is not None:
             report(number + 1, len(batches))

@@ -108,12 +108,12 @@ class _ByDepth(Draft):
             logits = self.logits(states, 1)
         else:
             logits = torch.stack([self.logits(states[:, d - 1], d) for d in range(1, depth + 1)], 1)
-        widest = max(tree.widest(d) for d in range(1, depth + 1))
-        tokens, law = _choose(logits, widest, sampler)
-        at, rank = _columns(tree, logits.device)
+        which = _columns(tree, sampler is not None)
+        tokens, law = _choose(logits, max(which) + 1, sampler)
+        at = [len(path) - 1 for path in tree.paths]
         depths = tree.depths.tolist()
         return Proposal(
-            tokens[:, at, rank],
+            tokens[:, at, which],
             None if law is None else lambda row, place: cast(Tensor, law)[row, depths[place]],
         )
 
@@ -182,12 +182,14 @@ def _level_by_level(
         told = draft.backbone.embedding(tokens[:, parents])
         carried, states = step(depth, carried, told)
         logits = draft.logits(states, depth)
-        chosen, law = _choose(logits, tree.widest(depth), sampler)
+        which = _columns(tree, sampler is not None)
+        chosen, law = _choose(
+            logits, 1 + max(which[i] for i, p in enumerate(tree.paths) if len(p) == depth), sampler
+        )
         following, origin = [], []
         for i, parent in enumerate(parents):
             children = tree.children[parent]
-            ranks = [tree.paths[child - 1][-1] for child in children]
-            tokens[:, list(children)] = chosen[:, i, ranks]
+            tokens[:, list(children)] = chosen[:, i, [which[child - 1] for child in children]]
             if law is not None:
                 laws[parent] = law[:, i]
             inner = [child for child in children if tree.children[child]]
@@ -342,11 +344,15 @@ class BlockDraft(_ByDepth):
         return out
 
 
-def _columns(tree: Tree, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(depth - 1, rank) of each node."""
-    at = torch.tensor([len(path) - 1 for path in tree.paths], device=device)
-    rank = torch.tensor([path[-1] for path in tree.paths], device=device)
-    return at, rank
+def _columns(tree: Tree, drawn: bool) -> list[int]:
+    """Which candidate of its parent each node takes: the one of its rank, or of drawn ones the first not yet taken.
+
+    A tree may leave out a rank (0 and 2, say). Of draws without replacement none may be left out: the rule of acceptance takes
+    them in their order, each from what those before it have left.
+    """
+    if not drawn:
+        return [path[-1] for path in tree.paths]
+    return [tree.children[parent].index(place) for place, parent in enumerate(tree.parents, start=1)]
 
 
 def make_draft(backbone: Backbone, rows: int, number: int | None = None) -> Draft:

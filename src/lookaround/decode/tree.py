@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lookaround.errors import UserError
 
-__all__ = ["Tree", "expected_tokens", "grow", "grow_from_accuracies", "ranks_along"]
+__all__ = ["Tree", "expected_tokens", "grow", "grow_from_accuracies", "grow_from_ranks", "ranks_along"]
 
 Path = tuple[int, ...]
 
@@ -125,10 +125,6 @@ class Tree:
             return self
         return Tree(tuple(path for path in self.paths if len(path) <= depth))
 
-    def widest(self, depth: int) -> int:
-        """How many ranks of a depth are used at all."""
-        return max((path[-1] + 1 for path in self.paths if len(path) == depth), default=0)
-
 
 def grow(nodes: int, value: Callable[[Path], float], depth: int, width: int) -> Tree:
     """The tree of at most `nodes` nodes with the largest sum of values; nodes without value are left out.
@@ -201,7 +197,7 @@ def ranks_along(ranks: Sequence[np.ndarray], where: np.ndarray | None = None) ->
 
     Unlike products of accuracies this knows that depths are right together. where: (positions,) bool, those that count.
     """
-    table = np.concatenate(list(ranks))
+    table = np.concatenate(list(ranks)) if len(ranks) else np.zeros((0, 0), dtype=int)
     if where is not None:
         table = table[where]
     counts: dict[Path, int] = {}
@@ -225,9 +221,10 @@ def grow_from_ranks(
     """
     width = 1 + max((int(table.max(initial=0)) for table in ranks), default=0)
     depth = ranks[0].shape[1] if len(ranks) else 0
-    grown = {}
-    for budget in nodes:
-        where, best = None, (Tree(), 1.0)
+    grown: dict[int, tuple[Tree, float]] = {}
+    best = (Tree(), 1.0)
+    for budget in sorted(nodes):
+        where = None  # and the best of the smaller trees stays, where no larger one does better
         for _ in range(rounds):
             tree = grow(budget, ranks_along(ranks, where), depth, width)
             tokens, where = expected_tokens(tree, ranks)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from lookaround.decode.hub import read_trees
+from lookaround.decode.masked import Filled, fill, quality
 from lookaround.decode.sampling import continue_tokens
 from lookaround.decode.speculative import Speculator, Stats, make_verifier, warpers
+from lookaround.errors import UserError
 from lookaround.model.heads import LookAhead
 from lookaround.objectives.view import Mode
 from lookaround.train.run import OpenRun
@@ -34,6 +36,8 @@ class Writer:
         top_p: float = 1.0,
         stop: Sequence[str] = (),
         rule: str = "exact",
+        order: str = "left",
+        per_pass: int = 1,
         seed: int = 0,
     ) -> None:
         self.run, self.mode, self.seed = run, mode, seed
@@ -43,7 +47,13 @@ class Writer:
             top_k,
             top_p,
         )
-        self.stop, self.rule = tuple(stop), rule
+        self.stop, self.rule, self.order, self.per_pass = tuple(stop), rule, order, per_pass
+        self.masked = mode.attention == "bidirectional" and (order != "left" or per_pass > 1)
+        if (order != "left" or per_pass > 1) and not self.masked:
+            raise UserError(f"--order and --per-pass: are for masked models; this one is read as '{mode}'")
+        self.filled: Filled | None = (
+            None  # of the last text, where a masked model filled several tokens per pass
+        )
         self.text, self.tokens = "", list[int]()
         self.stats: Stats | None = None
         self.speculator: Speculator | None = None
@@ -57,8 +67,32 @@ class Writer:
     def drafts(self) -> bool:
         return self.speculator is not None
 
+    def cost(self, prompt: str) -> tuple[float, float]:
+        """Bits per token of the last text by the model's own left-to-right law, and of one made a token per pass.
+
+        The price of several tokens per pass: those of one pass are drawn independently (decode/masked.py).
+        """
+        run = self.run
+        ids = run.tokenizer.encode([prompt])[0]
+        slow = self._fill(ids, "left", 1, None)
+        measured = [
+            quality(run.backbone, run.tokenizer, ids, tokens, self.mode, context=run.context)
+            for tokens in (self.tokens, slow.tokens)
+        ]
+        return measured[0], measured[1]
+
+    def _fill(self, ids: list[int], order: str, per_pass: int, tell: Callable | None) -> Filled:
+        run = self.run
+        return fill(
+            run.backbone, run.tokenizer, ids, self.mode, context=run.context, max_new_tokens=self.max_new_tokens,
+            per_pass=per_pass, order=order, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p,
+            seed=self.seed, on_pass=tell,
+        )  # fmt: skip
+
     @property
     def description(self) -> str:
+        if self.masked:
+            return f"{self.per_pass} tokens per pass, order {self.order}"
         if self.speculator is None:
             return "one token per pass"
         return f"up to {self.speculator.depths + 1} tokens per pass"
@@ -83,6 +117,10 @@ class Writer:
     def _tokens(self, ids: list[int]) -> Iterator[tuple[int, bool]]:
         """(token, whether it was an accepted draft); EOS is left out."""
         run = self.run
+        if self.masked:
+            self.filled = self._fill(ids, self.order, self.per_pass, None)
+            yield from ((token, False) for token in self.filled.tokens)
+            return
         fits = self.speculator is not None and 1 + len(ids) + self.max_new_tokens <= max(
             run.context, self.speculator.limit
         )

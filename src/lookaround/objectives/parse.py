@@ -45,6 +45,9 @@ def parse(text: str) -> Objective:
     return found[0]
 
 
+WHAT = f"write a number, a word, or one of {', '.join(SCHEDULES)} with (start, end)"
+
+
 class _Reader:
     """Walks the syntax tree of a spec; every refusal names the column and the words it stands on."""
 
@@ -90,7 +93,7 @@ class _Reader:
 
     def build(self, name: ast.expr, node: ast.AST, keywords: list[ast.keyword]) -> Objective:
         kind = self.known(name)
-        fields = [item.name for item in dataclasses.fields(kind)]
+        fields = {item.name: str(item.type) for item in dataclasses.fields(kind)}
         values: dict[str, Any] = {}
         nodes: dict[str, ast.AST] = {}
         for keyword in keywords:
@@ -99,7 +102,11 @@ class _Reader:
                 self.refuse(keyword, f"{kind.name} has no parameter '{keyword.arg}'; its parameters: {known}")
             if keyword.arg in values:
                 self.refuse(keyword, f"'{keyword.arg}' is given twice")
-            values[keyword.arg] = self.value(keyword.value)
+            values[keyword.arg] = value = self.value(keyword.value)
+            if (isinstance(value, bool) and "bool" not in fields[keyword.arg]) or (
+                value is None and "None" not in fields[keyword.arg]
+            ):
+                self.refuse(keyword.value, f"not a value of {keyword.arg}; {WHAT}")
             nodes[keyword.arg] = keyword.value
         try:
             return kind(**values)
@@ -110,7 +117,7 @@ class _Reader:
 
     def value(self, node: ast.expr) -> Any:
         match node:
-            case ast.Constant(value=int() | float() | str()) if not isinstance(node.value, bool):
+            case ast.Constant(value=int() | float() | str() | None):
                 return node.value
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
                 return -number
@@ -122,12 +129,10 @@ class _Reader:
                 return SCHEDULES[word](self.number(start), self.number(end))
             case ast.Call(func=ast.Name(id=word)) if word in SCHEDULES:
                 self.refuse(node, f"{word} takes two numbers, {word}(start, end)")
-        self.refuse(
-            node, f"not a value; write a number, a word, or one of {', '.join(SCHEDULES)} with (start, end)"
-        )
+        self.refuse(node, f"not a value; {WHAT}")
 
     def number(self, node: ast.expr) -> float:
         value = self.value(node)
-        if not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(node, "not a number")
         return value

@@ -361,6 +361,8 @@ class Objective:
         law: dict = {}
         for progress in moments:
             within, scored = masses(self.at(progress))
+            if not scored:
+                raise ValueError(f"'{self.spec}' scores no token in rows so short")
             add_scaled(law, within, 1 / (scored * len(moments)))
         return dict(sorted(law.items()))
 

@@ -1,0 +1,284 @@
+"""Several tokens per pass: what it costs in training and what it brings in decoding, beside what transformers offers.
+
+    lookaround pretrain --model mini --set data.vocabulary=4096 --set model.context=256 --set train.batch=8 \\
+        --learning-rate 0.0015 --budget 4M --out runs/mini-python                          # 20 minutes on one core
+    lookaround speculate runs/mini-python --out runs/mini-python-fast                        # 15 minutes
+    lookaround speculate LLAMA_FOLDER --heads medusa --corpus TEXT --out runs/third-party-fast
+    python benchmarks/decoding.py --model runs/mini-python-fast --model runs/third-party-fast --json decoding.json
+
+Training: gradients of one depth at a time against the plain sum (float64), the largest live logits, and seconds of a step of
+`mtp(n=4, matched=True)` against `ar`, which has as many parameters. Decoding, for each folder: greedy text token for token against
+`model.generate` on all prompts in float64, flips in float32, tokens per forward, and tokens per second of every way of
+generating the same text, in turns; medians. Prompts are the held-out ones that `speculate` measures on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lookaround.decode.hub import load_speculator
+from lookaround.decode.speculative import Speculator
+from lookaround.decode.tree import Tree
+from lookaround.model.backbone import Backbone, build
+from lookaround.model.heads import depth_states
+from lookaround.objectives import Batch, Objective, Vocabulary, parse
+from lookaround.objectives.multitoken import HEADS
+from lookaround.objectives.view import View
+from lookaround.settings import Settings
+from lookaround.speculate import first_difference, open_speculation, transformers_generate
+from lookaround.storage import finite, write_text
+
+NEW = 64  # tokens that each prompt is continued by
+
+
+def random_rows(count: int, width: int, vocabulary: int) -> Batch:
+    tokens = torch.randint(4, vocabulary, (count, width), generator=torch.Generator().manual_seed(0))
+    tokens[:, 0] = 1
+    return Batch(tokens, torch.arange(count), Vocabulary(vocabulary, 3, (0, 1, 2, 3)), None, tokens != 1)
+
+
+def model_for(objective: Objective, preset: str, vocabulary: int, context: int) -> Backbone:
+    return build(
+        preset=preset, vocabulary=vocabulary, context=context, special={}, heads=objective.head_specs()
+    )
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def plain_loss(model: Backbone, view: View) -> torch.Tensor:
+    """All depths in one graph, with the framework's own cross-entropy."""
+    trunk, output = model.trunk(view), model.unembedding.weight
+    parts = [(trunk.last, (view.head == 0).nonzero().flatten())]
+    for head in model.heads:
+        for depth, states in depth_states(head, getattr(trunk, head.reads), model.embedding.weight, view):
+            parts.append((states, ((view.head == 1) & (view.offset == depth + 1)).nonzero().flatten()))
+    losses = [
+        torch.nn.functional.cross_entropy(
+            states.flatten(0, 1)[view.state[chosen]] @ output.T, view.target[chosen], reduction="none"
+        )
+        @ view.weight[chosen].to(output.dtype)
+        for states, chosen in parts
+    ]
+    return sum(losses, torch.zeros((), dtype=output.dtype))
+
+
+def gradient_difference() -> float:
+    """The largest difference of any gradient between one depth at a time and the plain sum, float64."""
+    worst = 0.0
+    for heads in HEADS:
+        for n in (1, 2, 4, 8):
+            objective = parse(f'mtp(n={n}, heads="{heads}")')
+            model = model_for(objective, "nano", 300, 64).double()
+            (view,) = objective.view(random_rows(4, 32, 300), 0, 0)
+            model((view,), (1.0,))[0].backward()
+            ours = [p.grad for p in model.parameters()]
+            model.zero_grad(set_to_none=True)
+            plain_loss(model, view).backward()
+            for parameter, grad in zip(model.parameters(), ours, strict=True):
+                if parameter.grad is not None and grad is not None:
+                    worst = max(worst, float((parameter.grad - grad).abs().max()))
+    return worst
+
+
+class LargestLive(TorchDispatchMode):
+    """Follows tensors whose last axis is the vocabulary; `peak` is the most bytes that lived at once."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary, self.live, self.peak = vocabulary, 0, 0
+        self.known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, torch.Tensor) and tensor.ndim >= 2 and tensor.shape[-1] == self.vocabulary:
+                storage = tensor.untyped_storage()
+                key = storage.data_ptr()
+                if key and key not in self.known:
+                    self.known[key] = storage.nbytes()
+                    self.live += storage.nbytes()
+                    self.peak = max(self.peak, self.live)
+                    import weakref
+
+                    weakref.finalize(storage, self._gone, key)
+        return out
+
+    def _gone(self, key: int) -> None:
+        self.live -= self.known.pop(key, 0)
+
+
+def logits_memory(vocabulary: int = 32_000) -> dict[str, float]:
+    """Peak bytes of live logits of a step: n = 1, n = 4, and n = 4 the plain way."""
+    found = {}
+    for name, spec, plainly in (("n=1", "ar", False), ("n=4", "mtp", False), ("n=4, plain sum", "mtp", True)):
+        objective = parse(spec)
+        model = model_for(objective, "tiny", vocabulary, 64)
+        (view,) = objective.view(random_rows(8, 64, vocabulary), 0, 0)
+        with LargestLive(vocabulary) as watch:
+            loss = plain_loss(model, view) if plainly else model((view,), (1.0,))[0]
+            loss.backward()
+        found[name] = float(watch.peak)
+    return found
+
+
+def step_seconds(preset: str, vocabulary: int, rounds: int = 5) -> dict[str, float]:
+    """Median seconds of forward and backward: `ar`, and `mtp(n=4)` on a trunk with three layers fewer."""
+    sides = {}
+    for name, spec in (("ar", "ar"), ("mtp", "mtp(n=4, matched=True)")):
+        objective = parse(spec)
+        model = model_for(objective, preset, vocabulary, 128)
+        (view,) = objective.view(random_rows(8, 128, vocabulary), 0, 0)
+        sides[name] = (model, view)
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds + 1):
+        for name, (model, view) in sides.items():
+            clock = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16):
+                model((view,), (1.0,))[0].backward()
+            times[name].append(time.perf_counter() - clock)
+            model.zero_grad(set_to_none=True)
+    return {name: median(found[1:]) for name, found in times.items()}
+
+
+# ------------------------------------------------------------------------------------------------ decoding
+
+
+def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
+    """Every way of generating greedily from the model of a folder that `speculate` made."""
+    told = json.loads((folder / "speculation.json").read_text())
+    settings = Settings.model_validate(told["settings"])
+    plan = open_speculation(settings, Path(told["source"]))
+    speculator = load_speculator(folder)
+    lm, eos = speculator.backbone.lm, plan.run.tokenizer.eos
+    prompts = plan.measure[:most_prompts]
+    largest = Tree.from_json(told["largest"])
+
+    def ours(tree: Tree | None) -> Callable[[list[int]], int]:
+        return lambda prompt: (
+            speculator.generate([prompt], max_new_tokens=NEW, eos=eos, tree=tree).stats.tokens
+        )
+
+    def theirs(**options: Any) -> Callable[[list[int]], int]:
+        def run(prompt: list[int]) -> int:
+            ids = torch.tensor([prompt])
+            made = lm.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False, eos_token_id=eos,
+                pad_token_id=eos or 0, **options,
+            )  # fmt: skip
+            return made.shape[1] - ids.shape[1]
+
+        return run
+
+    layers = lm.config.num_hidden_layers
+    ways = {
+        "transformers": theirs(),
+        "transformers, prompt lookup": theirs(prompt_lookup_num_tokens=4),
+        f"transformers, early exit at {max(1, layers // 3)}": theirs(
+            assistant_early_exit=max(1, layers // 3)
+        ),
+        "ours, no drafts": ours(Tree()),
+        f"ours, tree of {len(speculator.tree_for(1))}": ours(None),
+        f"ours, tree of {len(largest)}": ours(largest),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    few = prompts[:: max(1, len(prompts) // 12)][:12]
+    for _ in range(rounds):
+        for name, way in ways.items():
+            way(few[0])
+            clock = time.perf_counter()
+            tokens = sum(way(prompt) for prompt in few)
+            rates[name].append(tokens / (time.perf_counter() - clock))
+    result: dict[str, Any] = {"tokens_per_second": {name: median(found) for name, found in rates.items()}}
+    for name, tree in (("timed", speculator.tree_for(1)), ("largest", largest)):
+        result[name] = equality(speculator, tree, prompts, eos) | {"nodes": len(tree)}
+    result["expected_tokens_per_forward"] = told["expected_tokens_per_forward"]
+    return result
+
+
+def equality(speculator: Speculator, tree: Tree, prompts: list[list[int]], eos: int | None) -> dict[str, Any]:
+    """Tokens per forward, flips in float32, and whether float64 text is that of `model.generate`, token for token."""
+    found: dict[str, Any] = {"prompts": len(prompts)}
+    for dtype in (torch.float32, torch.float64):
+        speculator.backbone.to(dtype)
+        differ, stepped, steps = 0, 0, 0
+        for begin in range(0, len(prompts), 25):
+            some = prompts[begin : begin + 25]
+            expected = transformers_generate(speculator.backbone.lm, some, NEW, eos)
+            made = speculator.generate(some, max_new_tokens=NEW, eos=eos, tree=tree)
+            differ += sum(
+                first_difference(a, b) is not None for a, b in zip(made.tokens, expected, strict=True)
+            )
+            stepped, steps = stepped + made.stats.stepped, steps + made.stats.steps
+        key = "flips" if dtype == torch.float32 else "different_in_float64"
+        found |= {key: differ, "tokens_per_forward": stepped / steps}
+    speculator.backbone.to(torch.float32)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", type=Path, action="append", default=[], help="a folder that speculate made; repeatable"
+    )
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompts", type=int, default=200)
+    given = parser.parse_args()
+    torch.set_num_threads(torch.get_num_threads() if torch.cuda.is_available() else 2)
+    result: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+    }
+    result["gradient_difference"] = gradient_difference()
+    print(
+        f"gradients, one depth at a time - plain sum, float64: {result['gradient_difference']:.1e} (target 1e-10)"
+    )
+    memory = result["logits_bytes"] = logits_memory()
+    print(
+        f"largest live logits, vocabulary 32,000: {', '.join(f'{k} {v / 2**20:.0f} MiB' for k, v in memory.items())}"
+    )
+    print(
+        f"  n=4 / n=1: {memory['n=4'] / memory['n=1']:.2f} (target 1.15); plain sum {memory['n=4, plain sum'] / memory['n=1']:.2f}"
+    )
+    result["step_seconds"] = {}
+    for preset, vocabulary in (("mini", 1024), ("mini", 4096), ("small", 1024), ("small", 4096)):
+        seconds = result["step_seconds"][f"{preset}, {vocabulary}"] = step_seconds(preset, vocabulary)
+        print(
+            f"step of {preset}, vocabulary {vocabulary}: ar {seconds['ar'] * 1e3:.0f} ms, mtp(n=4, matched) "
+            f"{seconds['mtp'] * 1e3:.0f} ms: {seconds['mtp'] / seconds['ar']:.2f} (target 1.22)"
+        )
+    for folder in given.model:
+        found = result[str(folder)] = decoding(folder, given.rounds, given.prompts)
+        rates = found["tokens_per_second"]
+        base, loop = rates["transformers"], rates["ours, no drafts"]
+        print(f"\n{folder}")
+        for name, rate in rates.items():
+            print(
+                f"  {name:<32}{rate:8.0f} tokens/s   x{rate / base:.2f} of transformers   x{rate / loop:.2f} of ours, no drafts"
+            )
+        for name in ("timed", "largest"):
+            tree = found[name]
+            print(
+                f"  tree of {tree['nodes']}: {tree['tokens_per_forward']:.2f} tokens per forward; of {tree['prompts']} texts "
+                f"{tree['different_in_float64']} differ from generate in float64, {tree['flips']} in float32"
+            )
+        print(f"  expected of the timed tree: {found['expected_tokens_per_forward']:.2f}")
+    if given.json:
+        write_text(given.json, json.dumps(finite(result), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
