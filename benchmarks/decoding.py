@@ -8,7 +8,7 @@
 
 Training: gradients of one depth at a time against the plain sum (float64), the largest live logits, and seconds of a step of
 `mtp(n=4, matched=True)` against `ar`, which has as many parameters. Decoding, for each folder: greedy text token for token against
-`model.generate` on all prompts in float64, flips in float32, tokens per forward, and tokens per second of every way of
+`model.generate` on all prompts in float64, flips in the precision that was timed, tokens per forward, and tokens per second of every way of
 generating the same text, in turns; medians. Prompts are the held-out ones that `speculate` measures on.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lookaround.decode.hub import load_speculator
+from lookaround.decode.hub import load_speculator, read_precision
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.model.backbone import Backbone, build
@@ -160,6 +160,8 @@ def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
     settings = Settings.model_validate(told["settings"])
     plan = open_speculation(settings, Path(told["source"]))
     speculator = load_speculator(folder)
+    own = read_precision(folder)
+    speculator.backbone.to(own)
     lm, eos = speculator.backbone.lm, plan.run.tokenizer.eos
     prompts = plan.measure[:most_prompts]
     largest = Tree.from_json(told["largest"])
@@ -201,15 +203,18 @@ def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
             rates[name].append(tokens / (time.perf_counter() - clock))
     result: dict[str, Any] = {"tokens_per_second": {name: median(found) for name, found in rates.items()}}
     for name, tree in (("timed", speculator.tree_for(1)), ("largest", largest)):
-        result[name] = equality(speculator, tree, prompts, eos) | {"nodes": len(tree)}
+        result[name] = equality(speculator, tree, prompts, eos, own) | {"nodes": len(tree)}
+    result["precision"] = str(own).removeprefix("torch.")
     result["expected_tokens_per_forward"] = told["expected_tokens_per_forward"]
     return result
 
 
-def equality(speculator: Speculator, tree: Tree, prompts: list[list[int]], eos: int | None) -> dict[str, Any]:
-    """Tokens per forward, flips in float32, and whether float64 text is that of `model.generate`, token for token."""
+def equality(
+    speculator: Speculator, tree: Tree, prompts: list[list[int]], eos: int | None, own: torch.dtype
+) -> dict[str, Any]:
+    """Tokens per forward, flips in its own precision, and whether float64 text is that of `model.generate`, token for token."""
     found: dict[str, Any] = {"prompts": len(prompts)}
-    for dtype in (torch.float32, torch.float64):
+    for dtype in (torch.float64, own):
         speculator.backbone.to(dtype)
         differ, stepped, steps = 0, 0, 0
         for begin in range(0, len(prompts), 25):
@@ -220,9 +225,8 @@ def equality(speculator: Speculator, tree: Tree, prompts: list[list[int]], eos: 
                 first_difference(a, b) is not None for a, b in zip(made.tokens, expected, strict=True)
             )
             stepped, steps = stepped + made.stats.stepped, steps + made.stats.steps
-        key = "flips" if dtype == torch.float32 else "different_in_float64"
+        key = "different_in_float64" if dtype == torch.float64 else "flips"
         found |= {key: differ, "tokens_per_forward": stepped / steps}
-    speculator.backbone.to(torch.float32)
     return found
 
 
@@ -273,7 +277,7 @@ def main() -> None:
             tree = found[name]
             print(
                 f"  tree of {tree['nodes']}: {tree['tokens_per_forward']:.2f} tokens per forward; of {tree['prompts']} texts "
-                f"{tree['different_in_float64']} differ from generate in float64, {tree['flips']} in float32"
+                f"{tree['different_in_float64']} differ from generate in float64, {tree['flips']} in {found['precision']}"
             )
         print(f"  expected of the timed tree: {found['expected_tokens_per_forward']:.2f}")
     if given.json:

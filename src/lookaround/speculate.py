@@ -45,7 +45,7 @@ from lookaround.storage import make_folder, read_mapping, whole_file, write_fold
 from lookaround.train import checkpoint
 from lookaround.train.budget import parse_budget
 from lookaround.train.distributed import World, local_device
-from lookaround.train.loop import Progress, StopSignal, Trainer, default_learning_rate
+from lookaround.train.loop import Progress, StopSignal, Trainer, autocast_dtype, default_learning_rate
 from lookaround.train.run import OpenRun, open_run, plan_for, require_folder, require_same, schedule_for
 
 __all__ = ["Speculation", "open_speculation", "speculate"]
@@ -179,11 +179,15 @@ def speculate(
         backbone = _train_heads(plan, samples, work, stop, tell)
         spent["training"] = time.monotonic() - clock
     backbone.eval()
+    backbone.requires_grad_(False)
     if plan.settings.speculate.joint:
         quality = {
             "bits_per_byte_before": quality["bits_per_byte"],
             "bits_per_byte": _bits_per_byte(plan, backbone),
         }
+    dtype = autocast_dtype(plan.settings.model.precision, backbone.width, backbone.device) or torch.float32
+    weights = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    backbone.to(dtype)  # the precision that is timed and measured
     clock = time.monotonic()
     found = _calibrate(plan, backbone, tell)
     spent["calibration"] = time.monotonic() - clock
@@ -205,8 +209,9 @@ def speculate(
         "costs": [dataclasses.asdict(cost) for cost in found.costs],
         "spent": spent,
     }
+    backbone.to(torch.float32).load_state_dict(weights)  # what is saved has lost nothing
     final = out / "final"
-    write_folder(final, lambda folder: _write_model(folder, plan, backbone, found))
+    write_folder(final, lambda folder: _write_model(folder, plan, backbone, found, result))
     for file in sorted(final.iterdir()):
         target = out / file.name
         if target.is_dir():
@@ -505,7 +510,9 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Report) -> dict[st
 # ------------------------------------------------------------------------------------------------ the folder
 
 
-def _write_model(folder: Path, plan: Speculation, backbone: Backbone, found: Calibration) -> None:
+def _write_model(
+    folder: Path, plan: Speculation, backbone: Backbone, found: Calibration, result: dict[str, Any]
+) -> None:
     export(backbone, folder, (Mode("causal", 1),), mask=plan.run.tokenizer.vocabulary.mask)
     _copy_tokenizer(plan, folder)
     described = {
@@ -513,6 +520,7 @@ def _write_model(folder: Path, plan: Speculation, backbone: Backbone, found: Cal
         "largest": [list(path) for path in found.largest.paths],
         "vocabulary": backbone.unembedding.weight.shape[0],
         "expected_tokens_per_forward": found.expected,
+        "precision": result["precision"],
         "source": str(plan.source),
         "settings": plan.settings.model_dump(),
     }

@@ -16,7 +16,15 @@ from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load, load_heads
 
-__all__ = ["GENERATE", "SPECULATION_FILE", "custom_generate", "generate", "load_speculator", "read_trees"]
+__all__ = [
+    "GENERATE",
+    "SPECULATION_FILE",
+    "custom_generate",
+    "generate",
+    "load_speculator",
+    "read_precision",
+    "read_trees",
+]
 
 SPECULATION_FILE = "speculation.json"
 
@@ -44,6 +52,13 @@ def read_trees(folder: Path, vocabulary: int | None = None) -> dict[int, Tree] |
     if vocabulary is not None and size != vocabulary:
         raise UserError(f"{file}: is of a model with {size} tokens, this one has {vocabulary}")
     return trees
+
+
+def read_precision(folder: Path) -> torch.dtype:
+    """The precision that a folder's trees were timed in; float32 where nothing is said."""
+    file = folder / SPECULATION_FILE
+    told = json.loads(file.read_text()).get("precision") if file.is_file() else None
+    return torch.bfloat16 if told == "bfloat16" else torch.float32
 
 
 def load_speculator(folder: Path, lm: Any = None) -> Speculator:

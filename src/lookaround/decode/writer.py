@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lookaround.decode.hub import read_trees
+from lookaround.decode.hub import read_precision, read_trees
 from lookaround.decode.masked import Filled, fill, quality
 from lookaround.decode.sampling import continue_tokens
 from lookaround.decode.speculative import Speculator, Stats, make_verifier, warpers
@@ -60,7 +60,7 @@ class Writer:
         ahead = any(isinstance(head, LookAhead) for head in run.backbone.heads)
         if ahead and mode.attention == "causal":
             trees = read_trees(folder, run.backbone.unembedding.weight.shape[0])
-            run.backbone.eval()
+            run.backbone.eval().to(read_precision(folder))
             self.speculator = Speculator(run.backbone, trees)
 
     @property
