@@ -37,7 +37,7 @@ from lookaround.evaluate.suite import scored_tokens
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.model.heads import LookAhead
-from lookaround.model.lora import add_lora, merge_lora
+from lookaround.model.lora import add_lora, merge_lora, require_peft
 from lookaround.objectives import MTP
 from lookaround.objectives.view import Mode
 from lookaround.settings import Settings
@@ -83,6 +83,14 @@ class Speculation:
 def open_speculation(settings: Settings, model: Path) -> Speculation:
     """Reads the model and the text; raises UserError for a model that is not causal, has no room for prompts, or has no text."""
     chosen = settings.speculate
+    if parse_budget(chosen.budget).unit == "seconds":
+        raise UserError(
+            f"speculate.budget {chosen.budget}: give tokens or FLOPs; seconds would not be the same when resumed"
+        )
+    if chosen.lora and not chosen.joint:
+        raise UserError("speculate.lora: adapters are trained in joint training; add --joint")
+    if chosen.lora:
+        require_peft()
     run = open_run(model)
     if run.modes[-1].attention != "causal" and not any(mode == Mode("causal", 1) for mode in run.modes):
         raise UserError(
@@ -314,8 +322,6 @@ def _train_heads(
         both = dataclasses.replace(objective, weights=weights, through=1.0)
         stages = [(stages[0][0], objective, False, 0.5), ("training both", both, True, 0.5)]
     budget = parse_budget(chosen.budget)
-    if budget.unit == "seconds":
-        raise UserError("speculate.budget: give tokens or FLOPs; seconds would not be the same when resumed")
     for number, (name, stage, joint, share) in enumerate(stages):
         backbone.lm.requires_grad_(joint and not chosen.lora)
         if joint and chosen.lora:

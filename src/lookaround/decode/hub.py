@@ -86,34 +86,42 @@ def generate(
     *,
     model: Any,
     input_ids: Any = None,
+    stopping_criteria: Any = None,
+    stop_strings: Any = None,
+    tokenizer: Any = None,
+    streamer: Any = None,
     **arguments: Any,
 ) -> Any:
     """`model.generate` of a folder with heads: transformers prepares everything, the loop is ours.
 
     For `AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)`.
     """
+    from transformers import StoppingCriteriaList, StopStringCriteria
+
     speculator = getattr(model, "_lookaround_speculator", None)
     if speculator is None:
         speculator = load_speculator(Path(model.name_or_path), model)
         model._lookaround_speculator = speculator
-    arguments.pop("custom_generate", None)
-    given = inputs if inputs is not None else input_ids
+    if (
+        stop_strings is not None
+    ):  # transformers drops the tokenizer, and the streamer, on the way to a callable
+        if tokenizer is None:
+            raise UserError("stop_strings: need the tokenizer; give generate(..., tokenizer=tokenizer)")
+        stopping_criteria = StoppingCriteriaList(stopping_criteria or [])
+        stopping_criteria.append(StopStringCriteria(tokenizer, stop_strings))
     return type(model).generate(
-        model,
-        given,
-        generation_config=generation_config,
-        custom_generate=custom_generate(speculator),
-        **arguments,
-    )
+        model, inputs if inputs is not None else input_ids, generation_config=generation_config,
+        stopping_criteria=stopping_criteria, custom_generate=custom_generate(speculator, streamer=streamer), **arguments,
+    )  # fmt: skip
 
 
-def custom_generate(speculator: Speculator, *, rule: str = "exact") -> Any:
+def custom_generate(speculator: Speculator, *, rule: str = "exact", streamer: Any = None) -> Any:
     """The callable for `model.generate(ids, custom_generate=custom_generate(speculator))`; needs no trust.
 
-    rule: "exact" (greedy or sampling, as the configuration says; the output does not change) or "typical". The statistics of
-    the last call are `speculator.last`.
+    rule: "exact" (greedy or sampling, as the configuration says; the output does not change) or "typical". streamer: of
+    transformers, for one sequence. The statistics of the last call are `speculator.last`.
     """
-    return partial(_decode, speculator=speculator, rule=rule)
+    return partial(_decode, speculator=speculator, rule=rule, streamer=streamer)
 
 
 def _decode(
@@ -123,10 +131,10 @@ def _decode(
     stopping_criteria: Any = None,
     generation_config: Any = None,
     synced_gpus: bool = False,
-    streamer: Any = None,
     *,
     speculator: Speculator,
     rule: str,
+    streamer: Any = None,
     **arguments: Any,
 ) -> Any:
     """One decoding loop in the form that transformers calls."""
@@ -175,7 +183,8 @@ def _decode(
         streamer.put(input_ids.cpu())
     made = speculator.generate(
         given, max_new_tokens=room, verifier=verifier, eos=None if eos is None else eos,
-        processors=logits_processor or (), temperature=temperature, generator=generator, stop=stop if others else None,
+        processors=logits_processor or (),
+        seen=input_ids.tolist(), temperature=temperature, generator=generator, stop=stop if others else None,
         on_step=None if streamer is None else stream,
     )  # fmt: skip
     if streamer is not None:

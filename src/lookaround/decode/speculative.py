@@ -143,13 +143,15 @@ class Speculator:
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         stop: Callable[[list[int]], bool] | None = None,
+        seen: Sequence[Sequence[int]] | None = None,
         on_step: Callable[[Step], None] | None = None,
     ) -> Generated:
         """Continues token sequences (any lengths); returns each one's new tokens, EOS included.
 
         verifier: Greedy() if none. tree: another than the speculator's own; an empty one decodes plainly. processors: of
         transformers (a LogitsProcessorList), temperature among them; `temperature` is only what drafts are sampled at, with
-        `generator`. stop: is asked after every token of a sequence, with all its ids. on_step: is told new tokens as they come.
+        `generator`. stop: is asked after every token of a sequence, with all its ids. seen: what processors and `stop` take for
+        each prompt, if they are to see something else, such as its padding. on_step: is told new tokens as they come.
         Raises UserError for an empty prompt, or one that leaves no room in the context.
         """
         began = time.perf_counter()
@@ -173,6 +175,7 @@ class Speculator:
         sampler = Sampler(temperature, generator or torch.Generator()) if verifier.samples else None
         stats = Stats(tried=[0] * self.depths, accepted=[0] * self.depths)
         texts = [list(map(int, prompt)) for prompt in prompts]
+        shown = texts if seen is None else [list(map(int, prompt)) for prompt in seen]
         made: list[list[int]] = [[] for _ in prompts]
         ended = [""] * len(prompts)
 
@@ -182,10 +185,12 @@ class Speculator:
             for token in tokens:
                 kept.append(token)
                 texts[row].append(token)
+                if shown is not texts:
+                    shown[row].append(token)
                 made[row].append(token)
                 if token in ends:
                     ended[row] = "eos"
-                elif stop is not None and stop(texts[row]):
+                elif stop is not None and stop(shown[row]):
                     ended[row] = "stop"
                 elif len(made[row]) >= max_new_tokens:
                     ended[row] = "length"
@@ -211,7 +216,7 @@ class Speculator:
         model.cache.keep(picks)
         ending = torch.tensor([len(text) - 1 for text in texts], device=device)
         logits = self.backbone.unembedding(last[torch.arange(len(texts), device=device), ending])[:, None]
-        roots = verifier.first(Scores(logits, plain, looking, texts))
+        roots = verifier.first(Scores(logits, plain, looking, shown, active, len(texts)))
         stats.passes += 1
         for row, token in enumerate(roots):
             emit(row, [token], 0)
@@ -235,7 +240,8 @@ class Speculator:
             clock = time.perf_counter()
             roots = [texts[row][-1] for row in active]
             last, read = self._pass(model, *self._inputs(now, roots, proposal, model.cache.lengths))
-            scores = Scores(self.backbone.unembedding(last), plain, looking, [texts[row] for row in active])
+            own = [shown[row] for row in active]
+            scores = Scores(self.backbone.unembedding(last), plain, looking, own, active, len(texts))
             walks = verifier.walk(now, proposal, scores)
             stats.passes += 1
             stats.drafted += len(now) * len(active)

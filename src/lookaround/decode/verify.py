@@ -25,16 +25,25 @@ class Scores:
     """The model's logits (B, N + 1, V) at all places of a tree, processed as generation asks for.
 
     plain: processors that look at the logits alone; they run once over everything. looking: those that look at the text so
-    far, run only where a walk comes by; texts: the ids of each sequence up to its root, included.
+    far, run only where a walk comes by; texts: the ids of each sequence up to its root, included. Such processors may keep
+    something per sequence: they are shown `batch` sequences, of which the one asked for stands at numbers[row].
     """
 
-    def __init__(self, logits: Tensor, plain: Any, looking: Any, texts: Sequence[list[int]]) -> None:
+    def __init__(
+        self,
+        logits: Tensor,
+        plain: Any,
+        looking: Any,
+        texts: Sequence[list[int]],
+        numbers: Sequence[int] = (0,),
+        batch: int = 1,
+    ) -> None:
         rows, places, vocabulary = logits.shape
-        self.looking, self.texts = looking, texts
-        if len(plain) and not len(looking):
+        self.looking, self.texts, self.numbers, self.batch = looking, texts, numbers, batch
+        if len(plain):
             none = torch.zeros(rows * places, 0, dtype=torch.int64, device=logits.device)
             logits = plain(none, logits.reshape(-1, vocabulary).float()).view(rows, places, vocabulary)
-        self.plain, self.logits = plain, logits
+        self.logits = logits
 
     @property
     def whole(self) -> bool:
@@ -46,8 +55,9 @@ class Scores:
         here = self.logits[row, place]
         if self.whole:
             return here
-        text = torch.tensor([[*self.texts[row], *path]], device=here.device)
-        return self.plain(text, self.looking(text, here[None].float()))[0]
+        text = torch.tensor([[*self.texts[row], *path]], device=here.device).repeat(self.batch, 1)
+        number = self.numbers[row] if self.batch > 1 else 0
+        return self.looking(text, here[None].float().repeat(self.batch, 1))[number]
 
 
 class Verifier:

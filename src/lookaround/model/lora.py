@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from lookaround.errors import UserError
 
-__all__ = ["add_lora", "merge_lora"]
+__all__ = ["add_lora", "merge_lora", "require_peft"]
+
+
+def require_peft() -> None:
+    """Raises UserError where peft is not installed."""
+    if find_spec("peft") is None:
+        raise UserError('speculate.lora: needs peft; pip install "lookaround[lora]"')
 
 
 def add_lora(lm: Any, rank: int, *, seed: int = 0) -> None:
@@ -16,10 +23,9 @@ def add_lora(lm: Any, rank: int, *, seed: int = 0) -> None:
 
     Rank, alpha = rank / 2 and dropout 0 after Cai et al. 2024 (rank 32, alpha 16). Raises UserError without peft.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise UserError('speculate.lora: needs peft; pip install "lookaround[lora]"') from None
+    require_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+
     head = lm.get_output_embeddings()
     names = [
         name

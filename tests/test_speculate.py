@@ -1,0 +1,453 @@
+"""`speculate` from a model to a measured folder, what transformers makes of that folder, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LogitsProcessorList,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteriaList,
+    StopStringCriteria,
+    TextIteratorStreamer,
+)
+from transformers.utils import logging
+
+from conftest import sentences
+from lookaround.decode import Speculator, Tree, custom_generate, load_speculator
+from lookaround.decode.cache import require_rewindable
+from lookaround.decode.speculative import Generated
+from lookaround.errors import UserError
+from lookaround.model.backbone import Backbone, build
+from lookaround.model.export import load, load_heads
+from lookaround.model.lora import add_lora, merge_lora
+from lookaround.objectives.view import HeadSpec
+from lookaround.settings import read_settings
+from lookaround.speculate import open_speculation
+
+logging.set_verbosity_error()
+SMALL = [
+    "speculate.samples=3000", "speculate.prompts=12", "speculate.prompt_tokens=8", "speculate.new_tokens=12",
+    "speculate.batches=[1,3]", "speculate.rounds=1", "speculate.budget=20k", "train.checkpoint_every=5",
+]  # fmt: skip
+
+
+def lookaround(*arguments: object, ok: bool = True) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, "-m", "lookaround", *map(str, arguments)], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert (done.returncode == 0) == ok, done.stderr[-2000:]
+    return done
+
+
+def sets(*more: str) -> list[str]:
+    return [part for value in (*SMALL, *more) for part in ("--set", value)]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("corpus") / "text.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in sentences(150, length=(30, 80))))
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """A small causal model, trained a little."""
+    os.environ["LOOKAROUND_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    out = tmp_path_factory.mktemp("runs") / "ar"
+    lookaround(
+        "pretrain", corpus, "--budget", "60k", "--out", out, "--set", "data.vocabulary=300", "--set", "model.context=48",
+        "--learning-rate", "0.004",
+    )  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
+    """What `speculate` makes of it."""
+    out = tmp_path_factory.mktemp("runs") / "fast"
+    done = lookaround("speculate", run, "--out", out, "--json", out.with_suffix(".json"), *sets())
+    assert "tokens per forward" in done.stdout
+    return out
+
+
+def prompts(model: LlamaForCausalLM, rows: int, width: int = 9) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randint(5, model.config.vocab_size, (rows, width), generator=generator)
+
+
+def test_the_result_says_what_was_measured(fast: Path) -> None:
+    result = json.loads(fast.with_suffix(".json").read_text())
+    assert result["plain"]["tokens_per_second"] > 0
+    found = result["speculative"]
+    assert found["identical"] is True
+    assert set(found) == {
+        "tokens_per_forward",
+        "tokens_per_second",
+        "identical",
+        "flips",
+        "acceptance_by_depth",
+    }
+    assert len(found["acceptance_by_depth"]) == 4
+    assert [entry["batch"] for entry in result["by_batch"]] == [1, 3]
+    assert 0 < result["bits_per_byte"] < 8
+
+
+def test_the_folder_is_a_plain_model_with_the_weights_it_was_made_of(run: Path, fast: Path) -> None:
+    one, other = (AutoModelForCausalLM.from_pretrained(folder) for folder in (run, fast))
+    assert type(other) is LlamaForCausalLM
+    for (name, a), (_, b) in zip(one.state_dict().items(), other.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    for file in ("tokenizer.json", "heads.safetensors", "speculation.json", "custom_generate/generate.py"):
+        assert (fast / file).is_file()
+    assert not (fast / "work").exists()
+
+
+def test_the_same_command_again_does_nothing_and_other_settings_are_refused(run: Path, fast: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in fast.rglob("*") if file.is_file()}
+    lookaround("speculate", run, "--out", fast, *sets())
+    assert before == {file: file.stat().st_mtime_ns for file in fast.rglob("*") if file.is_file()}
+    done = lookaround("speculate", run, "--out", fast, "--depths", 2, *sets(), ok=False)
+    assert done.returncode == 2
+    assert "depths was 4, now 2" in done.stderr
+
+
+def test_a_stopped_run_goes_on_to_the_same_heads(tmp_path: Path, run: Path, fast: Path) -> None:
+    out = tmp_path / "again"
+    arguments = [sys.executable, "-m", "lookaround", "speculate", str(run), "--out", str(out), *sets()]
+    for number in (signal.SIGKILL, signal.SIGINT):
+        job = subprocess.Popen(
+            arguments,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        wanted = "samples-*.npz" if number == signal.SIGKILL else "stage-0/checkpoint-*"
+        for _ in range(600):
+            if job.poll() is not None or list((out / "work").glob(wanted)):
+                break
+            time.sleep(0.05)
+        job.send_signal(number)
+        job.communicate(timeout=120)
+    lookaround(*arguments[3:])
+    one, other = (load_file(folder / "heads.safetensors") for folder in (out, fast))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+# ---------------------------------------------------------------------------------------- within transformers
+
+
+def test_a_trusted_folder_generates_what_the_plain_model_does(fast: Path) -> None:
+    plain = AutoModelForCausalLM.from_pretrained(fast).double()
+    trusted = AutoModelForCausalLM.from_pretrained(fast, trust_remote_code=True).double()
+    ids = prompts(plain, 3)
+    options = {"max_new_tokens": 16, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+    expected = plain.generate(ids, **options)
+    assert torch.equal(trusted.generate(ids, **options), expected)
+    assert torch.equal(trusted.generate(input_ids=ids, **options), expected)
+    assert torch.equal(
+        plain.generate(ids, custom_generate=str(fast), trust_remote_code=True, **options), expected
+    )
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        plain.generate(ids, custom_generate=str(fast), trust_remote_code=False, **options)
+
+
+def test_the_callable_obeys_what_generate_is_asked_for(fast: Path) -> None:
+    speculator = load_speculator(fast)
+    model = speculator.backbone.lm.double()
+    speculator.backbone.double()
+    quick = custom_generate(speculator)
+    ids = prompts(model, 2)
+    mask = torch.ones_like(ids)
+    mask[1, :4] = 0  # left-padded, as transformers wants it
+    options = {"max_new_tokens": 14, "do_sample": False, "attention_mask": mask, "pad_token_id": 0}
+    for more in ({}, {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}, {"eos_token_id": [7, 9, 11, 20]},
+                 {"min_new_tokens": 5, "eos_token_id": list(range(10, 150))}):  # fmt: skip
+        expected = model.generate(ids, **options, **more)
+        assert torch.equal(model.generate(ids, custom_generate=quick, **options, **more), expected), more
+    penalty = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(1.7)])
+    assert torch.equal(
+        model.generate(ids, custom_generate=quick, logits_processor=penalty, **options),
+        model.generate(ids, logits_processor=penalty, **options),
+    )
+    made = model.generate(ids, custom_generate=quick, return_dict_in_generate=True, **options)
+    assert torch.equal(made.sequences, model.generate(ids, **options))
+    assert speculator.last is not None
+    assert speculator.last.passes < 14
+    one = {
+        "do_sample": True,
+        "temperature": 0.7,
+        "top_k": 20,
+        "top_p": 0.9,
+        "max_new_tokens": 8,
+        "pad_token_id": 0,
+    }
+    drawn = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        drawn.append(model.generate(ids[:1], custom_generate=quick, **one))
+    assert torch.equal(drawn[0], drawn[1])
+    assert drawn[0].shape != drawn[2].shape or not torch.equal(drawn[0], drawn[2])
+    with pytest.raises(UserError, match="num_beams"):
+        model.generate(ids, custom_generate=quick, num_beams=2, **options)
+
+
+def test_stop_strings_and_streamers(fast: Path) -> None:
+    speculator = load_speculator(fast)
+    tokenizer = AutoTokenizer.from_pretrained(fast)
+    model = speculator.backbone.lm
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("12: the cat").input_ids]])
+    options = {"max_new_tokens": 24, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+    text = tokenizer.decode(model.generate(ids, **options)[0, ids.shape[1] :])
+    stop = text[len(text) // 2 :][:3]
+    expected = model.generate(ids, stop_strings=[stop], tokenizer=tokenizer, **options)
+    criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, [stop])])
+    quick = custom_generate(speculator)
+    assert torch.equal(
+        model.generate(ids, stopping_criteria=criteria, custom_generate=quick, **options), expected
+    )
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
+    model.generate(ids, custom_generate=custom_generate(speculator, streamer=streamer), **options)
+    assert "".join(streamer) == text
+    trusted = AutoModelForCausalLM.from_pretrained(fast, trust_remote_code=True)
+    assert torch.equal(trusted.generate(ids, stop_strings=[stop], tokenizer=tokenizer, **options), expected)
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
+    trusted.generate(ids, streamer=streamer, **options)
+    assert "".join(streamer) == text
+
+
+def test_generate_shows_drafts_and_says_the_same_without_them(fast: Path, run: Path, tmp_path: Path) -> None:
+    answers = []
+    for model, more in ((fast, ["--show-drafts"]), (run, [])):
+        file = tmp_path / "out.json"
+        lookaround(
+            "generate",
+            model,
+            "12: the cat",
+            "3:",
+            "--temperature",
+            0,
+            "--max-new-tokens",
+            20,
+            "--json",
+            file,
+            *more,
+        )
+        answers.append([text["continuation"] for text in json.loads(file.read_text())["texts"]])
+    assert answers[0] == answers[1]
+    done = lookaround("generate", run, "a", "--show-drafts", ok=False)
+    assert "no heads that look ahead" in done.stderr
+
+
+# ---------------------------------------------------------------------------------------- other models
+
+
+def tiny(kind: type, config: type, **more: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "bos_token_id": 1,
+             "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
+    return kind(config(**(sizes | more))).eval()
+
+
+def test_medusa_heads_fit_other_architectures() -> None:
+    """Learned absolute positions and a fused attention: the output is the plain one there too."""
+    lm = tiny(GPT2LMHeadModel, GPT2Config, n_positions=48)
+    for implementation in ("sdpa", "eager"):
+        lm.set_attn_implementation(implementation)
+        speculator = Speculator(Backbone(lm, (HeadSpec("hydra", 4),)).double())
+        ids = torch.randint(3, 60, (3, 5), generator=torch.Generator().manual_seed(1))
+        expected = lm.generate(ids, max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0)
+        made = speculator.generate(ids.tolist(), max_new_tokens=40, tree=Tree.cartesian((2, 2, 1)))
+        assert made.tokens == expected[:, 5:].tolist()
+
+
+def test_generation_ends_where_the_context_does() -> None:
+    lm = tiny(GPT2LMHeadModel, GPT2Config, n_positions=16)
+    speculator = Speculator(Backbone(lm, (HeadSpec("medusa", 4),)))
+    made: Generated = speculator.generate([[5, 6, 7], [5] * 12], max_new_tokens=40)
+    assert made.ended == ["context", "context"]
+    assert [len(text) for text in made.tokens] == [13, 4]
+
+
+def test_caches_that_cannot_be_rewound_are_refused() -> None:
+    with pytest.raises(UserError, match="cannot be rewound"):
+        require_rewindable(tiny(MambaForCausalLM, MambaConfig, state_size=4))
+    mistral = {"intermediate_size": 64, "num_key_value_heads": 2}
+    with pytest.raises(UserError, match="cannot be rewound"):
+        require_rewindable(tiny(MistralForCausalLM, MistralConfig, sliding_window=8, **mistral))
+    require_rewindable(tiny(MistralForCausalLM, MistralConfig, sliding_window=None, **mistral))
+    with pytest.raises(UserError, match="encoder"):
+        require_rewindable(tiny(LlamaForCausalLM, LlamaConfig, intermediate_size=64, is_causal=False))
+
+
+def test_a_model_that_changes_its_logits_is_refused() -> None:
+    class Capped(LlamaForCausalLM):
+        def forward(self, *arguments: object, **more: object) -> object:
+            out = super().forward(*arguments, **more)
+            out.logits = 3 * torch.tanh(out.logits / 3)
+            return out
+
+    with pytest.raises(UserError, match="changes its logits"):
+        lm = tiny(Capped, LlamaConfig, intermediate_size=64, initializer_range=1.0)
+        require_rewindable(lm)
+
+
+# ---------------------------------------------------------------------------------------- bad input
+
+
+def backbone(seed: int = 0, vocabulary: int = 40, depths: int = 2) -> Backbone:
+    return build(
+        preset="nano",
+        vocabulary=vocabulary,
+        context=64,
+        special={},
+        heads=(HeadSpec("medusa", depths + 1),),
+        seed=seed,
+    ).eval()
+
+
+def test_trees_and_prompts_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UserError, match="is 3 deep, but the heads look only 2"):
+        Speculator(backbone(), Tree.chain(3))
+    made = Speculator(backbone(), context=10)
+    with pytest.raises(UserError, match="prompt 1: is empty"):
+        made.generate([[5], []], max_new_tokens=3)
+    with pytest.raises(UserError, match="prompt 0: has 10 tokens, and the model's context of 10"):
+        made.generate([[5] * 10], max_new_tokens=3)
+    with pytest.raises(UserError, match="max_new_tokens"):
+        made.generate([[5]], max_new_tokens=0)
+    with pytest.raises(UserError, match="is 3 deep"):
+        made.generate([[5]], max_new_tokens=3, tree=Tree.chain(3))
+
+
+def test_heads_of_another_model_are_refused(tmp_path: Path) -> None:
+    from lookaround.model.export import export
+    from lookaround.objectives.view import Mode
+
+    def folder(name: str, model: Backbone) -> Path:
+        (tmp_path / name).mkdir()
+        export(model, tmp_path / name, (Mode("causal", 1),), mask=3)
+        return tmp_path / name
+
+    one, other, larger = (
+        folder(name, model)
+        for name, model in (
+            ("one", backbone()),
+            ("other", backbone(seed=1)),
+            ("larger", backbone(vocabulary=50)),
+        )
+    )
+    assert load_heads(one, load(one).lm.to(torch.bfloat16)) is not None  # in any precision
+    (one / "heads.safetensors").write_bytes((other / "heads.safetensors").read_bytes())
+    with pytest.raises(UserError, match="belong to another model"):
+        load(one)
+    (one / "heads.safetensors").write_bytes((larger / "heads.safetensors").read_bytes())
+    with pytest.raises(UserError, match="vocabulary 50, this one has 40"):
+        load(one)
+    (one / "heads.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(UserError, match="truncated or foreign"):
+        load(one)
+    (one / "heads.safetensors").unlink()
+    with pytest.raises(UserError, match="has no heads that look ahead"):
+        load_speculator(one)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "truncated or not ours"),
+        ('{"trees": {"1": [[0, 0]]}, "vocabulary": 40}', r"\[0, 0\] is there without \[0\]"),
+        ('{"trees": {"1": [[0], "x"]}, "vocabulary": 40}', "list of paths"),
+        ('{"trees": {"1": [[0], [0, 0], [0, 0, 0]]}, "vocabulary": 40}', "is 3 deep"),
+        ('{"trees": {"1": [[0]]}, "vocabulary": 41}', "is of a model with 41 tokens"),
+        ('{"trees": {}, "vocabulary": 40}', "holds no tree"),
+    ],
+)
+def test_a_damaged_description_is_named(tmp_path: Path, text: str, message: str) -> None:
+    from lookaround.model.export import export
+    from lookaround.objectives.view import Mode
+
+    export(backbone(), tmp_path, (Mode("causal", 1),), mask=3)
+    (tmp_path / "speculation.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_speculator(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["speculate.heads=foo"], "speculate.heads"),
+        (["speculate.depths=0"], "speculate.depths"),
+        (["speculate.budget=10s"], "tokens or FLOPs"),
+        (["speculate.prompt_tokens=600"], "more than the 512 positions"),
+        (["speculate.prompt_tokens=300"], "has 300 tokens to prompt with"),
+        (["speculate.lora=4"], "add --joint"),
+        (["data.corpus=nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(run: Path, assignments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        open_speculation(read_settings(None, [*SMALL, *assignments]), run)
+
+
+def test_a_masked_model_is_refused(tmp_path: Path, corpus: Path) -> None:
+    masked = tmp_path / "masked"
+    lookaround(
+        "pretrain",
+        corpus,
+        "--objective",
+        "mlm",
+        "--budget",
+        "10k",
+        "--out",
+        masked,
+        "--set",
+        "data.vocabulary=300",
+    )
+    done = lookaround("speculate", masked, "--out", tmp_path / "out", *sets(), ok=False)
+    assert done.returncode == 2
+    assert "several tokens per pass need a causal model" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_adapters_are_merged_into_a_plain_model() -> None:
+    pytest.importorskip("peft", reason="peft is not installed")
+    lm = build(preset="nano", vocabulary=40, context=32, special={}).lm
+    names = set(lm.state_dict())
+    ids = torch.arange(10)[None]
+    before = lm(ids).logits
+    add_lora(lm, 4)
+    trained = [p for p in lm.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) < 0.1 * sum(p.numel() for p in lm.parameters())
+    lm(ids).logits.square().mean().backward()
+    with torch.no_grad():
+        for parameter in trained:
+            parameter += torch.randn_like(parameter) * 0.1
+    changed = lm(ids).logits
+    merge_lora(lm)
+    assert set(lm.state_dict()) == names
+    torch.testing.assert_close(lm(ids).logits, changed, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, changed, atol=1e-3)
