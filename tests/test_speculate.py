@@ -309,8 +309,8 @@ def test_a_model_that_changes_its_logits_is_refused() -> None:
             out.logits = 3 * torch.tanh(out.logits / 3)
             return out
 
+    lm = tiny(Capped, LlamaConfig, intermediate_size=64, initializer_range=1.0)
     with pytest.raises(UserError, match="changes its logits"):
-        lm = tiny(Capped, LlamaConfig, intermediate_size=64, initializer_range=1.0)
         require_rewindable(lm)
 
 

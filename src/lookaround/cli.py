@@ -397,7 +397,8 @@ def speculate(
     corpus: Annotated[
         str | None,
         typer.Option(
-            help="Text like that of your use: prompts, and what heads learn.", show_default="the run's own"
+            help="Text like that of your use.",
+            show_default="the run's own, else what the model writes itself",
         ),
     ] = None,
     heads: Annotated[

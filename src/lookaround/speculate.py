@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from lookaround import __version__
-from lookaround.data.corpus import read_corpus, split_documents
+from lookaround.data.corpus import Corpus, read_corpus, split_documents
 from lookaround.data.shards import Rows, Split, in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.decode.cache import require_rewindable
@@ -30,7 +30,7 @@ from lookaround.decode.calibrate import BUDGETS, Cost, accuracies, choose_trees,
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
 from lookaround.decode.speculative import Speculator, warpers
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
-from lookaround.decode.verify import ExactSampling
+from lookaround.decode.verify import ExactSampling, Greedy
 from lookaround.errors import Interrupted, UserError
 from lookaround.evaluate.perplexity import bits_per_byte, chain_rule_bits
 from lookaround.evaluate.suite import scored_tokens
@@ -108,37 +108,73 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         )
     run = dataclasses.replace(run, context=window)
     data = settings.data
-    trained_on = None if run.info is None else run.info["settings"]["data"]["corpus"]
-    if data.corpus is None and (run.info is None or trained_on is not None):
-        corpus = None if trained_on is None else read_corpus(trained_on, text_column=data.text_column)
-    else:
-        corpus = (
-            stdlib_corpus() if data.corpus is None else read_corpus(data.corpus, text_column=data.text_column)
-        )
+    source = data.corpus
+    if source is None and run.info is not None:
+        source = run.info["settings"]["data"]["corpus"]
+    corpus: Corpus | None = None
+    if source is not None:
+        corpus = read_corpus(source, text_column=data.text_column)
+    elif run.info is not None:  # a run without a corpus of its own was trained on the embedded one
+        corpus = stdlib_corpus()
+    run.backbone.eval()
     if corpus is None:
-        raise UserError(
-            f"{model}: give --corpus TEXT, from which prompts are taken that are like those of your use"
-        )
+        if kind is not None and not chosen.samples:
+            raise UserError("speculate.samples: 0 leaves heads nothing to learn from; give --corpus TEXT")
+        held = _free_prompts(settings, run)
+        return Speculation(settings, model, run, kind, [], held[0::2], held[1::2], [], "samples of its own")
     parts = split_documents(
         corpus.documents, seed=data.split_seed, validation=data.validation, test=data.test
     )
-    tokenizer = run.tokenizer
     texts = {name: [corpus.documents[i] for i in parts[name]] for name in ("train", "validation", "test")}
-    need = chosen.prompt_tokens
-    held = {
-        name: _prompts(list(tokenizer.documents(texts[name])), need, chosen.prompts)
-        for name in ("validation", "test")
-    }
-    for name, found in held.items():
+    tokens = {name: list(run.tokenizer.documents(documents)) for name, documents in texts.items()}
+    prompts = {name: _prompts(tokens[name], chosen.prompt_tokens, chosen.prompts) for name in tokens}
+    for name, found in prompts.items():
         if not found:
             raise UserError(
-                f"{corpus.name}: no {name} document has {need} tokens to prompt with; set speculate.prompt_tokens lower"
+                f"{corpus.name}: no {name} document has {chosen.prompt_tokens} tokens to prompt with; set "
+                "speculate.prompt_tokens lower"
             )
-    train = list(tokenizer.documents(texts["train"]))
-    run.backbone.eval()
     return Speculation(
-        settings, model, run, kind, train, held["validation"], held["test"], texts["test"], corpus.name
+        settings,
+        model,
+        run,
+        kind,
+        tokens["train"],
+        prompts["validation"],
+        prompts["test"],
+        texts["test"],
+        corpus.name,
     )
+
+
+def _free_prompts(settings: Settings, run: OpenRun) -> list[list[int]]:
+    """Prompts for calibrating and measuring that a model begins itself, where there is no text."""
+    chosen = settings.speculate
+    generator = torch.Generator().manual_seed(settings.seed + 1)
+    found: list[list[int]] = []
+    for _ in range(4 * -(-2 * chosen.prompts // CHUNK)):
+        made = _sample(
+            run, [[run.tokenizer.bos]] * CHUNK, chosen.prompt_tokens - 1, chosen.sample_temperature, generator
+        )
+        found += [
+            text for text in made if len(text) == chosen.prompt_tokens and text[-1] != run.tokenizer.eos
+        ]
+        if len(found) >= 2 * chosen.prompts:
+            return found[: 2 * chosen.prompts]
+    raise UserError(
+        f"the model ends its own texts before {chosen.prompt_tokens} tokens; give --corpus TEXT, or set speculate.prompt_tokens lower"
+    )
+
+
+def _sample(
+    run: OpenRun, prompts: list[list[int]], new: int, temperature: float, generator: torch.Generator
+) -> list[list[int]]:
+    """Prompts with what the model makes of them, EOS included."""
+    verifier = ExactSampling(generator, sampled=False) if temperature > 0 else Greedy()
+    made = Speculator(run.backbone, Tree(), checked=True).generate(
+        prompts, max_new_tokens=new, eos=run.tokenizer.eos, verifier=verifier, processors=warpers(temperature)
+    )
+    return [[*prompt, *text] for prompt, text in zip(prompts, made.tokens, strict=True)]
 
 
 def _prompts(documents: Sequence[np.ndarray], length: int, count: int) -> list[list[int]]:
@@ -260,14 +296,10 @@ def _samples(
     """(tokens, tokens of the prompt) of texts the model continues itself, from starts of the training documents."""
     chosen = plan.settings.speculate
     run = plan.run
-    new = run.context - chosen.prompt_tokens
+    given = chosen.prompt_tokens if plan.train else 1
+    new = run.context - given
     rounds = -(-chosen.samples // (CHUNK * new)) if chosen.samples else 0
-    starts = _prompts(plan.train, chosen.prompt_tokens, rounds * CHUNK)
-    if rounds and not starts:
-        raise UserError(
-            f"{plan.corpus}: no training document has {chosen.prompt_tokens} tokens to prompt with"
-        )
-    plain = Speculator(run.backbone, Tree(), checked=True)
+    starts = _prompts(plan.train, given, rounds * CHUNK) if plan.train else [[run.tokenizer.bos]]
     made: list[tuple[np.ndarray, int]] = []
     began, tokens = time.monotonic(), 0
     for number in range(rounds):
@@ -276,14 +308,10 @@ def _samples(
             _stop(stop)
             prompts = [starts[(number * CHUNK + i) % len(starts)] for i in range(CHUNK)]
             generator = torch.Generator().manual_seed(plan.settings.seed * 1_000_003 + number)
-            texts = plain.generate(
-                prompts, max_new_tokens=new, eos=run.tokenizer.eos, verifier=ExactSampling(generator, sampled=False),
-                processors=warpers(chosen.sample_temperature),
-            ).tokens  # fmt: skip
-            whole = [np.array([*prompt, *text]) for prompt, text in zip(prompts, texts, strict=True)]
+            whole = _sample(run, prompts, new, chosen.sample_temperature, generator)
             with whole_file(file) as out:
                 np.savez(out, tokens=np.concatenate(whole), length=[len(ids) for ids in whole])
-            tokens += sum(len(text) for text in texts)
+            tokens += sum(len(text) - given for text in whole)
         try:
             with np.load(file, allow_pickle=False) as saved:
                 parts = np.split(saved["tokens"], np.cumsum(saved["length"])[:-1])
@@ -291,7 +319,7 @@ def _samples(
             raise UserError(
                 f"{file}: truncated or foreign ({error}); delete it and give the command again"
             ) from None
-        made += [(ids, chosen.prompt_tokens) for ids in parts]
+        made += [(ids, given) for ids in parts]
         rate = tokens / max(time.monotonic() - began, 1e-9)
         tell("samples of the model", number + 1, rounds, f"{rate:,.0f} tokens/s" if tokens else "found")
     return made
@@ -308,7 +336,7 @@ def _train_heads(
     chosen, settings = plan.settings.speculate, plan.settings
     documents = [ids for ids, _ in samples]
     prompts = [prompt for _, prompt in samples]
-    if chosen.text or not samples:
+    if plan.train and (chosen.text or not samples):
         documents, prompts = documents + plan.train, prompts + [0] * len(plan.train)
     length = np.array([len(ids) for ids in documents], dtype=np.int64)
     split = Split((np.concatenate(documents),), np.zeros_like(length), length.cumsum() - length, length)
@@ -399,6 +427,8 @@ def _calibrate(plan: Speculation, backbone: Backbone, tell: Report) -> Calibrati
 def _bits_per_byte(plan: Speculation, backbone: Backbone) -> float | None:
     """Of the next token on the held-out text; None where the tokenizer loses text, so that bytes cannot be counted."""
     run, settings = plan.run, plan.settings.evaluate
+    if not plan.test:
+        return None
     try:
         run.tokenizer.require_lossless([text[:2000] for text in plan.test[:200]])
     except UserError:

@@ -14,7 +14,7 @@ from lookaround.objectives.view import CAUSAL, Batch, HeadSpec, Mode, Objective,
 
 __all__ = ["MTP", "TOP"]
 
-HEADS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "hydra")
+HEADS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class MTP(Objective):
     n counts the ordinary next token; the n - 1 farther ones have heads (model/heads.py). heads: "parallel" (a transformer
     layer each beside the trunk's last, Gloeckle), "causal" (each on top of the one before), "sequential" (each also told the
     token before its target, DeepSeek-V3), "shared" (the same with one layer for all depths, FastMTP), "linear", "medusa"
-    (a residual block) or "hydra" (an MLP told the tokens in between).
+    (a residual block; "medusa-own" with an unembedding each) or "hydra" (an MLP told the tokens in between).
 
     weights: of the losses; a number b gives b^(k-1) to the token k ahead, a tuple one weight for each of 1..n; the token 1
     ahead may have weight 0, which leaves it out. through: the share of the farther losses' gradient that reaches the trunk
