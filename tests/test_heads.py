@@ -24,6 +24,7 @@ from lookaround.decode.drafts import Draft, Proposal
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import Scores, Verifier
+from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.heads import BlockHeads, HydraHeads, MedusaHeads, TokenOrderHead, depth_states
 from lookaround.objectives import MTP, TOP, Batch, Vocabulary, parse
@@ -529,3 +530,17 @@ def test_heads_draft_as_they_were_trained(kind: str, tree: Tree, monkeypatch: py
     assert verifier.lengths == {0, 1, 2, 3, 4}
     assert compared == {(depth, row) for depth in range(1, 5) for row in range(4)}
     assert ends == {"eos", "length"}
+
+
+def test_matched_heads_take_the_place_of_trunk_layers() -> None:
+    def parameters(spec: str) -> tuple[int, int]:
+        heads = parse(spec).head_specs()
+        model = build(preset="tiny", vocabulary=300, context=64, special={}, heads=heads)
+        return model.lm.config.num_hidden_layers, sum(p.numel() for p in model.parameters())
+
+    layers, alone = parameters("ar")
+    fewer, together = parameters("mtp(n=3, matched=True)")
+    assert (layers, fewer) == (4, 2)
+    assert together - alone == 2 * 256  # a final norm for each head
+    with pytest.raises(UserError, match="would replace all 4 layers"):
+        parameters("mtp(n=5, matched=True)")

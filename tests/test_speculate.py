@@ -42,7 +42,7 @@ from lookaround.model.export import load, load_heads
 from lookaround.model.lora import add_lora, merge_lora
 from lookaround.objectives.view import HeadSpec
 from lookaround.settings import read_settings
-from lookaround.speculate import open_speculation
+from lookaround.speculate import open_speculation, speculate
 
 logging.set_verbosity_error()
 SMALL = [
@@ -154,6 +154,64 @@ def test_a_stopped_run_goes_on_to_the_same_heads(tmp_path: Path, run: Path, fast
     one, other = (load_file(folder / "heads.safetensors") for folder in (out, fast))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("lora", [None, 2])
+def test_joint_training_changes_the_model_and_says_by_how_much(
+    tmp_path: Path, run: Path, lora: int | None
+) -> None:
+    if lora:
+        pytest.importorskip("peft", reason="peft is not installed")
+    settings = read_settings(
+        None, [*SMALL, "speculate.samples=1000"], **{"speculate.joint": True, "speculate.lora": lora}
+    )
+    result = speculate(open_speculation(settings, run), tmp_path / "out")
+    assert result["speculative"]["identical"] is True
+    assert result["bits_per_byte"] != result["bits_per_byte_before"]
+    one, other = (AutoModelForCausalLM.from_pretrained(folder) for folder in (run, tmp_path / "out"))
+    assert one.state_dict().keys() == other.state_dict().keys()
+    same = [
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    ]
+    assert not all(same)
+    embeddings = [model.get_input_embeddings().weight for model in (one, other)]
+    assert torch.equal(*embeddings) == bool(lora)  # adapters leave embeddings alone
+
+
+def test_a_model_with_heads_of_its_own_uses_them(tmp_path: Path, corpus: Path) -> None:
+    out = tmp_path / "mtp"
+    lookaround(
+        "pretrain", corpus, "--objective", 'mtp(n=3, heads="sequential")', "--budget", "10k", "--out", out,
+        "--set", "data.vocabulary=300", "--set", "model.context=48",
+    )  # fmt: skip
+    settings = read_settings(None, SMALL)
+    plan = open_speculation(settings, out)
+    assert plan.kind is None
+    result = speculate(plan, tmp_path / "fast")
+    assert result["heads"] == {"kind": "sequential", "depths": 2}
+    assert result["speculative"]["identical"] is True
+    one, other = (load_file(folder / "heads.safetensors") for folder in (out, tmp_path / "fast"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_without_text_the_model_begins_its_texts_itself(tmp_path: Path, real_data: Path) -> None:
+    """A model that others trained: its text stays, and several tokens of it are made per pass."""
+    model = real_data / "models" / "stories260K"
+    settings = read_settings(
+        None,
+        [
+            *SMALL,
+            "speculate.heads=medusa",
+            "speculate.samples=20000",
+            "speculate.budget=200k",
+            "train.batch=32",
+        ],
+    )
+    result = speculate(open_speculation(settings, model), tmp_path / "fast")
+    assert result["corpus"] == "samples of its own"
+    assert result["bits_per_byte"] is None
+    assert result["speculative"]["identical"] is True
+    assert result["accuracies"][0][0] > 0.2  # the likeliest draft of the first depth
 
 
 # ---------------------------------------------------------------------------------------- within transformers

@@ -333,6 +333,27 @@ def test_rows_cover_every_token_of_every_document(store: TokenStore) -> None:
     assert all(rows.length[w] == 16 or split.length[rows.document[w]] < 16 for w in range(len(rows.length)))
 
 
+@pytest.mark.parametrize("pack", [False, True])
+def test_prompts_are_shown_and_never_targets(store: TokenStore, pack: bool) -> None:
+    split = store.split("train")
+    given = np.arange(len(split.length)) % 40
+    rows = Rows(split, 16, store.tokenizer, pack=pack, prompts=given)
+    batch = rows.take(np.arange(len(rows)))
+    plain = Rows(split, 16, store.tokenizer, pack=pack).take(np.arange(len(rows)))
+    assert torch.equal(batch.tokens, plain.tokens)
+    windows = [range(rows.first[row], rows.first[row + 1]) for row in range(len(rows))]
+    for row, inside in enumerate(windows):
+        at = 0
+        for window in inside:
+            place = rows.offset[window] + np.arange(rows.length[window])
+            expected = (place >= given[rows.document[window]]) & (place > 0)
+            found = batch.scorable[row, at : at + len(place)]
+            assert found.tolist() == expected.tolist()
+            at += len(place)
+    for view in parse("mtp(n=3)").view(batch, 0, 0):
+        assert batch.scorable.flatten()[view.state + view.offset].all()
+
+
 def test_packed_rows_hold_the_same_windows(store: TokenStore) -> None:
     plain, packed = (Rows(store.split("train"), 64, store.tokenizer, pack=flag) for flag in (False, True))
     assert len(packed) < len(plain)

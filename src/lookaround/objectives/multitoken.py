@@ -35,7 +35,7 @@ class MTP(Objective):
 
     n: int = 4
     heads: str = "parallel"
-    weights: float | tuple[float, ...] = 1.0
+    weights: float | tuple[float, ...] = 0.25
     through: float | Schedule = 1.0
     curriculum: str = "static"
     reach: int | None = None
