@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -33,6 +37,7 @@ from transformers import (
 from transformers.utils import logging
 
 from conftest import sentences
+from lookaround import cli
 from lookaround.decode import Speculator, Tree, custom_generate, load_speculator
 from lookaround.decode.cache import require_rewindable
 from lookaround.decode.speculative import Generated
@@ -51,13 +56,20 @@ SMALL = [
 ]  # fmt: skip
 
 
-def lookaround(*arguments: object, ok: bool = True) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [sys.executable, "-m", "lookaround", *map(str, arguments)], capture_output=True, text=True, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert (done.returncode == 0) == ok, done.stderr[-2000:]
-    return done
+def lookaround(*arguments: object, ok: bool = True) -> SimpleNamespace:
+    """Runs the command in this process."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        redirect_stdout(out),
+        redirect_stderr(err),
+        patch.object(sys, "argv", ["lookaround", *map(str, arguments)]),
+    ):
+        try:
+            cli.main()
+        except SystemExit as error:
+            code = int(error.code or 0)
+    assert (code == 0) == ok, err.getvalue()[-2000:]
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def sets(*more: str) -> list[str]:
@@ -202,9 +214,9 @@ def test_without_text_the_model_begins_its_texts_itself(tmp_path: Path, real_dat
         [
             *SMALL,
             "speculate.heads=medusa",
-            "speculate.samples=20000",
-            "speculate.budget=200k",
-            "train.batch=32",
+            "speculate.samples=6000",
+            "speculate.budget=60k",
+            "train.batch=2",
         ],
     )
     result = speculate(open_speculation(settings, model), tmp_path / "fast")
@@ -317,6 +329,13 @@ def test_generate_shows_drafts_and_says_the_same_without_them(fast: Path, run: P
     assert answers[0] == answers[1]
     done = lookaround("generate", run, "a", "--show-drafts", ok=False)
     assert "no heads that look ahead" in done.stderr
+    cut = answers[0][0][:5]
+    lookaround("generate", fast, "12: the cat", "--temperature", 0, "--stop", cut[-2:], "--json", file)
+    assert json.loads(file.read_text())["texts"][0]["continuation"].endswith(cut[-2:])
+    for rule in ("exact", "typical"):
+        lookaround("generate", fast, "12: the cat", "--accept", rule, "--top-k", 5, "--json", file)
+        assert json.loads(file.read_text())["texts"][0]["tokens_per_forward"] >= 1
+    assert "must be exact or typical" in lookaround("generate", fast, "a", "--accept", "all", ok=False).stderr
 
 
 # ---------------------------------------------------------------------------------------- other models
@@ -470,7 +489,7 @@ def test_settings_that_cannot_be_are_refused(run: Path, assignments: list[str], 
         open_speculation(read_settings(None, [*SMALL, *assignments]), run)
 
 
-def test_a_masked_model_is_refused(tmp_path: Path, corpus: Path) -> None:
+def test_a_masked_model_is_refused_and_has_its_own_way(tmp_path: Path, corpus: Path, run: Path) -> None:
     masked = tmp_path / "masked"
     lookaround(
         "pretrain",
@@ -489,6 +508,25 @@ def test_a_masked_model_is_refused(tmp_path: Path, corpus: Path) -> None:
     assert "several tokens per pass need a causal model" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+    file = tmp_path / "texts.json"
+    done = lookaround(
+        "generate",
+        masked,
+        "the cat",
+        "--order",
+        "confidence",
+        "--per-pass",
+        4,
+        "--max-new-tokens",
+        12,
+        "--json",
+        file,
+    )
+    (text,) = json.loads(file.read_text())["texts"]
+    assert text["passes"] <= 3
+    assert "bits per token" in done.stdout
+    assert text["bits_per_token"] > 0
+    assert "are for masked models" in lookaround("generate", run, "a", "--per-pass", 2, ok=False).stderr
 
 
 def test_adapters_are_merged_into_a_plain_model() -> None:

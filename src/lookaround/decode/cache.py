@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, Dynam
 
 from lookaround.errors import UserError
 
-__all__ = ["CachedModel", "SlotCache", "require_rewindable"]
+__all__ = ["CachedModel", "SlotCache", "cache_argument", "require_rewindable"]
 
 
 class _SlotLayer(CacheLayerMixin):
@@ -123,7 +123,7 @@ class CachedModel:
     def __init__(self, decoder: Any, rows: int, capacity: int = 256) -> None:
         self.decoder = decoder
         self.cache = SlotCache(decoder.config.get_text_config().num_hidden_layers, rows, capacity)
-        self.argument = _cache_argument(type(decoder))
+        self.argument = cache_argument(type(decoder))
 
     def __call__(
         self, new: Tensor, among: Tensor, positions: Tensor | None = None, behind: int = 1, **options: Any
@@ -170,7 +170,7 @@ class CachedModel:
 _ARGUMENTS: dict[type, str] = {}
 
 
-def _cache_argument(kind: type) -> str:
+def cache_argument(kind: type) -> str:
     """What a decoder class calls its cache: "past_key_values", or "cache" from transformers 5.24 on."""
     if kind not in _ARGUMENTS:
         names = inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]

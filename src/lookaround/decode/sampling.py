@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from lookaround.data.tokenizer import TextTokenizer
+from lookaround.decode.cache import cache_argument
 from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
@@ -66,16 +68,17 @@ def continue_tokens(
     for _ in range(max_new_tokens):
         if mode.attention == "causal":
             seen = ids[-context:] if cache is None else ids[-1:]
+            cache = DynamicCache(config=backbone.lm.config) if cache is None else cache
             out = backbone.lm(
                 torch.tensor([seen], device=backbone.device),
-                past_key_values=cache,
                 use_cache=True,
                 is_causal=True,
                 logits_to_keep=1,
+                **{cache_argument(type(backbone.lm)): cache},
             )
             logits_v = out.logits[0, -1].float()
-            cache = out.past_key_values if cache is not None or len(ids) <= context else None
-            cache = None if cache is not None and cache.get_seq_length() >= context else cache
+            if cache.get_seq_length() >= context:
+                cache = None  # the window moves on, and with it all positions
             logits_v[forbidden] = -torch.inf
             log_v = logits_v.log_softmax(-1).cpu()
         else:
