@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,8 @@ def _decode(
     )  # fmt: skip
     if streamer is not None:
         streamer.end()
+    if "context" in made.ended:
+        warnings.warn(f"generation ended at the model's context of {speculator.limit} tokens", stacklevel=2)
     longest = max(map(len, made.tokens), default=0)
     pad = config.pad_token_id if config.pad_token_id is not None else (given[0][0])
     tail = torch.tensor(

@@ -29,13 +29,15 @@ __all__ = ["Generated", "Speculator", "Stats", "Step", "make_verifier", "warpers
 class Stats:
     """What a generation took. accepted never counts the token that is always right.
 
-    passes: of the trunk, the prompts' included. steps: sequences x passes after the prompt. tokens: made in all. tried, accepted:
+    passes: of the trunk, the prompts' included. steps: sequences x passes after the prompt. stepped: tokens made by those;
+    tokens: by all. tried, accepted:
     by depth, how often a draft of that depth could stand and did. Seconds: prompt_, draft_, verify_ (the trunk's passes) and
     seconds in all.
     """
 
     passes: int = 0
     steps: int = 0
+    stepped: int = 0
     tokens: int = 0
     drafted: int = 0
     tried: list[int] = field(default_factory=list)
@@ -49,8 +51,6 @@ class Stats:
     def tokens_per_forward(self) -> float:
         """Tokens per sequence and pass after the prompt's; 1 without drafts."""
         return self.stepped / self.steps if self.steps else 1.0
-
-    stepped: int = 0  # tokens made by those steps
 
     @property
     def tokens_per_second(self) -> float:
@@ -80,6 +80,51 @@ class Generated:
     stats: Stats
 
 
+class _Texts:
+    """Sequences under way: what has been made of each, what processors see of it, and why it ended."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seen: Sequence[Sequence[int]] | None,
+        most: int,
+        limit: int,
+        ends: set[int],
+        stop: Callable[[list[int]], bool] | None,
+        on_step: Callable[[Step], None] | None,
+    ) -> None:
+        self.ids = [list(map(int, prompt)) for prompt in prompts]
+        self.seen = self.ids if seen is None else [list(map(int, prompt)) for prompt in seen]
+        self.made: list[list[int]] = [[] for _ in prompts]
+        self.ended = [""] * len(prompts)
+        self.most, self.limit, self.ends, self.stop, self.on_step = most, limit, ends, stop, on_step
+
+    def room(self, row: int) -> int:
+        """How many tokens a sequence may still get."""
+        return min(self.most - len(self.made[row]), self.limit - len(self.ids[row]))
+
+    def add(self, row: int, tokens: list[int], drafts: int) -> int:
+        """Appends new tokens, the first `drafts` of which were drafts, as far as the sequence goes on; returns how many."""
+        kept = 0
+        for token in tokens:
+            kept += 1
+            self.ids[row].append(token)
+            self.made[row].append(token)
+            if self.seen is not self.ids:
+                self.seen[row].append(token)
+            if token in self.ends:
+                self.ended[row] = "eos"
+            elif self.stop is not None and self.stop(self.seen[row]):
+                self.ended[row] = "stop"
+            elif self.room(row) <= 0:
+                self.ended[row] = "length" if len(self.made[row]) >= self.most else "context"
+            if self.ended[row]:
+                break
+        if self.on_step is not None:
+            self.on_step(Step(row, tokens[:kept], min(drafts, kept)))
+        return kept
+
+
 class Speculator:
     """A causal model with heads that look ahead, and the tree its drafts fill.
 
@@ -97,6 +142,9 @@ class Speculator:
         """tree: one, or {sequences: tree}; a chain if none. checked: the model was asked whether its cache can be rewound."""
         self.backbone = backbone
         self.last: Stats | None = None  # of the last generation
+        self.placed: dict[
+            Tree, tuple[Tensor, Tensor]
+        ] = {}  # masks and depths of trees, on the model's device
         heads = [head for head in backbone.heads if isinstance(head, LookAhead)]
         self.depths = heads[0].depths if heads else 0
         tree = Tree.chain(self.depths) if tree is None else tree
@@ -155,11 +203,81 @@ class Speculator:
         Raises UserError for an empty prompt, or one that leaves no room in the context.
         """
         began = time.perf_counter()
-        device = self.backbone.device
         verifier = verifier or Greedy()
         tree = self.tree_for(len(prompts)) if tree is None else tree
         self._require_depth(tree)
+        self._require_prompts(prompts, max_new_tokens)
+        stats = Stats(tried=[0] * self.depths, accepted=[0] * self.depths)
+        if not prompts:
+            return Generated([], [], stats)
+        plain, looking = _divided(processors)
+        sampler = Sampler(temperature, generator or torch.Generator()) if verifier.samples else None
         ends = set() if eos is None else {eos} if isinstance(eos, int) else set(eos)
+        texts = _Texts(prompts, seen, max_new_tokens, self.limit, ends, stop, on_step)
+
+        # the prompts, padded on their right; each is kept as far as it goes
+        rows, longest = len(prompts), max(map(len, prompts))
+        model = CachedModel(
+            self.backbone.decoder, rows, min(longest + max_new_tokens, self.limit) + len(tree) + 1
+        )
+        padded = [[*ids, *([ids[-1]] * (longest - len(ids)))] for ids in texts.ids]
+        causal = torch.ones(longest, longest, dtype=torch.bool, device=self.backbone.device).tril()
+        last, read = self._pass(model, torch.tensor(padded, device=self.backbone.device), causal, None)
+        picks: list[Sequence[int]] = [range(len(prompt)) for prompt in prompts]
+        model.cache.keep(picks)
+        newest = last[range(rows), [len(prompt) - 1 for prompt in prompts]][:, None]
+        active = list(range(rows))
+        roots = verifier.first(
+            Scores(self.backbone.unembedding(newest), plain, looking, texts.seen, active, rows)
+        )
+        following = [[*ids[1:], root] for ids, root in zip(texts.ids, roots, strict=True)]
+        for row, token in enumerate(roots):
+            stats.tokens += texts.add(row, [token], 0)
+        stats.passes += 1
+        stats.prompt_seconds = time.perf_counter() - began
+        draft = make_draft(self.backbone, rows) if len(tree) else None
+        self._advance(draft, read, picks, following, stats)
+
+        while True:
+            staying = [place for place, row in enumerate(active) if not texts.ended[row]]
+            if not staying:
+                break
+            if len(staying) < len(active):
+                active = [active[place] for place in staying]
+                model.cache.select(staying)
+                if draft is not None:
+                    draft.select(staying)
+            now = tree.cut(min(texts.room(row) for row in active) - 1)
+            clock = time.perf_counter()
+            proposal = self._proposal(draft, now, sampler, len(active))
+            stats.draft_seconds += time.perf_counter() - clock
+            clock = time.perf_counter()
+            roots = [texts.ids[row][-1] for row in active]
+            last, read = self._pass(model, *self._inputs(now, roots, proposal, model.cache.lengths))
+            own = [texts.seen[row] for row in active]
+            scores = Scores(self.backbone.unembedding(last), plain, looking, own, active, rows)
+            walks = verifier.walk(now, proposal, scores)
+            picks = [[0, *path] for path, _ in walks]
+            model.cache.keep(picks)
+            stats.verify_seconds += time.perf_counter() - clock
+            stats.passes += 1
+            stats.drafted += len(now) * len(active)
+            following = []
+            for row, tokens, (path, token) in zip(active, proposal.tokens.tolist(), walks, strict=True):
+                following.append([*(tokens[place - 1] for place in path), token])
+                kept = texts.add(row, following[-1], len(path))
+                stats.tokens, stats.stepped, stats.steps = (
+                    stats.tokens + kept,
+                    stats.stepped + kept,
+                    stats.steps + 1,
+                )
+                _count(stats, now, path)
+            self._advance(draft, read, picks, following, stats)
+        stats.seconds = time.perf_counter() - began
+        self.last = stats
+        return Generated(texts.made, texts.ended, stats)
+
+    def _require_prompts(self, prompts: Sequence[Sequence[int]], most: int) -> None:
         for number, prompt in enumerate(prompts):
             if not len(prompt):
                 raise UserError(f"prompt {number}: is empty; it needs at least one token, such as BOS")
@@ -167,100 +285,8 @@ class Speculator:
                 raise UserError(
                     f"prompt {number}: has {len(prompt)} tokens, and the model's context of {self.limit} leaves no room after them"
                 )
-        if not prompts:
-            return Generated([], [], Stats())
-        if max_new_tokens < 1:
-            raise UserError(f"max_new_tokens: {max_new_tokens} is less than one token")
-        plain, looking = _divided(processors)
-        sampler = Sampler(temperature, generator or torch.Generator()) if verifier.samples else None
-        stats = Stats(tried=[0] * self.depths, accepted=[0] * self.depths)
-        texts = [list(map(int, prompt)) for prompt in prompts]
-        shown = texts if seen is None else [list(map(int, prompt)) for prompt in seen]
-        made: list[list[int]] = [[] for _ in prompts]
-        ended = [""] * len(prompts)
-
-        def emit(row: int, tokens: list[int], drafts: int) -> None:
-            """Appends new tokens as far as the sequence goes on."""
-            kept = []
-            for token in tokens:
-                kept.append(token)
-                texts[row].append(token)
-                if shown is not texts:
-                    shown[row].append(token)
-                made[row].append(token)
-                if token in ends:
-                    ended[row] = "eos"
-                elif stop is not None and stop(shown[row]):
-                    ended[row] = "stop"
-                elif len(made[row]) >= max_new_tokens:
-                    ended[row] = "length"
-                elif len(texts[row]) >= self.limit:
-                    ended[row] = "context"
-                if ended[row]:
-                    break
-            stats.tokens += len(kept)
-            if on_step is not None:
-                on_step(Step(row, kept, min(drafts, len(kept))))
-
-        # the prompts, each kept as far as it goes
-        longest = max(map(len, texts))
-        active = list(range(len(texts)))
-        capacity = min(longest + max_new_tokens, self.limit) + len(tree) + 1
-        model = CachedModel(self.backbone.decoder, len(texts), capacity)
-        padded = torch.tensor(
-            [[*text, *([text[-1]] * (longest - len(text)))] for text in texts], device=device
-        )
-        causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
-        last, read = self._pass(model, padded, causal, None)
-        picks: list[Sequence[int]] = [range(len(text)) for text in texts]
-        model.cache.keep(picks)
-        ending = torch.tensor([len(text) - 1 for text in texts], device=device)
-        logits = self.backbone.unembedding(last[torch.arange(len(texts), device=device), ending])[:, None]
-        roots = verifier.first(Scores(logits, plain, looking, shown, active, len(texts)))
-        stats.passes += 1
-        for row, token in enumerate(roots):
-            emit(row, [token], 0)
-        stats.prompt_seconds = time.perf_counter() - began
-        draft = make_draft(self.backbone, len(texts)) if len(tree) else None
-        following = [[*text[1:-1], root] for text, root in zip(texts, roots, strict=True)]
-        self._advance(draft, read, picks, following, stats)
-        while active:
-            staying = [place for place, row in enumerate(active) if not ended[row]]
-            if len(staying) < len(active):
-                active = [active[place] for place in staying]
-                model.cache.select(staying)
-                if draft is not None:
-                    draft.select(staying)
-                continue
-            room = min(min(max_new_tokens - len(made[row]), self.limit - len(texts[row])) for row in active)
-            now = tree.cut(max(room - 1, 0))
-            clock = time.perf_counter()
-            proposal = self._proposal(draft, now, sampler, len(active))
-            stats.draft_seconds += time.perf_counter() - clock
-            clock = time.perf_counter()
-            roots = [texts[row][-1] for row in active]
-            last, read = self._pass(model, *self._inputs(now, roots, proposal, model.cache.lengths))
-            own = [shown[row] for row in active]
-            scores = Scores(self.backbone.unembedding(last), plain, looking, own, active, len(texts))
-            walks = verifier.walk(now, proposal, scores)
-            stats.passes += 1
-            stats.drafted += len(now) * len(active)
-            stats.verify_seconds += time.perf_counter() - clock
-            picks = [[0, *path] for path, _ in walks]
-            model.cache.keep(picks)
-            drafts = proposal.tokens.tolist() if len(now) else [[]] * len(active)
-            following = []
-            for row, tokens, (path, token) in zip(active, drafts, walks, strict=True):
-                following.append([*(tokens[place - 1] for place in path), token])
-                before = len(made[row])
-                emit(row, following[-1], len(path))
-                stats.stepped += len(made[row]) - before
-                stats.steps += 1
-                _count(stats, now, path)
-            self._advance(draft, read, picks, following, stats)
-        stats.seconds = time.perf_counter() - began
-        self.last = stats
-        return Generated(made, ended, stats)
+        if most < 1:
+            raise UserError(f"max_new_tokens: {most} is less than one token")
 
     def _proposal(self, draft: Draft | None, tree: Tree, sampler: Sampler | None, rows: int) -> Proposal:
         if draft is not None and not len(tree):
@@ -275,12 +301,10 @@ class Speculator:
         """(tokens (B, N + 1), who sees whom among them, positions) of a verifying pass."""
         device = self.backbone.device
         new = torch.cat([torch.tensor(roots, device=device)[:, None], proposal.tokens], 1)
-        mask, depths = self._on_device(tree)
+        if tree not in self.placed:
+            self.placed[tree] = tree.mask.to(device), tree.depths.to(device)
+        mask, depths = self.placed[tree]
         return new, mask, torch.tensor(lengths, device=device)[:, None] + depths
-
-    def _on_device(self, tree: Tree) -> tuple[Tensor, Tensor]:
-        device = self.backbone.device
-        return tree.mask.to(device), tree.depths.to(device)
 
     def _advance(
         self, draft: Draft | None, states: Tensor, picks: Any, following: list[list[int]], stats: Stats
