@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -165,6 +165,41 @@ class HydraDraft(Draft):
         return self.state
 
 
+class _Level(NamedTuple):
+    """One depth of a tree: the places that have children there, and for each child its place, its parent among those, and which of
+    the parent's candidates it takes. width: candidates per parent; following: the parents of the next depth's parents.
+    """
+
+    parents: list[int]
+    nodes: list[int]
+    parent: list[int]
+    candidate: list[int]
+    width: int
+    following: list[int]
+
+
+@lru_cache(maxsize=256)
+def _levels(tree: Tree, drawn: bool) -> tuple[_Level, ...]:
+    columns = _columns(tree, drawn)
+    levels, parents = [], [0]
+    for _ in range(tree.depth):
+        pairs = [(child, i) for i, place in enumerate(parents) for child in tree.children[place]]
+        candidate = [columns[child - 1] for child, _ in pairs]
+        inner = [(child, i) for child, i in pairs if tree.children[child]]
+        levels.append(
+            _Level(
+                parents,
+                [c for c, _ in pairs],
+                [i for _, i in pairs],
+                candidate,
+                max(candidate) + 1,
+                [i for _, i in inner],
+            )
+        )
+        parents = [child for child, _ in inner]
+    return tuple(levels)
+
+
 def _level_by_level(
     draft: Any,
     tree: Tree,
@@ -177,25 +212,14 @@ def _level_by_level(
     tokens[:, 0] = draft.root
     carried = draft.start[:, None]  # (B, places of this depth that have children, ..)
     laws: dict[int, Tensor] = {}
-    parents = [0]
-    for depth in range(1, tree.depth + 1):
-        told = draft.backbone.embedding(tokens[:, parents])
+    for depth, level in enumerate(_levels(tree, sampler is not None), start=1):
+        told = draft.backbone.embedding(tokens[:, level.parents])
         carried, states = step(depth, carried, told)
-        logits = draft.logits(states, depth)
-        which = _columns(tree, sampler is not None)
-        chosen, law = _choose(
-            logits, 1 + max(which[i] for i, p in enumerate(tree.paths) if len(p) == depth), sampler
-        )
-        following, origin = [], []
-        for i, parent in enumerate(parents):
-            children = tree.children[parent]
-            tokens[:, list(children)] = chosen[:, i, [which[child - 1] for child in children]]
-            if law is not None:
-                laws[parent] = law[:, i]
-            inner = [child for child in children if tree.children[child]]
-            following += inner
-            origin += [i] * len(inner)
-        parents, carried = following, carried[:, origin]
+        chosen, law = _choose(draft.logits(states, depth), level.width, sampler)
+        tokens[:, level.nodes] = chosen[:, level.parent, level.candidate]
+        if law is not None:
+            laws |= {place: law[:, i] for i, place in enumerate(level.parents)}
+        carried = carried[:, level.following]
     return Proposal(tokens[:, 1:], None if sampler is None else lambda row, place: laws[place][row])
 
 

@@ -103,6 +103,11 @@ class _Texts:
         """How many tokens a sequence may still get."""
         return min(self.most - len(self.made[row]), self.limit - len(self.ids[row]))
 
+    def deepest(self, rows: Sequence[int]) -> int:
+        """How deep drafts may go: as far as some sequence still wants tokens, and all have positions for them."""
+        wanted = self.most - min(len(self.made[row]) for row in rows)
+        return min(wanted, self.limit - max(len(self.ids[row]) for row in rows)) - 1
+
     def add(self, row: int, tokens: list[int], drafts: int) -> int:
         """Appends new tokens, the first `drafts` of which were drafts, as far as the sequence goes on; returns how many."""
         kept = 0
@@ -247,7 +252,7 @@ class Speculator:
                 model.cache.select(staying)
                 if draft is not None:
                     draft.select(staying)
-            now = tree.cut(min(texts.room(row) for row in active) - 1)
+            now = tree.cut(texts.deepest(active))
             clock = time.perf_counter()
             proposal = self._proposal(draft, now, sampler, len(active))
             stats.draft_seconds += time.perf_counter() - clock
