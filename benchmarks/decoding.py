@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lookaround.decode.hub import load_speculator, read_precision
+from lookaround.decode.hub import load_speculator, read_description
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.model.backbone import Backbone, build
@@ -160,7 +160,7 @@ def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
     settings = Settings.model_validate(told["settings"])
     plan = open_speculation(settings, Path(told["source"]))
     speculator = load_speculator(folder)
-    own = read_precision(folder)
+    own = read_description(folder, speculator.backbone.unembedding.weight.shape[0]).precision
     speculator.backbone.to(own)
     lm, eos = speculator.backbone.lm, plan.run.tokenizer.eos
     prompts = plan.measure[:most_prompts]

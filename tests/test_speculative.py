@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from lookaround.decode.calibrate import frequent_tokens
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
+from lookaround.decode.verify import ExactSampling
 from lookaround.model.backbone import Backbone, build
 from lookaround.objectives.view import HeadSpec
 
@@ -60,3 +63,38 @@ def test_greedy_output_is_the_plain_output(kind: str) -> None:
         assert [
             made.generate([prompt], max_new_tokens=24, tree=tree).tokens[0] for prompt in given
         ] == expected
+
+
+@pytest.mark.parametrize("kind", ["sequential", "medusa", "medusa-own", "hydra"])
+def test_a_shortlist_changes_what_is_drafted_and_not_what_is_said(kind: str) -> None:
+    whole = speculator(kind)
+    listed = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]
+    short = Speculator(whole.backbone, shortlist=listed, checked=True)
+    given = prompts(6)
+    tree = Tree.cartesian((3, 2, 1, 1))
+    drafted: set[int] = set()
+    choose = short.shortlist.choose
+
+    def watched(*arguments: object) -> object:
+        tokens, law = choose(*arguments)
+        drafted.update(tokens.flatten().tolist())
+        return tokens, law
+
+    short.shortlist.choose = watched  # type: ignore[method-assign]
+    one = short.generate(given, max_new_tokens=16, tree=tree)
+    assert one.tokens == whole.generate(given, max_new_tokens=16, tree=tree).tokens
+    assert drafted <= set(listed)
+    generator = torch.Generator().manual_seed(0)
+    sampled = short.generate(
+        given, max_new_tokens=16, tree=tree, verifier=ExactSampling(generator), generator=generator
+    )
+    assert any(token not in listed for text in sampled.tokens for token in text)
+
+
+def test_the_fewest_tokens_that_make_up_a_share() -> None:
+    counts = np.array([1, 50, 0, 9, 40, 0, 0, 0])
+    assert frequent_tokens(counts, 0.9) == [1, 4]
+    assert frequent_tokens(counts, 0.91) == [1, 3, 4]
+    assert frequent_tokens(counts, 1.0) == [0, 1, 3, 4]
+    assert frequent_tokens(counts[:6], 1.0) is None  # more than half of all
+    assert frequent_tokens(0 * counts, 0.9) is None

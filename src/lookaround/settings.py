@@ -165,6 +165,9 @@ class SpeculateSettings(_Section):
     )
     sample_temperature: float = Field(0.7, ge=0)
     text: bool = Field(True, description="heads also learn from the corpus itself")
+    coverage: float = Field(
+        0.99, gt=0, le=1, description="drafts are taken from the tokens that make up this share of the text"
+    )
     joint: bool = Field(False, description="after the heads, train heads and model together (Medusa-2)")
     joint_weight: float = Field(
         0.2, gt=0, description="weight of the heads' loss beside the model's in joint training"

@@ -26,7 +26,7 @@ from lookaround.data.corpus import Corpus, read_corpus, split_documents
 from lookaround.data.shards import Rows, Split, in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.decode.cache import require_rewindable
-from lookaround.decode.calibrate import BUDGETS, Cost, accuracies, choose_trees, draft_ranks
+from lookaround.decode.calibrate import BUDGETS, Cost, accuracies, choose_trees, draft_ranks, frequent_tokens
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
 from lookaround.decode.speculative import Speculator, warpers
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
@@ -215,6 +215,7 @@ def speculate(
     backbone = plan.run.backbone
     spent: dict[str, float] = {}
     quality = {"bits_per_byte": _bits_per_byte(plan, backbone)}
+    samples: list[tuple[np.ndarray, int]] = []
     if plan.kind is not None:
         clock = time.monotonic()
         samples = _samples(plan, work, stop, tell)
@@ -233,9 +234,9 @@ def speculate(
     weights = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     backbone.to(dtype)  # the precision that is timed and measured
     clock = time.monotonic()
-    found = _calibrate(plan, backbone, tell)
+    found = _calibrate(plan, backbone, _shortlist(plan, samples), tell)
     spent["calibration"] = time.monotonic() - clock
-    speculator = Speculator(backbone, found.trees, checked=True)
+    speculator = Speculator(backbone, found.trees, shortlist=found.shortlist, checked=True)
     _stop(stop)
     clock = time.monotonic()
     result = _measure(plan, speculator, tell)
@@ -245,6 +246,7 @@ def speculate(
         "model": str(plan.source),
         "corpus": plan.corpus,
         "heads": {"kind": backbone.head_specs[0].kind, "depths": speculator.depths},
+        "drafted_tokens": None if found.shortlist is None else len(found.shortlist),
         **result,
         **quality,
         "expected_tokens_per_forward": found.expected,
@@ -394,15 +396,26 @@ class Calibration:
 
     trees: dict[int, Tree]
     largest: Tree
+    shortlist: list[int] | None
     costs: list[Cost]
     accuracies: np.ndarray
     expected: float
 
 
-def _calibrate(plan: Speculation, backbone: Backbone, tell: Report) -> Calibration:
+def _shortlist(plan: Speculation, samples: list[tuple[np.ndarray, int]]) -> list[int] | None:
+    """The tokens that are drafted: those that make up most of the samples and of the training text."""
+    counts = np.zeros(plan.run.backbone.unembedding.weight.shape[0], dtype=np.int64)
+    for ids in [ids for ids, _ in samples] + plan.train:
+        counts += np.bincount(ids, minlength=len(counts))
+    return frequent_tokens(counts, plan.settings.speculate.coverage)
+
+
+def _calibrate(
+    plan: Speculation, backbone: Backbone, shortlist: list[int] | None, tell: Report
+) -> Calibration:
     """Follows the model's own greedy text on held-out prompts, grows trees, and times them on this device."""
     chosen, run = plan.settings.speculate, plan.run
-    plain = Speculator(backbone, Tree(), checked=True)
+    plain = Speculator(backbone, Tree(), shortlist=shortlist, checked=True)
     texts: list[list[int]] = []
     for begin in range(0, len(plan.calibrate), CHUNK):
         prompts = plan.calibrate[begin : begin + CHUNK]
@@ -411,14 +424,14 @@ def _calibrate(plan: Speculation, backbone: Backbone, tell: Report) -> Calibrati
         tell(
             "accuracies on held-out prompts", min(begin + CHUNK, len(plan.calibrate)), len(plan.calibrate), ""
         )
-    ranks = draft_ranks(backbone, texts, [len(prompt) for prompt in plan.calibrate])
+    ranks = draft_ranks(plain, texts, [len(prompt) for prompt in plan.calibrate])
     grown = grow_from_ranks(ranks, BUDGETS)
     trees, costs = choose_trees(
         plain, grown, plan.calibrate, chosen.batches,
         report=lambda done, total: tell("timing trees on this device", done, total, ""),
     )  # fmt: skip
     expected, _ = expected_tokens(trees[min(trees)], ranks)
-    return Calibration(trees, grown[BUDGETS[-1]][0], costs, accuracies(ranks), expected)
+    return Calibration(trees, grown[BUDGETS[-1]][0], shortlist, costs, accuracies(ranks), expected)
 
 
 # ------------------------------------------------------------------------------------------------ measuring
@@ -508,20 +521,19 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Report) -> dict[st
     flips, tried, accepted, stepped, steps = 0, np.zeros(speculator.depths), np.zeros(speculator.depths), 0, 0
     identical = True
     one = speculator.tree_for(1)
-    exact = Speculator(speculator.backbone, one, checked=True)
     dtype = lm.dtype
     for begin in range(0, len(plan.measure), 32):
         prompts = plan.measure[begin : begin + 32]
         expected = transformers_generate(lm, prompts, new, eos)
-        made = exact.generate(prompts, max_new_tokens=new, eos=eos)
+        made = speculator.generate(prompts, max_new_tokens=new, eos=eos, tree=one)
         flips += sum(first_difference(a, b) is not None for a, b in zip(made.tokens, expected, strict=True))
         tried += made.stats.tried
         accepted += made.stats.accepted
         stepped, steps = stepped + made.stats.stepped, steps + made.stats.steps
         speculator.backbone.double()
-        identical &= exact.generate(prompts, max_new_tokens=new, eos=eos).tokens == transformers_generate(
-            lm, prompts, new, eos
-        )
+        identical &= speculator.generate(
+            prompts, max_new_tokens=new, eos=eos, tree=one
+        ).tokens == transformers_generate(lm, prompts, new, eos)
         speculator.backbone.to(dtype)
         tell("comparing with plain generation", min(begin + 32, len(plan.measure)), len(plan.measure), "")
     first = by_batch[0]
@@ -554,6 +566,7 @@ def _write_model(
     described = {
         "trees": {str(batch): [list(path) for path in tree.paths] for batch, tree in found.trees.items()},
         "largest": [list(path) for path in found.largest.paths],
+        "shortlist": found.shortlist,
         "vocabulary": backbone.unembedding.weight.shape[0],
         "expected_tokens_per_forward": found.expected,
         "precision": result["precision"],

@@ -13,25 +13,36 @@ import torch
 
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
-from lookaround.model.backbone import Backbone
 from lookaround.model.heads import LookAhead, depth_states
 from lookaround.objectives.view import CAUSAL, View
 
-__all__ = ["BUDGETS", "Cost", "accuracies", "choose_trees", "draft_ranks", "time_passes"]
+__all__ = ["BUDGETS", "Cost", "accuracies", "choose_trees", "draft_ranks", "frequent_tokens", "time_passes"]
 
 BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # nodes that are tried; 0 is decoding without drafts
 WIDTH = 16  # ranks that are told apart
 LARGEST = 512  # nodes of all sequences in one pass that are worth a try
 
 
+def frequent_tokens(counts: np.ndarray, share: float) -> list[int] | None:
+    """The fewest tokens that make up a share of the text counted, (V,) by token, in rising order.
+
+    None where they are more than half of the vocabulary, so that a list would spare little, and where nothing was counted.
+    """
+    order = np.argsort(-counts, kind="stable")
+    total = counts.sum()
+    few = int(np.searchsorted(counts[order].cumsum(), share * total)) + 1 if total else len(counts)
+    return sorted(order[:few].tolist()) if few <= len(counts) // 2 else None
+
+
 @torch.inference_mode()
 def draft_ranks(
-    backbone: Backbone, texts: Sequence[Sequence[int]], prompts: Sequence[int], width: int = WIDTH
+    speculator: Speculator, texts: Sequence[Sequence[int]], prompts: Sequence[int], width: int = WIDTH
 ) -> list[np.ndarray]:
     """Per text (T, K): at which rank the draft of depth k + 1 holds the token that comes; -1 beyond `width` or the text's end.
 
     texts: prompt and continuation; prompts: tokens of each prompt. Row p belongs to the step whose root is the p-th new token.
     """
+    backbone, shortlist = speculator.backbone, speculator.shortlist
     head = next(head for head in backbone.heads if isinstance(head, LookAhead))
     tables = []
     for text, prompt in zip(texts, prompts, strict=True):
@@ -47,12 +58,11 @@ def draft_ranks(
             here = range(prompt - 1, len(text) - 1 - depth)
             if not len(here):
                 break
-            own = head.unembedding(depth)
-            chosen = states[0, here.start : here.stop]
-            logits = backbone.unembedding(chosen) if own is None else chosen @ own.T
+            logits = shortlist.logits(states[0, here.start : here.stop], head.unembedding(depth))
             target = ids[0, here.start + 1 + depth : here.stop + 1 + depth]
-            rank = (logits > logits.gather(1, target[:, None])).sum(-1).cpu().numpy()
-            table[: len(here), depth - 1] = np.where(rank < width, rank, -1)
+            drafted, place = shortlist.places(target)
+            rank = (logits > logits.gather(1, place[:, None])).sum(-1)
+            table[: len(here), depth - 1] = torch.where(drafted & (rank < width), rank, -1).cpu().numpy()
         tables.append(table)
     return tables
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from lookaround.decode.tree import Tree
 from lookaround.model.backbone import Backbone
 from lookaround.model.heads import BlockHeads, LookAhead, OffsetHead
 
-__all__ = ["Draft", "Proposal", "Sampler", "make_draft"]
+__all__ = ["Draft", "Proposal", "Sampler", "Shortlist", "make_draft"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,63 @@ class Sampler:
         return (law / noise.to(law.device)).topk(count, -1).indices, law
 
 
+class Shortlist:
+    """The tokens that drafts are taken from: all, or the few that make up nearly all text.
+
+    A short list spares most of the unembedding, which is a large part of a draft's time (Zhao et al. 2025, FR-Spec). Whatever is
+    not on it is never drafted, and so never accepted as a draft; the output stays what it is. ids: in rising order.
+    """
+
+    def __init__(self, backbone: Backbone, ids: Sequence[int] | None = None) -> None:
+        self.backbone = backbone
+        self.size = backbone.unembedding.weight.shape[0]
+        self.ids = None if ids is None else torch.tensor(list(ids), device=backbone.device)
+        self.rows: dict[tuple, Tensor] = {}  # of unembeddings, in the precision they were asked for
+
+    def _rows(self, table: Tensor) -> Tensor:
+        key = (id(table), table.dtype, table.device)
+        if key not in self.rows:
+            assert self.ids is not None
+            self.rows[key] = table[self.ids.to(table.device)].contiguous()
+        return self.rows[key]
+
+    def logits(self, states: Tensor, own: Tensor | None) -> Tensor:
+        """Logits (.., F) of the list's tokens from head states (.., D), by a head's own unembedding or the model's."""
+        output = self.backbone.unembedding
+        if self.ids is None:
+            return output(states) if own is None else F.linear(states, own)
+        if own is not None:
+            return F.linear(states, self._rows(own))
+        return F.linear(
+            states, self._rows(output.weight), None if output.bias is None else self._rows(output.bias)
+        )
+
+    def choose(self, logits: Tensor, count: int, sampler: Sampler | None) -> tuple[Tensor, Tensor | None]:
+        """(token ids (.., count), the law (.., F) they were drawn from, if they were)."""
+        count = min(count, logits.shape[-1])
+        index, law = (logits.topk(count, -1).indices, None) if sampler is None else sampler(logits, count)
+        return index if self.ids is None else self.ids[index], law
+
+    def places(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(whether each token (N,) is on the list, its place there or 0)."""
+        if self.ids is None:
+            return torch.ones_like(tokens, dtype=torch.bool), tokens
+        place = torch.searchsorted(self.ids, tokens).clamp(max=len(self.ids) - 1)
+        found = self.ids[place] == tokens
+        return found, torch.where(found, place, 0)
+
+    def whole(self, law: Tensor) -> Tensor:
+        """A law over the list (F,) as one over the vocabulary (V,)."""
+        if self.ids is None:
+            return law
+        return law.new_zeros(self.size).scatter_(0, self.ids, law)
+
+
 class Draft:
     """A draft of a batch of sequences. `advance` tells it what was kept; `propose` asks for the nodes of a tree."""
 
-    def __init__(self, backbone: Backbone, head: LookAhead) -> None:
-        self.backbone, self.head = backbone, head
+    def __init__(self, backbone: Backbone, head: LookAhead, shortlist: Shortlist) -> None:
+        self.backbone, self.head, self.shortlist = backbone, head, shortlist
         self.root = torch.zeros(0, dtype=torch.int64)
 
     @property
@@ -79,19 +131,11 @@ class Draft:
         self.root = self.root[rows]
 
     def logits(self, states: Tensor, depth: int) -> Tensor:
-        """The draft's logits (.., V) of head states (.., D) at a depth."""
-        own = self.head.unembedding(depth)
-        output = self.backbone.unembedding
-        return output(states) if own is None else F.linear(states, own)
+        """The draft's logits of head states (.., D) at a depth, for the tokens of the shortlist."""
+        return self.shortlist.logits(states, self.head.unembedding(depth))
 
     def _roots(self, following: Sequence[Sequence[int]], device: torch.device) -> Tensor:
         return torch.tensor([tokens[-1] for tokens in following], device=device)
-
-
-def _choose(logits: Tensor, count: int, sampler: Sampler | None) -> tuple[Tensor, Tensor | None]:
-    if sampler is None:
-        return logits.topk(count, -1).indices, None
-    return sampler(logits, count)
 
 
 class _ByDepth(Draft):
@@ -109,12 +153,12 @@ class _ByDepth(Draft):
         else:
             logits = torch.stack([self.logits(states[:, d - 1], d) for d in range(1, depth + 1)], 1)
         which = _columns(tree, sampler is not None)
-        tokens, law = _choose(logits, max(which) + 1, sampler)
+        tokens, law = self.shortlist.choose(logits, max(which) + 1, sampler)
         at = [len(path) - 1 for path in tree.paths]
         depths = tree.depths.tolist()
         return Proposal(
             tokens[:, at, which],
-            None if law is None else lambda row, place: cast(Tensor, law)[row, depths[place]],
+            None if law is None else lambda row, place: self.shortlist.whole(law[row, depths[place]]),
         )
 
 
@@ -215,12 +259,13 @@ def _level_by_level(
     for depth, level in enumerate(_levels(tree, sampler is not None), start=1):
         told = draft.backbone.embedding(tokens[:, level.parents])
         carried, states = step(depth, carried, told)
-        chosen, law = _choose(draft.logits(states, depth), level.width, sampler)
+        chosen, law = draft.shortlist.choose(draft.logits(states, depth), level.width, sampler)
         tokens[:, level.nodes] = chosen[:, level.parent, level.candidate]
         if law is not None:
             laws |= {place: law[:, i] for i, place in enumerate(level.parents)}
         carried = carried[:, level.following]
-    return Proposal(tokens[:, 1:], None if sampler is None else lambda row, place: laws[place][row])
+    whole = draft.shortlist.whole
+    return Proposal(tokens[:, 1:], None if sampler is None else lambda row, place: whole(laws[place][row]))
 
 
 class BlockDraft(_ByDepth):
@@ -233,8 +278,8 @@ class BlockDraft(_ByDepth):
 
     head: BlockHeads
 
-    def __init__(self, backbone: Backbone, head: BlockHeads, rows: int) -> None:
-        super().__init__(backbone, head)
+    def __init__(self, backbone: Backbone, head: BlockHeads, shortlist: Shortlist, rows: int) -> None:
+        super().__init__(backbone, head, shortlist)
         last = len(head.blocks) - 1
         self.streams = [CachedModel(head.blocks[min(k, last)], rows) for k in range(head.depths)]
         self.pending: list[Tensor | None] = [None] * head.depths
@@ -379,12 +424,12 @@ def _columns(tree: Tree, drawn: bool) -> list[int]:
     return [tree.children[parent].index(place) for place, parent in enumerate(tree.parents, start=1)]
 
 
-def make_draft(backbone: Backbone, rows: int, number: int | None = None) -> Draft:
-    """The draft of a backbone's look-ahead heads (the first there are, or head `number`); raises ValueError where there are none."""
-    heads = [head for head in backbone.heads if isinstance(head, LookAhead)]
-    if not heads:
+def make_draft(backbone: Backbone, rows: int, shortlist: Shortlist | None = None) -> Draft:
+    """The draft of a backbone's first look-ahead heads for a number of sequences; raises ValueError where it has none."""
+    head = next((head for head in backbone.heads if isinstance(head, LookAhead)), None)
+    if head is None:
         raise ValueError("this model has no heads that look ahead")
-    head = heads[0]
+    shortlist = shortlist or Shortlist(backbone)
     if isinstance(head, BlockHeads):
-        return BlockDraft(backbone, head, rows)
-    return HydraDraft(backbone, head) if head.conditioned else PointwiseDraft(backbone, head)
+        return BlockDraft(backbone, head, shortlist, rows)
+    return (HydraDraft if head.conditioned else PointwiseDraft)(backbone, head, shortlist)

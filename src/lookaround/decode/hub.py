@@ -6,7 +6,7 @@ import json
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,8 +23,7 @@ __all__ = [
     "custom_generate",
     "generate",
     "load_speculator",
-    "read_precision",
-    "read_trees",
+    "read_description",
 ]
 
 SPECULATION_FILE = "speculation.json"
@@ -37,29 +36,40 @@ __all__ = ["generate"]
 '''
 
 
-def read_trees(folder: Path, vocabulary: int | None = None) -> dict[int, Tree] | None:
-    """The trees of a folder by number of sequences, None where it has none; raises UserError for what is not ours."""
+class Described(NamedTuple):
+    """What `speculation.json` says: trees by number of sequences, the tokens that are drafted, the precision both were timed in.
+
+    None for the trees is a chain, None for the tokens all of them.
+    """
+
+    trees: dict[int, Tree] | None = None
+    shortlist: list[int] | None = None
+    precision: torch.dtype = torch.float32
+
+
+def read_description(folder: Path, vocabulary: int) -> Described:
+    """The description of a folder, the defaults where it has none; raises UserError for what is not ours or of another model."""
     file = folder / SPECULATION_FILE
     if not file.is_file():
-        return None
+        return Described()
     try:
-        described = json.loads(file.read_text())
-        trees = {int(batch): Tree.from_json(paths, str(file)) for batch, paths in described["trees"].items()}
-        size = int(described["vocabulary"])
+        told = json.loads(file.read_text())
+        trees = {int(batch): Tree.from_json(paths, str(file)) for batch, paths in told["trees"].items()}
+        size = int(told["vocabulary"])
+        shortlist = told.get("shortlist")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: truncated or not ours ({error})") from None
     if not trees:
         raise UserError(f"{file}: holds no tree")
-    if vocabulary is not None and size != vocabulary:
+    if size != vocabulary:
         raise UserError(f"{file}: is of a model with {size} tokens, this one has {vocabulary}")
-    return trees
-
-
-def read_precision(folder: Path) -> torch.dtype:
-    """The precision that a folder's trees were timed in; float32 where nothing is said."""
-    file = folder / SPECULATION_FILE
-    told = json.loads(file.read_text()).get("precision") if file.is_file() else None
-    return torch.bfloat16 if told == "bfloat16" else torch.float32
+    if shortlist is not None:
+        whole = isinstance(shortlist, list) and all(type(t) is int and 0 <= t < size for t in shortlist)
+        if not whole or not shortlist or shortlist != sorted(set(shortlist)):
+            raise UserError(f"{file}: shortlist must be token ids below {size} in rising order, or null")
+    return Described(
+        trees, shortlist, torch.bfloat16 if told.get("precision") == "bfloat16" else torch.float32
+    )
 
 
 def load_speculator(folder: Path, lm: Any = None) -> Speculator:
@@ -78,7 +88,8 @@ def load_speculator(folder: Path, lm: Any = None) -> Speculator:
         )
     backbone.heads.to(backbone.device, backbone.dtype)
     backbone.eval()
-    return Speculator(backbone, read_trees(folder, backbone.unembedding.weight.shape[0]))
+    told = read_description(folder, backbone.unembedding.weight.shape[0])
+    return Speculator(backbone, told.trees, shortlist=told.shortlist)
 
 
 def generate(

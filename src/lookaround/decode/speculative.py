@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lookaround.decode.cache import CachedModel, require_rewindable
-from lookaround.decode.drafts import Draft, Proposal, Sampler, make_draft
+from lookaround.decode.drafts import Draft, Proposal, Sampler, Shortlist, make_draft
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling, Greedy, Scores, Typical, Verifier
 from lookaround.errors import UserError
@@ -141,11 +141,15 @@ class Speculator:
         backbone: Backbone,
         tree: Tree | dict[int, Tree] | None = None,
         *,
+        shortlist: Sequence[int] | None = None,
         checked: bool = False,
         context: int | None = None,
     ) -> None:
-        """tree: one, or {sequences: tree}; a chain if none. checked: the model was asked whether its cache can be rewound."""
+        """tree: one, or {sequences: tree}; a chain if none. shortlist: the tokens that are drafted; all if none. checked: the model
+        was asked before whether its cache can be rewound. context: the most tokens of a text, prompt included.
+        """
         self.backbone = backbone
+        self.shortlist = Shortlist(backbone, shortlist)
         self.last: Stats | None = None  # of the last generation
         self.placed: dict[
             Tree, tuple[Tensor, Tensor]
@@ -240,7 +244,7 @@ class Speculator:
             stats.tokens += texts.add(row, [token], 0)
         stats.passes += 1
         stats.prompt_seconds = time.perf_counter() - began
-        draft = make_draft(self.backbone, rows) if len(tree) else None
+        draft = make_draft(self.backbone, rows, self.shortlist) if len(tree) else None
         self._advance(draft, read, picks, following, stats)
 
         while True:

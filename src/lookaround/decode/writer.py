@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lookaround.decode.hub import read_precision, read_trees
+from lookaround.decode.hub import read_description
 from lookaround.decode.masked import Filled, fill, quality
 from lookaround.decode.sampling import continue_tokens
 from lookaround.decode.speculative import Speculator, Stats, make_verifier, warpers
@@ -59,9 +59,9 @@ class Writer:
         self.speculator: Speculator | None = None
         ahead = any(isinstance(head, LookAhead) for head in run.backbone.heads)
         if ahead and mode.attention == "causal":
-            trees = read_trees(folder, run.backbone.unembedding.weight.shape[0])
-            run.backbone.eval().to(read_precision(folder))
-            self.speculator = Speculator(run.backbone, trees)
+            told = read_description(folder, run.backbone.unembedding.weight.shape[0])
+            run.backbone.eval().to(told.precision)
+            self.speculator = Speculator(run.backbone, told.trees, shortlist=told.shortlist)
 
     @property
     def drafts(self) -> bool:
