@@ -59,16 +59,18 @@ def model_for(objective: Objective, preset: str, vocabulary: int, context: int) 
 def plain_loss(model: Backbone, view: View) -> torch.Tensor:
     """All depths in one graph, with the framework's own cross-entropy."""
     trunk, output = model.trunk(view), model.unembedding.weight
-    parts = [(trunk.last, (view.head == 0).nonzero().flatten())]
+    parts = [(trunk.last, (view.head == 0).nonzero().flatten(), output)]
     for head in model.heads:
         for depth, states in depth_states(head, getattr(trunk, head.reads), model.embedding.weight, view):
-            parts.append((states, ((view.head == 1) & (view.offset == depth + 1)).nonzero().flatten()))
+            chosen = ((view.head == 1) & (view.offset == depth + 1)).nonzero().flatten()
+            own = head.unembedding(depth)
+            parts.append((states, chosen, output if own is None else own))
     losses = [
         torch.nn.functional.cross_entropy(
-            states.flatten(0, 1)[view.state[chosen]] @ output.T, view.target[chosen], reduction="none"
+            states.flatten(0, 1)[view.state[chosen]] @ table.T, view.target[chosen], reduction="none"
         )
         @ view.weight[chosen].to(output.dtype)
-        for states, chosen in parts
+        for states, chosen, table in parts
     ]
     return sum(losses, torch.zeros((), dtype=output.dtype))
 

@@ -121,7 +121,8 @@ def test_the_result_says_what_was_measured(fast: Path) -> None:
         "flips",
         "acceptance_by_depth",
     }
-    assert len(found["acceptance_by_depth"]) == 4
+    assert len(found["acceptance_by_depth"]) <= 4  # of the depths that the tree has
+    assert all(0 <= share <= 1 for share in found["acceptance_by_depth"])
     assert [entry["batch"] for entry in result["by_batch"]] == [1, 3]
     assert 0 < result["bits_per_byte"] < 8
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lookaround.decode.cache import CachedModel
 from lookaround.decode.calibrate import frequent_tokens
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
@@ -98,3 +99,32 @@ def test_the_fewest_tokens_that_make_up_a_share() -> None:
     assert frequent_tokens(counts, 1.0) == [0, 1, 3, 4]
     assert frequent_tokens(counts[:6], 1.0) is None  # more than half of all
     assert frequent_tokens(0 * counts, 0.9) is None
+
+
+@torch.inference_mode()
+def test_logits_of_a_tree_are_those_of_its_paths_one_after_the_other() -> None:
+    """In float32, with another sequence of another length beside it, and after a branch was forgotten."""
+    model = speculator("medusa").backbone.float()
+    generator = torch.Generator().manual_seed(1)
+    for tree in (*TREES, Tree.cartesian((2, 2, 2))):
+        texts = [torch.randint(VOCABULARY, (size,), generator=generator).tolist() for size in (5, 9)]
+        cached = CachedModel(model.decoder, 2)
+        padded = torch.tensor([text + [0] * (9 - len(text)) for text in texts])
+        cached(padded, torch.ones(9, 9, dtype=torch.bool).tril())
+        cached.cache.keep([range(5), range(9)])
+        for _ in range(2):
+            tokens = torch.randint(VOCABULARY, (2, len(tree) + 1), generator=generator)
+            places = torch.tensor([len(text) for text in texts])[:, None] + tree.depths
+            logits = model.unembedding(cached(tokens, tree.mask, places).last_hidden_state)
+            kept = []
+            for row, text in enumerate(texts):
+                for place, path in enumerate(((), *tree.paths)):
+                    along = [tree.place[path[:k]] for k in range(len(path) + 1)]
+                    alone = model.lm(
+                        torch.tensor([text + tokens[row, along].tolist()]), use_cache=False
+                    ).logits[0, -1]
+                    torch.testing.assert_close(logits[row, place], alone, rtol=0, atol=1e-5)
+                deepest = max(tree.paths, key=len)[: 2 + row]
+                kept.append([tree.place[deepest[:k]] for k in range(len(deepest) + 1)])
+            cached.cache.keep(kept)
+            texts = [text + tokens[row, kept[row]].tolist() for row, text in enumerate(texts)]

@@ -545,7 +545,7 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Report) -> dict[st
             "tokens_per_second": first["speculative_tokens_per_second"],
             "identical": bool(identical),
             "flips": flips,
-            "acceptance_by_depth": (accepted / np.maximum(tried, 1)).tolist(),
+            "acceptance_by_depth": (accepted[tried > 0] / tried[tried > 0]).tolist(),
         },
         "precision": str(dtype).removeprefix("torch."),
         "prompts": len(plan.measure),

@@ -58,8 +58,8 @@ class Stats:
 
     @property
     def acceptance_by_depth(self) -> list[float]:
-        """P(a draft of this depth stands | those before it stood and it was drafted)."""
-        return [a / t if t else 0.0 for a, t in zip(self.accepted, self.tried, strict=True)]
+        """P(a draft of this depth stands | those before it stood and it was drafted), for depths that were drafted."""
+        return [a / t for a, t in zip(self.accepted, self.tried, strict=True) if t]
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,12 @@ class Writer:
         tokenizer = self.run.tokenizer
         self.text, self.tokens, self.stats = "", [], None
         shown = ""
-        for token, drafted in self._tokens(tokenizer.encode([prompt])[0]):
+        ids = tokenizer.encode([prompt])[0]
+        before = tokenizer.decode(ids)
+        for token, drafted in self._tokens(ids):
             self.tokens.append(token)
-            self.text = tokenizer.decode(self.tokens)
+            whole = tokenizer.decode([*ids, *self.tokens])  # alone, the first token may lose its space
+            self.text = whole[len(before) :] if whole.startswith(before) else tokenizer.decode(self.tokens)
             ends = [at + len(s) for s in self.stop if (at := self.text.find(s)) >= 0]
             if ends:
                 self.text = self.text[: min(ends)]
