@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -163,7 +163,7 @@ class _ByDepth(Draft):
 
 
 class PointwiseDraft(_ByDepth):
-    """Medusa's, linear and offset heads: each depth reads the last state alone."""
+    """Heads that read the last state alone: Medusa's, linear and offset ones, and Hydra's, which are told the path's tokens."""
 
     state: Tensor
 
@@ -172,6 +172,10 @@ class PointwiseDraft(_ByDepth):
     ) -> None:
         self.state = states[range(len(picks)), [pick[-1] for pick in picks]]
         self.root = self._roots(following, states.device)
+
+    def select(self, rows: Sequence[int]) -> None:
+        super().select(rows)
+        self.state = self.state[rows]
 
     def head_states(self, depth: int) -> Tensor:
         if isinstance(self.head, OffsetHead):
@@ -179,34 +183,10 @@ class PointwiseDraft(_ByDepth):
             return self.head(depths, self.state[:, None].expand(-1, depth, -1))[1]
         return torch.stack([self.head(d, self.state)[1] for d in range(1, depth + 1)], 1)
 
-    def select(self, rows: Sequence[int]) -> None:
-        super().select(rows)
-        self.state = self.state[rows]
-
-
-class HydraDraft(Draft):
-    """Pointwise heads that are told the tokens along the path: nodes are drafted depth by depth."""
-
-    state: Tensor
-
-    def advance(
-        self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
-    ) -> None:
-        self.state = states[range(len(picks)), [pick[-1] for pick in picks]]
-        self.root = self._roots(following, states.device)
-
     def propose(self, tree: Tree, sampler: Sampler | None = None) -> Proposal:
-        return _level_by_level(
-            self, tree, sampler, lambda depth, carried, told: self.head(depth, carried, told)
-        )
-
-    def select(self, rows: Sequence[int]) -> None:
-        super().select(rows)
-        self.state = self.state[rows]
-
-    @property
-    def start(self) -> Tensor:
-        return self.state
+        if not self.head.conditioned:
+            return super().propose(tree, sampler)
+        return _level_by_level(self, self.state, tree, sampler, self.head)
 
 
 class _Level(NamedTuple):
@@ -245,16 +225,20 @@ def _levels(tree: Tree, drawn: bool) -> tuple[_Level, ...]:
 
 
 def _level_by_level(
-    draft: Any,
+    draft: Draft,
+    start: Tensor,
     tree: Tree,
     sampler: Sampler | None,
     step: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> Proposal:
-    """Drafts the children of all places of one depth at a time; step(depth, carried, told embeddings) -> (carried, states)."""
+    """Drafts the children of all places of one depth at a time.
+
+    start: what the root carries, (B, ..). step(depth, carried, embeddings of the tokens told) -> (carried, states).
+    """
     rows, device = len(draft.root), draft.root.device
     tokens = torch.zeros(rows, len(tree) + 1, dtype=torch.int64, device=device)
     tokens[:, 0] = draft.root
-    carried = draft.start[:, None]  # (B, places of this depth that have children, ..)
+    carried = start[:, None]  # (B, places of this depth that have children, ..)
     laws: dict[int, Tensor] = {}
     for depth, level in enumerate(_levels(tree, sampler is not None), start=1):
         told = draft.backbone.embedding(tokens[:, level.parents])
@@ -346,18 +330,12 @@ class BlockDraft(_ByDepth):
             produced = out[:, known_width:] if depth > 1 else known[:, -1:]
             return produced, produced
 
-        proposal = _level_by_level(self, tree, sampler, step)
+        nothing = carried[:, 0]  # the root is the newest position itself, which is known
+        proposal = _level_by_level(self, nothing, tree, sampler, step)
         for depth in range(tree.depth + 1, self.depths + 1):  # deeper heads keep up with the text
             none = carried[:, :0]
             step(depth, none, none)
         return proposal
-
-    @property
-    def start(self) -> Tensor:
-        """What the root carries: nothing beside the newest position itself, which is known."""
-        return torch.zeros(
-            len(self.root), self.backbone.width, device=self.root.device, dtype=self.backbone.dtype
-        )
 
     def _hand_on(self, depth: int, out: Tensor, counts: list[int]) -> tuple[Tensor, list[int]]:
         """(inputs, counts) of the next depth: what waited, then all but the newest output, which waits in its turn."""
@@ -432,4 +410,4 @@ def make_draft(backbone: Backbone, rows: int, shortlist: Shortlist | None = None
     shortlist = shortlist or Shortlist(backbone)
     if isinstance(head, BlockHeads):
         return BlockDraft(backbone, head, shortlist, rows)
-    return (HydraDraft if head.conditioned else PointwiseDraft)(backbone, head, shortlist)
+    return PointwiseDraft(backbone, head, shortlist)

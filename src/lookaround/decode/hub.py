@@ -185,7 +185,7 @@ def _decode(
     temperature = float(config.temperature or 1.0)
     if config.do_sample:
         seed = int(torch.randint(1 << 62, ()))  # follows torch.manual_seed, as plain sampling does
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(input_ids.device).manual_seed(seed)
         verifier: Any = Typical(generator) if rule == "typical" else ExactSampling(generator)
     else:
         generator, verifier = None, Typical(None) if rule == "typical" else Greedy()

@@ -159,17 +159,23 @@ class Speculator:
         tree = Tree.chain(self.depths) if tree is None else tree
         self.trees = tree if isinstance(tree, dict) else {1: tree}
         for each in self.trees.values():
-            self._require_depth(each)
+            self._require_tree(each)
         if not checked:
             require_rewindable(backbone.lm)
         limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
         self.limit: int = min(limit, context or limit)
         self.before = bool(heads) and heads[0].reads == "before"
 
-    def _require_depth(self, tree: Tree) -> None:
+    def _require_tree(self, tree: Tree) -> None:
         if tree.depth > self.depths:
             raise UserError(
                 f"tree: is {tree.depth} deep, but the heads look only {self.depths} tokens beyond the next one"
+            )
+        ids = self.shortlist.ids
+        widest = 1 + max((path[-1] for path in tree.paths), default=0)
+        if ids is not None and widest > len(ids):
+            raise UserError(
+                f"tree: drafts {widest} tokens beside one another out of a shortlist of {len(ids)}"
             )
 
     def tree_for(self, batch: int) -> Tree:
@@ -214,7 +220,7 @@ class Speculator:
         began = time.perf_counter()
         verifier = verifier or Greedy()
         tree = self.tree_for(len(prompts)) if tree is None else tree
-        self._require_depth(tree)
+        self._require_tree(tree)
         self._require_prompts(prompts, max_new_tokens)
         stats = Stats(tried=[0] * self.depths, accepted=[0] * self.depths)
         if not prompts:

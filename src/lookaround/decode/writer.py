@@ -143,7 +143,7 @@ class Writer:
         vocabulary = tokenizer.vocabulary
         size = self.run.backbone.unembedding.weight.shape[0]
         never = sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos})
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator(self.run.backbone.device).manual_seed(self.seed)
         steps: queue.Queue = queue.Queue()
         halt = threading.Event()
 
