@@ -483,6 +483,7 @@ def test_a_damaged_description_is_named(tmp_path: Path, text: str, message: str)
         (["speculate.heads=foo"], "speculate.heads"),
         (["speculate.depths=0"], "speculate.depths"),
         (["speculate.budget=10s"], "tokens or FLOPs"),
+        (["speculate.batches=[1,0]"], "speculate.batches.1"),
         (["speculate.prompt_tokens=600"], "more than the 512 positions"),
         (["speculate.prompt_tokens=300"], "has 300 tokens to prompt with"),
         (["speculate.lora=4"], "add --joint"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from lookaround.errors import UserError
 
@@ -178,7 +178,7 @@ class SpeculateSettings(_Section):
     )
     prompt_tokens: int = Field(32, ge=2)
     new_tokens: int = Field(64, ge=2, description="tokens that each prompt is continued by")
-    batches: list[int] = Field(
+    batches: list[PositiveInt] = Field(
         [1, 2, 4, 8, 16, 32], min_length=1, description="numbers of sequences that are measured"
     )
     rounds: int = Field(3, ge=1, description="turns of each way of generating; medians are shown")
