@@ -46,7 +46,7 @@ from lookaround.train import checkpoint
 from lookaround.train.budget import parse_budget
 from lookaround.train.distributed import World, local_device
 from lookaround.train.loop import Progress, StopSignal, Trainer, autocast_dtype, default_learning_rate
-from lookaround.train.run import OpenRun, open_run, plan_for, require_folder, require_same, schedule_for
+from lookaround.train.run import FREE, OpenRun, open_run, plan_for, require_folder, require_same, schedule_for
 
 __all__ = ["Speculation", "open_speculation", "speculate"]
 
@@ -108,12 +108,11 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         )
     run = dataclasses.replace(run, context=window)
     data = settings.data
-    source = data.corpus
-    if source is None and run.info is not None:
-        source = run.info["settings"]["data"]["corpus"]
+    if data.corpus is None and run.info is not None:  # its own text, split as it was for training
+        data = Settings.model_validate(run.info["settings"]).data
     corpus: Corpus | None = None
-    if source is not None:
-        corpus = read_corpus(source, text_column=data.text_column)
+    if data.corpus is not None:
+        corpus = read_corpus(data.corpus, text_column=data.text_column)
     elif run.info is not None:  # a run without a corpus of its own was trained on the embedded one
         corpus = stdlib_corpus()
     run.backbone.eval()
@@ -270,14 +269,17 @@ def speculate(
 
 
 def _identity(plan: Speculation) -> dict[str, Any]:
+    """What must be the same for a folder to go on; numbers of sequences and rounds only say how it is measured."""
     values = plan.settings.model_dump()
-    free = ("batches", "rounds")
+    for name in ("batches", "rounds"):
+        values["speculate"].pop(name)
+    for name in FREE["train"] or ():
+        values["train"].pop(name)
     return {
         "model": str(plan.source.resolve()),
         "corpus": plan.corpus,
-        "data": values["data"],
-        "seed": values["seed"],
-        "speculate": {name: value for name, value in values["speculate"].items() if name not in free},
+        "precision": values["model"]["precision"],
+        **{name: values[name] for name in ("seed", "data", "train", "speculate")},
     }
 
 
