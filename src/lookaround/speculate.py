@@ -41,7 +41,7 @@ from lookaround.model.lora import add_lora, merge_lora, require_peft
 from lookaround.objectives import MTP
 from lookaround.objectives.view import Mode
 from lookaround.settings import Settings
-from lookaround.storage import make_folder, read_mapping, whole_file, write_folder, write_text
+from lookaround.storage import make_folder, read_mapping, whole_file, write_folder, write_yaml
 from lookaround.train import checkpoint
 from lookaround.train.budget import parse_budget
 from lookaround.train.distributed import World, local_device
@@ -208,7 +208,7 @@ def speculate(
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: not empty and not made by speculate (no {STATE_FILE}); give another --out")
     make_folder(out)
-    _write_state(out, {"identity": identity, "status": "running"})
+    write_yaml(out / STATE_FILE, {"identity": identity, "status": "running"})
     work = out / "work"
     make_folder(work)
     backbone = plan.run.backbone
@@ -263,7 +263,7 @@ def speculate(
             shutil.rmtree(target)
         file.replace(target)
     final.rmdir()
-    _write_state(out, {"identity": identity, "status": "finished", "result": result})
+    write_yaml(out / STATE_FILE, {"identity": identity, "status": "finished", "result": result})
     shutil.rmtree(work, ignore_errors=True)
     return result
 
@@ -281,12 +281,6 @@ def _identity(plan: Speculation) -> dict[str, Any]:
         "precision": values["model"]["precision"],
         **{name: values[name] for name in ("seed", "data", "train", "speculate")},
     }
-
-
-def _write_state(out: Path, state: dict[str, Any]) -> None:
-    import yaml
-
-    write_text(out / STATE_FILE, yaml.safe_dump(json.loads(json.dumps(state)), sort_keys=False))
 
 
 def _stop(stop: StopSignal | None) -> None:
@@ -480,7 +474,6 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Report) -> dict[st
     lm, eos, new = speculator.backbone.lm, run.tokenizer.eos, chosen.new_tokens
     by_batch = []
     for number, batch in enumerate(chosen.batches):
-        prompts = [plan.measure[i % len(plan.measure)] for i in range(batch)]
         tree = speculator.tree_for(batch)
         times: dict[str, list[float]] = {"plain": [], "loop": [], "speculative": []}
         stats = None

@@ -19,7 +19,16 @@ import yaml
 
 from lookaround.errors import UserError
 
-__all__ = ["disk_errors", "finite", "make_folder", "read_mapping", "whole_file", "write_folder", "write_text"]
+__all__ = [
+    "disk_errors",
+    "finite",
+    "make_folder",
+    "read_mapping",
+    "whole_file",
+    "write_folder",
+    "write_text",
+    "write_yaml",
+]
 
 
 @contextmanager
@@ -79,6 +88,12 @@ def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> d
         if not isinstance(value.get(name), kind):
             raise UserError(f"{path}: truncated or not ours (field '{name}' is missing or of another type)")
     return value
+
+
+def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes plain data whole or not at all; tuples become lists, so that what is read back is equal."""
+    plain = json.loads(json.dumps(value))
+    write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
 def make_folder(folder: Path) -> None:

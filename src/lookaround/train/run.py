@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lookaround import __version__
 from lookaround.data.corpus import read_corpus, split_documents
 from lookaround.data.shards import Rows, TokenStore, in_memory
@@ -28,7 +26,7 @@ from lookaround.model.export import load
 from lookaround.objectives import AR
 from lookaround.objectives.view import Mode, Objective
 from lookaround.settings import Settings
-from lookaround.storage import read_mapping, write_folder, write_text
+from lookaround.storage import read_mapping, write_folder, write_yaml
 from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
 from lookaround.train.distributed import World, local_device
@@ -307,8 +305,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 
 def write_run(folder: Path, info: dict[str, Any]) -> None:
-    plain = json.loads(json.dumps(info))  # tuples become lists, so that what is read back is equal
-    write_text(folder / RUN_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    write_yaml(folder / RUN_FILE, info)
 
 
 # ------------------------------------------------------------------------------------------------ opening a result
