@@ -435,7 +435,7 @@ def test_token_order_is_the_dense_listnet_loss(window: int | None, packed: bool)
     hidden = model.trunk(view).last
     log = head.rank(hidden.flatten(0, 1)[view.state]).log_softmax(-1)
     loss = -(expected * log).sum()
-    assert head.auxiliary(hidden, view).item() == pytest.approx(loss.item(), rel=1e-6)
+    assert head.auxiliary(hidden, view, None, None).item() == pytest.approx(loss.item(), rel=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------ decoding

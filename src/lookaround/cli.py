@@ -588,6 +588,85 @@ def generate(
 
 
 @app.command()
+def plan(
+    graph: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Degree and length of path-star graphs, 3,5; or addition(3), countdown(3,50); repeatable.",
+            show_default="the preset's",
+        ),
+    ] = None,
+    objectives: Annotated[
+        str | None,
+        typer.Option(help='E.g. "ar, reverse, mtp(n=4, weights=1.0)".', show_default="the preset's"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Runs per task and objective.", show_default="the preset's")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of every run, at most.", show_default="the preset's")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="cpu (half an hour on two cores), full (all objectives) or gpu.")
+    ] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder of the grid; the same command resumes it.")] = Path(
+        "lookaround-plan"
+    ),
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="pico, nano, tiny, mini, small or base.", show_default="the preset's"),
+    ] = None,
+    init: Init = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    dry_run: DryRun = False,
+    seed: Seed = None,
+    config: Config = None,
+    set_: Assign = None,
+    json_: Json = None,
+) -> None:
+    """Does an objective look ahead? Trains every one on path-star graphs, where next-token prediction guesses."""
+    _check_outputs(json_, folder=out)
+    from rich.console import Console
+
+    console = Console()
+    with console.status("loading libraries"):
+        from lookaround.plan import PRESETS, estimate, open_grid
+        from lookaround.plan import plan as run_grid
+        from lookaround.report import print_plan, write_plan
+
+        _quiet_libraries()
+    if preset not in PRESETS:
+        raise UserError(f"--preset {preset}: unknown; known are {', '.join(PRESETS)}")
+    settings = _settings(
+        config, set_, seed,
+        {
+            "plan.tasks": graph or None, "plan.objectives": objectives, "plan.seeds": seeds, "plan.steps": steps,
+            "plan.jobs": jobs, "model.preset": model, "model.init": init,
+        },
+        PRESETS[preset],
+    )  # fmt: skip
+    grid = open_grid(settings)
+    with console.status("timing a few steps of each run"):
+        cost = estimate(grid)
+    _print_plan_estimate(console, cost)
+    if dry_run:
+        _write_json(json_, vars(cost))
+        return
+    began = time.monotonic()
+    with _StudyProgress(console) as progress:
+        results = run_grid(grid, out, command=_command(), on_event=progress.event)
+    write_plan(results, out / "plan.html")
+    console.print()
+    print_plan(results, console)
+    console.print(
+        f"\n{out / 'plan.html'} shows it with the learning curves; {out / 'results.json'} holds the numbers "
+        f"({time.monotonic() - began:.0f} s).",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    _write_json(json_, results)
+
+
+@app.command()
 def report(
     results: Annotated[
         Path, typer.Argument(help="results.json, or the folder of a study.", show_default=False)
@@ -626,11 +705,15 @@ def report(
 
 
 def _settings(
-    config: Path | None, assignments: list[str] | None, seed: int | None, options: dict[str, Any]
+    config: Path | None,
+    assignments: list[str] | None,
+    seed: int | None,
+    options: dict[str, Any],
+    defaults: dict[str, Any] | None = None,
 ) -> Settings:
     from lookaround.settings import read_settings
 
-    return read_settings(config, assignments, seed=seed, **options)
+    return read_settings(config, assignments, defaults, seed=seed, **options)
 
 
 def _check_outputs(json_: Path | None, *, file: Path | None = None, folder: Path | None = None) -> None:
@@ -680,6 +763,20 @@ def _print_estimate(console: Any, cost: Any, jobs: int) -> None:
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_plan_estimate(console: Any, cost: Any) -> None:
+    for run in cost.by_run:
+        console.print(
+            f"  {run['graph']:<14}{run['objective']:<58} {run['parameters']:>10,} parameters  "
+            f"{1000 * run['seconds_per_step']:7.1f} ms a step",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    console.print(
+        f"{cost.runs} runs of at most {cost.steps:,} steps, {cost.jobs} at a time: {cost.flops:.3g} FLOPs and "
+        f"{cost.seconds / 60:.0f} min of training at most; runs that solve their task end sooner",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 class _RunProgress:

@@ -9,14 +9,12 @@ keep all state in their folder, so that an interrupted study goes on where it st
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 from typing import Any
@@ -27,9 +25,9 @@ from lookaround.errors import Interrupted, UserError
 from lookaround.evaluate.suite import baselines, probe_data
 from lookaround.forecast import Forecast, forecast_job
 from lookaround.ladder import Job, random_init_scores, run_job
-from lookaround.pool import local_pool
+from lookaround.pool import STATUS_FILES, STOP_FILE, local_pool, running_jobs
 from lookaround.results import study_results
-from lookaround.storage import read_mapping, write_text
+from lookaround.storage import locked, read_mapping, write_text
 from lookaround.study import Study, plans_of
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import (
@@ -81,7 +79,7 @@ def compare(
         if fresh:
             shutil.rmtree(out, ignore_errors=True)
         raise
-    with _locked(out), stop_on_signals() as stop:
+    with locked(out), stop_on_signals() as stop:
         results = _run_jobs(study, out, plans, command, executor, stop, on_event or (lambda event: None))
         write_text(out / "results.json", json.dumps(results, indent=1, allow_nan=False))
     return results
@@ -95,6 +93,7 @@ def _identity(study: Study) -> dict[str, Any]:
     settings["model"].pop("compile")
     settings.pop("forecast")  # made beside the study, and made again when it changes
     settings.pop("speculate")
+    settings.pop("plan")
     for name in ("bootstrap", "samples", "sample_tokens", "temperature"):
         settings["evaluate"].pop(name)
     for name in ("checkpoint_every", "log_every", "micro_batch"):
@@ -109,18 +108,6 @@ def _identity(study: Study) -> dict[str, Any]:
     return json.loads(json.dumps({"corpus": study.store.fingerprint, "tasks": tasks, "settings": settings}))
 
 
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keeps a second process out of a study folder."""
-    with open(out / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{out}: another process is at work on this study") from None
-        yield
-    (out / ".lock").unlink(missing_ok=True)
-
-
 def _run_jobs(
     study: Study,
     out: Path,
@@ -131,9 +118,9 @@ def _run_jobs(
     on_event: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     settings = study.settings
-    stop_file = out / ".stop"
+    stop_file = out / STOP_FILE
     stop_file.unlink(missing_ok=True)
-    for stale in out.glob("runs/*/*/*/status.json"):
+    for stale in out.glob(STATUS_FILES):
         stale.unlink()
     data = tuple(probe_data(task, settings.evaluate) for task in study.tasks)
     threads = study.threads
@@ -231,7 +218,7 @@ def _run_jobs(
                                 "ladder",
                                 (spec, seed),
                             )
-            on_event({"done": done, "total": total, "running": _running(out)})
+            on_event({"done": done, "total": total, "running": running_jobs(out)})
     except Interrupted as error:
         raise Interrupted(f"{out}: {error}") from None
     finally:
@@ -260,11 +247,3 @@ def _run_jobs(
 def _finite(loss: float) -> float:
     """A loss to compare by: one that is no number loses."""
     return loss if math.isfinite(loss) else math.inf
-
-
-def _running(out: Path) -> list[dict[str, Any]]:
-    found = []
-    for path in sorted(out.glob("runs/*/*/*/status.json")):
-        with contextlib.suppress(OSError, ValueError):
-            found.append(json.loads(path.read_text()))
-    return found

@@ -6,14 +6,11 @@ rung from the start. Everything is on disk, so that a job that died goes on wher
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +25,14 @@ from lookaround.model.backbone import Backbone
 from lookaround.model.export import load
 from lookaround.objectives import parse
 from lookaround.objectives.view import Mode, Objective
+from lookaround.pool import Status
 from lookaround.settings import Settings
 from lookaround.storage import read_mapping, write_folder, write_text
 from lookaround.study import split_rows
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan
 from lookaround.train.distributed import local_device
-from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
+from lookaround.train.loop import StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.run import (
     RUN_FILE,
     build_backbone,
@@ -83,9 +81,9 @@ def run_job(job: Job) -> dict[str, Any]:
     torch.set_num_threads(job.threads)
     objective = parse(job.objective)
     job.folder.mkdir(parents=True, exist_ok=True)
-    status = Status(job)
+    label = f"{job.objective}, seed {job.seed}" + (f", learning rate x{job.factor:g}" if job.trial else "")
     with stop_on_signals() as stop:
-        status.stop = stop
+        status = Status(job.folder, job.out, label, stop)
         rungs = sorted(map(float, job.plans))
         if job.trial:
             folder = job.folder / f"rung-{rungs[0]:g}"
@@ -163,7 +161,7 @@ def _train_rung(
             trainer.run(
                 until, plan, schedule, folder=stage, fill=fill, stop=stop,
                 keep=keep if stage is trunk else frozenset(),
-                report=lambda p: status.train(p, rung, schedule.end),
+                report=lambda p: status.train(f"training rung {rung:g}", p, schedule.end),
             )  # fmt: skip
     assert fork is not None
     info = run_info(settings, objective, job.store, trainer, plan)
@@ -241,36 +239,6 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
         "learning_rate": run["learning_rate"],
         "folder": str(folder),
     }
-
-
-class Status:
-    """status.json of a running job, and its ear for a request to stop (a file, so that any executor serves)."""
-
-    def __init__(self, job: Job) -> None:
-        self.path, self.stop_file = job.folder / "status.json", job.out / ".stop"
-        self.stop: StopSignal | None = None
-        self.label = f"{job.objective}, seed {job.seed}" + (
-            f", learning rate x{job.factor:g}" if job.trial else ""
-        )
-        self.last = 0.0
-
-    def train(self, progress: Progress, rung: float, end: int) -> None:
-        now = time.monotonic()
-        if now - self.last > 0.5:
-            self.last = now
-            self.show(f"training rung {rung:g}", progress.step, end, progress.tokens_per_second)
-            if self.stop is not None and self.stop_file.exists():
-                self.stop.set = True
-
-    def show(self, phase: str, step: int, total: int, rate: float) -> None:
-        entry = {"job": self.label, "phase": phase, "step": step, "total": total, "tokens_per_second": rate}
-        with contextlib.suppress(OSError):  # a progress line is not worth a run
-            temporary = self.path.with_name("status.tmp")
-            temporary.write_text(json.dumps(entry))
-            os.replace(temporary, self.path)
-
-    def done(self) -> None:
-        self.path.unlink(missing_ok=True)
 
 
 def random_init_scores(

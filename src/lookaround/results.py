@@ -74,7 +74,7 @@ def study_results(
         "command": command,
         "settings": settings.model_dump(),
         "corpus": corpus,
-        "machine": machine(study),
+        "machine": machine(study.jobs, study.threads),
         "versions": versions(),
         "equal": study.equal,
         "unigram_bits_per_byte": unigram,
@@ -323,8 +323,8 @@ def _notes(study: Study, ladders: dict[tuple[str, int], dict[str, Any]], tasks: 
     return notes
 
 
-def machine(study: Study) -> dict[str, Any]:
-    """What the study ran on."""
+def machine(jobs: int, threads: int) -> dict[str, Any]:
+    """What a study of this many processes, of this many threads each, ran on."""
     import torch
 
     cpu = platform.processor() or platform.machine()
@@ -340,8 +340,8 @@ def machine(study: Study) -> dict[str, Any]:
         "memory_gb": round(memory, 1),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.release()}",
-        "threads": study.threads,
-        "jobs": study.jobs,
+        "threads": threads,
+        "jobs": jobs,
     }
 
 

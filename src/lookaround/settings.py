@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ __all__ = [
     "EvaluateSettings",
     "ForecastSettings",
     "ModelSettings",
+    "PlanSettings",
     "Settings",
     "SpeculateSettings",
     "TrainSettings",
@@ -47,7 +49,7 @@ class DataSettings(_Section):
 class ModelSettings(_Section):
     """The backbone."""
 
-    preset: Literal["nano", "tiny", "mini", "small", "base"] = Field(
+    preset: Literal["pico", "nano", "tiny", "mini", "small", "base"] = Field(
         "nano", description="size of a fresh Llama"
     )
     init: str | None = Field(
@@ -184,6 +186,38 @@ class SpeculateSettings(_Section):
     rounds: int = Field(3, ge=1, description="turns of each way of generating; medians are shown")
 
 
+class PlanSettings(_Section):
+    """Does an objective look ahead? Path-star graphs and sums."""
+
+    tasks: list[str] = Field(
+        ["2,3", "3,3"], min_length=1, description="graphs as degree,length; addition(3); countdown(3,50)"
+    )
+    objectives: str = Field(
+        "ar, reverse, mtp(n=2, weights=1.0, matched=True), teacherless", description="comma-separated specs"
+    )
+    seeds: int = Field(2, ge=1)
+    steps: int = Field(6000, ge=1, description="of every run; those that solve their task end sooner")
+    batch: int = Field(64, ge=1, description="problems per step")
+    learning_rate: float = Field(4e-3, gt=0, lt=1, description="peak")
+    lr_factors: list[float] = Field(
+        [1.0], min_length=1, description="tried on a seed of their own; one of them: no search"
+    )
+    labels: int | None = Field(None, ge=2, description="of a graph's nodes; none: two for each node")
+    query: Literal["after", "before"] = Field("after", description="where start and goal stand to the edges")
+    edges: Literal["shuffled", "arm"] = Field("shuffled", description="order in which edges are listed")
+    samples: int | None = Field(
+        None, ge=1, description="size of a fixed training set; none: every problem is new"
+    )
+    queries: int = Field(10_000, ge=1, description="held-out problems that a model is scored on")
+    watched: int = Field(1000, ge=1, description="validation problems behind each point of a learning curve")
+    every: int = Field(250, ge=1, description="steps between points of a learning curve")
+    stop_at: float | None = Field(
+        0.995, gt=0, le=1, description="a run ends when two points in a row are this right; none: never"
+    )
+    control: bool = Field(True, description="also train ar on answers that end with the first hop")
+    jobs: int | None = Field(None, ge=1, description="processes; none: one per core, or one on a GPU")
+
+
 class Settings(_Section):
     """All sections of a configuration file."""
 
@@ -195,12 +229,18 @@ class Settings(_Section):
     compare: CompareSettings = Field(default_factory=CompareSettings)
     forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     speculate: SpeculateSettings = Field(default_factory=SpeculateSettings)
+    plan: PlanSettings = Field(default_factory=PlanSettings)
 
 
 def read_settings(
-    config: Path | None = None, assignments: list[str] | None = None, **options: Any
+    config: Path | None = None,
+    assignments: list[str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Settings:
     """Settings from a YAML file, then `a.b=c` assignments (values in YAML), then options (dotted names, None = not given).
+
+    defaults: {dotted name: value} of a preset, which the file and all else overrule.
 
     Raises UserError naming the file or assignment and the field.
     """
@@ -221,6 +261,7 @@ def read_settings(
         if loaded is not None and not isinstance(loaded, dict):
             raise UserError(f"{config}: expected sections such as 'train:', found a {type(loaded).__name__}")
         values = loaded or {}
+    values = _merged(defaults or {}, values)
     for assignment in assignments or []:
         name, equals, text = assignment.partition("=")
         if not equals or not name.strip():
@@ -241,6 +282,19 @@ def read_settings(
             known = ", ".join(_known_fields(first["loc"][:-1]))
             raise UserError(f"{origin}: unknown setting '{field}'; known here: {known}") from None
         raise UserError(f"{origin}: {field}: {first['msg']}, got {first['input']!r}") from None
+
+
+def _merged(defaults: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file, and a preset's where the file is silent."""
+    merged = {name: dict(part) if isinstance(part, dict) else part for name, part in values.items()}
+    for name, value in defaults.items():
+        *sections, field = name.split(".")
+        part: Any = merged
+        for section in sections:
+            part = part.setdefault(section, {}) if isinstance(part, dict) else None
+        if isinstance(part, dict):
+            part.setdefault(field, value)
+    return merged
 
 
 def _number(value: Any) -> Any:

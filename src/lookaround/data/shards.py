@@ -16,7 +16,7 @@ import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from lookaround.errors import UserError
 from lookaround.objectives.view import PADDING, Batch, mix64
 from lookaround.storage import disk_errors
 
-__all__ = ["Rows", "Split", "TokenStore", "in_memory", "prepare"]
+__all__ = ["RowSource", "Rows", "Split", "TokenStore", "in_memory", "prepare"]
 
 FORMAT = 1
 SHARD_TOKENS = 1 << 28
@@ -193,6 +193,19 @@ def in_memory(texts: list[str], tokenizer: TextTokenizer) -> Split:
 
 
 # ------------------------------------------------------------------------------------------------ rows
+
+
+class RowSource(Protocol):
+    """What a trainer reads: rows of one width, endlessly."""
+
+    @property
+    def width(self) -> int:
+        """Tokens per row."""
+        ...
+
+    def at(self, seed: int, index: np.ndarray) -> Batch:
+        """The batch of the given places (B,) in the endless sequence of rows of this seed."""
+        ...
 
 
 class Rows:

@@ -22,7 +22,8 @@ from lookaround.objectives.view import HeadSpec, Mode, View
 
 __all__ = ["PRESETS", "Backbone", "build", "load_decoder", "require_honest_attention"]
 
-PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.4M, 3.2M, 11M, 25M, 85M
+PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
+    "pico": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
     "nano": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2, "num_attention_heads": 4},
     "tiny": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4},
     "mini": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6},
@@ -40,6 +41,7 @@ PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.4M, 3
     },
 }
 VOCABULARIES = {
+    "pico": 512,
     "nano": 1024,
     "tiny": 4096,
     "mini": 8192,
@@ -131,7 +133,9 @@ class Backbone(nn.Module):
             total = total + loss
             sums.append(loss.detach() / scale)
             for number, weight_of in view.auxiliary:
-                term = cast(Any, self.heads[number - 1]).auxiliary(trunk.last, view)
+                term = cast(Any, self.heads[number - 1]).auxiliary(
+                    trunk.last, view, self.embedding.weight, output
+                )
                 total = total + scale * weight_of * term
                 used.add(number)
             if view.through == 0 or not bool(near.any()):

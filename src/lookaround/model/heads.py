@@ -20,10 +20,12 @@ from lookaround.model.masks import attention_arguments
 from lookaround.objectives.view import Attention, HeadSpec, View
 
 __all__ = [
+    "BeliefHead",
     "BlockHeads",
     "HydraHeads",
     "LookAhead",
     "MedusaHeads",
+    "NextLatentHead",
     "OffsetHead",
     "TokenOrderHead",
     "Trunk",
@@ -191,20 +193,13 @@ class BlockHeads(LookAhead):
         shared: bool = False,
     ) -> None:
         super().__init__()
-        from transformers import LlamaConfig, LlamaModel
+        from transformers import LlamaModel
 
         self.depths = horizon - 1
         self.chained, self.conditioned = chained, conditioned
         self.reads = "last" if chained else "before"
         self.width = width = config.hidden_size
-        attention_heads = config.num_attention_heads
-        one = LlamaConfig(
-            vocab_size=1, hidden_size=width, num_hidden_layers=1, num_attention_heads=attention_heads,
-            num_key_value_heads=getattr(config, "num_key_value_heads", None) or attention_heads,
-            intermediate_size=getattr(config, "intermediate_size", None) or 4 * width,
-            max_position_embeddings=config.max_position_embeddings, initializer_range=(2 / (5 * width)) ** 0.5,
-            bos_token_id=None, eos_token_id=None, pad_token_id=None,
-        )  # fmt: skip
+        one = narrow_config(config, 1)
         count = 1 if shared else self.depths
         self.blocks = nn.ModuleList(LlamaModel(one) for _ in range(count))
         for block in self.blocks:
@@ -288,7 +283,7 @@ class TokenOrderHead(nn.Module):
         self.rank = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         nn.init.normal_(self.rank.weight, std=(2 / (5 * config.hidden_size)) ** 0.5)
 
-    def auxiliary(self, hidden_btd: Tensor, view: View) -> Tensor:
+    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, unembedding: nn.Linear) -> Tensor:
         """The sum of the ListNet losses of the view's states, in nats."""
         shares, tokens = self.targets(view)
         states = hidden_btd.flatten(0, 1)[view.state]
@@ -338,6 +333,131 @@ class TokenOrderHead(nn.Module):
         return 6.0 * self.rank.weight.numel() * len(offset)
 
 
+class NextLatentHead(nn.Module):
+    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the state k ahead from a state and the k tokens in between.
+
+    One residual MLP steps from a state and the next token's embedding to the next state, and is rolled `horizon` steps on. The
+    last map begins at zero: a state is guessed to stay as it is.
+    """
+
+    reads = "last"
+
+    def __init__(self, config: Any, horizon: int) -> None:
+        super().__init__()
+        self.horizon = horizon
+        width = config.hidden_size
+        self.up = nn.Linear(2 * width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+
+    def step(self, state: Tensor, embedded: Tensor) -> Tensor:
+        """The state after one more token, (.., D) from (.., D) and its embedding (.., D)."""
+        both = torch.cat([F.rms_norm(x, x.shape[-1:]) for x in (state, embedded)], -1)
+        return state + self.down(F.gelu(self.up(both)))
+
+    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, unembedding: nn.Linear) -> Tensor:
+        """The sum over the view's states of smooth-L1 (a mean over D) and KL(true || guessed next token), averaged over the steps.
+
+        True states and the unembedding are held fixed. Guesses end where a row's or document's targets end.
+        """
+        rows, width = view.input_ids.shape
+        flat = hidden_btd.flatten(0, 1)
+        fixed, out = flat.detach(), unembedding.weight.detach()
+        scored = torch.zeros(rows * width, dtype=torch.bool, device=flat.device)
+        scored[view.state] = True
+        ids = view.input_ids.flatten()
+        at, state = view.state, flat[view.state]
+        total = flat.new_zeros(())
+        for _ in range(self.horizon):
+            # the next state is there to be guessed if it is scored itself: it stands in the same row and document
+            keep = scored[(at + 1).clamp(max=rows * width - 1)] & ((at + 1) % width != 0)
+            at, state = at[keep] + 1, state[keep]
+            if not len(at):
+                break
+            state = self.step(state, F.embedding(ids[at], embedding))
+            true = fixed[at]
+            total = total + F.smooth_l1_loss(state, true, reduction="sum") / state.shape[-1]
+            guess_nv, true_nv = ((x @ out.T).float().log_softmax(-1) for x in (state, true))
+            total = total + F.kl_div(guess_nv, true_nv, reduction="sum", log_target=True)
+        return total / self.horizon
+
+    def flops(self, offset: Tensor, positions: int, width: int) -> float:
+        return 6.0 * sum(p.numel() for p in self.parameters()) * len(offset) * self.horizon
+
+
+class BeliefHead(nn.Module):
+    """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506), and what joins the two.
+
+    It reads the target part from its end to a place, that place's suffix. From a prefix's state and a suffix's state an MLP gives
+    the token after the prefix and the one before the suffix, for all pairs with something in between. The empty suffix is
+    read too. layers: of the second encoder, `horizon` of its spec.
+    """
+
+    reads = "last"
+
+    def __init__(self, config: Any, layers: int) -> None:
+        super().__init__()
+        from transformers import LlamaModel
+
+        width = config.hidden_size
+        self.encoder = LlamaModel(narrow_config(config, layers))
+        del self.encoder.embed_tokens  # it is given embeddings
+        self.begin = nn.Parameter(torch.randn(width) * (2 / (5 * width)) ** 0.5)
+        self.join = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width))
+
+    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, unembedding: nn.Linear) -> Tensor:
+        """The sum over the view's states of the mean of both cross-entropies over all (prefix, suffix) pairs of its row, in nats."""
+        rows, width = view.input_ids.shape
+        device = hidden_btd.device
+        target = torch.zeros(rows * width, dtype=torch.bool, device=device)
+        target[view.state + view.offset] = True
+        target_bt = target.view(rows, width)
+        first = int(
+            target_bt.any(0).nonzero()[0]
+        )  # the target part begins here, in the row where it begins first
+        answer_ba, target_ba = view.input_ids[:, first:], target_bt[:, first:]
+        count = answer_ba.shape[1]
+        begin = self.begin.expand(rows, 1, -1)
+        backward = torch.cat([begin, F.embedding(answer_ba.flip(1), embedding)], 1)[:, :count]
+        suffix_bad = self.encoder(inputs_embeds=backward, use_cache=False).last_hidden_state.flip(1)
+        # suffix_bad[:, j] has read the tokens after answer token j: it stands right behind it
+        i, j = torch.triu_indices(
+            count, count, device=device
+        )  # the prefix ends before token i, the suffix begins after j
+        pair = target_ba[:, i] & target_ba[:, j]  # (B, pairs)
+        row, number = pair.nonzero().T
+        i, j = i[number], j[number]
+        joined = torch.cat([hidden_btd[row, first + i - 1], suffix_bad[row, j]], -1)
+        following, before = self.join(joined).chunk(2, -1)
+        states = torch.cat([following, before])
+        targets = torch.cat([answer_ba[row, i], answer_ba[row, j]])
+        loss = F.cross_entropy(
+            F.linear(states, unembedding.weight, unembedding.bias).float(), targets, reduction="sum"
+        )
+        return loss * (len(view.state) / max(len(row), 1))
+
+    def flops(self, offset: Tensor, positions: int, width: int) -> float:
+        targets = len(offset)
+        encoder = sum(p.numel() for p in self.encoder.parameters())
+        pairs = targets * (targets * width / max(positions, 1) + 1) / 2
+        return 6.0 * (encoder * targets + sum(p.numel() for p in self.join.parameters()) * pairs)
+
+
+def narrow_config(config: Any, layers: int) -> Any:
+    """The configuration of a few Llama layers of the width and heads of a decoder with this text configuration."""
+    from transformers import LlamaConfig
+
+    width, attention_heads = config.hidden_size, config.num_attention_heads
+    return LlamaConfig(
+        vocab_size=1, hidden_size=width, num_hidden_layers=layers, num_attention_heads=attention_heads,
+        num_key_value_heads=getattr(config, "num_key_value_heads", None) or attention_heads,
+        intermediate_size=getattr(config, "intermediate_size", None) or 4 * width,
+        max_position_embeddings=config.max_position_embeddings, initializer_range=(2 / (5 * width)) ** 0.5,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+
+
 def build_head(spec: HeadSpec, config: Any) -> nn.Module:
     """The module of a head spec beside a decoder with this text configuration."""
     return HEADS[spec.kind](config, spec.horizon)
@@ -356,6 +476,8 @@ HEADS: dict[str, Callable[[Any, int], nn.Module]] = {
         config, horizon, chained=True, conditioned=True, shared=True
     ),
     "top": TokenOrderHead,
+    "nextlat": NextLatentHead,
+    "belief": BeliefHead,
 }
 
 

@@ -6,13 +6,15 @@ import pkgutil
 from lookaround.objectives.algebra import Mixture, Sequence
 from lookaround.objectives.autoregressive import AR, DAR, PrefixLM
 from lookaround.objectives.masked import MDLM, MLM, VMLM
-from lookaround.objectives.multitoken import MTP, TOP
+from lookaround.objectives.multitoken import MTP, TOP, NextLat
 from lookaround.objectives.parse import parse, parse_list
+from lookaround.objectives.prompted import BST, Reverse, Teacherless
 from lookaround.objectives.schedules import Cosine, Linear
 from lookaround.objectives.view import Attention, Batch, HeadSpec, Mode, Objective, View, Vocabulary
 
 __all__ = [
     "AR",
+    "BST",
     "DAR",
     "MDLM",
     "MLM",
@@ -26,9 +28,12 @@ __all__ = [
     "Linear",
     "Mixture",
     "Mode",
+    "NextLat",
     "Objective",
     "PrefixLM",
+    "Reverse",
     "Sequence",
+    "Teacherless",
     "View",
     "Vocabulary",
     "parse",

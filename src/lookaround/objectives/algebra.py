@@ -43,6 +43,13 @@ class _Combination(Objective):
     def modes(self) -> tuple[Mode, ...]:
         return tuple(dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes()))
 
+    @property
+    def prompted(self) -> bool:  # type: ignore[override]
+        return any(objective.prompted for _, objective in self.terms)
+
+    def decodings(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(way for _, objective in self.terms for way in objective.decodings()))
+
     def head_specs(self) -> tuple[HeadSpec, ...]:
         return tuple(head for _, objective in self.terms for head in objective.head_specs())
 
@@ -140,6 +147,12 @@ class _Phase(Objective):
 
     def modes(self) -> tuple[Mode, ...]:
         return self.objective.modes()
+
+    def arranged(self, batch: Batch) -> Batch:
+        return self.objective.arranged(batch)
+
+    def decodings(self) -> tuple[str, ...]:
+        return self.objective.decodings()
 
     @property
     def spec(self) -> str:

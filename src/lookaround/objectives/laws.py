@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Ahead", "HiddenSuffix", "Law", "Pattern", "Scattered"]
+__all__ = ["Ahead", "HiddenSuffix", "Law", "Outside", "Pattern", "Scattered"]
 
 LONGEST_ENUMERATED = 14  # tokens of a row whose 2^(length - 1) visibility patterns are listed
 
@@ -79,6 +79,47 @@ class Ahead(Law):
         for state, mass in enumerate(self._masses(length)):
             if mass > 0:
                 yield (state + self.offset, tuple(range(state + 1))), float(mass)
+
+
+@dataclass(frozen=True)
+class Outside(Law):
+    """A target at t sees the tokens 0..before(t)-1 and those from after(t) to the row's end (none: no token after it).
+
+    before and after take target positions (P,) and give positions (P,); every token but BOS is a target.
+    """
+
+    before: Callable[[np.ndarray], np.ndarray]
+    after: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def mass(self, length: int) -> float:
+        return length - 1.0
+
+    def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
+        found: dict[Tuple, float] = {}
+        for target, visible in self._visible(length, nearest):
+            order = sorted((target - position for position in visible), key=abs)
+            chosen, rest = order[:nearest], order[nearest:]
+            tied = bool(rest) and abs(chosen[-1]) == abs(rest[0])
+            choices = [chosen, [*chosen[:-1], rest[0]]] if tied else [chosen]
+            for choice in choices:
+                if max(map(abs, choice)) <= reach:
+                    key = tuple(sorted(choice, reverse=True))
+                    found[key] = found.get(key, 0.0) + 1 / len(choices)
+        return found
+
+    def _visible(self, length: int, near: int | None = None) -> Iterator[tuple[int, list[int]]]:
+        """(target, its visible positions in rising order), of which at most `near` on either side where that is given."""
+        targets = np.arange(1, length)
+        before = self.before(targets)
+        after = np.full(length - 1, length) if self.after is None else self.after(targets)
+        for target, end, start in zip(targets.tolist(), before.tolist(), after.tolist(), strict=True):
+            first = 0 if near is None else max(0, end - near)
+            last = length if near is None else min(length, start + near)
+            yield target, [*range(first, end), *range(start, last)]
+
+    def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
+        for target, visible in self._visible(length):
+            yield (target, tuple(visible)), 1.0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Objectives that look several tokens ahead from every state: `mtp`, and token-order prediction, `top`."""
+"""Objectives that look ahead from every state: multi-token prediction `mtp`, token order `top`, next states `nextlat`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.schedules import Schedule
 from lookaround.objectives.view import CAUSAL, Batch, HeadSpec, Mode, Objective, View
 
-__all__ = ["MTP", "TOP"]
+__all__ = ["MTP", "TOP", "NextLat"]
 
 HEADS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra")
 
@@ -128,10 +128,7 @@ class TOP(Objective):
     def __post_init__(self) -> None:
         if self.window is not None:
             self._require_int("window", 1)
-        positive = (
-            isinstance(self.weight, int | float) and not isinstance(self.weight, bool) and self.weight > 0
-        )
-        self._require(positive, "weight", "a number above 0")
+        self._require_positive("weight")
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         return (replace(next_token_view(batch), auxiliary=((1, float(self.weight)),)),)
@@ -141,6 +138,37 @@ class TOP(Objective):
 
     def head_specs(self) -> tuple[HeadSpec, ...]:
         return (HeadSpec("top", self.window or 0),)
+
+    def laws(self) -> tuple[Law, ...]:
+        return (Ahead(1),)
+
+
+@dataclass(frozen=True)
+class NextLat(Objective):
+    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the next token, and beside it the model's own coming states.
+
+    A small MLP steps from a state and the next token to the next state, `horizon` steps on; each guess is drawn to the true state
+    by a smooth-L1 distance and by the KL divergence of what the unembedding makes of the two. True states are held fixed.
+    weight: of that loss beside the next token's.
+    """
+
+    horizon: int = 1
+    weight: float = 1.0
+
+    name = "nextlat"
+
+    def __post_init__(self) -> None:
+        self._require_int("horizon", 1, 64)
+        self._require_positive("weight")
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        return (replace(next_token_view(batch), auxiliary=((1, float(self.weight)),)),)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("causal", 1),)
+
+    def head_specs(self) -> tuple[HeadSpec, ...]:
+        return (HeadSpec("nextlat", self.horizon),)
 
     def laws(self) -> tuple[Law, ...]:
         return (Ahead(1),)

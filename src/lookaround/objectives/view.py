@@ -10,6 +10,7 @@ that accumulation, packing and world size change nothing.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -162,7 +163,8 @@ class View:
     state (N,): flat index b*T + t of the hidden state that predicts. target (N,): the token id to predict. offset (N,):
     target position - state position. head (N,): 0 = the LM head, others as `Objective.head_specs()` declares them.
     weight (N,) float32, and normaliser: what the weighted sum of cross-entropies is divided by, over all micro-batches
-    and ranks. component and coefficient: which part of a mixture this is and how its loss enters the sum.
+    and ranks. component and coefficient: which part of a mixture this is and how its loss enters the sum. order (B, T):
+    where in the row the token shown at each place stands, if the view rearranges rows; state and offset count places.
     """
 
     input_ids: Tensor
@@ -178,6 +180,7 @@ class View:
     coefficient: float = 1.0
     through: float = 1.0
     auxiliary: tuple[tuple[int, float], ...] = ()
+    order: Tensor | None = None
 
     def to(self, device: torch.device | str) -> View:
         """The same view with every tensor on `device`."""
@@ -235,7 +238,7 @@ def scored_pairs(
 # ------------------------------------------------------------------------------------------------ keyed randomness
 
 _STREAMS = {name: number for number, name in enumerate(
-    ("select", "replace", "token", "rate", "suffix", "cut", "far", "component"), start=1
+    ("select", "replace", "token", "rate", "suffix", "cut", "far", "component", "problem"), start=1
 )}  # fmt: skip
 
 
@@ -275,6 +278,7 @@ class Objective:
     """
 
     name = ""  # not annotated: a class attribute, not a field
+    prompted = False  # whether it treats a row's target part in a way that plain text has no use for
     registry: ClassVar[dict[str, type[Objective]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -292,6 +296,15 @@ class Objective:
     def head_specs(self) -> tuple[HeadSpec, ...]:
         """The heads beyond the LM head; head h of a view is entry h - 1."""
         return ()
+
+    def arranged(self, batch: Batch) -> Batch:
+        """The batch in the order that the model reads and writes it; done twice, it is the batch again."""
+        return batch
+
+    def decodings(self) -> tuple[str, ...]:
+        """The ways in which the model may write a target part, its own way first (planning/answers.py)."""
+        masked = any(mode.attention == "bidirectional" for mode in self.modes())
+        return ("confident first", "one by one", "parallel") if masked else ("one by one",)
 
     def laws(self) -> tuple[Law, ...]:
         """How targets stand to visible tokens (objectives/laws.py); of an objective that does not change with the budget."""
@@ -433,6 +446,11 @@ class Objective:
         for number in value.ends() if isinstance(value, Schedule) else (value,):
             real = isinstance(number, int | float) and not isinstance(number, bool)
             self._require(real and (number >= 0 if zero else number > 0) and number <= 1, name, rule)
+
+    def _require_positive(self, name: str) -> None:
+        value = getattr(self, name)
+        real = isinstance(value, int | float) and not isinstance(value, bool)
+        self._require(real and 0 < value < math.inf, name, "a number above 0")
 
     def _require_order(self, low: str, high: str) -> None:
         """One parameter is never above another, at any moment of the budget."""

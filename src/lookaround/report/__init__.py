@@ -7,15 +7,18 @@ write_report(results, "runs/compare/report.html")
 
 from lookaround.report.forecast import print_forecast, write_forecast
 from lookaround.report.html import render_html, write_report
+from lookaround.report.planning import print_plan, write_plan
 from lookaround.report.speculation import print_speculation
 from lookaround.report.table import load_results, print_results
 
 __all__ = [
     "load_results",
     "print_forecast",
+    "print_plan",
     "print_results",
     "print_speculation",
     "render_html",
     "write_forecast",
+    "write_plan",
     "write_report",
 ]

@@ -33,7 +33,7 @@ from lookaround.report.table import (
     printable,
 )
 
-__all__ = ["SERIES", "by_prefix", "key", "ladder", "losses", "off_scale", "spectra", "tradeoff"]
+__all__ = ["SERIES", "by_prefix", "key", "ladder", "losses", "off_scale", "planning", "spectra", "tradeoff"]
 
 INK, SOFT, LINE, CARD = "#1b1f24", "#59636e", "#dde2e8", "#fffffe"
 
@@ -304,6 +304,48 @@ def spectra(forecast: dict[str, Any]) -> str:
     return _svg(figure, "spectra", "Singular values of every objective", f"The first {drawn} of each line.")
 
 
+def planning(group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], number_of: int) -> str:
+    """Learning curves of one task by place of the answer, a panel for each objective: (summary entry, its rows) in order.
+
+    Thin lines are seeds, thick ones their means; the dashed line is chance. number_of: of the task on its page.
+    """
+    columns = 2
+    lines = math.ceil(len(group) / columns)
+    figure, panels = _grid(lines, columns, 1.75 * lines + 0.35)
+    last = max((entry["step"] for _, rows in group for row in rows for entry in row["curve"]), default=1)
+    for place, axes in enumerate(panels):
+        if place >= len(group):
+            axes.set_visible(False)
+            continue
+        entry, rows = group[place]
+        curves = [row["curve"] for row in rows if row["curve"]]
+        places = len(curves[0][0]["positions"]) if curves else 0
+        steps = sorted({point["step"] for curve in curves for point in curve})
+        for token in range(places):
+            colour = _colour(token)
+            means = []
+            for curve in curves:
+                at, right = [p["step"] for p in curve], [p["positions"][token] for p in curve]
+                axes.plot(at, right, color=colour, linewidth=0.6, alpha=0.45)
+                means.append(np.interp(steps, at, right))  # a run that ended stays where it was
+            axes.plot(steps, np.mean(means, 0), color=colour, linestyle=_DASHES[_round(token)])
+        chance = number(entry["chance"])
+        if math.isfinite(chance):
+            axes.axhline(chance, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.set_xlim(0, last * 1.02)
+        axes.set_ylim(-0.03, 1.05)
+        axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+        _title(axes, _short(entry["objective"]))
+    for axes in panels[max(0, len(group) - columns) : len(group)]:
+        axes.set_xlabel("steps")
+    return _svg(
+        figure, f"planning-{number_of}", "Learning curves by place of the answer",
+        "Accuracy on validation problems of each token of the answer against steps, a panel for each objective.",
+    )  # fmt: skip
+
+
 def off_scale(study: Study) -> list[str]:
     """The objectives whose bits per byte at the full budget lie beyond the figures' axes."""
     _, high = _bits_limits(study, study.rungs[-2:])
@@ -339,15 +381,22 @@ def _short(text: str) -> str:
 
 def _new(height: float) -> tuple[Figure, Axes]:
     """An empty figure in our style, 400 points wide and `height` inches high."""
+    figure, panels = _grid(1, 1, height)
+    return figure, panels[0]
+
+
+def _grid(lines: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """An empty figure of lines x columns panels, row by row."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=(400 / 72, height), dpi=72, layout="constrained", facecolor="none")
-        axes = figure.subplots()
-        axes.set_facecolor("none")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.label.set_parse_math(False)
-    return figure, axes
+        panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+        for axes in panels:
+            axes.set_facecolor("none")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.label.set_parse_math(False)
+    return figure, panels
 
 
 def _title(axes: Axes, text: str) -> None:

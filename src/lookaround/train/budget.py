@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from torch import Tensor
 
-from lookaround.data.shards import Rows
+from lookaround.data.shards import RowSource
 from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone
 from lookaround.objectives.view import Objective, View
@@ -80,7 +80,7 @@ def view_flops(backbone: Backbone, view: View) -> float:
     return total
 
 
-def expected_cost(objective: Objective, backbone: Backbone, rows: Rows, batch: int, unit: Unit) -> float:
+def expected_cost(objective: Objective, backbone: Backbone, rows: RowSource, batch: int, unit: Unit) -> float:
     """Mean cost of a step of `batch` rows in tokens or FLOPs, over schedules too; from views of 16 times 64 rows at most."""
     costs = []
     few = min(batch, 64)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from lookaround.data.shards import Rows
+from lookaround.data.shards import RowSource
 from lookaround.errors import Diverged, Interrupted, UserError
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
@@ -109,7 +109,7 @@ class Trainer:
         self,
         backbone: Backbone,
         objective: Objective,
-        rows: Rows,
+        rows: RowSource,
         *,
         settings: TrainSettings,
         seed: int,

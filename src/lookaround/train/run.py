@@ -53,6 +53,7 @@ FREE = {
     "compare": None,
     "forecast": None,
     "speculate": None,
+    "plan": None,
 }
 
 

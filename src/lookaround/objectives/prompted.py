@@ -1,0 +1,111 @@
+"""Objectives on the target part of rows that begin with a prompt: `reverse`, `teacherless` and `bst`.
+
+The target part is what may be scored (`Batch.scorable`); a row without a prompt has BOS for one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lookaround.objectives.autoregressive import next_token_view
+from lookaround.objectives.laws import Ahead, Law, Outside
+from lookaround.objectives.view import Batch, HeadSpec, Mode, Objective, View
+
+__all__ = ["BST", "Reverse", "Teacherless"]
+
+
+def reversed_order(batch: Batch) -> Tensor:
+    """(B, T): which position each token comes from when the target part of every document is read backwards."""
+    rows, width = batch.tokens.shape
+    position = torch.arange(width).expand(rows, width)
+    eligible = batch.eligible
+    document = torch.zeros_like(batch.tokens) if batch.documents is None else batch.documents
+    # eligible tokens sorted by (document, position), and by (document, -position): the n-th goes to the n-th place
+    last = document.amax() + 2
+    key = torch.where(eligible, document, last) * width
+    forward = (key + position).argsort(dim=1, stable=True)
+    backward = (key + torch.where(eligible, width - 1 - position, position)).argsort(dim=1, stable=True)
+    return torch.empty_like(forward).scatter_(1, forward, backward)
+
+
+@dataclass(frozen=True)
+class Reverse(Objective):
+    """Causal modelling of the target part read backwards: its last token first (Bachmann & Nagarajan 2024, arXiv 2403.06963)."""
+
+    name = "reverse"
+    prompted = True
+
+    def arranged(self, batch: Batch) -> Batch:
+        return replace(batch, tokens=batch.tokens.gather(1, reversed_order(batch)))
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        order = reversed_order(batch)
+        return (replace(next_token_view(self.arranged(batch)), order=order),)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("causal", 1),)
+
+    def laws(self) -> tuple[Law, ...]:
+        return (Outside(before=lambda target: 1 + 0 * target, after=lambda target: target + 1),)
+
+
+@dataclass(frozen=True)
+class Teacherless(Objective):
+    """The whole target part at once from dummies in its place (Monea et al. 2023; Bachmann & Nagarajan 2024, arXiv 2403.06963).
+
+    Every target is predicted by the state before it, which sees the prompt and dummies; the dummy is the mask token.
+    """
+
+    name = "teacherless"
+    prompted = True
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        shown = torch.where(batch.eligible, batch.vocabulary.mask, batch.tokens)
+        return (replace(next_token_view(batch), input_ids=shown),)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("causal", 1),)
+
+    def decodings(self) -> tuple[str, ...]:
+        return ("parallel", "one by one")
+
+    def laws(self) -> tuple[Law, ...]:
+        return (Outside(before=lambda target: 1 + 0 * target),)
+
+
+@dataclass(frozen=True)
+class BST(Objective):
+    """A belief-state transformer (Hu et al. 2024, arXiv 2410.23506): the next token, and beside it a second encoder.
+
+    The second encoder reads the target part from its end. From every prefix and every suffix with something in between, an MLP
+    predicts the token after the prefix and the one before the suffix. The LM head's loss is that of the empty suffix, and
+    only the LM head is used to write (theirs reads the empty suffix too; that is the one difference). layers: of the second
+    encoder. matched: as many layers of a fresh trunk make way for it.
+    """
+
+    layers: int = 1
+    weight: float = 1.0
+    matched: bool = False
+
+    name = "bst"
+    prompted = True
+
+    def __post_init__(self) -> None:
+        self._require_int("layers", 1)
+        self._require_positive("weight")
+        self._require(isinstance(self.matched, bool), "matched", "True or False")
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        return (replace(next_token_view(batch), auxiliary=((1, float(self.weight)),)),)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("causal", 1),)
+
+    def head_specs(self) -> tuple[HeadSpec, ...]:
+        return (HeadSpec("belief", self.layers, self.layers if self.matched else 0),)
+
+    def laws(self) -> tuple[Law, ...]:
+        return (Ahead(1),)

@@ -1,0 +1,386 @@
+"""`lookaround plan`: does an objective look ahead? Path-star graphs and sums, every objective on one trunk.
+
+    lookaround plan --graph 3,3 --graph 2,5 --objectives "ar, reverse, mtp(n=4, weights=1.0), teacherless" --seeds 3
+
+One job per task, objective and seed trains a model on problems drawn by a seeded generator and scores it on problems of a part
+of the key space that training never draws from. All runs of a grid have the same steps, batch, trunk and test problems.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lookaround.errors import Diverged, Interrupted, UserError
+from lookaround.evaluate.statistics import seed_interval
+from lookaround.ladder import slug
+from lookaround.objectives import parse_list
+from lookaround.objectives.view import Objective
+from lookaround.planning.run import PlanJob, make_plan_trainer, run_plan_job, task_of
+from lookaround.planning.tasks import Problems, StarGraph, Task
+from lookaround.pool import STATUS_FILES, STOP_FILE, local_pool, running_jobs, usable_cores
+from lookaround.results import machine, versions
+from lookaround.settings import Settings
+from lookaround.storage import finite, locked, make_folder, read_mapping, write_text, write_yaml
+from lookaround.train.budget import expected_cost
+from lookaround.train.loop import StopSignal, stop_on_signals
+from lookaround.train.run import require_folder, require_same, seconds_per_step
+
+__all__ = ["PRESETS", "Grid", "PlanEstimate", "estimate", "open_grid", "plan", "summarise"]
+
+PLAN_FILE = "plan.yaml"
+PLAN_VERSION = 1
+SUCCESS = 0.95  # exact match from which on a run has solved its task
+SEARCH_SEED = (
+    1 << 20
+)  # seeds of the learning rate's search begin here, so that no reported run was chosen by its luck
+
+_ALL = (
+    "ar, reverse, teacherless, mdlm, vmlm, dar, mtp(n={n}, weights=1.0, matched=True), "
+    'mtp(n={n}, heads="sequential", weights=1.0, matched=True), top, nextlat(horizon={h}), bst(matched=True)'
+)
+PRESETS: dict[str, dict[str, Any]] = {
+    "cpu": {"model.preset": "pico"},
+    "full": {
+        "model.preset": "pico",
+        "plan.tasks": ["2,3", "3,3"],
+        "plan.objectives": _ALL.format(n=2, h=1),
+        "plan.seeds": 3,
+        "plan.lr_factors": [0.5, 1.0],
+    },
+    "gpu": {
+        "model.preset": "mini",
+        "plan.tasks": ["5,5", "7,7"],
+        "plan.objectives": _ALL.format(n=4, h=4),
+        "plan.seeds": 5,
+        "plan.steps": 20_000,
+        "plan.batch": 512,
+        "plan.learning_rate": 5e-4,
+        "plan.lr_factors": [1.0, 2.0],
+        "plan.labels": 100,
+        "plan.every": 500,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything that a benchmark is made of before anything is spent. runs: (word of the task, spec of the objective)."""
+
+    settings: Settings
+    tasks: dict[str, Task]
+    objectives: dict[str, Objective]
+    runs: tuple[tuple[str, str], ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.settings.seed + i for i in range(self.settings.plan.seeds)]
+
+    @property
+    def factors(self) -> list[float]:
+        return sorted(set(self.settings.plan.lr_factors))
+
+    @property
+    def trials(self) -> list[float]:
+        """The learning-rate factors that are tried first; none where there is no choice."""
+        return self.factors if len(self.factors) > 1 else []
+
+    @property
+    def total(self) -> int:
+        return len(self.runs) * (len(self.seeds) + len(self.trials))
+
+    @property
+    def jobs(self) -> int:
+        import torch
+
+        cores = 1 if torch.cuda.is_available() else usable_cores()
+        return min(self.settings.plan.jobs or cores, self.total)
+
+    @property
+    def threads(self) -> int:
+        return max(1, usable_cores() // self.jobs)
+
+
+def open_grid(settings: Settings) -> Grid:
+    """Checks everything a benchmark needs; raises UserError for any bad input, writes nothing."""
+    settings = settings.model_copy(deep=True)
+    plan = settings.plan
+    if any(not 0 < factor < math.inf for factor in plan.lr_factors):
+        raise UserError(f"plan.lr_factors: must be positive numbers, got {plan.lr_factors}")
+    objectives = {objective.spec: objective for objective in parse_list(plan.objectives)}
+    tasks = {task.name: task for task in (task_of(settings, word) for word in plan.tasks)}
+    runs = [(name, spec) for name in tasks for spec in objectives]
+    for task in list(tasks.values()):
+        if isinstance(task, StarGraph) and plan.control and not task.hop and "ar" in objectives:
+            control = replace(task, hop=True)
+            tasks[control.name] = control
+            runs.append((control.name, "ar"))
+    asked = "context" in settings.model.model_fields_set
+    for name, task in tasks.items():
+        if asked and settings.model.context < task.width:
+            raise UserError(
+                f"model.context: task {name} has rows of {task.width} tokens, got {settings.model.context}"
+            )
+        for split in ("train", "validation", "test"):
+            Problems(task, split).take(0, np.arange(1))
+        for spec in (spec for word, spec in runs if word == name):
+            _require_targets(objectives[spec], task)
+    return Grid(settings, tasks, objectives, tuple(runs))
+
+
+def _require_targets(objective: Objective, task: Task) -> None:
+    """Raises UserError where an objective has nothing to predict in a task's answers, at any part of the budget."""
+    batch = Problems(task, "train").take(0, np.arange(64))
+    for progress in np.linspace(0, 1, 16):
+        views = objective.at(float(progress)).view(batch, 0, 0)
+        if not any(len(view.state) for view in views):
+            raise UserError(
+                f"objective '{objective.spec}': has nothing to predict in the {task.answer} tokens of an answer to "
+                f"{task.name}; every part of its budget needs a target there"
+            )
+
+
+@dataclass(frozen=True)
+class PlanEstimate:
+    """What a grid will cost at most; runs that solve their task end sooner. seconds: on this machine, with `jobs` at once.
+
+    by_run: for each (task, objective) parameters, seconds of a step and FLOPs of a run.
+    """
+
+    runs: int
+    jobs: int
+    steps: int
+    flops: float
+    seconds: float
+    by_run: list[dict[str, Any]]
+
+
+def estimate(grid: Grid) -> PlanEstimate:
+    """The cost of a grid, from counted FLOPs and the time of a few steps of each run on this machine."""
+    import torch
+
+    plan = grid.settings.plan
+    each = len(grid.seeds) + len(grid.trials)
+    before = torch.get_num_threads()
+    torch.set_num_threads(grid.threads)
+    by_run: list[dict[str, Any]] = []
+    for name, spec in grid.runs:
+        objective = grid.objectives[spec]
+        trainer = make_plan_trainer(grid.settings, grid.tasks[name], objective, 0, plan.learning_rate)
+        seconds = seconds_per_step(trainer, objective.at(0.5))
+        flops = expected_cost(objective.at(0.5), trainer.backbone, trainer.rows, plan.batch, "flops")
+        by_run.append(
+            {
+                "graph": name,
+                "objective": spec,
+                "parameters": sum(p.numel() for p in trainer.backbone.parameters()),
+                "seconds_per_step": seconds,
+                "flops": flops * plan.steps,
+            }
+        )
+    torch.set_num_threads(before)
+    seconds = sum(run["seconds_per_step"] for run in by_run) * plan.steps * each / grid.jobs
+    flops = sum(run["flops"] for run in by_run) * each
+    return PlanEstimate(grid.total, grid.jobs, plan.steps, flops, seconds, by_run)
+
+
+def plan(
+    grid: Grid,
+    out: Path,
+    *,
+    command: str,
+    executor: Executor | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Runs a grid into `out` and returns its results (docs/results-format.md), also written to out/results.json.
+
+    The same folder takes more tasks, objectives and seeds; runs that are there are kept. executor: where jobs run (default:
+    local processes). on_event: told what is under way. Raises UserError where `out` belongs to other settings, Interrupted
+    after saving when asked to stop.
+    """
+    require_folder(out)
+    identity = {"identity": _identity(grid.settings)}
+    if out.exists() and any(out.iterdir()) and not (out / PLAN_FILE).is_file():
+        raise UserError(f"{out}: not empty and not a benchmark of ours (no {PLAN_FILE}); give another --out")
+    if (out / PLAN_FILE).is_file():
+        require_same(
+            read_mapping(out / PLAN_FILE, {"identity": dict})["identity"],
+            identity["identity"],
+            out / PLAN_FILE,
+        )
+    else:
+        make_folder(out)
+        write_yaml(out / PLAN_FILE, identity)
+    with locked(out), stop_on_signals() as stop:
+        rows, trials = _run_jobs(grid, out, executor, stop, on_event or (lambda event: None))
+        results = finite(
+            {
+                "version": PLAN_VERSION,
+                "kind": "plan",
+                "command": command,
+                "settings": grid.settings.model_dump(),
+                "machine": machine(grid.jobs, grid.threads),
+                "versions": versions(),
+                "rows": rows,
+                "summary": summarise(rows),
+                "learning_rates": trials,
+            }
+        )
+        write_text(out / "results.json", json.dumps(results, indent=1, allow_nan=False))
+    return results
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    """What all runs of a folder share."""
+    values = settings.model_dump()
+    for name in ("tasks", "objectives", "seeds", "control", "jobs"):
+        values["plan"].pop(name)
+    for name in ("batch", "checkpoint_every", "log_every", "micro_batch", "learning_rate"):
+        values["train"].pop(name)
+    model = {name: values["model"][name] for name in ("preset", "init", "precision")}
+    return {"seed": values["seed"], "model": model, "train": values["train"], "plan": values["plan"]}
+
+
+def _run_jobs(
+    grid: Grid,
+    out: Path,
+    executor: Executor | None,
+    stop: StopSignal,
+    on_event: Callable[[dict[str, Any]], None],
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[str, float]]]]:
+    """(rows, accuracy on validation problems of every learning rate tried by task and objective)."""
+    stop_file = out / STOP_FILE
+    stop_file.unlink(missing_ok=True)
+    for stale in out.glob(STATUS_FILES):
+        stale.unlink()
+
+    def job(name: str, spec: str, seed: int, factor: float) -> PlanJob:
+        folder = out / "runs" / slug(name) / slug(spec) / f"lr-{factor:g}-seed-{seed}"
+        return PlanJob(out, folder, grid.settings, name, spec, seed, factor, grid.threads)
+
+    pool = executor or local_pool(grid.jobs, grid.threads)
+    pending: dict[Future, PlanJob] = {}
+    tried: dict[tuple[str, str], dict[float, dict[str, Any]]] = {run: {} for run in grid.runs}
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    done = 0
+
+    def submit(run: tuple[str, str], seed: int, factor: float) -> None:
+        this = job(*run, seed, factor)
+        pending[pool.submit(run_plan_job, this)] = this
+
+    try:
+        for run in grid.runs:
+            for factor in grid.trials:
+                submit(run, SEARCH_SEED, factor)
+            if not grid.trials:
+                for seed in grid.seeds:
+                    submit(run, seed, grid.factors[0])
+        while pending:
+            finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            if stop.set and not stop_file.exists():
+                stop_file.touch()
+                for future in [future for future in pending if future.cancel()]:
+                    del pending[future]
+            for future in [future for future in finished if future in pending]:
+                this = pending.pop(future)
+                run = (this.task, this.objective)
+                done += 1
+                try:
+                    row: dict[str, Any] = future.result()
+                except Diverged:
+                    if this.seed != SEARCH_SEED:
+                        raise
+                    row = {"curve": []}
+                except (BrokenExecutor, MemoryError):
+                    if stop.set:
+                        raise Interrupted("stopped; the same command goes on from there") from None
+                    raise UserError(
+                        f"{out}: a process died, most likely out of memory; the same command goes on from there, with "
+                        "--jobs 1 or a smaller train.micro_batch if it dies again"
+                    ) from None
+                if this.seed != SEARCH_SEED:
+                    rows[(*run, this.seed)] = row
+                    on_event({"finished": _told(row)})
+                    continue
+                tried[run][this.factor] = row
+                if len(tried[run]) == len(grid.trials):
+                    best = max(tried[run], key=lambda factor: _fitness(tried[run][factor]))
+                    if not tried[run][best]["curve"]:
+                        raise UserError(
+                            f"'{this.objective}' on {this.task}: the loss is not finite at any of the learning rates "
+                            f"tried; use smaller plan.lr_factors, now {grid.factors}, or plan.learning_rate"
+                        )
+                    on_event({"finished": f"{this.task} {this.objective}: learning rate x{best:g}"})
+                    for seed in grid.seeds:
+                        submit(run, seed, best)
+            on_event({"done": done, "total": grid.total, "running": running_jobs(out)})
+    except Interrupted as error:
+        raise Interrupted(f"{out}: {error}") from None
+    finally:
+        if stop.set or sys.exc_info()[0] is not None:
+            stop_file.touch()
+            for future in pending:
+                future.cancel()
+        if executor is None:
+            pool.shutdown(wait=True)
+        stop_file.unlink(missing_ok=True)
+    if stop.set and done < grid.total:
+        raise Interrupted(f"{out}: stopped; the same command goes on from there")
+    ordered = [rows[(*run, seed)] for run in grid.runs for seed in grid.seeds]
+    rates: dict[str, dict[str, dict[str, float]]] = {}
+    for (name, spec), entries in tried.items():
+        if entries:
+            found = {f"x{factor:g}": _fitness(row)[0] for factor, row in sorted(entries.items())}
+            rates.setdefault(name, {})[spec] = found
+    return ordered, rates
+
+
+def _fitness(row: Mapping[str, Any]) -> tuple[float, float]:
+    """What a learning rate is chosen by: accuracy on validation problems at the end, then how soon it was there."""
+    if not row["curve"]:
+        return -1.0, 0.0
+    return row["curve"][-1]["exact_match"], -row["curve"][-1]["step"]
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """One line about a finished run."""
+    return (
+        f"{row['graph']} {row['objective']}, seed {row['seed']}: exact match {row['exact_match']:.3f}, first hop "
+        f"{row['first_hop']:.3f}, {row['steps']:,} steps, {row['seconds']:.0f} s"
+    )
+
+
+def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry per task and objective: means over seeds with their intervals, and the share of runs that solved the task."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["graph"], row["objective"]), []).append(row)
+    summary = []
+    for (graph, objective), group in groups.items():
+        entry: dict[str, Any] = {"graph": graph, "objective": objective, "seeds": len(group)}
+        for name in ("exact_match", "first_hop", "later_positions", "train_exact_match"):
+            values = [row[name] for row in group if row[name] is not None]
+            if values:
+                found = seed_interval(values)
+                entry[name] = {"mean": found.mean, "low": found.low, "high": found.high}
+        entry |= {
+            "success": float(np.mean([row["exact_match"] >= SUCCESS for row in group])),
+            "solved_at": [row["solved_at"] for row in group],
+            "steps": [row["steps"] for row in group],
+            "seconds": float(np.mean([row["seconds"] for row in group])),
+            "parameters": group[0]["parameters"],
+            "chance": group[0]["chance"],
+            "learning_rate": group[0]["learning_rate"],
+            "ways": {way: float(np.mean([row["ways"][way] for row in group])) for way in group[0]["ways"]},
+            "learned_at": [row["learned_at"] for row in group],
+        }
+        summary.append(entry)
+    return summary

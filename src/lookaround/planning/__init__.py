@@ -1,0 +1,1 @@
+"""Problems that need looking ahead, and models that learn them."""

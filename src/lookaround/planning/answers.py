@@ -1,0 +1,105 @@
+"""What a model answers, and where it goes wrong: written answers, and each token given the true ones before it.
+
+B problems, A answer tokens, T tokens of a row, V vocabulary.
+
+Three ways to write an answer. "one by one": from the left, each token given those that were written. "parallel": all in one pass
+from dummies. "confident first": one token a pass, always the most certain of those still hidden. Always the likeliest token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from lookaround.model.backbone import Backbone
+from lookaround.model.masks import attention_of
+from lookaround.objectives.view import Batch, Mode, Objective, View
+from lookaround.planning.tasks import Task
+
+__all__ = ["Reader"]
+
+ROWS_PER_PASS = 1024
+
+
+class Reader:
+    """A model of an objective that answers the problems of a task in one of `Objective.decodings`.
+
+    Answers come in the order of the text; what the model sees is in the objective's own order.
+    """
+
+    def __init__(self, backbone: Backbone, objective: Objective, task: Task, way: str) -> None:
+        self.backbone, self.task, self.way = backbone, task, way
+        self.objective = objective.at(1.0)
+        modes = self.objective.modes()
+        masked = [mode for mode in modes if mode.attention == "bidirectional"]
+        others = [mode for mode in modes if mode.attention != "bidirectional"]
+        self.mode: Mode = ((others if way == "one by one" else masked) or list(modes))[-1]
+        self.stepwise = way == "parallel" or self.mode.attention != "bidirectional"  # `forced` is one pass
+
+    def forced(self, batch: Batch) -> Tensor:
+        """The likeliest token (B, A) at each place, given the true ones before it in the objective's order.
+
+        A model that writes in parallel is given none.
+        """
+        return self._in_parts(self._forced, batch)
+
+    def written(self, batch: Batch) -> Tensor:
+        """The answers (B, A) that the model writes."""
+        return self._in_parts(self._written, batch)
+
+    @torch.no_grad()
+    def _in_parts(self, read: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        was_training = self.backbone.training
+        self.backbone.eval()
+        found = []
+        for rows in torch.arange(len(batch.tokens)).split(ROWS_PER_PASS):
+            part = batch.take(rows)
+            answers = read(self.objective.arranged(part).tokens)
+            tokens = torch.cat([part.tokens[:, : self.task.prompt], answers], 1)
+            found.append(self.objective.arranged(replace(part, tokens=tokens)).tokens[:, self.task.prompt :])
+        self.backbone.train(was_training)
+        return torch.cat(found)
+
+    def _forced(self, tokens: Tensor) -> Tensor:
+        if self.stepwise:
+            return self._laws(self._hidden(tokens, 0) if self.way == "parallel" else tokens).argmax(-1)
+        laws = [self._laws(self._hidden(tokens, place))[:, place] for place in range(self.task.answer)]
+        return torch.stack(laws, 1).argmax(-1)
+
+    def _written(self, tokens: Tensor) -> Tensor:
+        shown = self._hidden(tokens, 0)
+        answer = shown[:, self.task.prompt :]
+        if self.way == "parallel":
+            return self._laws(shown).argmax(-1)
+        for place in range(self.task.answer):
+            certainty, best = self._laws(shown).max(-1)
+            if self.way == "confident first":
+                hidden = answer == self.task.vocabulary.mask
+                chosen = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
+                answer.scatter_(1, chosen, best.gather(1, chosen))
+            else:
+                answer[:, place] = best[:, place]
+        return answer
+
+    def _hidden(self, tokens: Tensor, place: int) -> Tensor:
+        """The tokens with dummies from a place of the answer on."""
+        hidden = tokens.clone()
+        hidden[:, self.task.prompt + place :] = self.task.vocabulary.mask
+        return hidden
+
+    def _laws(self, shown: Tensor) -> Tensor:
+        """Log-probabilities (B, A, V) of the answer's tokens when the model sees `shown` (B, T); a dummy is no answer."""
+        rows, width = shown.shape
+        target = torch.arange(self.task.prompt, width).repeat(rows, 1)
+        state = (torch.arange(rows)[:, None] * width + target - self.mode.shift).flatten()
+        zeros = torch.zeros_like(state)
+        view = View(
+            shown, attention_of(self.mode.attention, torch.full((rows,), self.task.prompt)),
+            state, zeros, zeros + self.mode.shift, zeros, zeros.float(), 1.0,
+        )  # fmt: skip
+        device = self.backbone.device
+        dummy = torch.tensor([self.task.vocabulary.mask], device=device)
+        return self.backbone.log_probabilities(view.to(device), dummy).view(rows, self.task.answer, -1).cpu()

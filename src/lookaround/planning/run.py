@@ -1,0 +1,235 @@
+"""One run of the planning benchmark: one objective, one task, one seed, in a folder of its own.
+
+Everything is on disk, so that a run that died goes on where it stopped, on whatever executor. Its folder holds the learning
+curve (curve.json), the result (row.json) and the trained model as a Hugging Face folder (model/).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lookaround.errors import Diverged
+from lookaround.model.backbone import Backbone, build, require_honest_attention
+from lookaround.model.export import export
+from lookaround.objectives import parse
+from lookaround.objectives.view import Batch, Objective
+from lookaround.planning.answers import Reader
+from lookaround.planning.tasks import Problems, Task, parse_task
+from lookaround.pool import Status
+from lookaround.settings import Settings
+from lookaround.storage import finite, read_mapping, write_folder, write_text
+from lookaround.train import checkpoint
+from lookaround.train.budget import Plan
+from lookaround.train.distributed import World, local_device
+from lookaround.train.loop import Trainer, stop_on_signals
+from lookaround.train.run import schedule_for
+
+__all__ = ["PlanJob", "make_plan_trainer", "run_plan_job", "task_of"]
+
+ROW_FILE, CURVE_FILE, FAILED_FILE = "row.json", "curve.json", "diverged.json"
+TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
+FRESH = (
+    1 << 40
+)  # the training problems that accuracy in training is measured on, where every problem is new, begin here
+LEARNED = 0.95  # the share of right tokens at which a place counts as learned
+
+
+@dataclass(frozen=True)
+class PlanJob:
+    """A run of a grid. factor: of the learning rate. folder: where it lives, below `out`, the grid's."""
+
+    out: Path
+    folder: Path
+    settings: Settings
+    task: str
+    objective: str
+    seed: int
+    factor: float
+    threads: int
+
+
+def task_of(settings: Settings, word: str) -> Task:
+    """The task of a word under the grid's settings."""
+    plan = settings.plan
+    return parse_task(word, labels=plan.labels, query=plan.query, edges=plan.edges)
+
+
+def make_plan_trainer(
+    settings: Settings, task: Task, objective: Objective, seed: int, learning_rate: float
+) -> Trainer:
+    """A trainer at step 0 on the training part of a task."""
+    vocabulary = task.vocabulary.size
+    backbone = build(
+        preset=settings.model.preset, vocabulary=vocabulary, context=task.width,
+        special={"bos_token_id": None, "eos_token_id": None, "pad_token_id": None},
+        heads=objective.head_specs(), init=settings.model.init, seed=seed,
+    )  # fmt: skip
+    require_honest_attention(backbone, objective.modes())
+    train = settings.train.model_copy(update={"batch": settings.plan.batch})
+    return Trainer(
+        backbone, objective, Problems(task, "train", samples=settings.plan.samples),
+        settings=train, seed=seed, learning_rate=learning_rate, precision=settings.model.precision,
+        compile=settings.model.compile, world=World(device=local_device()),
+    )  # fmt: skip
+
+
+def run_plan_job(job: PlanJob) -> dict[str, Any]:
+    """Trains and scores what of a run is not done yet; returns its row (docs/results-format.md)."""
+    torch.set_num_threads(job.threads)
+    if (job.folder / ROW_FILE).is_file():
+        return read_mapping(job.folder / ROW_FILE, {"objective": str, "curve": list, "seconds": (int, float)})
+    settings, plan = job.settings, job.settings.plan
+    task, objective = task_of(settings, job.task), parse(job.objective)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    trainer = make_plan_trainer(settings, task, objective, job.seed, plan.learning_rate * job.factor)
+    validation = Problems(task, "validation").take(VALIDATION_SEED, np.arange(plan.watched))
+    curve = Curve(job.folder / CURVE_FILE)
+    latest = checkpoint.latest_checkpoint(job.folder)
+    if latest is not None:
+        trainer.restore_from(latest)
+    curve.cut(trainer.counters.step)
+
+    def fill(into: Path) -> None:
+        export(trainer.backbone, into, objective.modes(), mask=task.vocabulary.mask)
+
+    schedule, steps = schedule_for(settings, plan.steps), make_steps(objective, plan.steps)
+    label = f"{job.task} {job.objective}, seed {job.seed}"
+    with stop_on_signals() as stop:
+        status = Status(job.folder, job.out, label, stop)
+        while trainer.counters.step < plan.steps and not curve.solved(plan.stop_at):
+            until = min((trainer.counters.step // plan.every + 1) * plan.every, plan.steps)
+            try:
+                trainer.run(
+                    until, steps, schedule, folder=job.folder, fill=fill, stop=stop,
+                    report=lambda p: status.train("training", p, plan.steps),
+                )  # fmt: skip
+            except Diverged as error:
+                status.done()
+                raise Diverged(f"{label}: {error}") from None
+            right, solved = answers(trainer.backbone, objective, task, validation)
+            curve.add(
+                {
+                    "step": trainer.counters.step,
+                    "seconds": trainer.counters.seconds,
+                    "exact_match": solved,
+                    "positions": right,
+                }
+            )
+            trainer.save(job.folder, fill)
+        status.show("scoring", 0, 1, 0.0)
+        row = finite(score(job, trainer, task, objective, curve))
+        write_folder(job.folder / "model", fill)
+        write_text(job.folder / ROW_FILE, json.dumps(row, indent=1))
+        for _, old in checkpoint.checkpoints(job.folder):
+            shutil.rmtree(old, ignore_errors=True)
+        status.done()
+    return row
+
+
+def make_steps(objective: Objective, steps: int) -> Plan:
+    """The steps of each phase of an objective."""
+    shares = tuple(share for share, _ in objective.phases())
+    ends = np.rint(np.cumsum(shares) * steps).astype(int)
+    return Plan(shares, tuple(int(n) for n in np.diff(ends, prepend=0)))
+
+
+def answers(backbone: Backbone, objective: Objective, task: Task, batch: Batch) -> tuple[list[float], float]:
+    """(share of right tokens at each place of the answer, share of problems solved) in the objective's own way.
+
+    A token counts as right given the true ones before it; of a model that writes in parallel, by itself.
+    """
+    reader = Reader(backbone, objective, task, objective.at(1.0).decodings()[0])
+    right = reader.forced(batch) == batch.tokens[:, task.prompt :]
+    # a greedy answer is the true one if and only if every token is, given the true ones before it
+    solved = (
+        right.all(1)
+        if reader.stepwise and not task.several
+        else task.solved(batch.tokens, reader.written(batch))
+    )
+    return right.double().mean(0).tolist(), float(solved.double().mean())
+
+
+def score(job: PlanJob, trainer: Trainer, task: Task, objective: Objective, curve: Curve) -> dict[str, Any]:
+    """The row of a trained model: how right it is on held-out and on training problems, where, and when it came to be so."""
+    plan = job.settings.plan
+    backbone = trainer.backbone
+    test = Problems(task, "test").distinct(TEST_SEED, plan.queries)
+    first = FRESH if plan.samples is None else 0
+    seen = Problems(task, "train", samples=plan.samples).at(
+        job.seed, first + np.arange(min(plan.queries, 2000, plan.samples or 2000))
+    )
+    ways = objective.at(1.0).decodings()
+    solved = {}
+    for way in ways:
+        written = Reader(backbone, objective, task, way).written(test)
+        solved[way] = float(task.solved(test.tokens, written).double().mean())
+    right, _ = answers(backbone, objective, task, test)
+    later = right[task.decision + 1 :]
+    return {
+        "objective": objective.spec,
+        "graph": task.name,
+        "seed": job.seed,
+        "exact_match": solved[ways[0]],
+        "first_hop": right[task.decision],
+        "later_positions": float(np.mean(later)) if later else None,
+        "train_exact_match": answers(backbone, objective, task, seen)[1],
+        "seconds": trainer.counters.seconds,
+        "steps": trainer.counters.step,
+        "solved_at": curve.solved_at(plan.stop_at),
+        "learned_at": curve.learned_at(),
+        "positions": right,
+        "ways": solved,
+        "queries": len(test.tokens),
+        "chance": task.chance,
+        "parameters": sum(p.numel() for p in backbone.parameters()),
+        "learning_rate": trainer.learning_rate,
+        "flops": trainer.counters.flops,
+        "curve": curve.entries,
+    }
+
+
+class Curve:
+    """The learning curve of a run in a file: accuracy on validation problems, in all and by place, as training goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[dict[str, Any]] = []
+        if path.is_file():
+            self.entries = read_mapping(path, {"curve": list})["curve"]
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.entries.append(entry)
+        write_text(self.path, json.dumps({"curve": self.entries}))
+
+    def cut(self, step: int) -> None:
+        """Forgets what lies beyond the step that a run goes on from."""
+        self.entries = [entry for entry in self.entries if entry["step"] <= step]
+
+    def solved(self, stop_at: float | None) -> bool:
+        """Whether the last two points are right enough to end."""
+        last = [entry["exact_match"] for entry in self.entries[-2:]]
+        return stop_at is not None and len(last) == 2 and min(last) >= stop_at
+
+    def solved_at(self, stop_at: float | None) -> int | None:
+        """The step from which on every point is right enough."""
+        step = None
+        for entry in reversed(self.entries):
+            if entry["exact_match"] < (stop_at or LEARNED):
+                break
+            step = entry["step"]
+        return step
+
+    def learned_at(self) -> list[int | None]:
+        """For each place of the answer, the first step at which LEARNED of the tokens there were right."""
+        places = len(self.entries[0]["positions"]) if self.entries else 0
+        return [
+            next((e["step"] for e in self.entries if e["positions"][place] >= LEARNED), None)
+            for place in range(places)
+        ]

@@ -1,0 +1,226 @@
+"""What the planning benchmark found, at the terminal and as a page.
+
+print_plan(results, rich.console.Console())
+write_plan(results, "lookaround-plan/plan.html")
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lookaround.report import figures
+from lookaround.report.page import esc, page, scroll
+from lookaround.report.table import format_seconds, number, print_text, printable
+from lookaround.storage import write_text
+
+__all__ = ["plan_findings", "print_plan", "write_plan"]
+
+CLEVER, UNFIT = (
+    0.99,
+    0.95,
+)  # later tokens at least so right, or training answers at most: what is said of a run that failed
+
+_COLUMNS = (
+    (
+        "exact match",
+        "answers that are right as a whole, on held-out problems; mean and 95% t-interval over seeds",
+    ),
+    ("success", "share of the runs with an exact match of 95% or more"),
+    ("first hop", "accuracy of the token that takes looking ahead"),
+    (
+        "later",
+        "accuracy of the tokens after it, the true ones before them given (in parallel: of themselves)",
+    ),
+    ("train", "exact match on problems of the training part"),
+    ("solved at", "steps after which a run stays solved on validation problems; - if it never was"),
+    ("seconds", "of training, mean"),
+    ("parameters", "of the model with its heads"),
+)
+
+
+def _graphs(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """{task: its summary entries}, the control of a graph behind the graph's own."""
+    graphs: dict[str, list[dict[str, Any]]] = {}
+    for entry in results["summary"]:
+        graphs.setdefault(entry["graph"].removesuffix(":hop"), []).append(entry)
+    return graphs
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return entry["objective"] + (" (first hop only)" if entry["graph"].endswith(":hop") else "")
+
+
+def _chance(entries: Sequence[dict[str, Any]]) -> float:
+    return number(entries[0].get("chance"))
+
+
+def _heading(graph: str, entries: Sequence[dict[str, Any]]) -> str:
+    chance = _chance(entries)
+    guess = f"; a guess at the first hop is right in {_percent(chance)}" if math.isfinite(chance) else ""
+    return (f"G({graph})" if graph[:1].isdigit() else graph) + guess
+
+
+def _percent(value: float) -> str:
+    return "-" if not math.isfinite(value) else f"{100 * value:.1f}%"
+
+
+def _score(entry: dict[str, Any], name: str) -> str:
+    found = entry.get(name)
+    if not found:
+        return "-"
+    low, high = number(found["low"]), number(found["high"])
+    if not math.isfinite(low):
+        return _percent(number(found["mean"]))
+    return f"{_percent(number(found['mean']))} [{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    solved = ["-" if step is None else f"{step:,}" for step in entry["solved_at"]]
+    wins = round(entry["success"] * entry["seeds"])
+    return [
+        _score(entry, "exact_match"),
+        f"{wins}/{entry['seeds']}",
+        *(
+            _percent(number((entry.get(name) or {}).get("mean")))
+            for name in ("first_hop", "later_positions", "train_exact_match")
+        ),
+        ", ".join(solved),
+        format_seconds(entry["seconds"]),
+        f"{entry['parameters']:,}",
+    ]
+
+
+def plan_findings(results: dict[str, Any]) -> list[str]:
+    """What the table says in words: who looks ahead, who copies along an arm, who could not be fitted."""
+    lines = []
+    for graph, entries in _graphs(results).items():
+        kinds: dict[str, list[str]] = {}
+        for entry in entries:
+            if not entry["graph"].endswith(":hop"):
+                kinds.setdefault(_verdict(entry), []).append(entry["objective"])
+        for verdict, objectives in kinds.items():
+            lines.append(f"{graph}: {verdict}: {', '.join(objectives)}")
+    return lines
+
+
+def _verdict(entry: dict[str, Any]) -> str:
+    exact, later = (
+        number((entry.get(name) or {}).get("mean")) for name in ("exact_match", "later_positions")
+    )
+    chance = number(entry.get("chance"))
+    if entry["success"] == 1:
+        return "looks ahead in every run"
+    if entry["success"] > 0:
+        return "looks ahead in some runs"
+    if math.isfinite(chance) and later >= CLEVER and abs(exact - chance) <= 0.05:
+        return "copies along an arm that it has guessed (the Clever Hans cheat)"
+    if number((entry.get("train_exact_match") or {}).get("mean")) < UNFIT:
+        return "was not fitted, in training either, within these steps"
+    return "fits its training problems and fails on others"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# at the terminal
+
+
+def print_plan(results: dict[str, Any], console: Console) -> None:
+    """A table for each task, then the findings in words."""
+    for graph, entries in _graphs(results).items():
+        print_text(console, _heading(graph, entries), "bold")
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("objective", max_width=34, overflow="fold")
+        shown = [
+            place for place, (name, _) in enumerate(_COLUMNS) if console.width >= 120 or name != "parameters"
+        ]
+        for place in shown:
+            table.add_column(_COLUMNS[place][0], justify="right")
+        for entry in entries:
+            cells = _cells(entry)
+            control = entry["graph"].endswith(":hop")
+            table.add_row(
+                Text(printable(_name(entry))), *(Text(cells[place]) for place in shown), style="dim" if control else ""
+            )  # fmt: skip
+        console.print(table)
+        console.print()
+    for line in plan_findings(results):
+        print_text(console, line)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# in HTML
+
+
+def write_plan(results: dict[str, Any], path: str | Path) -> None:
+    """Write the results as a self-contained page, whole or not at all; raises UserError where it cannot be written."""
+    settings = results["settings"]["plan"]
+    queries = min(row["queries"] for row in results["rows"])
+    facts = [
+        f"{settings['seeds']} seeds",
+        f"{settings['steps']:,} steps of {settings['batch']} problems at most",
+        f"{queries:,} held-out problems",
+        f"model {results['settings']['model']['preset']}",
+        f"edges {settings['edges']}, query {settings['query']}",
+    ]
+    items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
+    findings = "".join(f"<li>{esc(line)}</li>" for line in plan_findings(results))
+    lead = (
+        "Several arms leave a node, and the answer is the way to the end of one of them. All but one of its tokens can be copied, each "
+        "from the one before it; the second takes looking ahead to the goal. A model trained to say the next token learns to "
+        "copy first, and then nothing in its loss says which arm (Bachmann and Nagarajan 2024)."
+    )
+    head = (
+        '<header><p class="brand">lookaround plan</p><h1>Does the objective look ahead?</h1>'
+        f'<ul class="facts">{items}</ul></header>\n<main><section><p class="lead">{esc(lead)}</p>'
+        f'<ul class="notes" aria-label="What was found">{findings}</ul></section>'
+    )
+    parts = [
+        _section(results, place, graph, entries)
+        for place, (graph, entries) in enumerate(_graphs(results).items())
+    ]
+    terms = "".join(f"<dt>{esc(name)}</dt><dd>{esc(meaning)}</dd>" for name, meaning in _COLUMNS)
+    foot = (
+        f'<section><h2>What the columns mean</h2><dl class="terms">{terms}</dl></section>'
+        f'<section><h2>To repeat it</h2><pre class="command" tabindex="0"><code>{esc(results["command"])}</code></pre></section>'
+        "\n</main>\n<footer><p>Made by lookaround.</p></footer>"
+    )
+    write_text(Path(path), page("lookaround plan", [head, *parts, foot]))
+
+
+def _section(results: dict[str, Any], place: int, graph: str, entries: Sequence[dict[str, Any]]) -> str:
+    heads = "".join(f'<th scope="col" title="{esc(meaning)}">{esc(name)}</th>' for name, meaning in _COLUMNS)
+    rows = {True: "", False: ""}
+    for entry in entries:
+        cells = "".join(f"<td>{esc(cell)}</td>" for cell in _cells(entry))
+        ways = entry["ways"]
+        if len(ways) > 1:
+            told = ", ".join(f"{way} {_percent(number(share))}" for way, share in ways.items())
+            cells = cells.replace("</td>", f'<span class="span">{esc(told)}</span></td>', 1)
+        rows[entry["graph"].endswith(":hop")] += f'<tr><th scope="row">{esc(_name(entry))}</th>{cells}</tr>'
+    table = (
+        f'<table><thead><tr><th scope="col">objective</th>{heads}</tr></thead><tbody>{rows[False]}</tbody>'
+        f'<tbody class="baselines">{rows[True]}</tbody></table>'
+    )
+    group = [
+        (entry, [row for row in results["rows"] if (row["graph"], row["objective"]) == (entry["graph"], entry["objective"])])
+        for entry in entries
+        if not entry["graph"].endswith(":hop")
+    ]  # fmt: skip
+    places = len(group[0][1][0]["positions"]) if group and group[0][1] else 0
+    names = "".join(f"<li>{figures.key(token)}token {token + 1}</li>" for token in range(places))
+    figure = (
+        f'<figure class="aside"><h3>In which order the answer is learned</h3><div class="chart">{figures.planning(group, place)}</div>'
+        f'<div class="reading"><ul class="legend">{names}</ul><figcaption>Accuracy of each token of the answer on validation problems, '
+        "the true ones before it given (by itself, for what writes in parallel). Thin lines are seeds. The dashed line is a guess "
+        "among the arms.</figcaption></div></figure>"
+    )
+    return (
+        f'<section aria-labelledby="task-{place}"><h2 id="task-{place}">{esc(_heading(graph, entries))}</h2>'
+        f'{scroll(f"Results on {graph}", table)}<div class="figures">{figure}</div></section>'
+    )
