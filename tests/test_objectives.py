@@ -31,13 +31,15 @@ SPECS = [
     'vmlm(low=0.1, high=0.7, law="quadratic", suffix=0.5)', "vmlm(suffix=0, shift=0)", "vmlm(suffix=1, near=1)",
     'vmlm(law="cosine", near=0.5)', "prefixlm", "mdlm", 'mdlm(weight="elbo")', "ar + mlm", "ar + 3*vmlm", "mlm + 2*dar + prefixlm",
     "mtp", "mtp(n=3, weights=0.5)", "mtp(n=4, weights=(1, 0, 0.75, 0.5))", "mtp(n=1)", "top", "mtp + dar + top",
+    "reverse", "teacherless", "nextlat", "bst", "ar + 2*reverse", "teacherless + nextlat",
 ]  # fmt: skip
 
 
 def pairs(view: View) -> tuple[torch.Tensor, torch.Tensor]:
     """(row, target position) of the scored pairs."""
     width = view.input_ids.shape[1]
-    return view.state // width, view.state % width + view.offset
+    row, place = view.state // width, view.state % width + view.offset
+    return row, place if view.order is None else view.order[row, place]
 
 
 # ---------------------------------------------------------------------------------------- every objective
@@ -106,7 +108,15 @@ def test_a_rows_view_depends_on_its_key_alone(spec: str) -> None:
     halves = by_row(torch.arange(0, 32, 2)) | by_row(torch.arange(1, 32, 2))
     assert whole == halves
     other = Batch(batch.tokens, batch.row, batch.vocabulary, None, batch.scorable)
-    if spec.split("(")[0] not in ("ar", "mtp", "top"):  # these draw nothing
+    if spec.split("(")[0] not in (
+        "ar",
+        "mtp",
+        "top",
+        "reverse",
+        "teacherless",
+        "nextlat",
+        "bst",
+    ):  # these draw nothing
         first, second = objective.view(other, 5, 2), objective.view(other, 5, 3)
         same = len(first) == len(second) and all(
             a.state.equal(b.state) and a.offset.equal(b.offset) for a, b in zip(first, second, strict=True)
@@ -127,6 +137,10 @@ def scored_with_visible(
         visible = ~selected[row]
     else:  # a causal state sees what stands up to it; later prefix tokens never stand beyond a scored state
         visible = torch.arange(width)[None] <= (view.state % width)[:, None]
+        if view.order is not None:  # a shown token stands elsewhere in the row
+            visible = torch.zeros_like(visible).scatter_(1, view.order[row], visible)
+        if objective.spec == "teacherless":
+            visible &= (view.input_ids != batch.vocabulary.mask)[row]  # dummies show nothing
     return row, target, visible, view.weight.double()
 
 

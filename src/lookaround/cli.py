@@ -52,7 +52,7 @@ Tokenizer = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option("--model", help="nano, tiny, mini, small (30M) or base (110M).", show_default="nano"),
+    typer.Option("--model", help="pico, nano, tiny, mini, small (30M) or base (110M).", show_default="nano"),
 ]
 Init = Annotated[
     str | None, typer.Option(help="Continue from this Hugging Face decoder.", show_default=False)
@@ -250,10 +250,11 @@ def pretrain(
     )  # fmt: skip
     from rich.console import Console
 
-    from lookaround.objectives import parse
+    from lookaround.objectives import parse, require_for_text
 
     console = Console(quiet=int(os.environ.get("RANK", 0)) > 0)
     chosen = parse(objective)
+    require_for_text([chosen])
     with console.status("reading the corpus and loading libraries"):
         from lookaround.data.corpus import read_corpus
         from lookaround.data.stdlib import stdlib_corpus

@@ -30,7 +30,7 @@ from lookaround.data.tokenizer import require_named
 from lookaround.errors import Interrupted, UserError
 from lookaround.evaluate.statistics import resampled_scores
 from lookaround.evaluate.suite import ProbeData, baselines, probe_data
-from lookaround.objectives import parse_list
+from lookaround.objectives import parse_list, require_for_text
 from lookaround.objectives.view import Objective
 from lookaround.pool import local_pool, usable_cores
 from lookaround.probe import least_squares_probe
@@ -91,6 +91,7 @@ class Forecast:
 def open_forecast(settings: Settings) -> Forecast:
     """Reads and checks everything a forecast needs; raises UserError for bad input; writes nothing but token shards."""
     objectives = tuple(parse_list(settings.compare.objectives))
+    require_for_text(objectives)
     corpus, tasks = read_source(settings)
     if settings.data.tokenizer:
         require_named(settings.data.tokenizer, "--tokenizer", "tokenizer.json")

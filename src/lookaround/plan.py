@@ -41,7 +41,7 @@ PLAN_VERSION = 1
 SUCCESS = 0.95  # exact match from which on a run has solved its task
 SEARCH_SEED = (
     1 << 20
-)  # seeds of the learning rate's search begin here, so that no reported run was chosen by its luck
+)  # of the trials that learning rates are chosen by: no reported run was chosen by its luck
 
 _ALL = (
     "ar, reverse, teacherless, mdlm, vmlm, dar, mtp(n={n}, weights=1.0, matched=True), "
@@ -168,7 +168,7 @@ def estimate(grid: Grid) -> PlanEstimate:
     import torch
 
     plan = grid.settings.plan
-    each = len(grid.seeds) + len(grid.trials)
+    each = len(grid.seeds) + plan.trial * len(grid.trials)
     before = torch.get_num_threads()
     torch.set_num_threads(grid.threads)
     by_run: list[dict[str, Any]] = []
@@ -263,8 +263,10 @@ def _run_jobs(
         stale.unlink()
 
     def job(name: str, spec: str, seed: int, factor: float) -> PlanJob:
-        folder = out / "runs" / slug(name) / slug(spec) / f"lr-{factor:g}-seed-{seed}"
-        return PlanJob(out, folder, grid.settings, name, spec, seed, factor, grid.threads)
+        trial = seed == SEARCH_SEED
+        last = f"lr-{factor:g}-trial" if trial else f"lr-{factor:g}-seed-{seed}"
+        folder = out / "runs" / slug(name) / slug(spec) / last
+        return PlanJob(out, folder, grid.settings, name, spec, seed, factor, grid.threads, trial)
 
     pool = executor or local_pool(grid.jobs, grid.threads)
     pending: dict[Future, PlanJob] = {}
@@ -296,7 +298,7 @@ def _run_jobs(
                 try:
                     row: dict[str, Any] = future.result()
                 except Diverged:
-                    if this.seed != SEARCH_SEED:
+                    if not this.trial:
                         raise
                     row = {"curve": []}
                 except (BrokenExecutor, MemoryError):
@@ -306,7 +308,7 @@ def _run_jobs(
                         f"{out}: a process died, most likely out of memory; the same command goes on from there, with "
                         "--jobs 1 or a smaller train.micro_batch if it dies again"
                     ) from None
-                if this.seed != SEARCH_SEED:
+                if not this.trial:
                     rows[(*run, this.seed)] = row
                     on_event({"finished": _told(row)})
                     continue
@@ -381,6 +383,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "learning_rate": group[0]["learning_rate"],
             "ways": {way: float(np.mean([row["ways"][way] for row in group])) for way in group[0]["ways"]},
             "learned_at": [row["learned_at"] for row in group],
+            "left_chance_at": [row["left_chance_at"] for row in group],
         }
         summary.append(entry)
     return summary

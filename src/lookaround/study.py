@@ -14,7 +14,7 @@ from lookaround.data.tokenizer import require_named
 from lookaround.errors import UserError
 from lookaround.evaluate.suite import scored_tokens
 from lookaround.model.backbone import Backbone
-from lookaround.objectives import parse, parse_list
+from lookaround.objectives import parse, parse_list, require_for_text
 from lookaround.objectives.view import Objective
 from lookaround.pool import usable_cores
 from lookaround.settings import Settings
@@ -84,6 +84,7 @@ def open_study(settings: Settings) -> Study:
     Raises UserError for any bad input; writes nothing but token shards in the cache.
     """
     objectives = tuple(parse_list(settings.compare.objectives))
+    require_for_text(objectives)
     budget = parse_budget(settings.compare.budget)
     settings = settings.model_copy(deep=True)
     settings.compare.ladder = ladder = sorted(set(settings.compare.ladder))

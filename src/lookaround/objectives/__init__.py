@@ -7,7 +7,7 @@ from lookaround.objectives.algebra import Mixture, Sequence
 from lookaround.objectives.autoregressive import AR, DAR, PrefixLM
 from lookaround.objectives.masked import MDLM, MLM, VMLM
 from lookaround.objectives.multitoken import MTP, TOP, NextLat
-from lookaround.objectives.parse import parse, parse_list
+from lookaround.objectives.parse import parse, parse_list, require_for_text
 from lookaround.objectives.prompted import BST, Reverse, Teacherless
 from lookaround.objectives.schedules import Cosine, Linear
 from lookaround.objectives.view import Attention, Batch, HeadSpec, Mode, Objective, View, Vocabulary
@@ -38,6 +38,7 @@ __all__ = [
     "Vocabulary",
     "parse",
     "parse_list",
+    "require_for_text",
 ]
 
 for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):

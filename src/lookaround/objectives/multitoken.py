@@ -68,10 +68,13 @@ class MTP(Objective):
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
         base = torch.arange(batch.tokens.numel()).view(batch.tokens.shape)
-        states = {k: base[:, : width - k][batch.reachable(k)] for k in self.by_offset() if k < width}
-        state = torch.cat(list(states.values()))
-        offset = torch.cat([torch.full_like(part, k) for k, part in states.items()])
-        weight = torch.cat([torch.full((len(part),), self.by_offset()[k]) for k, part in states.items()])
+        parts = [
+            (k, w, base[:, : width - k][batch.reachable(k)]) for k, w in self.by_offset().items() if k < width
+        ]
+        empty = base.new_zeros(0)
+        state = torch.cat([empty, *(part for _, _, part in parts)])
+        offset = torch.cat([empty, *(torch.full_like(part, k) for k, _, part in parts)])
+        weight = torch.cat([empty.float(), *(torch.full((len(part),), w) for _, w, part in parts)])
         return (
             View(
                 input_ids=batch.tokens,

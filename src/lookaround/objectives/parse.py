@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from lookaround.errors import UserError
@@ -11,7 +12,7 @@ from lookaround.objectives.algebra import Weighted
 from lookaround.objectives.schedules import SCHEDULES
 from lookaround.objectives.view import Objective, ParameterError
 
-__all__ = ["parse", "parse_list"]
+__all__ = ["parse", "parse_list", "require_for_text"]
 
 
 def parse_list(text: str) -> list[Objective]:
@@ -43,6 +44,16 @@ def parse(text: str) -> Objective:
             f"objective '{text}': found {len(found)} objectives, one is wanted; join them by + or >>"
         )
     return found[0]
+
+
+def require_for_text(objectives: Iterable[Objective]) -> None:
+    """Raises UserError for an objective that works on the target part of prompted rows, which plain text has not."""
+    for objective in objectives:
+        if objective.prompted:
+            raise UserError(
+                f"objective '{objective.spec}': works on the target part of rows that begin with a prompt, and plain text "
+                "has no target part; it is for lookaround plan"
+            )
 
 
 WHAT = f"write a number, a word, or one of {', '.join(SCHEDULES)} with (start, end)"

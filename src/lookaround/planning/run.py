@@ -33,17 +33,21 @@ from lookaround.train.run import schedule_for
 
 __all__ = ["PlanJob", "make_plan_trainer", "run_plan_job", "task_of"]
 
-ROW_FILE, CURVE_FILE, FAILED_FILE = "row.json", "curve.json", "diverged.json"
+ROW_FILE, CURVE_FILE = "row.json", "curve.json"
 TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
 FRESH = (
     1 << 40
 )  # the training problems that accuracy in training is measured on, where every problem is new, begin here
+AWAY = 0.05  # how far above chance an accuracy is no longer that of guessing
 LEARNED = 0.95  # the share of right tokens at which a place counts as learned
 
 
 @dataclass(frozen=True)
 class PlanJob:
-    """A run of a grid. factor: of the learning rate. folder: where it lives, below `out`, the grid's."""
+    """A run of a grid. factor: of the learning rate. folder: where it lives, below `out`, the grid's.
+
+    trial: a shorter run that only a learning rate is chosen by; its row is its learning curve.
+    """
 
     out: Path
     folder: Path
@@ -53,6 +57,12 @@ class PlanJob:
     seed: int
     factor: float
     threads: int
+    trial: bool = False
+
+    @property
+    def steps(self) -> int:
+        plan = self.settings.plan
+        return max(1, round(plan.steps * plan.trial)) if self.trial else plan.steps
 
 
 def task_of(settings: Settings, word: str) -> Task:
@@ -84,7 +94,7 @@ def run_plan_job(job: PlanJob) -> dict[str, Any]:
     """Trains and scores what of a run is not done yet; returns its row (docs/results-format.md)."""
     torch.set_num_threads(job.threads)
     if (job.folder / ROW_FILE).is_file():
-        return read_mapping(job.folder / ROW_FILE, {"objective": str, "curve": list, "seconds": (int, float)})
+        return read_mapping(job.folder / ROW_FILE, {"curve": list})
     settings, plan = job.settings, job.settings.plan
     task, objective = task_of(settings, job.task), parse(job.objective)
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -99,16 +109,17 @@ def run_plan_job(job: PlanJob) -> dict[str, Any]:
     def fill(into: Path) -> None:
         export(trainer.backbone, into, objective.modes(), mask=task.vocabulary.mask)
 
-    schedule, steps = schedule_for(settings, plan.steps), make_steps(objective, plan.steps)
-    label = f"{job.task} {job.objective}, seed {job.seed}"
+    schedule, steps = schedule_for(settings, job.steps), make_steps(objective, job.steps)
+    which = f"learning rate x{job.factor:g}" if job.trial else f"seed {job.seed}"
+    label = f"{job.task} {job.objective}, {which}"
     with stop_on_signals() as stop:
         status = Status(job.folder, job.out, label, stop)
-        while trainer.counters.step < plan.steps and not curve.solved(plan.stop_at):
-            until = min((trainer.counters.step // plan.every + 1) * plan.every, plan.steps)
+        while trainer.counters.step < job.steps and not curve.solved(plan.stop_at):
+            until = min((trainer.counters.step // plan.every + 1) * plan.every, job.steps)
             try:
                 trainer.run(
                     until, steps, schedule, folder=job.folder, fill=fill, stop=stop,
-                    report=lambda p: status.train("training", p, plan.steps),
+                    report=lambda p: status.train("training", p, job.steps),
                 )  # fmt: skip
             except Diverged as error:
                 status.done()
@@ -123,9 +134,11 @@ def run_plan_job(job: PlanJob) -> dict[str, Any]:
                 }
             )
             trainer.save(job.folder, fill)
-        status.show("scoring", 0, 1, 0.0)
-        row = finite(score(job, trainer, task, objective, curve))
-        write_folder(job.folder / "model", fill)
+        row: dict[str, Any] = {"curve": curve.entries}
+        if not job.trial:
+            status.show("scoring", 0, 1, 0.0)
+            row = finite(score(job, trainer, task, objective, curve))
+            write_folder(job.folder / "model", fill)
         write_text(job.folder / ROW_FILE, json.dumps(row, indent=1))
         for _, old in checkpoint.checkpoints(job.folder):
             shutil.rmtree(old, ignore_errors=True)
@@ -184,6 +197,7 @@ def score(job: PlanJob, trainer: Trainer, task: Task, objective: Objective, curv
         "steps": trainer.counters.step,
         "solved_at": curve.solved_at(plan.stop_at),
         "learned_at": curve.learned_at(),
+        "left_chance_at": curve.left_chance_at(task.chance),
         "positions": right,
         "ways": solved,
         "queries": len(test.tokens),
@@ -222,6 +236,15 @@ class Curve:
         step = None
         for entry in reversed(self.entries):
             if entry["exact_match"] < (stop_at or LEARNED):
+                break
+            step = entry["step"]
+        return step
+
+    def left_chance_at(self, chance: float) -> int | None:
+        """The step from which on every point is right more often than guessing would be; None where it never was."""
+        step = None
+        for entry in reversed(self.entries):
+            if not entry["exact_match"] > chance + AWAY:
                 break
             step = entry["step"]
         return step

@@ -107,7 +107,25 @@ def plan_findings(results: dict[str, Any]) -> list[str]:
                 kinds.setdefault(_verdict(entry), []).append(entry["objective"])
         for verdict, objectives in kinds.items():
             lines.append(f"{graph}: {verdict}: {', '.join(objectives)}")
+        lines += _against_reverse(graph, entries)
     return lines
+
+
+def _against_reverse(graph: str, entries: Sequence[dict[str, Any]]) -> list[str]:
+    """How long `ar` was trained against what `reverse` needed, and whether it was still guessing then."""
+    by_name = {entry["objective"]: entry for entry in entries if not entry["graph"].endswith(":hop")}
+    if not {"ar", "reverse"} <= by_name.keys() or None in by_name["reverse"]["solved_at"]:
+        return []
+    needed, given = max(by_name["reverse"]["solved_at"]), min(by_name["ar"]["steps"])
+    left = [step for step in by_name["ar"]["left_chance_at"] if step is not None]
+    end = (
+        f"left guessing at step {min(left):,} (in {len(left)} of {by_name['ar']['seeds']} runs)"
+        if left
+        else "was still guessing"
+    )
+    return [
+        f"{graph}: ar was trained for {given / needed:.1f} times the {needed:,} steps that reverse needed, and {end}"
+    ]
 
 
 def _verdict(entry: dict[str, Any]) -> str:

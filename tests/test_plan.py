@@ -1,0 +1,328 @@
+"""The planning benchmark as a whole: what is refused, a small grid from end to end, resumption, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from lookaround import plan as plan_module
+from lookaround.cli import app
+from lookaround.errors import Diverged, Interrupted, UserError
+from lookaround.plan import PRESETS, estimate, open_grid, plan, summarise
+from lookaround.planning.run import PlanJob, run_plan_job
+from lookaround.report import print_plan, write_plan
+from lookaround.settings import Settings, read_settings
+from lookaround.train import loop
+
+
+class Here(Executor):
+    """Runs a job at once, in this process."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def settings(**values: Any) -> Settings:
+    small = {
+        "model.preset": "pico", "plan.tasks": ["2,3"], "plan.objectives": "ar, teacherless", "plan.seeds": 2, "plan.steps": 12,
+        "plan.batch": 8, "plan.every": 4, "plan.queries": 60, "plan.watched": 40,
+    }  # fmt: skip
+    return read_settings(
+        None, None, small, **{name.replace("__", "."): value for name, value in values.items()}
+    )
+
+
+def same(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without the times it took."""
+    curve = [{k: v for k, v in entry.items() if k != "seconds"} for entry in row["curve"]]
+    return {**{k: v for k, v in row.items() if k != "seconds"}, "curve": curve}
+
+
+# ---------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"plan__labels": 4}, "5 nodes and needs as many labels, got plan.labels=4"),
+        ({"plan__tasks": ["1,3"]}, "degree must be 2 or more"),
+        ({"plan__tasks": ["2,1"]}, "2 or more"),
+        ({"plan__tasks": ["3x3"]}, "'3x3' is no task; write"),
+        ({"model__context": 17}, "model.context: task 2,3 has rows of 18 tokens, got 17"),
+        (
+            {"plan__objectives": f"mtp(n=20, weights=({'0, ' * 19}1))"},
+            "nothing to predict in the 3 tokens of an answer to 2,3",
+        ),
+        ({"plan__objectives": "nonsense"}, "unknown objective"),
+        ({"plan__lr_factors": [0.0]}, "plan.lr_factors: must be positive"),
+    ],
+)
+def test_bad_input_is_refused_before_any_training(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words.replace("(", r"\(")):
+        open_grid(settings(**values))
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["plan", "--graph", "1,3", "--out", str(tmp_path / "x")])
+    assert isinstance(result.exception, UserError)
+    assert not (tmp_path / "x").exists()
+    result = CliRunner().invoke(app, ["plan", "--preset", "huge", "--out", str(tmp_path / "x")])
+    assert "known are cpu, full, gpu" in str(result.exception)
+
+
+@pytest.mark.parametrize("spec", ["teacherless", "ar + reverse", "ar >> bst"])
+def test_objectives_of_a_target_part_are_refused_on_plain_text(spec: str, tmp_path: Path) -> None:
+    for command in (
+        ["compare", "--objectives", spec],
+        ["forecast", "--objectives", spec],
+        ["pretrain", "--objective", spec],
+    ):
+        result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "x")])
+        assert "it is for lookaround plan" in str(result.exception)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_presets_are_whole(preset: str) -> None:
+    grid = open_grid(read_settings(None, None, PRESETS[preset]))
+    assert grid.total >= len(grid.objectives) * len(grid.seeds)
+
+
+def test_a_file_overrules_a_preset_and_an_option_overrules_both(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text("plan:\n  steps: 7\n  seeds: 9\n")
+    found = read_settings(file, ["plan.seeds=5"], PRESETS["cpu"], **{"plan.steps": None})
+    assert (found.plan.steps, found.plan.seeds, found.model.preset) == (7, 5, "pico")
+
+
+# ---------------------------------------------------------------------------------------- a grid
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("plan") / "grid"
+    return out, plan(open_grid(settings()), out, command="lookaround plan", executor=Here())
+
+
+def test_a_grid_has_a_row_per_run_with_what_was_promised(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, results = finished
+    assert json.loads((out / "results.json").read_text()) == results
+    promised = {
+        "objective", "graph", "seed", "exact_match", "first_hop", "later_positions", "train_exact_match", "seconds"
+    }  # fmt: skip
+    rows = results["rows"]
+    assert [(row["graph"], row["objective"], row["seed"]) for row in rows] == [
+        ("2,3", "ar", 0), ("2,3", "ar", 1), ("2,3", "teacherless", 0), ("2,3", "teacherless", 1),
+        ("2,3:hop", "ar", 0), ("2,3:hop", "ar", 1),
+    ]  # fmt: skip
+    for row in rows:
+        assert promised <= row.keys()
+        assert [entry["step"] for entry in row["curve"]] == [4, 8, 12]
+        assert row["queries"] == 60
+        assert row["steps"] == 12
+        assert (row["later_positions"] is None) == row["graph"].endswith(":hop")
+    assert rows[0]["ways"].keys() == {"one by one"}
+    assert rows[2]["ways"].keys() == {"parallel", "one by one"}
+    assert not list(out.rglob("checkpoint-*")), "a finished run keeps its model alone"
+
+
+def test_models_load_in_transformers(finished: tuple[Path, dict[str, Any]]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folders = sorted(finished[0].glob("runs/2-3-*/ar/lr-1-seed-0/model"))
+    assert folders
+    model = AutoModelForCausalLM.from_pretrained(folders[0])
+    assert model.config.vocab_size == 14
+
+
+def test_a_finished_grid_is_not_run_again_and_can_grow(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, results = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("row.json")}
+    again = plan(
+        open_grid(settings(plan__seeds=3, plan__objectives="teacherless")), out, command="x", executor=Here()
+    )
+    assert [same(row) for row in again["rows"][:2]] == [same(row) for row in results["rows"][2:4]]
+    assert len(again["rows"]) == 3
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(UserError, match=r"plan\.batch was 8, now 16; give another --out"):
+        plan(open_grid(settings(plan__batch=16)), out, command="x", executor=Here())
+    (other := out.parent / "other").mkdir()
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty and not a benchmark of ours"):
+        plan(open_grid(settings()), other, command="x", executor=Here())
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, results = finished
+    out = tmp_path / "grid"
+    own = loop.Trainer.step
+    seen: list[int] = []
+
+    def step(self: loop.Trainer, *given: Any) -> Any:
+        seen.append(self.counters.step)
+        if len(seen) == 6:
+            (out / ".stop").touch()
+        return own(self, *given)
+
+    monkeypatch.setattr(loop.Trainer, "step", step)
+    monkeypatch.setattr("lookaround.pool.Status.train", _always_listening)
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        plan(open_grid(settings()), out, command="x", executor=Here())
+    monkeypatch.undo()
+    assert list(out.rglob("checkpoint-*"))
+    again = plan(open_grid(settings()), out, command="x", executor=Here())
+    assert [same(row) for row in again["rows"]] == [same(row) for row in results["rows"]]
+
+
+def _always_listening(self: Any, phase: str, progress: Any, end: int) -> None:
+    self.stop.set = self.stop.set or self.stop_file.exists()
+
+
+def test_a_kill_between_a_curve_and_its_checkpoint_leaves_no_point_twice(tmp_path: Path) -> None:
+    grid = open_grid(settings(plan__steps=8))
+    job = PlanJob(tmp_path, tmp_path / "run", grid.settings, "2,3", "ar", 0, 1.0, 1)
+    curve = {"curve": [{"step": 4, "seconds": 1.0, "exact_match": 0.5, "positions": [1.0, 0.5, 1.0]}]}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "curve.json").write_text(
+        json.dumps(curve)
+    )  # written, and killed before the checkpoint
+    assert [entry["step"] for entry in run_plan_job(job)["curve"]] == [4, 8]
+
+
+def test_a_run_ends_once_it_is_right_twice_in_a_row(tmp_path: Path) -> None:
+    grid = open_grid(settings(plan__stop_at=1e-9, plan__tasks=["2,2"], plan__steps=400, plan__every=100))
+    job = PlanJob(tmp_path, tmp_path / "run", grid.settings, "2,2", "ar", 0, 4.0, 1)
+    row = run_plan_job(job)
+    assert row["steps"] < 400
+    assert row["solved_at"] is not None
+
+
+def test_learning_rates_are_tried_on_a_seed_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[PlanJob] = []
+
+    def fake(job: PlanJob) -> dict[str, Any]:
+        asked.append(job)
+        if job.trial and job.factor == 4:
+            raise Diverged("the loss is not finite")
+        if job.trial:
+            right = {1.0: 0.5, 2.0: 0.9}[job.factor]
+            return {"curve": [{"step": 4, "exact_match": right, "positions": [right]}]}
+        return {
+            "objective": job.objective, "graph": job.task, "seed": job.seed, "exact_match": 1.0, "first_hop": 1.0,
+            "later_positions": 1.0, "train_exact_match": 1.0, "seconds": 1.0, "steps": 4, "solved_at": 4, "learned_at": [4],
+            "left_chance_at": 4, "ways": {"one by one": 1.0}, "parameters": 1, "chance": 0.5, "learning_rate": job.factor, "curve": [],
+        }  # fmt: skip
+
+    monkeypatch.setattr(plan_module, "run_plan_job", fake)
+    grid = open_grid(settings(plan__lr_factors=[4.0, 2.0, 1.0], plan__objectives="ar", plan__control=False))
+    results = plan(grid, tmp_path / "grid", command="x", executor=Here())
+    assert [job.factor for job in asked if job.trial] == [1.0, 2.0, 4.0]
+    assert {job.factor for job in asked if not job.trial} == {2.0}
+    assert {job.steps for job in asked if job.trial} == {5}
+    assert not {job.seed for job in asked if job.trial} & {job.seed for job in asked if not job.trial}
+    assert results["learning_rates"] == {"2,3": {"ar": {"x1": 0.5, "x2": 0.9, "x4": -1.0}}}
+
+
+def test_the_estimate_counts_every_run() -> None:
+    grid = open_grid(settings(plan__lr_factors=[1.0, 2.0], plan__trial=0.5))
+    cost = estimate(grid)
+    assert cost.runs == 3 * (2 + 2)
+    assert cost.flops == pytest.approx(sum(run["flops"] for run in cost.by_run) * 3)
+    assert [run["objective"] for run in cost.by_run] == ["ar", "teacherless", "ar"]
+
+
+# ---------------------------------------------------------------------------------------- what is said of it
+
+
+def row(
+    objective: str, seed: int, exact: float, later: float = 1.0, train: float = 1.0, **more: Any
+) -> dict[str, Any]:
+    curve = [
+        {"step": s, "seconds": 1.0, "exact_match": exact, "positions": [1.0, exact, later]} for s in (4, 8)
+    ]
+    return {
+        "objective": objective, "graph": "2,3", "seed": seed, "exact_match": exact, "first_hop": exact, "later_positions": later,
+        "train_exact_match": train, "seconds": 2.0, "steps": 800, "solved_at": 100 if exact > 0.95 else None, "learned_at": [4, None, 4],
+        "left_chance_at": 100 if exact > 0.6 else None, "ways": {"one by one": exact}, "parameters": 10, "chance": 0.5,
+        "learning_rate": 0.1, "queries": 60, "curve": curve, "positions": [1.0, exact, later],
+    } | more  # fmt: skip
+
+
+ROWS = [
+    *(row("ar", seed, 0.5) for seed in range(3)), *(row("reverse", seed, 1.0) for seed in range(3)),
+    row("mdlm", 0, 0.99), row("mdlm", 1, 0.5), row("top", 0, 0.1, later=0.3, train=0.1), row("dar", 0, 0.3, later=0.9, train=1.0),
+    row("ar", 0, 0.5, graph="2,3:hop", later_positions=None),
+]  # fmt: skip
+
+
+def results(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "rows": rows, "summary": summarise(rows), "settings": settings().model_dump(), "command": "lookaround plan '<b>'",
+    }  # fmt: skip
+
+
+def test_summary_has_means_intervals_and_the_share_of_successes() -> None:
+    summary = {(e["graph"], e["objective"]): e for e in summarise(ROWS)}
+    mixed = summary["2,3", "mdlm"]
+    assert mixed["success"] == 0.5
+    assert mixed["exact_match"]["mean"] == pytest.approx(0.745)
+    half = 12.706204736 * (0.99 - 0.5) / 2**0.5 / 2**0.5  # t(0.975, 1) times the standard error of two values
+    assert mixed["exact_match"]["low"] == pytest.approx(0.745 - half)
+    assert "later_positions" not in summary["2,3:hop", "ar"]
+
+
+def test_findings_tell_the_cheat_from_what_was_never_fitted() -> None:
+    console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_plan(results(ROWS), console)
+    text = console.export_text()
+    for words in (
+        "copies along an arm that it has guessed (the Clever Hans cheat): ar", "looks ahead in every run: reverse",
+        "looks ahead in some runs: mdlm", "was not fitted, in training either, within these steps: top",
+        "fits its training problems and fails on others: dar", "ar was trained for 8.0 times the 100 steps that reverse needed",
+        "was still guessing", "ar (first hop only)",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_the_page_is_whole_safe_and_shows_every_objective(tmp_path: Path) -> None:
+    bad = [*ROWS, row("<script>alert(1)</script>", 0, 0.5)]
+    write_plan(results(bad), tmp_path / "plan.html")
+    page = (tmp_path / "plan.html").read_text()
+    assert "<script" not in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
+    assert "lookaround plan &#x27;&lt;b&gt;&#x27;" in page
+    assert page.count("<svg") >= 1
+    for name in ("ar", "reverse", "mdlm", "top", "dar"):
+        assert f">{name}<" in page
+
+
+def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
+    out, file = tmp_path / "grid", tmp_path / "rows.json"
+    small = [
+        f"--set=plan.{name}" for name in ("batch=4", "every=2", "queries=20", "watched=10", "control=false")
+    ]
+    command = ["plan", "--graph", "2,2", "--objectives", "ar", "--seeds", "1", "--steps", "4", "--jobs", "1"]
+    dry = CliRunner().invoke(app, [*command, *small, "--out", str(out), "--dry-run", "--json", str(file)])
+    assert dry.exit_code == 0, dry.output
+    assert "runs of at most 4 steps" in dry.output
+    assert not out.exists()
+    assert json.loads(file.read_text())["runs"] == 1
+    done = CliRunner().invoke(app, [*command, *small, "--out", str(out), "--json", str(file)])
+    assert done.exit_code == 0, done.output
+    assert (out / "plan.html").is_file()
+    assert json.loads(file.read_text())["rows"][0]["objective"] == "ar"
