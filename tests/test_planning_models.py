@@ -409,10 +409,9 @@ def test_the_cost_of_heads_is_finite_and_grows_with_them(batch: str) -> None:
 
 WAYS = [
     ("ar", "one by one"), ("reverse", "one by one"), ("nextlat", "one by one"), ("bst", "one by one"),
-    ("prefixlm", "one by one"), ("teacherless", "parallel"), ("teacherless", "one by one"),
-    *((spec, way) for spec in ("mdlm", "vmlm", "mlm(rate=0.5)") for way in ("confident first", "one by one", "parallel")),
-    ("ar + teacherless", "one by one"), ("ar + teacherless", "parallel"), ("teacherless >> reverse", "one by one"),
-    ("ar + mdlm", "confident first"),
+    ("prefixlm", "one by one"), ("teacherless", "parallel"), ("teacherless", "one by one"), ("vmlm", "confident first"),
+    *((spec, way) for spec in ("mdlm", "mlm(rate=0.5)") for way in ("confident first", "one by one", "parallel")),
+    ("ar + teacherless", "parallel"), ("teacherless >> reverse", "one by one"), ("ar + mdlm", "confident first"),
 ]  # fmt: skip
 CAUSAL_WAYS = [
     pair for pair in WAYS if pair[1] == "one by one" and pair[0] in ("ar", "reverse", "nextlat", "bst")
@@ -507,16 +506,18 @@ def test_causal_models_write_what_transformers_generates(spec: str, way: str, ta
     assert written.equal(expected.flip(1) if spec == "reverse" else expected)
 
 
-IN_TEXT_ORDER = [pair for pair in WAYS if "+" not in pair[0] and "reverse" not in pair[0]]
+IN_TEXT_ORDER = [
+    pair for pair in WAYS if pair[0] in ("ar", "prefixlm", "teacherless", "mdlm", "mlm(rate=0.5)")
+]
 
 
 @pytest.mark.parametrize(("spec", "way"), IN_TEXT_ORDER)
 def test_answers_are_those_of_one_place_after_the_other_in_one_row_after_the_other(
     spec: str, way: str
 ) -> None:
-    given, batch = reader(spec, way), problems(SMALL, 10)
+    given, batch = reader(spec, way), problems(SMALL, 8)
     expected = naive_written(given, batch)
-    assert len(expected.unique(dim=0)) > 4
+    assert len(expected.unique(dim=0)) > 3
     assert given.written(batch).equal(expected)
     assert given.forced(batch).equal(naive_forced(given, batch))
 

@@ -38,6 +38,7 @@ __all__ = ["PRESETS", "Grid", "PlanEstimate", "estimate", "open_grid", "plan", "
 
 PLAN_FILE = "plan.yaml"
 PLAN_VERSION = 1
+TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
 SEARCH_SEED = (
     1 << 20
@@ -174,9 +175,14 @@ def estimate(grid: Grid) -> PlanEstimate:
     by_run: list[dict[str, Any]] = []
     for name, spec in grid.runs:
         objective = grid.objectives[spec]
-        trainer = make_plan_trainer(grid.settings, grid.tasks[name], objective, 0, plan.learning_rate)
-        seconds = seconds_per_step(trainer, objective.at(0.5))
+        task = grid.tasks[name]
+        trainer = make_plan_trainer(grid.settings, task, objective, 0, plan.learning_rate)
         flops = expected_cost(objective.at(0.5), trainer.backbone, trainer.rows, plan.batch, "flops")
+        few = max(
+            1, min(plan.batch, int(TIMED_FLOPS / flops * plan.batch))
+        )  # of a large batch, a part is timed
+        trainer.settings = trainer.settings.model_copy(update={"batch": few})
+        seconds = seconds_per_step(trainer, objective.at(0.5)) * plan.batch / few
         by_run.append(
             {
                 "graph": name,
@@ -241,7 +247,7 @@ def plan(
 def _identity(settings: Settings) -> dict[str, Any]:
     """What all runs of a folder share."""
     values = settings.model_dump()
-    for name in ("tasks", "objectives", "seeds", "control", "jobs"):
+    for name in ("tasks", "objectives", "seeds", "control", "jobs", "lr_factors"):
         values["plan"].pop(name)
     for name in ("batch", "checkpoint_every", "log_every", "micro_batch", "learning_rate"):
         values["train"].pop(name)

@@ -196,7 +196,7 @@ class PlanSettings(_Section):
         "ar, reverse, mtp(n=2, weights=1.0, matched=True), teacherless", description="comma-separated specs"
     )
     seeds: int = Field(2, ge=1)
-    steps: int = Field(6000, ge=1, description="of every run; those that solve their task end sooner")
+    steps: int = Field(5000, ge=1, description="of every run; those that solve their task end sooner")
     batch: int = Field(64, ge=1, description="problems per step")
     learning_rate: float = Field(4e-3, gt=0, lt=1, description="peak")
     lr_factors: list[float] = Field(

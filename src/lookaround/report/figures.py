@@ -337,7 +337,7 @@ def planning(group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], n
         axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-        _title(axes, _short(entry["objective"]))
+        _title(axes, _short(entry["objective"], 23))
     for axes in panels[max(0, len(group) - columns) : len(group)]:
         axes.set_xlabel("steps")
     return _svg(
@@ -374,9 +374,9 @@ def _marker(index: int, size: float) -> dict[str, Any]:
     }
 
 
-def _short(text: str) -> str:
+def _short(text: str, most: int = 34) -> str:
     text = printable(text)
-    return text if len(text) <= 34 else text[:33] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _new(height: float) -> tuple[Figure, Axes]:

@@ -158,7 +158,7 @@ def print_plan(results: dict[str, Any], console: Console) -> None:
             place for place, (name, _) in enumerate(_COLUMNS) if console.width >= 120 or name != "parameters"
         ]
         for place in shown:
-            table.add_column(_COLUMNS[place][0], justify="right")
+            table.add_column(_COLUMNS[place][0], justify="right", no_wrap=True)
         for entry in entries:
             cells = _cells(entry)
             control = entry["graph"].endswith(":hop")
