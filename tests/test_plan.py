@@ -81,6 +81,16 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     assert "known are cpu, full, gpu" in str(result.exception)
 
 
+def test_learning_rates_are_chosen_per_task_or_on_the_first() -> None:
+    both = {"plan__tasks": ["2,3", "3,3"], "plan__objectives": "ar, reverse", "plan__lr_factors": [1.0, 2.0]}
+    each = open_grid(settings(**both)).followers
+    assert each["2,3", "ar"] == [("2,3", "ar"), ("2,3:hop", "ar")]
+    assert each["3,3", "reverse"] == [("3,3", "reverse")]
+    first = open_grid(settings(plan__search="first", **both)).followers
+    assert first.keys() == {("2,3", "ar"), ("2,3", "reverse")}
+    assert first["2,3", "reverse"] == [("2,3", "reverse"), ("3,3", "reverse")]
+
+
 @pytest.mark.parametrize("spec", ["teacherless", "ar + reverse", "ar >> bst"])
 def test_objectives_of_a_target_part_are_refused_on_plain_text(spec: str, tmp_path: Path) -> None:
     for command in (
@@ -241,8 +251,9 @@ def test_learning_rates_are_tried_on_a_seed_of_their_own(
 def test_the_estimate_counts_every_run() -> None:
     grid = open_grid(settings(plan__lr_factors=[1.0, 2.0], plan__trial=0.5))
     cost = estimate(grid)
-    assert cost.runs == 3 * (2 + 2)
-    assert cost.flops == pytest.approx(sum(run["flops"] for run in cost.by_run) * 3)
+    assert cost.runs == 3 * 2 + 2 * 2, "two seeds of three runs, two trials of two objectives"
+    assert [run["runs"] for run in cost.by_run] == [3, 3, 2]
+    assert cost.flops == pytest.approx(sum(run["flops"] * run["runs"] for run in cost.by_run))
     assert [run["objective"] for run in cost.by_run] == ["ar", "teacherless", "ar"]
 
 

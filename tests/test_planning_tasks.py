@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -398,9 +398,6 @@ def test_where_there_are_fewer_problems_all_of_them_are_found(task: Task, count:
     assert {line.split("=")[0] for line in lines(task, problems.distinct(0, count).tokens)} == every
 
 
-@pytest.mark.xfail(
-    strict=True, reason="it gives up at the first batch that brings nothing new, here with 4 of 8"
-)
 def test_as_many_problems_are_found_as_are_asked_for_where_there_are_as_many() -> None:
     problems = Problems(Countdown(2, 4), "test")
     prompts = problems.take(7, np.arange(2000)).tokens[:, : problems.task.prompt].unique(dim=0)
@@ -444,7 +441,7 @@ def test_every_place_of_a_number_takes_every_digit() -> None:
         assert fair(np.bincount(tokens[:, place], minlength=10)), place
     assert np.unique(tokens[:, 8]).tolist() == [0, 1]
     assert (tokens[:, 8] == 1).mean() == pytest.approx(0.5, abs=0.03), "as hard to guess as a coin"
-    assert Addition(3).chance == 0.5
+    assert Addition(3).chance == pytest.approx(1 - 499_500 / 10**6), "sums from 1000 up: 499,500 pairs"
 
 
 def test_only_the_sum_solves_an_addition() -> None:
@@ -578,7 +575,6 @@ def test_a_dummy_is_no_part_of_an_answer() -> None:
         assert not task.solved(row, answer)
 
 
-@pytest.mark.xfail(strict=True, reason="a sum of most + 1 is written with the token of +, and passes for it")
 @pytest.mark.parametrize("line", ["5,46,1|50=5+46=+;+-1=50", "10,47,7|50=10+47=;;;-7=50"])
 def test_a_sign_is_no_number(line: str) -> None:
     task = Countdown(3, 50)
@@ -586,7 +582,6 @@ def test_a_sign_is_no_number(line: str) -> None:
     assert not task.solved(row, row[:, task.prompt :])
 
 
-@pytest.mark.xfail(strict=True, reason="steps that give 0 are taken, although no drawn answer has one")
 def test_no_step_gives_zero() -> None:
     assert not judged(Countdown(3, 50), "3,3,5|5=3-3=0;5+0=5")
 
@@ -651,7 +646,6 @@ def changed_answers(draw: st.DrawFn) -> tuple[Countdown, list[int]]:
 def test_a_changed_answer_is_taken_if_and_only_if_it_is_right(changed: tuple[Countdown, list[int]]) -> None:
     task, row = changed
     line = task.text(row)
-    assume(not re.search(r"=0(;|$)", line))  # see test_no_step_gives_zero
     tokens = torch.tensor([row])
     assert bool(task.solved(tokens, tokens[:, task.prompt :])) == is_right(line, task.most), line
 
@@ -742,9 +736,6 @@ def test_what_is_no_task_is_refused_on_one_line(text: str, labels: int | None, w
             parse_task(right, labels=None, query="after", edges="shuffled")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a line break comes back as it is; int() refuses 5000 digits in its own way"
-)
 @pytest.mark.parametrize("text", ["3,5\n", "3\n5", "9" * 5000 + ",3"], ids=["end", "inside", "long"])
 def test_odd_words_are_refused_on_one_line_too(text: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -56,6 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "plan.objectives": _ALL.format(n=2, h=1),
         "plan.seeds": 3,
         "plan.lr_factors": [0.5, 1.0],
+        "plan.search": "first",
     },
     "gpu": {
         "model.preset": "mini",
@@ -95,8 +96,18 @@ class Grid:
         return self.factors if len(self.factors) > 1 else []
 
     @property
+    def followers(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """{run whose learning rate is chosen: runs that are trained with it}; a graph's control follows the graph."""
+        first = next(iter(self.tasks))
+        followers: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for name, spec in self.runs:
+            source = first if self.settings.plan.search == "first" else name.removesuffix(":hop")
+            followers.setdefault((source, spec), []).append((name, spec))
+        return followers
+
+    @property
     def total(self) -> int:
-        return len(self.runs) * (len(self.seeds) + len(self.trials))
+        return len(self.runs) * len(self.seeds) + len(self.followers) * len(self.trials)
 
     @property
     def jobs(self) -> int:
@@ -169,7 +180,7 @@ def estimate(grid: Grid) -> PlanEstimate:
     import torch
 
     plan = grid.settings.plan
-    each = len(grid.seeds) + plan.trial * len(grid.trials)
+    tried = grid.followers if grid.trials else {}
     before = torch.get_num_threads()
     torch.set_num_threads(grid.threads)
     by_run: list[dict[str, Any]] = []
@@ -190,11 +201,12 @@ def estimate(grid: Grid) -> PlanEstimate:
                 "parameters": sum(p.numel() for p in trainer.backbone.parameters()),
                 "seconds_per_step": seconds,
                 "flops": flops * plan.steps,
+                "runs": len(grid.seeds) + plan.trial * len(grid.trials) * ((name, spec) in tried),
             }
         )
     torch.set_num_threads(before)
-    seconds = sum(run["seconds_per_step"] for run in by_run) * plan.steps * each / grid.jobs
-    flops = sum(run["flops"] for run in by_run) * each
+    seconds = sum(run["seconds_per_step"] * run["runs"] for run in by_run) * plan.steps / grid.jobs
+    flops = sum(run["flops"] * run["runs"] for run in by_run)
     return PlanEstimate(grid.total, grid.jobs, plan.steps, flops, seconds, by_run)
 
 
@@ -247,7 +259,7 @@ def plan(
 def _identity(settings: Settings) -> dict[str, Any]:
     """What all runs of a folder share."""
     values = settings.model_dump()
-    for name in ("tasks", "objectives", "seeds", "control", "jobs", "lr_factors"):
+    for name in ("tasks", "objectives", "seeds", "control", "jobs", "lr_factors", "search"):
         values["plan"].pop(name)
     for name in ("batch", "checkpoint_every", "log_every", "micro_batch", "learning_rate"):
         values["train"].pop(name)
@@ -276,7 +288,8 @@ def _run_jobs(
 
     pool = executor or local_pool(grid.jobs, grid.threads)
     pending: dict[Future, PlanJob] = {}
-    tried: dict[tuple[str, str], dict[float, dict[str, Any]]] = {run: {} for run in grid.runs}
+    followers = grid.followers
+    tried: dict[tuple[str, str], dict[float, dict[str, Any]]] = {run: {} for run in followers}
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     done = 0
 
@@ -285,12 +298,13 @@ def _run_jobs(
         pending[pool.submit(run_plan_job, this)] = this
 
     try:
-        for run in grid.runs:
+        for source, runs in followers.items():
             for factor in grid.trials:
-                submit(run, SEARCH_SEED, factor)
+                submit(source, SEARCH_SEED, factor)
             if not grid.trials:
-                for seed in grid.seeds:
-                    submit(run, seed, grid.factors[0])
+                for run in runs:
+                    for seed in grid.seeds:
+                        submit(run, seed, grid.factors[0])
         while pending:
             finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             if stop.set and not stop_file.exists():
@@ -327,8 +341,9 @@ def _run_jobs(
                             f"tried; use smaller plan.lr_factors, now {grid.factors}, or plan.learning_rate"
                         )
                     on_event({"finished": f"{this.task} {this.objective}: learning rate x{best:g}"})
-                    for seed in grid.seeds:
-                        submit(run, seed, best)
+                    for follower in followers[run]:
+                        for seed in grid.seeds:
+                            submit(follower, seed, best)
             on_event({"done": done, "total": grid.total, "running": running_jobs(out)})
     except Interrupted as error:
         raise Interrupted(f"{out}: {error}") from None

@@ -202,6 +202,9 @@ class PlanSettings(_Section):
     lr_factors: list[float] = Field(
         [1.0], min_length=1, description="tried on a seed of their own; one of them: no search"
     )
+    search: Literal["each", "first"] = Field(
+        "each", description="learning rates are tried on each task, or on the first for all tasks"
+    )
     trial: float = Field(0.4, gt=0, le=1, description="length of such a trial, as a share of the steps")
     labels: int | None = Field(None, ge=2, description="of a graph's nodes; none: two for each node")
     query: Literal["after", "before"] = Field("after", description="where start and goal stand to the edges")

@@ -28,6 +28,7 @@ from lookaround.objectives.view import Batch, Vocabulary, keyed_uniform, mix64
 __all__ = ["SPLITS", "Addition", "Countdown", "Problems", "StarGraph", "Task", "parse_task"]
 
 SPLITS = {"test": (0.0, 0.2), "validation": (0.2, 0.3), "train": (0.3, 1.0)}  # shares of the space of keys
+LONGEST = 8192  # tokens of a row
 ATTEMPTS = 1000  # draws for one problem of a split before it is said to have none
 
 
@@ -117,6 +118,12 @@ class StarGraph(Task):
             raise UserError(f"{graph}: the degree must be 2 or more: with one arm there is nothing to choose")
         if self.length < 2:
             raise UserError(f"{graph}: the length counts the nodes of a path with the start: 2 or more")
+        for name, value, allowed in (
+            ("query", self.query, ("after", "before")),
+            ("edges", self.edges, ("shuffled", "arm")),
+        ):
+            if value not in allowed:
+                raise UserError(f"{graph}: {name} must be {allowed[0]} or {allowed[1]}, got {value!r}")
         if self.labels < self.nodes:
             raise UserError(
                 f"{graph}: it has {self.nodes} nodes and needs as many labels, got plan.labels={self.labels}"
@@ -210,7 +217,8 @@ class Addition(Task):
 
     @property
     def chance(self) -> float:
-        return 0.5
+        """P(the first digit is 0), which is the likelier one."""
+        return (10**self.digits + 1) / (2 * 10**self.digits)
 
     @property
     def prompt(self) -> int:
@@ -245,7 +253,7 @@ def _digits(value: np.ndarray, count: int) -> np.ndarray:
 class Countdown(Task):
     """Reach a target from `numbers` numbers, each used once: `3,7,2|20=7+3=10;10*2=20` (the game; all numbers up to `most`).
 
-    The target is made by combining pairs at random, so that there is an answer; any answer whose steps hold is right. The key is
+    The target is made by combining pairs at random, so that there is an answer; any answer whose steps hold, with results from 1 to `most`, is right. The key is
     the set of numbers with the target.
     """
 
@@ -324,9 +332,9 @@ class Countdown(Task):
                     return False
                 held.remove(value)
             made = {0: left + right, 1: left - right, 2: left * right}.get(sign - most - 1)
-            if sign == most + 4 and right and left % right == 0:
+            if sign == most + 4 and left % right == 0:
                 made = left // right
-            if made is None or made != result:
+            if made is None or made != result or not 1 <= result <= most:
                 return False
             held.append(result)
         return result == prompt[self.numbers + 1]
@@ -337,19 +345,25 @@ def parse_task(text: str, *, labels: int | None, query: str, edges: str) -> Task
 
     labels, query, edges: of path-star graphs; labels=None is two for each node. Raises UserError.
     """
-    word = text.replace(" ", "")
-    if match := re.fullmatch(r"(-?\d+),(-?\d+)(:hop)?", word):
-        degree, length = int(match[1]), int(match[2])
+    word = re.sub(r"\s*([(),:])\s*", r"\1", text.strip())
+    number = "([0-9]{1,4})"
+    if match := re.fullmatch(f"(-?)0*{number},(-?)0*{number}(:hop)?", word):
+        degree, length = int(match[1] + match[2]), int(match[3] + match[4])
         if labels is None:
             labels = max(2 * (degree * (length - 1) + 1), 4)
-        return StarGraph(degree, length, labels, query, edges, hop=match[3] is not None)
-    if match := re.fullmatch(r"addition(?:\((\d+)\))?", word):
-        return Addition(int(match[1] or 3))
-    if match := re.fullmatch(r"countdown(?:\((\d+)(?:,(\d+))?\))?", word):
-        return Countdown(int(match[1] or 3), int(match[2] or 50))
-    raise UserError(
-        f"'{text}' is no task; write a graph's degree and length, 3,5, or addition(3) or countdown(3,50)"
-    )
+        task: Task = StarGraph(degree, length, labels, query, edges, hop=match[5] is not None)
+    elif match := re.fullmatch(rf"addition(?:\({number}\))?", word):
+        task = Addition(int(match[1] or 3))
+    elif match := re.fullmatch(rf"countdown(?:\({number}(?:,{number})?\))?", word):
+        task = Countdown(int(match[1] or 3), int(match[2] or 50))
+    else:
+        shown = repr(text if len(text) <= 40 else text[:40] + "..")
+        raise UserError(
+            f"{shown} is no task; write a graph's degree and length, 3,5, or addition(3) or countdown(3,50)"
+        )
+    if task.width > LONGEST:
+        raise UserError(f"task {task.name}: its rows have {task.width} tokens; at most {LONGEST} are taken")
+    return task
 
 
 class Problems:
@@ -407,17 +421,16 @@ class Problems:
 
     def distinct(self, seed: int, count: int) -> Batch:
         """`count` different problems as they are put, or all that can be found where there are fewer."""
-        found: dict[bytes, None] = {}
-        rows: list[np.ndarray] = []
-        for begin in itertools.count(0, count):
-            tokens = self.take(seed, np.arange(begin, begin + count)).tokens.numpy()
-            new = 0
-            for row in tokens:
-                if len(rows) < count and (word := row[: self.task.prompt].tobytes()) not in found:
-                    found[word] = None
-                    rows.append(row)
-                    new += 1
-            if len(rows) == count or new < count / 1000:
+        found: dict[bytes, np.ndarray] = {}
+        since = 0  # draws since the last new problem: where all are found, 20 times as many bring nothing with certainty
+        for begin in itertools.count(0, max(count, 1000)):
+            for row in self.take(seed, np.arange(begin, begin + max(count, 1000))).tokens.numpy():
+                prompt = row[: self.task.prompt].tobytes()
+                since = since + 1 if prompt in found else 0
+                if len(found) < count:
+                    found.setdefault(prompt, row)
+            if len(found) >= count or since > 20 * len(found) + 1000:
                 break
-        batch = self.take(seed, np.arange(len(rows)))
-        return Batch(torch.from_numpy(np.stack(rows)), batch.row, batch.vocabulary, scorable=batch.scorable)
+        batch = self.take(seed, np.arange(len(found)))
+        tokens = torch.from_numpy(np.stack(list(found.values())))
+        return Batch(tokens, batch.row, batch.vocabulary, scorable=batch.scorable)
