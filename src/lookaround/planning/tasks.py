@@ -251,10 +251,10 @@ def _digits(value: np.ndarray, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Countdown(Task):
-    """Reach a target from `numbers` numbers, each used once: `3,7,2|20=7+3=10;10*2=20` (the game; all numbers up to `most`).
+    """Reach a target from `numbers` numbers, each used once: `3,7,2|20=7+3=10;10*2=20` (the game; numbers from 1 to `most`).
 
-    The target is made by combining pairs at random, so that there is an answer; any answer whose steps hold, with results from 1 to `most`, is right. The key is
-    the set of numbers with the target.
+    The target is made by combining pairs at random, so that there is an answer; any answer is right whose steps hold and give
+    numbers from 1 to `most`. The key is the set of numbers with the target.
     """
 
     numbers: int = 3
@@ -346,7 +346,7 @@ def parse_task(text: str, *, labels: int | None, query: str, edges: str) -> Task
     labels, query, edges: of path-star graphs; labels=None is two for each node. Raises UserError.
     """
     word = re.sub(r"\s*([(),:])\s*", r"\1", text.strip())
-    number = "([0-9]{1,4})"
+    number = "([0-9]{1,5})"
     if match := re.fullmatch(f"(-?)0*{number},(-?)0*{number}(:hop)?", word):
         degree, length = int(match[1] + match[2]), int(match[3] + match[4])
         if labels is None:
