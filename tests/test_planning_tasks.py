@@ -736,7 +736,7 @@ def test_what_is_no_task_is_refused_on_one_line(text: str, labels: int | None, w
             parse_task(right, labels=None, query="after", edges="shuffled")
 
 
-@pytest.mark.parametrize("text", ["3,5\n", "3\n5", "9" * 5000 + ",3"], ids=["end", "inside", "long"])
+@pytest.mark.parametrize("text", ["3,5\n7", "3\n5", "9" * 5000 + ",3"], ids=["end", "inside", "long"])
 def test_odd_words_are_refused_on_one_line_too(text: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_task(text, labels=None, query="after", edges="shuffled")
