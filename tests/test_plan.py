@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lookaround import plan as plan_module
 from lookaround.cli import app
-from lookaround.errors import Diverged, Interrupted, UserError
+from lookaround.errors import Interrupted, UserError
 from lookaround.plan import PRESETS, estimate, open_grid, plan, summarise
 from lookaround.planning.run import PlanJob, run_plan_job
 from lookaround.report import print_plan, write_plan
@@ -228,7 +228,7 @@ def test_learning_rates_are_tried_on_a_seed_of_their_own(
     def fake(job: PlanJob) -> dict[str, Any]:
         asked.append(job)
         if job.trial and job.factor == 4:
-            raise Diverged("the loss is not finite")
+            return {"curve": []}
         if job.trial:
             right = {1.0: 0.5, 2.0: 0.9}[job.factor]
             return {"curve": [{"step": 4, "exact_match": right, "positions": [right]}]}

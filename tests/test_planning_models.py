@@ -549,6 +549,20 @@ def test_forced_answers_are_right_in_all_places_if_and_only_if_written_ones_are(
         )
 
 
+@pytest.mark.parametrize("spec", ["mdlm", "mlm(rate=0.5)"])
+def test_masked_models_are_scored_by_what_they_write(spec: str) -> None:
+    """Being right in every place, given the true tokens before it, does not mean that they would write the answer."""
+    given, batch = reader(spec, "confident first"), problems(SMALL, 40)
+    told = with_answers(
+        batch, torch.where((torch.arange(40) % 4 > 0)[:, None], given.written(batch), truth(batch))
+    )
+    shares, solved = answers(given.backbone, parse(spec), SMALL, told)
+    assert solved == pytest.approx(float((given.written(told) == truth(told)).all(1).double().mean()))
+    assert 0.75 <= solved < 1
+    right = given.forced(told) == truth(told)
+    assert shares == pytest.approx([float(right[:, place].double().mean()) for place in range(SMALL.answer)])
+
+
 @pytest.mark.parametrize(("spec", "way"), WAYS)
 def test_what_is_written_never_depends_on_the_true_answer(spec: str, way: str) -> None:
     given, batch = reader(spec, way), problems(SMALL, 20)
@@ -846,3 +860,16 @@ def test_a_place_is_learned_at_the_first_step_that_gets_it_right(tmp_path: Path)
     places = [[0.96, 0.1, 0.0], [0.2, 0.95, 0.5], [0.99, 0.3, 0.949]]
     assert curve(tmp_path, [0.0, 0.1, 0.2], places).learned_at() == [10, 20, None]
     assert Curve(tmp_path / "none.json").learned_at() == []
+
+
+@pytest.mark.parametrize(
+    ("points", "chance", "step"),
+    [
+        ([], 0.5, None), ([0.5, 0.54], 0.5, None), ([0.5, 0.56, 0.9], 0.5, 20), ([0.9, 0.5, 0.9], 0.5, 30), ([0.9, 0.5], 0.5, None),
+        ([0.9, 1.0], math.nan, None),
+    ],
+)  # fmt: skip
+def test_a_run_has_left_chance_where_it_stays_above_guessing(
+    points: list[float], chance: float, step: int | None, tmp_path: Path
+) -> None:
+    assert curve(tmp_path, points).left_chance_at(chance) == step

@@ -13,19 +13,18 @@ import hashlib
 import json
 import math
 import shutil
-import sys
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lookaround.errors import Interrupted, UserError
+from lookaround.errors import UserError
 from lookaround.evaluate.suite import baselines, probe_data
 from lookaround.forecast import Forecast, forecast_job
 from lookaround.ladder import Job, random_init_scores, run_job
-from lookaround.pool import STATUS_FILES, STOP_FILE, local_pool, running_jobs
+from lookaround.pool import Jobs, running_jobs
 from lookaround.results import study_results
 from lookaround.storage import locked, read_mapping, write_text
 from lookaround.study import Study, plans_of
@@ -118,10 +117,6 @@ def _run_jobs(
     on_event: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     settings = study.settings
-    stop_file = out / STOP_FILE
-    stop_file.unlink(missing_ok=True)
-    for stale in out.glob(STATUS_FILES):
-        stale.unlink()
     data = tuple(probe_data(task, settings.evaluate) for task in study.tasks)
     threads = study.threads
     factors = settings.compare.lr_factors
@@ -135,102 +130,60 @@ def _run_jobs(
     specs = [objective.spec for objective in study.objectives]
     losses: dict[str, dict[float, float]] = {spec: {} for spec in specs}
     ladders: dict[tuple[str, int], dict[str, Any]] = {}
-    own = executor is None
-    pool = executor or local_pool(study.jobs, threads)
-    pending: dict[Future, tuple[str, Any]] = {}
-    done = 0
     total = len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0)) + len(data) + bool(data)
     before: dict[str, Any] | str | None = None
-    try:
+    with Jobs(out, stop, jobs=study.jobs, threads=threads, executor=executor) as jobs:
+
+        def ladders_of(spec: str, factor: float) -> None:
+            for seed in seeds:
+                jobs.submit(("ladder", (spec, seed)), run_job, job(spec, seed, factor, False))
+
         if settings.forecast.enabled:
             plan = Forecast(
                 settings, study.objectives, study.corpus.name, study.corpus.fingerprint, data, study.store
             )
-            pending[pool.submit(forecast_job, plan, out / "forecast")] = ("forecast", None)
+            jobs.submit(("forecast", None), forecast_job, plan, out / "forecast")
             total += 1
         if data:
-            pending[pool.submit(random_init_scores, settings, study.store, data, threads)] = ("random", None)
+            jobs.submit(("random", None), random_init_scores, settings, study.store, data, threads)
         for item in data:
-            pending[pool.submit(baselines, item)] = ("baseline", item.name)
+            jobs.submit(("baseline", item.name), baselines, item)
         for spec in specs:
             if len(factors) > 1:
                 for factor in factors:
-                    pending[pool.submit(run_job, job(spec, seeds[0], factor, True))] = (
-                        "trial",
-                        (spec, factor),
-                    )
+                    jobs.submit(("trial", (spec, factor)), run_job, job(spec, seeds[0], factor, True))
             else:
                 losses[spec] = {factors[0]: float("nan")}
-                for seed in seeds:
-                    pending[pool.submit(run_job, job(spec, seed, factors[0], False))] = (
-                        "ladder",
-                        (spec, seed),
-                    )
+                ladders_of(spec, factors[0])
         table: dict[str, dict[str, float]] = {item.name: {} for item in data}
-        while pending:
-            finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            if stop.set and not stop_file.exists():
-                stop_file.touch()
-                for future in list(pending):
-                    if future.cancel():
-                        del pending[future]
-            for future in finished:
-                if future not in pending:
-                    continue
-                kind, key = pending.pop(future)
-                done += 1
-                try:
-                    value = future.result()
-                except (BrokenExecutor, MemoryError):
-                    if stop.set:
-                        raise Interrupted("stopped; the same command goes on from there") from None
-                    raise UserError(
-                        f"{out}: a process of the study died, most likely out of memory; the same command goes on from "
-                        f"there, with --jobs 1 or a smaller train.micro_batch if it dies again"
-                    ) from None
-                if kind == "baseline":
-                    table[key] |= value
-                elif kind == "forecast":
-                    before = value
-                elif kind == "random":
-                    for name, result in value.items():
-                        table[name]["random_init"] = result
-                elif kind == "ladder":
-                    ladders[key] = value["rungs"]
-                    on_event({"finished": f"{key[0]}, seed {key[1]}"})
-                else:
-                    spec, factor = key
-                    losses[spec][factor] = value["validation_loss"]
-                    if len(losses[spec]) == len(factors):
-                        best = min(losses[spec], key=lambda f: _finite(losses[spec][f]))
-                        if not math.isfinite(losses[spec][best]):
-                            raise UserError(
-                                f"'{spec}': the loss is not finite at any of the learning rates tried; use smaller "
-                                f"compare.lr_factors, now {factors}, or train.learning_rate, in another --out"
-                            )
-                        on_event(
-                            {
-                                "finished": f"{spec}: learning rate x{best:g} of x{', x'.join(f'{f:g}' for f in factors)}"
-                            }
+
+        def tell() -> None:
+            on_event({"done": jobs.done, "total": total, "running": running_jobs(out)})
+
+        for (kind, key), value in jobs.finished(tell):
+            if kind == "baseline":
+                table[key] |= value
+            elif kind == "forecast":
+                before = value
+            elif kind == "random":
+                for name, result in value.items():
+                    table[name]["random_init"] = result
+            elif kind == "ladder":
+                ladders[key] = value["rungs"]
+                on_event({"finished": f"{key[0]}, seed {key[1]}"})
+            else:
+                spec, factor = key
+                losses[spec][factor] = value["validation_loss"]
+                if len(losses[spec]) == len(factors):
+                    best = min(losses[spec], key=lambda f: _finite(losses[spec][f]))
+                    if not math.isfinite(losses[spec][best]):
+                        raise UserError(
+                            f"'{spec}': the loss is not finite at any of the learning rates tried; use smaller "
+                            f"compare.lr_factors, now {factors}, or train.learning_rate, in another --out"
                         )
-                        for seed in seeds:
-                            pending[pool.submit(run_job, job(spec, seed, best, False))] = (
-                                "ladder",
-                                (spec, seed),
-                            )
-            on_event({"done": done, "total": total, "running": running_jobs(out)})
-    except Interrupted as error:
-        raise Interrupted(f"{out}: {error}") from None
-    finally:
-        if stop.set or sys.exc_info()[0] is not None:
-            stop_file.touch()
-            for future in pending:
-                future.cancel()
-        if own:
-            pool.shutdown(wait=True)
-        stop_file.unlink(missing_ok=True)
-    if stop.set and done < total:
-        raise Interrupted(f"{out}: stopped; the same command goes on from there")
+                    tried = ", x".join(f"{f:g}" for f in factors)
+                    on_event({"finished": f"{spec}: learning rate x{best:g} of x{tried}"})
+                    ladders_of(spec, best)
     for spec, chosen in losses.items():  # the rates that lost have had their say
         best = min(chosen, key=lambda f: _finite(chosen[f])) if len(chosen) > 1 else factors[0]
         for factor in chosen:

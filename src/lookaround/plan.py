@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lookaround.errors import Diverged, Interrupted, UserError
+from lookaround.errors import UserError
 from lookaround.evaluate.statistics import seed_interval
 from lookaround.ladder import slug
 from lookaround.objectives import parse_list
 from lookaround.objectives.view import Objective
 from lookaround.planning.run import PlanJob, make_plan_trainer, run_plan_job, task_of
 from lookaround.planning.tasks import Problems, StarGraph, Task
-from lookaround.pool import STATUS_FILES, STOP_FILE, local_pool, running_jobs, usable_cores
+from lookaround.pool import Jobs, running_jobs, usable_cores
 from lookaround.results import machine, versions
 from lookaround.settings import Settings
 from lookaround.storage import finite, locked, make_folder, read_mapping, write_text, write_yaml
@@ -40,7 +39,7 @@ PLAN_FILE = "plan.yaml"
 PLAN_VERSION = 1
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
-SEARCH_SEED = (
+TRIAL_SEED = (
     1 << 20
 )  # of the trials that learning rates are chosen by: no reported run was chosen by its luck
 
@@ -149,8 +148,12 @@ def open_grid(settings: Settings) -> Grid:
 
 
 def _require_targets(objective: Objective, task: Task) -> None:
-    """Raises UserError where an objective has nothing to predict in a task's answers, at any part of the budget."""
+    """Raises UserError where an objective has nothing to predict in a task's answers, or no one order to write them in."""
     batch = Problems(task, "train").take(0, np.arange(64))
+    try:
+        objective.at(1.0).arranged(batch)
+    except ValueError as error:
+        raise UserError(f"objective {error}; train them one by one") from None
     for progress in np.linspace(0, 1, 16):
         views = objective.at(float(progress)).view(batch, 0, 0)
         if not any(len(view.state) for view in views):
@@ -275,88 +278,48 @@ def _run_jobs(
     on_event: Callable[[dict[str, Any]], None],
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[str, float]]]]:
     """(rows, accuracy on validation problems of every learning rate tried by task and objective)."""
-    stop_file = out / STOP_FILE
-    stop_file.unlink(missing_ok=True)
-    for stale in out.glob(STATUS_FILES):
-        stale.unlink()
-
-    def job(name: str, spec: str, seed: int, factor: float) -> PlanJob:
-        trial = seed == SEARCH_SEED
-        last = f"lr-{factor:g}-trial" if trial else f"lr-{factor:g}-seed-{seed}"
-        folder = out / "runs" / slug(name) / slug(spec) / last
-        return PlanJob(out, folder, grid.settings, name, spec, seed, factor, grid.threads, trial)
-
-    pool = executor or local_pool(grid.jobs, grid.threads)
-    pending: dict[Future, PlanJob] = {}
     followers = grid.followers
     tried: dict[tuple[str, str], dict[float, dict[str, Any]]] = {run: {} for run in followers}
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
-    done = 0
+    with Jobs(out, stop, jobs=grid.jobs, threads=grid.threads, executor=executor) as jobs:
 
-    def submit(run: tuple[str, str], seed: int, factor: float) -> None:
-        this = job(*run, seed, factor)
-        pending[pool.submit(run_plan_job, this)] = this
+        def submit(run: tuple[str, str], factor: float, seed: int | None) -> None:
+            """A run of a seed; of none, the trial of a learning rate."""
+            name, spec = run
+            last = f"lr-{factor:g}-" + ("trial" if seed is None else f"seed-{seed}")
+            folder = out / "runs" / slug(name) / slug(spec) / last
+            number = TRIAL_SEED if seed is None else seed
+            job = PlanJob(out, folder, grid.settings, name, spec, number, factor, grid.threads, seed is None)
+            jobs.submit(job, run_plan_job, job)
 
-    try:
-        for source, runs in followers.items():
+        def train(source: tuple[str, str], factor: float) -> None:
+            for run in followers[source]:
+                for seed in grid.seeds:
+                    submit(run, factor, seed)
+
+        for source in followers:
             for factor in grid.trials:
-                submit(source, SEARCH_SEED, factor)
+                submit(source, factor, None)
             if not grid.trials:
-                for run in runs:
-                    for seed in grid.seeds:
-                        submit(run, seed, grid.factors[0])
-        while pending:
-            finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            if stop.set and not stop_file.exists():
-                stop_file.touch()
-                for future in [future for future in pending if future.cancel()]:
-                    del pending[future]
-            for future in [future for future in finished if future in pending]:
-                this = pending.pop(future)
-                run = (this.task, this.objective)
-                done += 1
-                try:
-                    row: dict[str, Any] = future.result()
-                except Diverged:
-                    if not this.trial:
-                        raise
-                    row = {"curve": []}
-                except (BrokenExecutor, MemoryError):
-                    if stop.set:
-                        raise Interrupted("stopped; the same command goes on from there") from None
+                train(source, grid.factors[0])
+        for job, row in jobs.finished(
+            lambda: on_event({"done": jobs.done, "total": grid.total, "running": running_jobs(out)})
+        ):
+            run = (job.task, job.objective)
+            if not job.trial:
+                rows[(*run, job.seed)] = row
+                on_event({"finished": _told(row)})
+                continue
+            tried[run][job.factor] = row
+            if len(tried[run]) == len(grid.trials):
+                best = max(tried[run], key=lambda factor: _fitness(tried[run][factor]))
+                if not tried[run][best]["curve"]:
                     raise UserError(
-                        f"{out}: a process died, most likely out of memory; the same command goes on from there, with "
-                        "--jobs 1 or a smaller train.micro_batch if it dies again"
-                    ) from None
-                if not this.trial:
-                    rows[(*run, this.seed)] = row
-                    on_event({"finished": _told(row)})
-                    continue
-                tried[run][this.factor] = row
-                if len(tried[run]) == len(grid.trials):
-                    best = max(tried[run], key=lambda factor: _fitness(tried[run][factor]))
-                    if not tried[run][best]["curve"]:
-                        raise UserError(
-                            f"'{this.objective}' on {this.task}: the loss is not finite at any of the learning rates "
-                            f"tried; use smaller plan.lr_factors, now {grid.factors}, or plan.learning_rate"
-                        )
-                    on_event({"finished": f"{this.task} {this.objective}: learning rate x{best:g}"})
-                    for follower in followers[run]:
-                        for seed in grid.seeds:
-                            submit(follower, seed, best)
-            on_event({"done": done, "total": grid.total, "running": running_jobs(out)})
-    except Interrupted as error:
-        raise Interrupted(f"{out}: {error}") from None
-    finally:
-        if stop.set or sys.exc_info()[0] is not None:
-            stop_file.touch()
-            for future in pending:
-                future.cancel()
-        if executor is None:
-            pool.shutdown(wait=True)
-        stop_file.unlink(missing_ok=True)
-    if stop.set and done < grid.total:
-        raise Interrupted(f"{out}: stopped; the same command goes on from there")
+                        f"'{job.objective}' on {job.task}: the loss is not finite at any of the learning rates "
+                        f"tried; use smaller plan.lr_factors, now {grid.factors}, or plan.learning_rate"
+                    )
+                on_event({"finished": f"{job.task} {job.objective}: learning rate x{best:g}"})
+                train(run, best)
     ordered = [rows[(*run, seed)] for run in grid.runs for seed in grid.seeds]
     rates: dict[str, dict[str, dict[str, float]]] = {}
     for (name, spec), entries in tried.items():

@@ -13,14 +13,88 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-__all__ = ["STATUS_FILES", "STOP_FILE", "Status", "local_pool", "running_jobs", "usable_cores"]
+from lookaround.errors import Interrupted, UserError
+
+__all__ = ["Jobs", "Status", "local_pool", "running_jobs", "usable_cores"]
 
 STOP_FILE = ".stop"
 STATUS_FILES = "runs/*/*/*/status.json"
+
+
+class Jobs:
+    """The jobs of a study on an executor: `finished` gives each result as it comes, and more may be submitted meanwhile.
+
+    study: its folder. stop: something whose `set` becomes True when the study is to save and end: jobs that have not begun are
+    dropped then, and those that run are asked to save. executor: none is local processes.
+    """
+
+    def __init__(
+        self, study: Path, stop: Any, *, jobs: int, threads: int, executor: Executor | None = None
+    ) -> None:
+        self.study, self.stop, self.stop_file = study, stop, study / STOP_FILE
+        self.own = executor is None
+        self.executor = executor or local_pool(jobs, threads)
+        self.pending: dict[Future, Any] = {}
+        self.done = 0
+        self.dropped = False
+        self.stop_file.unlink(missing_ok=True)
+        for stale in study.glob(STATUS_FILES):
+            stale.unlink()
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def submit(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:
+        """Adds a job; `key` comes back with its result."""
+        self.pending[self.executor.submit(function, *arguments)] = key
+
+    def finished(self, tell: Callable[[], None]) -> Iterator[tuple[Any, Any]]:
+        """(key, result) of each job in the order in which they end; tell() is called twice a second and after each.
+
+        Raises what a job raises, UserError where a process has died, and Interrupted once all have saved after a request to stop.
+        """
+        while self.pending:
+            ended, _ = wait(self.pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            if self.stop.set and not self.stop_file.exists():
+                self.stop_file.touch()
+                for future in [future for future in self.pending if future.cancel()]:
+                    del self.pending[future]
+                    self.dropped = True
+            for future in [future for future in ended if future in self.pending]:
+                key = self.pending.pop(future)
+                self.done += 1
+                yield key, self._result(future)
+            tell()
+        if self.dropped:
+            raise Interrupted(f"{self.study}: stopped; the same command goes on from there")
+
+    def _result(self, future: Future) -> Any:
+        try:
+            return future.result()
+        except Interrupted as error:
+            raise Interrupted(f"{self.study}: {error}") from None
+        except (BrokenExecutor, MemoryError):
+            if self.stop.set:
+                raise Interrupted(f"{self.study}: stopped; the same command goes on from there") from None
+            raise UserError(
+                f"{self.study}: a process of the study died, most likely out of memory; the same command goes on from there, "
+                f"with --jobs 1 or a smaller train.micro_batch if it dies again"
+            ) from None
+
+    def __exit__(self, kind: Any, *exception: Any) -> None:
+        if self.stop.set or kind is not None:
+            with contextlib.suppress(OSError):
+                self.stop_file.touch()
+            for future in self.pending:
+                future.cancel()
+        if self.own:
+            self.executor.shutdown(wait=True)
+        self.stop_file.unlink(missing_ok=True)
 
 
 def usable_cores() -> int:

@@ -136,8 +136,7 @@ class Backbone(nn.Module):
                 term = cast(Any, self.heads[number - 1]).auxiliary(
                     trunk.last, view, self.embedding.weight, output
                 )
-                total = total + scale * weight_of * term
-                used.add(number)
+                total = total + scale * weight_of * term  # which may have found no step to take: not `used`
             if view.through == 0 or not bool(near.any()):
                 total = total + 0 * trunk.last[:1, :1].sum()  # see below
         for number, head in enumerate(self.heads, start=1):

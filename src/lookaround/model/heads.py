@@ -344,7 +344,7 @@ class NextLatentHead(nn.Module):
 
     def __init__(self, config: Any, horizon: int) -> None:
         super().__init__()
-        self.horizon = horizon
+        self.horizon, self.vocabulary = horizon, config.vocab_size
         width = config.hidden_size
         self.up = nn.Linear(2 * width, 2 * width)
         self.down = nn.Linear(2 * width, width)
@@ -364,6 +364,7 @@ class NextLatentHead(nn.Module):
         rows, width = view.input_ids.shape
         flat = hidden_btd.flatten(0, 1)
         fixed, out = flat.detach(), unembedding.weight.detach()
+        bias = None if unembedding.bias is None else unembedding.bias.detach()
         scored = torch.zeros(rows * width, dtype=torch.bool, device=flat.device)
         scored[view.state] = True
         ids = view.input_ids.flatten()
@@ -378,12 +379,17 @@ class NextLatentHead(nn.Module):
             state = self.step(state, F.embedding(ids[at], embedding))
             true = fixed[at]
             total = total + F.smooth_l1_loss(state, true, reduction="sum") / state.shape[-1]
-            guess_nv, true_nv = ((x @ out.T).float().log_softmax(-1) for x in (state, true))
+            guess_nv, true_nv = (_exact(F.linear(x, out, bias)).log_softmax(-1) for x in (state, true))
             total = total + F.kl_div(guess_nv, true_nv, reduction="sum", log_target=True)
         return total / self.horizon
 
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
-        return 6.0 * sum(p.numel() for p in self.parameters()) * len(offset) * self.horizon
+        rows = positions / width
+        guesses = sum(max(len(offset) - step * rows, 0.0) for step in range(1, self.horizon + 1))
+        unembedding = (
+            self.vocabulary * self.down.out_features
+        )  # of the guess, there and back, and of the true state
+        return 6.0 * (sum(p.numel() for p in self.parameters()) + unembedding) * guesses
 
 
 class BeliefHead(nn.Module):
@@ -391,7 +397,7 @@ class BeliefHead(nn.Module):
 
     It reads the target part from its end to a place, that place's suffix. From a prefix's state and a suffix's state an MLP gives
     the token after the prefix and the one before the suffix, for all pairs with something in between. The empty suffix is
-    read too. layers: of the second encoder, `horizon` of its spec.
+    read too. layers: of the second encoder, `horizon` of its spec. Rows are one document each, without padding.
     """
 
     reads = "last"
@@ -401,13 +407,21 @@ class BeliefHead(nn.Module):
         from transformers import LlamaModel
 
         width = config.hidden_size
+        self.vocabulary = config.vocab_size
         self.encoder = LlamaModel(narrow_config(config, layers))
         del self.encoder.embed_tokens  # it is given embeddings
         self.begin = nn.Parameter(torch.randn(width) * (2 / (5 * width)) ** 0.5)
         self.join = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width))
 
     def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, unembedding: nn.Linear) -> Tensor:
-        """The sum over the view's states of the mean of both cross-entropies over all (prefix, suffix) pairs of its row, in nats."""
+        """The sum over the view's states of the mean of both cross-entropies over all (prefix, suffix) pairs of its row, in nats.
+
+        Raises ValueError for rows of several documents or with padding.
+        """
+        if view.documents is not None:
+            raise ValueError("a belief-state model reads rows of one document each, without padding")
+        if not len(view.state):
+            return hidden_btd.new_zeros(())
         rows, width = view.input_ids.shape
         device = hidden_btd.device
         target = torch.zeros(rows * width, dtype=torch.bool, device=device)
@@ -433,15 +447,22 @@ class BeliefHead(nn.Module):
         states = torch.cat([following, before])
         targets = torch.cat([answer_ba[row, i], answer_ba[row, j]])
         loss = F.cross_entropy(
-            F.linear(states, unembedding.weight, unembedding.bias).float(), targets, reduction="sum"
+            _exact(F.linear(states, unembedding.weight, unembedding.bias)), targets, reduction="none"
         )
-        return loss * (len(view.state) / max(len(row), 1))
+        share = target_ba.sum(1) / pair.sum(1).clamp(min=1)  # (B,): targets over pairs of the row
+        return (loss * share[row].repeat(2)).sum()
 
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
         targets = len(offset)
         encoder = sum(p.numel() for p in self.encoder.parameters())
         pairs = targets * (targets * width / max(positions, 1) + 1) / 2
-        return 6.0 * (encoder * targets + sum(p.numel() for p in self.join.parameters()) * pairs)
+        joined = sum(p.numel() for p in self.join.parameters()) + 2 * self.vocabulary * len(self.begin)
+        return 6.0 * (encoder * targets + joined * pairs)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Values of at least single precision."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def narrow_config(config: Any, layers: int) -> Any:

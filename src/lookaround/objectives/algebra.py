@@ -93,6 +93,13 @@ class Mixture(_Combination):
             head_shift += len(objective.head_specs())
         return tuple(views)
 
+    def arranged(self, batch: Batch) -> Batch:
+        """As all parts have it; raises ValueError where they write in different orders."""
+        orders = [objective.arranged(batch) for _, objective in self.terms]
+        if any(not torch.equal(other.tokens, orders[0].tokens) for other in orders):
+            raise ValueError(f"'{self.spec}': its parts write in different orders")
+        return orders[0]
+
     def at(self, progress: float) -> Objective:
         return Mixture(tuple((weight, objective.at(progress)) for weight, objective in self.terms))
 
@@ -147,6 +154,10 @@ class _Phase(Objective):
 
     def modes(self) -> tuple[Mode, ...]:
         return self.objective.modes()
+
+    @property
+    def prompted(self) -> bool:  # type: ignore[override]
+        return self.objective.prompted
 
     def arranged(self, batch: Batch) -> Batch:
         return self.objective.arranged(batch)

@@ -55,12 +55,15 @@ class Reader:
         was_training = self.backbone.training
         self.backbone.eval()
         found = []
-        for rows in torch.arange(len(batch.tokens)).split(ROWS_PER_PASS):
-            part = batch.take(rows)
-            answers = read(self.objective.arranged(part).tokens)
-            tokens = torch.cat([part.tokens[:, : self.task.prompt], answers], 1)
-            found.append(self.objective.arranged(replace(part, tokens=tokens)).tokens[:, self.task.prompt :])
-        self.backbone.train(was_training)
+        try:
+            for rows in torch.arange(len(batch.tokens)).split(ROWS_PER_PASS):
+                part = batch.take(rows)
+                answers = read(self.objective.arranged(part).tokens)
+                tokens = torch.cat([part.tokens[:, : self.task.prompt], answers], 1)
+                written = self.objective.arranged(replace(part, tokens=tokens)).tokens
+                found.append(written[:, self.task.prompt :])
+        finally:
+            self.backbone.train(was_training)
         return torch.cat(found)
 
     def _forced(self, tokens: Tensor) -> Tensor:

@@ -123,6 +123,8 @@ def run_plan_job(job: PlanJob) -> dict[str, Any]:
                 )  # fmt: skip
             except Diverged as error:
                 status.done()
+                if job.trial:
+                    return {"curve": []}  # a learning rate that loses
                 raise Diverged(f"{label}: {error}") from None
             right, solved = answers(trainer.backbone, objective, task, validation)
             curve.add(
@@ -235,7 +237,7 @@ class Curve:
         """The step from which on every point is right enough."""
         step = None
         for entry in reversed(self.entries):
-            if entry["exact_match"] < (stop_at or LEARNED):
+            if entry["exact_match"] < (LEARNED if stop_at is None else stop_at):
                 break
             step = entry["step"]
         return step
