@@ -44,7 +44,7 @@ TRIAL_SEED = (
 )  # of the trials that learning rates are chosen by: no reported run was chosen by its luck
 
 _ALL = (
-    "ar, reverse, teacherless, mdlm, vmlm, dar, mtp(n={n}, weights=1.0, matched=True), "
+    "ar, reverse, teacherless, mdlm, dar, mtp(n={n}, weights=1.0, matched=True), "
     'mtp(n={n}, heads="sequential", weights=1.0, matched=True), top, nextlat(horizon={h}), bst(matched=True)'
 )
 PRESETS: dict[str, dict[str, Any]] = {
