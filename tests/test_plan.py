@@ -248,6 +248,12 @@ def test_learning_rates_are_tried_on_a_seed_of_their_own(
     assert results["learning_rates"] == {"2,3": {"ar": {"x1": 0.5, "x2": 0.9, "x4": -1.0}}}
 
 
+def test_parts_that_write_in_different_orders_are_refused_together() -> None:
+    with pytest.raises(UserError, match="its parts write in different orders; train them one by one"):
+        open_grid(settings(plan__objectives="ar + reverse"))
+    assert open_grid(settings(plan__objectives="ar + 2*teacherless, reverse >> ar")).total == 2 * 2
+
+
 def test_the_estimate_counts_every_run() -> None:
     grid = open_grid(settings(plan__lr_factors=[1.0, 2.0], plan__trial=0.5))
     cost = estimate(grid)
@@ -337,3 +343,10 @@ def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert (out / "plan.html").is_file()
     assert json.loads(file.read_text())["rows"][0]["objective"] == "ar"
+    (out / "plan.html").unlink()
+    again = CliRunner().invoke(app, ["report", str(out)])
+    assert again.exit_code == 0, again.output
+    assert "exact match" in again.output
+    assert (out / "plan.html").is_file()
+    (out / "results.json").write_text(json.dumps({"kind": "plan", "version": 2}))
+    assert "reads version 1" in str(CliRunner().invoke(app, ["report", str(out)]).exception)

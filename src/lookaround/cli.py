@@ -670,10 +670,11 @@ def plan(
 @app.command()
 def report(
     results: Annotated[
-        Path, typer.Argument(help="results.json, or the folder of a study.", show_default=False)
+        Path, typer.Argument(help="results.json, or the folder of a study or a plan.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The page to write.", show_default="report.html beside the results")
+        Path | None,
+        typer.Option(help="The page to write.", show_default="report.html or plan.html beside the results"),
     ] = None,
     no_samples: Annotated[
         bool, typer.Option("--no-samples", help="Keep sampled text out of the page.")
@@ -689,15 +690,29 @@ def report(
     _settings(config, set_, seed, {})
     from rich.console import Console
 
-    from lookaround.report import load_results, print_results, write_report
+    from lookaround.report import (
+        load_plan,
+        load_results,
+        print_plan,
+        print_results,
+        write_plan,
+        write_report,
+    )
 
     file = results / "results.json" if results.is_dir() else results
-    loaded = load_results(file)
+    planned = load_plan(file)
+    loaded = load_results(file) if planned is None else planned
     console = Console()
-    print_results(loaded, console)
+    if planned is None:
+        print_results(loaded, console)
+    else:
+        print_plan(planned, console)
     if not dry_run:
-        page = out or file.with_name("report.html")
-        write_report(loaded, page, samples=not no_samples)
+        page = out or file.with_name("report.html" if planned is None else "plan.html")
+        if planned is None:
+            write_report(loaded, page, samples=not no_samples)
+        else:
+            write_plan(planned, page)
         console.print(f"\n{page}", highlight=False, soft_wrap=True)
         _write_json(json_, loaded)
 

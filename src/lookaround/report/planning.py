@@ -6,6 +6,7 @@ write_plan(results, "lookaround-plan/plan.html")
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lookaround.errors import UserError
 from lookaround.report import figures
 from lookaround.report.page import esc, page, scroll
-from lookaround.report.table import format_seconds, number, print_text, printable
-from lookaround.storage import write_text
+from lookaround.report.table import SUPPORTED_VERSION, format_seconds, number, print_text, printable
+from lookaround.storage import read_mapping, write_text
 
-__all__ = ["plan_findings", "print_plan", "write_plan"]
+__all__ = ["load_plan", "plan_findings", "print_plan", "write_plan"]
 
 CLEVER, UNFIT = (
     0.99,
@@ -43,6 +45,21 @@ _COLUMNS = (
     ("seconds", "of training, mean"),
     ("parameters", "of the model with its heads"),
 )
+
+
+def load_plan(path: Path) -> dict[str, Any] | None:
+    """The results of `lookaround plan` in a file, None where it holds something else; raises UserError for what is broken."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or found.get("kind") != "plan":
+        return None
+    if found.get("version") != SUPPORTED_VERSION:
+        raise UserError(
+            f"{path}: field 'version' is {found.get('version')!r}; this lookaround reads version {SUPPORTED_VERSION}"
+        )
+    return read_mapping(path, {"rows": list, "summary": list, "settings": dict, "command": str})
 
 
 def _graphs(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
