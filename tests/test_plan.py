@@ -36,7 +36,7 @@ class Here(Executor):
 def settings(**values: Any) -> Settings:
     small = {
         "model.preset": "pico", "plan.tasks": ["2,3"], "plan.objectives": "ar, teacherless", "plan.seeds": 2, "plan.steps": 12,
-        "plan.batch": 8, "plan.every": 4, "plan.queries": 60, "plan.watched": 40,
+        "plan.batch": 8, "plan.every": 4, "plan.queries": 60, "plan.watched": 40, "plan.lr_factors": [1.0],
     }  # fmt: skip
     return read_settings(
         None, None, small, **{name.replace("__", "."): value for name, value in values.items()}
@@ -331,7 +331,8 @@ def test_the_page_is_whole_safe_and_shows_every_objective(tmp_path: Path) -> Non
 def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
     out, file = tmp_path / "grid", tmp_path / "rows.json"
     small = [
-        f"--set=plan.{name}" for name in ("batch=4", "every=2", "queries=20", "watched=10", "control=false")
+        f"--set=plan.{name}"
+        for name in ("batch=4", "every=2", "queries=20", "watched=10", "control=false", "lr_factors=[1.0]")
     ]
     command = ["plan", "--graph", "2,2", "--objectives", "ar", "--seeds", "1", "--steps", "4", "--jobs", "1"]
     dry = CliRunner().invoke(app, [*command, *small, "--out", str(out), "--dry-run", "--json", str(file)])

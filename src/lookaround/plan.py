@@ -54,8 +54,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "plan.tasks": ["2,3", "3,3"],
         "plan.objectives": _ALL.format(n=2, h=1),
         "plan.seeds": 3,
-        "plan.lr_factors": [0.5, 1.0],
-        "plan.search": "first",
     },
     "gpu": {
         "model.preset": "mini",

@@ -200,7 +200,7 @@ class PlanSettings(_Section):
     batch: int = Field(64, ge=1, description="problems per step")
     learning_rate: float = Field(4e-3, gt=0, lt=1, description="peak")
     lr_factors: list[float] = Field(
-        [1.0], min_length=1, description="tried on a seed of their own; one of them: no search"
+        [0.5, 1.0], min_length=1, description="tried on a seed of their own; one of them: no search"
     )
     search: Literal["each", "first"] = Field(
         "each", description="learning rates are tried on each task, or on the first for all tasks"
