@@ -86,6 +86,11 @@ def test_learning_rates_are_chosen_per_task_or_on_the_first() -> None:
     each = open_grid(settings(**both)).followers
     assert each["2,3", "ar"] == [("2,3", "ar"), ("2,3:hop", "ar")]
     assert each["3,3", "reverse"] == [("3,3", "reverse")]
+    alone = open_grid(settings(plan__tasks=["3,3:hop", "2,3", "2,3:hop"], plan__objectives="ar"))
+    assert alone.followers == {
+        ("3,3:hop", "ar"): [("3,3:hop", "ar")],
+        ("2,3", "ar"): [("2,3", "ar"), ("2,3:hop", "ar")],
+    }
     first = open_grid(settings(plan__search="first", **both)).followers
     assert first.keys() == {("2,3", "ar"), ("2,3", "reverse")}
     assert first["2,3", "reverse"] == [("2,3", "reverse"), ("3,3", "reverse")]

@@ -39,9 +39,8 @@ PLAN_FILE = "plan.yaml"
 PLAN_VERSION = 1
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
-TRIAL_SEED = (
-    1 << 20
-)  # of the trials that learning rates are chosen by: no reported run was chosen by its luck
+# of the trials that learning rates are chosen by: no reported run was chosen by its luck
+TRIAL_SEED = 1 << 20
 
 _ALL = (
     "ar, reverse, teacherless, mdlm, dar, mtp(n={n}, weights=1.0, matched=True), "
@@ -98,7 +97,9 @@ class Grid:
         first = next(iter(self.tasks))
         followers: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for name, spec in self.runs:
-            source = first if self.settings.plan.search == "first" else name.removesuffix(":hop")
+            graph = name.removesuffix(":hop")
+            own = graph if graph in self.tasks else name
+            source = first if self.settings.plan.search == "first" else own
             followers.setdefault((source, spec), []).append((name, spec))
         return followers
 
@@ -142,7 +143,7 @@ def open_grid(settings: Settings) -> Grid:
             Problems(task, split).take(0, np.arange(1))
         for spec in (spec for word, spec in runs if word == name):
             _require_targets(objectives[spec], task)
-    return Grid(settings, tasks, objectives, tuple(runs))
+    return Grid(settings, tasks, objectives, tuple(dict.fromkeys(runs)))
 
 
 def _require_targets(objective: Objective, task: Task) -> None:
@@ -190,9 +191,8 @@ def estimate(grid: Grid) -> PlanEstimate:
         task = grid.tasks[name]
         trainer = make_plan_trainer(grid.settings, task, objective, 0, plan.learning_rate)
         flops = expected_cost(objective.at(0.5), trainer.backbone, trainer.rows, plan.batch, "flops")
-        few = max(
-            1, min(plan.batch, int(TIMED_FLOPS / flops * plan.batch))
-        )  # of a large batch, a part is timed
+        # of a large batch, a part is timed
+        few = max(1, min(plan.batch, int(TIMED_FLOPS / flops * plan.batch)))
         trainer.settings = trainer.settings.model_copy(update={"batch": few})
         seconds = seconds_per_step(trainer, objective.at(0.5)) * plan.batch / few
         by_run.append(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lookaround.errors import Diverged
+from lookaround.errors import Diverged, Interrupted
 from lookaround.model.backbone import Backbone, build, require_honest_attention
 from lookaround.model.export import export
 from lookaround.objectives import parse
@@ -126,6 +126,11 @@ def run_plan_job(job: PlanJob) -> dict[str, Any]:
                 if job.trial:
                     return {"curve": []}  # a learning rate that loses
                 raise Diverged(f"{label}: {error}") from None
+            except Interrupted:
+                step = trainer.counters.step
+                raise Interrupted(
+                    f"{label}: stopped at step {step:,} of {job.steps:,}; the same command goes on from there"
+                ) from None
             right, solved = answers(trainer.backbone, objective, task, validation)
             curve.add(
                 {
