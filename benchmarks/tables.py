@@ -1,15 +1,19 @@
-"""Markdown tables of RESULTS.md out of a study's results.json.
+"""Markdown tables of RESULTS.md out of the results.json of a study or a plan.
 
     python benchmarks/tables.py lookaround-english/results.json
+    python benchmarks/tables.py lookaround-plan/results.json
 
-Means with 95 % intervals as `compare` computed them; the paper's two claims at every rung, as paired differences.
+Means with 95 % intervals as `compare` and `plan` computed them; of a study also the paper's two claims at every rung, as paired
+differences.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
-from lookaround.report import load_results
+from lookaround.report import load_plan, load_results
 
 CLAIMS = (
     ("`dar` - `ar`, classification (mean score, up is better)", "dar", "ar", "classification"),
@@ -24,7 +28,53 @@ CLAIMS = (
 )
 
 
+def planning(results: dict[str, Any]) -> None:
+    """A line for each task and objective of a plan; steps in which each seed solved its task, - if it did not."""
+    names = (
+        "graph",
+        "objective",
+        "exact match",
+        "success",
+        "first hop",
+        "later",
+        "train",
+        "solved at step",
+        "other ways",
+    )
+    print("| " + " | ".join((*names, "rate", "parameters", "seconds")) + " |\n|" + "---|" * (len(names) + 3))
+
+    def percent(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.1f}"
+
+    for entry in results["summary"]:
+        found = entry["exact_match"]
+        mean = percent(found["mean"])
+        if found["low"] is not None:
+            mean += f" [{percent(max(found['low'], 0))}, {percent(min(found['high'], 1))}]"
+        ways = list(entry["ways"].items())[1:]
+        cells = [
+            f"G({entry['graph'].removesuffix(':hop')})",
+            f"`{entry['objective']}`" + (", first hop only" if entry["graph"].endswith(":hop") else ""),
+            mean,
+            f"{round(entry['success'] * entry['seeds'])}/{entry['seeds']}",
+            *(
+                percent((entry.get(name) or {}).get("mean"))
+                for name in ("first_hop", "later_positions", "train_exact_match")
+            ),
+            ", ".join("-" if step is None else f"{step:,}" for step in entry["solved_at"]),
+            ", ".join(f"{way} {percent(share)}" for way, share in ways),
+            f"{entry['learning_rate']:g}",
+            f"{entry['parameters']:,}",
+            f"{entry['seconds']:.0f}",
+        ]
+        print("| " + " | ".join(cells) + " |")
+
+
 def main(path: str) -> None:
+    plan = load_plan(Path(path))
+    if plan is not None:
+        planning(plan)
+        return
     results = load_results(path)
     tasks = list(results["tasks"])
     summary = {(e["objective"], e["rung"], e["metric"]): e for e in results["summary"]}
