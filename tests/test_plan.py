@@ -259,6 +259,27 @@ def test_parts_that_write_in_different_orders_are_refused_together() -> None:
     assert open_grid(settings(plan__objectives="ar + 2*teacherless, reverse >> ar")).total == 2 * 2
 
 
+def end(right: float, step: int = 4) -> dict[str, Any]:
+    return {"curve": [{"step": step, "exact_match": right}]}
+
+
+@pytest.mark.parametrize(
+    ("tried", "best"),
+    [
+        ({1.0: end(0.5), 2.0: end(0.9)}, 2.0),
+        ({1.0: end(0.9), 2.0: end(0.5)}, 1.0),
+        ({1.0: end(0.49), 2.0: end(0.48)}, 2.0),  # not told apart: the largest
+        ({1.0: end(0.999, 100), 2.0: end(1.0, 200)}, 1.0),  # not told apart: the soonest
+        ({1.0: end(0.5), 2.0: {"curve": []}}, 1.0),
+        ({1.0: {"curve": []}}, None),
+    ],
+)
+def test_the_rate_that_is_best_soonest_or_largest_is_taken(
+    tried: dict[float, dict], best: float | None
+) -> None:
+    assert plan_module._best_rate(tried) == best
+
+
 def test_the_estimate_counts_every_run() -> None:
     grid = open_grid(settings(plan__lr_factors=[1.0, 2.0], plan__trial=0.5))
     cost = estimate(grid)

@@ -38,6 +38,7 @@ __all__ = ["PRESETS", "Grid", "PlanEstimate", "estimate", "open_grid", "plan", "
 PLAN_FILE = "plan.yaml"
 PLAN_VERSION = 1
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
+SAME = 0.03  # two standard errors of an accuracy of a half on 1,000 problems
 SUCCESS = 0.95  # exact match from which on a run has solved its task
 # of the trials that learning rates are chosen by: no reported run was chosen by its luck
 TRIAL_SEED = 1 << 20
@@ -310,8 +311,8 @@ def _run_jobs(
                 continue
             tried[run][job.factor] = row
             if len(tried[run]) == len(grid.trials):
-                best = max(tried[run], key=lambda factor: _fitness(tried[run][factor]))
-                if not tried[run][best]["curve"]:
+                best = _best_rate(tried[run])
+                if best is None:
                     raise UserError(
                         f"'{job.objective}' on {job.task}: the loss is not finite at any of the learning rates "
                         f"tried; use smaller plan.lr_factors, now {grid.factors}, or plan.learning_rate"
@@ -322,16 +323,22 @@ def _run_jobs(
     rates: dict[str, dict[str, dict[str, float]]] = {}
     for (name, spec), entries in tried.items():
         if entries:
-            found = {f"x{factor:g}": _fitness(row)[0] for factor, row in sorted(entries.items())}
-            rates.setdefault(name, {})[spec] = found
+            rates.setdefault(name, {})[spec] = {
+                f"x{factor:g}": row["curve"][-1]["exact_match"] if row["curve"] else -1.0
+                for factor, row in sorted(entries.items())
+            }
     return ordered, rates
 
 
-def _fitness(row: Mapping[str, Any]) -> tuple[float, float]:
-    """What a learning rate is chosen by: accuracy on validation problems at the end, then how soon it was there."""
-    if not row["curve"]:
-        return -1.0, 0.0
-    return row["curve"][-1]["exact_match"], -row["curve"][-1]["step"]
+def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float | None:
+    """The factor whose trial was most accurate on validation problems at its end; None where all have diverged.
+
+    Of those that are not told apart (SAME), the one that was there soonest, then the largest: it leaves a plateau first.
+    """
+    ends = {factor: row["curve"][-1] for factor, row in tried.items() if row["curve"]}
+    most = max((end["exact_match"] for end in ends.values()), default=0.0)
+    close = [factor for factor, end in ends.items() if end["exact_match"] >= most - SAME]
+    return min(close, key=lambda factor: (ends[factor]["step"], -factor), default=None)
 
 
 def _told(row: Mapping[str, Any]) -> str:
