@@ -22,8 +22,8 @@ from lookaround.objectives.view import HeadSpec, Mode, View
 
 __all__ = ["PRESETS", "Backbone", "build", "load_decoder", "require_honest_attention"]
 
-PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.2M, 0.4M, 3.2M, 11M, 25M, 85M
-    "pico": {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4, "num_attention_heads": 4},
+PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
+    "pico": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
     "nano": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2, "num_attention_heads": 4},
     "tiny": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4},
     "mini": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6},
