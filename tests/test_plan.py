@@ -315,7 +315,7 @@ ROWS = [
 
 def results(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "rows": rows, "summary": summarise(rows), "settings": settings().model_dump(), "command": "lookaround plan '<b>'",
+        "rows": rows, "summary": summarise(rows), "settings": settings(plan__queries=70).model_dump(), "command": "lookaround plan '<b>'",
     }  # fmt: skip
 
 
@@ -337,7 +337,7 @@ def test_findings_tell_the_cheat_from_what_was_never_fitted() -> None:
         "copies along an arm that it has guessed (the Clever Hans cheat): ar", "looks ahead in every run: reverse",
         "looks ahead in some runs: mdlm", "was not fitted, in training either, within these steps: top",
         "fits its training problems and fails on others: dar", "ar was trained for 8.0 times the 100 steps that reverse needed",
-        "was still guessing", "ar (first hop only)",
+        "was still guessing", "ar (first hop only)", "2,3: there are only 60 different held-out problems",
     ):  # fmt: skip
         assert words in text
 

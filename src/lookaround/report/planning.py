@@ -125,6 +125,12 @@ def plan_findings(results: dict[str, Any]) -> list[str]:
         for verdict, objectives in kinds.items():
             lines.append(f"{graph}: {verdict}: {', '.join(objectives)}")
         lines += _against_reverse(graph, entries)
+    asked = results["settings"]["plan"]["queries"]
+    for graph, found in {row["graph"]: row["queries"] for row in results["rows"]}.items():
+        if found < asked:
+            lines.append(
+                f"{graph}: there are only {found:,} different held-out problems; more labels give more"
+            )
     return lines
 
 
