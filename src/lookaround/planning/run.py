@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,8 @@ def score(job: PlanJob, trainer: Trainer, task: Task, objective: Objective, curv
     for way in ways:
         written = Reader(backbone, objective, task, way).written(test)
         solved[way] = float(task.solved(test.tokens, written).double().mean())
-    right, _ = answers(backbone, objective, task, test)
+    own = Reader(backbone, objective, task, ways[0]).forced(test)
+    right = (own == test.tokens[:, task.prompt :]).double().mean(0).tolist()
     later = right[task.decision + 1 :]
     return {
         "objective": objective.spec,
@@ -239,19 +241,18 @@ class Curve:
         return stop_at is not None and len(last) == 2 and min(last) >= stop_at
 
     def solved_at(self, stop_at: float | None) -> int | None:
-        """The step from which on every point is right enough."""
-        step = None
-        for entry in reversed(self.entries):
-            if entry["exact_match"] < (LEARNED if stop_at is None else stop_at):
-                break
-            step = entry["step"]
-        return step
+        """The step from which on every point is right enough; None where it never was."""
+        return self._since(lambda right: right >= (LEARNED if stop_at is None else stop_at))
 
     def left_chance_at(self, chance: float) -> int | None:
         """The step from which on every point is right more often than guessing would be; None where it never was."""
+        return self._since(lambda right: right > chance + AWAY)
+
+    def _since(self, holds: Callable[[float], bool]) -> int | None:
+        """The step from which on it holds of the exact match at every point."""
         step = None
         for entry in reversed(self.entries):
-            if not entry["exact_match"] > chance + AWAY:
+            if not holds(entry["exact_match"]):
                 break
             step = entry["step"]
         return step
