@@ -47,6 +47,15 @@ class AR(Objective):
         return (Ahead(1),)
 
 
+class ARWithHead(AR):
+    """The next token, and beside it an auxiliary head (head 1) whose loss has the weight `weight`."""
+
+    weight: float
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        return (replace(next_token_view(batch), auxiliary=((1, float(self.weight)),)),)
+
+
 @dataclass(frozen=True)
 class DAR(Objective):
     """Diversity-enhanced autoregression ("Look Ahead or Look Around?", arXiv 2407.00935; the form is ours).

@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 
-from lookaround.objectives.autoregressive import next_token_view
+from lookaround.objectives.autoregressive import ARWithHead
 from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.schedules import Schedule
 from lookaround.objectives.view import CAUSAL, Batch, HeadSpec, Mode, Objective, View
@@ -115,7 +115,7 @@ class MTP(Objective):
 
 
 @dataclass(frozen=True)
-class TOP(Objective):
+class TOP(ARWithHead):
     """Token-order prediction (arXiv 2508.19228): the next token, and beside it the order in which the coming tokens come.
 
     An extra linear head ranks the vocabulary: token v, first met d <= window tokens ahead, has the score window - d, and the
@@ -133,21 +133,12 @@ class TOP(Objective):
             self._require_int("window", 1)
         self._require_positive("weight")
 
-    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        return (replace(next_token_view(batch), auxiliary=((1, float(self.weight)),)),)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("causal", 1),)
-
     def head_specs(self) -> tuple[HeadSpec, ...]:
         return (HeadSpec("top", self.window or 0),)
 
-    def laws(self) -> tuple[Law, ...]:
-        return (Ahead(1),)
-
 
 @dataclass(frozen=True)
-class NextLat(Objective):
+class NextLat(ARWithHead):
     """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the next token, and beside it the model's own coming states.
 
     A small MLP steps from a state and the next token to the next state, `horizon` steps on; each guess is drawn to the true state
@@ -164,14 +155,5 @@ class NextLat(Objective):
         self._require_int("horizon", 1, 64)
         self._require_positive("weight")
 
-    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        return (replace(next_token_view(batch), auxiliary=((1, float(self.weight)),)),)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("causal", 1),)
-
     def head_specs(self) -> tuple[HeadSpec, ...]:
         return (HeadSpec("nextlat", self.horizon),)
-
-    def laws(self) -> tuple[Law, ...]:
-        return (Ahead(1),)

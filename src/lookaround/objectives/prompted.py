@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lookaround.objectives.autoregressive import next_token_view
-from lookaround.objectives.laws import Ahead, Law, Outside
+from lookaround.objectives.autoregressive import ARWithHead, next_token_view
+from lookaround.objectives.laws import Law, Outside
 from lookaround.objectives.view import Batch, HeadSpec, Mode, Objective, View
 
 __all__ = ["BST", "Reverse", "Teacherless"]
@@ -77,7 +77,7 @@ class Teacherless(Objective):
 
 
 @dataclass(frozen=True)
-class BST(Objective):
+class BST(ARWithHead):
     """A belief-state transformer (Hu et al. 2024, arXiv 2410.23506): the next token, and beside it a second encoder.
 
     The second encoder reads the target part from its end. From every prefix and every suffix with something in between, an MLP
@@ -98,14 +98,5 @@ class BST(Objective):
         self._require_positive("weight")
         self._require(isinstance(self.matched, bool), "matched", "True or False")
 
-    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        return (replace(next_token_view(batch), auxiliary=((1, float(self.weight)),)),)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("causal", 1),)
-
     def head_specs(self) -> tuple[HeadSpec, ...]:
         return (HeadSpec("belief", self.layers, self.layers if self.matched else 0),)
-
-    def laws(self) -> tuple[Law, ...]:
-        return (Ahead(1),)
