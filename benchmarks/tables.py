@@ -1,19 +1,20 @@
 """Markdown tables of RESULTS.md out of the results.json of a study or a plan.
 
     python benchmarks/tables.py lookaround-english/results.json
-    python benchmarks/tables.py lookaround-plan/results.json
+    python benchmarks/tables.py lookaround-plan/results.json --figures docs
 
 Means with 95 % intervals as `compare` and `plan` computed them; of a study also the paper's two claims at every rung, as paired
-differences.
+differences. --figures: the folder that a plan's learning curves are written to, planning-2-3.svg for G(2,3).
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import re
 from pathlib import Path
 from typing import Any
 
-from lookaround.report import load_plan, load_results
+from lookaround.report import load_plan, load_results, plan_figures
 
 CLAIMS = (
     ("`dar` - `ar`, classification (mean score, up is better)", "dar", "ar", "classification"),
@@ -70,10 +71,13 @@ def planning(results: dict[str, Any]) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-def main(path: str) -> None:
-    plan = load_plan(Path(path))
+def main(path: Path, figures: Path | None) -> None:
+    plan = load_plan(path)
     if plan is not None:
         planning(plan)
+        for graph, svg in (plan_figures(plan) if figures else {}).items():
+            name = "-".join(re.findall(r"\w+", graph))
+            (figures / f"planning-{name}.svg").write_text(svg, encoding="utf-8")
         return
     results = load_results(path)
     tasks = list(results["tasks"])
@@ -132,4 +136,10 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--figures", type=Path)
+    given = parser.parse_args()
+    main(given.results, given.figures)

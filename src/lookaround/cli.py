@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -700,19 +701,18 @@ def report(
     )
 
     file = results / "results.json" if results.is_dir() else results
-    planned = load_plan(file)
-    loaded = load_results(file) if planned is None else planned
     console = Console()
-    if planned is None:
-        print_results(loaded, console)
+    loaded = load_plan(file)
+    if loaded is not None:
+        name, write = "plan.html", partial(write_plan, loaded)
+        print_plan(loaded, console)
     else:
-        print_plan(planned, console)
+        loaded = load_results(file)
+        name, write = "report.html", partial(write_report, loaded, samples=not no_samples)
+        print_results(loaded, console)
     if not dry_run:
-        page = out or file.with_name("report.html" if planned is None else "plan.html")
-        if planned is None:
-            write_report(loaded, page, samples=not no_samples)
-        else:
-            write_plan(planned, page)
+        page = out or file.with_name(name)
+        write(page)
         console.print(f"\n{page}", highlight=False, soft_wrap=True)
         _write_json(json_, loaded)
 

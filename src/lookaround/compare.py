@@ -29,10 +29,7 @@ from lookaround.results import study_results
 from lookaround.storage import locked, read_mapping, write_text
 from lookaround.study import Study, plans_of
 from lookaround.train.loop import StopSignal, stop_on_signals
-from lookaround.train.run import (
-    require_folder,
-    require_same,
-)
+from lookaround.train.run import require_folder, require_same
 
 __all__ = ["compare"]
 
@@ -54,11 +51,9 @@ def compare(
     """
     import torch
 
-    require_folder(out)
+    require_folder(out, STUDY_FILE, "a study of ours")
     fresh = not out.exists()
     identity = _identity(study)
-    if not fresh and any(out.iterdir()) and not (out / STUDY_FILE).is_file():
-        raise UserError(f"{out}: not empty and not a study of ours (no {STUDY_FILE}); give another --out")
     try:
         if (out / STUDY_FILE).is_file():
             saved = read_mapping(out / STUDY_FILE, {"identity": dict, "plans": dict})

@@ -226,10 +226,8 @@ def plan(
     local processes). on_event: told what is under way. Raises UserError where `out` belongs to other settings, Interrupted
     after saving when asked to stop.
     """
-    require_folder(out)
+    require_folder(out, PLAN_FILE, "a benchmark of ours")
     identity = {"identity": _identity(grid.settings)}
-    if out.exists() and any(out.iterdir()) and not (out / PLAN_FILE).is_file():
-        raise UserError(f"{out}: not empty and not a benchmark of ours (no {PLAN_FILE}); give another --out")
     if (out / PLAN_FILE).is_file():
         require_same(
             read_mapping(out / PLAN_FILE, {"identity": dict})["identity"],

@@ -197,7 +197,7 @@ def speculate(
     Raises UserError where `out` belongs to other settings, Interrupted after saving when `stop` is set.
     """
     tell: Report = report or (lambda *_: None)
-    require_folder(out)
+    require_folder(out, STATE_FILE, "made by speculate")
     identity = _identity(plan)
     state: dict[str, Any] = {}
     if (out / STATE_FILE).is_file():
@@ -205,8 +205,6 @@ def speculate(
         require_same(state["identity"], identity, out / STATE_FILE)
         if state["status"] == "finished":
             return state["result"]
-    elif out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: not empty and not made by speculate (no {STATE_FILE}); give another --out")
     make_folder(out)
     write_yaml(out / STATE_FILE, {"identity": identity, "status": "running"})
     work = out / "work"

@@ -36,9 +36,7 @@ __all__ = ["PlanJob", "make_plan_trainer", "run_plan_job", "task_of"]
 
 ROW_FILE, CURVE_FILE = "row.json", "curve.json"
 TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
-FRESH = (
-    1 << 40
-)  # the training problems that accuracy in training is measured on, where every problem is new, begin here
+FRESH = 1 << 40  # where every problem is new, accuracy in training is measured on those from this number on
 AWAY = 0.05  # how far above chance an accuracy is no longer that of guessing
 LEARNED = 0.95  # the share of right tokens at which a place counts as learned
 

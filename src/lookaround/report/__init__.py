@@ -7,13 +7,14 @@ write_report(results, "runs/compare/report.html")
 
 from lookaround.report.forecast import print_forecast, write_forecast
 from lookaround.report.html import render_html, write_report
-from lookaround.report.planning import load_plan, print_plan, write_plan
+from lookaround.report.planning import load_plan, plan_figures, print_plan, write_plan
 from lookaround.report.speculation import print_speculation
 from lookaround.report.table import load_results, print_results
 
 __all__ = [
     "load_plan",
     "load_results",
+    "plan_figures",
     "print_forecast",
     "print_plan",
     "print_results",

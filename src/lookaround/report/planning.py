@@ -22,12 +22,10 @@ from lookaround.report.page import esc, page, scroll
 from lookaround.report.table import SUPPORTED_VERSION, format_seconds, number, print_text, printable
 from lookaround.storage import read_mapping, write_text
 
-__all__ = ["load_plan", "plan_findings", "print_plan", "write_plan"]
+__all__ = ["load_plan", "plan_figures", "plan_findings", "print_plan", "write_plan"]
 
-CLEVER, UNFIT = (
-    0.99,
-    0.95,
-)  # later tokens at least so right, or training answers at most: what is said of a run that failed
+# what is said of a run that failed: later tokens at least so right, or training answers at most
+CLEVER, UNFIT = 0.99, 0.95
 
 _COLUMNS = (
     (
@@ -234,6 +232,26 @@ def write_plan(results: dict[str, Any], path: str | Path) -> None:
     write_text(Path(path), page("lookaround plan", [head, *parts, foot]))
 
 
+def plan_figures(results: dict[str, Any]) -> dict[str, str]:
+    """{task: its learning curves as an SVG file}."""
+    return {
+        graph: _curves(results, place, entries)
+        for place, (graph, entries) in enumerate(_graphs(results).items())
+    }
+
+
+def _curves(results: dict[str, Any], place: int, entries: Sequence[dict[str, Any]]) -> str:
+    def rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            row
+            for row in results["rows"]
+            if (row["graph"], row["objective"]) == (entry["graph"], entry["objective"])
+        ]
+
+    shown = [(entry, rows(entry)) for entry in entries if not entry["graph"].endswith(":hop")]
+    return figures.planning(shown, place)
+
+
 def _section(results: dict[str, Any], place: int, graph: str, entries: Sequence[dict[str, Any]]) -> str:
     heads = "".join(f'<th scope="col" title="{esc(meaning)}">{esc(name)}</th>' for name, meaning in _COLUMNS)
     rows = {True: "", False: ""}
@@ -248,15 +266,10 @@ def _section(results: dict[str, Any], place: int, graph: str, entries: Sequence[
         f'<table><thead><tr><th scope="col">objective</th>{heads}</tr></thead><tbody>{rows[False]}</tbody>'
         f'<tbody class="baselines">{rows[True]}</tbody></table>'
     )
-    group = [
-        (entry, [row for row in results["rows"] if (row["graph"], row["objective"]) == (entry["graph"], entry["objective"])])
-        for entry in entries
-        if not entry["graph"].endswith(":hop")
-    ]  # fmt: skip
-    places = len(group[0][1][0]["positions"]) if group and group[0][1] else 0
+    places = next((len(row["positions"]) for row in results["rows"] if row["graph"] == graph), 0)
     names = "".join(f"<li>{figures.key(token)}token {token + 1}</li>" for token in range(places))
     figure = (
-        f'<figure class="aside"><h3>In which order the answer is learned</h3><div class="chart">{figures.planning(group, place)}</div>'
+        f'<figure class="aside"><h3>In which order the answer is learned</h3><div class="chart">{_curves(results, place, entries)}</div>'
         f'<div class="reading"><ul class="legend">{names}</ul><figcaption>Accuracy of each token of the answer on validation problems, '
         "the true ones before it given (by itself, for what writes in parallel). Thin lines are seeds. The dashed line is a guess "
         "among the arms.</figcaption></div></figure>"

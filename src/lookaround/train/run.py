@@ -178,7 +178,7 @@ def pretrain(
         "corpus": store.fingerprint,
         "settings": _identity(settings),
     }
-    require_folder(out)
+    require_folder(out, RUN_FILE, "a run of ours")
     before = _read_run(out) if (out / RUN_FILE).is_file() else None
     if before is not None:
         if "identity" not in before or "status" not in before:
@@ -186,8 +186,6 @@ def pretrain(
         require_same(before["identity"], identity, out / RUN_FILE)
         if before["status"] == "finished":
             return before
-    elif out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: not empty and not a run of ours (no {RUN_FILE}); give another --out")
     fresh = not out.exists()
     try:
         trainer = make_trainer(settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world)
@@ -256,13 +254,15 @@ def run_info(
     }
 
 
-def require_folder(out: Path) -> None:
-    """Raises UserError where `out` is something else than a folder, or lies inside a file."""
+def require_folder(out: Path, file: str, what: str) -> None:
+    """Raises UserError where `out` is no folder to begin in, nor one that `file` says is `what`; makes nothing."""
     for path in (out, *out.parents):
         if path.exists():
             if not path.is_dir():
                 raise UserError(f"--out {out}: '{path}' is a file; give a folder")
-            return
+            break
+    if out.exists() and any(out.iterdir()) and not (out / file).is_file():
+        raise UserError(f"{out}: not empty and not {what} (no {file}); give another --out")
 
 
 def require_same(before: dict[str, Any], now: dict[str, Any], origin: Path) -> None:
