@@ -48,7 +48,7 @@ _ALL = (
     'mtp(n={n}, heads="sequential", weights=1.0, matched=True), top, nextlat(horizon={h}), bst(matched=True)'
 )
 PRESETS: dict[str, dict[str, Any]] = {
-    "cpu": {"model.preset": "pico"},
+    "cpu": {"model.preset": "pico", "plan.trial": 0.25, "plan.control": False},
     "full": {
         "model.preset": "pico",
         "plan.tasks": ["2,3", "3,3"],
