@@ -342,6 +342,17 @@ def test_findings_tell_the_cheat_from_what_was_never_fitted() -> None:
         assert words in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 110, 160])
+def test_a_narrow_terminal_shows_fewer_columns_and_all_of_each(width: int) -> None:
+    console = Console(record=True, width=width, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_plan(results(ROWS), console)
+    text = console.export_text()
+    assert "…" not in text
+    assert ("parameters" in text) == (width == 160)
+    for entry in ("ar ", "reverse ", "mdlm ", "[0.0, 100.0]"):
+        assert entry in text
+
+
 def test_the_page_is_whole_safe_and_shows_every_objective(tmp_path: Path) -> None:
     bad = [*ROWS, row("<script>alert(1)</script>", 0, 0.5)]
     write_plan(results(bad), tmp_path / "plan.html")

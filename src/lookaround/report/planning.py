@@ -170,21 +170,24 @@ def _verdict(entry: dict[str, Any]) -> str:
 
 
 def print_plan(results: dict[str, Any], console: Console) -> None:
-    """A table for each task, then the findings in words."""
+    """A table for each task, then the findings in words. Columns that a narrow terminal has no room for are left out."""
     for graph, entries in _graphs(results).items():
         print_text(console, _heading(graph, entries), "bold")
+        names = [printable(_name(entry)) for entry in entries]
+        lines = [_cells(entry) for entry in entries]
+        most = min(max(map(len, names)), 34 if console.width >= 100 else 24, console.width // 2)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        table.add_column("objective", max_width=34, overflow="fold")
-        shown = [
-            place for place, (name, _) in enumerate(_COLUMNS) if console.width >= 120 or name != "parameters"
-        ]
-        for place in shown:
-            table.add_column(_COLUMNS[place][0], justify="right", no_wrap=True)
-        for entry in entries:
-            cells = _cells(entry)
-            control = entry["graph"].endswith(":hop")
+        table.add_column("objective", min_width=most, max_width=most, overflow="fold")
+        room, shown = console.width - most - 2, []
+        for place, (column, _) in enumerate(_COLUMNS):
+            wide = max(len(column), *(len(cells[place]) for cells in lines)) + 2
+            if wide <= room or not shown:
+                table.add_column(column, justify="right", no_wrap=True)
+                shown.append(place)
+                room -= wide
+        for entry, name, cells in zip(entries, names, lines, strict=True):
             table.add_row(
-                Text(printable(_name(entry))), *(Text(cells[place]) for place in shown), style="dim" if control else ""
+                Text(name), *(Text(cells[place]) for place in shown), style="dim" if entry["graph"].endswith(":hop") else ""
             )  # fmt: skip
         console.print(table)
         console.print()
