@@ -178,7 +178,8 @@ def print_plan(results: dict[str, Any], console: Console) -> None:
         most = min(max(map(len, names)), 34 if console.width >= 100 else 24, console.width // 2)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         table.add_column("objective", min_width=most, max_width=most, overflow="fold")
-        room, shown = console.width - most - 2, []
+        room = console.width - most - 2
+        shown: list[int] = []
         for place, (column, _) in enumerate(_COLUMNS):
             wide = max(len(column), *(len(cells[place]) for cells in lines)) + 2
             if wide <= room or not shown:
