@@ -77,7 +77,9 @@ def main(path: Path, figures: Path | None) -> None:
         planning(plan)
         for graph, svg in (plan_figures(plan) if figures else {}).items():
             name = "-".join(re.findall(r"\w+", graph))
-            (figures / f"planning-{name}.svg").write_text(svg, encoding="utf-8")
+            paper = '</desc><rect width="100%" height="100%" fill="#fff"/>'  # also where pages are dark
+            text = svg.replace("</desc>", paper, 1)
+            (figures / f"planning-{name}.svg").write_text(text, encoding="utf-8")
         return
     results = load_results(path)
     tasks = list(results["tasks"])
