@@ -609,7 +609,7 @@ def plan(
         int | None, typer.Option(help="Of every run, at most.", show_default="the preset's")
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="cpu (half an hour on two cores), full (all objectives) or gpu.")
+        str, typer.Option(help="cpu (40 minutes on two cores), full (all objectives) or gpu.")
     ] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the grid; the same command resumes it.")] = Path(
         "lookaround-plan"

@@ -68,8 +68,12 @@ def _graphs(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return graphs
 
 
+def _control(entry: dict[str, Any]) -> bool:
+    return entry["graph"].endswith(":hop")
+
+
 def _name(entry: dict[str, Any]) -> str:
-    return entry["objective"] + (" (first hop only)" if entry["graph"].endswith(":hop") else "")
+    return entry["objective"] + (" (first hop only)" if _control(entry) else "")
 
 
 def _chance(entries: Sequence[dict[str, Any]]) -> float:
@@ -118,7 +122,7 @@ def plan_findings(results: dict[str, Any]) -> list[str]:
     for graph, entries in _graphs(results).items():
         kinds: dict[str, list[str]] = {}
         for entry in entries:
-            if not entry["graph"].endswith(":hop"):
+            if not _control(entry):
                 kinds.setdefault(_verdict(entry), []).append(entry["objective"])
         for verdict, objectives in kinds.items():
             lines.append(f"{graph}: {verdict}: {', '.join(objectives)}")
@@ -134,7 +138,7 @@ def plan_findings(results: dict[str, Any]) -> list[str]:
 
 def _against_reverse(graph: str, entries: Sequence[dict[str, Any]]) -> list[str]:
     """How long `ar` was trained against what `reverse` needed, and whether it was still guessing then."""
-    by_name = {entry["objective"]: entry for entry in entries if not entry["graph"].endswith(":hop")}
+    by_name = {entry["objective"]: entry for entry in entries if not _control(entry)}
     if not {"ar", "reverse"} <= by_name.keys() or None in by_name["reverse"]["solved_at"]:
         return []
     needed, given = max(by_name["reverse"]["solved_at"]), min(by_name["ar"]["steps"])
@@ -188,7 +192,7 @@ def print_plan(results: dict[str, Any], console: Console) -> None:
                 room -= wide
         for entry, name, cells in zip(entries, names, lines, strict=True):
             table.add_row(
-                Text(name), *(Text(cells[place]) for place in shown), style="dim" if entry["graph"].endswith(":hop") else ""
+                Text(name), *(Text(cells[place]) for place in shown), style="dim" if _control(entry) else ""
             )  # fmt: skip
         console.print(table)
         console.print()
@@ -252,7 +256,7 @@ def _curves(results: dict[str, Any], place: int, entries: Sequence[dict[str, Any
             if (row["graph"], row["objective"]) == (entry["graph"], entry["objective"])
         ]
 
-    shown = [(entry, rows(entry)) for entry in entries if not entry["graph"].endswith(":hop")]
+    shown = [(entry, rows(entry)) for entry in entries if not _control(entry)]
     return figures.planning(shown, place)
 
 
@@ -265,7 +269,7 @@ def _section(results: dict[str, Any], place: int, graph: str, entries: Sequence[
         if len(ways) > 1:
             told = ", ".join(f"{way} {_percent(number(share))}" for way, share in ways.items())
             cells = cells.replace("</td>", f'<span class="span">{esc(told)}</span></td>', 1)
-        rows[entry["graph"].endswith(":hop")] += f'<tr><th scope="row">{esc(_name(entry))}</th>{cells}</tr>'
+        rows[_control(entry)] += f'<tr><th scope="row">{esc(_name(entry))}</th>{cells}</tr>'
     table = (
         f'<table><thead><tr><th scope="col">objective</th>{heads}</tr></thead><tbody>{rows[False]}</tbody>'
         f'<tbody class="baselines">{rows[True]}</tbody></table>'
