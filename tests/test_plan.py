@@ -369,7 +369,7 @@ def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
     out, file = tmp_path / "grid", tmp_path / "rows.json"
     small = [
         f"--set=plan.{name}"
-        for name in ("batch=4", "every=2", "queries=20", "watched=10", "control=false", "lr_factors=[1.0]")
+        for name in ("batch=4", "every=2", "queries=20", "watched=10", "lr_factors=[1.0]")
     ]
     command = ["plan", "--graph", "2,2", "--objectives", "ar", "--seeds", "1", "--steps", "4", "--jobs", "1"]
     dry = CliRunner().invoke(app, [*command, *small, "--out", str(out), "--dry-run", "--json", str(file)])
@@ -377,6 +377,9 @@ def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
     assert "runs of at most 4 steps" in dry.output
     assert not out.exists()
     assert json.loads(file.read_text())["runs"] == 1
+    both = CliRunner().invoke(app, [*command, *small, "--control", "--dry-run", "--json", str(file)])
+    assert both.exit_code == 0, both.output
+    assert [run["graph"] for run in json.loads(file.read_text())["by_run"]] == ["2,2", "2,2:hop"]
     done = CliRunner().invoke(app, [*command, *small, "--out", str(out), "--json", str(file)])
     assert done.exit_code == 0, done.output
     assert (out / "plan.html").is_file()

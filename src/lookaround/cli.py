@@ -619,6 +619,14 @@ def plan(
         typer.Option("--model", help="pico, nano, tiny, mini, small or base.", show_default="the preset's"),
     ] = None,
     init: Init = None,
+    control: Annotated[
+        bool | None,
+        typer.Option(
+            "--control/--no-control",
+            help="Also train ar on answers that end with the first hop.",
+            show_default="the preset's",
+        ),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
     dry_run: DryRun = False,
     seed: Seed = None,
@@ -643,7 +651,7 @@ def plan(
         config, set_, seed,
         {
             "plan.tasks": graph or None, "plan.objectives": objectives, "plan.seeds": seeds, "plan.steps": steps,
-            "plan.jobs": jobs, "model.preset": model, "model.init": init,
+            "plan.jobs": jobs, "plan.control": control, "model.preset": model, "model.init": init,
         },
         PRESETS[preset],
     )  # fmt: skip

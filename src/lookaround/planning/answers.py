@@ -50,6 +50,14 @@ class Reader:
         """The answers (B, A) that the model writes."""
         return self._in_parts(self._written, batch)
 
+    def right(self, batch: Batch) -> Tensor:
+        """Whether the token of `forced` is the true one (B, A)."""
+        return self.forced(batch) == batch.tokens[:, self.task.prompt :]
+
+    def solved(self, batch: Batch) -> Tensor:
+        """Whether the answer of `written` solves the problem (B,)."""
+        return self.task.solved(batch.tokens, self.written(batch))
+
     @torch.no_grad()
     def _in_parts(self, read: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         was_training = self.backbone.training

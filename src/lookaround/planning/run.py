@@ -130,7 +130,7 @@ def run_plan_job(job: PlanJob) -> dict[str, Any]:
                 raise Interrupted(
                     f"{label}: stopped at step {step:,} of {job.steps:,}; the same command goes on from there"
                 ) from None
-            right, solved = answers(trainer.backbone, objective, task, validation)
+            right, solved = accuracy(own_reader(trainer.backbone, objective, task), validation)
             curve.add(
                 {
                     "step": trainer.counters.step,
@@ -159,19 +159,19 @@ def make_steps(objective: Objective, steps: int) -> Plan:
     return Plan(shares, tuple(int(n) for n in np.diff(ends, prepend=0)))
 
 
-def answers(backbone: Backbone, objective: Objective, task: Task, batch: Batch) -> tuple[list[float], float]:
-    """(share of right tokens at each place of the answer, share of problems solved) in the objective's own way.
+def own_reader(backbone: Backbone, objective: Objective, task: Task) -> Reader:
+    """The model as it answers in the objective's own way."""
+    return Reader(backbone, objective, task, objective.at(1.0).decodings()[0])
+
+
+def accuracy(reader: Reader, batch: Batch) -> tuple[list[float], float]:
+    """(share of right tokens at each place of the answer, share of problems solved).
 
     A token counts as right given the true ones before it; of a model that writes in parallel, by itself.
     """
-    reader = Reader(backbone, objective, task, objective.at(1.0).decodings()[0])
-    right = reader.forced(batch) == batch.tokens[:, task.prompt :]
+    right = reader.right(batch)
     # a greedy answer is the true one if and only if every token is, given the true ones before it
-    solved = (
-        right.all(1)
-        if reader.stepwise and not task.several
-        else task.solved(batch.tokens, reader.written(batch))
-    )
+    solved = right.all(1) if reader.stepwise and not reader.task.several else reader.solved(batch)
     return right.double().mean(0).tolist(), float(solved.double().mean())
 
 
@@ -184,29 +184,28 @@ def score(job: PlanJob, trainer: Trainer, task: Task, objective: Objective, curv
     seen = Problems(task, "train", samples=plan.samples).at(
         job.seed, first + np.arange(min(plan.queries, 2000, plan.samples or 2000))
     )
-    ways = objective.at(1.0).decodings()
-    solved = {}
-    for way in ways:
-        written = Reader(backbone, objective, task, way).written(test)
-        solved[way] = float(task.solved(test.tokens, written).double().mean())
-    own = Reader(backbone, objective, task, ways[0]).forced(test)
-    right = (own == test.tokens[:, task.prompt :]).double().mean(0).tolist()
+    own = own_reader(backbone, objective, task)
+    right = own.right(test).double().mean(0).tolist()
+    ways = {
+        way: float(Reader(backbone, objective, task, way).solved(test).double().mean())
+        for way in objective.at(1.0).decodings()
+    }
     later = right[task.decision + 1 :]
     return {
         "objective": objective.spec,
         "graph": task.name,
         "seed": job.seed,
-        "exact_match": solved[ways[0]],
+        "exact_match": ways[own.way],
         "first_hop": right[task.decision],
         "later_positions": float(np.mean(later)) if later else None,
-        "train_exact_match": answers(backbone, objective, task, seen)[1],
+        "train_exact_match": accuracy(own, seen)[1],
         "seconds": trainer.counters.seconds,
         "steps": trainer.counters.step,
         "solved_at": curve.solved_at(plan.stop_at),
         "learned_at": curve.learned_at(),
         "left_chance_at": curve.left_chance_at(task.chance),
         "positions": right,
-        "ways": solved,
+        "ways": ways,
         "queries": len(test.tokens),
         "chance": task.chance,
         "parameters": sum(p.numel() for p in backbone.parameters()),
