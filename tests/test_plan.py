@@ -17,6 +17,7 @@ from lookaround.errors import Interrupted, UserError
 from lookaround.plan import PRESETS, estimate, open_grid, plan, summarise
 from lookaround.planning.run import PlanJob, run_plan_job
 from lookaround.report import print_plan, write_plan
+from lookaround.report.planning import plan_findings
 from lookaround.settings import Settings, read_settings
 from lookaround.train import loop
 
@@ -351,6 +352,14 @@ def test_a_narrow_terminal_shows_fewer_columns_and_all_of_each(width: int) -> No
     assert ("parameters" in text) == (width == 160)
     for entry in ("ar ", "reverse ", "mdlm ", "[0.0, 100.0]"):
         assert entry in text
+
+
+def test_nothing_is_said_of_guessing_where_a_task_has_no_guess() -> None:
+    rows = [
+        row(name, 0, 1.0, graph="countdown(2,20)", chance=None, left_chance_at=None)
+        for name in ("ar", "reverse")
+    ]
+    assert not any("guessing" in line for line in plan_findings(results(rows)))
 
 
 def test_the_page_is_whole_safe_and_shows_every_objective(tmp_path: Path) -> None:

@@ -141,6 +141,8 @@ def _against_reverse(graph: str, entries: Sequence[dict[str, Any]]) -> list[str]
     by_name = {entry["objective"]: entry for entry in entries if not _control(entry)}
     if not {"ar", "reverse"} <= by_name.keys() or None in by_name["reverse"]["solved_at"]:
         return []
+    if not math.isfinite(_chance(entries)):
+        return []
     needed, given = max(by_name["reverse"]["solved_at"]), min(by_name["ar"]["steps"])
     left = [step for step in by_name["ar"]["left_chance_at"] if step is not None]
     end = (
