@@ -354,6 +354,12 @@ def test_a_narrow_terminal_shows_fewer_columns_and_all_of_each(width: int) -> No
         assert entry in text
 
 
+def test_a_short_name_does_not_fold_the_heading() -> None:
+    console = Console(record=True, width=80, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_plan(results(ROWS[:3]), console)
+    assert "objective " in console.export_text()
+
+
 def test_nothing_is_said_of_guessing_where_a_task_has_no_guess() -> None:
     rows = [
         row(name, 0, 1.0, graph="countdown(2,20)", chance=None, left_chance_at=None)

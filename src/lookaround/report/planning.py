@@ -139,9 +139,9 @@ def plan_findings(results: dict[str, Any]) -> list[str]:
 def _against_reverse(graph: str, entries: Sequence[dict[str, Any]]) -> list[str]:
     """How long `ar` was trained against what `reverse` needed, and whether it was still guessing then."""
     by_name = {entry["objective"]: entry for entry in entries if not _control(entry)}
-    if not {"ar", "reverse"} <= by_name.keys() or None in by_name["reverse"]["solved_at"]:
+    if not {"ar", "reverse"} <= by_name.keys() or not math.isfinite(_chance(entries)):
         return []
-    if not math.isfinite(_chance(entries)):
+    if None in by_name["reverse"]["solved_at"]:
         return []
     needed, given = max(by_name["reverse"]["solved_at"]), min(by_name["ar"]["steps"])
     left = [step for step in by_name["ar"]["left_chance_at"] if step is not None]
@@ -181,7 +181,9 @@ def print_plan(results: dict[str, Any], console: Console) -> None:
         print_text(console, _heading(graph, entries), "bold")
         names = [printable(_name(entry)) for entry in entries]
         lines = [_cells(entry) for entry in entries]
-        most = min(max(map(len, names)), 34 if console.width >= 100 else 24, console.width // 2)
+        most = min(
+            max(map(len, ["objective", *names])), 34 if console.width >= 100 else 24, console.width // 2
+        )
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         table.add_column("objective", min_width=most, max_width=most, overflow="fold")
         room = console.width - most - 2
