@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from torch import Tensor
 from typer.testing import CliRunner
 
 from lookaround import plan as plan_module
 from lookaround.cli import app
 from lookaround.errors import Interrupted, UserError
 from lookaround.plan import PRESETS, estimate, open_grid, plan, summarise
-from lookaround.planning.run import PlanJob, run_plan_job
-from lookaround.report import print_plan, write_plan
+from lookaround.planning.answers import Reader
+from lookaround.planning.run import (
+    PlanJob,
+    make_plan_trainer,
+    readers,
+    reads_of_curve,
+    reads_of_score,
+    run_plan_job,
+)
+from lookaround.pool import threads_of
+from lookaround.report import load_plan, print_plan, write_plan
 from lookaround.report.planning import plan_findings
 from lookaround.settings import Settings, read_settings
 from lookaround.train import loop
@@ -67,6 +78,7 @@ def same(row: dict[str, Any]) -> dict[str, Any]:
         ),
         ({"plan__objectives": "nonsense"}, "unknown objective"),
         ({"plan__lr_factors": [0.0]}, "plan.lr_factors: must be positive"),
+        ({"plan__lr_factors": [1.0, 1.0000001]}, "must differ in their first six digits"),
     ],
 )
 def test_bad_input_is_refused_before_any_training(values: dict[str, Any], words: str) -> None:
@@ -120,6 +132,15 @@ def test_a_file_overrules_a_preset_and_an_option_overrules_both(tmp_path: Path) 
     file.write_text("plan:\n  steps: 7\n  seeds: 9\n")
     found = read_settings(file, ["plan.seeds=5"], PRESETS["cpu"], **{"plan.steps": None})
     assert (found.plan.steps, found.plan.seeds, found.model.preset) == (7, 5, "pico")
+    file.write_text("plan:\ntrain:\n")
+    empty = read_settings(file, ["plan.seeds=5"], PRESETS["full"])
+    assert (empty.plan.seeds, empty.plan.tasks) == (5, ["2,3", "3,3"])
+    for field in ("labels", "queries", "watched"):
+        with pytest.raises(UserError, match=f"plan.{field}: .* less than or equal to"):
+            read_settings(None, [f"plan.{field}=20000000"])
+    file.write_text("seed:\n")
+    with pytest.raises(UserError, match="seed: "):
+        read_settings(file)
 
 
 # ---------------------------------------------------------------------------------------- a grid
@@ -147,7 +168,7 @@ def test_a_grid_has_a_row_per_run_with_what_was_promised(finished: tuple[Path, d
         assert [entry["step"] for entry in row["curve"]] == [4, 8, 12]
         assert row["queries"] == 60
         assert row["steps"] == 12
-        assert (row["later_positions"] is None) == row["graph"].endswith(":hop")
+        assert (row["later_positions"] is None) == (row["control_of"] == "2,3") == (row["graph"] == "2,3:hop")
     assert rows[0]["ways"].keys() == {"one by one"}
     assert rows[2]["ways"].keys() == {"parallel", "one by one"}
     assert not list(out.rglob("checkpoint-*")), "a finished run keeps its model alone"
@@ -194,7 +215,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
         return own(self, *given)
 
     monkeypatch.setattr(loop.Trainer, "step", step)
-    monkeypatch.setattr("lookaround.pool.Status.train", _always_listening)
+    monkeypatch.setattr("lookaround.pool.Status.tell", _always_listening)
     with pytest.raises(Interrupted, match="the same command goes on"):
         plan(open_grid(settings()), out, command="x", executor=Here())
     monkeypatch.undo()
@@ -203,8 +224,59 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
     assert [same(row) for row in again["rows"]] == [same(row) for row in results["rows"]]
 
 
-def _always_listening(self: Any, phase: str, progress: Any, end: int) -> None:
+def _always_listening(self: Any, phase: str, step: int, total: int, rate: float = 0.0) -> None:
     self.stop.set = self.stop.set or self.stop_file.exists()
+
+
+@pytest.mark.parametrize("passes", [2, 7, 12])  # within points of the curve, and within the score
+def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
+    passes: int, finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = open_grid(settings(plan__seeds=1, plan__objectives="ar", plan__control=False))
+    out = tmp_path / "grid"
+    own = Reader._laws
+    count = iter(range(1, 1000))
+
+    def laws(self: Reader, shown: Tensor) -> Tensor:
+        if next(count) == passes:
+            (out / ".stop").touch()
+        return own(self, shown)
+
+    monkeypatch.setattr(Reader, "_laws", laws)
+    monkeypatch.setattr("lookaround.pool.Status.tell", _always_listening)
+    monkeypatch.setattr("lookaround.planning.answers.ROWS_PER_PASS", 16)
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        plan(grid, out, command="x", executor=Here())
+    assert next(count) < passes + 4, "it read on after it was asked to stop"
+    monkeypatch.undo()
+    assert list(out.rglob("checkpoint-*"))
+    again = plan(grid, out, command="x", executor=Here())
+    assert [same(row) for row in again["rows"]] == [same(row) for row in finished[1]["rows"][:1]]
+
+
+def test_a_run_that_diverges_is_scored_as_it_was_and_the_grid_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = loop.Trainer.step
+
+    def step(self: loop.Trainer, *given: Any) -> Any:
+        found = own(self, *given)
+        if self.seed == 1 and self.counters.step == 6:
+            return {0: (float("nan"), 1.0, 1.0)}
+        return found
+
+    monkeypatch.setattr(loop.Trainer, "step", step)
+    grid = open_grid(settings(plan__objectives="ar", plan__control=False))
+    results = plan(grid, tmp_path / "grid", command="lookaround plan", executor=Here())
+    fine, diverged = results["rows"]
+    assert (fine["diverged_at"], fine["steps"]) == (None, 12)
+    assert (diverged["diverged_at"], diverged["steps"]) == (6, 4)
+    assert [point["step"] for point in diverged["curve"]] == [4]
+    assert any(
+        "2,3: ar, seed 1: the loss was not finite at step 6; scored as the run was at step 4" in line
+        for line in plan_findings(results)
+    )
+    write_plan(results, tmp_path / "plan.html")
 
 
 def test_a_kill_between_a_curve_and_its_checkpoint_leaves_no_point_twice(tmp_path: Path) -> None:
@@ -281,6 +353,39 @@ def test_the_rate_that_is_best_soonest_or_largest_is_taken(
     assert plan_module._best_rate(tried) == best
 
 
+@pytest.mark.parametrize(
+    ("task", "objective"), [("2,3", "ar"), ("2,3", "mdlm"), ("2,3", "teacherless"), ("countdown(2,20)", "ar"), ("countdown(2,20)", "mdlm")]
+)  # fmt: skip
+def test_the_estimate_counts_every_row_that_is_read(
+    task: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    own = Reader._laws
+
+    def laws(self: Reader, shown: Tensor) -> Tensor:
+        read.append(len(shown))
+        return own(self, shown)
+
+    monkeypatch.setattr(Reader, "_laws", laws)
+    grid = open_grid(settings(plan__tasks=[task], plan__objectives=objective, plan__control=False))
+    run_plan_job(PlanJob(tmp_path, tmp_path / "run", grid.settings, task, objective, 0, 1.0, 1))
+    trainer = make_plan_trainer(grid.settings, grid.tasks[task], grid.objectives[objective], 0, 0.1)
+    ways = readers(trainer.backbone, grid.objectives[objective], grid.tasks[task])
+    counted = reads_of_curve(ways[0], grid.settings.plan, 12) + reads_of_score(ways, grid.settings.plan)
+    assert sum(read) == counted
+
+
+@pytest.mark.parametrize(
+    ("asked", "jobs", "threads"), [("", 2, 4), ("1", 2, 1), ("6", 2, 4), ("1", 1, 1), ("0", 1, 8), ("many", 8, 1), ("", 16, 1)]
+)  # fmt: skip
+def test_threads_are_a_share_of_the_cores_or_what_was_asked_for(
+    asked: str, jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookaround.pool.usable_cores", lambda: 8)
+    monkeypatch.setattr("lookaround.pool._ASKED", asked)
+    assert threads_of(jobs) == threads
+
+
 def test_the_estimate_counts_every_run() -> None:
     grid = open_grid(settings(plan__lr_factors=[1.0, 2.0], plan__trial=0.5))
     cost = estimate(grid)
@@ -288,6 +393,10 @@ def test_the_estimate_counts_every_run() -> None:
     assert [run["runs"] for run in cost.by_run] == [3, 3, 2]
     assert cost.flops == pytest.approx(sum(run["flops"] * run["runs"] for run in cost.by_run))
     assert [run["objective"] for run in cost.by_run] == ["ar", "teacherless", "ar"]
+    assert cost.scoring_seconds * cost.jobs == pytest.approx(
+        sum(run["scoring_seconds"] for run in cost.by_run)
+    )
+    assert cost.scoring_seconds > 0
 
 
 # ---------------------------------------------------------------------------------------- what is said of it
@@ -310,7 +419,7 @@ def row(
 ROWS = [
     *(row("ar", seed, 0.5) for seed in range(3)), *(row("reverse", seed, 1.0) for seed in range(3)),
     row("mdlm", 0, 0.99), row("mdlm", 1, 0.5), row("top", 0, 0.1, later=0.3, train=0.1), row("dar", 0, 0.3, later=0.9, train=1.0),
-    row("ar", 0, 0.5, graph="2,3:hop", later_positions=None),
+    row("ar", 0, 0.5, graph="2,3:hop", control_of="2,3", later_positions=None),
 ]  # fmt: skip
 
 
@@ -380,6 +489,64 @@ def test_the_page_is_whole_safe_and_shows_every_objective(tmp_path: Path) -> Non
         assert f">{name}<" in page
 
 
+def test_sums_are_introduced_as_sums(tmp_path: Path) -> None:
+    write_plan(results([row("ar", 0, 0.5, graph="addition(3)")]), tmp_path / "plan.html")
+    page = (tmp_path / "plan.html").read_text()
+    assert "Several arms" not in page
+    assert "first digit of a sum" in page
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda r: r.update(rows=[]), "field 'rows' is empty"),
+        (lambda r: r.update(rows=[1]), r"rows\[0\]: truncated or not ours"),
+        (lambda r: r.update(summary=[]), "field 'summary' is empty"),
+        (lambda r: r["rows"][2].pop("curve"), r"rows\[2\]: truncated or not ours \(field 'curve'"),
+        (lambda r: r["rows"][2].update(curve=[3]), r"rows\[2\]\.curve: truncated or not ours"),
+        (lambda r: r["summary"][1].pop("ways"), r"summary\[1\]: truncated or not ours \(field 'ways'"),
+        (lambda r: r["summary"][1].update(seconds=None), r"summary\[1\]: truncated or not ours \(field 'seconds'"),
+        (lambda r: r.update(settings={}), "settings: truncated or not ours"),
+        (lambda r: r["settings"].update(plan={}), r"settings\.plan: truncated or not ours"),
+    ],
+)  # fmt: skip
+def test_an_edited_result_is_refused_by_name(
+    edit: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
+) -> None:
+    whole = json.loads(json.dumps({"version": 1, "kind": "plan", **results(ROWS)}))
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(whole))
+    assert load_plan(file) == whole
+    edit(whole)
+    file.write_text(json.dumps(whole))
+    with pytest.raises(UserError, match=words):
+        load_plan(file)
+
+
+@pytest.mark.parametrize("name", ["curve.json", "row.json"])
+@pytest.mark.parametrize("text", ['{"curve": [1]}', '{"curve": [{"step": 4}]}', "[]", "{"])
+def test_an_edited_file_of_a_run_is_refused_by_name(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text(text)
+    with pytest.raises(UserError, match=f"{name}.*truncated or not ours"):
+        run_plan_job(PlanJob(tmp_path, tmp_path / "run", settings(), "2,3", "ar", 0, 1.0, 1))
+
+
+def test_a_folder_is_looked_at_before_anything_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(grid: Any) -> None:
+        raise AssertionError("timed before the folder was looked at")
+
+    monkeypatch.setattr(plan_module, "estimate", timed)
+    (tmp_path / "notes.txt").write_text("mine")
+    for more in ([], ["--dry-run"]):
+        result = CliRunner().invoke(app, ["plan", "--out", str(tmp_path), *more])
+        assert "not empty and not a benchmark of ours" in str(result.exception)
+    (tmp_path / "plan.yaml").write_text("identity: {}\n")
+    assert "not written yet" in str(CliRunner().invoke(app, ["report", str(tmp_path)]).exception)
+
+
 def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
     out, file = tmp_path / "grid", tmp_path / "rows.json"
     small = [
@@ -390,6 +557,7 @@ def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
     dry = CliRunner().invoke(app, [*command, *small, "--out", str(out), "--dry-run", "--json", str(file)])
     assert dry.exit_code == 0, dry.output
     assert "runs of at most 4 steps" in dry.output
+    assert " of scoring at most" in " ".join(dry.output.split())
     assert not out.exists()
     assert json.loads(file.read_text())["runs"] == 1
     both = CliRunner().invoke(app, [*command, *small, "--control", "--dry-run", "--json", str(file)])

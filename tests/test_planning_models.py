@@ -20,7 +20,7 @@ from lookaround.model.heads import BeliefHead, NextLatentHead
 from lookaround.objectives import Attention, Batch, View, parse
 from lookaround.planning import answers as answers_module
 from lookaround.planning.answers import Reader
-from lookaround.planning.run import Curve, accuracy
+from lookaround.planning.run import Curve
 from lookaround.planning.tasks import Problems, StarGraph, Task
 from lookaround.train.budget import view_flops
 
@@ -543,7 +543,7 @@ def test_forced_answers_are_right_in_all_places_if_and_only_if_written_ones_are(
     assert right.equal((given.written(told) == answer).all(1))
     assert right[0::3].all()
     assert not right[1::3].any()
-    shares, solved = accuracy(given, told)
+    shares, solved = given.accuracy(told)
     assert solved == pytest.approx(float(right.double().mean()))
     assert shares == pytest.approx(
         [float((given.forced(told)[:, p] == answer[:, p]).double().mean()) for p in range(3)]
@@ -557,7 +557,7 @@ def test_masked_models_are_scored_by_what_they_write(spec: str) -> None:
     told = with_answers(
         batch, torch.where((torch.arange(40) % 4 > 0)[:, None], given.written(batch), truth(batch))
     )
-    shares, solved = accuracy(given, told)
+    shares, solved = given.accuracy(told)
     assert solved == pytest.approx(float((given.written(told) == truth(told)).all(1).double().mean()))
     assert 0.75 <= solved < 1
     right = given.forced(told) == truth(told)

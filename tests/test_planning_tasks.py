@@ -166,6 +166,7 @@ def test_the_control_is_the_same_problem_with_a_shorter_answer() -> None:
     assert np.array_equal(a.tokens[:, : hop.width], b.tokens)
     assert np.array_equal(a.key, b.key)
     assert (whole.name, hop.name) == ("3,4", "3,4:hop")
+    assert (whole.control_of, hop.control_of) == (None, "3,4")
     assert whole.chance == hop.chance == 1 / 3
 
 
@@ -255,6 +256,13 @@ def test_a_problem_drawn_alone_is_the_same(seed: int, number: list[int], task: T
     problems = Problems(task, split)
     whole = problems.take(seed, np.array(number)).tokens
     assert torch.equal(whole, torch.cat([problems.take(seed, np.array([n])).tokens for n in number]))
+
+
+def test_many_problems_are_drawn_in_parts_to_the_same_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Problems(StarGraph(2, 3, 10), "validation")
+    whole = part.take(5, np.arange(100)).tokens
+    monkeypatch.setattr("lookaround.planning.tasks.DRAWN_AT_ONCE", 7)
+    assert torch.equal(part.take(5, np.arange(100)).tokens, whole)
 
 
 def test_without_a_fixed_set_every_place_is_a_new_problem() -> None:

@@ -640,7 +640,7 @@ def plan(
 
     console = Console()
     with console.status("loading libraries"):
-        from lookaround.plan import PRESETS, estimate, open_grid
+        from lookaround.plan import PRESETS, estimate, open_grid, require_own_folder
         from lookaround.plan import plan as run_grid
         from lookaround.report import print_plan, write_plan
 
@@ -656,6 +656,7 @@ def plan(
         PRESETS[preset],
     )  # fmt: skip
     grid = open_grid(settings)
+    require_own_folder(grid, out)
     with console.status("timing a few steps of each run"):
         cost = estimate(grid)
     _print_plan_estimate(console, cost)
@@ -790,15 +791,20 @@ def _print_estimate(console: Any, cost: Any, jobs: int) -> None:
 
 
 def _print_plan_estimate(console: Any, cost: Any) -> None:
+    from lookaround.report import format_seconds
+
+    tasks, names = (max(len(run[field]) for run in cost.by_run) for field in ("graph", "objective"))
     for run in cost.by_run:
+        step = run["seconds_per_step"]
         console.print(
-            f"  {run['graph']:<14}{run['objective']:<58} {run['parameters']:>10,} parameters  "
-            f"{1000 * run['seconds_per_step']:7.1f} ms a step",
+            f"  {run['graph']:<{tasks}}  {run['objective']:<{names}}  {run['parameters']:>11,} parameters  "
+            + (f"{1000 * step:6.1f} ms a step" if step < 1 else f"{step:6.1f} s a step"),
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     console.print(
-        f"{cost.runs} runs of at most {cost.steps:,} steps, {cost.jobs} at a time: {cost.flops:.3g} FLOPs and "
-        f"{cost.seconds / 60:.0f} min of training at most; runs that solve their task end sooner",
+        f"{cost.runs} runs of at most {cost.steps:,} steps, {cost.jobs} at a time: {cost.flops:.3g} FLOPs, "
+        f"{format_seconds(cost.seconds)} of training and {format_seconds(cost.scoring_seconds)} of scoring at most; "
+        "runs that solve their task end sooner",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 
@@ -858,9 +864,8 @@ class _StudyProgress:
         if "finished" in event:
             self.console.print(
                 f"  {time.monotonic() - self.began:5.0f} s  {event['finished']}",
-                highlight=False,
-                markup=False,
-            )
+                highlight=False, markup=False, soft_wrap=True,
+            )  # fmt: skip
             return
         self.bar.update(
             self.whole,
@@ -946,7 +951,12 @@ class _ForecastProgress:
 def main() -> None:
     """Entry point: user errors become one line and exit code 2, an interrupted run 130."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if (
+            code == 130
+        ):  # Ctrl-C outside of a run's own handling, which the argument parser makes an exit code of
+            print("stopped", file=sys.stderr)
+        sys.exit(code)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

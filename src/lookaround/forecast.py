@@ -32,7 +32,7 @@ from lookaround.evaluate.statistics import resampled_scores
 from lookaround.evaluate.suite import ProbeData, baselines, probe_data
 from lookaround.objectives import parse_list, require_for_text
 from lookaround.objectives.view import Objective
-from lookaround.pool import local_pool, usable_cores
+from lookaround.pool import local_pool, threads_of, usable_cores
 from lookaround.probe import least_squares_probe
 from lookaround.settings import Settings
 from lookaround.storage import finite, make_folder, read_mapping, write_text
@@ -270,7 +270,7 @@ def forecast(
     total = len(entries) + len(data)
     done = total - len(jobs) - sum(value is None for value in table.values())
     workers = min(usable_cores(), max(1, len(jobs)))
-    threads = max(1, usable_cores() // workers)
+    threads = threads_of(workers)
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(local_pool(workers, threads))
         pending: dict[Future, tuple[str, str]] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -23,9 +24,19 @@ from lookaround.evaluate.statistics import seed_interval
 from lookaround.ladder import slug
 from lookaround.objectives import parse_list
 from lookaround.objectives.view import Objective
-from lookaround.planning.run import PlanJob, make_plan_trainer, run_plan_job, task_of
+from lookaround.planning.answers import Reader
+from lookaround.planning.run import (
+    PlanJob,
+    make_plan_trainer,
+    readers,
+    reads_of_curve,
+    reads_of_score,
+    run_plan_job,
+    task_of,
+    trial_steps,
+)
 from lookaround.planning.tasks import Problems, StarGraph, Task
-from lookaround.pool import Jobs, running_jobs, usable_cores
+from lookaround.pool import Jobs, running_jobs, threads_of, usable_cores
 from lookaround.results import machine, versions
 from lookaround.settings import Settings
 from lookaround.storage import finite, locked, make_folder, read_mapping, write_text, write_yaml
@@ -33,7 +44,16 @@ from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import require_folder, require_same, seconds_per_step
 
-__all__ = ["PRESETS", "Grid", "PlanEstimate", "estimate", "open_grid", "plan", "summarise"]
+__all__ = [
+    "PRESETS",
+    "Grid",
+    "PlanEstimate",
+    "estimate",
+    "open_grid",
+    "plan",
+    "require_own_folder",
+    "summarise",
+]
 
 PLAN_FILE = "plan.yaml"
 PLAN_VERSION = 1
@@ -48,7 +68,7 @@ _ALL = (
     'mtp(n={n}, heads="sequential", weights=1.0, matched=True), top, nextlat(horizon={h}), bst(matched=True)'
 )
 PRESETS: dict[str, dict[str, Any]] = {
-    "cpu": {"model.preset": "pico", "plan.trial": 0.25, "plan.control": False},
+    "cpu": {"model.preset": "pico", "plan.trial": 0.35, "plan.control": False},
     "full": {
         "model.preset": "pico",
         "plan.tasks": ["2,3", "3,3"],
@@ -98,7 +118,7 @@ class Grid:
         first = next(iter(self.tasks))
         followers: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for name, spec in self.runs:
-            graph = name.removesuffix(":hop")
+            graph = self.tasks[name].control_of
             own = graph if graph in self.tasks else name
             source = first if self.settings.plan.search == "first" else own
             followers.setdefault((source, spec), []).append((name, spec))
@@ -117,7 +137,7 @@ class Grid:
 
     @property
     def threads(self) -> int:
-        return max(1, usable_cores() // self.jobs)
+        return threads_of(self.jobs)
 
 
 def open_grid(settings: Settings) -> Grid:
@@ -126,6 +146,8 @@ def open_grid(settings: Settings) -> Grid:
     plan = settings.plan
     if any(not 0 < factor < math.inf for factor in plan.lr_factors):
         raise UserError(f"plan.lr_factors: must be positive numbers, got {plan.lr_factors}")
+    if len({f"{factor:g}" for factor in plan.lr_factors}) < len(set(plan.lr_factors)):
+        raise UserError(f"plan.lr_factors: must differ in their first six digits, got {plan.lr_factors}")
     objectives = {objective.spec: objective for objective in parse_list(plan.objectives)}
     tasks = {task.name: task for task in (task_of(settings, word) for word in plan.tasks)}
     runs = [(name, spec) for name in tasks for spec in objectives]
@@ -165,9 +187,11 @@ def _require_targets(objective: Objective, task: Task) -> None:
 
 @dataclass(frozen=True)
 class PlanEstimate:
-    """What a grid will cost at most; runs that solve their task end sooner. seconds: on this machine, with `jobs` at once.
+    """What a grid will cost at most; runs that solve their task end sooner.
 
-    by_run: for each (task, objective) parameters, seconds of a step and FLOPs of a run.
+    flops: of training. seconds, scoring_seconds: of training and of writing and checking answers (learning curves, the rows'
+    scores), on this machine with `jobs` at once. by_run: for each (task, objective) parameters, seconds of a step, FLOPs of a
+    run, runs (a trial is a part of one) and the scoring seconds of them all, one at a time.
     """
 
     runs: int
@@ -175,11 +199,12 @@ class PlanEstimate:
     steps: int
     flops: float
     seconds: float
+    scoring_seconds: float
     by_run: list[dict[str, Any]]
 
 
 def estimate(grid: Grid) -> PlanEstimate:
-    """The cost of a grid, from counted FLOPs and the time of a few steps of each run on this machine."""
+    """The cost of a grid, from counted FLOPs and the time of a few steps and answers of each run on this machine."""
     import torch
 
     plan = grid.settings.plan
@@ -196,6 +221,10 @@ def estimate(grid: Grid) -> PlanEstimate:
         few = max(1, min(plan.batch, int(TIMED_FLOPS / flops * plan.batch)))
         trainer.settings = trainer.settings.model_copy(update={"batch": few})
         seconds = seconds_per_step(trainer, objective.at(0.5)) * plan.batch / few
+        ways = readers(trainer.backbone, objective, task)
+        trials = len(grid.trials) * ((name, spec) in tried)
+        reads = len(grid.seeds) * (reads_of_curve(ways[0], plan, plan.steps) + reads_of_score(ways, plan))
+        reads += trials * reads_of_curve(ways[0], plan, trial_steps(plan))
         by_run.append(
             {
                 "graph": name,
@@ -203,13 +232,34 @@ def estimate(grid: Grid) -> PlanEstimate:
                 "parameters": sum(p.numel() for p in trainer.backbone.parameters()),
                 "seconds_per_step": seconds,
                 "flops": flops * plan.steps,
-                "runs": len(grid.seeds) + plan.trial * len(grid.trials) * ((name, spec) in tried),
+                "runs": len(grid.seeds) + plan.trial * trials,
+                "scoring_seconds": reads * _seconds_per_read(ways[0], task),
             }
         )
     torch.set_num_threads(before)
     seconds = sum(run["seconds_per_step"] * run["runs"] for run in by_run) * plan.steps / grid.jobs
+    scoring = sum(run["scoring_seconds"] for run in by_run) / grid.jobs
     flops = sum(run["flops"] * run["runs"] for run in by_run)
-    return PlanEstimate(grid.total, grid.jobs, plan.steps, flops, seconds, by_run)
+    return PlanEstimate(grid.total, grid.jobs, plan.steps, flops, seconds, scoring, by_run)
+
+
+def _seconds_per_read(reader: Reader, task: Task, rows: int = 64, times: int = 3) -> float:
+    """Seconds in which a model reads one row among others, the median of a few."""
+    batch = Problems(task, "validation").take(0, np.arange(rows))
+    found = []
+    for _ in range(times):
+        clock = time.perf_counter()
+        reader.forced(batch)
+        found.append(time.perf_counter() - clock)
+    return sorted(found)[times // 2] / (rows * reader.forced_reads)
+
+
+def require_own_folder(grid: Grid, out: Path) -> None:
+    """Raises UserError where `out` holds something else than a grid of these settings; makes nothing."""
+    require_folder(out, PLAN_FILE, "a benchmark of ours")
+    if (out / PLAN_FILE).is_file():
+        before = read_mapping(out / PLAN_FILE, {"identity": dict})["identity"]
+        require_same(before, _identity(grid.settings), out / PLAN_FILE)
 
 
 def plan(
@@ -226,17 +276,10 @@ def plan(
     local processes). on_event: told what is under way. Raises UserError where `out` belongs to other settings, Interrupted
     after saving when asked to stop.
     """
-    require_folder(out, PLAN_FILE, "a benchmark of ours")
-    identity = {"identity": _identity(grid.settings)}
-    if (out / PLAN_FILE).is_file():
-        require_same(
-            read_mapping(out / PLAN_FILE, {"identity": dict})["identity"],
-            identity["identity"],
-            out / PLAN_FILE,
-        )
-    else:
+    require_own_folder(grid, out)
+    if not (out / PLAN_FILE).is_file():
         make_folder(out)
-        write_yaml(out / PLAN_FILE, identity)
+        write_yaml(out / PLAN_FILE, {"identity": _identity(grid.settings)})
     with locked(out), stop_on_signals() as stop:
         rows, trials = _run_jobs(grid, out, executor, stop, on_event or (lambda event: None))
         results = finite(
@@ -341,9 +384,10 @@ def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float | None:
 
 def _told(row: Mapping[str, Any]) -> str:
     """One line about a finished run."""
+    diverged = f" (the loss was not finite at step {row['diverged_at']:,})" if row.get("diverged_at") else ""
     return (
         f"{row['graph']} {row['objective']}, seed {row['seed']}: exact match {row['exact_match']:.3f}, first hop "
-        f"{row['first_hop']:.3f}, {row['steps']:,} steps, {row['seconds']:.0f} s"
+        f"{row['first_hop']:.3f}, {row['steps']:,} steps, {row['seconds']:.0f} s{diverged}"
     )
 
 
@@ -367,6 +411,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "seconds": float(np.mean([row["seconds"] for row in group])),
             "parameters": group[0]["parameters"],
             "chance": group[0]["chance"],
+            "control_of": group[0].get("control_of"),
             "learning_rate": group[0]["learning_rate"],
             "ways": {way: float(np.mean([row["ways"][way] for row in group])) for way in group[0]["ways"]},
             "learned_at": [row["learned_at"] for row in group],

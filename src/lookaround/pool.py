@@ -20,9 +20,10 @@ from typing import Any
 
 from lookaround.errors import Interrupted, UserError
 
-__all__ = ["Jobs", "Status", "local_pool", "running_jobs", "usable_cores"]
+__all__ = ["Jobs", "Status", "local_pool", "running_jobs", "threads_of", "usable_cores"]
 
 STOP_FILE = ".stop"
+_ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before local_pool sets it for its processes
 STATUS_FILES = "runs/*/*/*/status.json"
 
 
@@ -102,6 +103,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_of(jobs: int) -> int:
+    """Threads of each of so many jobs at once: its share of the cores, or OMP_NUM_THREADS where that is fewer."""
+    share = max(1, usable_cores() // jobs)
+    return min(share, int(_ASKED)) if _ASKED.isdigit() and int(_ASKED) else share
+
+
 def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
     """Local processes, each held to its share of the cores, which end with their parent whatever ends it."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -135,11 +142,15 @@ class Status:
         self.last = 0.0
 
     def train(self, phase: str, progress: Any, end: int) -> None:
-        """Tells of a step of a Trainer, twice a second at most."""
+        """Tells of a step of a Trainer, and listens."""
+        self.tell(phase, progress.step, end, progress.tokens_per_second)
+
+    def tell(self, phase: str, step: int, total: int, rate: float = 0.0) -> None:
+        """Tells how far the job is and sets `stop` where the study asks for it, twice a second at most."""
         now = time.monotonic()
         if now - self.last > 0.5:
             self.last = now
-            self.show(phase, progress.step, end, progress.tokens_per_second)
+            self.show(phase, step, total, rate)
             if self.stop_file.exists():
                 self.stop.set = True
 

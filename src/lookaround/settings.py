@@ -206,14 +206,20 @@ class PlanSettings(_Section):
         "each", description="learning rates are tried on each task, or on the first for all tasks"
     )
     trial: float = Field(0.4, gt=0, le=1, description="length of such a trial, as a share of the steps")
-    labels: int | None = Field(None, ge=2, description="of a graph's nodes; none: two for each node")
+    labels: int | None = Field(
+        None, ge=2, le=10_000, description="of a graph's nodes; none: two for each node"
+    )
     query: Literal["after", "before"] = Field("after", description="where start and goal stand to the edges")
     edges: Literal["shuffled", "arm"] = Field("shuffled", description="order in which edges are listed")
     samples: int | None = Field(
         None, ge=1, description="size of a fixed training set; none: every problem is new"
     )
-    queries: int = Field(10_000, ge=1, description="held-out problems that a model is scored on")
-    watched: int = Field(1000, ge=1, description="validation problems behind each point of a learning curve")
+    queries: int = Field(
+        10_000, ge=1, le=1_000_000, description="held-out problems that a model is scored on"
+    )
+    watched: int = Field(
+        1000, ge=1, le=1_000_000, description="validation problems behind each point of a learning curve"
+    )
     every: int = Field(250, ge=1, description="steps between points of a learning curve")
     stop_at: float | None = Field(
         0.995, gt=0, le=1, description="a run ends when two points in a row are this right; none: never"
@@ -264,7 +270,11 @@ def read_settings(
             ) from None
         if loaded is not None and not isinstance(loaded, dict):
             raise UserError(f"{config}: expected sections such as 'train:', found a {type(loaded).__name__}")
-        values = loaded or {}
+        # a section without fields, `plan:`, is one that leaves everything as it is
+        values = {
+            name: {} if part is None and name in _sections() else part
+            for name, part in (loaded or {}).items()
+        }
     values = _merged(defaults or {}, values)
     for assignment in assignments or []:
         name, equals, text = assignment.partition("=")
@@ -318,6 +328,15 @@ def _assign(values: dict[str, Any], name: str, value: Any, origin: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"{origin}: '{section}' is a field, not a section")
     values[field] = value
+
+
+def _sections() -> set[str]:
+    fields = Settings.model_fields.items()
+    return {
+        name
+        for name, field in fields
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section)
+    }
 
 
 def _known_fields(sections: tuple[int | str, ...]) -> list[str]:

@@ -84,11 +84,16 @@ def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> d
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: cannot be read; it is truncated or not ours ({reason})") from None
+    return require_fields(str(path), value, fields)
+
+
+def require_fields(origin: str, value: Any, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """The mapping `value`, which holds at least `fields` of these types; raises UserError naming what is amiss of `origin`."""
     if not isinstance(value, dict):
-        raise UserError(f"{path}: truncated or not ours (it holds no fields)")
+        raise UserError(f"{origin}: truncated or not ours (it holds no fields)")
     for name, kind in fields.items():
         if not isinstance(value.get(name), kind):
-            raise UserError(f"{path}: truncated or not ours (field '{name}' is missing or of another type)")
+            raise UserError(f"{origin}: truncated or not ours (field '{name}' is missing or of another type)")
     return value
 
 

@@ -16,7 +16,7 @@ from lookaround.evaluate.suite import scored_tokens
 from lookaround.model.backbone import Backbone
 from lookaround.objectives import parse, parse_list, require_for_text
 from lookaround.objectives.view import Objective
-from lookaround.pool import usable_cores
+from lookaround.pool import threads_of, usable_cores
 from lookaround.settings import Settings
 from lookaround.train.budget import Budget, expected_cost, parse_budget
 from lookaround.train.run import (
@@ -63,7 +63,7 @@ class Study:
     @property
     def threads(self) -> int:
         """Threads of each job: its share of the cores."""
-        return max(1, usable_cores() // self.jobs)
+        return threads_of(self.jobs)
 
 
 @dataclass(frozen=True)

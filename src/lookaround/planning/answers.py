@@ -21,23 +21,36 @@ from lookaround.planning.tasks import Task
 
 __all__ = ["Reader"]
 
-ROWS_PER_PASS = 1024
+ROWS_PER_PASS = 256
 
 
 class Reader:
     """A model of an objective that answers the problems of a task in one of `Objective.decodings`.
 
-    Answers come in the order of the text; what the model sees is in the objective's own order.
+    Answers come in the order of the text; what the model sees is in the objective's own order. on_read: told before each pass
+    how many rows it reads; what it raises ends the reading.
     """
 
-    def __init__(self, backbone: Backbone, objective: Objective, task: Task, way: str) -> None:
-        self.backbone, self.task, self.way = backbone, task, way
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: Objective,
+        task: Task,
+        way: str,
+        on_read: Callable[[int], None] | None = None,
+    ) -> None:
+        self.backbone, self.task, self.way, self.on_read = backbone, task, way, on_read
         self.objective = objective.at(1.0)
         modes = self.objective.modes()
         masked = [mode for mode in modes if mode.attention == "bidirectional"]
         others = [mode for mode in modes if mode.attention != "bidirectional"]
         self.mode: Mode = ((others if way == "one by one" else masked) or list(modes))[-1]
-        self.stepwise = way == "parallel" or self.mode.attention != "bidirectional"  # `forced` is one pass
+        self.stepwise = way == "parallel" or self.mode.attention != "bidirectional"
+        # how often `forced` and `written` read a row
+        self.forced_reads = 1 if self.stepwise else task.answer
+        self.written_reads = 1 if way == "parallel" else task.answer
+        # whether a greedy answer is the true one if and only if every token is, given the true ones before it
+        self.forced_tells = self.stepwise and not task.several
 
     def forced(self, batch: Batch) -> Tensor:
         """The likeliest token (B, A) at each place, given the true ones before it in the objective's order.
@@ -57,6 +70,20 @@ class Reader:
     def solved(self, batch: Batch) -> Tensor:
         """Whether the answer of `written` solves the problem (B,)."""
         return self.task.solved(batch.tokens, self.written(batch))
+
+    def accuracy(self, batch: Batch) -> tuple[list[float], float]:
+        """(share of right tokens at each place of the answer, share of problems solved).
+
+        A token counts as right given the true ones before it; of a model that writes in parallel, by itself.
+        """
+        right = self.right(batch)
+        solved = right.all(1) if self.forced_tells else self.solved(batch)
+        return right.double().mean(0).tolist(), float(solved.double().mean())
+
+    @property
+    def reads(self) -> int:
+        """How often `accuracy` reads a row."""
+        return self.forced_reads + (0 if self.forced_tells else self.written_reads)
 
     @torch.no_grad()
     def _in_parts(self, read: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
@@ -104,6 +131,8 @@ class Reader:
     def _laws(self, shown: Tensor) -> Tensor:
         """Log-probabilities (B, A, V) of the answer's tokens when the model sees `shown` (B, T); a dummy is no answer."""
         rows, width = shown.shape
+        if self.on_read is not None:
+            self.on_read(rows)
         target = torch.arange(self.task.prompt, width).repeat(rows, 1)
         state = (torch.arange(rows)[:, None] * width + target - self.mode.shift).flatten()
         zeros = torch.zeros_like(state)

@@ -7,8 +7,9 @@ curve (curve.json), the result (row.json) and the trained model as a Hugging Fac
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,38 @@ from lookaround.errors import Diverged, Interrupted
 from lookaround.model.backbone import Backbone, build, require_honest_attention
 from lookaround.model.export import export
 from lookaround.objectives import parse
-from lookaround.objectives.view import Batch, Objective
+from lookaround.objectives.view import Objective
 from lookaround.planning.answers import Reader
 from lookaround.planning.tasks import Problems, Task, parse_task
 from lookaround.pool import Status
-from lookaround.settings import Settings
-from lookaround.storage import finite, read_mapping, write_folder, write_text
+from lookaround.settings import PlanSettings, Settings
+from lookaround.storage import finite, read_mapping, require_fields, write_folder, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan
 from lookaround.train.distributed import World, local_device
-from lookaround.train.loop import Trainer, stop_on_signals
+from lookaround.train.loop import StopSignal, Trainer, stop_on_signals
 from lookaround.train.run import schedule_for
 
-__all__ = ["PlanJob", "make_plan_trainer", "run_plan_job", "task_of"]
+__all__ = [
+    "PlanJob",
+    "make_plan_trainer",
+    "readers",
+    "reads_of_curve",
+    "reads_of_score",
+    "run_plan_job",
+    "task_of",
+    "trial_steps",
+]
 
 ROW_FILE, CURVE_FILE = "row.json", "curve.json"
+# what is read again of these files, and its types
+ROW_FIELDS = {
+    "objective": str, "graph": str, "seed": int, "exact_match": float, "first_hop": float, "seconds": float, "steps": int,
+    "train_exact_match": float, "ways": dict, "parameters": int, "learning_rate": float, "queries": int, "positions": list,
+}  # fmt: skip
+POINT_FIELDS = {"step": int, "exact_match": float, "positions": list}
 TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
+SEEN = 2000  # training problems that a run is scored on, at most
 FRESH = 1 << 40  # where every problem is new, accuracy in training is measured on those from this number on
 AWAY = 0.05  # how far above chance an accuracy is no longer that of guessing
 LEARNED = 0.95  # the share of right tokens at which a place counts as learned
@@ -61,7 +78,12 @@ class PlanJob:
     @property
     def steps(self) -> int:
         plan = self.settings.plan
-        return max(1, round(plan.steps * plan.trial)) if self.trial else plan.steps
+        return trial_steps(plan) if self.trial else plan.steps
+
+
+def trial_steps(plan: PlanSettings) -> int:
+    """Steps of the trial of a learning rate."""
+    return max(1, round(plan.steps * plan.trial))
 
 
 def task_of(settings: Settings, word: str) -> Task:
@@ -93,63 +115,144 @@ def run_plan_job(job: PlanJob) -> dict[str, Any]:
     """Trains and scores what of a run is not done yet; returns its row (docs/results-format.md)."""
     torch.set_num_threads(job.threads)
     if (job.folder / ROW_FILE).is_file():
-        return read_mapping(job.folder / ROW_FILE, {"curve": list})
-    settings, plan = job.settings, job.settings.plan
-    task, objective = task_of(settings, job.task), parse(job.objective)
+        return _read_curve(job.folder / ROW_FILE, {} if job.trial else ROW_FIELDS)
     job.folder.mkdir(parents=True, exist_ok=True)
-    trainer = make_plan_trainer(settings, task, objective, job.seed, plan.learning_rate * job.factor)
-    validation = Problems(task, "validation").take(VALIDATION_SEED, np.arange(plan.watched))
-    curve = Curve(job.folder / CURVE_FILE)
-    latest = checkpoint.latest_checkpoint(job.folder)
-    if latest is not None:
-        trainer.restore_from(latest)
-    curve.cut(trainer.counters.step)
-
-    def fill(into: Path) -> None:
-        export(trainer.backbone, into, objective.modes(), mask=task.vocabulary.mask)
-
-    schedule, steps = schedule_for(settings, job.steps), make_steps(objective, job.steps)
-    which = f"learning rate x{job.factor:g}" if job.trial else f"seed {job.seed}"
-    label = f"{job.task} {job.objective}, {which}"
     with stop_on_signals() as stop:
-        status = Status(job.folder, job.out, label, stop)
-        while trainer.counters.step < job.steps and not curve.solved(plan.stop_at):
-            until = min((trainer.counters.step // plan.every + 1) * plan.every, job.steps)
-            try:
-                trainer.run(
-                    until, steps, schedule, folder=job.folder, fill=fill, stop=stop,
-                    report=lambda p: status.train("training", p, job.steps),
-                )  # fmt: skip
-            except Diverged as error:
-                status.done()
-                if job.trial:
-                    return {"curve": []}  # a learning rate that loses
-                raise Diverged(f"{label}: {error}") from None
-            except Interrupted:
-                step = trainer.counters.step
-                raise Interrupted(
-                    f"{label}: stopped at step {step:,} of {job.steps:,}; the same command goes on from there"
-                ) from None
-            right, solved = accuracy(own_reader(trainer.backbone, objective, task), validation)
-            curve.add(
-                {
-                    "step": trainer.counters.step,
-                    "seconds": trainer.counters.seconds,
-                    "exact_match": solved,
-                    "positions": right,
-                }
-            )
-            trainer.save(job.folder, fill)
-        row: dict[str, Any] = {"curve": curve.entries}
-        if not job.trial:
-            status.show("scoring", 0, 1, 0.0)
-            row = finite(score(job, trainer, task, objective, curve))
-            write_folder(job.folder / "model", fill)
+        run = _Run(job, stop)
+        diverged_at = run.train()
+        if job.trial:
+            row: dict[str, Any] = {"curve": [] if diverged_at else run.curve.entries}
+        else:
+            row = finite(run.score() | {"diverged_at": diverged_at})
+            write_folder(job.folder / "model", run.fill)
         write_text(job.folder / ROW_FILE, json.dumps(row, indent=1))
         for _, old in checkpoint.checkpoints(job.folder):
             shutil.rmtree(old, ignore_errors=True)
-        status.done()
+        run.status.done()
     return row
+
+
+class _Run:
+    """A run under way, opened where its folder says that it stopped."""
+
+    def __init__(self, job: PlanJob, stop: StopSignal) -> None:
+        self.job, self.plan, self.stop = job, job.settings.plan, stop
+        self.task, self.objective = task_of(job.settings, job.task), parse(job.objective)
+        self.validation = Problems(self.task, "validation").take(
+            VALIDATION_SEED, np.arange(self.plan.watched)
+        )
+        self.curve = Curve(job.folder / CURVE_FILE)
+        self.trainer = self._opened()
+        which = f"learning rate x{job.factor:g}" if job.trial else f"seed {job.seed}"
+        self.label = f"{job.task} {job.objective}, {which}"
+        self.status = Status(job.folder, job.out, self.label, stop)
+
+    def _opened(self) -> Trainer:
+        """The trainer of the last checkpoint; what the curve holds beyond it is forgotten."""
+        job = self.job
+        rate = self.plan.learning_rate * job.factor
+        trainer = make_plan_trainer(job.settings, self.task, self.objective, job.seed, rate)
+        latest = checkpoint.latest_checkpoint(job.folder)
+        if latest is not None:
+            trainer.restore_from(latest)
+        self.curve.cut(trainer.counters.step)
+        return trainer
+
+    def fill(self, into: Path) -> None:
+        export(self.trainer.backbone, into, self.objective.modes(), mask=self.task.vocabulary.mask)
+
+    def train(self) -> int | None:
+        """Trains to the last step, or until the task is solved. Returns the step at which the loss was no longer finite, if it
+        came to that: the model is that of the last checkpoint then.
+        """
+        job, plan, counters = self.job, self.plan, self.trainer.counters
+        schedule, steps = schedule_for(job.settings, job.steps), make_steps(self.objective, job.steps)
+        while True:
+            due = counters.step % plan.every == 0 or counters.step == job.steps
+            if due and counters.step > self.curve.end:
+                self._add_point()
+            if counters.step >= job.steps or self.curve.solved(plan.stop_at):
+                return None
+            until = min((counters.step // plan.every + 1) * plan.every, job.steps)
+            try:
+                self.trainer.run(
+                    until, steps, schedule, folder=job.folder, fill=self.fill, stop=self.stop,
+                    report=lambda p: self.status.train("training", p, job.steps),
+                )  # fmt: skip
+            except Diverged:
+                diverged_at = counters.step
+                self.trainer = self._opened()
+                return diverged_at
+            except Interrupted:
+                raise self._interrupted() from None
+            self.trainer.save(job.folder, self.fill)
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(
+            f"{self.label}: stopped at step {self.trainer.counters.step:,} of {self.job.steps:,}; the same command goes on from there"
+        )
+
+    def _listen(self, phase: str, done: int, total: int) -> None:
+        """Tells how far the run is; raises Interrupted where it is to end, which loses nothing that is not soon done again."""
+        self.status.tell(phase, done, total)
+        if self.stop.set:
+            raise self._interrupted()
+
+    def _add_point(self) -> None:
+        counters = self.trainer.counters
+        own = readers(
+            self.trainer.backbone, self.objective, self.task,
+            lambda rows: self._listen("training", counters.step, self.job.steps),
+        )[0]  # fmt: skip
+        right, solved = own.accuracy(self.validation)
+        self.curve.add(
+            {"step": counters.step, "seconds": counters.seconds, "exact_match": solved, "positions": right}
+        )
+
+    def score(self) -> dict[str, Any]:
+        """The row of the trained model: how right it is on held-out and on training problems, where, and when it came to be so."""
+        plan, task, backbone, counters = self.plan, self.task, self.trainer.backbone, self.trainer.counters
+        done = 0
+
+        def read(rows: int) -> None:
+            nonlocal done
+            self._listen("scoring", done, total)
+            done += rows
+
+        ways = readers(backbone, self.objective, task, read)
+        own = ways[0]
+        total = reads_of_score(ways, plan)
+        test = Problems(task, "test").distinct(TEST_SEED, plan.queries)
+        first = FRESH if plan.samples is None else 0
+        seen = Problems(task, "train", samples=plan.samples).at(
+            self.job.seed, first + np.arange(problems_seen(plan))
+        )
+        right, exact = own.accuracy(test)
+        others = {reader.way: float(reader.solved(test).double().mean()) for reader in ways[1:]}
+        later = right[task.decision + 1 :]
+        return {
+            "objective": self.objective.spec,
+            "graph": task.name,
+            "control_of": task.control_of,
+            "seed": self.job.seed,
+            "exact_match": exact,
+            "first_hop": right[task.decision],
+            "later_positions": float(np.mean(later)) if later else None,
+            "train_exact_match": own.accuracy(seen)[1],
+            "seconds": counters.seconds,
+            "steps": counters.step,
+            "solved_at": self.curve.solved_at(plan.stop_at),
+            "learned_at": self.curve.learned_at(),
+            "left_chance_at": self.curve.left_chance_at(task.chance),
+            "positions": right,
+            "ways": {own.way: exact, **others},
+            "queries": len(test.tokens),
+            "chance": task.chance,
+            "parameters": sum(p.numel() for p in backbone.parameters()),
+            "learning_rate": self.trainer.learning_rate,
+            "flops": counters.flops,
+            "curve": self.curve.entries,
+        }
 
 
 def make_steps(objective: Objective, steps: int) -> Plan:
@@ -159,60 +262,35 @@ def make_steps(objective: Objective, steps: int) -> Plan:
     return Plan(shares, tuple(int(n) for n in np.diff(ends, prepend=0)))
 
 
-def own_reader(backbone: Backbone, objective: Objective, task: Task) -> Reader:
-    """The model as it answers in the objective's own way."""
-    return Reader(backbone, objective, task, objective.at(1.0).decodings()[0])
+def readers(
+    backbone: Backbone, objective: Objective, task: Task, on_read: Callable[[int], None] | None = None
+) -> list[Reader]:
+    """The model in all ways in which it can answer, the objective's own first."""
+    return [Reader(backbone, objective, task, way, on_read) for way in objective.at(1.0).decodings()]
 
 
-def accuracy(reader: Reader, batch: Batch) -> tuple[list[float], float]:
-    """(share of right tokens at each place of the answer, share of problems solved).
-
-    A token counts as right given the true ones before it; of a model that writes in parallel, by itself.
-    """
-    right = reader.right(batch)
-    # a greedy answer is the true one if and only if every token is, given the true ones before it
-    solved = right.all(1) if reader.stepwise and not reader.task.several else reader.solved(batch)
-    return right.double().mean(0).tolist(), float(solved.double().mean())
+def problems_seen(plan: PlanSettings) -> int:
+    """How many training problems a run is scored on."""
+    return min(plan.queries, SEEN, plan.samples or SEEN)
 
 
-def score(job: PlanJob, trainer: Trainer, task: Task, objective: Objective, curve: Curve) -> dict[str, Any]:
-    """The row of a trained model: how right it is on held-out and on training problems, where, and when it came to be so."""
-    plan = job.settings.plan
-    backbone = trainer.backbone
-    test = Problems(task, "test").distinct(TEST_SEED, plan.queries)
-    first = FRESH if plan.samples is None else 0
-    seen = Problems(task, "train", samples=plan.samples).at(
-        job.seed, first + np.arange(min(plan.queries, 2000, plan.samples or 2000))
-    )
-    own = own_reader(backbone, objective, task)
-    right = own.right(test).double().mean(0).tolist()
-    ways = {
-        way: float(Reader(backbone, objective, task, way).solved(test).double().mean())
-        for way in objective.at(1.0).decodings()
-    }
-    later = right[task.decision + 1 :]
-    return {
-        "objective": objective.spec,
-        "graph": task.name,
-        "seed": job.seed,
-        "exact_match": ways[own.way],
-        "first_hop": right[task.decision],
-        "later_positions": float(np.mean(later)) if later else None,
-        "train_exact_match": accuracy(own, seen)[1],
-        "seconds": trainer.counters.seconds,
-        "steps": trainer.counters.step,
-        "solved_at": curve.solved_at(plan.stop_at),
-        "learned_at": curve.learned_at(),
-        "left_chance_at": curve.left_chance_at(task.chance),
-        "positions": right,
-        "ways": ways,
-        "queries": len(test.tokens),
-        "chance": task.chance,
-        "parameters": sum(p.numel() for p in backbone.parameters()),
-        "learning_rate": trainer.learning_rate,
-        "flops": trainer.counters.flops,
-        "curve": curve.entries,
-    }
+def reads_of_score(ways: Sequence[Reader], plan: PlanSettings) -> int:
+    """How many rows the score of a run reads, counted once for each pass."""
+    others = sum(reader.written_reads for reader in ways[1:])
+    return plan.queries * (ways[0].reads + others) + problems_seen(plan) * ways[0].reads
+
+
+def reads_of_curve(own: Reader, plan: PlanSettings, steps: int) -> int:
+    """How many rows the learning curve of a run of so many steps reads, counted once for each pass."""
+    return math.ceil(steps / plan.every) * plan.watched * own.reads
+
+
+def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """A file of ours that holds a learning curve and these fields; raises UserError naming what is amiss."""
+    found = read_mapping(path, {"curve": list, **fields})
+    for place, point in enumerate(found["curve"]):
+        require_fields(f"{path}: curve[{place}]", point, POINT_FIELDS)
+    return found
 
 
 class Curve:
@@ -222,7 +300,12 @@ class Curve:
         self.path = path
         self.entries: list[dict[str, Any]] = []
         if path.is_file():
-            self.entries = read_mapping(path, {"curve": list})["curve"]
+            self.entries = _read_curve(path, {})["curve"]
+
+    @property
+    def end(self) -> int:
+        """The step of the last point; 0 where there is none."""
+        return self.entries[-1]["step"] if self.entries else 0
 
     def add(self, entry: dict[str, Any]) -> None:
         self.entries.append(entry)

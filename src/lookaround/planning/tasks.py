@@ -29,6 +29,7 @@ __all__ = ["SPLITS", "Addition", "Countdown", "Problems", "StarGraph", "Task", "
 
 SPLITS = {"test": (0.0, 0.2), "validation": (0.2, 0.3), "train": (0.3, 1.0)}  # shares of the space of keys
 LONGEST = 8192  # tokens of a row
+DRAWN_AT_ONCE = 4096  # problems
 ATTEMPTS = 1000  # draws for one problem of a split before it is said to have none
 
 
@@ -50,6 +51,7 @@ class Task:
     words: Any  # tuple of str: the vocabulary, but for the dummy, which comes last
     several: ClassVar[bool] = False  # whether a problem has several right answers
     comma: ClassVar[str] = ","  # written between numbers that follow one another; not a token
+    larger: ClassVar[str] = "give it larger numbers"  # what to do where there are too few problems
 
     @property
     def name(self) -> str:
@@ -66,6 +68,11 @@ class Task:
     @property
     def chance(self) -> float:
         return math.nan
+
+    @property
+    def control_of(self) -> str | None:
+        """The name of the task that this one is a control of."""
+        return None
 
     @property
     def width(self) -> int:
@@ -111,6 +118,7 @@ class StarGraph(Task):
     hop: bool = False
 
     decision: ClassVar[int] = 1
+    larger: ClassVar[str] = "give it more labels"
 
     def __post_init__(self) -> None:
         graph = f"graph {self.degree},{self.length}"
@@ -135,11 +143,15 @@ class StarGraph(Task):
 
     @property
     def name(self) -> str:
-        return f"{self.degree},{self.length}{':hop' * self.hop}"
+        return f"{self.control_of}:hop" if self.hop else f"{self.degree},{self.length}"
 
     @property
     def chance(self) -> float:
         return 1 / self.degree
+
+    @property
+    def control_of(self) -> str | None:
+        return f"{self.degree},{self.length}" if self.hop else None
 
     @property
     def prompt(self) -> int:
@@ -387,26 +399,30 @@ class Problems:
 
         Raises UserError where the part of the key space is as good as empty.
         """
-        low, high = SPLITS[self.split]
         number = np.asarray(number, dtype=np.int64)
+        parts = np.split(number, range(DRAWN_AT_ONCE, len(number), DRAWN_AT_ONCE))
+        tokens = torch.from_numpy(np.concatenate([self._draw(seed, part) for part in parts]))
+        scorable = torch.zeros(tokens.shape, dtype=torch.bool)
+        scorable[:, self.task.prompt :] = True
+        row = torch.from_numpy(np.asarray(number if index is None else index, dtype=np.int64))
+        return Batch(tokens, row, self.task.vocabulary, scorable=scorable)
+
+    def _draw(self, seed: int, number: np.ndarray) -> np.ndarray:
+        """The tokens (B, T): of each number its first draw that falls in this part."""
+        low, high = SPLITS[self.split]
         tokens = np.empty((len(number), self.width), dtype=np.int64)
         missing = np.arange(len(number))
-        for attempt in itertools.count():
+        for attempt in range(ATTEMPTS):
             drawn = self.task.draw(seed, number[missing], attempt)
             share = drawn.key.astype(np.float64) * 2.0**-64
             hit = (share >= low) & (share < high)
             tokens[missing[hit]] = drawn.tokens[hit]
             missing = missing[~hit]
             if not len(missing):
-                break
-            if attempt == ATTEMPTS:
-                raise UserError(
-                    f"task {self.task.name}: too few problems for a {self.split} part; give it more labels"
-                )
-        scorable = torch.zeros(tokens.shape, dtype=torch.bool)
-        scorable[:, self.task.prompt :] = True
-        row = torch.from_numpy(np.asarray(number if index is None else index, dtype=np.int64))
-        return Batch(torch.from_numpy(tokens), row, self.task.vocabulary, scorable=scorable)
+                return tokens
+        raise UserError(
+            f"task {self.task.name}: too few problems for a {self.split} part; {self.task.larger}"
+        )
 
     def at(self, seed: int, index: np.ndarray) -> Batch:
         """The batch of these places (B,) in the endless sequence of a seed."""

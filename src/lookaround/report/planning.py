@@ -20,7 +20,7 @@ from lookaround.errors import UserError
 from lookaround.report import figures
 from lookaround.report.page import esc, page, scroll
 from lookaround.report.table import SUPPORTED_VERSION, format_seconds, number, print_text, printable
-from lookaround.storage import read_mapping, write_text
+from lookaround.storage import read_mapping, require_fields, write_text
 
 __all__ = ["load_plan", "plan_figures", "plan_findings", "print_plan", "write_plan"]
 
@@ -45,11 +45,27 @@ _COLUMNS = (
 )
 
 
+# what the reports read of a results.json, and its types
+_NUMBER = (int, float)
+_PLAN = {"seeds": int, "steps": int, "batch": int, "queries": int, "edges": str, "query": str}
+_ROW = {"objective": str, "graph": str, "queries": int, "positions": list, "curve": list}
+_ENTRY = {
+    "objective": str, "graph": str, "seeds": int, "success": _NUMBER, "solved_at": list, "left_chance_at": list,
+    "steps": list, "seconds": _NUMBER, "parameters": int, "ways": dict,
+}  # fmt: skip
+
+
 def load_plan(path: Path) -> dict[str, Any] | None:
     """The results of `lookaround plan` in a file, None where it holds something else; raises UserError for what is broken."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
+        if (path.parent / "plan.yaml").is_file():
+            raise UserError(
+                f"{path}: not written yet; the `lookaround plan` of this folder goes on with what is missing"
+            ) from None
+        return None
+    except ValueError:
         return None
     if not isinstance(found, dict) or found.get("kind") != "plan":
         return None
@@ -57,19 +73,30 @@ def load_plan(path: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{path}: field 'version' is {found.get('version')!r}; this lookaround reads version {SUPPORTED_VERSION}"
         )
-    return read_mapping(path, {"rows": list, "summary": list, "settings": dict, "command": str})
+    found = read_mapping(path, {"rows": list, "summary": list, "settings": dict, "command": str})
+    require_fields(f"{path}: settings", found["settings"], {"plan": dict, "model": dict})
+    require_fields(f"{path}: settings.plan", found["settings"]["plan"], _PLAN)
+    for name, fields in (("rows", _ROW), ("summary", _ENTRY)):
+        if not found[name]:
+            raise UserError(f"{path}: field '{name}' is empty; expected an object for each run")
+        for place, entry in enumerate(found[name]):
+            require_fields(f"{path}: {name}[{place}]", entry, fields)
+    for place, row in enumerate(found["rows"]):
+        for point in row["curve"]:
+            require_fields(f"{path}: rows[{place}].curve", point, {"step": int, "positions": list})
+    return found
 
 
 def _graphs(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """{task: its summary entries}, the control of a graph behind the graph's own."""
     graphs: dict[str, list[dict[str, Any]]] = {}
     for entry in results["summary"]:
-        graphs.setdefault(entry["graph"].removesuffix(":hop"), []).append(entry)
+        graphs.setdefault(entry.get("control_of") or entry["graph"], []).append(entry)
     return graphs
 
 
 def _control(entry: dict[str, Any]) -> bool:
-    return entry["graph"].endswith(":hop")
+    return entry.get("control_of") is not None
 
 
 def _name(entry: dict[str, Any]) -> str:
@@ -130,8 +157,12 @@ def plan_findings(results: dict[str, Any]) -> list[str]:
     asked = results["settings"]["plan"]["queries"]
     for graph, found in {row["graph"]: row["queries"] for row in results["rows"]}.items():
         if found < asked:
+            lines.append(f"{graph}: there are only {found:,} different held-out problems")
+    for row in results["rows"]:
+        if row.get("diverged_at"):
             lines.append(
-                f"{graph}: there are only {found:,} different held-out problems; more labels give more"
+                f"{row['graph']}: {row['objective']}, seed {row['seed']}: the loss was not finite at step {row['diverged_at']:,}; "
+                f"scored as the run was at step {row['steps']:,}, its last checkpoint"
             )
     return lines
 
@@ -208,6 +239,17 @@ def print_plan(results: dict[str, Any], console: Console) -> None:
 # in HTML
 
 
+_ABOUT_GRAPHS = (
+    "Several arms leave a node, and the answer is the way to the end of one of them. All but one of its tokens can be copied, each "
+    "from the one before it; the second takes looking ahead to the goal. A model trained to say the next token learns to "
+    "copy first, and then nothing in its loss says which arm (Bachmann and Nagarajan 2024)."
+)
+_ABOUT_SUMS = (
+    "The first token of an answer depends on those that come after it: the first digit of a sum on all carries, the first step to a "
+    "target on the steps that are left."
+)
+
+
 def write_plan(results: dict[str, Any], path: str | Path) -> None:
     """Write the results as a self-contained page, whole or not at all; raises UserError where it cannot be written."""
     settings = results["settings"]["plan"]
@@ -221,11 +263,8 @@ def write_plan(results: dict[str, Any], path: str | Path) -> None:
     ]
     items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
     findings = "".join(f"<li>{esc(line)}</li>" for line in plan_findings(results))
-    lead = (
-        "Several arms leave a node, and the answer is the way to the end of one of them. All but one of its tokens can be copied, each "
-        "from the one before it; the second takes looking ahead to the goal. A model trained to say the next token learns to "
-        "copy first, and then nothing in its loss says which arm (Bachmann and Nagarajan 2024)."
-    )
+    graphs = any(graph[:1].isdigit() for graph in _graphs(results))
+    lead = _ABOUT_GRAPHS if graphs else _ABOUT_SUMS
     head = (
         '<header><p class="brand">lookaround plan</p><h1>Does the objective look ahead?</h1>'
         f'<ul class="facts">{items}</ul></header>\n<main><section><p class="lead">{esc(lead)}</p>'

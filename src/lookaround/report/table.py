@@ -360,12 +360,14 @@ def format_flops(value: float) -> str:
 
 
 def format_seconds(value: float) -> str:
-    """A duration: 9.5 s, 92 s, 14 min, 2.1 h."""
+    """A duration: 9.5 s, 92 s, 14 min, 2.1 h, 3.5 days."""
     if math.isnan(value):
         return MISSING
     if value < 120:
         return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+    if value < 7200:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h" if value < 172_800 else f"{value / 86400:.1f} days"
 
 
 def format_rung(rung: float) -> str:
