@@ -47,9 +47,9 @@ _COLUMNS = (
 
 # what the reports read of a results.json, and its types
 _NUMBER = (int, float)
-_PLAN = {"seeds": int, "steps": int, "batch": int, "queries": int, "edges": str, "query": str}
-_ROW = {"objective": str, "graph": str, "queries": int, "positions": list, "curve": list}
-_ENTRY = {
+_PLAN: dict[str, Any] = {"seeds": int, "steps": int, "batch": int, "queries": int, "edges": str, "query": str}
+_ROW: dict[str, Any] = {"objective": str, "graph": str, "queries": int, "positions": list, "curve": list}
+_ENTRY: dict[str, Any] = {
     "objective": str, "graph": str, "seeds": int, "success": _NUMBER, "solved_at": list, "left_chance_at": list,
     "steps": list, "seconds": _NUMBER, "parameters": int, "ways": dict,
 }  # fmt: skip
