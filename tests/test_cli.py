@@ -237,6 +237,16 @@ def interrupted_at(step: int) -> Iterator[None]:
         yield
 
 
+def test_ctrl_c_where_nothing_listens_yet_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda standalone_mode: 130)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
 @pytest.fixture(scope="module")
 def stopped_at_8(home: Path, corpus: Path) -> Path:
     """A run that was interrupted."""

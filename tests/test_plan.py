@@ -426,6 +426,7 @@ ROWS = [
 def results(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "rows": rows, "summary": summarise(rows), "settings": settings(plan__queries=70).model_dump(), "command": "lookaround plan '<b>'",
+        "learning_rates": {},
     }  # fmt: skip
 
 
@@ -477,6 +478,18 @@ def test_nothing_is_said_of_guessing_where_a_task_has_no_guess() -> None:
     assert not any("guessing" in line for line in plan_findings(results(rows)))
 
 
+def test_rates_that_were_chosen_among_guesses_are_named() -> None:
+    found = results(ROWS) | {
+        "learning_rates": {
+            "2,3": {"ar": {"x1": 0.48, "x2": 0.52}, "reverse": {"x1": 0.5, "x2": 0.9}, "top": {"x1": -1.0, "x2": 0.1}}
+        }
+    }  # fmt: skip
+    lines = [line for line in plan_findings(found) if "learning rate" in line]
+    assert len(lines) == 1
+    assert "left guessing for ar, top; the largest was taken" in lines[0]
+    assert not any("learning rate" in line for line in plan_findings(results(ROWS)))
+
+
 def test_the_page_is_whole_safe_and_shows_every_objective(tmp_path: Path) -> None:
     bad = [*ROWS, row("<script>alert(1)</script>", 0, 0.5)]
     write_plan(results(bad), tmp_path / "plan.html")
@@ -507,6 +520,8 @@ def test_sums_are_introduced_as_sums(tmp_path: Path) -> None:
         (lambda r: r["summary"][1].pop("ways"), r"summary\[1\]: truncated or not ours \(field 'ways'"),
         (lambda r: r["summary"][1].update(seconds=None), r"summary\[1\]: truncated or not ours \(field 'seconds'"),
         (lambda r: r.update(settings={}), "settings: truncated or not ours"),
+        (lambda r: r.update(learning_rates={"2,3": 1}), "learning_rates: truncated or not ours"),
+        (lambda r: r.update(learning_rates={"2,3": {"ar": 1}}), "learning_rates.2,3: truncated or not ours"),
         (lambda r: r["settings"].update(plan={}), r"settings\.plan: truncated or not ours"),
     ],
 )  # fmt: skip

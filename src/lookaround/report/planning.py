@@ -26,6 +26,7 @@ __all__ = ["load_plan", "plan_figures", "plan_findings", "print_plan", "write_pl
 
 # what is said of a run that failed: later tokens at least so right, or training answers at most
 CLEVER, UNFIT = 0.99, 0.95
+GUESSING = 0.05  # how far from chance an accuracy is still that of guessing
 
 _COLUMNS = (
     (
@@ -73,7 +74,13 @@ def load_plan(path: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{path}: field 'version' is {found.get('version')!r}; this lookaround reads version {SUPPORTED_VERSION}"
         )
-    found = read_mapping(path, {"rows": list, "summary": list, "settings": dict, "command": str})
+    found = read_mapping(
+        path, {"rows": list, "summary": list, "settings": dict, "command": str, "learning_rates": dict}
+    )
+    rates = found["learning_rates"]
+    require_fields(f"{path}: learning_rates", rates, dict.fromkeys(rates, dict))
+    for graph, tried in rates.items():
+        require_fields(f"{path}: learning_rates.{graph}", tried, dict.fromkeys(tried, dict))
     require_fields(f"{path}: settings", found["settings"], {"plan": dict, "model": dict})
     require_fields(f"{path}: settings.plan", found["settings"]["plan"], _PLAN)
     for name, fields in (("rows", _ROW), ("summary", _ENTRY)):
@@ -154,6 +161,7 @@ def plan_findings(results: dict[str, Any]) -> list[str]:
         for verdict, objectives in kinds.items():
             lines.append(f"{graph}: {verdict}: {', '.join(objectives)}")
         lines += _against_reverse(graph, entries)
+        lines += _undecided(graph, _chance(entries), results["learning_rates"].get(graph, {}))
     asked = results["settings"]["plan"]["queries"]
     for graph, found in {row["graph"]: row["queries"] for row in results["rows"]}.items():
         if found < asked:
@@ -186,6 +194,21 @@ def _against_reverse(graph: str, entries: Sequence[dict[str, Any]]) -> list[str]
     ]
 
 
+def _undecided(graph: str, chance: float, tried: dict[str, dict[str, Any]]) -> list[str]:
+    """Whose learning rate was chosen among trials that were all still guessing. tried: {objective: {factor: accuracy}}."""
+    guessing = [
+        name
+        for name, found in tried.items()
+        if len(found) > 1 and max(map(number, found.values())) <= chance + GUESSING
+    ]
+    if not guessing:
+        return []
+    return [
+        f"{graph}: at no learning rate had a trial left guessing for {', '.join(guessing)}; the largest was taken, and a longer "
+        "plan.trial may find a better one"
+    ]
+
+
 def _verdict(entry: dict[str, Any]) -> str:
     exact, later = (
         number((entry.get(name) or {}).get("mean")) for name in ("exact_match", "later_positions")
@@ -195,7 +218,7 @@ def _verdict(entry: dict[str, Any]) -> str:
         return "looks ahead in every run"
     if entry["success"] > 0:
         return "looks ahead in some runs"
-    if math.isfinite(chance) and later >= CLEVER and abs(exact - chance) <= 0.05:
+    if math.isfinite(chance) and later >= CLEVER and abs(exact - chance) <= GUESSING:
         return "copies along an arm that it has guessed (the Clever Hans cheat)"
     if number((entry.get("train_exact_match") or {}).get("mean")) < UNFIT:
         return "was not fitted, in training either, within these steps"
