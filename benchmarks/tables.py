@@ -54,8 +54,8 @@ def planning(results: dict[str, Any]) -> None:
             mean += f" [{percent(max(found['low'], 0))}, {percent(min(found['high'], 1))}]"
         ways = list(entry["ways"].items())[1:]
         cells = [
-            f"G({entry.get('control_of') or entry['graph']})",
-            f"`{entry['objective']}`" + (", first hop only" if entry.get("control_of") else ""),
+            f"G({entry['control_of'] or entry['graph']})",
+            f"`{entry['objective']}`" + (", first hop only" if entry["control_of"] else ""),
             mean,
             f"{round(entry['success'] * entry['seeds'])}/{entry['seeds']}",
             *(

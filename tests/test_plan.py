@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def test_a_grid_has_a_row_per_run_with_what_was_promised(finished: tuple[Path, d
         assert [entry["step"] for entry in row["curve"]] == [4, 8, 12]
         assert row["queries"] == 60
         assert row["steps"] == 12
-        assert (row["later_positions"] is None) == (row["control_of"] == "2,3") == (row["graph"] == "2,3:hop")
+        assert (row["later_positions"] is None) == (row["graph"] == "2,3:hop")
     assert rows[0]["ways"].keys() == {"one by one"}
     assert rows[2]["ways"].keys() == {"parallel", "one by one"}
     assert not list(out.rglob("checkpoint-*")), "a finished run keeps its model alone"
@@ -279,14 +280,72 @@ def test_a_run_that_diverges_is_scored_as_it_was_and_the_grid_goes_on(
     write_plan(results, tmp_path / "plan.html")
 
 
-def test_a_kill_between_a_curve_and_its_checkpoint_leaves_no_point_twice(tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_and_then_diverges_is_scored_as_if_it_had_not_been_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = loop.Trainer.step
+    stops: list[Path] = []
+
+    def step(self: loop.Trainer, *given: Any) -> Any:
+        found = own(self, *given)
+        if self.counters.step == 9:  # saved after the next step
+            for out in stops:
+                (out / ".stop").touch()
+        return {0: (float("nan"), 1.0, 1.0)} if self.counters.step == 11 else found
+
+    monkeypatch.setattr(loop.Trainer, "step", step)
+    monkeypatch.setattr("lookaround.pool.Status.tell", _always_listening)
+    grid = open_grid(settings(plan__objectives="ar", plan__control=False, plan__seeds=1))
+    whole = plan(grid, tmp_path / "whole", command="x", executor=Here())
+    stops.append(tmp_path / "stopped")
+    with pytest.raises(Interrupted):
+        plan(grid, tmp_path / "stopped", command="x", executor=Here())
+    assert len(list(stops[0].rglob("checkpoint-*"))) == 2
+    stops.clear()
+    again = plan(grid, tmp_path / "stopped", command="x", executor=Here())
+    assert same(again["rows"][0]) == same(whole["rows"][0])
+    assert (again["rows"][0]["diverged_at"], again["rows"][0]["steps"]) == (11, 8)
+
+
+@pytest.mark.parametrize("at", [2, 8, 12])
+def test_weights_that_are_not_finite_are_never_scored(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = loop.Trainer.step
+
+    def step(self: loop.Trainer, *given: Any) -> Any:
+        found = own(self, *given)
+        if self.counters.step == at:
+            next(self.backbone.parameters()).data[0] = float("nan")
+        return found
+
+    monkeypatch.setattr(loop.Trainer, "step", step)
+    job = PlanJob(tmp_path, tmp_path / "run", settings(), "2,3", "ar", 0, 1.0, 1)
+    row = run_plan_job(job)
+    assert row["steps"] == {2: 0, 8: 4, 12: 8}[at]
+    assert row["diverged_at"] in (at, at + 1)
+    trial = run_plan_job(replace(job, folder=tmp_path / "trial", trial=True))
+    assert (trial["curve"] == []) == (at < 5), "of 5 steps"
+    assert json.loads((tmp_path / "trial" / "row.json").read_text()) == trial
+
+
+def test_a_control_alone_is_a_task_like_others(tmp_path: Path) -> None:
+    alone = [row(name, 0, 0.5, graph="3,3:hop", later_positions=None) for name in ("ar", "reverse")]
+    beside = [row("ar", 0, 0.5), *alone]
+    for rows in (alone, beside):
+        found = results(rows)
+        assert {entry["control_of"] for entry in found["summary"]} == {None}
+        write_plan(found, tmp_path / "plan.html")
+        assert any("3,3:hop" in line for line in plan_findings(found))
+    assert [entry["control_of"] for entry in summarise(ROWS)][-1] == "2,3"
+
+
+def test_a_curve_beyond_the_last_checkpoint_leaves_no_point_twice(tmp_path: Path) -> None:
     grid = open_grid(settings(plan__steps=8))
     job = PlanJob(tmp_path, tmp_path / "run", grid.settings, "2,3", "ar", 0, 1.0, 1)
     curve = {"curve": [{"step": 4, "seconds": 1.0, "exact_match": 0.5, "positions": [1.0, 0.5, 1.0]}]}
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "curve.json").write_text(
-        json.dumps(curve)
-    )  # written, and killed before the checkpoint
+    (tmp_path / "run" / "curve.json").write_text(json.dumps(curve))  # and its checkpoint was removed
     assert [entry["step"] for entry in run_plan_job(job)["curve"]] == [4, 8]
 
 
@@ -313,7 +372,7 @@ def test_learning_rates_are_tried_on_a_seed_of_their_own(
         return {
             "objective": job.objective, "graph": job.task, "seed": job.seed, "exact_match": 1.0, "first_hop": 1.0,
             "later_positions": 1.0, "train_exact_match": 1.0, "seconds": 1.0, "steps": 4, "solved_at": 4, "learned_at": [4],
-            "left_chance_at": 4, "ways": {"one by one": 1.0}, "parameters": 1, "chance": 0.5, "learning_rate": job.factor, "curve": [],
+            "left_chance_at": 4, "diverged_at": None, "ways": {"one by one": 1.0}, "parameters": 1, "chance": 0.5, "learning_rate": job.factor, "curve": [],
         }  # fmt: skip
 
     monkeypatch.setattr(plan_module, "run_plan_job", fake)
@@ -344,12 +403,10 @@ def end(right: float, step: int = 4) -> dict[str, Any]:
         ({1.0: end(0.49), 2.0: end(0.48)}, 2.0),  # not told apart: the largest
         ({1.0: end(0.999, 100), 2.0: end(1.0, 200)}, 1.0),  # not told apart: the soonest
         ({1.0: end(0.5), 2.0: {"curve": []}}, 1.0),
-        ({1.0: {"curve": []}}, None),
+        ({1.0: {"curve": []}, 2.0: {"curve": []}}, 1.0),
     ],
 )
-def test_the_rate_that_is_best_soonest_or_largest_is_taken(
-    tried: dict[float, dict], best: float | None
-) -> None:
+def test_the_rate_that_is_best_soonest_or_largest_is_taken(tried: dict[float, dict], best: float) -> None:
     assert plan_module._best_rate(tried) == best
 
 
@@ -367,11 +424,13 @@ def test_the_estimate_counts_every_row_that_is_read(
         return own(self, shown)
 
     monkeypatch.setattr(Reader, "_laws", laws)
-    grid = open_grid(settings(plan__tasks=[task], plan__objectives=objective, plan__control=False))
-    run_plan_job(PlanJob(tmp_path, tmp_path / "run", grid.settings, task, objective, 0, 1.0, 1))
+    asked = {"plan__tasks": [task], "plan__objectives": objective, "plan__steps": 10}
+    grid = open_grid(settings(plan__control=False, **asked))
+    row = run_plan_job(PlanJob(tmp_path, tmp_path / "run", grid.settings, task, objective, 0, 1.0, 1))
+    assert [point["step"] for point in row["curve"]] == [4, 8, 10]
     trainer = make_plan_trainer(grid.settings, grid.tasks[task], grid.objectives[objective], 0, 0.1)
     ways = readers(trainer.backbone, grid.objectives[objective], grid.tasks[task])
-    counted = reads_of_curve(ways[0], grid.settings.plan, 12) + reads_of_score(ways, grid.settings.plan)
+    counted = reads_of_curve(ways[0], grid.settings.plan, 10) + reads_of_score(ways, grid.settings.plan)
     assert sum(read) == counted
 
 
@@ -384,6 +443,17 @@ def test_threads_are_a_share_of_the_cores_or_what_was_asked_for(
     monkeypatch.setattr("lookaround.pool.usable_cores", lambda: 8)
     monkeypatch.setattr("lookaround.pool._ASKED", asked)
     assert threads_of(jobs) == threads
+
+
+def test_trials_add_their_points_to_the_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "_seconds_per_read", lambda *given: 1.0)
+
+    def scoring(factors: list[float]) -> float:
+        grid = open_grid(settings(plan__objectives="ar", plan__control=False, plan__lr_factors=factors))
+        return estimate(grid).by_run[0]["scoring_seconds"]
+
+    # a trial has 5 of 12 steps: two points of 40 problems; an answer of `ar` is checked in one pass
+    assert scoring([1.0, 2.0, 4.0]) - scoring([1.0]) == 3 * 2 * 40
 
 
 def test_the_estimate_counts_every_run() -> None:
@@ -411,7 +481,7 @@ def row(
     return {
         "objective": objective, "graph": "2,3", "seed": seed, "exact_match": exact, "first_hop": exact, "later_positions": later,
         "train_exact_match": train, "seconds": 2.0, "steps": 800, "solved_at": 100 if exact > 0.95 else None, "learned_at": [4, None, 4],
-        "left_chance_at": 100 if exact > 0.6 else None, "ways": {"one by one": exact}, "parameters": 10, "chance": 0.5,
+        "left_chance_at": 100 if exact > 0.6 else None, "diverged_at": None, "ways": {"one by one": exact}, "parameters": 10, "chance": 0.5,
         "learning_rate": 0.1, "queries": 60, "curve": curve, "positions": [1.0, exact, later],
     } | more  # fmt: skip
 
@@ -419,7 +489,7 @@ def row(
 ROWS = [
     *(row("ar", seed, 0.5) for seed in range(3)), *(row("reverse", seed, 1.0) for seed in range(3)),
     row("mdlm", 0, 0.99), row("mdlm", 1, 0.5), row("top", 0, 0.1, later=0.3, train=0.1), row("dar", 0, 0.3, later=0.9, train=1.0),
-    row("ar", 0, 0.5, graph="2,3:hop", control_of="2,3", later_positions=None),
+    row("ar", 0, 0.5, graph="2,3:hop", later_positions=None),
 ]  # fmt: skip
 
 
@@ -481,12 +551,23 @@ def test_nothing_is_said_of_guessing_where_a_task_has_no_guess() -> None:
 def test_rates_that_were_chosen_among_guesses_are_named() -> None:
     found = results(ROWS) | {
         "learning_rates": {
-            "2,3": {"ar": {"x1": 0.48, "x2": 0.52}, "reverse": {"x1": 0.5, "x2": 0.9}, "top": {"x1": -1.0, "x2": 0.1}}
+            "2,3": {
+                "ar": {"x1": 0.48, "x2": 0.5},
+                "reverse": {"x1": 0.5, "x2": 0.9},
+                "top": {"x1": -1.0, "x2": 0.5},  # nothing to choose from
+                "dar": {"x1": 0.5, "x2": 0.01},  # told apart
+                "mdlm": {"x1": 0.2, "x2": 0.19, "x4": -1.0},
+            }
         }
-    }  # fmt: skip
+    }
     lines = [line for line in plan_findings(found) if "learning rate" in line]
     assert len(lines) == 1
-    assert "left guessing for ar, top; the largest was taken" in lines[0]
+    assert "left guessing for ar, mdlm; the largest was taken" in lines[0]
+    sums = [row("ar", seed, 0.3, graph="addition(3)") for seed in range(2)]
+    tried = {"addition(3)": {"ar": {"x1": 0.3, "x2": 0.31}}}
+    assert not any(
+        "learning rate" in line for line in plan_findings(results(sums) | {"learning_rates": tried})
+    )
     assert not any("learning rate" in line for line in plan_findings(results(ROWS)))
 
 
@@ -545,6 +626,15 @@ def test_an_edited_file_of_a_run_is_refused_by_name(name: str, text: str, tmp_pa
     (tmp_path / "run" / name).write_text(text)
     with pytest.raises(UserError, match=f"{name}.*truncated or not ours"):
         run_plan_job(PlanJob(tmp_path, tmp_path / "run", settings(), "2,3", "ar", 0, 1.0, 1))
+
+
+def test_a_row_without_a_field_is_refused_by_name(tmp_path: Path) -> None:
+    whole = row("ar", 0, 0.5)
+    for name in ("chance", "solved_at", "later_positions", "ways"):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / "row.json").write_text(json.dumps({k: v for k, v in whole.items() if k != name}))
+        with pytest.raises(UserError, match=f"field '{name}' is missing"):
+            run_plan_job(PlanJob(tmp_path, tmp_path / "run", settings(), "2,3", "ar", 0, 1.0, 1))
 
 
 def test_a_folder_is_looked_at_before_anything_is_timed(

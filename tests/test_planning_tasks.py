@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lookaround.errors import UserError
-from lookaround.planning.tasks import SPLITS, Addition, Countdown, Problems, StarGraph, Task, parse_task
+from lookaround.planning.tasks import (
+    SPLITS,
+    Addition,
+    Countdown,
+    Problems,
+    StarGraph,
+    Task,
+    controlled,
+    parse_task,
+)
 
 # a line of the published data: 2 arms, paths of 5 nodes, 50 labels
 PUBLISHED = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12=32,34,6,16,12"
@@ -166,7 +175,7 @@ def test_the_control_is_the_same_problem_with_a_shorter_answer() -> None:
     assert np.array_equal(a.tokens[:, : hop.width], b.tokens)
     assert np.array_equal(a.key, b.key)
     assert (whole.name, hop.name) == ("3,4", "3,4:hop")
-    assert (whole.control_of, hop.control_of) == (None, "3,4")
+    assert (controlled(whole.name), controlled(hop.name), controlled("addition(3)")) == (None, "3,4", None)
     assert whole.chance == hop.chance == 1 / 3
 
 

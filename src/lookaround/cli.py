@@ -803,7 +803,7 @@ def _print_plan_estimate(console: Any, cost: Any) -> None:
         )  # fmt: skip
     console.print(
         f"{cost.runs} runs of at most {cost.steps:,} steps, {cost.jobs} at a time: {cost.flops:.3g} FLOPs, "
-        f"{format_seconds(cost.seconds)} of training and {format_seconds(cost.scoring_seconds)} of scoring at most; "
+        f"{format_seconds(cost.seconds)} of training and about {format_seconds(cost.scoring_seconds)} of scoring at most; "
         "runs that solve their task end sooner",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
@@ -952,9 +952,8 @@ def main() -> None:
     """Entry point: user errors become one line and exit code 2, an interrupted run 130."""
     try:
         code = app(standalone_mode=False) or 0
-        if (
-            code == 130
-        ):  # Ctrl-C outside of a run's own handling, which the argument parser makes an exit code of
+        # what the argument parser makes of a Ctrl-C that no run listened to
+        if code == 130:
             print("stopped", file=sys.stderr)
         sys.exit(code)
     except UserError as error:

@@ -24,6 +24,7 @@ from lookaround.evaluate.statistics import seed_interval
 from lookaround.ladder import slug
 from lookaround.objectives import parse_list
 from lookaround.objectives.view import Objective
+from lookaround.planning import SAME
 from lookaround.planning.answers import Reader
 from lookaround.planning.run import (
     PlanJob,
@@ -35,7 +36,7 @@ from lookaround.planning.run import (
     task_of,
     trial_steps,
 )
-from lookaround.planning.tasks import Problems, StarGraph, Task
+from lookaround.planning.tasks import Problems, StarGraph, Task, controlled
 from lookaround.pool import Jobs, running_jobs, threads_of, usable_cores
 from lookaround.results import machine, versions
 from lookaround.settings import Settings
@@ -58,7 +59,6 @@ __all__ = [
 PLAN_FILE = "plan.yaml"
 PLAN_VERSION = 1
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
-SAME = 0.03  # two standard errors of an accuracy of a half on 1,000 problems
 SUCCESS = 0.95  # exact match from which on a run has solved its task
 # of the trials that learning rates are chosen by: no reported run was chosen by its luck
 TRIAL_SEED = 1 << 20
@@ -118,7 +118,7 @@ class Grid:
         first = next(iter(self.tasks))
         followers: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for name, spec in self.runs:
-            graph = self.tasks[name].control_of
+            graph = controlled(name)
             own = graph if graph in self.tasks else name
             source = first if self.settings.plan.search == "first" else own
             followers.setdefault((source, spec), []).append((name, spec))
@@ -189,7 +189,7 @@ def _require_targets(objective: Objective, task: Task) -> None:
 class PlanEstimate:
     """What a grid will cost at most; runs that solve their task end sooner.
 
-    flops: of training. seconds, scoring_seconds: of training and of writing and checking answers (learning curves, the rows'
+    flops: of training. seconds, scoring_seconds: of training, and about what the model's answers take (learning curves, the rows'
     scores), on this machine with `jobs` at once. by_run: for each (task, objective) parameters, seconds of a step, FLOPs of a
     run, runs (a trial is a part of one) and the scoring seconds of them all, one at a time.
     """
@@ -233,7 +233,7 @@ def estimate(grid: Grid) -> PlanEstimate:
                 "seconds_per_step": seconds,
                 "flops": flops * plan.steps,
                 "runs": len(grid.seeds) + plan.trial * trials,
-                "scoring_seconds": reads * _seconds_per_read(ways[0], task),
+                "scoring_seconds": reads * _seconds_per_read(ways[0], task, min(64, 3 * few)),
             }
         )
     torch.set_num_threads(before)
@@ -243,7 +243,7 @@ def estimate(grid: Grid) -> PlanEstimate:
     return PlanEstimate(grid.total, grid.jobs, plan.steps, flops, seconds, scoring, by_run)
 
 
-def _seconds_per_read(reader: Reader, task: Task, rows: int = 64, times: int = 3) -> float:
+def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> float:
     """Seconds in which a model reads one row among others, the median of a few."""
     batch = Problems(task, "validation").take(0, np.arange(rows))
     found = []
@@ -353,11 +353,6 @@ def _run_jobs(
             tried[run][job.factor] = row
             if len(tried[run]) == len(grid.trials):
                 best = _best_rate(tried[run])
-                if best is None:
-                    raise UserError(
-                        f"'{job.objective}' on {job.task}: the loss is not finite at any of the learning rates "
-                        f"tried; use smaller plan.lr_factors, now {grid.factors}, or plan.learning_rate"
-                    )
                 on_event({"finished": f"{job.task} {job.objective}: learning rate x{best:g}"})
                 train(run, best)
     ordered = [rows[(*run, seed)] for run in grid.runs for seed in grid.seeds]
@@ -371,20 +366,20 @@ def _run_jobs(
     return ordered, rates
 
 
-def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float | None:
-    """The factor whose trial was most accurate on validation problems at its end; None where all have diverged.
+def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float:
+    """The factor whose trial was most accurate on validation problems at its end; where all have diverged, the smallest.
 
     Of those that are not told apart (SAME), the one that was there soonest, then the largest: it leaves a plateau first.
     """
     ends = {factor: row["curve"][-1] for factor, row in tried.items() if row["curve"]}
     most = max((end["exact_match"] for end in ends.values()), default=0.0)
     close = [factor for factor, end in ends.items() if end["exact_match"] >= most - SAME]
-    return min(close, key=lambda factor: (ends[factor]["step"], -factor), default=None)
+    return min(close, key=lambda factor: (ends[factor]["step"], -factor), default=min(tried))
 
 
 def _told(row: Mapping[str, Any]) -> str:
     """One line about a finished run."""
-    diverged = f" (the loss was not finite at step {row['diverged_at']:,})" if row.get("diverged_at") else ""
+    diverged = f" (the loss was not finite at step {row['diverged_at']:,})" if row["diverged_at"] else ""
     return (
         f"{row['graph']} {row['objective']}, seed {row['seed']}: exact match {row['exact_match']:.3f}, first hop "
         f"{row['first_hop']:.3f}, {row['steps']:,} steps, {row['seconds']:.0f} s{diverged}"
@@ -393,6 +388,7 @@ def _told(row: Mapping[str, Any]) -> str:
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One entry per task and objective: means over seeds with their intervals, and the share of runs that solved the task."""
+    graphs = {row["graph"] for row in rows}
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["graph"], row["objective"]), []).append(row)
@@ -411,11 +407,12 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "seconds": float(np.mean([row["seconds"] for row in group])),
             "parameters": group[0]["parameters"],
             "chance": group[0]["chance"],
-            "control_of": group[0].get("control_of"),
+            "control_of": own if (own := controlled(graph)) in graphs else None,
             "learning_rate": group[0]["learning_rate"],
             "ways": {way: float(np.mean([row["ways"][way] for row in group])) for way in group[0]["ways"]},
             "learned_at": [row["learned_at"] for row in group],
             "left_chance_at": [row["left_chance_at"] for row in group],
+            "diverged_at": [row["diverged_at"] for row in group],
         }
         summary.append(entry)
     return summary

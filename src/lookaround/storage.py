@@ -26,6 +26,7 @@ __all__ = [
     "locked",
     "make_folder",
     "read_mapping",
+    "require_fields",
     "whole_file",
     "write_folder",
     "write_text",
@@ -92,7 +93,7 @@ def require_fields(origin: str, value: Any, fields: Mapping[str, type | tuple[ty
     if not isinstance(value, dict):
         raise UserError(f"{origin}: truncated or not ours (it holds no fields)")
     for name, kind in fields.items():
-        if not isinstance(value.get(name), kind):
+        if name not in value or not isinstance(value[name], kind):
             raise UserError(f"{origin}: truncated or not ours (field '{name}' is missing or of another type)")
     return value
 

@@ -62,7 +62,7 @@ class Study:
 
     @property
     def threads(self) -> int:
-        """Threads of each job: its share of the cores."""
+        """Threads of each job."""
         return threads_of(self.jobs)
 
 

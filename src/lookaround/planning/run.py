@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from lookaround.model.backbone import Backbone, build, require_honest_attention
 from lookaround.model.export import export
 from lookaround.objectives import parse
 from lookaround.objectives.view import Objective
+from lookaround.planning import GUESSING
 from lookaround.planning.answers import Reader
 from lookaround.planning.tasks import Problems, Task, parse_task
 from lookaround.pool import Status
@@ -46,15 +48,16 @@ __all__ = [
 
 ROW_FILE, CURVE_FILE = "row.json", "curve.json"
 # what is read again of these files, and its types
-ROW_FIELDS = {
+ROW_FIELDS: dict[str, Any] = {
     "objective": str, "graph": str, "seed": int, "exact_match": float, "first_hop": float, "seconds": float, "steps": int,
     "train_exact_match": float, "ways": dict, "parameters": int, "learning_rate": float, "queries": int, "positions": list,
+    "later_positions": (float, NoneType), "chance": (float, NoneType), "solved_at": (int, NoneType),
+    "left_chance_at": (int, NoneType), "diverged_at": (int, NoneType), "learned_at": list,
 }  # fmt: skip
-POINT_FIELDS = {"step": int, "exact_match": float, "positions": list}
+POINT_FIELDS: dict[str, Any] = {"step": int, "exact_match": float, "positions": list}
 TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
 SEEN = 2000  # training problems that a run is scored on, at most
 FRESH = 1 << 40  # where every problem is new, accuracy in training is measured on those from this number on
-AWAY = 0.05  # how far above chance an accuracy is no longer that of guessing
 LEARNED = 0.95  # the share of right tokens at which a place counts as learned
 
 
@@ -147,12 +150,12 @@ class _Run:
         self.label = f"{job.task} {job.objective}, {which}"
         self.status = Status(job.folder, job.out, self.label, stop)
 
-    def _opened(self) -> Trainer:
-        """The trainer of the last checkpoint; what the curve holds beyond it is forgotten."""
+    def _opened(self, at_most: int | None = None) -> Trainer:
+        """The trainer of the last checkpoint, up to a step; what the curve holds beyond it is forgotten."""
         job = self.job
         rate = self.plan.learning_rate * job.factor
         trainer = make_plan_trainer(job.settings, self.task, self.objective, job.seed, rate)
-        latest = checkpoint.latest_checkpoint(job.folder)
+        latest = checkpoint.latest_checkpoint(job.folder, at_most)
         if latest is not None:
             trainer.restore_from(latest)
         self.curve.cut(trainer.counters.step)
@@ -162,8 +165,8 @@ class _Run:
         export(self.trainer.backbone, into, self.objective.modes(), mask=self.task.vocabulary.mask)
 
     def train(self) -> int | None:
-        """Trains to the last step, or until the task is solved. Returns the step at which the loss was no longer finite, if it
-        came to that: the model is that of the last checkpoint then.
+        """Trains to the last step, or until the task is solved. Returns the step at which loss or weights were no longer finite,
+        if it came to that: the model is that of the last point of the curve then.
         """
         job, plan, counters = self.job, self.plan, self.trainer.counters
         schedule, steps = schedule_for(job.settings, job.steps), make_steps(self.objective, job.steps)
@@ -176,12 +179,14 @@ class _Run:
             until = min((counters.step // plan.every + 1) * plan.every, job.steps)
             try:
                 self.trainer.run(
-                    until, steps, schedule, folder=job.folder, fill=self.fill, stop=self.stop,
+                    until, steps, schedule, folder=job.folder, fill=self.fill, keep=frozenset({self.curve.end}), stop=self.stop,
                     report=lambda p: self.status.train("training", p, job.steps),
                 )  # fmt: skip
+                if not all(bool(p.isfinite().all()) for p in self.trainer.backbone.parameters()):
+                    raise Diverged("the weights are not finite")
             except Diverged:
                 diverged_at = counters.step
-                self.trainer = self._opened()
+                self.trainer = self._opened(at_most=self.curve.end)
                 return diverged_at
             except Interrupted:
                 raise self._interrupted() from None
@@ -193,7 +198,7 @@ class _Run:
         )
 
     def _listen(self, phase: str, done: int, total: int) -> None:
-        """Tells how far the run is; raises Interrupted where it is to end, which loses nothing that is not soon done again."""
+        """Tells how far the run is; raises Interrupted where it is to end: at most one point or one score is made again."""
         self.status.tell(phase, done, total)
         if self.stop.set:
             raise self._interrupted()
@@ -233,7 +238,6 @@ class _Run:
         return {
             "objective": self.objective.spec,
             "graph": task.name,
-            "control_of": task.control_of,
             "seed": self.job.seed,
             "exact_match": exact,
             "first_hop": right[task.decision],
@@ -326,7 +330,7 @@ class Curve:
 
     def left_chance_at(self, chance: float) -> int | None:
         """The step from which on every point is right more often than guessing would be; None where it never was."""
-        return self._since(lambda right: right > chance + AWAY)
+        return self._since(lambda right: right > chance + GUESSING)
 
     def _since(self, holds: Callable[[float], bool]) -> int | None:
         """The step from which on it holds of the exact match at every point."""

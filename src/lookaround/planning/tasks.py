@@ -25,9 +25,10 @@ from lookaround.data.shards import permute
 from lookaround.errors import UserError
 from lookaround.objectives.view import Batch, Vocabulary, keyed_uniform, mix64
 
-__all__ = ["SPLITS", "Addition", "Countdown", "Problems", "StarGraph", "Task", "parse_task"]
+__all__ = ["SPLITS", "Addition", "Countdown", "Problems", "StarGraph", "Task", "controlled", "parse_task"]
 
 SPLITS = {"test": (0.0, 0.2), "validation": (0.2, 0.3), "train": (0.3, 1.0)}  # shares of the space of keys
+CONTROL = ":hop"  # ends the name of a graph whose answers end with the first hop
 LONGEST = 8192  # tokens of a row
 DRAWN_AT_ONCE = 4096  # problems
 ATTEMPTS = 1000  # draws for one problem of a split before it is said to have none
@@ -68,11 +69,6 @@ class Task:
     @property
     def chance(self) -> float:
         return math.nan
-
-    @property
-    def control_of(self) -> str | None:
-        """The name of the task that this one is a control of."""
-        return None
 
     @property
     def width(self) -> int:
@@ -143,15 +139,11 @@ class StarGraph(Task):
 
     @property
     def name(self) -> str:
-        return f"{self.control_of}:hop" if self.hop else f"{self.degree},{self.length}"
+        return f"{self.degree},{self.length}{CONTROL * self.hop}"
 
     @property
     def chance(self) -> float:
         return 1 / self.degree
-
-    @property
-    def control_of(self) -> str | None:
-        return f"{self.degree},{self.length}" if self.hop else None
 
     @property
     def prompt(self) -> int:
@@ -350,6 +342,11 @@ class Countdown(Task):
                 return False
             held.append(result)
         return result == prompt[self.numbers + 1]
+
+
+def controlled(name: str) -> str | None:
+    """The name of the graph that a task of this name is the control of; None for all other tasks."""
+    return name.removesuffix(CONTROL) if name.endswith(CONTROL) else None
 
 
 def parse_task(text: str, *, labels: int | None, query: str, edges: str) -> Task:

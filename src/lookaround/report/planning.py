@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lookaround.errors import UserError
+from lookaround.planning import GUESSING, SAME
 from lookaround.report import figures
 from lookaround.report.page import esc, page, scroll
 from lookaround.report.table import SUPPORTED_VERSION, format_seconds, number, print_text, printable
@@ -26,7 +28,6 @@ __all__ = ["load_plan", "plan_figures", "plan_findings", "print_plan", "write_pl
 
 # what is said of a run that failed: later tokens at least so right, or training answers at most
 CLEVER, UNFIT = 0.99, 0.95
-GUESSING = 0.05  # how far from chance an accuracy is still that of guessing
 
 _COLUMNS = (
     (
@@ -49,10 +50,19 @@ _COLUMNS = (
 # what the reports read of a results.json, and its types
 _NUMBER = (int, float)
 _PLAN: dict[str, Any] = {"seeds": int, "steps": int, "batch": int, "queries": int, "edges": str, "query": str}
-_ROW: dict[str, Any] = {"objective": str, "graph": str, "queries": int, "positions": list, "curve": list}
+_ROW: dict[str, Any] = {
+    "objective": str,
+    "graph": str,
+    "seed": int,
+    "steps": int,
+    "queries": int,
+    "positions": list,
+    "curve": list,
+    "diverged_at": (int, NoneType),
+}
 _ENTRY: dict[str, Any] = {
     "objective": str, "graph": str, "seeds": int, "success": _NUMBER, "solved_at": list, "left_chance_at": list,
-    "steps": list, "seconds": _NUMBER, "parameters": int, "ways": dict,
+    "diverged_at": list, "control_of": (str, NoneType), "steps": list, "seconds": _NUMBER, "parameters": int, "ways": dict,
 }  # fmt: skip
 
 
@@ -98,12 +108,12 @@ def _graphs(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """{task: its summary entries}, the control of a graph behind the graph's own."""
     graphs: dict[str, list[dict[str, Any]]] = {}
     for entry in results["summary"]:
-        graphs.setdefault(entry.get("control_of") or entry["graph"], []).append(entry)
+        graphs.setdefault(entry["control_of"] or entry["graph"], []).append(entry)
     return graphs
 
 
 def _control(entry: dict[str, Any]) -> bool:
-    return entry.get("control_of") is not None
+    return entry["control_of"] is not None
 
 
 def _name(entry: dict[str, Any]) -> str:
@@ -161,16 +171,17 @@ def plan_findings(results: dict[str, Any]) -> list[str]:
         for verdict, objectives in kinds.items():
             lines.append(f"{graph}: {verdict}: {', '.join(objectives)}")
         lines += _against_reverse(graph, entries)
-        lines += _undecided(graph, _chance(entries), results["learning_rates"].get(graph, {}))
+        if graph[:1].isdigit():
+            lines += _undecided(graph, _chance(entries), results["learning_rates"].get(graph, {}))
     asked = results["settings"]["plan"]["queries"]
     for graph, found in {row["graph"]: row["queries"] for row in results["rows"]}.items():
         if found < asked:
             lines.append(f"{graph}: there are only {found:,} different held-out problems")
     for row in results["rows"]:
-        if row.get("diverged_at"):
+        if row["diverged_at"]:
             lines.append(
                 f"{row['graph']}: {row['objective']}, seed {row['seed']}: the loss was not finite at step {row['diverged_at']:,}; "
-                f"scored as the run was at step {row['steps']:,}, its last checkpoint"
+                f"scored as the run was at step {row['steps']:,}"
             )
     return lines
 
@@ -180,7 +191,7 @@ def _against_reverse(graph: str, entries: Sequence[dict[str, Any]]) -> list[str]
     by_name = {entry["objective"]: entry for entry in entries if not _control(entry)}
     if not {"ar", "reverse"} <= by_name.keys() or not math.isfinite(_chance(entries)):
         return []
-    if None in by_name["reverse"]["solved_at"]:
+    if None in by_name["reverse"]["solved_at"] or any(by_name["ar"]["diverged_at"]):
         return []
     needed, given = max(by_name["reverse"]["solved_at"]), min(by_name["ar"]["steps"])
     left = [step for step in by_name["ar"]["left_chance_at"] if step is not None]
@@ -195,12 +206,15 @@ def _against_reverse(graph: str, entries: Sequence[dict[str, Any]]) -> list[str]
 
 
 def _undecided(graph: str, chance: float, tried: dict[str, dict[str, Any]]) -> list[str]:
-    """Whose learning rate was chosen among trials that were all still guessing. tried: {objective: {factor: accuracy}}."""
-    guessing = [
-        name
-        for name, found in tried.items()
-        if len(found) > 1 and max(map(number, found.values())) <= chance + GUESSING
-    ]
+    """Whose learning rate was chosen among trials that were all still guessing, in which nothing told them apart.
+
+    tried: {objective: {factor: accuracy, below 0 of one that diverged}}.
+    """
+    guessing = []
+    for name, found in tried.items():
+        ends = [number(end) for end in found.values() if number(end) >= 0]
+        if len(ends) > 1 and max(ends) <= chance + GUESSING and max(ends) - min(ends) <= SAME:
+            guessing.append(name)
     if not guessing:
         return []
     return [
