@@ -130,17 +130,33 @@ def test_another_study_or_a_foreign_folder_is_refused(corpus: Path, tmp_path: Pa
         run(settings, tmp_path / "mine")
 
 
+def _study_command(corpus: Path, out: Path) -> list[str]:
+    return [
+        sys.executable, "-m", "lookaround", "compare", str(corpus / "text.txt"), "--task", str(corpus / "order.tsv"),
+        "--objectives", "ar", "--budget", "12000", "--jobs", "1", *[part for line in TINY for part in ("--set", line)],
+        "--out", str(out),
+    ]  # fmt: skip
+
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def straight(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The results of a study that nothing interrupts."""
+    out = tmp_path_factory.mktemp("straight") / "out"
+    subprocess.run(_study_command(corpus, out), env=ENVIRONMENT, check=True, capture_output=True, timeout=200)
+    return json.loads((out / "results.json").read_text())
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
-    corpus: Path, tmp_path: Path, number: int
+    corpus: Path, straight: dict[str, Any], tmp_path: Path, number: int
 ) -> None:
-    command = [sys.executable, "-m", "lookaround", "compare", str(corpus / "text.txt"), "--task", str(corpus / "order.tsv"),
-               "--objectives", "ar", "--budget", "12000", "--jobs", "1", *[part for line in TINY for part in ("--set", line)]]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     out = tmp_path / "stopped"
     process = subprocess.Popen(
-        [*command, "--out", str(out)],
-        env=environment,
+        _study_command(corpus, out),
+        env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -158,20 +174,9 @@ def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
         assert "the same command goes on" in errors
     assert not (out / "results.json").exists(), "the signal came too late to test anything"
     time.sleep(2 if number == signal.SIGKILL else 0)  # orphans notice within a second
-    subprocess.run(
-        [*command, "--out", str(out)], env=environment, check=True, capture_output=True, timeout=200
-    )
-    subprocess.run(
-        [*command, "--out", str(tmp_path / "straight")],
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=200,
-    )
-    first, second = (
-        json.loads((folder / "results.json").read_text()) for folder in (out, tmp_path / "straight")
-    )
-    for a, b in zip(first["runs"], second["runs"], strict=True):
+    subprocess.run(_study_command(corpus, out), env=ENVIRONMENT, check=True, capture_output=True, timeout=200)
+    again = json.loads((out / "results.json").read_text())
+    for a, b in zip(again["runs"], straight["runs"], strict=True):
         assert a["bits_per_byte"] == b["bits_per_byte"]
         assert a["classification"] == b["classification"]
         assert a["budget"] | {"seconds": 0} == b["budget"] | {"seconds": 0}

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 import lookaround.forecast as module
+from lookaround.cli import app
 from lookaround.errors import Interrupted, UserError
 from lookaround.forecast import TrackRecord, cost, forecast, open_forecast, recommend, token_labels
 from lookaround.report import print_forecast, write_forecast
@@ -259,7 +261,7 @@ def test_short_documents_get_a_nearer_control_and_a_note(tmp_path: Path, world: 
     assert any("in place of 64" in note for note in found["notes"])
 
 
-def test_the_command(world: Path, tmp_path: Path) -> None:
+def test_the_command(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [
         sys.executable, "-m", "lookaround", "forecast", str(world / "corpus.txt"), "--task", str(world / "task.tsv"),
         "--objectives", "ar, dar", "--rank", "8", "--out", str(tmp_path / "out"), "--json", str(tmp_path / "f.json"),
@@ -274,15 +276,14 @@ def test_the_command(world: Path, tmp_path: Path) -> None:
     assert [line["objective"] for line in written["objectives"]] == ["ar", "dar"]
     assert json.loads((tmp_path / "out" / "forecast.json").read_text()) == written
     assert (tmp_path / "out" / "forecast.html").read_text().startswith("<!doctype html>")
-    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, env=environment)
-    assert dry.returncode == 0
-    assert "pairs to count" in dry.stdout
-    bad = subprocess.run(
-        [*command[:8], "ar", "--rank", "4000"], capture_output=True, text=True, env=environment, cwd=tmp_path
-    )
-    assert bad.returncode == 2
-    assert bad.stderr.startswith("error: rank: 4000 is above")
-    assert len(bad.stderr.splitlines()) == 1
+    monkeypatch.setenv("LOOKAROUND_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    dry = CliRunner().invoke(app, [*command[3:], "--dry-run"])
+    assert dry.exit_code == 0, dry.output
+    assert "pairs to count" in dry.output
+    bad = CliRunner().invoke(app, [*command[3:8], "ar", "--rank", "4000"])
+    assert isinstance(bad.exception, UserError)
+    assert str(bad.exception).startswith("rank: 4000 is above")
 
 
 def test_costs_are_known_before(world: Path) -> None:
