@@ -178,7 +178,7 @@ def test_killed_by_9_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) ->
 
     (tmp_path / "text.txt").write_text("\n\n".join(sentences(150)))
     common = [sys.executable, "-m", "lookaround", "pretrain", str(tmp_path / "text.txt"), "--objective", "dar + vmlm",
-              "--budget", "40k", "--set", "train.batch=4", "--set", "model.context=32", "--set", "train.checkpoint_every=5",
+              "--budget", "12k", "--set", "train.batch=4", "--set", "model.context=32", "--set", "train.checkpoint_every=5",
               "--set", "data.vocabulary=300"]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(
