@@ -22,7 +22,7 @@ from lookaround.planning import GUESSING, SAME
 from lookaround.report import figures
 from lookaround.report.page import esc, page, scroll
 from lookaround.report.table import SUPPORTED_VERSION, format_seconds, number, print_text, printable
-from lookaround.storage import read_mapping, require_fields, write_text
+from lookaround.storage import require_fields, write_text
 
 __all__ = ["load_plan", "plan_figures", "plan_findings", "print_plan", "write_plan"]
 
@@ -84,8 +84,10 @@ def load_plan(path: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{path}: field 'version' is {found.get('version')!r}; this lookaround reads version {SUPPORTED_VERSION}"
         )
-    found = read_mapping(
-        path, {"rows": list, "summary": list, "settings": dict, "command": str, "learning_rates": dict}
+    require_fields(
+        str(path),
+        found,
+        {"rows": list, "summary": list, "settings": dict, "command": str, "learning_rates": dict},
     )
     rates = found["learning_rates"]
     require_fields(f"{path}: learning_rates", rates, dict.fromkeys(rates, dict))
@@ -112,6 +114,11 @@ def _graphs(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return graphs
 
 
+def _is_graph(task: str) -> bool:
+    """Whether a task of this name is a path-star graph, "3,5", and not a sum."""
+    return task[:1].isdigit()
+
+
 def _control(entry: dict[str, Any]) -> bool:
     return entry["control_of"] is not None
 
@@ -127,7 +134,7 @@ def _chance(entries: Sequence[dict[str, Any]]) -> float:
 def _heading(graph: str, entries: Sequence[dict[str, Any]]) -> str:
     chance = _chance(entries)
     guess = f"; a guess at the first hop is right in {_percent(chance)}" if math.isfinite(chance) else ""
-    return (f"G({graph})" if graph[:1].isdigit() else graph) + guess
+    return (f"G({graph})" if _is_graph(graph) else graph) + guess
 
 
 def _percent(value: float) -> str:
@@ -171,7 +178,7 @@ def plan_findings(results: dict[str, Any]) -> list[str]:
         for verdict, objectives in kinds.items():
             lines.append(f"{graph}: {verdict}: {', '.join(objectives)}")
         lines += _against_reverse(graph, entries)
-        if graph[:1].isdigit():
+        if _is_graph(graph):
             lines += _undecided(graph, _chance(entries), results["learning_rates"].get(graph, {}))
     asked = results["settings"]["plan"]["queries"]
     for graph, found in {row["graph"]: row["queries"] for row in results["rows"]}.items():
@@ -212,7 +219,7 @@ def _undecided(graph: str, chance: float, tried: dict[str, dict[str, Any]]) -> l
     """
     guessing = []
     for name, found in tried.items():
-        ends = [number(end) for end in found.values() if number(end) >= 0]
+        ends = [end for end in map(number, found.values()) if end >= 0]
         if len(ends) > 1 and max(ends) <= chance + GUESSING and max(ends) - min(ends) <= SAME:
             guessing.append(name)
     if not guessing:
@@ -300,8 +307,7 @@ def write_plan(results: dict[str, Any], path: str | Path) -> None:
     ]
     items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
     findings = "".join(f"<li>{esc(line)}</li>" for line in plan_findings(results))
-    graphs = any(graph[:1].isdigit() for graph in _graphs(results))
-    lead = _ABOUT_GRAPHS if graphs else _ABOUT_SUMS
+    lead = _ABOUT_GRAPHS if any(map(_is_graph, _graphs(results))) else _ABOUT_SUMS
     head = (
         '<header><p class="brand">lookaround plan</p><h1>Does the objective look ahead?</h1>'
         f'<ul class="facts">{items}</ul></header>\n<main><section><p class="lead">{esc(lead)}</p>'
