@@ -50,11 +50,11 @@ from scipy import sparse
 from lookaround.data.corpus import make_corpus, read_corpus
 from lookaround.data.files import read_text
 from lookaround.data.shards import TokenStore, prepare
-from lookaround.errors import UserError
-from lookaround.forecast import VOCABULARY
-from lookaround.pool import usable_cores
 from lookaround.settings import Settings
-from lookaround.storage import write_text
+from lookaround.studies.forecast.forecast import VOCABULARY
+from lookaround.support.errors import UserError
+from lookaround.support.machine import usable_cores
+from lookaround.support.storage import write_text
 from lookaround.theory.lags import LagCounts, count_lags
 
 DATA = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))

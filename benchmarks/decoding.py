@@ -32,11 +32,11 @@ from lookaround.decode.tree import Tree
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.heads import depth_states
 from lookaround.objectives import Batch, Objective, Vocabulary, parse
+from lookaround.objectives.contract import View
 from lookaround.objectives.multitoken import HEADS
-from lookaround.objectives.view import View
 from lookaround.settings import Settings
-from lookaround.speculate import first_difference, open_speculation, transformers_generate
-from lookaround.storage import finite, write_text
+from lookaround.studies.speculate.speculate import first_difference, open_speculation, transformers_generate
+from lookaround.support.storage import finite, write_text
 
 NEW = 64  # tokens that each prompt is continued by
 

@@ -38,11 +38,12 @@ import numpy as np
 import torch
 
 from lookaround.decode.masked import ORDERS, Filled, fill_many, quality
-from lookaround.errors import UserError
-from lookaround.evaluate.statistics import Interval, bootstrap_interval
-from lookaround.objectives.view import CAUSAL, Mode, View
+from lookaround.evaluation.intervals import Interval, bootstrap_interval
+from lookaround.model.readable import Readable, open_run
+from lookaround.objectives.contract import CAUSAL, Mode, View
 from lookaround.settings import Settings
-from lookaround.train.run import OpenRun, evaluation_rows, open_run
+from lookaround.support.errors import UserError
+from lookaround.train.run import evaluation_rows
 
 PROMPT, NEW = 16, 48
 PER_PASS = (1, 2, 4, 8, 16)
@@ -53,7 +54,7 @@ RESAMPLES = 2000
 # ------------------------------------------------------------------------------------------------ texts
 
 
-def test_texts(run: OpenRun, count: int) -> tuple[list[list[int]], np.ndarray]:
+def test_texts(run: Readable, count: int) -> tuple[list[list[int]], np.ndarray]:
     """PROMPT + NEW ids without BOS, `count` times, and the test document that each is from (count,)."""
     rows = evaluation_rows(run, Settings())
     if rows is None:
@@ -70,7 +71,7 @@ def test_texts(run: OpenRun, count: int) -> tuple[list[list[int]], np.ndarray]:
 
 
 def continuations(
-    run: OpenRun, mode: Mode, prompts: list[list[int]], batch: int, **options: Any
+    run: Readable, mode: Mode, prompts: list[list[int]], batch: int, **options: Any
 ) -> tuple[list[Filled], float]:
     """Every prompt continued, and the seconds it took."""
     filled: list[Filled] = []
@@ -90,7 +91,7 @@ def continuations(
 
 
 @torch.no_grad()
-def judge_bits(judge: OpenRun, prompt: list[int], tokens: list[int]) -> float:
+def judge_bits(judge: Readable, prompt: list[int], tokens: list[int]) -> float:
     """Bits of a continuation, in all, under a causal model."""
     if not tokens:
         return 0.0
@@ -111,7 +112,7 @@ def distinct_pairs(tokens: list[int]) -> float:
 
 
 def measured(
-    run: OpenRun, judge: OpenRun | None, mode: Mode, prompts: list[list[int]], texts: list[list[int]]
+    run: Readable, judge: Readable | None, mode: Mode, prompts: list[list[int]], texts: list[list[int]]
 ) -> dict[str, np.ndarray]:
     """Of each continuation (P,): tokens, bits under the model itself, bits under the judge, distinct-2."""
     own = [

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.planning.tasks import Problems, StarGraph
+from lookaround.studies.synthetic.tasks import Problems, StarGraph
 
 GRAPHS = ((2, 3, 10), (2, 5, 50), (5, 5, 50), (7, 7, 100))  # degree, length, labels
 ROUNDS = 5

@@ -54,13 +54,14 @@ from transformers import (
 from transformers import Trainer as Peer
 from transformers.utils import logging
 
-from lookaround.data.shards import Rows, Split
+from lookaround.data.rows import Rows
+from lookaround.data.shards import Split
 from lookaround.model.backbone import Backbone, build
 from lookaround.objectives import Vocabulary, parse
 from lookaround.settings import TrainSettings
 from lookaround.train.budget import Plan
-from lookaround.train.distributed import World
 from lookaround.train.loop import Trainer, default_learning_rate
+from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
 
 VOCABULARY, BATCH, WIDTH = 32_000, 16, 128

@@ -27,10 +27,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 
-from lookaround.forecast import FAR_LAG, Forecast, open_forecast
-from lookaround.probe import least_squares_probe
+from lookaround.evaluation.probe import least_squares_probe
 from lookaround.settings import Settings
-from lookaround.storage import write_text
+from lookaround.studies.forecast.forecast import FAR_LAG, Forecast, open_forecast
+from lookaround.support.storage import write_text
 from lookaround.theory.lags import LagCounts, count_lags
 from lookaround.theory.matrices import cooccurrence, kept_law
 from lookaround.theory.spectrum import CooccurrenceSpectrum

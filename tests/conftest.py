@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lookaround.data.corpus import make_corpus
-from lookaround.data.shards import Rows, TokenStore, prepare
+from lookaround.data.rows import Rows
+from lookaround.data.shards import TokenStore, prepare
 from lookaround.objectives import Batch, Vocabulary
 
 torch.set_num_threads(1)  # the models are tiny; threads cost more than they give

@@ -139,7 +139,7 @@ class Inline(Executor):
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookaround.pool.local_pool", lambda jobs, threads: Inline())
+    monkeypatch.setattr("lookaround.studies.jobs.local_pool", lambda jobs, threads: Inline())
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -199,7 +199,7 @@ def study(home: Path, corpus: Path, task: Path) -> Path:
     out = home / "study"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOKAROUND_CACHE", str(home / "cache"))
-        patch.setattr("lookaround.pool.local_pool", lambda jobs, threads: Inline())
+        patch.setattr("lookaround.studies.jobs.local_pool", lambda jobs, threads: Inline())
         silent(
             "compare",
             corpus,
@@ -1303,7 +1303,7 @@ def test_a_process_that_dies(
             future.set_exception(error)
             return future
 
-    monkeypatch.setattr("lookaround.pool.local_pool", lambda jobs, threads: Dying())
+    monkeypatch.setattr("lookaround.studies.jobs.local_pool", lambda jobs, threads: Dying())
     assert_refused(run(*study_again(corpus, Path("out"), task)), "memory")
 
 

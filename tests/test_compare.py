@@ -17,15 +17,15 @@ import pytest
 import torch
 
 from conftest import WORDS, sentences
-from lookaround.compare import compare
-from lookaround.errors import UserError
-from lookaround.ladder import slug
+from lookaround.model.readable import open_run
 from lookaround.objectives import parse_list
 from lookaround.report import render_html
-from lookaround.results import recommend as recommend_from
 from lookaround.settings import Settings, read_settings
-from lookaround.study import open_study
-from lookaround.train.run import open_run
+from lookaround.studies.compare.compare import compare
+from lookaround.studies.compare.study import open_study
+from lookaround.studies.compare.summary import recommend as recommend_from
+from lookaround.studies.folder import slug
+from lookaround.support.errors import UserError
 
 TINY = ["train.batch=4", "model.context=32", "data.vocabulary=300", "evaluate.positions=6", "evaluate.bootstrap=100", "evaluate.samples=1",
         "evaluate.sample_tokens=4", "compare.ladder=[0.5, 1.0]", "compare.lr_factors=[1.0]", "train.checkpoint_every=4", "train.log_every=2"]  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from lookaround.data.corpus import Corpus, read_corpus, split_documents
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 DOCUMENTS = ["The first, with a comma.", 'The second says "so".', "Das dritte ist länger.\nZwei Zeilen."]
 ONE_LINE = [text.replace("\n", " ") for text in DOCUMENTS]

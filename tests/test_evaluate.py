@@ -10,27 +10,28 @@ import numpy as np
 import pytest
 import torch
 
-from lookaround.data.shards import Rows, TokenStore
+from lookaround.data.rows import Rows
+from lookaround.data.shards import TokenStore
 from lookaround.decode.sampling import continue_tokens, filter_log_probabilities
-from lookaround.errors import UserError
-from lookaround.evaluate.features import pooled_states
-from lookaround.evaluate.modes import classification_mode, generation_mode
-from lookaround.evaluate.perplexity import (
+from lookaround.evaluation.bits_per_byte import (
     bits_per_byte,
     chain_rule_bits,
     choose_tokens,
     default_prefix_lengths,
     unigram_bits,
 )
-from lookaround.evaluate.statistics import (
+from lookaround.evaluation.features import pooled_states
+from lookaround.evaluation.intervals import (
     bootstrap_interval,
     resampled_bits_per_byte,
     resampled_scores,
     seed_interval,
 )
+from lookaround.evaluation.modes import classification_mode, generation_mode
+from lookaround.evaluation.probe import linear_probe, majority, score, tfidf
 from lookaround.model import Backbone, build
 from lookaround.objectives import Mode, parse
-from lookaround.probe import linear_probe, majority, score, tfidf
+from lookaround.support.errors import UserError
 
 MODES = [Mode("causal", 1), Mode("bidirectional", 0), Mode("bidirectional", 1), Mode("prefix", 1)]
 
@@ -145,7 +146,7 @@ def test_lossy_tokenizers_are_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from lookaround.data.tokenizer import load_tokenizer
+    from lookaround.data.text import load_tokenizer
 
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "the": 1, "cat": 2}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -155,7 +156,7 @@ def test_lossy_tokenizers_are_refused(tmp_path: Path) -> None:
 
 
 def test_third_party_tokenizer_counts_bytes(real_data: Path) -> None:
-    from lookaround.data.tokenizer import load_tokenizer
+    from lookaround.data.text import load_tokenizer
 
     tokenizer = load_tokenizer(str(real_data / "models" / "stories260K"))
     text = "Once upon a time, Zoë’s cat 🐈 sat."

@@ -15,12 +15,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-import lookaround.forecast as module
+import lookaround.studies.forecast.forecast as module
 from lookaround.cli import app
-from lookaround.errors import Interrupted, UserError
-from lookaround.forecast import TrackRecord, cost, forecast, open_forecast, recommend, token_labels
 from lookaround.report import print_forecast, write_forecast
 from lookaround.settings import Settings, read_settings
+from lookaround.studies.forecast.forecast import (
+    TrackRecord,
+    cost,
+    forecast,
+    open_forecast,
+    recommend,
+    token_labels,
+)
+from lookaround.support.errors import Interrupted, UserError
 
 TOPICS = {
     "sea": ["ship", "sail", "wave", "harbour", "storm", "anchor", "captain", "gull", "tide", "net"],
@@ -182,7 +189,7 @@ def lines_of(scores: dict[str, float], size: int = 400) -> list[dict[str, Any]]:
 def test_answers(
     objectives: dict, controls: dict, earned: bool, answer: str, close: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lookaround.evaluate.suite import ProbeData
+    from lookaround.evaluation.suite import ProbeData
 
     monkeypatch.setattr(module, "TRACK_RECORD", TrackRecord(earned, "told"))
     labels = np.zeros(400, dtype=int)

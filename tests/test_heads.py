@@ -24,12 +24,12 @@ from lookaround.decode.drafts import Draft, Proposal
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import Scores, Verifier
-from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.heads import BlockHeads, HydraHeads, MedusaHeads, TokenOrderHead, depth_states
 from lookaround.objectives import MTP, TOP, Batch, Vocabulary, parse
+from lookaround.objectives.contract import CAUSAL, HeadSpec, View
 from lookaround.objectives.multitoken import HEADS
-from lookaround.objectives.view import CAUSAL, HeadSpec, View
+from lookaround.support.errors import UserError
 
 VOCABULARY = 100
 

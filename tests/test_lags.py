@@ -16,7 +16,7 @@ from conftest import sentences
 from lookaround.data import shards
 from lookaround.data.corpus import make_corpus
 from lookaround.data.shards import TokenStore, prepare
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 from lookaround.theory import lags as module
 from lookaround.theory.lags import Code, LagCounts, Tally, count_lags, merge, normal_lags, tally
 

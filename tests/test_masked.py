@@ -17,9 +17,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lookaround.decode.masked import Filled, fill, fill_many, quality
 from lookaround.decode.sampling import continue_tokens, filter_log_probabilities
-from lookaround.errors import UserError
 from lookaround.model import Backbone
 from lookaround.objectives import Mode, Vocabulary
+from lookaround.support.errors import UserError
 
 SHIFTS = [Mode("bidirectional", 0), Mode("bidirectional", 1)]
 PAD, BOS, EOS, MASK = range(4)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from scipy import sparse, stats
 
-from lookaround.data.shards import Rows, TokenStore
-from lookaround.errors import UserError
+from lookaround.data.rows import Rows
+from lookaround.data.shards import TokenStore
 from lookaround.objectives import parse
+from lookaround.support.errors import UserError
 from lookaround.theory import matrices as module
 from lookaround.theory.lags import LagCounts, count_lags
+from lookaround.theory.law import contexts
 from lookaround.theory.matrices import Cooccurrence, cooccurrence, far_law, kept_law, shuffled_cooccurrence
 
 BOS = 0
@@ -175,12 +177,12 @@ def test_shuffled_pairs_keep_their_margins_and_nothing_else(
 
 
 def test_the_law_that_is_counted() -> None:
-    whole = parse("mlm").contexts(1, 64)
+    whole = contexts(parse("mlm"), 1, 64)
     assert kept_law(parse("mlm"), 1, 64, 3) == {(lag,): mass for lag, mass in whole.items() if abs(lag) <= 3}
     law = kept_law(parse("mlm(rate=0.3)"), 2, 64, 8)
     assert 0.95 <= sum(law.values()) <= 1
     assert all(len(lags) == 2 for lags in law)
-    exact = parse("mlm(rate=0.3)").contexts(2, 64, 8)
+    exact = contexts(parse("mlm(rate=0.3)"), 2, 64, 8)
     assert all(mass == pytest.approx(exact[lags], abs=2e-3) for lags, mass in law.items())
     assert sum(kept_law(parse("mlm(rate=0.4)"), 6, 64, 16).values()) < 1, "many tuples, in no time"
     assert far_law(64, 1) == {(64,): 1.0}

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from conftest import random_batch
-from lookaround.errors import UserError
 from lookaround.model import Backbone, build, export, linear_cross_entropy, load, require_honest_attention
 from lookaround.model.masks import allowed, attention_arguments
 from lookaround.objectives import Attention, HeadSpec, Mode, View, parse
+from lookaround.support.errors import UserError
 
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 ALL_MODES = (Mode("causal", 1), Mode("bidirectional", 0), Mode("prefix", 1))

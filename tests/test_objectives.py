@@ -8,7 +8,6 @@ import torch
 from scipy import stats
 
 from conftest import random_batch
-from lookaround.errors import UserError
 from lookaround.objectives import (
     AR,
     DAR,
@@ -24,7 +23,9 @@ from lookaround.objectives import (
     parse,
     parse_list,
 )
-from lookaround.objectives.view import keyed_uniform
+from lookaround.support.errors import UserError
+from lookaround.support.randomness import keyed_uniform
+from lookaround.theory.law import contexts, patterns
 
 SPECS = [
     "ar", "mlm", "mlm(rate=0.4)", "mlm(rate=0.3, shift=1)", "dar", 'dar(horizon=4, share=1, law="harmonic")', "vmlm",
@@ -193,7 +194,7 @@ def test_contexts_agree_with_lags_counted_in_sampled_views(spec: str, nearest: i
         nearest_visible(t, v.nonzero().flatten().tolist(), nearest)
         for t, v in zip(target.tolist(), visible, strict=True)
     ]
-    expected = objective.contexts(nearest, 16)
+    expected = contexts(objective, nearest, 16)
     assert sum(expected.values()) == pytest.approx(1)
     assert_shares(expected, found, row, weight)
 
@@ -206,7 +207,7 @@ def test_patterns_agree_with_what_sampled_views_show(spec: str) -> None:
         {(t, tuple(v.nonzero().flatten().tolist())): 1.0}
         for t, v in zip(target.tolist(), visible, strict=True)
     ]
-    expected = objective.patterns(6)
+    expected = patterns(objective, 6)
     assert sum(expected.values()) == pytest.approx(1)
     assert_shares(expected, found, row, weight)
 
@@ -218,50 +219,50 @@ def test_contexts_are_the_patterns_condensed(spec: str, nearest: int, length: in
     """Two derivations of one law: distance by distance, and every visibility pattern listed."""
     objective = parse(spec)
     expected: dict = {}
-    for (target, visible), mass in objective.patterns(length).items():
+    for (target, visible), mass in patterns(objective, length).items():
         for key, share in nearest_visible(target, list(visible), nearest).items():
             expected[key] = expected.get(key, 0.0) + share * mass
-    found = objective.contexts(nearest, length)
+    found = contexts(objective, nearest, length)
     assert found == pytest.approx(expected, abs=1e-12)
-    near = objective.contexts(nearest, length, reach=2)
+    near = contexts(objective, nearest, length, reach=2)
     lags = (lambda key: (key,)) if nearest == 1 else (lambda key: key)
     assert near == pytest.approx({k: v for k, v in found.items() if max(map(abs, lags(k))) <= 2}, abs=1e-12)
 
 
 def test_contexts_of_rows_of_several_lengths_weigh_them_by_their_targets() -> None:
     objective = parse("mlm(rate=0.3)")
-    short, long = objective.contexts(1, 4), objective.contexts(1, 16)
-    mixed = objective.contexts(1, {4: 5, 16: 1})  # 5 rows of 3 tokens that may be targets, 1 row of 15
+    short, long = contexts(objective, 1, 4), contexts(objective, 1, 16)
+    mixed = contexts(objective, 1, {4: 5, 16: 1})  # 5 rows of 3 tokens that may be targets, 1 row of 15
     assert mixed[-1] == pytest.approx((short[-1] + long[-1]) / 2)
 
 
 def test_contexts_of_a_schedule_are_averaged_over_the_budget() -> None:
-    lags = parse("mlm(rate=linear(0.2, 0.6))").contexts(1, 16)
-    mean = np.mean([parse(f"mlm(rate={rate})").contexts(1, 16)[1] for rate in np.linspace(0.2, 0.6, 101)])
+    lags = contexts(parse("mlm(rate=linear(0.2, 0.6))"), 1, 16)
+    mean = np.mean([contexts(parse(f"mlm(rate={rate})"), 1, 16)[1] for rate in np.linspace(0.2, 0.6, 101)])
     assert lags[1] == pytest.approx(mean, abs=1e-3)
     assert sum(lags.values()) == pytest.approx(1)
 
 
 def test_a_wrong_context_law_fails_the_same_test() -> None:
-    expected, other = parse("mlm(rate=0.4)").contexts(1, 16), parse("mlm(rate=0.3)").contexts(1, 16)
+    expected, other = contexts(parse("mlm(rate=0.4)"), 1, 16), contexts(parse("mlm(rate=0.3)"), 1, 16)
     assert abs(expected[1] - other[1]) > 0.02
 
 
 def test_contexts_of_mixtures_and_sequences_are_weighted_by_their_coefficients() -> None:
-    ar, mlm = AR().contexts(1, 32), MLM().contexts(1, 32)
-    mixed = parse("ar + 3*mlm").contexts(1, 32)
+    ar, mlm = contexts(AR(), 1, 32), contexts(MLM(), 1, 32)
+    mixed = contexts(parse("ar + 3*mlm"), 1, 32)
     assert mixed[-1] == pytest.approx(0.75 * mlm[-1])
-    assert parse("0.25*ar >> 0.75*mlm").contexts(1, 32) == pytest.approx(mixed)
+    assert contexts(parse("0.25*ar >> 0.75*mlm"), 1, 32) == pytest.approx(mixed)
     assert mixed[1] == pytest.approx(0.25 * ar[1] + 0.75 * mlm[1])
 
 
 def test_contexts_without_a_context_or_a_target_are_refused() -> None:
     with pytest.raises(ValueError, match="nearest=0"):
-        MLM().contexts(0, 32)
+        contexts(MLM(), 0, 32)
     with pytest.raises(ValueError, match="length=1"):
-        MLM().contexts(1, 1)
+        contexts(MLM(), 1, 1)
     with pytest.raises(ValueError, match="length=15"):
-        AR().patterns(15)
+        patterns(AR(), 15)
 
 
 # ---------------------------------------------------------------------------------------- one by one

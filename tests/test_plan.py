@@ -16,10 +16,12 @@ from typer.testing import CliRunner
 
 from lookaround import plan as plan_module
 from lookaround.cli import app
-from lookaround.errors import Interrupted, UserError
-from lookaround.plan import PRESETS, estimate, open_grid, plan, summarise
-from lookaround.planning.answers import Reader
-from lookaround.planning.run import (
+from lookaround.report import load_plan, print_plan, write_plan
+from lookaround.report.synthetic import plan_findings
+from lookaround.settings import Settings, read_settings
+from lookaround.studies.synthetic.answers import Reader
+from lookaround.studies.synthetic.grid import PRESETS, estimate, open_grid, plan, summarise
+from lookaround.studies.synthetic.job import (
     PlanJob,
     make_plan_trainer,
     readers,
@@ -27,10 +29,8 @@ from lookaround.planning.run import (
     reads_of_score,
     run_plan_job,
 )
-from lookaround.pool import threads_of
-from lookaround.report import load_plan, print_plan, write_plan
-from lookaround.report.planning import plan_findings
-from lookaround.settings import Settings, read_settings
+from lookaround.support.errors import Interrupted, UserError
+from lookaround.support.machine import threads_of
 from lookaround.train import loop
 
 
@@ -216,7 +216,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
         return own(self, *given)
 
     monkeypatch.setattr(loop.Trainer, "step", step)
-    monkeypatch.setattr("lookaround.pool.Status.tell", _always_listening)
+    monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
     with pytest.raises(Interrupted, match="the same command goes on"):
         plan(open_grid(settings()), out, command="x", executor=Here())
     monkeypatch.undo()
@@ -244,8 +244,8 @@ def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
         return own(self, shown)
 
     monkeypatch.setattr(Reader, "_laws", laws)
-    monkeypatch.setattr("lookaround.pool.Status.tell", _always_listening)
-    monkeypatch.setattr("lookaround.planning.answers.ROWS_PER_PASS", 16)
+    monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
+    monkeypatch.setattr("lookaround.studies.synthetic.answers.ROWS_PER_PASS", 16)
     with pytest.raises(Interrupted, match="the same command goes on"):
         plan(grid, out, command="x", executor=Here())
     assert next(count) < passes + 4, "it read on after it was asked to stop"
@@ -294,7 +294,7 @@ def test_a_run_that_is_stopped_and_then_diverges_is_scored_as_if_it_had_not_been
         return {0: (float("nan"), 1.0, 1.0)} if self.counters.step == 11 else found
 
     monkeypatch.setattr(loop.Trainer, "step", step)
-    monkeypatch.setattr("lookaround.pool.Status.tell", _always_listening)
+    monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
     grid = open_grid(settings(plan__objectives="ar", plan__control=False, plan__seeds=1))
     whole = plan(grid, tmp_path / "whole", command="x", executor=Here())
     stops.append(tmp_path / "stopped")
@@ -440,8 +440,8 @@ def test_the_estimate_counts_every_row_that_is_read(
 def test_threads_are_a_share_of_the_cores_or_what_was_asked_for(
     asked: str, jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookaround.pool.usable_cores", lambda: 8)
-    monkeypatch.setattr("lookaround.pool._ASKED", asked)
+    monkeypatch.setattr("lookaround.support.machine.usable_cores", lambda: 8)
+    monkeypatch.setattr("lookaround.support.machine._ASKED", asked)
     assert threads_of(jobs) == threads
 
 

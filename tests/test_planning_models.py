@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from conftest import random_batch
-from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.heads import BeliefHead, NextLatentHead
 from lookaround.objectives import Attention, Batch, View, parse
-from lookaround.planning import answers as answers_module
-from lookaround.planning.answers import Reader
-from lookaround.planning.run import Curve
-from lookaround.planning.tasks import Problems, StarGraph, Task
+from lookaround.studies.synthetic import answers as answers_module
+from lookaround.studies.synthetic.answers import Reader
+from lookaround.studies.synthetic.job import Curve
+from lookaround.studies.synthetic.tasks import Problems, StarGraph, Task
+from lookaround.support.errors import UserError
 from lookaround.train.budget import view_flops
 
 PATHS = StarGraph(2, 4, 8)

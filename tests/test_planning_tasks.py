@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lookaround.errors import UserError
-from lookaround.planning.tasks import (
+from lookaround.studies.synthetic.tasks import (
     SPLITS,
     Addition,
     Countdown,
@@ -28,6 +27,7 @@ from lookaround.planning.tasks import (
     controlled,
     parse_task,
 )
+from lookaround.support.errors import UserError
 
 # a line of the published data: 2 arms, paths of 5 nodes, 50 labels
 PUBLISHED = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12=32,34,6,16,12"
@@ -270,7 +270,7 @@ def test_a_problem_drawn_alone_is_the_same(seed: int, number: list[int], task: T
 def test_many_problems_are_drawn_in_parts_to_the_same_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     part = Problems(StarGraph(2, 3, 10), "validation")
     whole = part.take(5, np.arange(100)).tokens
-    monkeypatch.setattr("lookaround.planning.tasks.DRAWN_AT_ONCE", 7)
+    monkeypatch.setattr("lookaround.studies.synthetic.tasks.DRAWN_AT_ONCE", 7)
     assert torch.equal(part.take(5, np.arange(100)).tokens, whole)
 
 

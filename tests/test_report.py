@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lookaround.errors import UserError
 from lookaround.report import figures, load_results, print_results, render_html, write_report
 from lookaround.report.table import (
     Interval,
@@ -26,6 +25,7 @@ from lookaround.report.table import (
     format_seconds,
     verdict,
 )
+from lookaround.support.errors import UserError
 from report_sample import sample_results
 
 HOSTILE = """<script>alert(1)</script>"' onload='x' & --> $x^2$ \x1b[31m\ud800"""

@@ -7,8 +7,8 @@ import pytest
 from scipy import sparse
 from scipy.optimize import check_grad, minimize
 
-from lookaround.errors import UserError
 from lookaround.objectives import parse
+from lookaround.support.errors import UserError
 from lookaround.theory import spectrum as module
 from lookaround.theory.lags import LagCounts
 from lookaround.theory.matrices import cooccurrence, kept_law

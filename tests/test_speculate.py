@@ -41,13 +41,13 @@ from lookaround import cli
 from lookaround.decode import Speculator, Tree, custom_generate, load_speculator
 from lookaround.decode.cache import require_rewindable
 from lookaround.decode.speculative import Generated
-from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.export import load, load_heads
 from lookaround.model.lora import add_lora, merge_lora
-from lookaround.objectives.view import HeadSpec
+from lookaround.objectives.contract import HeadSpec
 from lookaround.settings import read_settings
-from lookaround.speculate import open_speculation, speculate
+from lookaround.studies.speculate.speculate import open_speculation, speculate
+from lookaround.support.errors import UserError
 
 logging.set_verbosity_error()
 SMALL = [
@@ -422,7 +422,7 @@ def test_trees_and_prompts_that_do_not_fit_are_refused() -> None:
 
 def test_heads_of_another_model_are_refused(tmp_path: Path) -> None:
     from lookaround.model.export import export
-    from lookaround.objectives.view import Mode
+    from lookaround.objectives.contract import Mode
 
     def folder(name: str, model: Backbone) -> Path:
         (tmp_path / name).mkdir()
@@ -469,7 +469,7 @@ def test_heads_of_another_model_are_refused(tmp_path: Path) -> None:
 )
 def test_a_damaged_description_is_named(tmp_path: Path, text: str, message: str) -> None:
     from lookaround.model.export import export
-    from lookaround.objectives.view import Mode
+    from lookaround.objectives.contract import Mode
 
     export(backbone(), tmp_path, (Mode("causal", 1),), mask=3)
     (tmp_path / "speculation.json").write_text(text)

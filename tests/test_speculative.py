@@ -12,7 +12,7 @@ from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling
 from lookaround.model.backbone import Backbone, build
-from lookaround.objectives.view import HeadSpec
+from lookaround.objectives.contract import HeadSpec
 
 VOCABULARY = 40
 KINDS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra", "offset")

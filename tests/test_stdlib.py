@@ -12,7 +12,7 @@ import pytest
 
 from lookaround.data.corpus import split_documents
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 
 def test_corpus_is_large_described_and_repeatable() -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from lookaround.data.tasks import Task, read_tasks
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 
 def table(path: Path, rows: list[tuple], header: str = "label\ttext") -> Path:

@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from lookaround.data.shards import Rows, TokenStore
-from lookaround.errors import Interrupted, UserError
+from lookaround.data.rows import Rows
+from lookaround.data.shards import TokenStore
+from lookaround.model.readable import open_run
 from lookaround.objectives import parse
 from lookaround.settings import Settings, read_settings
-from lookaround.storage import write_folder
+from lookaround.support.errors import Interrupted, UserError
+from lookaround.support.storage import write_folder
 from lookaround.train import Plan, Trainer, WarmupStableDecay, make_plan, parse_budget
 from lookaround.train.budget import Budget, expected_cost, view_flops
 from lookaround.train.checkpoint import latest_checkpoint, load_training_state
 from lookaround.train.loop import StopSignal, exporter
-from lookaround.train.run import make_trainer, open_run, pretrain
+from lookaround.train.run import make_trainer, pretrain
 
 SPECS = [
     "ar",
@@ -87,7 +89,7 @@ WORKER = """
 import sys, torch
 from pathlib import Path
 from lookaround.data.shards import TokenStore
-from lookaround.train.distributed import world
+from lookaround.train.parallel import world
 sys.path.insert(0, {tests!r})
 import json
 import test_training as t
@@ -127,7 +129,7 @@ def test_two_processes_are_one(store: TokenStore, tmp_path: Path) -> None:
 
 
 def test_batch_must_divide_among_processes(store: TokenStore) -> None:
-    from lookaround.train.distributed import World
+    from lookaround.train.parallel import World
 
     with pytest.raises(UserError, match=r"train\.batch: 8 rows do not divide among 3"):
         make_trainer(settings(), parse("ar"), store, seed=0, learning_rate=1e-2, world=World(0, 3))
@@ -310,7 +312,7 @@ def test_warmup_stable_decay() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 97, 1000])
 def test_the_order_of_rows_is_a_permutation(size: int) -> None:
-    from lookaround.data.shards import permute
+    from lookaround.support.randomness import permute
 
     seen = set()
     for epoch in range(3):

@@ -18,7 +18,7 @@ from lookaround.decode.tree import (
     grow_from_ranks,
     ranks_along,
 )
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 
 def random_tree(seed: int) -> Tree:

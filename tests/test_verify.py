@@ -18,7 +18,7 @@ from lookaround.decode.speculative import warpers
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling, Greedy, Scores, Typical, Verifier
 from lookaround.model.backbone import build
-from lookaround.objectives.view import HeadSpec
+from lookaround.objectives.contract import HeadSpec
 
 V = 5
 START = [3, 1]

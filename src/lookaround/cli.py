@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lookaround.errors import Interrupted, UserError
+from lookaround.support.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from lookaround.settings import Settings
@@ -110,9 +110,9 @@ def compare(
 
     console = Console()
     with console.status("reading the corpus and loading libraries"):
-        from lookaround.compare import compare as run_study
         from lookaround.report import print_results, write_report
-        from lookaround.study import estimate, open_study
+        from lookaround.studies.compare.compare import compare as run_study
+        from lookaround.studies.compare.study import estimate, open_study
 
         _quiet_libraries()
         study = open_study(settings)
@@ -180,10 +180,10 @@ def forecast(
 
     console = Console()
     with console.status("reading the corpus and loading libraries"):
-        from lookaround.forecast import cost, open_forecast
-        from lookaround.forecast import forecast as run_forecast
         from lookaround.report import print_forecast, write_forecast
-        from lookaround.storage import make_folder, write_text
+        from lookaround.studies.forecast.forecast import cost, open_forecast
+        from lookaround.studies.forecast.forecast import forecast as run_forecast
+        from lookaround.support.storage import make_folder, write_text
 
         _quiet_libraries()
         plan = open_forecast(settings)
@@ -260,10 +260,10 @@ def pretrain(
         from lookaround.data.corpus import read_corpus
         from lookaround.data.stdlib import stdlib_corpus
         from lookaround.model.export import require_form
-        from lookaround.study import estimate, open_store, open_study
+        from lookaround.studies.compare.study import estimate, open_store, open_study
         from lookaround.train.budget import parse_budget
-        from lookaround.train.distributed import world
         from lookaround.train.loop import stop_on_signals
+        from lookaround.train.parallel import world
         from lookaround.train.run import pretrain as train
 
         _quiet_libraries()
@@ -343,8 +343,9 @@ def evaluate(
     console = Console()
     with console.status("loading"):
         from lookaround.data.tasks import read_tasks
-        from lookaround.evaluate.suite import baselines, evaluate_model, probe_data, scored_tokens
-        from lookaround.train.run import evaluation_rows, open_run
+        from lookaround.evaluation.suite import baselines, evaluate_model, probe_data, scored_tokens
+        from lookaround.model.readable import open_run
+        from lookaround.train.run import evaluation_rows
 
         _quiet_libraries()
         run = open_run(model)
@@ -451,8 +452,8 @@ def speculate(
     console = Console()
     with console.status("loading the model and reading the text"):
         from lookaround.report import print_speculation
-        from lookaround.speculate import open_speculation
-        from lookaround.speculate import speculate as run_speculation
+        from lookaround.studies.speculate.speculate import open_speculation
+        from lookaround.studies.speculate.speculate import speculate as run_speculation
         from lookaround.train.loop import stop_on_signals
 
         _quiet_libraries()
@@ -536,9 +537,9 @@ def generate(
     console = Console()
     with console.status("loading"):
         from lookaround.decode.writer import Writer
-        from lookaround.evaluate.modes import generation_mode
-        from lookaround.storage import write_text
-        from lookaround.train.run import open_run
+        from lookaround.evaluation.modes import generation_mode
+        from lookaround.model.readable import open_run
+        from lookaround.support.storage import write_text
 
         _quiet_libraries()
         run = open_run(model)
@@ -640,9 +641,9 @@ def plan(
 
     console = Console()
     with console.status("loading libraries"):
-        from lookaround.plan import PRESETS, estimate, open_grid, require_own_folder
-        from lookaround.plan import plan as run_grid
         from lookaround.report import print_plan, write_plan
+        from lookaround.studies.synthetic.grid import PRESETS, estimate, open_grid, require_own_folder
+        from lookaround.studies.synthetic.grid import plan as run_grid
 
         _quiet_libraries()
     if preset not in PRESETS:
@@ -700,14 +701,7 @@ def report(
     _settings(config, set_, seed, {})
     from rich.console import Console
 
-    from lookaround.report import (
-        load_plan,
-        load_results,
-        print_plan,
-        print_results,
-        write_plan,
-        write_report,
-    )
+    from lookaround.report import load_plan, load_results, print_plan, print_results, write_plan, write_report
 
     file = results / "results.json" if results.is_dir() else results
     console = Console()
@@ -772,7 +766,7 @@ def _quiet_libraries() -> None:
 def _write_json(path: Path | None, value: Any) -> None:
     if path is None:
         return
-    from lookaround.storage import write_text
+    from lookaround.support.storage import write_text
 
     write_text(path, json.dumps(value, indent=1) + "\n")
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 __all__ = [
     "CompareSettings",

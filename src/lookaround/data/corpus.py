@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lookaround.data import files
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 __all__ = ["Corpus", "read_corpus", "split_documents"]
 

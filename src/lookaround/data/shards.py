@@ -1,9 +1,8 @@
-"""Token shards on disk and rows out of them.
+"""Token shards on disk.
 
 A store is a folder: tokenizer files, `index.json`, and per split (train, validation, test) flat `uint16`/`uint32` files
 of tokens plus document offsets. Its name carries the fingerprint of corpus and tokenizer, so a second run reuses it and a
-changed corpus does not. Rows are windows of documents; their order is a counter-based permutation, so that the state of
-the loader is one integer whatever the world size.
+changed corpus does not.
 """
 
 from __future__ import annotations
@@ -16,18 +15,16 @@ import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 
 from lookaround.data.corpus import Corpus, split_documents
-from lookaround.data.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
-from lookaround.errors import UserError
-from lookaround.objectives.view import PADDING, Batch, mix64
-from lookaround.storage import disk_errors
+from lookaround.data.text import TextTokenizer, load_tokenizer, train_tokenizer
+from lookaround.support.errors import UserError
+from lookaround.support.storage import disk_errors
 
-__all__ = ["RowSource", "Rows", "Split", "TokenStore", "in_memory", "prepare"]
+__all__ = ["Split", "TokenStore", "in_memory", "prepare"]
 
 FORMAT = 1
 SHARD_TOKENS = 1 << 28
@@ -190,124 +187,3 @@ def in_memory(texts: list[str], tokenizer: TextTokenizer) -> Split:
     length = np.array([len(ids) for ids in documents], dtype=np.int64)
     start = length.cumsum() - length
     return Split((np.concatenate(documents),), np.zeros_like(length), start, length)
-
-
-# ------------------------------------------------------------------------------------------------ rows
-
-
-class RowSource(Protocol):
-    """What a trainer reads: rows of one width, endlessly."""
-
-    @property
-    def width(self) -> int:
-        """Tokens per row."""
-        ...
-
-    def at(self, seed: int, index: np.ndarray) -> Batch:
-        """The batch of the given places (B,) in the endless sequence of rows of this seed."""
-        ...
-
-
-class Rows:
-    """Rows of `width` tokens out of a split: one document window each, or several with pack=True.
-
-    A document longer than a row is cut into windows of `width`; the last one is moved back so that it is full.
-    """
-
-    def __init__(
-        self,
-        split: Split,
-        width: int,
-        tokenizer: TextTokenizer,
-        *,
-        pack: bool = False,
-        prompts: np.ndarray | None = None,
-    ) -> None:
-        """prompts: (documents,), how many first tokens of each document are given and never targets."""
-        self.split, self.width, self.tokenizer = split, width, tokenizer
-        self.prompts = prompts
-        windows = np.maximum(1, -(-split.length // width))
-        self.document = np.repeat(np.arange(len(windows)), windows)
-        number = np.arange(windows.sum()) - np.repeat(windows.cumsum() - windows, windows)
-        long = split.length[self.document]
-        self.offset = np.minimum(number * width, np.maximum(long - width, 0))
-        self.length = np.minimum(long - self.offset, width)
-        self.first = _pack(self.length, width) if pack else np.arange(len(self.length) + 1)
-
-    def __len__(self) -> int:
-        return len(self.first) - 1
-
-    def take(self, rows: np.ndarray, index: np.ndarray | None = None) -> Batch:
-        """The batch of the given rows (B,); `index` (B,) is what keys their randomness (default: the rows' numbers)."""
-        pad = self.tokenizer.hf.pad_token_id
-        tokens = np.full((len(rows), self.width), self.tokenizer.bos if pad is None else pad, dtype=np.int64)
-        documents = np.full((len(rows), self.width), PADDING, dtype=np.int64)
-        scorable = np.ones((len(rows), self.width), dtype=bool)
-        for b, row in enumerate(rows):
-            at = 0
-            for number, window in enumerate(range(self.first[row], self.first[row + 1])):
-                count = self.length[window]
-                tokens[b, at : at + count] = self.split.read(
-                    self.document[window], self.offset[window], count
-                )
-                documents[b, at : at + count] = number
-                scorable[b, at] = (
-                    self.offset[window] > 0
-                )  # a document starts with BOS, which is never a target
-                if self.prompts is not None:
-                    given = max(int(self.prompts[self.document[window]] - self.offset[window]), 0)
-                    scorable[b, at : at + min(given, count)] = False
-                at += count
-        ids = torch.from_numpy(tokens)
-        whole = not documents.any()
-        return Batch(
-            tokens=ids,
-            row=torch.from_numpy(np.asarray(rows if index is None else index, dtype=np.int64)),
-            vocabulary=self.tokenizer.vocabulary,
-            documents=None if whole else torch.from_numpy(documents),
-            scorable=torch.from_numpy(scorable),
-        )
-
-    def at(self, seed: int, index: np.ndarray) -> Batch:
-        """The batch of the given places (B,) in the endless shuffled sequence of rows of this seed."""
-        epochs, places = np.divmod(index, len(self))
-        rows = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            rows[here] = permute(places[here], len(self), seed, int(epoch))
-        return self.take(rows, index)
-
-
-def _pack(lengths: np.ndarray, width: int) -> np.ndarray:
-    """First window of each row (+ the end) when consecutive windows share rows as long as they fit."""
-    first, filled = [0], 0
-    for window, length in enumerate(lengths):
-        if filled + length > width:
-            first.append(window)
-            filled = 0
-        filled += length
-    return np.array([*first, len(lengths)])
-
-
-def permute(places: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
-    """Where a random permutation of range(size) sends `places` (n,), without holding the permutation.
-
-    A four-round Feistel network over the next even number of bits, walked along its cycle until it lands below `size`.
-    """
-    half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
-    low = np.uint64((1 << half) - 1)
-    with np.errstate(over="ignore"):
-        keys = mix64(
-            mix64(np.uint64(seed) + np.uint64(0x9E3779B97F4A7C15))
-            + np.uint64(epoch) * np.uint64(4)
-            + np.arange(4, dtype=np.uint64)
-        )
-        value = places.astype(np.uint64)
-        pending = np.ones(len(value), dtype=bool)
-        while pending.any():
-            left, right = value[pending] >> np.uint64(half), value[pending] & low
-            for key in keys:
-                left, right = right, left ^ (mix64(right + key) & low)
-            value[pending] = (left << np.uint64(half)) | right
-            pending = value >= np.uint64(size)
-    return value.astype(np.int64)

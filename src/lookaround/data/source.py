@@ -5,8 +5,8 @@ from __future__ import annotations
 from lookaround.data.corpus import Corpus, read_corpus
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import Task, read_tasks
-from lookaround.errors import UserError
 from lookaround.settings import Settings
+from lookaround.support.errors import UserError
 
 __all__ = ["read_source"]
 

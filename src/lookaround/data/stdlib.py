@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lookaround.data.corpus import Corpus, hash_key, make_corpus
 from lookaround.data.tasks import Task
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 __all__ = ["stdlib_corpus", "stdlib_task"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lookaround.data import files
 from lookaround.data.corpus import hash_key
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 __all__ = ["Task", "read_tasks"]
 

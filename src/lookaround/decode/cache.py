@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 __all__ = ["CachedModel", "SlotCache", "cache_argument", "require_rewindable"]
 

@@ -14,7 +14,7 @@ import torch
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.model.heads import LookAhead, depth_states
-from lookaround.objectives.view import CAUSAL, View
+from lookaround.objectives.contract import CAUSAL, View
 
 __all__ = ["BUDGETS", "Cost", "accuracies", "choose_trees", "draft_ranks", "frequent_tokens", "time_passes"]
 

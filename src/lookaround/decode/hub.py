@@ -13,9 +13,9 @@ import torch
 from lookaround.decode.speculative import Speculator, Step
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling, Greedy, Typical
-from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load, load_heads
+from lookaround.support.errors import UserError
 
 __all__ = [
     "GENERATE",

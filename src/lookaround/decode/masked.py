@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lookaround.data.tokenizer import TextTokenizer
+from lookaround.data.text import TextTokenizer
 from lookaround.decode.sampling import filter_log_probabilities
-from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone
-from lookaround.objectives.view import BIDIRECTIONAL, Mode, View
+from lookaround.objectives.contract import BIDIRECTIONAL, Mode, View
+from lookaround.support.errors import UserError
 
 __all__ = ["ORDERS", "Filled", "fill", "fill_many", "quality"]
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from lookaround.data.tokenizer import TextTokenizer
+from lookaround.data.text import TextTokenizer
 from lookaround.decode.cache import cache_argument
-from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
-from lookaround.objectives.view import Mode, View
+from lookaround.objectives.contract import Mode, View
+from lookaround.support.errors import UserError
 
 __all__ = ["continue_tokens", "filter_log_probabilities"]
 

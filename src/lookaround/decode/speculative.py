@@ -18,9 +18,9 @@ from lookaround.decode.cache import CachedModel, require_rewindable
 from lookaround.decode.drafts import Draft, Proposal, Sampler, Shortlist, make_draft
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling, Greedy, Scores, Typical, Verifier
-from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone
 from lookaround.model.heads import LookAhead
+from lookaround.support.errors import UserError
 
 __all__ = ["Generated", "Speculator", "Stats", "Step", "make_verifier", "warpers"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 __all__ = ["Tree", "expected_tokens", "grow", "grow_from_accuracies", "grow_from_ranks", "ranks_along"]
 

@@ -13,10 +13,10 @@ from lookaround.decode.hub import read_description
 from lookaround.decode.masked import Filled, fill, quality
 from lookaround.decode.sampling import continue_tokens
 from lookaround.decode.speculative import Speculator, Stats, make_verifier, warpers
-from lookaround.errors import UserError
 from lookaround.model.heads import LookAhead
-from lookaround.objectives.view import Mode
-from lookaround.train.run import OpenRun
+from lookaround.model.readable import Readable
+from lookaround.objectives.contract import Mode
+from lookaround.support.errors import UserError
 
 __all__ = ["Writer"]
 
@@ -26,7 +26,7 @@ class Writer:
 
     def __init__(
         self,
-        run: OpenRun,
+        run: Readable,
         folder: Path,
         mode: Mode,
         *,

@@ -13,12 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lookaround.data.tokenizer import require_named
-from lookaround.errors import UserError
+from lookaround.data.text import require_named
 from lookaround.model.heads import LookAhead, Trunk, build_head, look_ahead_loss
 from lookaround.model.losses import linear_cross_entropy
 from lookaround.model.masks import allowed, attention_arguments, attention_of
-from lookaround.objectives.view import HeadSpec, Mode, View
+from lookaround.objectives.contract import HeadSpec, Mode, View
+from lookaround.support.errors import UserError
 
 __all__ = ["PRESETS", "Backbone", "build", "load_decoder", "require_honest_attention"]
 
@@ -244,7 +244,7 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
     Every token is changed in turn; the states that move must be exactly those that the pattern lets see it, also through
     several layers. Raises UserError naming the pattern and the positions where the model does otherwise.
     """
-    from lookaround.objectives.view import Batch, Vocabulary
+    from lookaround.objectives.contract import Batch, Vocabulary
 
     vocabulary = backbone.unembedding.weight.shape[0]
     generator = torch.Generator().manual_seed(0)

@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from lookaround.errors import UserError
 from lookaround.model.backbone import Backbone, load_decoder
-from lookaround.objectives.view import HeadSpec, Mode
+from lookaround.objectives.contract import HeadSpec, Mode
+from lookaround.support.errors import UserError
 
 __all__ = ["FORMS", "default_form", "export", "load", "load_heads", "require_form"]
 

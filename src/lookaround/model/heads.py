@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lookaround.model.losses import linear_cross_entropy
 from lookaround.model.masks import attention_arguments
-from lookaround.objectives.view import Attention, HeadSpec, View
+from lookaround.objectives.contract import Attention, HeadSpec, View
 
 __all__ = [
     "BeliefHead",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 __all__ = ["add_lora", "merge_lora", "require_peft"]
 

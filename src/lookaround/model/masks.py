@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lookaround.objectives.view import BIDIRECTIONAL, CAUSAL, Attention
+from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Attention
 
 __all__ = ["allowed", "attention_arguments", "attention_of"]
 

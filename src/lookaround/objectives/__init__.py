@@ -3,14 +3,14 @@
 import importlib
 import pkgutil
 
-from lookaround.objectives.algebra import Mixture, Sequence
 from lookaround.objectives.autoregressive import AR, DAR, PrefixLM
+from lookaround.objectives.contract import Attention, Batch, HeadSpec, Mode, View, Vocabulary
 from lookaround.objectives.masked import MDLM, MLM, VMLM
 from lookaround.objectives.multitoken import MTP, TOP, NextLat
+from lookaround.objectives.objective import Mixture, Objective, Sequence
 from lookaround.objectives.parse import parse, parse_list, require_for_text
 from lookaround.objectives.prompted import BST, Reverse, Teacherless
 from lookaround.objectives.schedules import Cosine, Linear
-from lookaround.objectives.view import Attention, Batch, HeadSpec, Mode, Objective, View, Vocabulary
 
 __all__ = [
     "AR",

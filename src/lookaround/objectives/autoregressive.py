@@ -7,18 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from lookaround.objectives.contract import CAUSAL, Attention, Batch, HeadSpec, Mode, View, scored_pairs
 from lookaround.objectives.laws import Ahead, Law
-from lookaround.objectives.view import (
-    CAUSAL,
-    Attention,
-    Batch,
-    HeadSpec,
-    Mode,
-    Objective,
-    View,
-    keyed_uniform,
-    scored_pairs,
-)
+from lookaround.objectives.objective import Objective
+from lookaround.support.randomness import keyed_uniform
 
 __all__ = ["AR", "DAR", "PrefixLM"]
 

@@ -13,16 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lookaround.objectives.contract import BIDIRECTIONAL, Batch, Mode, View, scored_pairs
 from lookaround.objectives.laws import HiddenSuffix, Law, Scattered
-from lookaround.objectives.view import (
-    BIDIRECTIONAL,
-    Batch,
-    Mode,
-    Objective,
-    View,
-    keyed_uniform,
-    scored_pairs,
-)
+from lookaround.objectives.objective import Objective
+from lookaround.support.randomness import keyed_uniform
 
 __all__ = ["MDLM", "MLM", "VMLM"]
 

@@ -8,9 +8,10 @@ from typing import cast
 import torch
 
 from lookaround.objectives.autoregressive import ARWithHead
+from lookaround.objectives.contract import CAUSAL, Batch, HeadSpec, Mode, View
 from lookaround.objectives.laws import Ahead, Law
+from lookaround.objectives.objective import Objective
 from lookaround.objectives.schedules import Schedule
-from lookaround.objectives.view import CAUSAL, Batch, HeadSpec, Mode, Objective, View
 
 __all__ = ["MTP", "TOP", "NextLat"]
 

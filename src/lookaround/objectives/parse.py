@@ -7,10 +7,9 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from lookaround.errors import UserError
-from lookaround.objectives.algebra import Weighted
+from lookaround.objectives.objective import Objective, ParameterError, Weighted
 from lookaround.objectives.schedules import SCHEDULES
-from lookaround.objectives.view import Objective, ParameterError
+from lookaround.support.errors import UserError
 
 __all__ = ["parse", "parse_list", "require_for_text"]
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from lookaround.objectives.autoregressive import ARWithHead, next_token_view
+from lookaround.objectives.contract import Batch, HeadSpec, Mode, View
 from lookaround.objectives.laws import Law, Outside
-from lookaround.objectives.view import Batch, HeadSpec, Mode, Objective, View
+from lookaround.objectives.objective import Objective
 
 __all__ = ["BST", "Reverse", "Teacherless"]
 

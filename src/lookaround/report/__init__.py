@@ -7,8 +7,8 @@ write_report(results, "runs/compare/report.html")
 
 from lookaround.report.forecast import print_forecast, write_forecast
 from lookaround.report.html import render_html, write_report
-from lookaround.report.planning import load_plan, plan_figures, print_plan, write_plan
 from lookaround.report.speculation import print_speculation
+from lookaround.report.synthetic import load_plan, plan_figures, print_plan, write_plan
 from lookaround.report.table import format_seconds, load_results, print_results
 
 __all__ = [

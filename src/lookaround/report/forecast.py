@@ -17,7 +17,7 @@ from rich.text import Text
 from lookaround.report import figures
 from lookaround.report.page import esc, page, scroll
 from lookaround.report.table import format_count, format_score, number, print_text, printable
-from lookaround.storage import write_text
+from lookaround.support.storage import write_text
 
 __all__ = ["forecast_section", "print_forecast", "write_forecast"]
 

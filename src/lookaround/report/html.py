@@ -30,7 +30,7 @@ from lookaround.report.table import (
     number,
     verdict,
 )
-from lookaround.storage import write_text
+from lookaround.support.storage import write_text
 
 __all__ = ["render_html", "write_report"]
 

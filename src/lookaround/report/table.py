@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 __all__ = [
     "BASELINES",

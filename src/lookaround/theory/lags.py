@@ -24,10 +24,10 @@ import numpy as np
 from scipy import sparse
 
 from lookaround.data.shards import Split, TokenStore
-from lookaround.errors import UserError
-from lookaround.objectives.view import mix64
-from lookaround.pool import usable_cores
-from lookaround.storage import make_folder, read_mapping, whole_file, write_text
+from lookaround.support.errors import UserError
+from lookaround.support.machine import usable_cores
+from lookaround.support.randomness import mix64
+from lookaround.support.storage import make_folder, read_mapping, whole_file, write_text
 
 __all__ = ["Code", "LagCounts", "count_lags", "normal_lags"]
 

@@ -1,6 +1,6 @@
 """From counts to the matrix of an objective: A_o = sum over lags of q_o(lag) C_lag / (pairs at that lag).
 
-q_o is `objective.contexts(n, rows)`: the law of the lags from the n nearest visible tokens to the target. So A_o[c, y] is
+q_o is `contexts(objective, n, rows)` (theory/law.py): the law of the lags from the n nearest visible tokens to the target. So A_o[c, y] is
 the probability of the pair (context tokens c, target token y) under the objective on this corpus, and all objectives share
 one count. With n = 1 rows are tokens, whatever their lag; with n >= 2 they are ordered n-grams. A restricted-context
 statistic (arXiv 2407.00935 for the view of objectives as factorisations; this form is ours), not what a network sees.
@@ -17,9 +17,10 @@ from typing import TypeAlias
 import numpy as np
 from scipy import sparse
 
-from lookaround.errors import UserError
 from lookaround.objectives import Objective
+from lookaround.support.errors import UserError
 from lookaround.theory.lags import Code, LagCounts, Lags, merge, run_starts, tally
+from lookaround.theory.law import contexts
 
 __all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shuffled_cooccurrence"]
 
@@ -66,7 +67,7 @@ def kept_law(
 
     length, reach: as in `Objective.contexts`. Tuples with fewer than `context` visible tokens are left out.
     """
-    law = objective.contexts(context, length, reach, LEAST if context > 1 else 0.0)
+    law = contexts(objective, context, length, reach, LEAST if context > 1 else 0.0)
     tuples = {(key,) if isinstance(key, int) else key: mass for key, mass in law.items()}
     full = {key: mass for key, mass in tuples.items() if len(key) == context}
     if context == 1:

@@ -21,8 +21,8 @@ from scipy import sparse
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, svds
 
-from lookaround.errors import UserError
 from lookaround.objectives import Objective, parse
+from lookaround.support.errors import UserError
 from lookaround.theory.lags import LagCounts
 from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_law
 

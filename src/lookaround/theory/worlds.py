@@ -21,6 +21,7 @@ import numpy as np
 
 from lookaround.objectives import Objective
 from lookaround.theory.bounds import ProbeBound, probe_bound
+from lookaround.theory.law import patterns
 from lookaround.theory.spectrum import normalised
 
 __all__ = [
@@ -126,7 +127,7 @@ def literal_cooccurrence(world: World, objective: Objective, *, position: int | 
     """
     contexts: dict[tuple[tuple[int, int], ...], int] = {}
     rows, targets, masses = [], [], []
-    for (target, visible), share in objective.patterns(world.length + 1).items():
+    for (target, visible), share in patterns(objective, world.length + 1).items():
         if position is not None and target != position:
             continue
         places = [place - 1 for place in visible if place > 0]
@@ -185,7 +186,7 @@ def prefix_coverage(objective: Objective, tokens: int) -> np.ndarray:
     Generation asks for the next token given exactly the prefix. `ar` gives 1/tokens everywhere; a fixed rate gives
     amounts that fall off exponentially on both sides of the lengths it shows.
     """
-    law = objective.patterns(tokens + 1)
+    law = patterns(objective, tokens + 1)
     return np.array([law.get((size + 1, tuple(range(size + 1))), 0.0) for size in range(tokens)])
 
 
@@ -195,7 +196,7 @@ def length_misalignment(objective: Objective, tokens: int) -> float:
     0 = every length is trained as often as it is asked for, 1 = none is. In [0, 1].
     """
     seen = np.zeros(tokens + 1)
-    for (_, visible), mass in objective.patterns(tokens + 1).items():
+    for (_, visible), mass in patterns(objective, tokens + 1).items():
         seen[len(visible) - 1] += mass
     asked = np.append(np.full(tokens, 1 / tokens), 0.0)
     return float(np.abs(seen - asked).sum() / 2)

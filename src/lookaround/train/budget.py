@@ -16,10 +16,11 @@ from typing import Any, Literal, cast
 import numpy as np
 from torch import Tensor
 
-from lookaround.data.shards import RowSource
-from lookaround.errors import UserError
+from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
-from lookaround.objectives.view import Objective, View
+from lookaround.objectives.contract import View
+from lookaround.objectives.objective import Objective
+from lookaround.support.errors import UserError
 
 __all__ = ["Budget", "Plan", "expected_cost", "make_plan", "parse_budget", "view_flops"]
 

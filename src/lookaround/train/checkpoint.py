@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lookaround.errors import UserError
-from lookaround.storage import read_mapping, write_folder
+from lookaround.support.errors import UserError
+from lookaround.support.storage import read_mapping, write_folder
 
 __all__ = [
     "latest_checkpoint",

@@ -21,16 +21,17 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from lookaround.data.shards import RowSource
-from lookaround.errors import Diverged, Interrupted, UserError
+from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
-from lookaround.objectives.view import Objective, View
+from lookaround.objectives.contract import View
+from lookaround.objectives.objective import Objective
 from lookaround.settings import TrainSettings
-from lookaround.storage import disk_errors
+from lookaround.support.errors import Diverged, Interrupted, UserError
+from lookaround.support.storage import disk_errors
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan, token_count, view_flops
-from lookaround.train.distributed import World
+from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
 
 __all__ = ["Progress", "Trainer", "default_learning_rate", "stop_on_signals"]

@@ -7,44 +7,42 @@ A run folder is a Hugging Face folder at the end; before that it holds checkpoin
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lookaround import __version__
 from lookaround.data.corpus import read_corpus, split_documents
-from lookaround.data.shards import Rows, TokenStore, in_memory
+from lookaround.data.rows import Rows
+from lookaround.data.shards import TokenStore, in_memory
 from lookaround.data.stdlib import stdlib_corpus
-from lookaround.data.tokenizer import TextTokenizer, load_tokenizer
-from lookaround.errors import Diverged, UserError
+from lookaround.data.text import TextTokenizer
 from lookaround.model.backbone import VOCABULARIES, Backbone, build, require_honest_attention
-from lookaround.model.export import load
+from lookaround.model.readable import RUN_FILE, Readable, read_run
 from lookaround.objectives import AR
-from lookaround.objectives.view import Mode, Objective
+from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
-from lookaround.storage import read_mapping, write_folder, write_yaml
+from lookaround.studies.folder import require_folder, require_same
+from lookaround.support.errors import Diverged, UserError
+from lookaround.support.machine import local_device
+from lookaround.support.storage import write_folder, write_yaml
 from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
-from lookaround.train.distributed import World, local_device
 from lookaround.train.loop import Progress, StopSignal, Trainer, default_learning_rate, exporter
+from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
 
 __all__ = [
-    "OpenRun",
     "build_backbone",
     "evaluation_rows",
     "make_trainer",
-    "open_run",
     "pretrain",
     "vocabulary_of",
     "write_run",
 ]
 
-RUN_FILE = "run.yaml"
 # what may change between a run and its resumption without changing its result
 FREE = {
     "train": ("checkpoint_every", "log_every", "micro_batch"),
@@ -179,7 +177,7 @@ def pretrain(
         "settings": _identity(settings),
     }
     require_folder(out, RUN_FILE, "a run of ours")
-    before = _read_run(out) if (out / RUN_FILE).is_file() else None
+    before = read_run(out) if (out / RUN_FILE).is_file() else None
     if before is not None:
         if "identity" not in before or "status" not in before:
             raise UserError(f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out")
@@ -254,32 +252,6 @@ def run_info(
     }
 
 
-def require_folder(out: Path, file: str, what: str) -> None:
-    """Raises UserError where `out` is no folder to begin in, nor one that `file` says is `what`; makes nothing."""
-    for path in (out, *out.parents):
-        if path.exists():
-            if not path.is_dir():
-                raise UserError(f"--out {out}: '{path}' is a file; give a folder")
-            break
-    if out.exists() and any(out.iterdir()) and not (out / file).is_file():
-        raise UserError(f"{out}: not empty and not {what} (no {file}); give another --out")
-
-
-def require_same(before: dict[str, Any], now: dict[str, Any], origin: Path) -> None:
-    """Raises UserError naming the first setting in which a folder's run differs from the one asked for."""
-    old, new = _flatten(before), _flatten(now)
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            name_of = (
-                "the corpus or its tokenizer has changed"
-                if name == "corpus"
-                else f"{name} was {old.get(name)}, now {new.get(name)}"
-            )
-            raise UserError(
-                f"{origin}: belongs to another run: {name_of}; give another --out, or the old settings"
-            )
-
-
 def _identity(settings: Settings) -> dict[str, Any]:
     values = settings.model_dump()
     for section, fields in FREE.items():
@@ -291,75 +263,11 @@ def _identity(settings: Settings) -> dict[str, Any]:
     return values
 
 
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flatten(value, f"{prefix}.{name}" if prefix else str(name))
-    return flat
-
-
-def _read_run(folder: Path) -> dict[str, Any]:
-    fields = {"modes": list, "context": int, "plan": dict, "data": dict, "settings": dict, "objective": str}
-    return read_mapping(folder / RUN_FILE, fields)
-
-
 def write_run(folder: Path, info: dict[str, Any]) -> None:
     write_yaml(folder / RUN_FILE, info)
 
 
-# ------------------------------------------------------------------------------------------------ opening a result
-
-
-@dataclass(frozen=True)
-class OpenRun:
-    """A trained model ready for use: backbone, tokenizer, its modes, its training length, and run.yaml where there is one.
-
-    final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
-    """
-
-    backbone: Backbone
-    tokenizer: TextTokenizer
-    modes: tuple[Mode, ...]
-    final_modes: tuple[Mode, ...]
-    context: int
-    info: dict[str, Any] | None
-
-    def require_mode(self, asked: str) -> Mode:
-        """The mode of the asked attention kind; raises UserError for a kind that was not trained."""
-        for mode in self.modes:
-            if mode.attention == asked:
-                return mode
-        raise UserError(f"mode '{asked}': this model was trained for {'; '.join(map(str, self.modes))}")
-
-
-def open_run(folder: Path) -> OpenRun:
-    """Opens a run, a checkpoint of one, or any Hugging Face decoder or EuroBERT folder; raises UserError."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give a run or a Hugging Face checkpoint folder")
-    backbone = load(folder).to(local_device())
-    tokenizer = load_tokenizer(str(folder))
-    source = folder if (folder / RUN_FILE).is_file() else folder.parent
-    if (source / RUN_FILE).is_file():
-        info = _read_run(source)
-        modes = tuple(Mode(*mode) for mode in info["modes"])
-        final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
-        return OpenRun(backbone, tokenizer, modes, final, info["context"], info)
-    config = json.loads((folder / "config.json").read_text())
-    masked = config.get("model_type") == "eurobert" or config.get("is_causal") is False
-    mode = (
-        Mode("bidirectional", 0 if config.get("model_type") == "eurobert" else 1)
-        if masked
-        else Mode("causal", 1)
-    )
-    limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", 512)
-    if tokenizer.size > backbone.lm.get_input_embeddings().weight.shape[0]:
-        backbone.lm.resize_token_embeddings(tokenizer.size, mean_resizing=False)
-    return OpenRun(backbone, tokenizer, (mode,), (mode,), min(limit, 512), None)
-
-
-def evaluation_rows(run: OpenRun, settings: Settings) -> Rows | None:
+def evaluation_rows(run: Readable, settings: Settings) -> Rows | None:
     """Test rows for a run: of the corpus in the settings, else of the run's own corpus, else None.
 
     The run's own text is split as it was for training, whatever the settings say. Raises UserError where it has changed.

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lookaround import __version__
-from lookaround.evaluate.perplexity import ScoredTokens, bits_per_byte, unigram_bits
-from lookaround.evaluate.statistics import (
+from lookaround.evaluation.bits_per_byte import ScoredTokens, bits_per_byte, unigram_bits
+from lookaround.evaluation.intervals import (
     Interval,
     bootstrap_interval,
     resampled_bits_per_byte,
     resampled_scores,
     seed_interval,
 )
-from lookaround.evaluate.suite import ProbeData, scored_tokens
-from lookaround.storage import finite
-from lookaround.study import Study, split_rows
+from lookaround.evaluation.suite import ProbeData, scored_tokens
+from lookaround.studies.compare.study import Study, split_rows
+from lookaround.support.machine import machine, versions
+from lookaround.support.storage import finite
 
-__all__ = ["machine", "recommend", "study_results", "versions"]
+__all__ = ["recommend", "study_results"]
 
 RESULTS_VERSION = 1
 
@@ -321,37 +319,3 @@ def _notes(study: Study, ladders: dict[tuple[str, int], dict[str, Any]], tasks: 
             f"Trained from the start for every rung, since they change with the budget: {', '.join(moving)}"
         )
     return notes
-
-
-def machine(jobs: int, threads: int) -> dict[str, Any]:
-    """What a study of this many processes, of this many threads each, ran on."""
-    import torch
-
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_gb": round(memory, 1),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "system": f"{platform.system()} {platform.release()}",
-        "threads": threads,
-        "jobs": jobs,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    from importlib.metadata import version
-
-    names = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "scikit-learn")
-    return {
-        "lookaround": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }

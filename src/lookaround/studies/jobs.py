@@ -18,12 +18,11 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
-from lookaround.errors import Interrupted, UserError
+from lookaround.support.errors import Interrupted, UserError
 
-__all__ = ["Jobs", "Status", "local_pool", "running_jobs", "threads_of", "usable_cores"]
+__all__ = ["Jobs", "Status", "local_pool", "running_jobs"]
 
 STOP_FILE = ".stop"
-_ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before local_pool sets it for its processes
 STATUS_FILES = "runs/*/*/*/status.json"
 
 
@@ -96,17 +95,6 @@ class Jobs:
         if self.own:
             self.executor.shutdown(wait=True)
         self.stop_file.unlink(missing_ok=True)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_of(jobs: int) -> int:
-    """Threads of each of so many jobs at once: its share of the cores, or OMP_NUM_THREADS where that is fewer."""
-    share = max(1, usable_cores() // jobs)
-    return min(share, int(_ASKED)) if _ASKED.isdigit() and int(_ASKED) else share
 
 
 def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:

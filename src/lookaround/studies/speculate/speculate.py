@@ -23,7 +23,8 @@ import torch
 
 from lookaround import __version__
 from lookaround.data.corpus import Corpus, read_corpus, split_documents
-from lookaround.data.shards import Rows, Split, in_memory
+from lookaround.data.rows import Rows
+from lookaround.data.shards import Split, in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.decode.cache import require_rewindable
 from lookaround.decode.calibrate import BUDGETS, Cost, accuracies, choose_trees, draft_ranks, frequent_tokens
@@ -31,22 +32,25 @@ from lookaround.decode.hub import GENERATE, SPECULATION_FILE
 from lookaround.decode.speculative import Speculator, warpers
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
 from lookaround.decode.verify import ExactSampling, Greedy
-from lookaround.errors import Interrupted, UserError
-from lookaround.evaluate.perplexity import bits_per_byte, chain_rule_bits
-from lookaround.evaluate.suite import scored_tokens
+from lookaround.evaluation.bits_per_byte import bits_per_byte, chain_rule_bits
+from lookaround.evaluation.suite import scored_tokens
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.model.heads import LookAhead
 from lookaround.model.lora import add_lora, merge_lora, require_peft
+from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
-from lookaround.objectives.view import Mode
+from lookaround.objectives.contract import Mode
 from lookaround.settings import Settings
-from lookaround.storage import make_folder, read_mapping, whole_file, write_folder, write_yaml
+from lookaround.studies.folder import require_folder, require_same
+from lookaround.support.errors import Interrupted, UserError
+from lookaround.support.machine import local_device
+from lookaround.support.storage import make_folder, read_mapping, whole_file, write_folder, write_yaml
 from lookaround.train import checkpoint
 from lookaround.train.budget import parse_budget
-from lookaround.train.distributed import World, local_device
 from lookaround.train.loop import Progress, StopSignal, Trainer, autocast_dtype, default_learning_rate
-from lookaround.train.run import FREE, OpenRun, open_run, plan_for, require_folder, require_same, schedule_for
+from lookaround.train.parallel import World
+from lookaround.train.run import FREE, plan_for, schedule_for
 
 __all__ = ["Speculation", "open_speculation", "speculate"]
 
@@ -64,7 +68,7 @@ class Speculation:
 
     settings: Settings
     source: Path
-    run: OpenRun
+    run: Readable
     kind: str | None
     train: list[np.ndarray]
     calibrate: list[list[int]]
@@ -146,7 +150,7 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     )
 
 
-def _free_prompts(settings: Settings, run: OpenRun) -> list[list[int]]:
+def _free_prompts(settings: Settings, run: Readable) -> list[list[int]]:
     """Prompts for calibrating and measuring that a model begins itself, where there is no text."""
     chosen = settings.speculate
     generator = torch.Generator().manual_seed(settings.seed + 1)
@@ -166,7 +170,7 @@ def _free_prompts(settings: Settings, run: OpenRun) -> list[list[int]]:
 
 
 def _sample(
-    run: OpenRun, prompts: list[list[int]], new: int, temperature: float, generator: torch.Generator
+    run: Readable, prompts: list[list[int]], new: int, temperature: float, generator: torch.Generator
 ) -> list[list[int]]:
     """Prompts with what the model makes of them, EOS included."""
     verifier = ExactSampling(generator, sampled=False) if temperature > 0 else Greedy()

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookaround.data.shards import permute
-from lookaround.errors import UserError
-from lookaround.objectives.view import Batch, Vocabulary, keyed_uniform, mix64
+from lookaround.objectives.contract import Batch, Vocabulary
+from lookaround.support.errors import UserError
+from lookaround.support.randomness import keyed_uniform, mix64, permute
 
 __all__ = ["SPLITS", "Addition", "Countdown", "Problems", "StarGraph", "Task", "controlled", "parse_task"]
 

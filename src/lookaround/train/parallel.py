@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-__all__ = ["World", "local_device", "world"]
+__all__ = ["World", "world"]
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,6 @@ class World:
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
-
-
-def local_device() -> torch.device:
-    """The GPU of this process where there is one, else the CPU."""
-    return (
-        torch.device("cuda", torch.cuda.current_device())
-        if torch.cuda.is_available()
-        else torch.device("cpu")
-    )
 
 
 @contextmanager

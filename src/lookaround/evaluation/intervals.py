@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lookaround.evaluate.perplexity import ScoredTokens
-from lookaround.probe import score
+from lookaround.evaluation.bits_per_byte import ScoredTokens
+from lookaround.evaluation.probe import score
 
 __all__ = ["Interval", "bootstrap_interval", "resampled_bits_per_byte", "resampled_scores", "seed_interval"]
 

@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.errors import UserError
-from lookaround.evaluate.statistics import seed_interval
-from lookaround.ladder import slug
+from lookaround.evaluation.intervals import seed_interval
 from lookaround.objectives import parse_list
-from lookaround.objectives.view import Objective
-from lookaround.planning import SAME
-from lookaround.planning.answers import Reader
-from lookaround.planning.run import (
+from lookaround.objectives.objective import Objective
+from lookaround.settings import Settings
+from lookaround.studies.folder import require_folder, require_same, slug
+from lookaround.studies.jobs import Jobs, running_jobs
+from lookaround.studies.synthetic import SAME
+from lookaround.studies.synthetic.answers import Reader
+from lookaround.studies.synthetic.job import (
     PlanJob,
     make_plan_trainer,
     readers,
@@ -36,14 +37,13 @@ from lookaround.planning.run import (
     task_of,
     trial_steps,
 )
-from lookaround.planning.tasks import Problems, StarGraph, Task, controlled
-from lookaround.pool import Jobs, running_jobs, threads_of, usable_cores
-from lookaround.results import machine, versions
-from lookaround.settings import Settings
-from lookaround.storage import finite, locked, make_folder, read_mapping, write_text, write_yaml
+from lookaround.studies.synthetic.tasks import Problems, StarGraph, Task, controlled
+from lookaround.support.errors import UserError
+from lookaround.support.machine import machine, threads_of, usable_cores, versions
+from lookaround.support.storage import finite, locked, make_folder, read_mapping, write_text, write_yaml
 from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
-from lookaround.train.run import require_folder, require_same, seconds_per_step
+from lookaround.train.run import seconds_per_step
 
 __all__ = [
     "PRESETS",

@@ -6,10 +6,8 @@ rung from the start. Everything is on disk, so that a job that died goes on wher
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +17,21 @@ from typing import Any
 import numpy as np
 
 from lookaround.data.shards import TokenStore
-from lookaround.errors import Diverged
-from lookaround.evaluate.suite import ProbeData, evaluate_model, scored_tokens
+from lookaround.evaluation.suite import ProbeData, evaluate_model, scored_tokens
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load
 from lookaround.objectives import parse
-from lookaround.objectives.view import Mode, Objective
-from lookaround.pool import Status
+from lookaround.objectives.contract import Mode
+from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
-from lookaround.storage import read_mapping, write_folder, write_text
-from lookaround.study import split_rows
+from lookaround.studies.compare.study import split_rows
+from lookaround.studies.folder import slug
+from lookaround.studies.jobs import Status
+from lookaround.support.errors import Diverged
+from lookaround.support.machine import local_device
+from lookaround.support.storage import read_mapping, write_folder, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan
-from lookaround.train.distributed import local_device
 from lookaround.train.loop import StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.run import (
     RUN_FILE,
@@ -43,7 +43,7 @@ from lookaround.train.run import (
     write_run,
 )
 
-__all__ = ["Job", "random_init_scores", "run_job", "slug"]
+__all__ = ["Job", "random_init_scores", "run_job"]
 
 VALIDATION_ROWS = 256
 
@@ -66,12 +66,6 @@ class Job:
     @property
     def folder(self) -> Path:
         return self.out / "runs" / slug(self.objective) / f"lr-{self.factor:g}" / f"seed-{self.seed}"
-
-
-def slug(spec: str) -> str:
-    """A folder name for a spec: readable, and unique by a few letters of its hash where it had to be changed."""
-    plain = re.sub(r"[^a-z0-9.]+", "-", spec.lower()).strip("-")
-    return plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
 
 
 def run_job(job: Job) -> dict[str, Any]:

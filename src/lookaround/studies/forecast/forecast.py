@@ -24,18 +24,20 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.data.shards import Rows, TokenStore, prepare
+from lookaround.data.rows import Rows
+from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
-from lookaround.data.tokenizer import require_named
-from lookaround.errors import Interrupted, UserError
-from lookaround.evaluate.statistics import resampled_scores
-from lookaround.evaluate.suite import ProbeData, baselines, probe_data
+from lookaround.data.text import require_named
+from lookaround.evaluation.intervals import resampled_scores
+from lookaround.evaluation.probe import least_squares_probe
+from lookaround.evaluation.suite import ProbeData, baselines, probe_data
 from lookaround.objectives import parse_list, require_for_text
-from lookaround.objectives.view import Objective
-from lookaround.pool import local_pool, threads_of, usable_cores
-from lookaround.probe import least_squares_probe
+from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
-from lookaround.storage import finite, make_folder, read_mapping, write_text
+from lookaround.studies.jobs import local_pool
+from lookaround.support.errors import Interrupted, UserError
+from lookaround.support.machine import threads_of, usable_cores
+from lookaround.support.storage import finite, make_folder, read_mapping, write_text
 from lookaround.theory.bounds import alpha, alpha_by_chance
 from lookaround.theory.graph import connectivity
 from lookaround.theory.lags import Code, LagCounts, count_lags

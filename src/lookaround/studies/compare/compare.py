@@ -20,16 +20,16 @@ from typing import Any
 
 import yaml
 
-from lookaround.errors import UserError
-from lookaround.evaluate.suite import baselines, probe_data
-from lookaround.forecast import Forecast, forecast_job
-from lookaround.ladder import Job, random_init_scores, run_job
-from lookaround.pool import Jobs, running_jobs
-from lookaround.results import study_results
-from lookaround.storage import locked, read_mapping, write_text
-from lookaround.study import Study, plans_of
+from lookaround.evaluation.suite import baselines, probe_data
+from lookaround.studies.compare.ladder import Job, random_init_scores, run_job
+from lookaround.studies.compare.study import Study, plans_of
+from lookaround.studies.compare.summary import study_results
+from lookaround.studies.folder import require_folder, require_same
+from lookaround.studies.forecast.forecast import Forecast, forecast_job
+from lookaround.studies.jobs import Jobs, running_jobs
+from lookaround.support.errors import UserError
+from lookaround.support.storage import locked, read_mapping, write_text
 from lookaround.train.loop import StopSignal, stop_on_signals
-from lookaround.train.run import require_folder, require_same
 
 __all__ = ["compare"]
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lookaround.data.shards import Rows
-from lookaround.errors import UserError
+from lookaround.data.rows import Rows
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
-from lookaround.objectives.view import Mode, View
+from lookaround.objectives.contract import Mode, View
+from lookaround.support.errors import UserError
 
 __all__ = [
     "ScoredTokens",

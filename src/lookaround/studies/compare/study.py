@@ -7,17 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from lookaround.data.corpus import Corpus
-from lookaround.data.shards import Rows, TokenStore, prepare
+from lookaround.data.rows import Rows
+from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
 from lookaround.data.tasks import Task
-from lookaround.data.tokenizer import require_named
-from lookaround.errors import UserError
-from lookaround.evaluate.suite import scored_tokens
+from lookaround.data.text import require_named
+from lookaround.evaluation.suite import scored_tokens
 from lookaround.model.backbone import Backbone
 from lookaround.objectives import parse, parse_list, require_for_text
-from lookaround.objectives.view import Objective
-from lookaround.pool import threads_of, usable_cores
+from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
+from lookaround.support.errors import UserError
+from lookaround.support.machine import threads_of, usable_cores
 from lookaround.train.budget import Budget, expected_cost, parse_budget
 from lookaround.train.run import (
     build_backbone,

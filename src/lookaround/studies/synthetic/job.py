@@ -18,21 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from lookaround.errors import Diverged, Interrupted
 from lookaround.model.backbone import Backbone, build, require_honest_attention
 from lookaround.model.export import export
 from lookaround.objectives import parse
-from lookaround.objectives.view import Objective
-from lookaround.planning import GUESSING
-from lookaround.planning.answers import Reader
-from lookaround.planning.tasks import Problems, Task, parse_task
-from lookaround.pool import Status
+from lookaround.objectives.objective import Objective
 from lookaround.settings import PlanSettings, Settings
-from lookaround.storage import finite, read_mapping, require_fields, write_folder, write_text
+from lookaround.studies.jobs import Status
+from lookaround.studies.synthetic import GUESSING
+from lookaround.studies.synthetic.answers import Reader
+from lookaround.studies.synthetic.tasks import Problems, Task, parse_task
+from lookaround.support.errors import Diverged, Interrupted
+from lookaround.support.machine import local_device
+from lookaround.support.storage import finite, read_mapping, require_fields, write_folder, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan
-from lookaround.train.distributed import World, local_device
 from lookaround.train.loop import StopSignal, Trainer, stop_on_signals
+from lookaround.train.parallel import World
 from lookaround.train.run import schedule_for
 
 __all__ = [

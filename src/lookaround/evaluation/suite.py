@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.data.shards import Rows
+from lookaround.data.rows import Rows
 from lookaround.data.tasks import Task
-from lookaround.data.tokenizer import TextTokenizer
+from lookaround.data.text import TextTokenizer
 from lookaround.decode.sampling import continue_tokens
-from lookaround.evaluate.features import candidate_layers, pooled_states
-from lookaround.evaluate.modes import classification_mode, generation_mode
-from lookaround.evaluate.perplexity import (
+from lookaround.evaluation.bits_per_byte import (
     ScoredTokens,
     bits_per_byte,
     chain_rule_bits,
     choose_tokens,
     default_prefix_lengths,
 )
+from lookaround.evaluation.features import candidate_layers, pooled_states
+from lookaround.evaluation.modes import classification_mode, generation_mode
+from lookaround.evaluation.probe import linear_probe, majority, tfidf
 from lookaround.model.backbone import Backbone
-from lookaround.objectives.view import Mode
-from lookaround.probe import linear_probe, majority, tfidf
+from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 
 __all__ = ["ProbeData", "baselines", "evaluate_model", "probe_data", "scored_tokens"]

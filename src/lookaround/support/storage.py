@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 import yaml
 
-from lookaround.errors import UserError
+from lookaround.support.errors import UserError
 
 __all__ = [
     "disk_errors",

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from lookaround.data.tokenizer import TextTokenizer
+from lookaround.data.text import TextTokenizer
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
-from lookaround.objectives.view import PADDING, View
+from lookaround.objectives.contract import PADDING, View
 
 __all__ = ["candidate_layers", "pooled_states"]
 

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lookaround.errors import UserError
-from lookaround.planning import GUESSING, SAME
 from lookaround.report import figures
 from lookaround.report.page import esc, page, scroll
 from lookaround.report.table import SUPPORTED_VERSION, format_seconds, number, print_text, printable
-from lookaround.storage import require_fields, write_text
+from lookaround.studies.synthetic import GUESSING, SAME
+from lookaround.support.errors import UserError
+from lookaround.support.storage import require_fields, write_text
 
 __all__ = ["load_plan", "plan_figures", "plan_findings", "print_plan", "write_plan"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lookaround.objectives.view import Mode
+from lookaround.objectives.contract import Mode
 
 __all__ = ["classification_mode", "generation_mode"]
 

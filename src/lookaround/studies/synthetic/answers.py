@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
-from lookaround.objectives.view import Batch, Mode, Objective, View
-from lookaround.planning.tasks import Task
+from lookaround.objectives.contract import Batch, Mode, View
+from lookaround.objectives.objective import Objective
+from lookaround.studies.synthetic.tasks import Task
 
 __all__ = ["Reader"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.errors import UserError
-from lookaround.objectives.view import Vocabulary
+from lookaround.objectives.contract import Vocabulary
+from lookaround.support.errors import UserError
 
 __all__ = ["TextTokenizer", "load_tokenizer", "train_tokenizer"]
 

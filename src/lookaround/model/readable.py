@@ -1,0 +1,72 @@
+"""A model ready to be read: a run of ours, a checkpoint of one, or a folder of Hugging Face's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lookaround.data.text import TextTokenizer, load_tokenizer
+from lookaround.model.backbone import Backbone
+from lookaround.model.export import load
+from lookaround.objectives.contract import Mode
+from lookaround.support.errors import UserError
+from lookaround.support.machine import local_device
+from lookaround.support.storage import read_mapping
+
+__all__ = ["RUN_FILE", "Readable", "open_run", "read_run"]
+
+RUN_FILE = "run.yaml"
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    fields = {"modes": list, "context": int, "plan": dict, "data": dict, "settings": dict, "objective": str}
+    return read_mapping(folder / RUN_FILE, fields)
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A trained model ready for use: backbone, tokenizer, its modes, its training length, and run.yaml where there is one.
+
+    final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
+    """
+
+    backbone: Backbone
+    tokenizer: TextTokenizer
+    modes: tuple[Mode, ...]
+    final_modes: tuple[Mode, ...]
+    context: int
+    info: dict[str, Any] | None
+
+    def require_mode(self, asked: str) -> Mode:
+        """The mode of the asked attention kind; raises UserError for a kind that was not trained."""
+        for mode in self.modes:
+            if mode.attention == asked:
+                return mode
+        raise UserError(f"mode '{asked}': this model was trained for {'; '.join(map(str, self.modes))}")
+
+
+def open_run(folder: Path) -> Readable:
+    """Opens a run, a checkpoint of one, or any Hugging Face decoder or EuroBERT folder; raises UserError."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a run or a Hugging Face checkpoint folder")
+    backbone = load(folder).to(local_device())
+    tokenizer = load_tokenizer(str(folder))
+    source = folder if (folder / RUN_FILE).is_file() else folder.parent
+    if (source / RUN_FILE).is_file():
+        info = read_run(source)
+        modes = tuple(Mode(*mode) for mode in info["modes"])
+        final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
+        return Readable(backbone, tokenizer, modes, final, info["context"], info)
+    config = json.loads((folder / "config.json").read_text())
+    masked = config.get("model_type") == "eurobert" or config.get("is_causal") is False
+    mode = (
+        Mode("bidirectional", 0 if config.get("model_type") == "eurobert" else 1)
+        if masked
+        else Mode("causal", 1)
+    )
+    limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", 512)
+    if tokenizer.size > backbone.lm.get_input_embeddings().weight.shape[0]:
+        backbone.lm.resize_token_embeddings(tokenizer.size, mean_resizing=False)
+    return Readable(backbone, tokenizer, (mode,), (mode,), min(limit, 512), None)

@@ -1,0 +1,359 @@
+"""Objectives and how they combine: `ar`, `ar + 3*vmlm` (a mixture), `0.25*ar >> 0.75*mlm(rate=0.4)` (one after the other).
+
+An objective holds no model, no loop and no device code. Randomness is keyed by (seed, epoch, row) and never by micro-batch
+or rank, so that accumulation, packing and the number of processes change nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+
+from lookaround.objectives.contract import Batch, HeadSpec, Mode, View
+from lookaround.objectives.laws import Law
+from lookaround.objectives.schedules import Schedule
+from lookaround.support.randomness import keyed_uniform
+
+__all__ = [
+    "Combination",
+    "Mixture",
+    "Objective",
+    "ParameterError",
+    "Sequence",
+    "Weighted",
+    "mixture",
+    "sequence",
+    "weighted",
+]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Base of all objectives: a frozen dataclass whose fields are its parameters and whose `name` is its spec.
+
+    Subclasses give `view`, `modes` and `laws`; `head_specs` only where they need more than the LM head. The operators
+    build mixtures: `ar + 3*vmlm` draws each row's component in proportion 1:3, `0.25*ar >> 0.75*mlm` spends a quarter
+    of the budget on the first, then the rest on the second (objectives/algebra.py).
+    """
+
+    name = ""  # not annotated: a class attribute, not a field
+    prompted = False  # whether it treats a row's target part in a way that plain text has no use for
+    registry: ClassVar[dict[str, type[Objective]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        if cls.name and cls.name != getattr(cls.__mro__[1], "name", ""):
+            Objective.registry[cls.name] = cls
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        """One view per component, each over its own rows of the batch."""
+        raise NotImplementedError
+
+    def modes(self) -> tuple[Mode, ...]:
+        """The (attention, shift) pairs that the objective trains, in order."""
+        raise NotImplementedError
+
+    def head_specs(self) -> tuple[HeadSpec, ...]:
+        """The heads beyond the LM head; head h of a view is entry h - 1."""
+        return ()
+
+    def arranged(self, batch: Batch) -> Batch:
+        """The batch in the order that the model reads and writes it; done twice, it is the batch again."""
+        return batch
+
+    def decodings(self) -> tuple[str, ...]:
+        """The ways in which the model may write a target part, its own way first (planning/answers.py)."""
+        masked = any(mode.attention == "bidirectional" for mode in self.modes())
+        return ("confident first", "one by one", "parallel") if masked else ("one by one",)
+
+    def laws(self) -> tuple[Law, ...]:
+        """How targets stand to visible tokens (objectives/laws.py); of an objective that does not change with the budget."""
+        raise NotImplementedError
+
+    # -- parameters that change with the budget spent
+
+    def at(self, progress: float) -> Objective:
+        """The objective at a share `progress` in [0, 1] of the budget: schedules replaced by their values."""
+        values = {name: value.at(progress) for name, value in self._schedules()}
+        return replace(self, **values) if values else self
+
+    @property
+    def stationary(self) -> bool:
+        """Whether the objective is the same at every moment of the budget."""
+        return not any(True for _ in self._schedules())
+
+    def phases(self) -> tuple[tuple[float, Objective], ...]:
+        """(share of the budget, objective) in order; one phase for all but `>>`."""
+        return ((1.0, self),)
+
+    def _schedules(self) -> Iterator[tuple[str, Schedule]]:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Schedule):
+                yield item.name, value
+
+    # -- the spec
+
+    @property
+    def spec(self) -> str:
+        """The canonical spec: parameters that stand at their defaults are left out."""
+        parts = []
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if value != item.default:
+                parts.append(f"{item.name}={_literal(value)}")
+        return f"{self.name}({', '.join(parts)})" if parts else self.name
+
+    def __str__(self) -> str:
+        return self.spec
+
+    # -- the algebra
+
+    def __add__(self, other: Objective) -> Objective:
+        return mixture(self, other)
+
+    def __rmul__(self, weight: float) -> Objective:
+        return weighted(weight, self)
+
+    def __rshift__(self, other: Objective) -> Objective:
+        return sequence(self, other)
+
+    # -- checks shared by subclasses
+
+    def _require(self, condition: bool, name: str, rule: str) -> None:
+        if not condition:
+            raise ParameterError(name, f"{name} must be {rule}, got {_literal(getattr(self, name))}")
+
+    def _require_share(self, name: str, *, zero: bool = False) -> None:
+        """The parameter is a number or a schedule whose values lie in (0, 1], or [0, 1] with zero=True."""
+        value = getattr(self, name)
+        rule = f"a number in {'[' if zero else '('}0, 1]"
+        for number in value.ends() if isinstance(value, Schedule) else (value,):
+            real = isinstance(number, int | float) and not isinstance(number, bool)
+            self._require(real and (number >= 0 if zero else number > 0) and number <= 1, name, rule)
+
+    def _require_positive(self, name: str) -> None:
+        value = getattr(self, name)
+        real = isinstance(value, int | float) and not isinstance(value, bool)
+        self._require(real and 0 < value < math.inf, name, "a number above 0")
+
+    def _require_order(self, low: str, high: str) -> None:
+        """One parameter is never above another, at any moment of the budget."""
+        for progress in (0.0, 0.25, 0.5, 0.75, 1.0):
+            pair = [getattr(self, name) for name in (low, high)]
+            least, most = (value.at(progress) if isinstance(value, Schedule) else value for value in pair)
+            self._require(least <= most, high, f"at least {low}={_literal(pair[0])}")
+
+    def _require_one_of(self, name: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> None:
+        self._require(getattr(self, name) in allowed, name, "one of " + ", ".join(map(repr, allowed)))
+
+    def _require_int(self, name: str, low: int, high: int | None = None) -> None:
+        value = getattr(self, name)
+        rule = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        self._require(whole and value >= low and (high is None or value <= high), name, rule)
+
+
+@dataclass(frozen=True)
+class Weighted(Objective):
+    """`3*vmlm`: an objective with the weight it enters a sum or a sequence with; it has no views of its own."""
+
+    weight: float
+    objective: Objective
+
+    def __rmul__(self, weight: float) -> Objective:
+        return weighted(weight * self.weight, self.objective)
+
+    @property
+    def spec(self) -> str:
+        return _term(self.weight, self.objective)
+
+
+@dataclass(frozen=True)
+class Combination(Objective):
+    """Weighted objectives, whether they share the rows or follow one another."""
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    @property
+    def shares(self) -> list[float]:
+        """The weights, made to add up to 1."""
+        total = sum(weight for weight, _ in self.terms)
+        return [weight / total for weight, _ in self.terms]
+
+    def modes(self) -> tuple[Mode, ...]:
+        return tuple(dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes()))
+
+    @property
+    def prompted(self) -> bool:  # type: ignore[override]
+        return any(objective.prompted for _, objective in self.terms)
+
+    def decodings(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(way for _, objective in self.terms for way in objective.decodings()))
+
+    def head_specs(self) -> tuple[HeadSpec, ...]:
+        return tuple(head for _, objective in self.terms for head in objective.head_specs())
+
+
+@dataclass(frozen=True)
+class Mixture(Combination):
+    """Each row draws its component in proportion to the weights; the components' losses are combined by the same.
+
+    Every component is normalised by its own targets before it is weighted: `ar + mlm` is half masked, though masked
+    rows have fewer targets.
+    """
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        uniform = keyed_uniform(seed, epoch, batch.row, "component", 1)[:, 0]
+        coefficients = self.shares
+        borders = torch.tensor(coefficients[:-1], dtype=torch.float64).cumsum(0)
+        drawn = torch.bucketize(uniform, borders, right=True)
+        views = []
+        head_shift = 0
+        for component, (coefficient, (_, objective)) in enumerate(zip(coefficients, self.terms, strict=True)):
+            rows = (drawn == component).nonzero().flatten()
+            if len(rows):
+                (view,) = objective.view(batch.take(rows), seed, epoch)
+                view = view.renumbered(head_shift)
+                views.append(replace(view, component=component, coefficient=coefficient))
+            head_shift += len(objective.head_specs())
+        return tuple(views)
+
+    def arranged(self, batch: Batch) -> Batch:
+        """As all parts have it; raises ValueError where they write in different orders."""
+        orders = [objective.arranged(batch) for _, objective in self.terms]
+        if any(not torch.equal(other.tokens, orders[0].tokens) for other in orders):
+            raise ValueError(f"'{self.spec}': its parts write in different orders")
+        return orders[0]
+
+    def at(self, progress: float) -> Objective:
+        return Mixture(tuple((weight, objective.at(progress)) for weight, objective in self.terms))
+
+    @property
+    def stationary(self) -> bool:
+        return all(objective.stationary for _, objective in self.terms)
+
+    @property
+    def spec(self) -> str:
+        return " + ".join(_term(weight, objective) for weight, objective in self.terms)
+
+
+@dataclass(frozen=True)
+class Sequence(Combination):
+    """One objective after the other, each for its share of the budget; schedules inside a phase run over that phase."""
+
+    def phases(self) -> tuple[tuple[float, Objective], ...]:
+        return tuple(zip(self.shares, (objective for _, objective in self.terms), strict=True))
+
+    def at(self, progress: float) -> Objective:
+        start, heads = 0.0, 0
+        phases = self.phases()
+        for number, (share, objective) in enumerate(phases):
+            if progress < start + share or number == len(phases) - 1:
+                return _Phase(objective.at(min((progress - start) / share, 1.0)), heads)
+            start += share
+            heads += len(objective.head_specs())
+        raise AssertionError("unreachable: the last phase takes what is left")
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        raise ValueError(f"'{self.spec}' changes with the budget: ask for .at(progress).view(...)")
+
+    @property
+    def stationary(self) -> bool:
+        return False
+
+    @property
+    def spec(self) -> str:
+        return " >> ".join(_term(share, objective) for share, objective in self.terms)
+
+
+@dataclass(frozen=True)
+class _Phase(Objective):
+    """One phase of a sequence: its views name heads by their place among the heads of the whole sequence."""
+
+    objective: Objective
+    head_shift: int
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        views = self.objective.view(batch, seed, epoch)
+        return tuple(view.renumbered(self.head_shift) for view in views)
+
+    def modes(self) -> tuple[Mode, ...]:
+        return self.objective.modes()
+
+    @property
+    def prompted(self) -> bool:  # type: ignore[override]
+        return self.objective.prompted
+
+    def arranged(self, batch: Batch) -> Batch:
+        return self.objective.arranged(batch)
+
+    def decodings(self) -> tuple[str, ...]:
+        return self.objective.decodings()
+
+    @property
+    def spec(self) -> str:
+        return self.objective.spec
+
+
+def weighted(weight: float, objective: Objective) -> Objective:
+    """`weight * objective`; raises ValueError for weights that are not positive numbers."""
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise ValueError(f"a weight must be a positive number, got {weight}")
+    return Weighted(weight, objective)
+
+
+def mixture(left: Objective, right: Objective) -> Objective:
+    """`left + right`; sums are flattened."""
+    terms: list[tuple[float, Objective]] = []
+    for side in (left, right):
+        weight, objective = (side.weight, side.objective) if isinstance(side, Weighted) else (1, side)
+        if isinstance(objective, Sequence):
+            raise ValueError(f"'{objective.spec}' cannot be a part of a sum: use >> outermost")
+        inner = objective.terms if isinstance(objective, Mixture) else ((1, objective),)
+        scale = weight / sum(w for w, _ in inner) if isinstance(side, Weighted) and len(inner) > 1 else weight
+        terms += [(_tidy(scale * w), o) for w, o in inner]
+    return Mixture(tuple(terms))
+
+
+def sequence(left: Objective, right: Objective) -> Objective:
+    """`left >> right`; sequences are flattened."""
+    terms: list[tuple[float, Objective]] = []
+    for side in (left, right):
+        if isinstance(side, Sequence):
+            terms += side.terms
+            continue
+        weight, objective = (side.weight, side.objective) if isinstance(side, Weighted) else (1, side)
+        if isinstance(objective, Sequence):
+            raise ValueError(f"'{side.spec}': a weight on a sequence of phases has no meaning")
+        terms.append((weight, objective))
+    return Sequence(tuple(terms))
+
+
+def _tidy(weight: float) -> float:
+    return int(weight) if float(weight).is_integer() else weight
+
+
+def _term(weight: float, objective: Objective) -> str:
+    inner = (
+        f"({objective.spec})" if isinstance(objective, Mixture | Sequence) and weight != 1 else objective.spec
+    )
+    return inner if weight == 1 else f"{_tidy(weight)!r}*{inner}"
+
+
+class ParameterError(ValueError):
+    """A parameter of an objective is out of its range; `parameter` names it, so that the parser can point at it."""
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_literal, value)) + ")"
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,88 @@
+"""The machine: cores, threads, and what to say of it beside numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lookaround import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["local_device", "machine", "threads", "threads_of", "usable_cores", "versions"]
+
+_ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before a pool of processes sets it for its own
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of(jobs: int) -> int:
+    """Threads of each of so many jobs at once: its share of the cores, or OMP_NUM_THREADS where that is fewer."""
+    share = max(1, usable_cores() // jobs)
+    return min(share, int(_ASKED)) if _ASKED.isdigit() and int(_ASKED) else share
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Holds torch to `count` threads for the length of the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def local_device() -> torch.device:
+    """The GPU of this process where there is one, else the CPU."""
+    import torch
+
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
+
+
+def machine(jobs: int, threads: int) -> dict[str, Any]:
+    """What a study of this many processes, of this many threads each, ran on."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory, 1),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "system": f"{platform.system()} {platform.release()}",
+        "threads": threads,
+        "jobs": jobs,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    from importlib.metadata import version
+
+    names = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "scikit-learn")
+    return {
+        "lookaround": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
