@@ -33,10 +33,11 @@ from lookaround.model.backbone import Backbone, build
 from lookaround.model.heads import depth_states
 from lookaround.objectives import Batch, Objective, Vocabulary, parse
 from lookaround.objectives.contract import View
-from lookaround.objectives.multitoken import HEADS
+from lookaround.objectives.heads import LOOK_AHEAD_KINDS
 from lookaround.settings import Settings
 from lookaround.studies.speculate.speculate import first_difference, open_speculation, transformers_generate
 from lookaround.support.storage import finite, write_text
+from lookaround.train.loss import ObjectiveLoss
 
 NEW = 64  # tokens that each prompt is continued by
 
@@ -58,18 +59,22 @@ def model_for(objective: Objective, preset: str, vocabulary: int, context: int) 
 
 def plain_loss(model: Backbone, view: View) -> torch.Tensor:
     """All depths in one graph, with the framework's own cross-entropy."""
-    trunk, output = model.trunk(view), model.unembedding.weight
-    parts = [(trunk.last, (view.head == 0).nonzero().flatten(), output)]
+    trunk, output = model.trunk(view.shown), model.unembedding.weight
+    parts = [(trunk.last, (view.pairs.head == 0).nonzero().flatten(), output)]
     for head in model.heads:
-        for depth, states in depth_states(head, getattr(trunk, head.reads), model.embedding.weight, view):
-            chosen = ((view.head == 1) & (view.offset == depth + 1)).nonzero().flatten()
+        for depth, states in depth_states(
+            head, getattr(trunk, head.reads), model.embedding.weight, view.shown
+        ):
+            chosen = ((view.pairs.head == 1) & (view.pairs.offset == depth + 1)).nonzero().flatten()
             own = head.unembedding(depth)
             parts.append((states, chosen, output if own is None else own))
     losses = [
         torch.nn.functional.cross_entropy(
-            states.flatten(0, 1)[view.state[chosen]] @ table.T, view.target[chosen], reduction="none"
+            states.flatten(0, 1)[view.pairs.state[chosen]] @ table.T,
+            view.pairs.target[chosen],
+            reduction="none",
         )
-        @ view.weight[chosen].to(output.dtype)
+        @ view.pairs.weight[chosen].to(output.dtype)
         for states, chosen, table in parts
     ]
     return sum(losses, torch.zeros((), dtype=output.dtype))
@@ -78,12 +83,12 @@ def plain_loss(model: Backbone, view: View) -> torch.Tensor:
 def gradient_difference() -> float:
     """The largest difference of any gradient between one depth at a time and the plain sum, float64."""
     worst = 0.0
-    for heads in HEADS:
+    for heads in LOOK_AHEAD_KINDS:
         for n in (1, 2, 4, 8):
             objective = parse(f'mtp(n={n}, heads="{heads}")')
             model = model_for(objective, "nano", 300, 64).double()
             (view,) = objective.view(random_rows(4, 32, 300), 0, 0)
-            model((view,), (1.0,))[0].backward()
+            ObjectiveLoss(model)(objective.components(), (view,), (1.0,))[0].backward()
             ours = [p.grad for p in model.parameters()]
             model.zero_grad(set_to_none=True)
             plain_loss(model, view).backward()
@@ -128,7 +133,11 @@ def logits_memory(vocabulary: int = 32_000) -> dict[str, float]:
         model = model_for(objective, "tiny", vocabulary, 64)
         (view,) = objective.view(random_rows(8, 64, vocabulary), 0, 0)
         with LargestLive(vocabulary) as watch:
-            loss = plain_loss(model, view) if plainly else model((view,), (1.0,))[0]
+            loss = (
+                plain_loss(model, view)
+                if plainly
+                else ObjectiveLoss(model)(objective.components(), (view,), (1.0,))[0]
+            )
             loss.backward()
         found[name] = float(watch.peak)
     return found
@@ -141,13 +150,13 @@ def step_seconds(preset: str, vocabulary: int, rounds: int = 5) -> dict[str, flo
         objective = parse(spec)
         model = model_for(objective, preset, vocabulary, 128)
         (view,) = objective.view(random_rows(8, 128, vocabulary), 0, 0)
-        sides[name] = (model, view)
+        sides[name] = (model, objective, view)
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds + 1):
-        for name, (model, view) in sides.items():
+        for name, (model, objective, view) in sides.items():
             clock = time.perf_counter()
             with torch.autocast("cpu", torch.bfloat16):
-                model((view,), (1.0,))[0].backward()
+                ObjectiveLoss(model)(objective.components(), (view,), (1.0,))[0].backward()
             times[name].append(time.perf_counter() - clock)
             model.zero_grad(set_to_none=True)
     return {name: median(found[1:]) for name, found in times.items()}

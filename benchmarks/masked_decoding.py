@@ -40,7 +40,8 @@ import torch
 from lookaround.decode.masked import ORDERS, Filled, fill_many, quality
 from lookaround.evaluation.intervals import Interval, bootstrap_interval
 from lookaround.model.readable import Readable, open_run
-from lookaround.objectives.contract import CAUSAL, Mode, View
+from lookaround.objectives import Shown
+from lookaround.objectives.contract import Mode
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 from lookaround.train.run import evaluation_rows
@@ -98,10 +99,9 @@ def judge_bits(judge: Readable, prompt: list[int], tokens: list[int]) -> float:
     vocabulary = judge.tokenizer.vocabulary
     ids = torch.tensor([[judge.tokenizer.bos, *prompt, *tokens]])
     state = torch.arange(len(prompt), len(prompt) + len(tokens))
-    none = torch.zeros(0, dtype=torch.int64)
-    view = View(ids, CAUSAL, state, none, none, none, none.float(), 0.0).to(judge.backbone.device)
-    forbidden = torch.tensor(sorted({*vocabulary.special, vocabulary.mask}), device=judge.backbone.device)
-    log_nv = judge.backbone.eval().log_probabilities(view, forbidden).cpu()
+    device = judge.backbone.device
+    forbidden = torch.tensor(sorted({*vocabulary.special, vocabulary.mask}), device=device)
+    log_nv = judge.backbone.eval().log_probabilities(Shown(ids).to(device), state.to(device), forbidden).cpu()
     return -float(log_nv.gather(1, torch.tensor(tokens)[:, None]).double().sum()) / math.log(2)
 
 

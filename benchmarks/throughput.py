@@ -171,13 +171,15 @@ def require_same_loss(spec: str, tokens: np.ndarray) -> None:
     """Both sides give the same loss to one view of a batch with the same weights; else the comparison means nothing."""
     trainer = our_trainer(spec, tokens, compiled=False)
     ((view,),), _ = trainer.views(0, trainer.objective)
-    labels = torch.full(view.input_ids.shape, -100)
-    labels.view(-1)[view.state + view.offset] = view.target
+    labels = torch.full(view.shown.input_ids.shape, -100)
+    pairs = view.pairs
+    labels.view(-1)[pairs.state + pairs.offset] = pairs.target
     model = peer_model(spec)
     view, labels = view.to(DEVICE), labels.to(DEVICE)
     with torch.no_grad(), torch.autocast(DEVICE.type, dtype=torch.bfloat16):
-        ours = float(trainer.backbone((view,), (1 / view.normaliser,))[0])
-        peer = float(model(input_ids=view.input_ids, labels=labels).loss)
+        components = trainer.objective.components()
+        ours = float(trainer.loss(components, (view,), (1 / view.normaliser,))[0])
+        peer = float(model(input_ids=view.shown.input_ids, labels=labels).loss)
     if abs(ours - peer) > 1e-2:
         raise SystemExit(
             f"{spec}: our first loss is {ours:.4f} and the peer's {peer:.4f}; they should be the same"

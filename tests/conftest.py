@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import torch
 from lookaround.data.corpus import make_corpus
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
-from lookaround.objectives import Batch, Vocabulary
+from lookaround.model.backbone import Backbone
+from lookaround.objectives import Batch, Objective, View, Vocabulary, parse
+from lookaround.train.loss import ObjectiveLoss
 
 torch.set_num_threads(1)  # the models are tiny; threads cost more than they give
 
@@ -29,6 +32,14 @@ def real_data() -> Path:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOKAROUND_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def objective_loss(
+    model: Backbone, objective: Objective | str, views: Sequence[View], scales: Sequence[float]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """(loss, sum of each view's weighted cross-entropies) of an objective that does not change, or its beginning."""
+    chosen = (parse(objective) if isinstance(objective, str) else objective).at(0.0)
+    return ObjectiveLoss(model)(chosen.components(), views, scales)
 
 
 WORDS = [

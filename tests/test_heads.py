@@ -19,16 +19,16 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from conftest import random_batch
+from conftest import objective_loss, random_batch
 from lookaround.decode.drafts import Draft, Proposal
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import Scores, Verifier
 from lookaround.model.backbone import Backbone, build
-from lookaround.model.heads import BlockHeads, HydraHeads, MedusaHeads, TokenOrderHead, depth_states
+from lookaround.model.heads import BlockHeads, HydraHeads, MedusaHeads, TokenOrderHead, depth_states, spec_of
 from lookaround.objectives import MTP, TOP, Batch, Vocabulary, parse
-from lookaround.objectives.contract import CAUSAL, HeadSpec, View
-from lookaround.objectives.multitoken import HEADS
+from lookaround.objectives.contract import HeadSpec, Shown, View
+from lookaround.objectives.heads import LOOK_AHEAD_KINDS
 from lookaround.support.errors import UserError
 
 VOCABULARY = 100
@@ -45,20 +45,20 @@ def backbone(spec: str, *, double: bool = True, layers: int = 2) -> Backbone:
 
 def naive_loss(model: Backbone, view: View) -> torch.Tensor:
     """The plain sum over all pairs, in one graph, with the framework's own cross-entropy."""
-    trunk = model.trunk(view)
+    trunk = model.trunk(view.shown)
     weight = model.unembedding.weight
     total = torch.zeros((), dtype=weight.dtype)
 
     def add(states_btd: torch.Tensor, chosen: torch.Tensor, unembedding: torch.Tensor) -> torch.Tensor:
-        logits = states_btd.flatten(0, 1)[view.state[chosen]] @ unembedding.T
-        losses = F.cross_entropy(logits.to(weight.dtype), view.target[chosen], reduction="none")
-        return (losses * view.weight[chosen].to(losses.dtype)).sum()
+        logits = states_btd.flatten(0, 1)[view.pairs.state[chosen]] @ unembedding.T
+        losses = F.cross_entropy(logits.to(weight.dtype), view.pairs.target[chosen], reduction="none")
+        return (losses * view.pairs.weight[chosen].to(losses.dtype)).sum()
 
-    total = total + add(trunk.last, (view.head == 0).nonzero().flatten(), weight)
+    total = total + add(trunk.last, (view.pairs.head == 0).nonzero().flatten(), weight)
     for number, head in enumerate(model.heads, start=1):
         reads = getattr(trunk, head.reads)
-        for depth, states in depth_states(head, reads, model.embedding.weight, view):
-            chosen = ((view.head == number) & (view.offset == depth + 1)).nonzero().flatten()
+        for depth, states in depth_states(head, reads, model.embedding.weight, view.shown):
+            chosen = ((view.pairs.head == number) & (view.pairs.offset == depth + 1)).nonzero().flatten()
             own = head.unembedding(depth)
             total = total + add(states, chosen, weight if own is None else own)
     return total
@@ -74,13 +74,13 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], to
         assert (grad - other[name]).abs().max() <= tolerance, name
 
 
-@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("heads", LOOK_AHEAD_KINDS)
 @pytest.mark.parametrize("n", [1, 2, 4, 8])
 def test_one_depth_at_a_time_has_the_plain_gradient(heads: str, n: int) -> None:
     spec = f'mtp(n={n}, heads="{heads}", weights=0.7)'
     model = backbone(spec)
     (view,) = parse(spec).view(random_batch(4, 20, vocabulary=VOCABULARY, packed=True, padded=True), 0, 0)
-    loss, (reported,) = model((view,), (0.5,))
+    loss, (reported,) = objective_loss(model, spec, (view,), (0.5,))
     loss.backward()
     ours = gradients(model)
     model.zero_grad(set_to_none=True)
@@ -91,6 +91,10 @@ def test_one_depth_at_a_time_has_the_plain_gradient(heads: str, n: int) -> None:
     assert_same(ours, gradients(model), 1e-10)
 
 
+def head_spec(kind: str, horizon: int) -> HeadSpec:
+    return spec_of({"kind": kind, "horizon": horizon, "replaces": 0})
+
+
 def packed_view(spec: str, count: int = 4, width: int = 20, rows: Tensor | None = None) -> View:
     batch = random_batch(count, width, vocabulary=VOCABULARY, packed=True, padded=True)
     (view,) = parse(spec).at(0.0).view(batch if rows is None else batch.take(rows), 0, 0)
@@ -98,33 +102,33 @@ def packed_view(spec: str, count: int = 4, width: int = 20, rows: Tensor | None 
 
 
 def after_backward(
-    model: Backbone, views: list[View], *, by: float = 1.0, scale: float = 0.5
+    model: Backbone, spec: str, views: list[View], *, by: float = 1.0, scale: float = 0.5
 ) -> dict[str, Tensor]:
     """Gradients of `by` times the loss of views that come one after the other."""
     model.zero_grad(set_to_none=True)
     for view in views:
-        (by * model((view,), (scale,))[0]).backward()
+        (by * objective_loss(model, spec, (view,), (scale,))[0]).backward()
     return gradients(model)
 
 
 # ------------------------------------------------------------------------------------------------ ways to take a step
 
 
-@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("heads", LOOK_AHEAD_KINDS)
 def test_two_micro_batches_are_one_batch(heads: str) -> None:
     spec = f'mtp(n=4, heads="{heads}", through=0.7)'
     model = backbone(spec)
     halves = [packed_view(spec, rows=torch.arange(4)[part::2]) for part in (0, 1)]
-    whole = after_backward(model, [packed_view(spec)])
-    assert_same(after_backward(model, halves), whole, 1e-10)
+    whole = after_backward(model, spec, [packed_view(spec)])
+    assert_same(after_backward(model, spec, halves), whole, 1e-10)
 
 
 @pytest.mark.parametrize("heads", ["parallel", "sequential", "medusa"])
 def test_a_scaled_loss_has_the_scaled_gradient(heads: str) -> None:
     spec = f'mtp(n=3, heads="{heads}")'
     model = backbone(spec)
-    one = after_backward(model, [packed_view(spec)])
-    scaled = after_backward(model, [packed_view(spec)], by=1024)
+    one = after_backward(model, spec, [packed_view(spec)])
+    scaled = after_backward(model, spec, [packed_view(spec)], by=1024)
     assert_same({name: 1024 * grad for name, grad in one.items()}, scaled, 1e-7)
 
 
@@ -134,7 +138,7 @@ def test_under_autocast_the_gradient_is_that_of_the_plain_sum(heads: str) -> Non
     model = backbone(spec, double=False)
     view = packed_view(spec)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = model((view,), (0.5,))
+        loss, _ = objective_loss(model, spec, (view,), (0.5,))
     loss.backward()
     ours = gradients(model)
     model.zero_grad(set_to_none=True)
@@ -156,9 +160,9 @@ def test_under_autocast_the_gradient_is_that_of_the_plain_sum(heads: str) -> Non
 def test_activation_checkpointing_changes_no_gradient(heads: str) -> None:
     spec = f'mtp(n=4, heads="{heads}")'
     model = backbone(spec).train()
-    without = after_backward(model, [packed_view(spec)])
+    without = after_backward(model, spec, [packed_view(spec)])
     model.lm.gradient_checkpointing_enable()
-    assert_same(after_backward(model, [packed_view(spec)]), without, 1e-10)
+    assert_same(after_backward(model, spec, [packed_view(spec)]), without, 1e-10)
 
 
 IN_PROCESSES = {
@@ -190,13 +194,14 @@ torch.set_num_threads(1)
 distributed.init_process_group("gloo")
 rank = distributed.get_rank()
 for name, spec in t.IN_PROCESSES.items():
-    model = torch.nn.parallel.DistributedDataParallel(t.backbone(spec))
+    model = torch.nn.parallel.DistributedDataParallel(t.ObjectiveLoss(t.backbone(spec)))
+    components = t.parse(spec).at(0.0).components()
     for step in range(2):
         model.zero_grad(set_to_none=True)
-        loss, _ = model((t.view_of_rows(name, torch.arange(4)[rank::2]),), (0.5,))
+        loss, _ = model(components, (t.view_of_rows(name, torch.arange(4)[rank::2]),), (0.5,))
         loss.backward()
     if rank == 0:
-        torch.save(t.gradients(model.module), {out!r} + "/" + name + ".pt")
+        torch.save(t.gradients(model.module.backbone), {out!r} + "/" + name + ".pt")
 del model
 distributed.barrier()  # neither process leaves while the other still talks to it
 distributed.destroy_process_group()
@@ -255,7 +260,8 @@ def test_logits_of_one_depth_live_at_a_time() -> None:
         return logits.peak
 
     def ours(model: Backbone, view: View) -> Tensor:
-        return model((view,), (1.0,))[0]
+        spec = f"mtp(n={model.heads[0].depths + 1 if len(model.heads) else 1})"
+        return objective_loss(model, spec, (view,), (1.0,))[0]
 
     one = peak(1, "parallel", ours)
     assert one >= 6 * 39 * vocabulary * 4, "the count sees the logits"
@@ -291,7 +297,7 @@ def test_targets_keep_to_their_document_and_are_never_prompts(packed: bool, padd
                                 offset > 1,
                             )
                         )
-    columns = (view.state, view.offset, view.target, view.weight, view.head)
+    columns = (view.pairs.state, view.pairs.offset, view.pairs.target, view.pairs.weight, view.pairs.head)
     found = list(zip(*(column.tolist() for column in columns), strict=True))
     assert len(found) == len(set(found))
     assert set(found) == expected
@@ -311,7 +317,7 @@ def test_a_curriculum_adds_or_drops_one_token_at_a_time(curriculum: str, reaches
         assert now.head_specs() == objective.head_specs(), "heads are there at all times"
 
 
-@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("heads", LOOK_AHEAD_KINDS)
 def test_the_trunk_gets_the_share_of_the_far_gradient_that_is_asked_for(heads: str) -> None:
     def grads(through: float) -> dict[str, Tensor]:
         spec = f'mtp(n=4, heads="{heads}", weights=(0, 1, 1, 1), through={through})'
@@ -346,13 +352,14 @@ def test_random_tokens_cannot_be_told(heads: str) -> None:
     for _ in range(150):
         optimizer.zero_grad()
         view = fresh(8)
-        model((view,), (1 / view.normaliser,))[0].backward()
+        objective_loss(model, objective, (view,), (1 / view.normaliser,))[0].backward()
         optimizer.step()
     view = fresh(256)
     for offset in (1, 2, 3):
-        weight = (view.offset == offset).float()
+        weight = (view.pairs.offset == offset).float()
         with torch.no_grad():
-            loss = float(model((replace(view, weight=weight),), (1.0,))[0] / weight.sum())
+            part = replace(view, pairs=replace(view.pairs, weight=weight))
+            loss = float(objective_loss(model, objective, (part,), (1.0,))[0] / weight.sum())
         assert loss > math.log(vocabulary) - 0.02, f"{offset} ahead"
 
 
@@ -391,13 +398,13 @@ def test_shared_heads_are_one_layer() -> None:
 @pytest.mark.parametrize("kind", ["linear", "medusa", "medusa-own", "hydra", "offset"])
 def test_heads_begin_as_copies_of_the_lm_head(kind: str) -> None:
     model = build(
-        preset="nano", vocabulary=VOCABULARY, context=64, special={}, heads=(HeadSpec(kind, 4),), seed=3
+        preset="nano", vocabulary=VOCABULARY, context=64, special={}, heads=(head_spec(kind, 4),), seed=3
     )
     view = packed_view("ar")
-    trunk = model.trunk(view)
+    trunk = model.trunk(view.shown)
     expected = model.unembedding(trunk.last)
     (head,) = model.heads
-    for depth, states in depth_states(head, trunk.last, model.embedding.weight, view):
+    for depth, states in depth_states(head, trunk.last, model.embedding.weight, view.shown):
         own = head.unembedding(depth)
         logits = model.unembedding(states) if own is None else states @ own.T
         assert (logits - expected).abs().max() < 1e-5
@@ -415,11 +422,11 @@ def test_token_order_is_the_dense_listnet_loss(window: int | None, packed: bool)
     (view,) = TOP(window=window).view(batch, 0, 0)
     model = build(preset="nano", vocabulary=vocabulary, context=64, special={}, seed=1)
     model = model.double()
-    head = TokenOrderHead(model.lm.config, window or 0).double()
+    head = TokenOrderHead(model.lm.config, window).double()
     reach = window or width - 1
     documents = torch.zeros_like(batch.tokens) if batch.documents is None else batch.documents
     dense = []
-    for state in view.state.tolist():
+    for state in view.pairs.state.tolist():
         row, at = divmod(state, width)
         y = torch.full((vocabulary,), -torch.inf, dtype=torch.float64)
         for distance in range(min(reach, width - 1 - at), 0, -1):
@@ -432,8 +439,8 @@ def test_token_order_is_the_dense_listnet_loss(window: int | None, packed: bool)
     shares, tokens = head.targets(view)
     found = torch.zeros_like(expected).scatter_add_(1, tokens, shares.double())
     assert (found - expected).abs().max() < 1e-6
-    hidden = model.trunk(view).last
-    log = head.rank(hidden.flatten(0, 1)[view.state]).log_softmax(-1)
+    hidden = model.trunk(view.shown).last
+    log = head.rank(hidden.flatten(0, 1)[view.pairs.state]).log_softmax(-1)
     loss = -(expected * log).sum()
     assert head.auxiliary(hidden, view, None, None).item() == pytest.approx(loss.item(), rel=1e-6)
 
@@ -468,11 +475,10 @@ BRANCHING = Tree(((0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (0, 1, 0), (0, 
 def trained_logits(model: Backbone, text: list[int], drafts: list[int]) -> Tensor:
     """The head's logits (V,) after a text (its last token is certain) and drafts, as training makes them."""
     ids = torch.tensor([[*text, *drafts, 0]])
-    none = torch.zeros(0, dtype=torch.int64)
-    view = View(ids, CAUSAL, none, none, none, none, none.float(), 1.0)
+    shown = Shown(ids)
     (head,) = model.heads
-    trunk = getattr(model.trunk(view), head.reads)
-    *_, (depth, states) = depth_states(head, trunk, model.embedding.weight, view, len(drafts) + 1)
+    trunk = getattr(model.trunk(shown), head.reads)
+    *_, (depth, states) = depth_states(head, trunk, model.embedding.weight, shown, len(drafts) + 1)
     own = head.unembedding(depth)
     state = states[0, len(text) - 2]  # the one that the certain token came from
     return model.unembedding(state) if own is None else own @ state
@@ -486,7 +492,7 @@ def test_heads_draft_as_they_were_trained(kind: str, tree: Tree, monkeypatch: py
     """Whatever was kept and forgotten before: every depth's cache is rewound right, in every row."""
     vocabulary = 12
     model = build(
-        preset="nano", vocabulary=vocabulary, context=64, special={}, heads=(HeadSpec(kind, 5),), seed=1
+        preset="nano", vocabulary=vocabulary, context=64, special={}, heads=(head_spec(kind, 5),), seed=1
     )
     generator = torch.Generator().manual_seed(2)
     for parameter in model.heads.parameters():

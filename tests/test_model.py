@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from conftest import random_batch
+from conftest import objective_loss, random_batch
 from lookaround.model import Backbone, build, export, linear_cross_entropy, load, require_honest_attention
 from lookaround.model.masks import allowed, attention_arguments
-from lookaround.objectives import Attention, HeadSpec, Mode, View, parse
+from lookaround.objectives import Attention, HeadSpec, Mode, Shown, parse
+from lookaround.objectives.heads import OffsetSpec
 from lookaround.support.errors import UserError
 
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -133,18 +134,18 @@ def test_ar_loss_is_that_of_llama_for_causal_lm() -> None:
     model = backbone()
     batch = random_batch(8, 32, vocabulary=100)
     (view,) = parse("ar").view(batch, 0, 0)
-    loss, _ = model((view,), (1 / view.normaliser,))
+    loss, _ = objective_loss(model, "ar", (view,), (1 / view.normaliser,))
     theirs = model.lm(batch.tokens, labels=batch.tokens).loss
     assert float(loss.detach()) == pytest.approx(float(theirs.detach()), abs=1e-6)
 
 
 def test_offset_head_starts_as_the_lm_head_and_learns_its_offset() -> None:
-    model = backbone((HeadSpec("offset", 8),))
+    model = backbone((OffsetSpec(8),))
     (view,) = parse("dar").view(random_batch(4, 16), 0, 0)
-    log = model.log_probabilities(view)
-    hidden = model.states(view).flatten(0, 1)[view.state]
+    log = model.log_probabilities(view.shown, view.pairs.state)
+    hidden = model.states(view.shown).flatten(0, 1)[view.pairs.state]
     torch.testing.assert_close(log, model.unembedding(hidden).log_softmax(-1))
-    loss, _ = model((view,), (1.0,))
+    loss, _ = objective_loss(model, "dar", (view,), (1.0,))
     loss.backward()
     assert model.heads[0].down.weight.grad.abs().sum() > 0
 
@@ -154,12 +155,9 @@ def test_packed_documents_are_scored_as_if_alone() -> None:
     batch = random_batch(3, 24, packed=True)
     for spec in ("ar", "mlm(rate=0.4)"):
         (view,) = parse(spec).view(batch, 0, 0)
-        together = model.states(view)
+        together = model.states(view.shown)
         for span in (slice(0, 8), slice(8, 24)):
-            empty = torch.zeros(0, dtype=torch.int64)
-            alone = View(
-                view.input_ids[:, span], view.attention, empty, empty, empty, empty, empty.float(), 0.0
-            )
+            alone = Shown(view.shown.input_ids[:, span], view.shown.attention)
             torch.testing.assert_close(
                 model.states(alone), together[:, span], rtol=0, atol=1e-5
             )  # rotary angles are float32
@@ -169,10 +167,8 @@ def test_packed_documents_are_scored_as_if_alone() -> None:
 
 
 def logits_of(model: Backbone, kind: str, tokens: torch.Tensor) -> torch.Tensor:
-    empty = torch.zeros(0, dtype=torch.int64)
-    view = View(tokens, Attention(kind), empty, empty, empty, empty, empty.float(), 0.0)  # type: ignore[arg-type]
     with torch.no_grad():
-        return model.unembedding(model.states(view))
+        return model.unembedding(model.states(Shown(tokens, Attention(kind))))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +249,7 @@ def test_fill_mask_gives_our_top_token_on_100_sentences(tmp_path: Path, store: A
 def test_third_party_model_is_continued(real_data: Path) -> None:
     path = str(real_data / "models" / "stories260K")
     model = build(
-        preset="nano", vocabulary=513, context=64, special=SPECIAL, init=path, heads=(HeadSpec("offset", 4),)
+        preset="nano", vocabulary=513, context=64, special=SPECIAL, init=path, heads=(OffsetSpec(4),)
     )
     require_honest_attention(model, ALL_MODES)
     assert model.unembedding.weight.shape[0] == 513
@@ -264,7 +260,7 @@ def test_third_party_model_is_continued(real_data: Path) -> None:
 def test_truncated_and_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json is missing"):
         load(tmp_path)
-    export(backbone((HeadSpec("offset", 8),)), tmp_path, parse("dar").modes(), mask=3)
+    export(backbone((OffsetSpec(8),)), tmp_path, parse("dar").modes(), mask=3)
     heads = tmp_path / "heads.safetensors"
     heads.write_bytes(heads.read_bytes()[:100])
     with pytest.raises(UserError, match=r"heads\.safetensors: truncated"):

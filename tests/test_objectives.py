@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 import torch
@@ -34,13 +36,19 @@ SPECS = [
     "mtp", "mtp(n=3, weights=0.5)", "mtp(n=4, weights=(1, 0, 0.75, 0.5))", "mtp(n=1)", "top", "mtp + dar + top",
     "reverse", "teacherless", "nextlat", "bst", "ar + 2*reverse", "teacherless + nextlat",
 ]  # fmt: skip
+SPECS += [name for name in Objective.registry if name not in SPECS]  # whatever file was added
 
 
 def pairs(view: View) -> tuple[torch.Tensor, torch.Tensor]:
     """(row, target position) of the scored pairs."""
-    width = view.input_ids.shape[1]
-    row, place = view.state // width, view.state % width + view.offset
-    return row, place if view.order is None else view.order[row, place]
+    width = view.shown.input_ids.shape[1]
+    return view.pairs.state // width, view.pairs.state % width + view.pairs.offset
+
+
+def places(objective: Objective, batch: Batch) -> torch.Tensor:
+    """(B, T): where in the text the token at each place of the model's order stands."""
+    position = torch.arange(batch.tokens.shape[1]).expand_as(batch.tokens)
+    return objective.arranged(replace(batch, tokens=position)).tokens
 
 
 # ---------------------------------------------------------------------------------------- every objective
@@ -54,32 +62,32 @@ def test_targets_are_real_tokens_of_the_states_own_document(spec: str, shape: di
     objective = parse(spec)
     views = objective.view(batch, 0, 0)
     seen = 0
-    for view in views:
+    parts = [part for _, part in objective.terms] if len(views) > 1 else [objective]
+    for component, (part, view) in enumerate(zip(parts, views, strict=True)):
         if len(views) == 1:
             own = batch
         else:  # a component's rows, in order, are those that drew it
             coefficients = np.cumsum([w for w, _ in objective.terms]) / sum(w for w, _ in objective.terms)
             own = batch.take(
-                torch.from_numpy(
-                    np.searchsorted(coefficients, uniform.numpy(), side="right") == view.component
-                )
+                torch.from_numpy(np.searchsorted(coefficients, uniform.numpy(), side="right") == component)
                 .nonzero()
                 .flatten()
             )
         seen += len(own.tokens)
         row, target = pairs(view)
-        state = view.state % batch.tokens.shape[1]
+        target = places(part, own)[row, target]
+        state = view.pairs.state % batch.tokens.shape[1]
         assert (target < own.tokens.shape[1]).all()
-        assert torch.equal(own.tokens[row, target], view.target)
+        assert torch.equal(own.tokens[row, target], view.pairs.target)
         assert own.eligible[row, target].all()
         if own.documents is not None:
             assert torch.equal(own.documents[row, state], own.documents[row, target])
             assert (own.documents[row, target] >= 0).all()
-        assert view.weight.dtype == torch.float32
-        assert (view.weight > 0).all()
-        bidirectional = view.attention.kind == "bidirectional"
+        assert view.pairs.weight.dtype == torch.float32
+        assert (view.pairs.weight > 0).all()
+        bidirectional = view.shown.attention.kind == "bidirectional"
         irregular = own.documents is not None and bool((own.documents != 0).any())
-        assert (view.documents is not None) or not (irregular and bidirectional)
+        assert (view.shown.documents is not None) or not (irregular and bidirectional)
     assert seen == len(batch.tokens)
 
 
@@ -93,36 +101,33 @@ def test_a_rows_view_depends_on_its_key_alone(spec: str) -> None:
         found: dict[int, list] = {int(r): [] for r in part.row}
         uniform = keyed_uniform(5, 2, part.row, "component", 1)[:, 0].numpy()
         views = objective.view(part, 5, 2)
-        for view in views:
+        for component, view in enumerate(views):
             if len(views) == 1 and not hasattr(objective, "terms"):
                 own = part.row
             else:
                 borders = np.cumsum([w for w, _ in objective.terms])[:-1] / sum(w for w, _ in objective.terms)
-                own = part.row[
-                    torch.from_numpy(np.searchsorted(borders, uniform, side="right") == view.component)
-                ]
-            for r, t, o, h, w in zip(*pairs(view), view.offset, view.head, view.weight, strict=True):
-                found[int(own[r])].append((view.component, int(t), int(o), int(h), round(float(w), 5)))
+                own = part.row[torch.from_numpy(np.searchsorted(borders, uniform, side="right") == component)]
+            for r, t, o, h, w in zip(
+                *pairs(view), view.pairs.offset, view.pairs.head, view.pairs.weight, strict=True
+            ):
+                found[int(own[r])].append((component, int(t), int(o), int(h), round(float(w), 5)))
         return {key: sorted(value) for key, value in found.items()}
 
     whole = by_row(torch.arange(32))
     halves = by_row(torch.arange(0, 32, 2)) | by_row(torch.arange(1, 32, 2))
     assert whole == halves
-    other = Batch(batch.tokens, batch.row, batch.vocabulary, None, batch.scorable)
-    if spec.split("(")[0] not in (
-        "ar",
-        "mtp",
-        "top",
-        "reverse",
-        "teacherless",
-        "nextlat",
-        "bst",
-    ):  # these draw nothing
-        first, second = objective.view(other, 5, 2), objective.view(other, 5, 3)
-        same = len(first) == len(second) and all(
-            a.state.equal(b.state) and a.offset.equal(b.offset) for a, b in zip(first, second, strict=True)
-        )
-        assert not same, "the epoch is part of the key"
+    assert same_pairs(objective, batch, (5, 2), (6, 2)) == same_pairs(objective, batch, (5, 2), (5, 3)), (
+        "what draws by the seed draws by the epoch too"
+    )
+
+
+def same_pairs(objective: Objective, batch: Batch, key: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two keys (seed, epoch) score the same pairs."""
+    first, second = objective.view(batch, *key), objective.view(batch, *other)
+    return all(
+        a.pairs.state.equal(b.pairs.state) and a.pairs.offset.equal(b.pairs.offset)
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 def scored_with_visible(
@@ -132,17 +137,19 @@ def scored_with_visible(
     (view,) = objective.view(batch, 11, 0)
     row, target = pairs(view)
     count, width = batch.tokens.shape
-    if view.attention.kind == "bidirectional":
+    text = places(objective, batch)
+    target = text[row, target]
+    if view.shown.attention.kind == "bidirectional":
         selected = torch.zeros(count, width, dtype=torch.bool)
         selected[row, target] = True
         visible = ~selected[row]
     else:  # a causal state sees what stands up to it; later prefix tokens never stand beyond a scored state
-        visible = torch.arange(width)[None] <= (view.state % width)[:, None]
-        if view.order is not None:  # a shown token stands elsewhere in the row
-            visible = torch.zeros_like(visible).scatter_(1, view.order[row], visible)
-        if objective.spec == "teacherless":
-            visible &= (view.input_ids != batch.vocabulary.mask)[row]  # dummies show nothing
-    return row, target, visible, view.weight.double()
+        visible = torch.arange(width)[None] <= (view.pairs.state % width)[:, None]
+        visible = torch.zeros_like(visible).scatter_(
+            1, text[row], visible
+        )  # where a shown token stands in the text
+        visible &= (view.shown.input_ids != batch.vocabulary.mask)[row]  # masks and dummies show nothing
+    return row, target, visible, view.pairs.weight.double()
 
 
 def assert_shares(expected: dict, found: list[dict], row: torch.Tensor, weight: torch.Tensor) -> None:
@@ -271,12 +278,12 @@ def test_contexts_without_a_context_or_a_target_are_refused() -> None:
 def test_ar_scores_every_next_token() -> None:
     batch = random_batch(4, 10)
     (view,) = AR().view(batch, 0, 0)
-    assert len(view.state) == 4 * 9
-    assert view.attention.kind == "causal"
-    assert torch.equal(view.input_ids, batch.tokens)
+    assert len(view.pairs) == 4 * 9
+    assert view.shown.attention.kind == "causal"
+    assert torch.equal(view.shown.input_ids, batch.tokens)
     assert view.normaliser == 36
     (packed,) = AR().view(random_batch(4, 12, packed=True), 0, 0)
-    assert len(packed.state) == 4 * 10, "BOS of the second document is no target"
+    assert len(packed.pairs) == 4 * 10, "BOS of the second document is no target"
 
 
 def test_mlm_masking_agrees_with_transformers() -> None:
@@ -295,27 +302,32 @@ def test_mlm_masking_agrees_with_transformers() -> None:
         theirs = collate([{"input_ids": row.tolist()} for row in batch.tokens])
         (view,) = MLM(rate=rate).view(batch, 0, 0)
         chosen = torch.zeros_like(batch.tokens, dtype=torch.bool)
-        chosen.view(-1)[view.state] = True
+        chosen.view(-1)[view.pairs.state] = True
         their_choice = theirs["labels"] != -100
         eligible = batch.eligible.sum()
         assert eligible > 1e5
         for ours, others in (
             (chosen, their_choice),
-            (chosen & (view.input_ids == 3), their_choice & (theirs["input_ids"] == 3)),
-            (chosen & (view.input_ids == batch.tokens), their_choice & (theirs["input_ids"] == batch.tokens)),
+            (chosen & (view.shown.input_ids == 3), their_choice & (theirs["input_ids"] == 3)),
+            (
+                chosen & (view.shown.input_ids == batch.tokens),
+                their_choice & (theirs["input_ids"] == batch.tokens),
+            ),
         ):
             a, b = int(ours.sum()), int(others.sum())
             table = [[a, int(eligible) - a], [b, int(eligible) - b]]
             assert stats.chi2_contingency(table).pvalue > 1e-4, (rate, a, b)
-        assert torch.equal(view.input_ids[~chosen], batch.tokens[~chosen])
-        shown = view.input_ids[chosen & (view.input_ids != batch.tokens) & (view.input_ids != 3)]
+        assert torch.equal(view.shown.input_ids[~chosen], batch.tokens[~chosen])
+        shown = view.shown.input_ids[
+            chosen & (view.shown.input_ids != batch.tokens) & (view.shown.input_ids != 3)
+        ]
         assert shown.min() >= 4, "random replacements are ordinary tokens"
         assert stats.chisquare(torch.bincount(shown, minlength=100)[4:]).pvalue > 1e-4
 
 
 def test_shift_one_scores_the_state_before_the_mask() -> None:
     (view,) = MLM(rate=0.5, shift=1).view(random_batch(8, 16), 0, 0)
-    assert (view.offset == 1).all()
+    assert (view.pairs.offset == 1).all()
     _, target = pairs(view)
     assert (target >= 1).all()
 
@@ -323,27 +335,27 @@ def test_shift_one_scores_the_state_before_the_mask() -> None:
 def test_dar_adds_one_farther_target_per_state() -> None:
     batch = random_batch(500, 24)
     (view,) = DAR(horizon=5, share=0.25).view(batch, 0, 0)
-    far = view.head == 1
-    assert set(view.offset[far].tolist()) == {2, 3, 4, 5}
-    assert (view.offset[~far] == 1).all()
-    assert view.weight[far].unique().tolist() == [0.25]
-    assert len(view.state[far].unique()) == int(far.sum()), "one for each state"
-    assert view.normaliser == pytest.approx(float(view.weight.sum()))
-    inside = view.state[far] % 24 < 24 - 5
-    assert stats.chisquare(torch.bincount(view.offset[far][inside], minlength=6)[2:]).pvalue > 1e-4
+    far = view.pairs.head == 1
+    assert set(view.pairs.offset[far].tolist()) == {2, 3, 4, 5}
+    assert (view.pairs.offset[~far] == 1).all()
+    assert view.pairs.weight[far].unique().tolist() == [0.25]
+    assert len(view.pairs.state[far].unique()) == int(far.sum()), "one for each state"
+    assert view.normaliser == pytest.approx(float(view.pairs.weight.sum()))
+    inside = view.pairs.state[far] % 24 < 24 - 5
+    assert stats.chisquare(torch.bincount(view.pairs.offset[far][inside], minlength=6)[2:]).pvalue > 1e-4
 
 
 def test_vmlm_rates_vary_and_suffixes_run_past_the_documents_end() -> None:
     batch = random_batch(4000, 32, padded=True)
     (view,) = VMLM(suffix=1.0).view(batch, 0, 0)
-    first_hidden = (view.input_ids == 3).int().argmax(1)
-    assert (view.input_ids == 3).equal(torch.arange(32) >= first_hidden[:, None]), (
+    first_hidden = (view.shown.input_ids == 3).int().argmax(1)
+    assert (view.shown.input_ids == 3).equal(torch.arange(32) >= first_hidden[:, None]), (
         "everything after the cut is hidden"
     )
-    assert view.documents is not None
-    assert (view.documents == 0).all(), "padding after the cut is shown as masks"
+    assert view.shown.documents is not None
+    assert (view.shown.documents == 0).all(), "padding after the cut is shown as masks"
     (scattered,) = VMLM(suffix=0.0, low=0.2, high=0.8).view(random_batch(4000, 32), 0, 0)
-    rates = torch.bincount(scattered.state // 32, minlength=4000) / 31
+    rates = torch.bincount(scattered.pairs.state // 32, minlength=4000) / 31
     assert rates.mean() == pytest.approx(0.5, abs=0.01)
     assert rates.std() > 0.17, "wider than one fixed rate would be"
 
@@ -351,7 +363,7 @@ def test_vmlm_rates_vary_and_suffixes_run_past_the_documents_end() -> None:
 def test_vmlm_near_weighs_the_first_hidden_tokens() -> None:
     (view,) = VMLM(suffix=1.0, near=1.0).view(random_batch(50, 16), 0, 0)
     for row in range(50):
-        weight = view.weight[view.state // 16 == row]
+        weight = view.pairs.weight[view.pairs.state // 16 == row]
         assert torch.allclose(weight, 1 / torch.arange(1.0, len(weight) + 1))
 
 
@@ -359,26 +371,26 @@ def test_prefixlm_scores_only_after_the_prefix() -> None:
     batch = random_batch(200, 20, padded=True)
     (view,) = PrefixLM(low=0.2, high=0.6).view(batch, 0, 0)
     row, target = pairs(view)
-    assert view.attention.lengths is not None
-    assert (target >= view.attention.lengths[row]).all()
+    assert view.shown.attention.lengths is not None
+    assert (target >= view.shown.attention.lengths[row]).all()
     lengths = (batch.documents == 0).sum(1)
-    assert (view.attention.lengths < lengths).all()
+    assert (view.shown.attention.lengths < lengths).all()
     assert len(row.unique()) == 200, "every row has a target"
 
 
 def test_mdlm_elbo_is_unbiased_in_the_number_of_tokens() -> None:
     batch = random_batch(20000, 16)
     (view,) = MDLM(weight="elbo").view(batch, 0, 0)
-    assert float(view.weight.sum()) / view.normaliser == pytest.approx(1.0, abs=0.05)
+    assert float(view.pairs.weight.sum()) / view.normaliser == pytest.approx(1.0, abs=0.05)
 
 
 def test_mixture_draws_rows_and_renumbers_heads() -> None:
     objective = parse("dar + 3*dar(horizon=3)")
     views = objective.view(random_batch(4000, 16), 0, 0)
-    share = len(views[1].input_ids) / 4000
+    share = views[1].rows / 4000
     assert share == pytest.approx(0.75, abs=0.03)
-    assert [view.coefficient for view in views] == [0.25, 0.75]
-    assert views[1].head.unique().tolist() == [0, 2]
+    assert [component.coefficient for component in objective.components()] == [0.25, 0.75]
+    assert views[1].pairs.head.unique().tolist() == [0, 2]
     assert [head.horizon for head in objective.head_specs()] == [8, 3]
 
 
@@ -392,7 +404,7 @@ def test_sequence_and_schedules_change_with_progress() -> None:
     with pytest.raises(ValueError, match="changes with the budget"):
         objective.view(random_batch(), 0, 0)
     late = parse("dar >> dar(horizon=3)").at(0.9).view(random_batch(), 0, 0)
-    assert late[0].head.max() == 2, "heads are those of the whole sequence"
+    assert late[0].pairs.head.max() == 2, "heads are those of the whole sequence"
 
 
 # ---------------------------------------------------------------------------------------- specs
@@ -446,8 +458,6 @@ def test_bad_specs_point_at_the_offending_place(text: str, column: int, words: s
 
 
 def test_a_new_objective_is_one_class() -> None:
-    from dataclasses import dataclass
-
     @dataclass(frozen=True)
     class Echo(Objective):
         far: int = 3

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import random_batch
+from conftest import objective_loss, random_batch
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.heads import BeliefHead, NextLatentHead
-from lookaround.objectives import Attention, Batch, View, parse
+from lookaround.objectives import Attention, Batch, Pairs, Shown, View, parse
 from lookaround.studies.synthetic import answers as answers_module
 from lookaround.studies.synthetic.answers import Reader
 from lookaround.studies.synthetic.job import Curve
@@ -124,7 +124,7 @@ def naive_next_states(
     for row in range(rows):
         for at in range(width):
             guess = states[row, at]
-            for there in range(at + 1, min(at + head.horizon + 1, width)):
+            for there in range(at + 1, min(at + head.steps + 1, width)):
                 here = document(batch, row, at) == document(batch, row, there)
                 if not (here and predicts(batch, row, at) and predicts(batch, row, there)):
                     break
@@ -137,7 +137,7 @@ def naive_next_states(
                     for logits in (out.detach() @ true, out.detach() @ guess)
                 )
                 total = total + (log_true.exp() * (log_true - log_guess)).sum()
-    return total / head.horizon
+    return total / head.steps
 
 
 def naive_suffix(head: BeliefHead, batch: Batch, row: int, after: int, embedding: Tensor) -> Tensor:
@@ -237,18 +237,19 @@ def test_a_guess_never_leaves_its_row_or_document() -> None:
 
     assert rows.documents is not None
     whole, gradient = loss_and_gradient(view)
-    place = rows.documents.flatten()[view.state] + 2 * (view.state // 18)
+    place = rows.documents.flatten()[view.pairs.state] + 2 * (view.pairs.state // 18)
     parts = []
     for number in place.unique().tolist():
         here = place == number
-        parts.append(loss_and_gradient(replace(view, state=view.state[here], offset=view.offset[here]))[0])
+        part = Pairs(*(column[here] for column in vars(view.pairs).values()))
+        parts.append(loss_and_gradient(replace(view, pairs=part))[0])
     assert len(parts) == 6
     assert whole == pytest.approx(sum(parts), rel=1e-6)
     other = (rows.documents == 0) & (torch.arange(3) == 1)[:, None]  # one document of the six
     with torch.no_grad():
         states[~other] += 1.0
-    ids = torch.where(other, view.input_ids, (view.input_ids + 1) % VOCABULARY)
-    changed = loss_and_gradient(replace(view, input_ids=ids))[1]
+    ids = torch.where(other, view.shown.input_ids, (view.shown.input_ids + 1) % VOCABULARY)
+    changed = loss_and_gradient(replace(view, shown=replace(view.shown, input_ids=ids)))[1]
     assert changed[other].equal(gradient[other])
     assert not changed[~other].equal(gradient[~other])
 
@@ -332,8 +333,8 @@ def test_a_step_is_the_next_tokens_loss_and_the_weighted_auxiliary_loss(
     rows = BATCHES[batch]()
     spec = spec.format(weight)
     model, view = backbone(spec, rows), only_view(spec, rows)
-    loss, (reported,) = model((view,), (0.25,))
-    states = model.states(view)
+    loss, (reported,) = objective_loss(model, spec, (view,), (0.25,))
+    states = model.states(view.shown)
     near = naive_cross_entropy(states, rows, model.unembedding.weight)
     plain = 0.25 * (near + weight * naive_auxiliary(model, 1, states, rows))
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
@@ -350,14 +351,16 @@ def test_heads_of_a_mixture_take_their_own_rows() -> None:
     objective = parse("nextlat + 3*bst(weight=0.5)")
     model = backbone(objective.spec, rows)
     views = objective.view(rows, 0, 0)
-    loss, _ = model(views, (0.7, 0.1))
-    drawn = [len(view.input_ids) for view in views]
+    loss, _ = objective_loss(model, objective, views, (0.7, 0.1))
+    drawn = [len(view.shown.input_ids) for view in views]
     assert min(drawn) > 0
     assert sum(drawn) == 16
     plain = torch.zeros(())
     for number, (view, scale, weight) in enumerate(zip(views, (0.7, 0.1), (1, 0.5), strict=True), start=1):
-        own = rows.take(torch.tensor([rows.tokens.tolist().index(row) for row in view.input_ids.tolist()]))
-        states = model.states(view)
+        own = rows.take(
+            torch.tensor([rows.tokens.tolist().index(row) for row in view.shown.input_ids.tolist()])
+        )
+        states = model.states(view.shown)
         near = naive_cross_entropy(states, own, model.unembedding.weight)
         plain = plain + scale * (near + weight * naive_auxiliary(model, number, states, own))
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
@@ -368,8 +371,10 @@ def test_micro_batches_of_problems_add_up_to_one_batch(spec: str) -> None:
     rows = problems(PATHS, 6)
     model = backbone(spec, rows)
     parts = [only_view(spec, rows.take(torch.tensor(part))) for part in ([0], [1, 2], [3, 4, 5])]
-    alone = sum(model((view,), (0.5,))[0].item() for view in parts)
-    assert model((only_view(spec, rows),), (0.5,))[0].item() == pytest.approx(alone, rel=1e-5)
+    alone = sum(objective_loss(model, spec, (view,), (0.5,))[0].item() for view in parts)
+    assert objective_loss(model, spec, (only_view(spec, rows),), (0.5,))[0].item() == pytest.approx(
+        alone, rel=1e-5
+    )
 
 
 def test_a_matched_second_encoder_takes_layers_from_the_trunk() -> None:
@@ -452,11 +457,7 @@ def naive_law(given: Reader, shown: Tensor, place: int) -> Tensor:
         for i in range(width):
             for j in range(width):
                 sees[0, i, j] = j <= i or (kind == "prefix" and i < prompt and j < prompt)
-    empty = torch.zeros(0, dtype=torch.int64)
-    attention = Attention("dense", allowed=sees)
-    states = given.backbone.states(
-        View(shown[None], attention, empty, empty, empty, empty, empty.float(), 1.0)
-    )
+    states = given.backbone.states(Shown(shown[None], Attention("dense", allowed=sees)))
     logits = given.backbone.unembedding.weight @ states[0, prompt + place - shift]
     logits[given.task.vocabulary.mask] = -math.inf
     return logits - logits.logsumexp(0)
@@ -582,7 +583,9 @@ def test_the_dummy_is_never_an_answer(spec: str, way: str) -> None:
     with torch.no_grad():
         given.backbone.unembedding.weight[dummy] *= 30  # in every other state it is by far the likeliest
         views = parse(spec).at(1.0).view(batch, 0, 0)
-        plain = torch.cat([given.backbone.log_probabilities(view).argmax(-1) for view in views])
+        plain = torch.cat(
+            [given.backbone.log_probabilities(view.shown, view.pairs.state).argmax(-1) for view in views]
+        )
     assert (plain == dummy).any()
     for found in (given.written(batch), given.forced(batch)):
         assert found.shape == (20, SMALL.answer)
@@ -627,14 +630,14 @@ class Told(nn.Module):
         self.task, self.rule = task, rule
         self.shown: list[Tensor] = []
 
-    def log_probabilities(self, view: View, forbidden: Tensor | None = None) -> Tensor:
+    def log_probabilities(self, shown: Shown, state: Tensor, forbidden: Tensor | None = None) -> Tensor:
         assert not self.training
         assert forbidden is not None
         assert forbidden.tolist() == [self.task.vocabulary.mask]
-        self.shown.append(view.input_ids.clone())
+        self.shown.append(shown.input_ids.clone())
         width = self.task.width
-        target = view.state + view.offset
-        return self.rule(view.input_ids)[target // width, target % width - self.task.prompt]
+        target = state + 1  # all that are told here have shift 1
+        return self.rule(shown.input_ids)[target // width, target % width - self.task.prompt]
 
 
 def certain(tokens: Tensor, certainty: Tensor, size: int) -> Tensor:
@@ -740,13 +743,11 @@ def test_reverse_turns_the_target_part_of_each_document_and_nothing_else(batch: 
     assert turned.tokens[fixed].equal(rows.tokens[fixed])
     assert objective.arranged(turned).tokens.equal(rows.tokens), "done twice, it is the batch again"
     view = only_view("reverse", rows)
-    assert view.order is not None
-    assert view.input_ids.equal(turned.tokens)
-    assert rows.tokens.gather(1, view.order).equal(view.input_ids)
-    assert view.target.equal(turned.tokens.flatten()[view.state + view.offset])
+    assert view.shown.input_ids.equal(turned.tokens)
+    assert view.pairs.target.equal(turned.tokens.flatten()[view.pairs.state + view.pairs.offset])
     plain = only_view("ar", rows)
-    assert view.state.equal(plain.state)
-    assert sorted(view.target.tolist()) == sorted(plain.target.tolist())
+    assert view.pairs.state.equal(plain.pairs.state)
+    assert sorted(view.pairs.target.tolist()) == sorted(plain.pairs.target.tolist())
 
 
 @pytest.mark.parametrize("batch", REARRANGED)
@@ -754,11 +755,11 @@ def test_teacherless_models_are_shown_no_target(batch: str) -> None:
     rows = REARRANGED[batch]()
     view, plain = only_view("teacherless", rows), only_view("ar", rows)
     target = torch.zeros_like(rows.tokens, dtype=torch.bool)
-    target.view(-1)[view.state + view.offset] = True
-    assert (view.input_ids[target] == rows.vocabulary.mask).all()
-    assert view.input_ids[~target].equal(rows.tokens[~target])
+    target.view(-1)[view.pairs.state + view.pairs.offset] = True
+    assert (view.shown.input_ids[target] == rows.vocabulary.mask).all()
+    assert view.shown.input_ids[~target].equal(rows.tokens[~target])
     for column in ("state", "target", "offset", "weight"):
-        assert getattr(view, column).equal(getattr(plain, column)), "what is scored is that of ar"
+        assert getattr(view.pairs, column).equal(getattr(plain.pairs, column)), "what is scored is that of ar"
 
 
 def test_a_mixture_hides_targets_in_some_rows_and_shows_them_in_others() -> None:
@@ -770,12 +771,12 @@ def test_a_mixture_hides_targets_in_some_rows_and_shows_them_in_others() -> None
     assert now.prompted
     assert now.decodings() == ("one by one", "parallel")
     shown, hidden = now.view(rows, 0, 0)
-    assert (shown.coefficient, hidden.coefficient) == (0.5, 0.5)
-    assert (hidden.input_ids[:, PATHS.prompt :] == PATHS.vocabulary.mask).all()
-    assert not (shown.input_ids == PATHS.vocabulary.mask).any()
-    prompts = torch.cat([shown.input_ids, hidden.input_ids])[:, : PATHS.prompt]
+    assert [component.coefficient for component in now.components()] == [0.5, 0.5]
+    assert (hidden.shown.input_ids[:, PATHS.prompt :] == PATHS.vocabulary.mask).all()
+    assert not (shown.shown.input_ids == PATHS.vocabulary.mask).any()
+    prompts = torch.cat([shown.shown.input_ids, hidden.shown.input_ids])[:, : PATHS.prompt]
     assert sorted(prompts.tolist()) == sorted(rows.tokens[:, : PATHS.prompt].tolist())
-    assert len(shown.target) + len(hidden.target) == 40 * PATHS.answer
+    assert len(shown.pairs) + len(hidden.pairs) == 40 * PATHS.answer
 
 
 def test_a_sequence_hides_targets_first_and_shows_them_later() -> None:
@@ -784,8 +785,8 @@ def test_a_sequence_hides_targets_first_and_shows_them_later() -> None:
     assert objective.prompted
     assert objective.decodings() == ("parallel", "one by one")
     (early,), (late,) = (objective.at(progress).view(rows, 0, 0) for progress in (0.2, 0.7))
-    assert (early.input_ids[:, PATHS.prompt :] == PATHS.vocabulary.mask).all()
-    assert late.input_ids.equal(rows.tokens)
+    assert (early.shown.input_ids[:, PATHS.prompt :] == PATHS.vocabulary.mask).all()
+    assert late.shown.input_ids.equal(rows.tokens)
     assert objective.at(0.2).decodings() == ("parallel", "one by one")
     assert objective.at(1.0).decodings() == ("one by one",), "it is read as it was trained last"
     assert parse("ar >> reverse").at(1.0).arranged(rows).tokens.equal(naive_reversed(rows))

@@ -44,7 +44,7 @@ from lookaround.decode.speculative import Generated
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.export import load, load_heads
 from lookaround.model.lora import add_lora, merge_lora
-from lookaround.objectives.contract import HeadSpec
+from lookaround.objectives.heads import LookAheadSpec
 from lookaround.settings import read_settings
 from lookaround.studies.speculate.speculate import open_speculation, speculate
 from lookaround.support.errors import UserError
@@ -354,7 +354,7 @@ def test_medusa_heads_fit_other_architectures() -> None:
     lm = tiny(GPT2LMHeadModel, GPT2Config, n_positions=48)
     for implementation in ("sdpa", "eager"):
         lm.set_attn_implementation(implementation)
-        speculator = Speculator(Backbone(lm, (HeadSpec("hydra", 4),)).double())
+        speculator = Speculator(Backbone(lm, (LookAheadSpec("hydra", 4),)).double())
         ids = torch.randint(3, 60, (3, 5), generator=torch.Generator().manual_seed(1))
         expected = lm.generate(ids, max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0)
         made = speculator.generate(ids.tolist(), max_new_tokens=40, tree=Tree.cartesian((2, 2, 1)))
@@ -363,7 +363,7 @@ def test_medusa_heads_fit_other_architectures() -> None:
 
 def test_generation_ends_where_the_context_does() -> None:
     lm = tiny(GPT2LMHeadModel, GPT2Config, n_positions=16)
-    speculator = Speculator(Backbone(lm, (HeadSpec("medusa", 4),)))
+    speculator = Speculator(Backbone(lm, (LookAheadSpec("medusa", 4),)))
     made: Generated = speculator.generate([[5, 6, 7], [5] * 12], max_new_tokens=40)
     assert made.ended == ["context", "context"]
     assert [len(text) for text in made.tokens] == [13, 4]
@@ -401,7 +401,7 @@ def backbone(seed: int = 0, vocabulary: int = 40, depths: int = 2) -> Backbone:
         vocabulary=vocabulary,
         context=64,
         special={},
-        heads=(HeadSpec("medusa", depths + 1),),
+        heads=(LookAheadSpec("medusa", depths + 1),),
         seed=seed,
     ).eval()
 

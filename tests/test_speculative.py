@@ -12,7 +12,7 @@ from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling
 from lookaround.model.backbone import Backbone, build
-from lookaround.objectives.contract import HeadSpec
+from lookaround.objectives.heads import LookAheadSpec
 
 VOCABULARY = 40
 KINDS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra", "offset")
@@ -29,7 +29,7 @@ def speculator(kind: str, *, seed: int = 0, depths: int = 4) -> Speculator:
         vocabulary=VOCABULARY,
         context=128,
         special={},
-        heads=(HeadSpec(kind, depths + 1),),
+        heads=(LookAheadSpec(kind, depths + 1),),
         seed=seed,
     )
     generator = torch.Generator().manual_seed(seed)

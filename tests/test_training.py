@@ -81,8 +81,8 @@ def test_a_step_across_an_epochs_border_is_the_same_in_micro_batches(store: Toke
     for step in (border, 2 * border + 1):
         (together,), _ = whole.views(step, objective)
         apart, _ = parts.views(step, objective)
-        assert together[0].target.equal(torch.cat([views[0].target for views in apart]))
-        assert together[0].input_ids.equal(torch.cat([views[0].input_ids for views in apart]))
+        assert together[0].pairs.target.equal(torch.cat([views[0].pairs.target for views in apart]))
+        assert together[0].shown.input_ids.equal(torch.cat([views[0].shown.input_ids for views in apart]))
 
 
 WORKER = """
@@ -281,8 +281,11 @@ def test_flops_are_counted_by_hand(store: TokenStore) -> None:
     batch = trainer.rows.take(np.arange(8))
     (view,) = parse("mlm").view(batch, 0, 0)
     trunk = 2 * (4 * 128 * 128 + 3 * 128 * 352 + 2 * 128) + 128
-    by_hand = 8 * 32 * (6 * trunk + 12 * 2 * 128 * 32) + 6 * 128 * store.tokenizer.size * len(view.state)
-    assert view_flops(trainer.backbone, view) == by_hand
+    by_hand = 8 * 32 * (6 * trunk + 12 * 2 * 128 * 32) + 6 * 128 * store.tokenizer.size * len(
+        view.pairs.state
+    )
+    (component,) = parse("mlm").components()
+    assert view_flops(trainer.backbone, component, view) == by_hand
 
 
 def test_a_sequence_spends_its_shares(store: TokenStore) -> None:
@@ -353,7 +356,7 @@ def test_prompts_are_shown_and_never_targets(store: TokenStore, pack: bool) -> N
             assert found.tolist() == expected.tolist()
             at += len(place)
     for view in parse("mtp(n=3)").view(batch, 0, 0):
-        assert batch.scorable.flatten()[view.state + view.offset].all()
+        assert batch.scorable.flatten()[view.pairs.state + view.pairs.offset].all()
 
 
 def test_packed_rows_hold_the_same_windows(store: TokenStore) -> None:
@@ -362,7 +365,9 @@ def test_packed_rows_hold_the_same_windows(store: TokenStore) -> None:
 
     def count(rows: Rows) -> int:
         batches = [rows.take(np.array([i])) for i in range(len(rows))]
-        return sum(rows.width if b.documents is None else int((b.documents >= 0).sum()) for b in batches)
+        return sum(
+            rows.width if b.shown.documents is None else int((b.shown.documents >= 0).sum()) for b in batches
+        )
 
     assert count(plain) == count(packed)
     batch = packed.take(np.arange(len(packed)))

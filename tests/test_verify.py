@@ -18,7 +18,7 @@ from lookaround.decode.speculative import warpers
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling, Greedy, Scores, Typical, Verifier
 from lookaround.model.backbone import build
-from lookaround.objectives.contract import HeadSpec
+from lookaround.objectives.heads import LookAheadSpec
 
 V = 5
 START = [3, 1]
@@ -355,7 +355,7 @@ def test_drafts_are_drawn_without_replacement_from_the_law_that_is_told(temperat
 @pytest.mark.parametrize("tree", [Tree(((0,), (1,))), GAPS], ids=["all ranks", "gaps"])
 def test_heads_draw_siblings_in_turn_from_the_law_that_is_told(tree: Tree, kind: str) -> None:
     model = build(
-        preset="nano", vocabulary=V, context=32, special={}, heads=(HeadSpec(kind, 3),), seed=0
+        preset="nano", vocabulary=V, context=32, special={}, heads=(LookAheadSpec(kind, 3),), seed=0
     ).eval()
     rows = 50_000
     draft = make_draft(model, rows)

@@ -14,7 +14,7 @@ import torch
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.model.heads import LookAhead, depth_states
-from lookaround.objectives.contract import CAUSAL, View
+from lookaround.objectives.contract import Shown
 
 __all__ = ["BUDGETS", "Cost", "accuracies", "choose_trees", "draft_ranks", "frequent_tokens", "time_passes"]
 
@@ -47,14 +47,13 @@ def draft_ranks(
     tables = []
     for text, prompt in zip(texts, prompts, strict=True):
         ids = torch.tensor([list(text)], device=backbone.device)
-        none = torch.zeros(0, dtype=torch.int64)
-        view = View(ids, CAUSAL, none, none, none, none, none.float(), 1.0)
-        trunk = backbone.trunk(view)
+        shown = Shown(ids)
+        trunk = backbone.trunk(shown)
         count = len(text) - prompt
         table = np.full((count, head.depths), -1)
         reads = trunk.last if head.reads == "last" else trunk.before
         assert reads is not None
-        for depth, states in depth_states(head, reads, backbone.embedding.weight, view):
+        for depth, states in depth_states(head, reads, backbone.embedding.weight, shown):
             here = range(prompt - 1, len(text) - 1 - depth)
             if not len(here):
                 break

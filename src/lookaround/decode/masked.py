@@ -20,7 +20,7 @@ from torch import Tensor
 from lookaround.data.text import TextTokenizer
 from lookaround.decode.sampling import filter_log_probabilities
 from lookaround.model.backbone import Backbone
-from lookaround.objectives.contract import BIDIRECTIONAL, Mode, View
+from lookaround.objectives.contract import BIDIRECTIONAL, Mode, Shown
 from lookaround.support.errors import UserError
 
 __all__ = ["ORDERS", "Filled", "fill", "fill_many", "quality"]
@@ -238,7 +238,7 @@ def _laws(
     """Log-probabilities (B, M, V), on the model's device, of the tokens at the given positions of the windows."""
     rows, width = window_bt.shape
     state = (torch.arange(rows)[:, None] * width + position_bm - mode.shift).flatten()
-    none = torch.zeros(0, dtype=torch.int64)
-    view = View(window_bt, BIDIRECTIONAL, state, none, none, none, none.float(), 0.0)
-    log_nv = backbone.log_probabilities(view.to(backbone.device), forbidden.to(backbone.device))
+    device = backbone.device
+    shown = Shown(window_bt, BIDIRECTIONAL).to(device)
+    log_nv = backbone.log_probabilities(shown, state.to(device), forbidden.to(device))
     return log_nv.view(*position_bm.shape, -1)

@@ -12,7 +12,7 @@ from lookaround.data.text import TextTokenizer
 from lookaround.decode.cache import cache_argument
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
-from lookaround.objectives.contract import Mode, View
+from lookaround.objectives.contract import Mode, Shown
 from lookaround.support.errors import UserError
 
 __all__ = ["continue_tokens", "filter_log_probabilities"]
@@ -98,15 +98,6 @@ def _bidirectional_step(
     seen = ids[-(context - 1) :]
     at = len(seen)
     tokens = torch.tensor([seen + [mask] * (context - at)])
-    one = torch.ones(1, dtype=torch.int64)
-    view = View(
-        tokens,
-        attention_of(mode.attention, at * one),
-        (at - mode.shift) * one,
-        0 * one,
-        one,
-        0 * one,
-        one.float(),
-        1.0,
-    )
-    return backbone.log_probabilities(view.to(backbone.device), forbidden)[0].cpu()
+    shown = Shown(tokens, attention_of(mode.attention, torch.tensor([at]))).to(backbone.device)
+    state = torch.tensor([at - mode.shift], device=backbone.device)
+    return backbone.log_probabilities(shown, state, forbidden)[0].cpu()

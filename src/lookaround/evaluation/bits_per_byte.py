@@ -18,7 +18,7 @@ import torch
 from lookaround.data.rows import Rows
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
-from lookaround.objectives.contract import Mode, View
+from lookaround.objectives.contract import Mode, Shown
 from lookaround.support.errors import UserError
 
 __all__ = [
@@ -140,19 +140,12 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
         if not shared:
             hidden = torch.arange(rows.width) >= position[:, None]
             tokens = torch.where(hidden, vocabulary.mask, tokens)
-        count = len(chosen)
-        view = View(
-            input_ids=tokens,
-            attention=attention_of(mode.attention, position if not shared else torch.zeros(0)),
-            state=torch.from_numpy(line) * rows.width + position - mode.shift,
-            target=torch.from_numpy(scored.token[chosen]),
-            offset=torch.full((count,), mode.shift),
-            head=torch.zeros(count, dtype=torch.int64),
-            weight=torch.ones(count),
-            normaliser=float(count),
-        ).to(backbone.device)
-        log_nv = backbone.log_probabilities(view, forbidden.to(backbone.device))
-        nats = -log_nv.gather(1, view.target[:, None])[:, 0]
+        attention = attention_of(mode.attention, position if not shared else torch.zeros(0))
+        state = torch.from_numpy(line) * rows.width + position - mode.shift
+        shown = Shown(tokens, attention).to(backbone.device)
+        log_nv = backbone.log_probabilities(shown, state.to(backbone.device), forbidden.to(backbone.device))
+        token = torch.from_numpy(scored.token[chosen]).to(backbone.device)
+        nats = -log_nv.gather(1, token[:, None])[:, 0]
         bits[chosen] = nats.double().cpu().numpy() / math.log(2)
     backbone.train(was_training)
     return bits

@@ -13,7 +13,7 @@ import torch
 from lookaround.data.text import TextTokenizer
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
-from lookaround.objectives.contract import PADDING, View
+from lookaround.objectives.contract import PADDING, Shown
 
 __all__ = ["candidate_layers", "pooled_states"]
 
@@ -45,7 +45,6 @@ def pooled_states(
     order = np.argsort([len(item) for item in ids], kind="stable")
     layers = candidate_layers(backbone.lm.config.get_text_config().num_hidden_layers)
     pooled = np.empty((len(layers), len(ids), backbone.width), dtype=np.float32)
-    empty = torch.zeros(0, dtype=torch.int64)
     begin = 0
     while begin < len(order):
         end = begin + 1
@@ -61,18 +60,8 @@ def pooled_states(
         documents = None
         if attention == "bidirectional" and not bool(real.all()):
             documents = torch.where(real, 0, PADDING)
-        view = View(
-            tokens,
-            attention_of(attention, lengths),
-            empty,
-            empty,
-            empty,
-            empty,
-            empty.float(),
-            0.0,
-            documents,
-        )
-        states = backbone.states(view.to(backbone.device), all_layers=True)
+        shown = Shown(tokens, attention_of(attention, lengths), documents)
+        states = backbone.states(shown.to(backbone.device), all_layers=True)
         real[:, 0] = lengths == 1
         share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
         for place, layer in enumerate(layers):

@@ -1,4 +1,4 @@
-"""Any Hugging Face decoder as a backbone that reads views: stock Llama presets, or a checkpoint to continue from.
+"""Any Hugging Face decoder as a backbone: stock Llama presets, or a checkpoint to continue from.
 
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
@@ -8,16 +8,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lookaround.data.text import require_named
-from lookaround.model.heads import LookAhead, Trunk, build_head, look_ahead_loss
-from lookaround.model.losses import linear_cross_entropy
+from lookaround.model.heads import LookAhead, Output, Trunk, build_head
 from lookaround.model.masks import allowed, attention_arguments, attention_of
-from lookaround.objectives.contract import HeadSpec, Mode, View
+from lookaround.objectives.contract import HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
 __all__ = ["PRESETS", "Backbone", "build", "load_decoder", "require_honest_attention"]
@@ -51,7 +50,7 @@ VOCABULARIES = {
 
 
 class Backbone(nn.Module):
-    """A causal LM of transformers, read through views, with the extra heads an objective asks for.
+    """A causal LM of transformers, read under any attention pattern, with the extra heads an objective asks for.
 
     `lm` stays a stock model: its state dict is what gets exported.
     """
@@ -88,67 +87,39 @@ class Backbone(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.unembedding.weight.dtype
 
-    def states(self, view: View, *, all_layers: bool = False) -> Any:
-        """Hidden states of a view (B, T, D) after the final norm; with all_layers, the tuple from embedding to last."""
-        rows, width = view.input_ids.shape
+    @property
+    def output(self) -> Output:
+        """The rows of the unembedding that every softmax is over."""
+        return Output(self.unembedding.weight, self.unembedding.bias)
+
+    def states(self, shown: Shown, *, all_layers: bool = False) -> Any:
+        """Hidden states (B, T, D) after the final norm; with all_layers, the tuple from embedding to last."""
+        rows, width = shown.input_ids.shape
         arguments = attention_arguments(
-            view.attention, view.documents, rows, width,
-            implementation=self.lm.config._attn_implementation, dtype=self.unembedding.weight.dtype, device=view.input_ids.device,
-        )  # fmt: skip
-        out = self.decoder(view.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments)
+            shown.attention,
+            shown.documents,
+            rows,
+            width,
+            implementation=self.lm.config._attn_implementation,
+            dtype=self.unembedding.weight.dtype,
+            device=shown.input_ids.device,
+        )
+        out = self.decoder(shown.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments)
         return out.hidden_states if all_layers else out.last_hidden_state
 
-    def trunk(self, view: View) -> Trunk:
-        """What the heads read of a view."""
+    def trunk(self, shown: Shown) -> Trunk:
+        """What the heads read."""
         if any(getattr(head, "reads", "last") == "before" for head in self.heads):
-            layers = self.states(view, all_layers=True)
+            layers = self.states(shown, all_layers=True)
             return Trunk(layers[-1], layers[-2])
-        return Trunk(self.states(view))
+        return Trunk(self.states(shown))
 
-    def forward(self, views: tuple[View, ...], scales: tuple[float, ...]) -> tuple[Tensor, list[Tensor]]:
-        """(sum over views of scale * (sum(weight * CE) + auxiliary losses), the detached sum(weight * CE) of each view), in nats."""
-        total = torch.zeros((), device=self.device)
-        sums = []
-        used: set[int] = set()
-        output = self.unembedding
-        for view, scale in zip(views, scales, strict=True):
-            trunk = self.trunk(view)
-            near = view.head == 0
-            all_near = bool(near.all())
-            loss = torch.zeros((), device=self.device)
-            if all_near or bool(near.any()):
-                pick = slice(None) if all_near else near
-                weight = view.weight[pick].to(trunk.last.dtype) * scale
-                states_nd = trunk.last.flatten(0, 1)[view.state[pick]]
-                loss, _ = linear_cross_entropy(
-                    states_nd, output.weight, view.target[pick], weight, bias_v=output.bias
-                )
-            for number in [] if all_near else view.head[~near].unique().tolist():
-                ahead = cast(LookAhead, self.heads[number - 1])
-                loss = loss + look_ahead_loss(
-                    ahead, cast(Tensor, getattr(trunk, ahead.reads)), view, (view.head == number).nonzero().flatten(),
-                    embedding=self.embedding.weight, unembedding=output.weight, bias=output.bias, scale=scale,
-                )  # fmt: skip
-                used.add(number)
-            total = total + loss
-            sums.append(loss.detach() / scale)
-            for number, weight_of in view.auxiliary:
-                term = cast(Any, self.heads[number - 1]).auxiliary(
-                    trunk.last, view, self.embedding.weight, output
-                )
-                total = total + scale * weight_of * term  # which may have found no step to take: not `used`
-            if view.through == 0 or not bool(near.any()):
-                total = total + 0 * trunk.last[:1, :1].sum()  # see below
-        for number, head in enumerate(self.heads, start=1):
-            if (
-                number not in used
-            ):  # every parameter takes part in every step, as DistributedDataParallel wants it
-                total = total + 0 * sum(parameter.sum() for parameter in head.parameters())
-        return total, sums
+    def log_probabilities(self, shown: Shown, state: Tensor, forbidden: Tensor | None = None) -> Tensor:
+        """Log-probabilities (N, V) of the whole vocabulary at flat state indices (N,), by the LM head.
 
-    def log_probabilities(self, view: View, forbidden: Tensor | None = None) -> Tensor:
-        """Log-probabilities of the whole vocabulary at the view's states (N, V) by the LM head; forbidden: ids left out of the softmax."""
-        logits_nv = self.unembedding(self.states(view).flatten(0, 1)[view.state]).float()
+        forbidden: ids that are left out of the softmax.
+        """
+        logits_nv = self.unembedding(self.states(shown).flatten(0, 1)[state]).float()
         if forbidden is not None:
             logits_nv[:, forbidden] = -torch.inf
         return logits_nv.log_softmax(-1)
@@ -244,8 +215,6 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
     Every token is changed in turn; the states that move must be exactly those that the pattern lets see it, also through
     several layers. Raises UserError naming the pattern and the positions where the model does otherwise.
     """
-    from lookaround.objectives.contract import Batch, Vocabulary
-
     vocabulary = backbone.unembedding.weight.shape[0]
     generator = torch.Generator().manual_seed(0)
     base = torch.randint(vocabulary, (1, width), generator=generator)
@@ -258,12 +227,8 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
     for kind in dict.fromkeys(mode.attention for mode in modes):
         for documents in (None, two):
             attention = attention_of(kind, torch.full((width + 1,), width // 3))
-            batch = Batch(tokens, torch.arange(width + 1), Vocabulary(vocabulary, 0))
-            empty = torch.zeros(0, dtype=torch.int64)
-            view = View(
-                batch.tokens, attention, empty, empty, empty, empty, empty.float(), 0.0, documents=documents
-            )
-            hidden_btd = backbone.states(view.to(backbone.device)).cpu()
+            shown = Shown(tokens, attention, documents)
+            hidden_btd = backbone.states(shown.to(backbone.device)).cpu()
             moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T  # [i, j]: state i moved when token j changed
             sees = allowed(attention, documents, width + 1, width)[0]
             for _ in range(width.bit_length()):  # what is seen through one layer is seen through all

@@ -6,7 +6,6 @@ Our own settings lie beside them in `run.yaml`, extra heads in `heads.safetensor
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from lookaround.model.backbone import Backbone, load_decoder
-from lookaround.objectives.contract import HeadSpec, Mode
+from lookaround.model.heads import describe, spec_of
+from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
 
 __all__ = ["FORMS", "default_form", "export", "load", "load_heads", "require_form"]
@@ -72,7 +72,7 @@ def export(
         heads = {
             name: tensor.detach().cpu().contiguous() for name, tensor in backbone.heads.state_dict().items()
         }
-        specs = [dataclasses.asdict(spec) for spec in backbone.head_specs]
+        specs = [describe(spec) for spec in backbone.head_specs]
         described = {
             "heads": json.dumps(specs), "width": str(backbone.width), "vocabulary": str(_vocabulary(backbone.lm)),
             "model": json.dumps(_probe(backbone.lm)),
@@ -111,7 +111,7 @@ def load_heads(folder: Path, lm: Any) -> Backbone | None:
     try:
         with safe_open(file, "pt") as handle:
             described = handle.metadata() or {}
-        specs = tuple(HeadSpec(**spec) for spec in json.loads(described["heads"]))
+        specs = tuple(map(spec_of, json.loads(described["heads"])))
         weights = load_file(file)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: truncated or foreign file ({str(error).splitlines()[0][:120]})") from None

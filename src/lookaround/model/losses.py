@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["linear_cross_entropy"]
+__all__ = ["at_least_single", "linear_cross_entropy"]
 
 CHUNK_BYTES = (
     32 << 20
@@ -118,3 +118,8 @@ def linear_cross_entropy(
         compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_nd.dtype
     with torch.autocast(device, enabled=False):
         return _LinearCrossEntropy.apply(hidden_nd, weight_vd, bias_v, target, weight, compute)  # type: ignore[no-any-return]
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """Values of at least single precision."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -1,16 +1,25 @@
 """What is visible, who attends to whom, which pairs are scored: the contract that training, theory and evaluation read."""
 
-import importlib
-import pkgutil
-
 from lookaround.objectives.autoregressive import AR, DAR, PrefixLM
-from lookaround.objectives.contract import Attention, Batch, HeadSpec, Mode, View, Vocabulary
+from lookaround.objectives.contract import (
+    Attention,
+    Batch,
+    Component,
+    HeadSpec,
+    Mode,
+    Pairs,
+    Shown,
+    View,
+    Vocabulary,
+    Writing,
+)
 from lookaround.objectives.masked import MDLM, MLM, VMLM
 from lookaround.objectives.multitoken import MTP, TOP, NextLat
 from lookaround.objectives.objective import Mixture, Objective, Sequence
 from lookaround.objectives.parse import parse, parse_list, require_for_text
 from lookaround.objectives.prompted import BST, Reverse, Teacherless
 from lookaround.objectives.schedules import Cosine, Linear
+from lookaround.support.registry import import_all
 
 __all__ = [
     "AR",
@@ -23,6 +32,7 @@ __all__ = [
     "VMLM",
     "Attention",
     "Batch",
+    "Component",
     "Cosine",
     "HeadSpec",
     "Linear",
@@ -30,18 +40,18 @@ __all__ = [
     "Mode",
     "NextLat",
     "Objective",
+    "Pairs",
     "PrefixLM",
     "Reverse",
     "Sequence",
+    "Shown",
     "Teacherless",
     "View",
     "Vocabulary",
+    "Writing",
     "parse",
     "parse_list",
     "require_for_text",
 ]
 
-for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-    importlib.import_module(
-        f"{__name__}.{_module}"
-    )  # a file here that defines an Objective with a name adds a spec
+import_all(__name__, __path__)  # a file here that defines an Objective with a name adds a spec

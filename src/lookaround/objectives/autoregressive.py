@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from lookaround.objectives.contract import CAUSAL, Attention, Batch, HeadSpec, Mode, View, scored_pairs
+from lookaround.objectives.contract import (
+    CAUSAL,
+    Attention,
+    Batch,
+    HeadSpec,
+    Mode,
+    Pairs,
+    Shown,
+    View,
+    scored_pairs,
+)
+from lookaround.objectives.heads import OffsetSpec
 from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.objective import Objective
 from lookaround.support.randomness import keyed_uniform
@@ -20,7 +31,7 @@ def next_token_view(batch: Batch) -> View:
     where = torch.zeros_like(batch.tokens, dtype=torch.bool)
     where[:, 1:] = batch.reachable(1)
     documents = batch.documents if batch.packed else None
-    return scored_pairs(batch, where, 1, input_ids=batch.tokens, attention=CAUSAL, documents=documents)
+    return scored_pairs(batch, where, 1, Shown(batch.tokens, CAUSAL, documents))
 
 
 @dataclass(frozen=True)
@@ -37,15 +48,6 @@ class AR(Objective):
 
     def laws(self) -> tuple[Law, ...]:
         return (Ahead(1),)
-
-
-class ARWithHead(AR):
-    """The next token, and beside it an auxiliary head (head 1) whose loss has the weight `weight`."""
-
-    weight: float
-
-    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        return (replace(next_token_view(batch), auxiliary=((1, float(self.weight)),)),)
 
 
 @dataclass(frozen=True)
@@ -85,23 +87,21 @@ class DAR(Objective):
         if batch.documents is not None:
             inside &= batch.documents == batch.documents.gather(1, position)
         state = inside.flatten().nonzero().flatten()
-        weight = torch.cat([near.weight, torch.full((len(state),), float(self.share))])
-        merged = replace(
-            near,
-            state=torch.cat([near.state, state]),
-            target=torch.cat([near.target, batch.tokens.gather(1, position).flatten()[state]]),
-            offset=torch.cat([near.offset, offset.flatten()[state]]),
-            head=torch.cat([near.head, torch.ones_like(state)]),
+        weight = torch.cat([near.pairs.weight, torch.full((len(state),), float(self.share))])
+        pairs = Pairs(
+            state=torch.cat([near.pairs.state, state]),
+            target=torch.cat([near.pairs.target, batch.tokens.gather(1, position).flatten()[state]]),
+            offset=torch.cat([near.pairs.offset, offset.flatten()[state]]),
+            head=torch.cat([near.pairs.head, torch.ones_like(state)]),
             weight=weight,
-            normaliser=float(weight.double().sum()),
         )
-        return (merged,)
+        return (View(near.shown, pairs, float(weight.double().sum())),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("causal", 1),)
 
     def head_specs(self) -> tuple[HeadSpec, ...]:
-        return (HeadSpec("offset", self.horizon),)
+        return (OffsetSpec(self.horizon),)
 
     def laws(self) -> tuple[Law, ...]:
         far = enumerate(self._law().tolist(), start=2)
@@ -135,10 +135,8 @@ class PrefixLM(Objective):
         where[:, 1:] = batch.reachable(1)
         where &= torch.arange(batch.tokens.shape[1]) >= prefix[:, None]
         documents = batch.documents if batch.packed else None
-        attention = Attention("prefix", lengths=prefix)
-        return (
-            scored_pairs(batch, where, 1, input_ids=batch.tokens, attention=attention, documents=documents),
-        )
+        shown = Shown(batch.tokens, Attention("prefix", lengths=prefix), documents)
+        return (scored_pairs(batch, where, 1, shown),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("prefix", 1),)

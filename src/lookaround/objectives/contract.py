@@ -1,17 +1,16 @@
-"""The contract between objectives and everything else: `Objective -> View`.
+"""The contract between objectives and everything else: what a model is shown, which pairs are scored, what they are divided by.
 
 Axes: B sequences (rows), T tokens, N scored pairs.
 
-An objective says which tokens are visible, who may attend to whom and which (state, target) pairs are scored. It holds
-no model, no loop and no device code. Randomness is keyed by (seed, epoch, row) and never by micro-batch or rank, so
-that accumulation, packing and world size change nothing.
+Data only: no model, no loop, no law. An objective (objectives/objective.py) makes a `View` of a `Batch`: a `Shown`, which is
+all that a model needs to be read, and `Pairs`, the (state, target) pairs that are scored.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,10 +20,15 @@ __all__ = [
     "CAUSAL",
     "Attention",
     "Batch",
+    "Component",
     "HeadSpec",
     "Mode",
+    "Pairs",
+    "Shown",
     "View",
     "Vocabulary",
+    "Writing",
+    "scored_pairs",
 ]
 
 PADDING = -1  # the document number of a padding token
@@ -119,9 +123,135 @@ class Attention:
     lengths: Tensor | None = None
     allowed: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> Attention:
+        """The same pattern with its tensors on `device`."""
+        if self.lengths is None and self.allowed is None:
+            return self
+        lengths = None if self.lengths is None else self.lengths.to(device, non_blocking=True)
+        allowed = None if self.allowed is None else self.allowed.to(device, non_blocking=True)
+        return Attention(self.kind, lengths, allowed)
+
 
 CAUSAL = Attention("causal")
 BIDIRECTIONAL = Attention("bidirectional")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All that a model needs to be read.
+
+    input_ids: (B, T) int64, what the model sees, masks and dummies in place.
+    attention: who may attend to whom.
+    documents: (B, T) int64 or None; tokens of different documents never see one another.
+    """
+
+    input_ids: Tensor
+    attention: Attention = CAUSAL
+    documents: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Shown:
+        """The same with every tensor on `device`."""
+        documents = None if self.documents is None else self.documents.to(device, non_blocking=True)
+        return Shown(self.input_ids.to(device, non_blocking=True), self.attention.to(device), documents)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N scored pairs of a state and the token it is to predict. Raises ValueError for columns that do not fit together.
+
+    state: (N,) int64, flat index b*T + t of the hidden state that predicts.
+    target: (N,) int64, the token id to predict.
+    offset: (N,) int64, target position - state position: 0 its own place (BERT), 1 the next, 2.. further ahead.
+    head: (N,) int64, 0 = the LM head; others count through `Component.heads`, from `Component.first` on.
+    weight: (N,) float32.
+    """
+
+    state: Tensor
+    target: Tensor
+    offset: Tensor
+    head: Tensor
+    weight: Tensor
+
+    def __post_init__(self) -> None:
+        for name, column in vars(self).items():
+            dtype = torch.float32 if name == "weight" else torch.int64
+            if column.dtype != dtype or column.shape != self.state.shape or column.ndim != 1:
+                raise ValueError(
+                    f"pairs: {name} must be ({len(self.state)},) {dtype}, "
+                    f"got {tuple(column.shape)} {column.dtype}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def to(self, device: torch.device | str) -> Pairs:
+        """The same with every tensor on `device`."""
+        return Pairs(*(column.to(device, non_blocking=True) for column in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class View:
+    """What one component of an objective makes of its rows of a batch.
+
+    shown: what the model sees of the B rows. B may be 0: a component of a mixture that drew no row.
+    pairs: what is scored. normaliser: what the weighted sum of cross-entropies is divided by, over all micro-batches and
+    processes. Raises ValueError for pairs outside of the rows.
+    """
+
+    shown: Shown
+    pairs: Pairs
+    normaliser: float
+
+    def __post_init__(self) -> None:
+        state, offset = self.pairs.state, self.pairs.offset
+        if state.device.type != "cpu" or not len(state):
+            return  # a look at a device's numbers would wait for it; views are made on the CPU
+        rows, width = self.shown.input_ids.shape
+        place = state % width + offset
+        if state.min() < 0 or state.max() >= rows * width or place.min() < 0 or place.max() >= width:
+            raise ValueError(f"view: states or targets stand outside of the {rows} rows of {width} tokens")
+
+    @property
+    def rows(self) -> int:
+        return len(self.shown.input_ids)
+
+    def to(self, device: torch.device | str) -> View:
+        """The same view with every tensor on `device`."""
+        return View(self.shown.to(device), self.pairs.to(device), self.normaliser)
+
+    def renumbered(self, shift: int) -> View:
+        """The same view where heads beyond the LM head stand `shift` places further on."""
+        if not shift:
+            return self
+        head = torch.where(self.pairs.head > 0, self.pairs.head + shift, 0)
+        return replace(self, pairs=replace(self.pairs, head=head))
+
+
+def scored_pairs(
+    batch: Batch,
+    where: Tensor,
+    offset: int,
+    shown: Shown,
+    weight: Tensor | None = None,
+    normaliser: float | None = None,
+) -> View:
+    """A view that scores, by the LM head, the tokens at `where` (B, T) bool from the states `offset` positions before them.
+
+    weight: (B, T) float, or None for ones. normaliser: None for the number of targets.
+    """
+    target_position = where.flatten().nonzero().flatten()
+    count = len(target_position)
+    pairs = Pairs(
+        state=target_position - offset,
+        target=batch.tokens.flatten()[target_position],
+        offset=torch.full((count,), offset),
+        head=torch.zeros(count, dtype=torch.int64),
+        weight=torch.ones(count) if weight is None else weight.flatten()[target_position].float(),
+    )
+    return View(shown, pairs, float(count) if normaliser is None else normaliser)
+
+
+# ------------------------------------------------------------------------------------------------ what is known before
 
 
 class Mode(NamedTuple):
@@ -134,93 +264,39 @@ class Mode(NamedTuple):
         return f"{self.attention}, shift {self.shift}"
 
 
+class Writing(StrEnum):
+    """How a model writes the target part of a row, always its likeliest token."""
+
+    ONE_BY_ONE = "one by one"  # from the left, each token given those that were written
+    PARALLEL = "parallel"  # all in one pass, from dummies
+    CONFIDENT_FIRST = "confident first"  # one token a pass, the most certain of those still hidden
+
+
 @dataclass(frozen=True)
 class HeadSpec:
-    """Heads beyond the LM head: the kind of module (model/heads.py), and how far ahead in tokens it looks.
+    """What a head beyond the LM head is made of; a kind of head has a spec of its own (objectives/heads.py).
 
     replaces: layers of a fresh trunk that make way for it, so that both together have the parameters of the trunk alone.
+    through: the share of its loss's gradient that reaches the trunk. weight: of its loss, where that is an auxiliary term
+    and not a cross-entropy on listed pairs. The last two belong to training and say nothing of the module.
     """
 
     kind: str
-    horizon: int
-    replaces: int = 0
+    auxiliary: ClassVar[bool] = False
+
+    replaces: int = field(default=0, kw_only=True)
+    through: float = field(default=1.0, kw_only=True)
+    weight: float = field(default=1.0, kw_only=True)
 
 
-@dataclass(frozen=True)
-class View:
-    """What one component of an objective makes of its rows of a batch; shapes in the design's words.
+class Component(NamedTuple):
+    """A part of an objective with a normaliser of its own, known before training.
 
-    input_ids (B, T): what the model sees. documents (B, T) or None: tokens of different documents never see one another.
-    state (N,): flat index b*T + t of the hidden state that predicts. target (N,): the token id to predict. offset (N,):
-    target position - state position. head (N,): 0 = the LM head, others as `Objective.head_specs()` declares them.
-    weight (N,) float32, and normaliser: what the weighted sum of cross-entropies is divided by, over all micro-batches
-    and ranks. component and coefficient: which part of a mixture this is and how its loss enters the sum. order (B, T):
-    where in the row the token shown at each place stands, if the view rearranges rows; state and offset count places.
+    name: its spec. coefficient: how its mean loss enters the sum. heads: those its views use beyond the LM head, numbered
+    from `first` on among the heads of the whole objective (the LM head is 0).
     """
 
-    input_ids: Tensor
-    attention: Attention
-    state: Tensor
-    target: Tensor
-    offset: Tensor
-    head: Tensor
-    weight: Tensor
-    normaliser: float
-    documents: Tensor | None = None
-    component: int = 0
+    name: str
     coefficient: float = 1.0
-    through: float = 1.0
-    auxiliary: tuple[tuple[int, float], ...] = ()
-    order: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> View:
-        """The same view with every tensor on `device`."""
-        moved: dict[str, Any] = {}
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Tensor):
-                moved[item.name] = value.to(device, non_blocking=True)
-            elif isinstance(value, Attention) and (value.lengths is not None or value.allowed is not None):
-                moved[item.name] = Attention(
-                    value.kind,
-                    None if value.lengths is None else value.lengths.to(device),
-                    None if value.allowed is None else value.allowed.to(device),
-                )
-        return replace(self, **moved)
-
-    def renumbered(self, shift: int) -> View:
-        """The same view where heads beyond the LM head stand `shift` places further on."""
-        if not shift:
-            return self
-        auxiliary = tuple((number + shift, weight) for number, weight in self.auxiliary)
-        return replace(self, head=torch.where(self.head > 0, self.head + shift, 0), auxiliary=auxiliary)
-
-
-def scored_pairs(
-    batch: Batch,
-    where: Tensor,
-    offset: int,
-    *,
-    input_ids: Tensor,
-    attention: Attention,
-    documents: Tensor | None,
-    weight: Tensor | None = None,
-    normaliser: float | None = None,
-) -> View:
-    """A view that scores, by the LM head, the tokens at `where` (B, T) bool from the states `offset` positions before them.
-
-    weight: (B, T) float or None for ones; normaliser: None for the number of targets.
-    """
-    target_position = where.flatten().nonzero().flatten()
-    count = len(target_position)
-    return View(
-        input_ids=input_ids,
-        attention=attention,
-        documents=documents,
-        state=target_position - offset,
-        target=batch.tokens.flatten()[target_position],
-        offset=torch.full((count,), offset),
-        head=torch.zeros(count, dtype=torch.int64),
-        weight=torch.ones(count) if weight is None else weight.flatten()[target_position].float(),
-        normaliser=float(count) if normaliser is None else normaliser,
-    )
+    heads: tuple[HeadSpec, ...] = ()
+    first: int = 1

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookaround.objectives.contract import BIDIRECTIONAL, Batch, Mode, View, scored_pairs
+from lookaround.objectives.contract import BIDIRECTIONAL, Batch, Mode, Shown, View, scored_pairs
 from lookaround.objectives.laws import HiddenSuffix, Law, Scattered
 from lookaround.objectives.objective import Objective
 from lookaround.support.randomness import keyed_uniform
@@ -84,15 +84,13 @@ class MLM(Objective):
         pool = batch.vocabulary.ordinary()
         drawn = pool[(keyed_uniform(seed, epoch, batch.row, "token", width) * len(pool)).long()]
         mask, random, _ = self.replace
-        shown = torch.where(
+        replaced = torch.where(
             how < mask, batch.vocabulary.mask, torch.where(how < mask + random, drawn, batch.tokens)
         )
-        input_ids = torch.where(selected, shown, batch.tokens)
+        input_ids = torch.where(selected, replaced, batch.tokens)
         documents = _bidirectional_documents(batch)
-        pairs = scored_pairs(
-            batch, selected, self.shift, input_ids=input_ids, attention=BIDIRECTIONAL, documents=documents
-        )
-        return (pairs,)
+        shown = Shown(input_ids, BIDIRECTIONAL, documents)
+        return (scored_pairs(batch, selected, self.shift, shown),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("bidirectional", self.shift),)
@@ -152,11 +150,9 @@ class VMLM(Objective):
         if self.near:
             rank = (position - cut + 1).clamp(min=1).double()
             weight = torch.where(is_suffix, rank**-self.near, torch.ones_like(rank))
-        pairs = scored_pairs(
-            batch, selected, self.shift, input_ids=input_ids, attention=BIDIRECTIONAL, documents=documents,
-            weight=weight, normaliser=None if weight is None else float(weight[selected].sum()),
-        )  # fmt: skip
-        return (pairs,)
+        normaliser = None if weight is None else float(weight[selected].sum())
+        shown = Shown(input_ids, BIDIRECTIONAL, documents)
+        return (scored_pairs(batch, selected, self.shift, shown, weight, normaliser),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("bidirectional", self.shift),)
@@ -193,16 +189,12 @@ class MDLM(Objective):
         maskable = _maskable(batch, self.shift)
         rate = MIN_RATE + (1 - MIN_RATE) * keyed_uniform(seed, epoch, batch.row, "rate", 1)
         selected = (keyed_uniform(seed, epoch, batch.row, "select", width) < rate) & maskable
-        elbo = self.weight == "elbo"
-        pairs = scored_pairs(
-            batch, selected, self.shift,
-            input_ids=torch.where(selected, batch.vocabulary.mask, batch.tokens),
-            attention=BIDIRECTIONAL,
-            documents=_bidirectional_documents(batch),
-            weight=(1 / rate).expand_as(selected) if elbo else None,
-            normaliser=float(maskable.sum()) if elbo else None,
-        )  # fmt: skip
-        return (pairs,)
+        input_ids = torch.where(selected, batch.vocabulary.mask, batch.tokens)
+        shown = Shown(input_ids, BIDIRECTIONAL, _bidirectional_documents(batch))
+        if self.weight == "flat":
+            return (scored_pairs(batch, selected, self.shift, shown),)
+        weight = (1 / rate).expand_as(selected)
+        return (scored_pairs(batch, selected, self.shift, shown, weight, float(maskable.sum())),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("bidirectional", self.shift),)

@@ -7,22 +7,21 @@ from typing import cast
 
 import torch
 
-from lookaround.objectives.autoregressive import ARWithHead
-from lookaround.objectives.contract import CAUSAL, Batch, HeadSpec, Mode, View
+from lookaround.objectives.autoregressive import AR
+from lookaround.objectives.contract import CAUSAL, Batch, HeadSpec, Mode, Pairs, Shown, View
+from lookaround.objectives.heads import LOOK_AHEAD_KINDS, LookAheadSpec, NextLatentSpec, TokenOrderSpec
 from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.objective import Objective
 from lookaround.objectives.schedules import Schedule
 
 __all__ = ["MTP", "TOP", "NextLat"]
 
-HEADS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra")
-
 
 @dataclass(frozen=True)
 class MTP(Objective):
     """Multi-token prediction: every state predicts the tokens 1 to n ahead (Gloeckle et al. 2024, arXiv 2404.19737).
 
-    n counts the ordinary next token; the n - 1 farther ones have heads (model/heads.py). heads: "parallel" (a transformer
+    n counts the ordinary next token; the n - 1 farther ones have heads (model/heads/). heads: "parallel" (a transformer
     layer each beside the trunk's last, Gloeckle), "causal" (each on top of the one before), "sequential" (each also told the
     token before its target, DeepSeek-V3), "shared" (the same with one layer for all depths, FastMTP), "linear", "medusa"
     (a residual block; "medusa-own" with an unembedding each) or "hydra" (an MLP told the tokens in between).
@@ -46,7 +45,7 @@ class MTP(Objective):
 
     def __post_init__(self) -> None:
         self._require_int("n", 1, 64)
-        self._require_one_of("heads", HEADS)
+        self._require_one_of("heads", LOOK_AHEAD_KINDS)
         self._require_one_of("curriculum", ("static", "forward", "reverse"))
         self._require(isinstance(self.matched, bool), "matched", "True or False")
         self._require_share("through", zero=True)
@@ -76,20 +75,10 @@ class MTP(Objective):
         state = torch.cat([empty, *(part for _, _, part in parts)])
         offset = torch.cat([empty, *(torch.full_like(part, k) for k, _, part in parts)])
         weight = torch.cat([empty.float(), *(torch.full((len(part),), w) for _, w, part in parts)])
-        return (
-            View(
-                input_ids=batch.tokens,
-                attention=CAUSAL,
-                documents=batch.documents if batch.packed else None,
-                state=state,
-                target=batch.tokens.flatten()[state + offset],
-                offset=offset,
-                head=(offset > 1).long(),
-                weight=weight,
-                normaliser=float(weight.double().sum()),
-                through=float(self.through),  # type: ignore[arg-type]  # a schedule has become a number here
-            ),
-        )
+        target = batch.tokens.flatten()[state + offset]
+        shown = Shown(batch.tokens, CAUSAL, batch.documents if batch.packed else None)
+        pairs = Pairs(state, target, offset, (offset > 1).long(), weight)
+        return (View(shown, pairs, float(weight.double().sum())),)
 
     def at(self, progress: float) -> Objective:
         now = cast(MTP, super().at(progress))
@@ -109,14 +98,17 @@ class MTP(Objective):
     def head_specs(self) -> tuple[HeadSpec, ...]:
         if self.n == 1:
             return ()
-        return (HeadSpec(self.heads, self.n, self.n - 1 if self.matched else 0),)
+        replaces = self.n - 1 if self.matched else 0
+        scheduled = isinstance(self.through, Schedule)
+        through = self.through.at(0.0) if scheduled else float(self.through)  # type: ignore[union-attr,arg-type]
+        return (LookAheadSpec(self.heads, self.n, replaces=replaces, through=through),)
 
     def laws(self) -> tuple[Law, ...]:
         return tuple(Ahead(offset, weight) for offset, weight in self.by_offset().items())
 
 
 @dataclass(frozen=True)
-class TOP(ARWithHead):
+class TOP(AR):
     """Token-order prediction (arXiv 2508.19228): the next token, and beside it the order in which the coming tokens come.
 
     An extra linear head ranks the vocabulary: token v, first met d <= window tokens ahead, has the score window - d, and the
@@ -135,11 +127,11 @@ class TOP(ARWithHead):
         self._require_positive("weight")
 
     def head_specs(self) -> tuple[HeadSpec, ...]:
-        return (HeadSpec("top", self.window or 0),)
+        return (TokenOrderSpec(self.window, weight=float(self.weight)),)
 
 
 @dataclass(frozen=True)
-class NextLat(ARWithHead):
+class NextLat(AR):
     """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the next token, and beside it the model's own coming states.
 
     A small MLP steps from a state and the next token to the next state, `horizon` steps on; each guess is drawn to the true state
@@ -157,4 +149,4 @@ class NextLat(ARWithHead):
         self._require_positive("weight")
 
     def head_specs(self) -> tuple[HeadSpec, ...]:
-        return (HeadSpec("nextlat", self.horizon),)
+        return (NextLatentSpec(self.horizon, weight=float(self.weight)),)

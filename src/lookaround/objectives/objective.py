@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from lookaround.objectives.contract import Batch, HeadSpec, Mode, View
+from lookaround.objectives.contract import Batch, Component, HeadSpec, Mode, Pairs, Shown, View, Writing
 from lookaround.objectives.laws import Law
 from lookaround.objectives.schedules import Schedule
 from lookaround.support.randomness import keyed_uniform
+from lookaround.support.registry import register
 
 __all__ = [
     "Combination",
@@ -32,13 +33,31 @@ __all__ = [
 ]
 
 
+class Term:
+    """What can stand in a sum or a sequence: an objective, or one with a weight."""
+
+    def __add__(self, other: Term) -> Mixture:
+        return mixture(self, other)
+
+    def __rmul__(self, weight: float) -> Weighted:
+        return weighted(weight, self)
+
+    def __rshift__(self, other: Term) -> Sequence:
+        return sequence(self, other)
+
+    @property
+    def weighed(self) -> tuple[float, Objective]:
+        """(weight, objective)."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Objective:
+class Objective(Term):
     """Base of all objectives: a frozen dataclass whose fields are its parameters and whose `name` is its spec.
 
-    Subclasses give `view`, `modes` and `laws`; `head_specs` only where they need more than the LM head. The operators
-    build mixtures: `ar + 3*vmlm` draws each row's component in proportion 1:3, `0.25*ar >> 0.75*mlm` spends a quarter
-    of the budget on the first, then the rest on the second (objectives/algebra.py).
+    Subclasses give `view`, `modes` and `laws`; `head_specs` only where they need more than the LM head. The operators build
+    mixtures: `ar + 3*vmlm` draws each row's component in proportion 1:3, `0.25*ar >> 0.75*mlm` spends a quarter of the
+    budget on the first, then the rest on the second.
     """
 
     name = ""  # not annotated: a class attribute, not a field
@@ -46,29 +65,40 @@ class Objective:
     registry: ClassVar[dict[str, type[Objective]]] = {}
 
     def __init_subclass__(cls) -> None:
+        """Makes a class with a name of its own known to the parser; raises ValueError for a taken name."""
         if cls.name and cls.name != getattr(cls.__mro__[1], "name", ""):
-            Objective.registry[cls.name] = cls
+            register(Objective.registry, cls.name, cls)
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        """One view per component, each over its own rows of the batch."""
+        """One view for each of `components()`, each over its own rows of the batch."""
         raise NotImplementedError
 
     def modes(self) -> tuple[Mode, ...]:
         """The (attention, shift) pairs that the objective trains, in order."""
         raise NotImplementedError
 
+    def final_modes(self) -> tuple[Mode, ...]:
+        """The modes that the end of the budget trains: a sequence may have forgotten the others."""
+        return self.at(1.0).modes()
+
     def head_specs(self) -> tuple[HeadSpec, ...]:
-        """The heads beyond the LM head; head h of a view is entry h - 1."""
+        """The heads beyond the LM head, with what they train by at this moment of the budget."""
         return ()
 
+    def components(self) -> tuple[Component, ...]:
+        """The parts that `view` makes views of, in the same order, at this moment of the budget."""
+        return (Component(self.spec, heads=self.head_specs()),)
+
     def arranged(self, batch: Batch) -> Batch:
-        """The batch in the order that the model reads and writes it; done twice, it is the batch again."""
+        """Rows in the model's token order. An involution."""
         return batch
 
-    def decodings(self) -> tuple[str, ...]:
-        """The ways in which the model may write a target part, its own way first (planning/answers.py)."""
+    def decodings(self) -> tuple[Writing, ...]:
+        """The ways in which the model may write a target part, its own way first."""
         masked = any(mode.attention == "bidirectional" for mode in self.modes())
-        return ("confident first", "one by one", "parallel") if masked else ("one by one",)
+        if masked:
+            return (Writing.CONFIDENT_FIRST, Writing.ONE_BY_ONE, Writing.PARALLEL)
+        return (Writing.ONE_BY_ONE,)
 
     def laws(self) -> tuple[Law, ...]:
         """How targets stand to visible tokens (objectives/laws.py); of an objective that does not change with the budget."""
@@ -111,16 +141,9 @@ class Objective:
     def __str__(self) -> str:
         return self.spec
 
-    # -- the algebra
-
-    def __add__(self, other: Objective) -> Objective:
-        return mixture(self, other)
-
-    def __rmul__(self, weight: float) -> Objective:
-        return weighted(weight, self)
-
-    def __rshift__(self, other: Objective) -> Objective:
-        return sequence(self, other)
+    @property
+    def weighed(self) -> tuple[float, Objective]:
+        return 1, self
 
     # -- checks shared by subclasses
 
@@ -159,18 +182,15 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Weighted(Objective):
-    """`3*vmlm`: an objective with the weight it enters a sum or a sequence with; it has no views of its own."""
+class Weighted(Term):
+    """`3*vmlm`: an objective with the weight it enters a sum or a sequence with."""
 
     weight: float
     objective: Objective
 
-    def __rmul__(self, weight: float) -> Objective:
-        return weighted(weight * self.weight, self.objective)
-
     @property
-    def spec(self) -> str:
-        return _term(self.weight, self.objective)
+    def weighed(self) -> tuple[float, Objective]:
+        return self.weight, self.objective
 
 
 @dataclass(frozen=True)
@@ -192,11 +212,20 @@ class Combination(Objective):
     def prompted(self) -> bool:  # type: ignore[override]
         return any(objective.prompted for _, objective in self.terms)
 
-    def decodings(self) -> tuple[str, ...]:
+    def decodings(self) -> tuple[Writing, ...]:
         return tuple(dict.fromkeys(way for _, objective in self.terms for way in objective.decodings()))
 
     def head_specs(self) -> tuple[HeadSpec, ...]:
         return tuple(head for _, objective in self.terms for head in objective.head_specs())
+
+    def components(self) -> tuple[Component, ...]:
+        """Those of all parts, by their shares; heads are numbered through."""
+        found: list[Component] = []
+        shift = 0
+        for share, (_, objective) in zip(self.shares, self.terms, strict=True):
+            found += _renumbered(objective.components(), share, shift)
+            shift += len(objective.head_specs())
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -209,18 +238,17 @@ class Mixture(Combination):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         uniform = keyed_uniform(seed, epoch, batch.row, "component", 1)[:, 0]
-        coefficients = self.shares
-        borders = torch.tensor(coefficients[:-1], dtype=torch.float64).cumsum(0)
+        borders = torch.tensor(self.shares[:-1], dtype=torch.float64).cumsum(0)
         drawn = torch.bucketize(uniform, borders, right=True)
-        views = []
-        head_shift = 0
-        for component, (coefficient, (_, objective)) in enumerate(zip(coefficients, self.terms, strict=True)):
-            rows = (drawn == component).nonzero().flatten()
+        views: list[View] = []
+        shift = 0
+        for number, (_, objective) in enumerate(self.terms):
+            rows = (drawn == number).nonzero().flatten()
             if len(rows):
-                (view,) = objective.view(batch.take(rows), seed, epoch)
-                view = view.renumbered(head_shift)
-                views.append(replace(view, component=component, coefficient=coefficient))
-            head_shift += len(objective.head_specs())
+                views += (view.renumbered(shift) for view in objective.view(batch.take(rows), seed, epoch))
+            else:
+                views += [_empty(batch.tokens.shape[1])] * len(objective.components())
+            shift += len(objective.head_specs())
         return tuple(views)
 
     def arranged(self, batch: Batch) -> Batch:
@@ -285,6 +313,9 @@ class _Phase(Objective):
     def modes(self) -> tuple[Mode, ...]:
         return self.objective.modes()
 
+    def components(self) -> tuple[Component, ...]:
+        return tuple(_renumbered(self.objective.components(), 1.0, self.head_shift))
+
     @property
     def prompted(self) -> bool:  # type: ignore[override]
         return self.objective.prompted
@@ -292,7 +323,7 @@ class _Phase(Objective):
     def arranged(self, batch: Batch) -> Batch:
         return self.objective.arranged(batch)
 
-    def decodings(self) -> tuple[str, ...]:
+    def decodings(self) -> tuple[Writing, ...]:
         return self.objective.decodings()
 
     @property
@@ -300,18 +331,30 @@ class _Phase(Objective):
         return self.objective.spec
 
 
-def weighted(weight: float, objective: Objective) -> Objective:
-    """`weight * objective`; raises ValueError for weights that are not positive numbers."""
+def _renumbered(components: tuple[Component, ...], share: float, shift: int) -> list[Component]:
+    """Components within a whole: their coefficients times a share, their heads `shift` places further on."""
+    return [c._replace(coefficient=share * c.coefficient, first=c.first + shift) for c in components]
+
+
+def _empty(width: int) -> View:
+    """The view of a component that drew no row."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return View(Shown(none.view(0, width)), Pairs(none, none, none, none, none.float()), 0.0)
+
+
+def weighted(weight: float, term: Term) -> Weighted:
+    """`weight * term`; raises ValueError for weights that are not positive numbers."""
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise ValueError(f"a weight must be a positive number, got {weight}")
-    return Weighted(weight, objective)
+    inner, objective = term.weighed
+    return Weighted(weight * inner, objective)
 
 
-def mixture(left: Objective, right: Objective) -> Objective:
+def mixture(left: Term, right: Term) -> Mixture:
     """`left + right`; sums are flattened."""
     terms: list[tuple[float, Objective]] = []
     for side in (left, right):
-        weight, objective = (side.weight, side.objective) if isinstance(side, Weighted) else (1, side)
+        weight, objective = side.weighed
         if isinstance(objective, Sequence):
             raise ValueError(f"'{objective.spec}' cannot be a part of a sum: use >> outermost")
         inner = objective.terms if isinstance(objective, Mixture) else ((1, objective),)
@@ -320,17 +363,17 @@ def mixture(left: Objective, right: Objective) -> Objective:
     return Mixture(tuple(terms))
 
 
-def sequence(left: Objective, right: Objective) -> Objective:
+def sequence(left: Term, right: Term) -> Sequence:
     """`left >> right`; sequences are flattened."""
     terms: list[tuple[float, Objective]] = []
     for side in (left, right):
-        if isinstance(side, Sequence):
-            terms += side.terms
-            continue
-        weight, objective = (side.weight, side.objective) if isinstance(side, Weighted) else (1, side)
-        if isinstance(objective, Sequence):
-            raise ValueError(f"'{side.spec}': a weight on a sequence of phases has no meaning")
-        terms.append((weight, objective))
+        weight, objective = side.weighed
+        if not isinstance(objective, Sequence):
+            terms.append((weight, objective))
+        elif isinstance(side, Weighted):
+            raise ValueError(f"'{_term(weight, objective)}': a weight on a sequence of phases has no meaning")
+        else:
+            terms += objective.terms
     return Sequence(tuple(terms))
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from lookaround.objectives.objective import Objective, ParameterError, Weighted
+from lookaround.objectives.objective import Objective, ParameterError, Term
 from lookaround.objectives.schedules import SCHEDULES
 from lookaround.support.errors import UserError
 
@@ -31,7 +31,7 @@ def parse_list(text: str) -> list[Objective]:
         raise UserError(f"objectives '{text}': empty; give a list such as 'ar, mlm'")
     reader = _Reader(text.strip(), source)
     found = [reader.objective(node) for node in tree.elts]
-    unweighted = [item.objective if isinstance(item, Weighted) else item for item in found]
+    unweighted = [term.weighed[1] for term in found]
     return list({item.spec: item for item in unweighted}.values())
 
 
@@ -69,7 +69,7 @@ class _Reader:
         column = getattr(node, "col_offset", 1)  # the added bracket makes the 0-based offset a 1-based column
         raise UserError(f"objectives '{self.text}', column {column} ('{words}'): {problem}")
 
-    def objective(self, node: ast.expr) -> Objective:
+    def objective(self, node: ast.expr) -> Term:
         match node:
             case ast.Name():
                 return self.build(node, node, [])

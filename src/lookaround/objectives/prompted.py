@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lookaround.objectives.autoregressive import ARWithHead, next_token_view
-from lookaround.objectives.contract import Batch, HeadSpec, Mode, View
+from lookaround.objectives.autoregressive import AR, next_token_view
+from lookaround.objectives.contract import Batch, HeadSpec, Mode, View, Writing
+from lookaround.objectives.heads import BeliefSpec
 from lookaround.objectives.laws import Law, Outside
 from lookaround.objectives.objective import Objective
 
@@ -43,8 +44,7 @@ class Reverse(Objective):
         return replace(batch, tokens=batch.tokens.gather(1, reversed_order(batch)))
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        order = reversed_order(batch)
-        return (replace(next_token_view(self.arranged(batch)), order=order),)
+        return (next_token_view(self.arranged(batch)),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("causal", 1),)
@@ -65,20 +65,21 @@ class Teacherless(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         shown = torch.where(batch.eligible, batch.vocabulary.mask, batch.tokens)
-        return (replace(next_token_view(batch), input_ids=shown),)
+        view = next_token_view(batch)
+        return (replace(view, shown=replace(view.shown, input_ids=shown)),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("causal", 1),)
 
-    def decodings(self) -> tuple[str, ...]:
-        return ("parallel", "one by one")
+    def decodings(self) -> tuple[Writing, ...]:
+        return (Writing.PARALLEL, Writing.ONE_BY_ONE)
 
     def laws(self) -> tuple[Law, ...]:
         return (Outside(before=lambda target: 1 + 0 * target),)
 
 
 @dataclass(frozen=True)
-class BST(ARWithHead):
+class BST(AR):
     """A belief-state transformer (Hu et al. 2024, arXiv 2410.23506): the next token, and beside it a second encoder.
 
     The second encoder reads the target part from its end. From every prefix and every suffix with something in between, an MLP
@@ -100,4 +101,5 @@ class BST(ARWithHead):
         self._require(isinstance(self.matched, bool), "matched", "True or False")
 
     def head_specs(self) -> tuple[HeadSpec, ...]:
-        return (HeadSpec("belief", self.layers, self.layers if self.matched else 0),)
+        replaces = self.layers if self.matched else 0
+        return (BeliefSpec(self.layers, replaces=replaces, weight=float(self.weight)),)

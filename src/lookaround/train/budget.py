@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
-from lookaround.objectives.contract import View
+from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.support.errors import UserError
 
@@ -64,20 +64,19 @@ def parse_budget(text: str) -> Budget:
     return Budget(amount, unit)
 
 
-def view_flops(backbone: Backbone, view: View) -> float:
-    """FLOPs of one forward and backward pass over a view."""
-    rows, width = view.input_ids.shape
+def view_flops(backbone: Backbone, component: Component, view: View) -> float:
+    """FLOPs of one forward and backward pass over a view of a component."""
+    rows, width = view.shown.input_ids.shape
     config = backbone.lm.config.get_text_config()
     per_position = (
         6 * backbone.parameters_without_embeddings + 12 * config.num_hidden_layers * backbone.width * width
     )
-    vocabulary = backbone.unembedding.weight.shape[0]
-    total = float(per_position * rows * width + 6 * backbone.width * vocabulary * len(view.state))
-    for number, head in enumerate(backbone.heads, start=1):
-        offset = view.offset[view.head == number]
-        if any(number == auxiliary for auxiliary, _ in view.auxiliary):
-            offset = view.offset
-        total += cast(Any, head).flops(offset, rows * width, width)
+    vocabulary = backbone.output.weight.shape[0]
+    pairs = view.pairs
+    total = float(per_position * rows * width + 6 * backbone.width * vocabulary * len(pairs))
+    for number, spec in enumerate(component.heads, start=component.first):
+        offset = pairs.offset if spec.auxiliary else pairs.offset[pairs.head == number]
+        total += cast(Any, backbone.heads[number - 1]).flops(offset, rows * width, width)
     return total
 
 
@@ -90,7 +89,9 @@ def expected_cost(objective: Objective, backbone: Backbone, rows: RowSource, bat
         if unit == "tokens":
             costs.append(float(token_count(drawn.documents, few, rows.width)))
         else:
-            costs.append(sum(view_flops(backbone, view) for view in objective.at(progress).view(drawn, 0, 0)))
+            now = objective.at(progress)
+            views = zip(now.components(), now.view(drawn, 0, 0), strict=True)
+            costs.append(sum(view_flops(backbone, component, view) for component, view in views))
     return float(np.mean(costs)) * batch / few
 
 

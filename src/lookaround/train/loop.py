@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
-from lookaround.objectives.contract import View
+from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.settings import TrainSettings
 from lookaround.support.errors import Diverged, Interrupted, UserError
 from lookaround.support.storage import disk_errors
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan, token_count, view_flops
-from lookaround.train.parallel import World
+from lookaround.train.loss import ComponentSums, ObjectiveLoss
+from lookaround.train.parallel import World, accumulating, parallelize
 from lookaround.train.schedule import WarmupStableDecay
 
 __all__ = ["Progress", "Trainer", "default_learning_rate", "stop_on_signals"]
@@ -137,9 +137,7 @@ class Trainer:
         )  # fmt: skip
         if compile:
             backbone.decoder.compile()
-        self.module: Any = backbone
-        if self.world.size > 1:
-            self.module = DistributedDataParallel(backbone)
+        self.loss = parallelize(ObjectiveLoss(backbone), self.world)
 
     # -- one step
 
@@ -155,64 +153,47 @@ class Trainer:
             tokens += token_count(drawn.documents, *drawn.tokens.shape)
         return micro, tokens
 
-    def step(self, plan: Plan, factor: float) -> dict[int, tuple[float, float, float]]:
-        """One optimiser step; returns (weighted sum of CE in nats, normaliser, coefficient) by component, over all processes."""
+    def step(self, plan: Plan, factor: float) -> ComponentSums:
+        """One optimiser step at `factor` times the learning rate; returns its loss over all processes."""
         objective = self.objective.at(plan.progress(self.counters.step))
+        components = objective.components()
         micro, tokens = self.views(self.counters.step, objective)
-        components = 1 + max((view.component for views in micro for view in views), default=0)
-        components = int(self._most(components))
-        # normalisers, coefficients and views of each component, then tokens, targets, FLOPs
-        spent = torch.zeros(3 * components + 3, dtype=torch.float64)
+        sums = ComponentSums(components)
         for views in micro:
-            for view in views:
-                spent[view.component] += view.normaliser
-                spent[components + view.component] += view.coefficient
-                spent[2 * components + view.component] += 1
-                spent[-2] += len(view.state)
-                spent[-1] += view_flops(self.backbone, view)
-        spent[-3] = tokens
-        spent = self.world.sum(spent)
-        sums = torch.zeros(components, dtype=torch.float64)
-        for number, views in enumerate(micro):
+            sums.count(views)
+        sums.normalisers = self.world.sum(sums.normalisers)
+        scales = sums.scales(self.world.size)
+        for number, views in enumerate(micro, start=1):
             views = tuple(view.to(self.world.device) for view in views)
-            # DistributedDataParallel averages the processes' gradients; the sum is what is wanted
-            scales = tuple(
-                view.coefficient * self.world.size / max(float(spent[view.component]), 1e-12)
-                for view in views
+            autocast = torch.autocast(
+                self.world.device.type, dtype=self.dtype, enabled=self.dtype is not None
             )
-            last = number == len(micro) - 1
-            quiet = nullcontext() if last or self.world.size == 1 else self.module.no_sync()
-            with (
-                quiet,
-                torch.autocast(self.world.device.type, dtype=self.dtype, enabled=self.dtype is not None),
-            ):
-                loss, weighted = self.module(views, scales)
+            with accumulating(self.loss, number < len(micro)), autocast:
+                loss, totals = self.loss(components, views, scales)
                 loss.backward()
-            for view, value in zip(views, weighted, strict=True):
-                sums[view.component] += value.cpu()
+            sums.add(totals)
         torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.settings.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * factor * group["rate"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.counters.step += 1
-        self.counters.tokens += int(spent[-3])
-        self.counters.targets += int(spent[-2])
-        self.counters.flops += float(spent[-1])
-        sums = self.world.sum(sums)
-        return {
-            c: (float(sums[c]), float(spent[c]), float(spent[components + c] / spent[2 * components + c]))
-            for c in range(components)
-            if spent[2 * components + c]
-        }
+        sums.totals = self.world.sum(sums.totals)
+        self._spend(components, micro, tokens)
+        return sums
 
-    def _most(self, value: int) -> float:
-        """The largest value over all processes."""
-        if self.world.size == 1:
-            return value
-        values = torch.zeros(self.world.size, dtype=torch.float64)
-        values[self.world.rank] = value
-        return float(self.world.sum(values).max())
+    def _spend(self, components: tuple[Component, ...], micro: list[tuple[View, ...]], tokens: int) -> None:
+        """Counts a step of all processes."""
+        spent = torch.zeros(3, dtype=torch.float64)
+        spent[0] = tokens
+        for views in micro:
+            for component, view in zip(components, views, strict=True):
+                spent[1] += len(view.pairs)
+                spent[2] += view_flops(self.backbone, component, view)
+        tokens_, targets, flops = self.world.sum(spent).tolist()
+        self.counters.step += 1
+        self.counters.tokens += int(tokens_)
+        self.counters.targets += int(targets)
+        self.counters.flops += flops
 
     # -- many steps
 
@@ -236,25 +217,21 @@ class Trainer:
         metrics = (
             MetricsFile(folder / "metrics.jsonl", self.counters.step) if folder and self.world.main else None
         )
-        window: dict[int, list[float]] = {}
+        window = ComponentSums(())
         loss, rate = float("nan"), 0.0
         began, first = time.perf_counter(), self.counters.tokens
         while self.counters.step < until:
             clock = time.perf_counter()
             factor = schedule.factor(self.counters.step)
-            for component, (total, normaliser, coefficient) in self.step(plan, factor).items():
-                entry = window.setdefault(component, [0.0, 0.0, coefficient])
-                entry[0] += total
-                entry[1] += normaliser
+            window = window.merge(self.step(plan, factor))
             self.counters.seconds += time.perf_counter() - clock
             step = self.counters.step
-            if not all(np.isfinite(total) for total, _, _ in window.values()):
+            if not bool(window.totals.isfinite().all()):
                 raise Diverged(
                     f"step {step}: the loss is not finite at learning rate {self.learning_rate:g}; use a smaller one"
                 )
             if step % self.settings.log_every == 0 or step == until:
-                parts = [(c * total / norm, c) for total, norm, c in window.values() if norm]
-                loss = sum(part for part, _ in parts) / sum(c for _, c in parts) if parts else float("nan")
+                loss = window.mean()
                 rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
                 if metrics:
                     with disk_errors(metrics.path):
@@ -265,8 +242,8 @@ class Trainer:
                                 "learning_rate": self.learning_rate * factor,
                             }
                         )
-                window = {}
-            stopping = bool(self._most(int(stop is not None and stop.set)))
+                window = ComponentSums(())
+            stopping = bool(self.world.max(stop is not None and stop.set))
             due = step % self.settings.checkpoint_every == 0 or step in keep or stopping
             if folder and fill and due and (step < until or step in keep):
                 self.save(folder, fill, keep)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["World", "world"]
+__all__ = ["World", "accumulating", "parallelize", "world"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,14 @@ class World:
             values = moved.to(values.device)
         return values
 
+    def max(self, value: float) -> float:
+        """The largest value over all processes."""
+        if self.size == 1:
+            return value
+        held = torch.tensor(float(value), dtype=torch.float64, device=self.device)
+        dist.all_reduce(held, dist.ReduceOp.MAX)
+        return float(held)
+
     def share(self, value: Any) -> Any:
         """The main process's value, on all processes; plain data only."""
         if self.size > 1:
@@ -45,6 +55,20 @@ class World:
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
+
+
+def parallelize(module: nn.Module, world: World, how: Literal["none", "ddp"] | None = None) -> nn.Module:
+    """A module whose gradients are those of all processes; the module itself is left as it is.
+
+    how: "none", or "ddp" (DistributedDataParallel); the default is what the number of processes asks for.
+    """
+    how = how or ("ddp" if world.size > 1 else "none")
+    return DistributedDataParallel(module) if how == "ddp" else module
+
+
+def accumulating(module: nn.Module, more: bool) -> AbstractContextManager[None]:
+    """A backward pass whose gradients stay on their process while `more` micro-batches follow."""
+    return module.no_sync() if more and isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager

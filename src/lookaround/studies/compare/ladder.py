@@ -33,6 +33,7 @@ from lookaround.support.storage import read_mapping, write_folder, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan
 from lookaround.train.loop import StopSignal, Trainer, exporter, stop_on_signals
+from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.run import (
     RUN_FILE,
     build_backbone,
@@ -196,27 +197,22 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
 
     rows = split_rows(job.settings, job.store, "validation")
     final = objective.at(1.0)
-    backbone.eval()
-    sums: dict[int, list[float]] = {}
+    components = final.components()
+    loss, sums = ObjectiveLoss(backbone.eval()), ComponentSums(components)
     with torch.no_grad():
         for begin in range(0, min(len(rows), VALIDATION_ROWS), 32):
             batch = rows.take(np.arange(begin, min(begin + 32, len(rows), VALIDATION_ROWS)))
             views = tuple(view.to(backbone.device) for view in final.view(batch, 0, 0))
-            _, totals = backbone(views, tuple(1.0 for _ in views))
-            for view, total in zip(views, totals, strict=True):
-                entry = sums.setdefault(view.component, [0.0, 0.0, view.coefficient])
-                entry[0] += float(total)
-                entry[1] += view.normaliser
-    return sum(
-        coefficient * total / normaliser for total, normaliser, coefficient in sums.values() if normaliser
-    )
+            sums.count(views)
+            sums.add(loss(components, views, [1.0] * len(views))[1])
+    return sums.mean()
 
 
 def _evaluate_rung(job: Job, objective: Objective, folder: Path) -> None:
     rows = split_rows(job.settings, job.store, "test")
     result = evaluate_model(
         load(folder).to(local_device()), job.store.tokenizer, objective.modes(),
-        objective.at(1.0).modes(),
+        objective.final_modes(),
         context=job.settings.model.context, tasks=job.tasks, rows=rows,
         scored=scored_tokens(rows, job.settings.evaluate), settings=job.settings.evaluate, seed=job.seed,
     )  # fmt: skip

@@ -2,8 +2,7 @@
 
 B problems, A answer tokens, T tokens of a row, V vocabulary.
 
-Three ways to write an answer. "one by one": from the left, each token given those that were written. "parallel": all in one pass
-from dummies. "confident first": one token a pass, always the most certain of those still hidden. Always the likeliest token.
+The ways to write an answer are `objectives.contract.Writing`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
-from lookaround.objectives.contract import Batch, Mode, View
+from lookaround.objectives.contract import Batch, Mode, Shown, Writing
 from lookaround.objectives.objective import Objective
 from lookaround.studies.synthetic.tasks import Task
 
@@ -37,7 +36,7 @@ class Reader:
         backbone: Backbone,
         objective: Objective,
         task: Task,
-        way: str,
+        way: Writing,
         on_read: Callable[[int], None] | None = None,
     ) -> None:
         self.backbone, self.task, self.way, self.on_read = backbone, task, way, on_read
@@ -45,11 +44,11 @@ class Reader:
         modes = self.objective.modes()
         masked = [mode for mode in modes if mode.attention == "bidirectional"]
         others = [mode for mode in modes if mode.attention != "bidirectional"]
-        self.mode: Mode = ((others if way == "one by one" else masked) or list(modes))[-1]
-        self.stepwise = way == "parallel" or self.mode.attention != "bidirectional"
+        self.mode: Mode = ((others if way == Writing.ONE_BY_ONE else masked) or list(modes))[-1]
+        self.stepwise = way == Writing.PARALLEL or self.mode.attention != "bidirectional"
         # how often `forced` and `written` read a row
         self.forced_reads = 1 if self.stepwise else task.answer
-        self.written_reads = 1 if way == "parallel" else task.answer
+        self.written_reads = 1 if way == Writing.PARALLEL else task.answer
         # whether a greedy answer is the true one if and only if every token is, given the true ones before it
         self.forced_tells = self.stepwise and not task.several
 
@@ -104,18 +103,18 @@ class Reader:
 
     def _forced(self, tokens: Tensor) -> Tensor:
         if self.stepwise:
-            return self._laws(self._hidden(tokens, 0) if self.way == "parallel" else tokens).argmax(-1)
+            return self._laws(self._hidden(tokens, 0) if self.way == Writing.PARALLEL else tokens).argmax(-1)
         laws = [self._laws(self._hidden(tokens, place))[:, place] for place in range(self.task.answer)]
         return torch.stack(laws, 1).argmax(-1)
 
     def _written(self, tokens: Tensor) -> Tensor:
         shown = self._hidden(tokens, 0)
         answer = shown[:, self.task.prompt :]
-        if self.way == "parallel":
+        if self.way == Writing.PARALLEL:
             return self._laws(shown).argmax(-1)
         for place in range(self.task.answer):
             certainty, best = self._laws(shown).max(-1)
-            if self.way == "confident first":
+            if self.way == Writing.CONFIDENT_FIRST:
                 hidden = answer == self.task.vocabulary.mask
                 chosen = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
                 answer.scatter_(1, chosen, best.gather(1, chosen))
@@ -136,11 +135,8 @@ class Reader:
             self.on_read(rows)
         target = torch.arange(self.task.prompt, width).repeat(rows, 1)
         state = (torch.arange(rows)[:, None] * width + target - self.mode.shift).flatten()
-        zeros = torch.zeros_like(state)
-        view = View(
-            shown, attention_of(self.mode.attention, torch.full((rows,), self.task.prompt)),
-            state, zeros, zeros + self.mode.shift, zeros, zeros.float(), 1.0,
-        )  # fmt: skip
+        attention = attention_of(self.mode.attention, torch.full((rows,), self.task.prompt))
         device = self.backbone.device
         dummy = torch.tensor([self.task.vocabulary.mask], device=device)
-        return self.backbone.log_probabilities(view.to(device), dummy).view(rows, self.task.answer, -1).cpu()
+        log_nv = self.backbone.log_probabilities(Shown(shown, attention).to(device), state.to(device), dummy)
+        return log_nv.view(rows, self.task.answer, -1).cpu()

@@ -178,7 +178,7 @@ def _require_targets(objective: Objective, task: Task) -> None:
         raise UserError(f"objective {error}; train them one by one") from None
     for progress in np.linspace(0, 1, 16):
         views = objective.at(float(progress)).view(batch, 0, 0)
-        if not any(len(view.state) for view in views):
+        if not any(len(view.pairs) for view in views):
             raise UserError(
                 f"objective '{objective.spec}': has nothing to predict in the {task.answer} tokens of an answer to "
                 f"{task.name}; every part of its budget needs a target there"

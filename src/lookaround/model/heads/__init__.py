@@ -1,0 +1,92 @@
+"""Heads beyond the LM head: modules that look further ahead than the next token, or teach the trunk to.
+
+A kind of head is a module in a file here, and a spec in objectives/heads.py that says what it is made of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from lookaround.model.heads.belief import BeliefHead
+from lookaround.model.heads.blocks import BlockHeads
+from lookaround.model.heads.contract import Auxiliary, Output, Trunk
+from lookaround.model.heads.depthwise import depth_states, look_ahead_loss
+from lookaround.model.heads.lookahead import HydraHeads, LinearHeads, LookAhead, MedusaHeads, OffsetHead
+from lookaround.model.heads.next_latent import NextLatentHead
+from lookaround.model.heads.token_order import TokenOrderHead
+from lookaround.objectives.contract import HeadSpec
+from lookaround.objectives.heads import (
+    LOOK_AHEAD_KINDS,
+    BeliefSpec,
+    LookAheadSpec,
+    NextLatentSpec,
+    OffsetSpec,
+    TokenOrderSpec,
+)
+
+__all__ = [
+    "Auxiliary",
+    "BeliefHead",
+    "BlockHeads",
+    "HydraHeads",
+    "LookAhead",
+    "MedusaHeads",
+    "NextLatentHead",
+    "OffsetHead",
+    "Output",
+    "TokenOrderHead",
+    "Trunk",
+    "build_head",
+    "depth_states",
+    "describe",
+    "look_ahead_loss",
+    "spec_of",
+]
+
+
+def _blocks(**options: bool) -> Callable[[Any, int], nn.Module]:
+    return lambda config, horizon: BlockHeads(config, horizon, **options)
+
+
+_LOOK_AHEAD: dict[str, Callable[[Any, int], nn.Module]] = {
+    "linear": LinearHeads,
+    "medusa": MedusaHeads,
+    "medusa-own": lambda config, horizon: MedusaHeads(config, horizon, own=True),
+    "hydra": HydraHeads,
+    "parallel": _blocks(),
+    "causal": _blocks(chained=True),
+    "sequential": _blocks(chained=True, conditioned=True),
+    "shared": _blocks(chained=True, conditioned=True, shared=True),
+}
+# {kind: (its spec, its module)}: the module takes the model's text configuration and what the spec counts
+_KINDS: dict[str, tuple[type[HeadSpec], Callable[[Any, Any], nn.Module]]] = {
+    **{kind: (LookAheadSpec, _LOOK_AHEAD[kind]) for kind in LOOK_AHEAD_KINDS},
+    "offset": (OffsetSpec, OffsetHead),
+    "top": (TokenOrderSpec, TokenOrderHead),
+    "nextlat": (NextLatentSpec, NextLatentHead),
+    "belief": (BeliefSpec, BeliefHead),
+}
+_TRAINING = ("through", "weight")  # fields of a spec that say nothing of the module
+
+
+def build_head(spec: HeadSpec, config: Any) -> nn.Module:
+    """The module of a head spec beside a decoder with this text configuration."""
+    _, module = _KINDS[spec.kind]
+    (count,) = (value for name, value in describe(spec).items() if name not in ("kind", "replaces"))
+    return module(config, count)
+
+
+def describe(spec: HeadSpec) -> dict[str, Any]:
+    """A spec as plain data, without what belongs to training."""
+    return {name: value for name, value in dataclasses.asdict(spec).items() if name not in _TRAINING}
+
+
+def spec_of(described: dict[str, Any]) -> HeadSpec:
+    """The spec of `describe`; raises KeyError for an unknown kind, TypeError for other fields than it has."""
+    kind, _ = _KINDS[described["kind"]]
+    fields = {name: value for name, value in described.items() if name != "kind" or kind is LookAheadSpec}
+    return kind(**fields)

@@ -1,0 +1,85 @@
+"""The second encoder of a belief-state transformer, an auxiliary term.
+
+B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lookaround.model.heads.blocks import narrow_config
+from lookaround.model.heads.contract import Output
+from lookaround.model.losses import at_least_single
+from lookaround.objectives.contract import View
+
+__all__ = ["BeliefHead"]
+
+
+class BeliefHead(nn.Module):
+    """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506), and what joins the two.
+
+    It reads the target part from its end to a place, that place's suffix. From a prefix's state and a suffix's state an MLP gives
+    the token after the prefix and the one before the suffix, for all pairs with something in between. The empty suffix is
+    read too. layers: of the second encoder, `horizon` of its spec. Rows are one document each, without padding.
+    """
+
+    def __init__(self, config: Any, layers: int) -> None:
+        super().__init__()
+        from transformers import LlamaModel
+
+        width = config.hidden_size
+        self.vocabulary = config.vocab_size
+        self.encoder = LlamaModel(narrow_config(config, layers))
+        del self.encoder.embed_tokens  # it is given embeddings
+        self.begin = nn.Parameter(torch.randn(width) * (2 / (5 * width)) ** 0.5)
+        self.join = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width))
+
+    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output) -> Tensor:
+        """The sum over the view's states of the mean of both cross-entropies over all (prefix, suffix) pairs of its row, in nats.
+
+        Raises ValueError for rows of several documents or with padding.
+        """
+        if view.shown.documents is not None:
+            raise ValueError("a belief-state model reads rows of one document each, without padding")
+        if not len(view.pairs.state):
+            return hidden_btd.new_zeros(())
+        rows, width = view.shown.input_ids.shape
+        device = hidden_btd.device
+        target = torch.zeros(rows * width, dtype=torch.bool, device=device)
+        target[view.pairs.state + view.pairs.offset] = True
+        target_bt = target.view(rows, width)
+        first = int(
+            target_bt.any(0).nonzero()[0]
+        )  # the target part begins here, in the row where it begins first
+        answer_ba, target_ba = view.shown.input_ids[:, first:], target_bt[:, first:]
+        count = answer_ba.shape[1]
+        begin = self.begin.expand(rows, 1, -1)
+        backward = torch.cat([begin, F.embedding(answer_ba.flip(1), embedding)], 1)[:, :count]
+        suffix_bad = self.encoder(inputs_embeds=backward, use_cache=False).last_hidden_state.flip(1)
+        # suffix_bad[:, j] has read the tokens after answer token j: it stands right behind it
+        i, j = torch.triu_indices(
+            count, count, device=device
+        )  # the prefix ends before token i, the suffix begins after j
+        pair = target_ba[:, i] & target_ba[:, j]  # (B, pairs)
+        row, number = pair.nonzero().T
+        i, j = i[number], j[number]
+        joined = torch.cat([hidden_btd[row, first + i - 1], suffix_bad[row, j]], -1)
+        following, before = self.join(joined).chunk(2, -1)
+        states = torch.cat([following, before])
+        targets = torch.cat([answer_ba[row, i], answer_ba[row, j]])
+        loss = F.cross_entropy(
+            at_least_single(F.linear(states, output.weight, output.bias)), targets, reduction="none"
+        )
+        share = target_ba.sum(1) / pair.sum(1).clamp(min=1)  # (B,): targets over pairs of the row
+        return (loss * share[row].repeat(2)).sum()
+
+    def flops(self, offset: Tensor, positions: int, width: int) -> float:
+        targets = len(offset)
+        encoder = sum(p.numel() for p in self.encoder.parameters())
+        pairs = targets * (targets * width / max(positions, 1) + 1) / 2
+        joined = sum(p.numel() for p in self.join.parameters()) + 2 * self.vocabulary * len(self.begin)
+        return 6.0 * (encoder * targets + joined * pairs)

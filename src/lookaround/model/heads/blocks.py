@@ -1,0 +1,107 @@
+"""Look-ahead heads that are transformer layers.
+
+B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lookaround.model.heads.lookahead import LookAhead
+from lookaround.model.masks import attention_arguments
+from lookaround.objectives.contract import Attention, Shown
+
+__all__ = ["BlockHeads", "narrow_config"]
+
+
+class BlockHeads(LookAhead):
+    """Heads that are transformer layers: parallel, causal, sequential and shared ones.
+
+    parallel: each depth is a layer beside the trunk's last (Gloeckle et al. 2024). causal: each on top of the one before (their
+    ablation). sequential: the same, told the token before its target through a map of (state, embedding) to D (DeepSeek-V3).
+    shared: sequential with one layer for all depths (FastMTP). Each layer has a final norm of its own.
+
+    A told head at depth d attends to states whose told tokens are known when it drafts: to its own and to those at least d - 1
+    before it. So it is trained as it is used, and nothing has to be guessed twice.
+    """
+
+    pointwise = False
+
+    def __init__(
+        self,
+        config: Any,
+        horizon: int,
+        *,
+        chained: bool = False,
+        conditioned: bool = False,
+        shared: bool = False,
+    ) -> None:
+        super().__init__()
+        from transformers import LlamaModel
+
+        self.depths = horizon - 1
+        self.chained, self.conditioned = chained, conditioned
+        self.reads = "last" if chained else "before"
+        self.width = width = config.hidden_size
+        one = narrow_config(config, 1)
+        count = 1 if shared else self.depths
+        self.blocks = nn.ModuleList(LlamaModel(one) for _ in range(count))
+        for block in self.blocks:
+            del block.embed_tokens  # it is given states
+        self.told = nn.ModuleList(
+            nn.Linear(2 * width, width, bias=False) for _ in range(count if conditioned else 0)
+        )
+
+    def forward(
+        self, depth: int, carried: Tensor, embedded: Tensor | None = None, **attend: Any
+    ) -> tuple[Tensor, Tensor]:
+        def block(given: Tensor) -> Any:
+            number = min(depth, len(self.blocks)) - 1
+            return self.blocks[number](inputs_embeds=given, use_cache=False, **attend)
+
+        out = self.through(depth, carried, embedded, block)
+        return out, out
+
+    def through(
+        self, depth: int, carried: Tensor, embedded: Tensor | None, block: Callable[[Tensor], Any]
+    ) -> Tensor:
+        """The output of a depth whose layer is called by block(inputs (B, T, D)), with or without a cache."""
+        if self.conditioned:
+            assert embedded is not None
+            both = [F.rms_norm(x, x.shape[-1:]) for x in (carried, embedded)]
+            carried = self.told[min(depth, len(self.told)) - 1](torch.cat(both, -1))
+        return block(carried).last_hidden_state
+
+    def attention(self, depth: int, shown: Shown, dtype: torch.dtype) -> dict[str, Any]:
+        rows, width = shown.input_ids.shape
+        attention, device = shown.attention, shown.input_ids.device
+        if self.conditioned and depth > 2:
+            distance = torch.arange(width, device=device)[:, None] - torch.arange(width, device=device)
+            attention = Attention("dense", allowed=((distance == 0) | (distance >= depth - 1))[None])
+        return attention_arguments(
+            attention, shown.documents, rows, width, implementation="sdpa", dtype=dtype, device=device
+        )
+
+    def flops(self, offset: Tensor, positions: int, width: int) -> float:
+        parameters = sum(p.numel() for p in self.parameters()) / len(self.blocks)
+        depths = int(offset.max()) - 1 if len(offset) else 0
+        return (6.0 * parameters + 12.0 * self.width * width) * positions * depths
+
+
+def narrow_config(config: Any, layers: int) -> Any:
+    """The configuration of a few Llama layers of the width and heads of a decoder with this text configuration."""
+    from transformers import LlamaConfig
+
+    width, attention_heads = config.hidden_size, config.num_attention_heads
+    return LlamaConfig(
+        vocab_size=1, hidden_size=width, num_hidden_layers=layers, num_attention_heads=attention_heads,
+        num_key_value_heads=getattr(config, "num_key_value_heads", None) or attention_heads,
+        intermediate_size=getattr(config, "intermediate_size", None) or 4 * width,
+        max_position_embeddings=config.max_position_embeddings, initializer_range=(2 / (5 * width)) ** 0.5,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip

@@ -1,0 +1,36 @@
+"""What heads read of a model, and what training asks of them.
+
+B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from lookaround.objectives.contract import View
+
+__all__ = ["Auxiliary", "Output", "Trunk"]
+
+
+class Trunk(NamedTuple):
+    """What heads read: the states after the final norm, and those that enter the last layer where a head asks for them."""
+
+    last: Tensor
+    before: Tensor | None = None
+
+
+class Output(NamedTuple):
+    """The unembedding: weight (V, D) and bias (V,) or None."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+class Auxiliary(Protocol):
+    """A head whose loss is no cross-entropy on the pairs of a view."""
+
+    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output) -> Tensor:
+        """The sum of its loss over the states of a view, in nats; hidden_btd are the trunk's last states."""
+        ...

@@ -1,0 +1,77 @@
+"""Next-latent prediction: an auxiliary step from a state to the next one.
+
+B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lookaround.model.heads.contract import Output
+from lookaround.model.losses import at_least_single
+from lookaround.objectives.contract import View
+
+__all__ = ["NextLatentHead"]
+
+
+class NextLatentHead(nn.Module):
+    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the state k ahead from a state and the k tokens in between.
+
+    One residual MLP steps from a state and the next token's embedding to the next state, and is rolled `steps` steps on. The
+    last map begins at zero: a state is guessed to stay as it is.
+    """
+
+    def __init__(self, config: Any, steps: int) -> None:
+        super().__init__()
+        self.steps, self.vocabulary = steps, config.vocab_size
+        width = config.hidden_size
+        self.up = nn.Linear(2 * width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+
+    def step(self, state: Tensor, embedded: Tensor) -> Tensor:
+        """The state after one more token, (.., D) from (.., D) and its embedding (.., D)."""
+        both = torch.cat([F.rms_norm(x, x.shape[-1:]) for x in (state, embedded)], -1)
+        return state + self.down(F.gelu(self.up(both)))
+
+    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output) -> Tensor:
+        """The sum over the view's states of smooth-L1 (a mean over D) and KL(true || guessed next token), averaged over the steps.
+
+        True states and the unembedding are held fixed. Guesses end where a row's or document's targets end.
+        """
+        rows, width = view.shown.input_ids.shape
+        flat = hidden_btd.flatten(0, 1)
+        fixed, out = flat.detach(), output.weight.detach()
+        bias = None if output.bias is None else output.bias.detach()
+        scored = torch.zeros(rows * width, dtype=torch.bool, device=flat.device)
+        scored[view.pairs.state] = True
+        ids = view.shown.input_ids.flatten()
+        at, state = view.pairs.state, flat[view.pairs.state]
+        total = flat.new_zeros(())
+        for _ in range(self.steps):
+            # the next state is there to be guessed if it is scored itself: it stands in the same row and document
+            keep = scored[(at + 1).clamp(max=rows * width - 1)] & ((at + 1) % width != 0)
+            at, state = at[keep] + 1, state[keep]
+            if not len(at):
+                break
+            state = self.step(state, F.embedding(ids[at], embedding))
+            true = fixed[at]
+            total = total + F.smooth_l1_loss(state, true, reduction="sum") / state.shape[-1]
+            guess_nv, true_nv = (
+                at_least_single(F.linear(x, out, bias)).log_softmax(-1) for x in (state, true)
+            )
+            total = total + F.kl_div(guess_nv, true_nv, reduction="sum", log_target=True)
+        return total / self.steps
+
+    def flops(self, offset: Tensor, positions: int, width: int) -> float:
+        rows = positions / width
+        guesses = sum(max(len(offset) - step * rows, 0.0) for step in range(1, self.steps + 1))
+        unembedding = (
+            self.vocabulary * self.down.out_features
+        )  # of the guess, there and back, and of the true state
+        return 6.0 * (sum(p.numel() for p in self.parameters()) + unembedding) * guesses

@@ -1,0 +1,29 @@
+"""Things found by name: a file in a package is enough to add one."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from typing import TypeVar
+
+__all__ = ["import_all", "register"]
+
+T = TypeVar("T")
+
+
+def register(registry: dict[str, type[T]], name: str, kind: type[T]) -> None:
+    """Adds a class under a name; raises ValueError where another class has it."""
+    if name in registry:
+        taken = registry[name]
+        raise ValueError(
+            f"'{name}' is taken by {taken.__module__}.{taken.__qualname__}; "
+            f"{kind.__module__}.{kind.__qualname__} needs another name"
+        )
+    registry[name] = kind
+
+
+def import_all(package: str, path: Iterable[str]) -> None:
+    """Imports every module of a package, in order of name, so that what they define is registered."""
+    for module in sorted(module.name for module in pkgutil.iter_modules(path)):
+        importlib.import_module(f"{package}.{module}")

@@ -1,0 +1,142 @@
+"""The loss of an objective: one spelling of a component's mean for the step, the log and validation.
+
+C components, N scored pairs. A component's loss is sum(weight * CE) / normaliser over all micro-batches and processes;
+components are combined by their coefficients after that, else `ar + mlm` would be 87 % AR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lookaround.model.backbone import Backbone
+from lookaround.model.heads import Auxiliary, LookAhead, Trunk, look_ahead_loss
+from lookaround.model.losses import linear_cross_entropy
+from lookaround.objectives.contract import Component, View
+
+__all__ = ["ComponentSums", "ObjectiveLoss"]
+
+
+class ComponentSums:
+    """Sums of weighted cross-entropies (C,), in nats, and of what divides them (C,), over any number of views."""
+
+    def __init__(self, components: Sequence[Component]) -> None:
+        self.coefficients = tuple(component.coefficient for component in components)
+        self.totals = torch.zeros(len(self.coefficients), dtype=torch.float64)
+        self.normalisers = torch.zeros(len(self.coefficients), dtype=torch.float64)
+
+    def count(self, views: Iterable[View]) -> None:
+        """Adds the normalisers of one view of each component."""
+        for number, view in enumerate(views):
+            self.normalisers[number] += view.normaliser
+
+    def scales(self, processes: int) -> tuple[float, ...]:
+        """What each process multiplies a component's sum by: gradients are averaged over processes, the sum is wanted."""
+        return tuple(
+            coefficient * processes / max(float(normaliser), 1e-12)
+            for coefficient, normaliser in zip(self.coefficients, self.normalisers, strict=True)
+        )
+
+    def add(self, totals: Iterable[Tensor]) -> None:
+        """Adds the sum of one view of each component."""
+        for number, total in enumerate(totals):
+            self.totals[number] += total.cpu()
+
+    def merge(self, other: ComponentSums) -> ComponentSums:
+        """These sums and later ones; the later ones alone where they are of other components."""
+        if other.coefficients != self.coefficients:
+            return other
+        self.totals += other.totals
+        self.normalisers += other.normalisers
+        return self
+
+    def mean(self) -> float:
+        """The mean loss by the coefficients of the components that scored something; NaN where none did."""
+        present = [
+            (coefficient, float(total) / float(normaliser))
+            for coefficient, total, normaliser in zip(
+                self.coefficients, self.totals, self.normalisers, strict=True
+            )
+            if normaliser
+        ]
+        whole = sum(coefficient for coefficient, _ in present)
+        return sum(coefficient * mean for coefficient, mean in present) / whole if present else float("nan")
+
+
+class ObjectiveLoss(nn.Module):
+    """A backbone with the loss of any objective on it."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(
+        self, components: Sequence[Component], views: Sequence[View], scales: Sequence[float]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(the loss, the detached sum(weight * CE) of each view), in nats.
+
+        The loss is the sum over views of scale * (sum(weight * CE) + weight * auxiliary terms). A view without rows is
+        left out.
+        """
+        heads = self.backbone.heads
+        total = torch.zeros((), device=self.backbone.device)
+        sums = []
+        used: set[int] = set()
+        for component, view, scale in zip(components, views, scales, strict=True):
+            if not view.rows:
+                sums.append(total.new_zeros(()))
+                continue
+            trunk = self.backbone.trunk(view.shown)
+            numbered = dict(enumerate(component.heads, start=component.first))
+            loss = self._cross_entropy(view, trunk, scale)
+            for number in view.pairs.head.unique().tolist() if numbered else ():
+                if number:
+                    through = numbered[number].through
+                    loss = loss + self._look_ahead(number, view, trunk, scale, through)
+                    used.add(number)
+            total = total + loss
+            sums.append(loss.detach() / scale)
+            for number, spec in numbered.items():
+                if spec.auxiliary:  # it may find no step to take: not `used`
+                    term = cast(Auxiliary, heads[number - 1]).auxiliary(
+                        trunk.last, view, self.backbone.embedding.weight, self.backbone.output
+                    )
+                    total = total + scale * spec.weight * term
+            if any(spec.through == 0 for spec in component.heads) or not bool((view.pairs.head == 0).any()):
+                total = total + 0 * trunk.last[:1, :1].sum()  # as below
+        for number, head in enumerate(heads, start=1):
+            if (
+                number not in used
+            ):  # every parameter takes part in every step, as DistributedDataParallel wants it
+                total = total + 0 * sum(parameter.sum() for parameter in head.parameters())
+        return total, sums
+
+    def _cross_entropy(self, view: View, trunk: Trunk, scale: float) -> Tensor:
+        """scale * sum(weight * CE) of the pairs of the LM head."""
+        pairs, output = view.pairs, self.backbone.output
+        near = pairs.head == 0
+        if not bool(near.any()):
+            return torch.zeros((), device=self.backbone.device)
+        pick = slice(None) if bool(near.all()) else near
+        weight = pairs.weight[pick].to(trunk.last.dtype) * scale
+        states_nd = trunk.last.flatten(0, 1)[pairs.state[pick]]
+        loss, _ = linear_cross_entropy(
+            states_nd, output.weight, pairs.target[pick], weight, bias_v=output.bias
+        )
+        return loss
+
+    def _look_ahead(self, number: int, view: View, trunk: Trunk, scale: float, through: float) -> Tensor:
+        head = cast(LookAhead, self.backbone.heads[number - 1])
+        return look_ahead_loss(
+            head,
+            cast(Tensor, getattr(trunk, head.reads)),
+            view,
+            (view.pairs.head == number).nonzero().flatten(),
+            embedding=self.backbone.embedding.weight,
+            output=self.backbone.output,
+            through=through,
+            scale=scale,
+        )
