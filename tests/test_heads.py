@@ -189,12 +189,13 @@ WORKER = """
 import sys, torch
 sys.path.insert(0, {tests!r})
 import test_heads as t
+from lookaround.train.loss import ObjectiveLoss
 from torch import distributed
 torch.set_num_threads(1)
 distributed.init_process_group("gloo")
 rank = distributed.get_rank()
 for name, spec in t.IN_PROCESSES.items():
-    model = torch.nn.parallel.DistributedDataParallel(t.ObjectiveLoss(t.backbone(spec)))
+    model = torch.nn.parallel.DistributedDataParallel(ObjectiveLoss(t.backbone(spec)))
     components = t.parse(spec).at(0.0).components()
     for step in range(2):
         model.zero_grad(set_to_none=True)
@@ -219,7 +220,7 @@ def test_two_processes_average_the_gradient(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     for name, spec in IN_PROCESSES.items():
         together = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        alone = after_backward(backbone(spec), [view_of_rows(name, torch.arange(4))], scale=0.25)
+        alone = after_backward(backbone(spec), spec, [view_of_rows(name, torch.arange(4))], scale=0.25)
         assert_same(together, alone, 1e-10)
 
 
@@ -321,7 +322,7 @@ def test_a_curriculum_adds_or_drops_one_token_at_a_time(curriculum: str, reaches
 def test_the_trunk_gets_the_share_of_the_far_gradient_that_is_asked_for(heads: str) -> None:
     def grads(through: float) -> dict[str, Tensor]:
         spec = f'mtp(n=4, heads="{heads}", weights=(0, 1, 1, 1), through={through})'
-        return after_backward(backbone(spec), [packed_view(spec)])
+        return after_backward(backbone(spec), spec, [packed_view(spec)])
 
     whole, half, none = grads(1.0), grads(0.5), grads(0.0)
     assert any(grad.abs().max() > 1e-3 for name, grad in whole.items() if name.startswith("lm."))

@@ -17,8 +17,10 @@ from lookaround.objectives import (
     MLM,
     VMLM,
     Batch,
+    Component,
     Linear,
     Objective,
+    Pairs,
     PrefixLM,
     View,
     Vocabulary,
@@ -26,7 +28,7 @@ from lookaround.objectives import (
     parse_list,
 )
 from lookaround.support.errors import UserError
-from lookaround.support.randomness import keyed_uniform
+from lookaround.support.randomness import keyed_uniform, stream_number
 from lookaround.theory.law import contexts, patterns
 
 SPECS = [
@@ -480,3 +482,84 @@ def test_keyed_uniform_is_uniform_and_uncorrelated() -> None:
 
 def test_vocabulary_keeps_special_tokens_out_of_the_pool() -> None:
     assert Vocabulary(8, 3, (0, 1)).ordinary().tolist() == [2, 4, 5, 6, 7]
+
+
+# ---------------------------------------------------------------------------------------- the contract
+
+
+@dataclass(frozen=True)
+class Both(Objective):
+    """Two components over the same rows: the next token, and masked tokens."""
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        return AR().view(batch, seed, epoch) + MLM(rate=0.5).view(batch, seed, epoch)
+
+    def components(self) -> tuple[Component, ...]:
+        return Component("next", 0.75), Component("masked", 0.25)
+
+
+def test_an_objective_with_two_views_stands_in_a_mixture() -> None:
+    objective = DAR() + 3 * Both()
+    batch = random_batch(64, 16)
+    dar, near, masked = objective.view(batch, 0, 0)
+    assert [c.coefficient for c in objective.components()] == [0.25, 0.75 * 0.75, 0.75 * 0.25]
+    assert near.rows == masked.rows
+    assert dar.rows + near.rows == 64
+    (alone,) = DAR().view(batch.take(torch.arange(64)[:1]), 0, 0)
+    assert alone.rows == 1
+
+
+def test_components_and_views_are_aligned_where_a_component_drew_no_row() -> None:
+    objective = AR() + DAR() + Both()
+    for row in range(8):
+        views = objective.view(random_batch(8, 16).take(torch.tensor([row])), 0, 0)
+        assert len(views) == len(objective.components())
+        assert sum(view.rows > 0 for view in views) in (1, 2)
+        assert all(view.rows or (not len(view.pairs) and not view.normaliser) for view in views)
+
+
+def test_a_taken_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'mlm' is taken by lookaround\.objectives\.masked\.MLM"):
+
+        class Mine(Objective):
+            name = "mlm"
+
+    assert Objective.registry["mlm"] is MLM
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("target", torch.zeros(2, dtype=torch.int64), r"target must be \(3,\)"),
+        ("offset", torch.zeros(3), "offset must be .* torch.int64"),
+        ("weight", torch.zeros(3, dtype=torch.float64), "weight must be .* torch.float32"),
+    ],
+)
+def test_pairs_that_do_not_fit_together_are_refused(column: str, value: torch.Tensor, words: str) -> None:
+    (view,) = AR().view(random_batch(1, 4), 0, 0)
+    with pytest.raises(ValueError, match=words):
+        replace(view.pairs, **{column: value})
+
+
+@pytest.mark.parametrize(("state", "offset"), [(8, 0), (-1, 1), (3, 1), (4, -1)])
+def test_pairs_outside_of_the_rows_are_refused(state: int, offset: int) -> None:
+    (view,) = AR().view(random_batch(2, 4), 0, 0)
+    one = Pairs(*(column[:1] for column in vars(view.pairs).values()))
+    moved = replace(one, state=torch.tensor([state]), offset=torch.tensor([offset]))
+    with pytest.raises(ValueError, match="outside of the 2 rows of 4 tokens"):
+        replace(view, pairs=moved)
+
+
+def test_streams_keep_their_numbers_and_new_ones_need_none() -> None:
+    names = ("select", "replace", "token", "rate", "suffix", "cut", "far", "component", "problem")
+    assert [stream_number(name) for name in names] == list(range(1, 10))
+    assert stream_number("a stream of a contributor") > 1 << 16
+    drawn = keyed_uniform(0, 0, torch.arange(2000), "a stream of a contributor", 8).numpy()
+    assert stats.kstest(drawn.ravel(), "uniform").pvalue > 1e-4
+    other = keyed_uniform(0, 0, torch.arange(2000), "select", 8).numpy()
+    assert abs(np.corrcoef(drawn.ravel(), other.ravel())[0, 1]) < 0.05
+    # the first draw of a stream, as it was before streams were open
+    assert keyed_uniform(0, 0, torch.arange(1), "select", 1).item() == 0.8847898165349132
+    assert keyed_uniform(3, 1, torch.tensor([5]), "problem", 2).tolist() == [
+        [0.7740346488087965, 0.3860211190498387]
+    ]

@@ -400,12 +400,13 @@ def test_the_cost_of_heads_is_finite_and_grows_with_them(batch: str) -> None:
     rows = BATCHES[batch]()
 
     def cost(spec: str) -> float:
-        return view_flops(backbone(spec, rows), only_view(spec, rows))
+        (component,) = parse(spec).components()
+        return view_flops(backbone(spec, rows), component, only_view(spec, rows))
 
     plain = cost("ar")
     ahead = [cost(f"nextlat(horizon={horizon})") - plain for horizon in (1, 2, 4)]
     assert 0 < ahead[0] < math.inf
-    targets = len(only_view("ar", rows).state) / len(rows.tokens)  # per row; a guess ends with them
+    targets = len(only_view("ar", rows).pairs) / len(rows.tokens)  # per row; a guess ends with them
     guesses = [sum(max(targets - step, 0) for step in range(1, horizon + 1)) for horizon in (1, 2, 4)]
     assert ahead == pytest.approx([ahead[0] * count / guesses[0] for count in guesses])
     assert plain < cost("bst") < cost("bst(layers=2)") < math.inf

@@ -365,9 +365,7 @@ def test_packed_rows_hold_the_same_windows(store: TokenStore) -> None:
 
     def count(rows: Rows) -> int:
         batches = [rows.take(np.array([i])) for i in range(len(rows))]
-        return sum(
-            rows.width if b.shown.documents is None else int((b.shown.documents >= 0).sum()) for b in batches
-        )
+        return sum(rows.width if b.documents is None else int((b.documents >= 0).sum()) for b in batches)
 
     assert count(plain) == count(packed)
     batch = packed.take(np.arange(len(packed)))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["keyed_uniform", "mix64", "permute"]
+__all__ = ["keyed_uniform", "mix64", "permute", "stream_number"]
 
 # streams whose numbers were given by hand; any other name is hashed to a number above them
 _NUMBERED = ("select", "replace", "token", "rate", "suffix", "cut", "far", "component", "problem")
