@@ -12,14 +12,16 @@ from torch import Tensor
 
 __all__ = ["at_least_single", "linear_cross_entropy"]
 
-CHUNK_BYTES = (
-    32 << 20
-)  # of logits in float32: small enough for a cache, large enough for full-speed matrix products
+# Logits in float32 that live at a time. On a CPU: small enough for a cache, large enough for full-speed matrix products. On
+# a GPU: large enough that launches cost little (H100, `base`, 64 x 1024 tokens: 228,000 tokens/s, 160,000 with 32 MiB).
+CHUNK_BYTES = 32 << 20
+GPU_CHUNK_BYTES = 512 << 20
 
 
-def _chunk_rows(pairs: int, vocabulary: int) -> int:
+def _chunk_rows(pairs: int, vocabulary: int, device: torch.device) -> int:
     """Rows of logits that live at a time; multiples of 64 keep the matrix products at full speed."""
-    rows = max(1, CHUNK_BYTES // (4 * vocabulary))
+    chunk = GPU_CHUNK_BYTES if device.type == "cuda" else CHUNK_BYTES
+    rows = max(1, chunk // (4 * vocabulary))
     return max(1, min(pairs, rows - rows % 64 if rows > 64 else rows))
 
 
@@ -46,7 +48,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight: Tensor | None = None
         grad_bias = torch.zeros(vocabulary, dtype=exact, device=device) if needs_bias else None
         nll = torch.empty(pairs, dtype=exact, device=device)
-        size = _chunk_rows(pairs, vocabulary)
+        size = _chunk_rows(pairs, vocabulary, device)
         # one buffer of each kind for all chunks: fresh ones of this size would be mapped and zeroed by the system each time
         logits_buffer = torch.empty(size, vocabulary, dtype=compute, device=device)
         exact_buffer = torch.empty(size, vocabulary, dtype=exact, device=device)
@@ -107,7 +109,7 @@ def linear_cross_entropy(
 
     hidden_nd (N, D), weight_vd (V, D), target (N,) int64, weight (N,). compute: dtype of the matrix products (default:
     that of hidden_nd, or of autocast where it is on); sums and softmax are float32, or float64 for float64 input. Only
-    the first result carries gradients. At most 32 MB of logits live at a time. Ours; after the idea of Liger's fused
+    the first result carries gradients. At most CHUNK_BYTES of logits live at a time. Ours; after the idea of Liger's fused
     linear cross-entropy (Hsu et al. 2024).
     """
     device = hidden_nd.device.type

@@ -136,7 +136,9 @@ class Trainer:
             lr=learning_rate, betas=(settings.beta1, settings.beta2), fused=True,
         )  # fmt: skip
         if compile:
-            backbone.decoder.compile()
+            # Layer by layer: traced as a whole, transformers writes out the mask, which costs the fused attention.
+            for layer in getattr(backbone.decoder, "layers", [backbone.decoder]):
+                layer.compile()
         self.loss = parallelize(ObjectiveLoss(backbone), self.world)
 
     # -- one step
