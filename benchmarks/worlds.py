@@ -14,9 +14,8 @@ from lookaround.theory.worlds import (
     length_misalignment,
     literal_cooccurrence,
     prefix_coverage,
-    world_figures,
-    worlds,
 )
+from worlds_shown import world_figures, worlds
 
 SPECS = ("ar", "dar", "mlm(rate=0.25)", "mlm(rate=0.5)", "vmlm")
 LENGTHS = (

@@ -15,7 +15,8 @@ from lookaround.theory.bounds import (
     probe_error,
 )
 from lookaround.theory.spectrum import normalised
-from lookaround.theory.worlds import literal_cooccurrence, world_figures, worlds
+from lookaround.theory.worlds import literal_cooccurrence
+from worlds_shown import world_figures, worlds
 
 SPECS = ["ar", "dar", "mlm(rate=0.25)", "mlm(rate=0.5)", "vmlm", "ar + mlm"]
 

@@ -256,7 +256,11 @@ def test_saved_datasets_folder_and_hub_name(tmp_path: Path, monkeypatch: pytest.
         ),
         ("broken.parquet", b"PAR1 and then nothing", "broken.parquet: not a complete parquet file"),
         ("short.parquet", parquet({"text": ["a"] * 50})[:-40], "short.parquet: not a complete parquet file"),
-        ("short.txt.gz", gzip.compress(b"abc" * 99, mtime=0)[:-9], "short.txt.gz: the .gz stream ends too early"),
+        (
+            "short.txt.gz",
+            gzip.compress(b"abc" * 99, mtime=0)[:-9],
+            "short.txt.gz: the .gz stream ends too early",
+        ),
         ("short.txt.xz", lzma.compress(b"abc" * 99)[:-9], "short.txt.xz: the .xz stream ends too early"),
         (
             "short.txt.zst",

@@ -16,10 +16,10 @@ from lookaround.theory.spectrum import (
     CooccurrenceSpectrum,
     mean_rows,
     normalised,
-    spectral_loss,
     truncated_svd,
 )
-from lookaround.theory.worlds import literal_cooccurrence, worlds
+from lookaround.theory.worlds import literal_cooccurrence
+from worlds_shown import worlds
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,22 @@ def test_ranks_above_the_usable_contexts_are_refused(counts: LagCounts) -> None:
 
 
 # ---------------------------------------------------------------------------------------- the spectral loss
+
+
+def spectral_loss(
+    joint: np.ndarray, context_features: np.ndarray, target_features: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """(loss, gradient by f (R, k), gradient by g (V', k)) of the spectral contrastive loss of tables of features.
+
+    loss = -2 sum_cy A[c,y] f_c.g_y + sum_cy d_c d_y (f_c.g_y)^2 = ||Abar - F G^T||^2 - ||Abar||^2 with F = D_c^1/2 f and
+    G = D_t^1/2 g (HaoChen et al. 2021, equation 6, for pairs of two kinds). joint (R, V') sums to 1.
+    """
+    of_context, of_target = joint.sum(axis=1), joint.sum(axis=0)
+    scores = context_features @ target_features.T
+    product = np.outer(of_context, of_target)
+    slope = 2 * (product * scores - joint)
+    loss = float((product * scores**2 - 2 * joint * scores).sum())
+    return loss, slope @ target_features, slope.T @ context_features
 
 
 def test_the_spectral_loss_is_the_distance_to_the_matrix() -> None:

@@ -43,14 +43,6 @@ def test_tables_of_a_thousand_trees_read_path_by_path() -> None:
         assert [places[i] for i in tree.parents] == [path[:-1] for path in tree.paths]
         below = [[p for p in tree.paths if p[:-1] == path] for path in places]
         assert [[places[i] for i in children] for children in tree.children] == [sorted(b) for b in below]
-        leaves = [path for path, b in zip(places, below, strict=True) if not b]
-        rows = tree.retrieval.tolist()
-        assert tree.retrieval.shape == (len(leaves), tree.depth + 1)
-        lengths = [sum(i >= 0 for i in row) for row in rows]
-        assert all(set(row[n:]) <= {-1} for row, n in zip(rows, lengths, strict=True))
-        walked = [[places[i] for i in row[:n]] for row, n in zip(rows, lengths, strict=True)]
-        assert sorted(walk[-1] for walk in walked) == sorted(leaves)
-        assert all(walk == [walk[-1][:k] for k in range(len(walk))] for walk in walked)
         assert len(tree) == len(tree.paths)
         for depth in range(tree.depth + 2):
             assert tree.cut(depth).paths == tuple(p for p in tree.paths if len(p) <= depth)
@@ -60,7 +52,6 @@ def test_the_empty_tree_is_the_root_alone() -> None:
     tree = Tree()
     assert (len(tree), tree.depth) == (0, 0)
     assert tree.mask.tolist() == [[True]]
-    assert tree.retrieval.tolist() == [[0]]
     assert tree.children == ((),)
 
 
@@ -99,7 +90,6 @@ def test_chains_and_products() -> None:
         assert (len(Tree.chain(depth)), Tree.chain(depth).depth) == (depth, depth)
     tree = Tree.cartesian((4, 3, 2))
     assert len(tree) == 4 + 12 + 24
-    assert tree.retrieval.shape == (24, 4)
     assert set(tree.paths) == {
         p[:k] for p in itertools.product(range(4), range(3), range(2)) for k in (1, 2, 3)
     }

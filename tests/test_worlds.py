@@ -20,9 +20,8 @@ from lookaround.theory.worlds import (
     literal_cooccurrence,
     prefix_coverage,
     stationary,
-    world_figures,
-    worlds,
 )
+from worlds_shown import world_figures, worlds
 
 
 def test_worlds_list_every_sequence_once() -> None:

@@ -109,16 +109,6 @@ class Tree:
             mask[place, place] = True
         return mask
 
-    @cached_property
-    def retrieval(self) -> Tensor:
-        """Places along the path to each leaf, root first, (leaves, depth + 1); -1 where a path is shorter."""
-        leaves = [path for path in ((), *self.paths) if not self.children[self.place[path]]]
-        table = torch.full((len(leaves), self.depth + 1), -1)
-        for row, path in enumerate(leaves):
-            for k in range(len(path) + 1):
-                table[row, k] = self.place[path[:k]]
-        return table
-
     def cut(self, depth: int) -> Tree:
         """The part of the tree down to a depth."""
         if depth >= self.depth:

@@ -26,7 +26,7 @@ from lookaround.support.errors import UserError
 from lookaround.theory.lags import LagCounts
 from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_law
 
-__all__ = ["CooccurrenceSpectrum", "normalised", "spectral_loss", "truncated_svd"]
+__all__ = ["CooccurrenceSpectrum", "normalised", "truncated_svd"]
 
 FULL_SVD = 600  # the smaller side of matrices whose SVD is computed whole
 KRYLOV_BLOCKS = 9  # of 1.25 times the rank
@@ -270,19 +270,3 @@ def mean_rows(documents: Sequence[np.ndarray], known: np.ndarray) -> sparse.csr_
     size = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
     counts.data /= np.repeat(size, np.diff(counts.indptr))
     return counts
-
-
-def spectral_loss(
-    joint: np.ndarray, context_features: np.ndarray, target_features: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """(loss, gradient by f (R, k), gradient by g (V', k)) of the spectral contrastive loss of tables of features.
-
-    loss = -2 sum_cy A[c,y] f_c.g_y + sum_cy d_c d_y (f_c.g_y)^2 = ||Abar - F G^T||^2 - ||Abar||^2 with F = D_c^1/2 f and
-    G = D_t^1/2 g (HaoChen et al. 2021, equation 6, for pairs of two kinds). joint (R, V') sums to 1.
-    """
-    of_context, of_target = joint.sum(axis=1), joint.sum(axis=0)
-    scores = context_features @ target_features.T
-    product = np.outer(of_context, of_target)
-    slope = 2 * (product * scores - joint)
-    loss = float((product * scores**2 - 2 * joint * scores).sum())
-    return loss, slope @ target_features, slope.T @ context_features
