@@ -246,8 +246,8 @@ def ending(at: int) -> tuple[Backbone, Any]:
     class Fixed(torch.nn.Module):
         device = torch.device("cpu")
 
-        def log_probabilities(self, view: Any, forbidden: Tensor) -> Tensor:
-            place = view.state % CONTEXT + 1  # read with shift 1
+        def log_probabilities(self, shown: Any, state: Tensor, forbidden: Tensor) -> Tensor:
+            place = state % CONTEXT + 1  # read with shift 1
             logits = torch.zeros(len(place), 40)
             logits[torch.arange(len(place)), torch.where(place == at, EOS, 10 + place)] = 5.0 + place
             logits[:, forbidden] = -torch.inf

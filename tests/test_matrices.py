@@ -67,7 +67,7 @@ def test_ar_on_a_store_is_exactly_the_pairs_that_training_scores(store: TokenSto
     found = np.zeros((store.index["vocabulary"],) * 2)
     batch = rows.take(np.arange(len(rows)))
     (view,) = parse("ar").view(batch, 0, 0)
-    np.add.at(found, (batch.tokens.flatten()[view.state].numpy(), view.target.numpy()), 1)
+    np.add.at(found, (batch.tokens.flatten()[view.pairs.state].numpy(), view.pairs.target.numpy()), 1)
     joint = cooccurrence(count_lags(store, [1]), {(1,): 1.0}, min_count=1)
     assert dense(joint, len(found)) == pytest.approx(found / found.sum(), abs=1e-15)
 

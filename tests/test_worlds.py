@@ -78,15 +78,15 @@ def test_literal_matrices_agree_with_training_views(spec: str) -> None:
     batch = Batch(tokens, torch.arange(len(drawn)), Vocabulary(100, 99, (90, 99)), None, tokens != 90)
     (view,) = parse(spec).view(batch, 0, 0)
     width = world.length + 1
-    row, target = view.state // width, view.state % width + view.offset
-    if view.attention.kind == "bidirectional":
+    row, target = view.pairs.state // width, view.pairs.state % width + view.pairs.offset
+    if view.shown.attention.kind == "bidirectional":
         hidden = torch.zeros_like(tokens, dtype=torch.bool)
         hidden[row, target] = True
         visible = ~hidden[row]
     else:
-        visible = torch.arange(width)[None] <= (view.state % width)[:, None]
+        visible = torch.arange(width)[None] <= (view.pairs.state % width)[:, None]
     found: dict = {}
-    for r, t, v, w in zip(row.tolist(), target.tolist(), visible.tolist(), view.weight.tolist(), strict=True):
+    for r, t, v, w in zip(row.tolist(), target.tolist(), visible.tolist(), view.pairs.weight.tolist(), strict=True):
         context = tuple((place, int(tokens[r, place])) for place in range(1, width) if v[place])
         key = context, int(tokens[r, t])
         found[key] = found.get(key, 0.0) + w
@@ -101,7 +101,7 @@ def test_literal_matrices_agree_with_training_views(spec: str) -> None:
         sum(abs(expected.get(key, 0.0) - found.get(key, 0.0) / whole) for key in {*expected, *found}) / 2
     )
     cells = sum(mass > 0 for mass in expected.values())
-    effective = sum(view.weight.tolist()) ** 2 / sum(w * w for w in view.weight.tolist())
+    effective = sum(view.pairs.weight.tolist()) ** 2 / sum(w * w for w in view.pairs.weight.tolist())
     assert distance < 0.8 * np.sqrt(cells / effective), (
         "no more than drawing so many pairs into so many cells makes"
     )
