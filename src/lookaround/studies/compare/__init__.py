@@ -1,0 +1,1 @@
+"""Several objectives at equal budget, evaluated, and what to make of it."""

@@ -1,0 +1,1 @@
+"""Several tokens per pass for a model that exists."""
