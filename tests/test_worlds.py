@@ -86,7 +86,9 @@ def test_literal_matrices_agree_with_training_views(spec: str) -> None:
     else:
         visible = torch.arange(width)[None] <= (view.pairs.state % width)[:, None]
     found: dict = {}
-    for r, t, v, w in zip(row.tolist(), target.tolist(), visible.tolist(), view.pairs.weight.tolist(), strict=True):
+    for r, t, v, w in zip(
+        row.tolist(), target.tolist(), visible.tolist(), view.pairs.weight.tolist(), strict=True
+    ):
         context = tuple((place, int(tokens[r, place])) for place in range(1, width) if v[place])
         key = context, int(tokens[r, t])
         found[key] = found.get(key, 0.0) + w

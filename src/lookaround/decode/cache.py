@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
+from lookaround.model.masks import cache_mask, mask_argument
 from lookaround.support.errors import UserError
 
 __all__ = ["CachedModel", "SlotCache", "cache_argument", "require_rewindable"]
@@ -133,31 +134,15 @@ class CachedModel:
         among: (Q, Q) or (B, Q, Q) bool, who sees whom among the new ones. positions: (B, Q); default: one after another.
         behind: how far before a position what it sees of the kept tokens must stand, where those stand at 0, 1, 2 ..
         """
-        cache = self.cache
-        rows, width = new.shape[:2]
-        device = new.device
-        ragged = min(cache.lengths) < cache.begin or behind > 1
-        length = torch.tensor(cache.lengths, device=device)
+        cache, decoder = self.cache, self.decoder
         if positions is None:
-            positions = length[:, None] + torch.arange(width, device=device)
+            length = torch.tensor(cache.lengths, device=new.device)
+            positions = length[:, None] + torch.arange(new.shape[1], device=new.device)
         among = among if among.ndim == 3 else among[None]
-        mask = torch.ones(
-            rows if ragged else among.shape[0], 1, width, cache.begin + width, dtype=torch.bool, device=device
-        )
-        if ragged:
-            slot = torch.arange(cache.begin, device=device)
-            sees = (slot < length[:, None])[:, None]
-            mask[:, 0, :, : cache.begin] = (
-                sees if behind == 1 else sees & (positions[:, :, None] - slot >= behind)
-            )
-        mask[:, 0, :, cache.begin :] = among
-        if mask.shape[0] != rows:
-            mask = mask.expand(rows, -1, -1, -1)
-        if self.decoder.config._attn_implementation != "sdpa":
-            floor = torch.finfo(self.decoder.dtype).min
-            mask = torch.zeros(mask.shape, dtype=self.decoder.dtype, device=device).masked_fill_(~mask, floor)
+        mask = cache_mask(among, cache.lengths, cache.begin, positions, behind)
+        mask = mask_argument(mask, decoder.config._attn_implementation, decoder.dtype)
         inputs = {"input_ids": new} if new.ndim == 2 else {"inputs_embeds": new}
-        return self.decoder(
+        return decoder(
             **inputs,
             attention_mask=mask,
             position_ids=positions,

@@ -7,6 +7,7 @@ silently wrong). Documents are always isolated by a mask of ours, never by posit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Attention
 
-__all__ = ["allowed", "attention_arguments", "attention_of"]
+__all__ = ["allowed", "attention_arguments", "attention_of", "cache_mask", "mask_argument"]
 
 
 def allowed(
@@ -57,9 +58,37 @@ def attention_arguments(
     if documents is None and attention.kind in ("causal", "bidirectional"):
         return {"attention_mask": None, "is_causal": attention.kind == "causal"}
     mask = allowed(attention, documents, rows, width, device)[:, None].expand(rows, 1, width, width)
-    if implementation != "sdpa":
-        mask = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, torch.finfo(dtype).min)
-    return {"attention_mask": mask, "is_causal": attention.kind == "causal"}
+    return {
+        "attention_mask": mask_argument(mask, implementation, dtype),
+        "is_causal": attention.kind == "causal",
+    }
+
+
+def mask_argument(mask: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:
+    """A boolean mask as an attention implementation takes it: as it is for "sdpa", else added to the scores."""
+    if implementation == "sdpa":
+        return mask
+    added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return added.masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def cache_mask(among: Tensor, kept: Sequence[int], slots: int, positions: Tensor, behind: int = 1) -> Tensor:
+    """Who sees whom when Q new tokens are written behind a cache, (B, 1, Q, slots + Q) bool.
+
+    among: (1 or B, Q, Q) bool, the new tokens among themselves. kept: (B,), how many of the `slots` slots hold tokens of
+    each sequence, which stand at positions 0, 1, 2 .. positions: (B, Q) of the new tokens. behind: how far before a
+    position what it sees of the kept tokens must stand.
+    """
+    rows, width = positions.shape
+    ragged = behind > 1 or min(kept) < slots
+    shape = (rows if ragged else len(among), 1, width, slots + width)
+    mask = torch.ones(shape, dtype=torch.bool, device=among.device)
+    if ragged:
+        slot = torch.arange(slots, device=among.device)
+        sees = (slot < torch.tensor(kept, device=among.device)[:, None])[:, None]
+        mask[:, 0, :, :slots] = sees if behind == 1 else sees & (positions[:, :, None] - slot >= behind)
+    mask[:, 0, :, slots:] = among
+    return mask.expand(rows, -1, -1, -1)
 
 
 def attention_of(kind: str, lengths: Tensor) -> Attention:
