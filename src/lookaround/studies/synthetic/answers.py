@@ -2,8 +2,9 @@
 
 B problems, A answer tokens, T tokens of a row, V vocabulary.
 
-Three ways to write an answer. "one by one": from the left, each token given those that were written. "parallel": all in one pass
-from dummies. "confident first": one token a pass, always the most certain of those still hidden. Always the likeliest token.
+Three ways to write an answer, always of the likeliest tokens. "one by one": from the left, each
+token given those that were written. "parallel": all in one pass from dummies. "confident first": one
+token a pass, the most certain of those still hidden.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ ROWS_PER_PASS = 256
 class Reader:
     """A model of an objective that answers the problems of a task in one of `Objective.decodings`.
 
-    Answers come in the order of the text; what the model sees is in the objective's own order. on_read: told before each pass
-    how many rows it reads; what it raises ends the reading.
+    Answers come in the order of the text; what the model sees is in the objective's own order.
+
+    on_read: called before each pass with the number of rows; what it raises ends the reading.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class Reader:
         return hidden
 
     def _laws(self, shown: Tensor) -> Tensor:
-        """Log-probabilities (B, A, V) of the answer's tokens when the model sees `shown` (B, T); a dummy is no answer."""
+        """Log-probabilities (B, A, V) of the answer's tokens given `shown` (B, T), dummies excluded."""
         rows, width = shown.shape
         if self.on_read is not None:
             self.on_read(rows)
