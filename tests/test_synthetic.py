@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from torch import Tensor
 from typer.testing import CliRunner
 
 from lookaround.cli import app
+from lookaround.objectives import parse
 from lookaround.report import load_synthetic, print_synthetic, write_synthetic
 from lookaround.report.synthetic import synthetic_findings
 from lookaround.settings import Settings, read_settings
@@ -22,6 +24,7 @@ from lookaround.studies.synthetic import grid as grid_module
 from lookaround.studies.synthetic.answers import Reader
 from lookaround.studies.synthetic.grid import (
     PRESETS,
+    Grid,
     controls_of,
     describe,
     estimate,
@@ -41,6 +44,7 @@ from lookaround.studies.synthetic.tasks import Task, parse_task
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import threads_of
 from lookaround.train import loop
+from lookaround.train.budget import expected_cost
 
 TASK = parse_task("pathstar(2,3)")
 
@@ -510,6 +514,87 @@ def test_the_estimate_counts_every_run() -> None:
         sum(run["scoring_seconds"] for run in cost.by_run)
     )
     assert cost.scoring_seconds > 0
+
+
+def test_a_sequence_is_priced_by_its_whole_budget_and_not_by_one_phase() -> None:
+    both = "0.55*ar >> 0.45*mtp(n=2, weights=1.0)"
+    grid = open_grid(settings(synthetic__control=False, synthetic__objectives=both))
+    (run,) = estimate(grid).by_run
+    cheap, dear = (_flops_of(grid, both, spec) for spec in ("ar", "mtp(n=2, weights=1.0)"))
+    assert dear > 1.2 * cheap
+    # of 16 points over the budget, 9 lie in the first phase
+    assert run["flops"] == pytest.approx(12 * (9 * cheap + 7 * dear) / 16)
+
+
+def _flops_of(grid: Grid, model: str, spec: str) -> float:
+    """FLOPs of a step of an objective on the model that another one trains."""
+    (task,) = grid.tasks.values()
+    trainer = make_trainer(grid.settings, task, parse(model), 0, 0.1)
+    return expected_cost(parse(spec), trainer.backbone, trainer.rows, grid.settings.synthetic.batch, "flops")
+
+
+def test_both_phases_of_a_sequence_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"ar": 1.0, "teacherless": 5.0}
+    monkeypatch.setattr(grid_module, "seconds_per_step", lambda trainer, phase: seconds[phase.spec])
+    asked = {"synthetic__control": False, "synthetic__objectives": "0.75*ar >> 0.25*teacherless"}
+    (run,) = estimate(open_grid(settings(**asked))).by_run
+    assert run["seconds_per_step"] == pytest.approx(0.75 * 1.0 + 0.25 * 5.0)
+
+
+@pytest.mark.parametrize(
+    "failure", [UserError("refused"), Interrupted("stopped"), RuntimeError("out of memory")]
+)
+def test_a_timing_that_fails_leaves_the_threads_as_they_were(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> float:
+        raise failure
+
+    monkeypatch.setattr(grid_module, "seconds_per_step", fail)
+    monkeypatch.setattr(Grid, "threads", property(lambda grid: torch.get_num_threads() + 1))
+    before = torch.get_num_threads()
+    with pytest.raises(type(failure)):
+        estimate(open_grid(settings()))
+    assert torch.get_num_threads() == before
+
+
+def test_a_run_in_this_process_leaves_the_threads_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    run_job(SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, before + 1, True))
+    assert torch.get_num_threads() == before
+
+
+# ---------------------------------------------------------------------------------------- an earlier layout
+
+
+def test_a_folder_of_an_earlier_layout_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("identity: {}\n")
+    for more in ([], ["--dry-run"]):
+        result = CliRunner().invoke(app, ["synthetic", "--out", str(tmp_path), *more])
+        assert isinstance(result.exception, UserError)
+        assert "plan.yaml: an earlier lookaround wrote this folder" in str(result.exception)
+        assert "give another --out" in str(result.exception)
+    unfinished = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert isinstance(unfinished.exception, UserError)
+    assert "plan.yaml: an earlier lookaround wrote this" in str(unfinished.exception)
+    (tmp_path / "results.json").write_text(json.dumps({"kind": "plan", "version": 1, "rows": []}))
+    finished = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert isinstance(finished.exception, UserError)
+    assert "results.json: field 'kind' is 'plan'" in str(finished.exception)
+    assert "train the grid again with `lookaround synthetic`" in str(finished.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.yaml", "results.json"]
+
+
+@pytest.mark.parametrize("text", ["plan:\n  steps: 7\n", "plan:\n"])
+def test_settings_of_an_earlier_name_are_refused_by_name(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"settings.yaml: .*the section 'plan' is called 'synthetic' now"):
+        read_settings(file)
+    with pytest.raises(UserError, match="the section 'plan' is called 'synthetic' now"):
+        read_settings(None, ["plan.steps=7"])
 
 
 # ---------------------------------------------------------------------------------------- what is said of it

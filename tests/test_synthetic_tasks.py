@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import itertools
 import operator
+import os
 import pickle
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +26,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import lookaround
+from lookaround.report import load_synthetic, write_synthetic
+from lookaround.settings import read_settings
+from lookaround.studies.synthetic.grid import open_grid, run_grid
+from lookaround.studies.synthetic.job import SyntheticJob, run_job
 from lookaround.studies.synthetic.tasks import SPLITS, Problems, Task, parse_task
 from lookaround.studies.synthetic.tasks.addition import Addition
 from lookaround.studies.synthetic.tasks.countdown import Countdown
@@ -844,3 +856,76 @@ def test_a_task_without_a_name_is_no_spec() -> None:
     before = dict(Task.registry)
     type("Longer", (Addition,), {})
     assert Task.registry == before
+
+
+def example_of_the_docs(folder: Path) -> Path:
+    """The file that docs/synthetic.md adds a task with, in a folder."""
+    docs = Path(__file__).parents[1] / "docs" / "synthetic.md"
+    text = docs.read_text().partition("## Adding a task")[2]
+    file = folder / "reversal.py"
+    file.write_text(text.partition("```python\n")[2].partition("```")[0])
+    return file
+
+
+def test_one_file_in_the_folder_is_found_by_itself(tmp_path: Path) -> None:
+    source = Path(lookaround.__file__).parent
+    shutil.copytree(source, tmp_path / "lookaround", ignore=shutil.ignore_patterns("__pycache__"))
+    example_of_the_docs(tmp_path / "lookaround/studies/synthetic/tasks")
+    program = (
+        "from lookaround.studies.synthetic.tasks import parse_task; task = parse_task('reversal(4)'); "
+        "print(task.spec, task.text(task.draw(0, [7], 0).tokens[0]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    spec, line = done.stdout.split()
+    assert spec == "reversal(4)"
+    assert re.fullmatch(r"\d{4}=\d{4}", line)
+    assert line[:4] == line[:4:-1]
+
+
+def test_one_file_is_trained_scored_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Task, "registry", dict(Task.registry))
+    spec = importlib.util.spec_from_file_location("reversal", example_of_the_docs(tmp_path))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "reversal", module)
+    spec.loader.exec_module(module)
+    with pytest.raises(UserError, match=r"reversal\(1\): digits must be 2 to 100, got 1"):
+        parse_task("reversal(1)")
+    small = {
+        "model.preset": "pico",
+        "synthetic.tasks": ["reversal(digits=4)"],
+        "synthetic.objectives": "ar",
+        "synthetic.seeds": 1,
+        "synthetic.steps": 4,
+        "synthetic.batch": 8,
+        "synthetic.every": 2,
+        "synthetic.queries": 20,
+        "synthetic.watched": 10,
+        "synthetic.lr_factors": [1.0],
+    }
+    grid = open_grid(read_settings(None, None, small))
+    job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, grid.tasks["reversal(4)"], "ar", 0, 1.0, 1)
+    row = run_job(job)
+    assert (row["graph"], row["steps"], row["queries"], len(row["positions"])) == ("reversal(4)", 4, 20, 4)
+    with ThreadPoolExecutor(1) as executor:
+        results = run_grid(grid, tmp_path / "grid", command="x", executor=executor)
+    assert {**results["rows"][0], "seconds": 0, "curve": 0} == {
+        **row,
+        "chance": None,
+        "seconds": 0,
+        "curve": 0,
+    }
+    found = load_synthetic(tmp_path / "grid" / "results.json")
+    assert found == results
+    write_synthetic(results, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "reversal(4)" in page
+    assert "The first digit of the answer is the last one of the number." in page
