@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from lookaround.studies.synthetic.tasks.base import Drawn, Task, uniform
-from lookaround.support.randomness import mix64
+from lookaround.studies.synthetic.tasks.base import Drawn, Task, key_of, uniform
 
 __all__ = ["Addition"]
 
 
 @dataclass(frozen=True)
 class Addition(Task):
-    """The sum of two numbers of `digits` digits, `017+985=1002`; the first digit of the answer takes all carries.
+    """The sum of two numbers of `digits` digits, `017+985=1002`.
 
     Numbers are padded with zeros; the answer has one digit more. a+b and b+a are one problem.
     """
@@ -25,13 +23,10 @@ class Addition(Task):
     name = "addition"
     about = "The first digit of a sum depends on all carries, which start at its last digit."
     comma = ""
+    words = (*"0123456789", "+", "=")
 
     def __post_init__(self) -> None:
         self.require(1 <= self.digits <= 9, "digits", "1 to 9")
-
-    @cached_property
-    def words(self) -> tuple[str, ...]:
-        return (*map(str, range(10)), "+", "=")
 
     @property
     def chance(self) -> float:
@@ -57,9 +52,7 @@ class Addition(Task):
             11 * column,
             _digits(left + right, self.digits + 1),
         ]
-        low, high = np.sort(drawn, 1).T.astype(np.uint64)
-        with np.errstate(over="ignore"):
-            return Drawn(np.concatenate(parts, 1), mix64(mix64(low + np.uint64(1)) + high))
+        return Drawn(np.concatenate(parts, 1), key_of(np.sort(drawn, 1).T))
 
 
 def _digits(value: np.ndarray, count: int) -> np.ndarray:

@@ -158,10 +158,11 @@ class Task:
 
     def text(self, row: Any) -> str:
         """A row, or a part of one, in words."""
-        words = [(*self.words, "$")[int(token)] for token in row]
-        numbers = [word.isdigit() for word in words]
-        commas = [self.comma if a and b else "" for a, b in zip(numbers, [*numbers[1:], False], strict=True)]
-        return "".join(word + comma for word, comma in zip(words, commas, strict=True))
+        vocabulary = (*self.words, "$")
+        words = [vocabulary[int(token)] for token in row]
+        numbers = [word.isdigit() for word in words] + [False]
+        pairs = zip(words, numbers, numbers[1:], strict=False)
+        return "".join(word + self.comma * (this and after) for word, this, after in pairs)
 
     def require(self, holds: bool, parameter: str, rule: str) -> None:
         """Raises UserError that names the task, the parameter and what it must be, unless it holds."""

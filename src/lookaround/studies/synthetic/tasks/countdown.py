@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,10 +15,10 @@ __all__ = ["Countdown"]
 
 @dataclass(frozen=True)
 class Countdown(Task):
-    """Reach a target from `numbers` numbers, each used once: `3,7,2|20=7+3=10;10*2=20` (the game; numbers from 1 to `most`).
+    """Reach a target from `numbers` numbers, each used once: `3,7,2|20=7+3=10;10*2=20`.
 
-    The target is made by combining pairs at random, so that there is an answer; any answer is right whose steps hold and give
-    numbers from 1 to `most`. The key is the set of numbers with the target.
+    Numbers and results are from 1 to `most`. The target is made by combining pairs at random, so that
+    there is an answer; any answer is right whose steps hold. The key is the set of numbers with the target.
     """
 
     numbers: int = 3
@@ -41,7 +40,7 @@ class Countdown(Task):
     def answer(self) -> int:
         return 6 * (self.numbers - 1) - 1
 
-    @cached_property
+    @property
     def words(self) -> tuple[str, ...]:
         return (*map(str, range(self.most + 1)), *"+-*/", "|", "=", ";")
 

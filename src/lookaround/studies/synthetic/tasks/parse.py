@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
+import contextlib
+import inspect
 from collections.abc import Mapping
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -25,55 +26,43 @@ def parse_task(text: str, defaults: Mapping[str, Any] | None = None) -> Task:
     Raises UserError that names the task, the parameter and what would be right.
     """
 
-    def refuse(problem: str) -> NoReturn:
-        shown = text if len(text) <= 40 else text[:40] + ".."
-        raise UserError(f"task {shown!r}: {problem}")
+    known = "one of " + "; ".join(kind.signature() for _, kind in sorted(Task.registry.items()))
 
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body if len(text) <= LONGEST_SPEC else None
-    except (SyntaxError, ValueError):
-        tree = None
-    given: list[ast.expr] = []
-    named: list[ast.keyword] = []
-    name = ""
-    match tree:
-        case ast.Name(id=name):
-            pass
-        case ast.Call(func=ast.Name(id=name), args=given, keywords=named) if given or named:
-            pass
-        case _:
-            name = ""
+    def refuse(problem: str, right: str = known) -> NoReturn:
+        shown = text if len(text) <= 40 else text[:40] + ".."
+        raise UserError(f"task {shown!r}: {problem}; write {right}")
+
+    def value(node: ast.expr) -> Any:
+        try:
+            return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+        except (ValueError, TypeError):
+            refuse(f"'{ast.unparse(node)}' is no value", kind.signature())
+
+    name, given, named = "", [], []
+    with contextlib.suppress(SyntaxError, ValueError):
+        match ast.parse(text.strip(), mode="eval").body if len(text) <= LONGEST_SPEC else None:
+            case ast.Name(id=name):
+                pass
+            case ast.Call(ast.Name(id=called), args, keywords) if args or keywords:
+                name, given, named = called, args, keywords
     if name not in Task.registry:
-        refuse(
-            f"is no task; write one of {'; '.join(kind.signature() for _, kind in sorted(Task.registry.items()))}"
-        )
+        refuse("is no task")
     kind = Task.registry[name]
     types = get_type_hints(kind)
-    fields = {item.name: item for item in dataclasses.fields(kind)}
-    ordered = [item.name for item in fields.values() if not item.kw_only]
-    if len(given) > len(ordered):
-        refuse(f"at most {len(ordered)} parameters by position, got {len(given)}; write {kind.signature()}")
-    values: dict[str, Any] = {}
-    for parameter, node in [*zip(ordered, given, strict=False), *((k.arg, k.value) for k in named)]:
-        if parameter not in fields:
-            refuse(f"no parameter '{parameter}'; write {kind.signature()}")
-        if parameter in values:
-            refuse(f"'{parameter}' is given twice")
+    try:
+        if len({keyword.arg for keyword in named}) < len(named):
+            raise TypeError("a parameter is given twice")
+        by_name: dict[Any, Any] = {keyword.arg: value(keyword.value) for keyword in named}
+        bound = inspect.signature(kind).bind(*map(value, given), **by_name).arguments
+    except TypeError as error:
+        refuse(str(error), kind.signature())
+    for parameter, found in bound.items():
         allowed = get_args(types[parameter]) or (types[parameter],)
-        try:
-            values[parameter] = node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
-        except (ValueError, TypeError):
-            values[parameter] = ...
-        if type(values[parameter]) not in allowed:
+        if type(found) not in allowed:
             wanted = " or ".join(kind.__name__.replace("NoneType", "None") for kind in allowed)
-            refuse(f"{parameter} must be {wanted}, got {ast.unparse(node)}")
-    values = {
-        parameter: value for parameter, value in (defaults or {}).items() if parameter in fields
-    } | values
-    for parameter, item in fields.items():
-        if parameter not in values and item.default is dataclasses.MISSING:
-            refuse(f"{parameter} is missing; write {kind.signature()}")
-    task = kind(**values)
+            refuse(f"{parameter} must be {wanted}, got {found!r}", kind.signature())
+    own = {name: value for name, value in (defaults or {}).items() if name in types}
+    task = kind(**own | bound)
     if task.width > LONGEST_ROW:
-        refuse(f"its rows have {task.width} tokens; at most {LONGEST_ROW} are taken")
+        refuse(f"its rows have {task.width} tokens", f"a smaller one, with at most {LONGEST_ROW}")
     return task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -86,7 +85,7 @@ class PathStar(Task):
     def answer(self) -> int:
         return 2 if self.hop else self.length
 
-    @cached_property
+    @property
     def words(self) -> tuple[str, ...]:
         return (*map(str, range(self.symbols)), "|", "=", "/")
 
@@ -101,19 +100,18 @@ class PathStar(Task):
         if self.edges == "shuffled":
             order = np.argsort(drawn[:, labels : labels + edges], axis=1, kind="stable")
             pairs = np.take_along_axis(pairs.reshape(-1, edges, 2), order[:, :, None], 1)
-        # the labels were drawn at random, so the arms stand in random order as they are; the goal is that of any one
+        # labels are drawn at random, so that the arms already stand in random order
         goal_arm = (drawn[:, -1] * self.degree).astype(np.int64)
         path = np.take_along_axis(paths, goal_arm[:, None, None], 1)[:, 0]
-        bar, equals, slash = labels, labels + 1, labels + 2
+        bar, equals, slash = range(labels, labels + 3)
         triples = np.full((len(number), edges, 3), bar)
         triples[:, :, :2] = pairs.reshape(-1, edges, 2)
         listed = triples.reshape(len(number), -1)
         asked = np.concatenate([path[:, :1], path[:, -1:]], 1)
         column = np.ones((len(number), 1), dtype=np.int64)
-        if self.query == "after":
-            parts = [listed[:, :-1], slash * column, asked, equals * column, path[:, : self.answer]]
-        else:
-            parts = [asked, slash * column, listed[:, :-1], equals * column, path[:, : self.answer]]
+        prompt = [listed[:, :-1], slash * column, asked]
+        parts = prompt if self.query == "after" else prompt[::-1]
+        parts += [equals * column, path[:, : self.answer]]
         return Drawn(np.concatenate(parts, 1), _star_key(start[:, 0], arms))
 
 
