@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookaround.studies.synthetic.tasks.base import Drawn, Task, key_of, uniform
+from lookaround.studies.synthetic.tasks.base import Drawn, Task, uniform
+from lookaround.support.randomness import mix64
 
 __all__ = ["Addition"]
 
@@ -52,7 +53,9 @@ class Addition(Task):
             11 * column,
             _digits(left + right, self.digits + 1),
         ]
-        return Drawn(np.concatenate(parts, 1), key_of(np.sort(drawn, 1).T))
+        low, high = np.sort(drawn, 1).T.astype(np.uint64)
+        with np.errstate(over="ignore"):
+            return Drawn(np.concatenate(parts, 1), mix64(mix64(low + np.uint64(1)) + high))
 
 
 def _digits(value: np.ndarray, count: int) -> np.ndarray:

@@ -12,6 +12,7 @@ they share no problem.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import math
 from collections.abc import Iterable
@@ -140,12 +141,11 @@ class Task:
 
     @classmethod
     def signature(cls) -> str:
-        """How a spec is written: the parameters and their defaults."""
-        parts = [
-            item.name if item.default is dataclasses.MISSING else f"{item.name}={item.default!r}"
-            for item in dataclasses.fields(cls)
-        ]
-        return f"{cls.name}({', '.join(parts)})" if parts else cls.name
+        """How a spec is written: the parameters, those after `*` by name, and their defaults."""
+        own = inspect.signature(cls)
+        plain = [item.replace(annotation=item.empty) for item in own.parameters.values()]
+        written = own.replace(parameters=plain, return_annotation=own.empty)
+        return f"{cls.name}{written}".removesuffix("()")
 
     @property
     def width(self) -> int:
