@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from rich.console import Console
 from torch import Tensor
 from typer.testing import CliRunner
 
+from conftest import sentences
 from lookaround.cli import app
+from lookaround.data.shards import TokenStore
 from lookaround.objectives import parse
 from lookaround.report import load_synthetic, print_synthetic, write_synthetic
 from lookaround.report.synthetic import synthetic_findings
@@ -45,6 +48,7 @@ from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import threads_of
 from lookaround.train import loop
 from lookaround.train.budget import expected_cost
+from lookaround.train.run import evaluation_rows
 
 TASK = parse_task("pathstar(2,3)")
 
@@ -595,6 +599,18 @@ def test_settings_of_an_earlier_name_are_refused_by_name(text: str, tmp_path: Pa
         read_settings(file)
     with pytest.raises(UserError, match="the section 'plan' is called 'synthetic' now"):
         read_settings(None, ["plan.steps=7"])
+
+
+def test_a_model_of_an_earlier_lookaround_is_still_evaluated_on_its_own_text(
+    store: TokenStore, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n\n".join(sentences(400)))
+    info = {"settings": {"data": {"corpus": str(corpus)}, "plan": {"tasks": ["2,3"]}}, "data": {}}
+    model: Any = SimpleNamespace(info=info, tokenizer=store.tokenizer, context=32)
+    rows = evaluation_rows(model, Settings())
+    assert rows is not None
+    assert rows.width == 32
 
 
 # ---------------------------------------------------------------------------------------- what is said of it
