@@ -1,10 +1,10 @@
-"""Markdown tables of RESULTS.md out of the results.json of a study or a plan.
+"""Markdown tables of RESULTS.md out of the results.json of a study.
 
     python benchmarks/tables.py lookaround-english/results.json
-    python benchmarks/tables.py lookaround-plan/results.json --figures docs
+    python benchmarks/tables.py lookaround-synthetic/results.json --figures docs
 
-Means with 95 % intervals as `compare` and `plan` computed them; of a study also the paper's two claims at every rung, as paired
-differences. --figures: the folder that a plan's learning curves are written to, planning-2-3.svg for G(2,3).
+Means with 95 % intervals as `compare` and `synthetic` computed them; of a comparison also the paper's two claims at every rung, as
+paired differences. --figures: the folder that learning curves of synthetic tasks are written to, synthetic-2-3.svg for pathstar(2,3).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lookaround.report import load_plan, load_results, plan_figures
+from lookaround.report import load_results, load_synthetic, synthetic_figures
 
 CLAIMS = (
     ("`dar` - `ar`, classification (mean score, up is better)", "dar", "ar", "classification"),
@@ -29,8 +29,8 @@ CLAIMS = (
 )
 
 
-def planning(results: dict[str, Any]) -> None:
-    """A line for each task and objective of a plan; steps in which each seed solved its task, - if it did not."""
+def synthetic(results: dict[str, Any]) -> None:
+    """A line for each task and objective; steps in which each seed solved its task, - if it did not."""
     names = (
         "graph",
         "objective",
@@ -54,7 +54,7 @@ def planning(results: dict[str, Any]) -> None:
             mean += f" [{percent(max(found['low'], 0))}, {percent(min(found['high'], 1))}]"
         ways = list(entry["ways"].items())[1:]
         cells = [
-            f"G({entry['control_of'] or entry['graph']})",
+            results["tasks"][entry["control_of"] or entry["graph"]]["title"],
             f"`{entry['objective']}`" + (", first hop only" if entry["control_of"] else ""),
             mean,
             f"{round(entry['success'] * entry['seeds'])}/{entry['seeds']}",
@@ -72,14 +72,14 @@ def planning(results: dict[str, Any]) -> None:
 
 
 def main(path: Path, figures: Path | None) -> None:
-    plan = load_plan(path)
-    if plan is not None:
-        planning(plan)
-        for graph, svg in (plan_figures(plan) if figures else {}).items():
-            name = "-".join(re.findall(r"\w+", graph))
+    grid = load_synthetic(path)
+    if grid is not None:
+        synthetic(grid)
+        for task, svg in (synthetic_figures(grid) if figures else {}).items():
+            name = "-".join(re.findall(r"\w+", task.removeprefix("pathstar")))
             paper = '</desc><rect width="100%" height="100%" fill="#fff"/>'  # also where pages are dark
             text = svg.replace("</desc>", paper, 1)
-            (figures / f"planning-{name}.svg").write_text(text, encoding="utf-8")
+            (figures / f"synthetic-{name}.svg").write_text(text, encoding="utf-8")
         return
     results = load_results(path)
     tasks = list(results["tasks"])

@@ -591,11 +591,11 @@ def generate(
 
 
 @app.command()
-def plan(
-    graph: Annotated[
+def synthetic(
+    task: Annotated[
         list[str] | None,
         typer.Option(
-            help="Degree and length of path-star graphs, 3,5; or addition(3), countdown(3,50); repeatable.",
+            help='E.g. "pathstar(2,5)", "addition(3)", "countdown(3,50)"; repeatable.',
             show_default="the preset's",
         ),
     ] = None,
@@ -613,7 +613,7 @@ def plan(
         str, typer.Option(help="cpu (40 minutes on two cores), full (all objectives) or gpu.")
     ] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the grid; the same command resumes it.")] = Path(
-        "lookaround-plan"
+        "lookaround-synthetic"
     ),
     model: Annotated[
         str | None,
@@ -635,57 +635,73 @@ def plan(
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """Does an objective look ahead? Trains every one on path-star graphs, where next-token prediction guesses."""
+    """Does an objective look ahead? Trains every one on synthetic tasks, where next-token prediction guesses."""
     _check_outputs(json_, folder=out)
     from rich.console import Console
 
     console = Console()
     with console.status("loading libraries"):
-        from lookaround.report import print_plan, write_plan
-        from lookaround.studies.synthetic.grid import PRESETS, estimate, open_grid, require_own_folder
-        from lookaround.studies.synthetic.grid import plan as run_grid
+        from lookaround.report import print_synthetic, write_synthetic
+        from lookaround.studies.synthetic.grid import (
+            PRESETS,
+            estimate,
+            open_grid,
+            require_own_folder,
+            run_grid,
+        )
 
         _quiet_libraries()
     if preset not in PRESETS:
         raise UserError(f"--preset {preset}: unknown; known are {', '.join(PRESETS)}")
     settings = _settings(
-        config, set_, seed,
+        config,
+        set_,
+        seed,
         {
-            "plan.tasks": graph or None, "plan.objectives": objectives, "plan.seeds": seeds, "plan.steps": steps,
-            "plan.jobs": jobs, "plan.control": control, "model.preset": model, "model.init": init,
+            "synthetic.tasks": task or None,
+            "synthetic.objectives": objectives,
+            "synthetic.seeds": seeds,
+            "synthetic.steps": steps,
+            "synthetic.jobs": jobs,
+            "synthetic.control": control,
+            "model.preset": model,
+            "model.init": init,
         },
         PRESETS[preset],
-    )  # fmt: skip
+    )
     grid = open_grid(settings)
     require_own_folder(grid, out)
     with console.status("timing a few steps of each run"):
         cost = estimate(grid)
-    _print_plan_estimate(console, cost)
+    _print_grid_estimate(console, cost)
     if dry_run:
         _write_json(json_, vars(cost))
         return
     began = time.monotonic()
     with _StudyProgress(console) as progress:
         results = run_grid(grid, out, command=_command(), on_event=progress.event)
-    write_plan(results, out / "plan.html")
+    write_synthetic(results, out / "synthetic.html")
     console.print()
-    print_plan(results, console)
+    print_synthetic(results, console)
     console.print(
-        f"\n{out / 'plan.html'} shows it with the learning curves; {out / 'results.json'} holds the numbers "
-        f"({time.monotonic() - began:.0f} s).",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"\n{out / 'synthetic.html'} shows it with the learning curves; {out / 'results.json'} holds the "
+        f"numbers ({time.monotonic() - began:.0f} s).",
+        highlight=False,
+        soft_wrap=True,
+    )
     _write_json(json_, results)
 
 
 @app.command()
 def report(
     results: Annotated[
-        Path, typer.Argument(help="results.json, or the folder of a study or a plan.", show_default=False)
+        Path, typer.Argument(help="results.json, or the folder of a study.", show_default=False)
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="The page to write.", show_default="report.html or plan.html beside the results"),
+        typer.Option(
+            help="The page to write.", show_default="report.html or synthetic.html beside the results"
+        ),
     ] = None,
     no_samples: Annotated[
         bool, typer.Option("--no-samples", help="Keep sampled text out of the page.")
@@ -701,14 +717,21 @@ def report(
     _settings(config, set_, seed, {})
     from rich.console import Console
 
-    from lookaround.report import load_plan, load_results, print_plan, print_results, write_plan, write_report
+    from lookaround.report import (
+        load_results,
+        load_synthetic,
+        print_results,
+        print_synthetic,
+        write_report,
+        write_synthetic,
+    )
 
     file = results / "results.json" if results.is_dir() else results
     console = Console()
-    loaded = load_plan(file)
+    loaded = load_synthetic(file)
     if loaded is not None:
-        name, write = "plan.html", partial(write_plan, loaded)
-        print_plan(loaded, console)
+        name, write = "synthetic.html", partial(write_synthetic, loaded)
+        print_synthetic(loaded, console)
     else:
         loaded = load_results(file)
         name, write = "report.html", partial(write_report, loaded, samples=not no_samples)
@@ -784,7 +807,7 @@ def _print_estimate(console: Any, cost: Any, jobs: int) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_plan_estimate(console: Any, cost: Any) -> None:
+def _print_grid_estimate(console: Any, cost: Any) -> None:
     from lookaround.report import format_seconds
 
     tasks, names = (max(len(run[field]) for run in cost.by_run) for field in ("graph", "objective"))

@@ -17,9 +17,9 @@ __all__ = [
     "EvaluateSettings",
     "ForecastSettings",
     "ModelSettings",
-    "PlanSettings",
     "Settings",
     "SpeculateSettings",
+    "SyntheticSettings",
     "TrainSettings",
     "read_settings",
 ]
@@ -186,11 +186,13 @@ class SpeculateSettings(_Section):
     rounds: int = Field(3, ge=1, description="turns of each way of generating; medians are shown")
 
 
-class PlanSettings(_Section):
-    """Does an objective look ahead? Path-star graphs and sums."""
+class SyntheticSettings(_Section):
+    """Does an objective look ahead? Synthetic tasks."""
 
     tasks: list[str] = Field(
-        ["2,3", "3,3"], min_length=1, description="graphs as degree,length; addition(3); countdown(3,50)"
+        ["pathstar(2,3)", "pathstar(3,3)"],
+        min_length=1,
+        description="such as pathstar(2,5), addition(3), countdown(3,50)",
     )
     objectives: str = Field(
         "ar, reverse, mtp(n=2, weights=1.0, matched=True), teacherless", description="comma-separated specs"
@@ -200,7 +202,7 @@ class PlanSettings(_Section):
     batch: int = Field(64, ge=1, description="problems per step")
     learning_rate: float = Field(4e-3, gt=0, lt=1, description="peak")
     lr_factors: list[float] = Field(
-        [0.5, 1.0], min_length=1, description="tried on a seed of their own; one of them: no search"
+        [0.5, 1.0], min_length=1, description="tried on a seed of their own; a single one leaves the search out"
     )
     search: Literal["each", "first"] = Field(
         "each", description="learning rates are tried on each task, or on the first for all tasks"
@@ -239,7 +241,7 @@ class Settings(_Section):
     compare: CompareSettings = Field(default_factory=CompareSettings)
     forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     speculate: SpeculateSettings = Field(default_factory=SpeculateSettings)
-    plan: PlanSettings = Field(default_factory=PlanSettings)
+    synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
 
 
 def read_settings(
@@ -270,7 +272,7 @@ def read_settings(
             ) from None
         if loaded is not None and not isinstance(loaded, dict):
             raise UserError(f"{config}: expected sections such as 'train:', found a {type(loaded).__name__}")
-        # a section without fields, `plan:`, is one that leaves everything as it is
+        # a section without fields, `synthetic:`, is one that leaves everything as it is
         values = {
             name: {} if part is None and name in _sections() else part
             for name, part in (loaded or {}).items()
@@ -294,7 +296,8 @@ def read_settings(
         field = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             known = ", ".join(_known_fields(first["loc"][:-1]))
-            raise UserError(f"{origin}: unknown setting '{field}'; known here: {known}") from None
+            hint = "the section 'plan' is called 'synthetic' now" if field == "plan" else f"known here: {known}"
+            raise UserError(f"{origin}: unknown setting '{field}'; {hint}") from None
         raise UserError(f"{origin}: {field}: {first['msg']}, got {first['input']!r}") from None
 
 

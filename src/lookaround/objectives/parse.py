@@ -51,7 +51,7 @@ def require_for_text(objectives: Iterable[Objective]) -> None:
         if objective.prompted:
             raise UserError(
                 f"objective '{objective.spec}': works on the target part of rows that begin with a prompt, and plain text "
-                "has no target part; it is for lookaround plan"
+                "has no target part; it is for lookaround synthetic"
             )
 
 

@@ -8,20 +8,20 @@ write_report(results, "runs/compare/report.html")
 from lookaround.report.forecast import print_forecast, write_forecast
 from lookaround.report.html import render_html, write_report
 from lookaround.report.speculation import print_speculation
-from lookaround.report.synthetic import load_plan, plan_figures, print_plan, write_plan
+from lookaround.report.synthetic import load_synthetic, print_synthetic, synthetic_figures, write_synthetic
 from lookaround.report.table import format_seconds, load_results, print_results
 
 __all__ = [
     "format_seconds",
-    "load_plan",
     "load_results",
-    "plan_figures",
+    "load_synthetic",
     "print_forecast",
-    "print_plan",
     "print_results",
     "print_speculation",
+    "print_synthetic",
     "render_html",
+    "synthetic_figures",
     "write_forecast",
-    "write_plan",
     "write_report",
+    "write_synthetic",
 ]

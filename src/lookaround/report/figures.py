@@ -33,7 +33,7 @@ from lookaround.report.table import (
     printable,
 )
 
-__all__ = ["SERIES", "by_prefix", "key", "ladder", "losses", "off_scale", "planning", "spectra", "tradeoff"]
+__all__ = ["SERIES", "by_prefix", "key", "ladder", "learning", "losses", "off_scale", "spectra", "tradeoff"]
 
 INK, SOFT, LINE, CARD = "#1b1f24", "#59636e", "#dde2e8", "#fffffe"
 
@@ -304,7 +304,7 @@ def spectra(forecast: dict[str, Any]) -> str:
     return _svg(figure, "spectra", "Singular values of every objective", f"The first {drawn} of each line.")
 
 
-def planning(group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], number_of: int) -> str:
+def learning(group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], number_of: int) -> str:
     """Learning curves of one task by place of the answer, a panel for each objective: (summary entry, its rows) in order.
 
     Thin lines are seeds, thick ones their means; the dashed line is chance. number_of: of the task on its page.
@@ -341,7 +341,7 @@ def planning(group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], n
     for axes in panels[max(0, len(group) - columns) : len(group)]:
         axes.set_xlabel("steps")
     return _svg(
-        figure, f"planning-{number_of}", "Learning curves by place of the answer",
+        figure, f"learning-{number_of}", "Learning curves by place of the answer",
         "Accuracy on validation problems of each token of the answer against steps, a panel for each objective.",
     )  # fmt: skip
 

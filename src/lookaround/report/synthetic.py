@@ -1,7 +1,7 @@
-"""What the planning benchmark found, at the terminal and as a page.
+"""The results of a grid of synthetic tasks, at the terminal and as a page.
 
-print_plan(results, rich.console.Console())
-write_plan(results, "lookaround-plan/plan.html")
+print_synthetic(results, rich.console.Console())
+write_synthetic(results, "lookaround-synthetic/synthetic.html")
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ from rich.text import Text
 from lookaround.report import figures
 from lookaround.report.page import esc, page, scroll
 from lookaround.report.table import SUPPORTED_VERSION, format_seconds, number, print_text, printable
-from lookaround.studies.synthetic import GUESSING, SAME
 from lookaround.support.errors import UserError
 from lookaround.support.storage import require_fields, write_text
 
-__all__ = ["load_plan", "plan_figures", "plan_findings", "print_plan", "write_plan"]
+__all__ = [
+    "load_synthetic",
+    "print_synthetic",
+    "synthetic_figures",
+    "synthetic_findings",
+    "write_synthetic",
+]
 
 # what is said of a run that failed: later tokens at least so right, or training answers at most
 CLEVER, UNFIT = 0.99, 0.95
@@ -49,7 +54,24 @@ _COLUMNS = (
 
 # what the reports read of a results.json, and its types
 _NUMBER = (int, float)
-_PLAN: dict[str, Any] = {"seeds": int, "steps": int, "batch": int, "queries": int, "edges": str, "query": str}
+_GRID: dict[str, Any] = {
+    "rows": list,
+    "summary": list,
+    "settings": dict,
+    "command": str,
+    "learning_rates": dict,
+    "margins": dict,
+    "tasks": dict,
+}
+_SETTINGS: dict[str, Any] = {
+    "seeds": int,
+    "steps": int,
+    "batch": int,
+    "queries": int,
+    "edges": str,
+    "query": str,
+}
+_TASK: dict[str, Any] = {"title": str, "about": str, "copied": bool}
 _ROW: dict[str, Any] = {
     "objective": str,
     "graph": str,
@@ -61,45 +83,68 @@ _ROW: dict[str, Any] = {
     "diverged_at": (int, NoneType),
 }
 _ENTRY: dict[str, Any] = {
-    "objective": str, "graph": str, "seeds": int, "success": _NUMBER, "solved_at": list, "left_chance_at": list,
-    "diverged_at": list, "control_of": (str, NoneType), "steps": list, "seconds": _NUMBER, "parameters": int, "ways": dict,
-}  # fmt: skip
+    "objective": str,
+    "graph": str,
+    "seeds": int,
+    "success": _NUMBER,
+    "solved_at": list,
+    "left_chance_at": list,
+    "diverged_at": list,
+    "control_of": (str, NoneType),
+    "steps": list,
+    "seconds": _NUMBER,
+    "parameters": int,
+    "ways": dict,
+}
 
 
-def load_plan(path: Path) -> dict[str, Any] | None:
-    """The results of `lookaround plan` in a file, None where it holds something else; raises UserError for what is broken."""
+def load_synthetic(path: Path) -> dict[str, Any] | None:
+    """The results of `lookaround synthetic` in a file; None where it holds something else.
+
+    Raises UserError that names what is missing or of an earlier layout.
+    """
+    older = (
+        "an earlier lookaround wrote this, with tasks named in another way; train the grid again with "
+        "`lookaround synthetic`"
+    )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         if (path.parent / "plan.yaml").is_file():
+            raise UserError(f"{path.parent / 'plan.yaml'}: {older}") from None
+        if (path.parent / "synthetic.yaml").is_file():
             raise UserError(
-                f"{path}: not written yet; the `lookaround plan` of this folder goes on with what is missing"
+                f"{path}: not written yet; the `lookaround synthetic` of this folder goes on with what is missing"
             ) from None
         return None
     except ValueError:
         return None
-    if not isinstance(found, dict) or found.get("kind") != "plan":
+    kind = found.get("kind") if isinstance(found, dict) else None
+    if kind == "plan":
+        raise UserError(f"{path}: field 'kind' is 'plan': {older}")
+    if kind != "synthetic":
         return None
     if found.get("version") != SUPPORTED_VERSION:
         raise UserError(
-            f"{path}: field 'version' is {found.get('version')!r}; this lookaround reads version {SUPPORTED_VERSION}"
+            f"{path}: field 'version' is {found.get('version')!r}; "
+            f"this lookaround reads version {SUPPORTED_VERSION}"
         )
-    require_fields(
-        str(path),
-        found,
-        {"rows": list, "summary": list, "settings": dict, "command": str, "learning_rates": dict},
-    )
+    require_fields(str(path), found, _GRID)
+    require_fields(f"{path}: margins", found["margins"], {"same": _NUMBER, "guessing": _NUMBER})
     rates = found["learning_rates"]
     require_fields(f"{path}: learning_rates", rates, dict.fromkeys(rates, dict))
     for graph, tried in rates.items():
         require_fields(f"{path}: learning_rates.{graph}", tried, dict.fromkeys(tried, dict))
-    require_fields(f"{path}: settings", found["settings"], {"plan": dict, "model": dict})
-    require_fields(f"{path}: settings.plan", found["settings"]["plan"], _PLAN)
+    require_fields(f"{path}: settings", found["settings"], {"synthetic": dict, "model": dict})
+    require_fields(f"{path}: settings.synthetic", found["settings"]["synthetic"], _SETTINGS)
     for name, fields in (("rows", _ROW), ("summary", _ENTRY)):
         if not found[name]:
             raise UserError(f"{path}: field '{name}' is empty; expected an object for each run")
         for place, entry in enumerate(found[name]):
             require_fields(f"{path}: {name}[{place}]", entry, fields)
+            require_fields(f"{path}: tasks", found["tasks"], {entry["graph"]: dict})
+    for name, task in found["tasks"].items():
+        require_fields(f"{path}: tasks.{name}", task, _TASK)
     for place, row in enumerate(found["rows"]):
         for point in row["curve"]:
             require_fields(f"{path}: rows[{place}].curve", point, {"step": int, "positions": list})
@@ -107,16 +152,11 @@ def load_plan(path: Path) -> dict[str, Any] | None:
 
 
 def _graphs(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """{task: its summary entries}, the control of a graph behind the graph's own."""
+    """{spec of a task: its summary entries}, those of its control behind its own."""
     graphs: dict[str, list[dict[str, Any]]] = {}
     for entry in results["summary"]:
         graphs.setdefault(entry["control_of"] or entry["graph"], []).append(entry)
     return graphs
-
-
-def _is_graph(task: str) -> bool:
-    """Whether a task of this name is a path-star graph, "3,5", and not a sum."""
-    return task[:1].isdigit()
 
 
 def _control(entry: dict[str, Any]) -> bool:
@@ -131,10 +171,15 @@ def _chance(entries: Sequence[dict[str, Any]]) -> float:
     return number(entries[0].get("chance"))
 
 
-def _heading(graph: str, entries: Sequence[dict[str, Any]]) -> str:
+def _heading(title: str, entries: Sequence[dict[str, Any]]) -> str:
     chance = _chance(entries)
-    guess = f"; a guess at the first hop is right in {_percent(chance)}" if math.isfinite(chance) else ""
-    return (f"G({graph})" if _is_graph(graph) else graph) + guess
+    return title + (
+        f"; a guess at the first hop is right in {_percent(chance)}" if math.isfinite(chance) else ""
+    )
+
+
+def _title(results: dict[str, Any], graph: str) -> str:
+    return results["tasks"][graph]["title"]
 
 
 def _percent(value: float) -> str:
@@ -167,33 +212,36 @@ def _cells(entry: dict[str, Any]) -> list[str]:
     ]
 
 
-def plan_findings(results: dict[str, Any]) -> list[str]:
-    """What the table says in words: who looks ahead, who copies along an arm, who could not be fitted."""
+def synthetic_findings(results: dict[str, Any]) -> list[str]:
+    """The table in words: which objectives look ahead, copy after a guess, or were not fitted."""
     lines = []
+    margins = results["margins"]
     for graph, entries in _graphs(results).items():
+        title = _title(results, graph)
         kinds: dict[str, list[str]] = {}
         for entry in entries:
             if not _control(entry):
-                kinds.setdefault(_verdict(entry), []).append(entry["objective"])
+                kinds.setdefault(_verdict(entry, margins["guessing"]), []).append(entry["objective"])
         for verdict, objectives in kinds.items():
-            lines.append(f"{graph}: {verdict}: {', '.join(objectives)}")
-        lines += _against_reverse(graph, entries)
-        if _is_graph(graph):
-            lines += _undecided(graph, _chance(entries), results["learning_rates"].get(graph, {}))
-    asked = results["settings"]["plan"]["queries"]
+            lines.append(f"{title}: {verdict}: {', '.join(objectives)}")
+        lines += _against_reverse(title, entries)
+        if results["tasks"][graph]["copied"]:
+            tried = results["learning_rates"].get(graph, {})
+            lines += _undecided(title, _chance(entries), tried, margins)
+    asked = results["settings"]["synthetic"]["queries"]
     for graph, found in {row["graph"]: row["queries"] for row in results["rows"]}.items():
         if found < asked:
-            lines.append(f"{graph}: there are only {found:,} different held-out problems")
+            lines.append(f"{_title(results, graph)}: there are only {found:,} different held-out problems")
     for row in results["rows"]:
         if row["diverged_at"]:
             lines.append(
-                f"{row['graph']}: {row['objective']}, seed {row['seed']}: the loss was not finite at step {row['diverged_at']:,}; "
-                f"scored as the run was at step {row['steps']:,}"
+                f"{_title(results, row['graph'])}: {row['objective']}, seed {row['seed']}: the loss was not finite at "
+                f"step {row['diverged_at']:,}; scored as the run was at step {row['steps']:,}"
             )
     return lines
 
 
-def _against_reverse(graph: str, entries: Sequence[dict[str, Any]]) -> list[str]:
+def _against_reverse(title: str, entries: Sequence[dict[str, Any]]) -> list[str]:
     """How long `ar` was trained against what `reverse` needed, and whether it was still guessing then."""
     by_name = {entry["objective"]: entry for entry in entries if not _control(entry)}
     if not {"ar", "reverse"} <= by_name.keys() or not math.isfinite(_chance(entries)):
@@ -208,29 +256,33 @@ def _against_reverse(graph: str, entries: Sequence[dict[str, Any]]) -> list[str]
         else "was still guessing"
     )
     return [
-        f"{graph}: ar was trained for {given / needed:.1f} times the {needed:,} steps that reverse needed, and {end}"
+        f"{title}: ar was trained for {given / needed:.1f} times the {needed:,} steps that reverse needed, "
+        f"and {end}"
     ]
 
 
-def _undecided(graph: str, chance: float, tried: dict[str, dict[str, Any]]) -> list[str]:
-    """Whose learning rate was chosen among trials that were all still guessing, in which nothing told them apart.
+def _undecided(
+    title: str, chance: float, tried: dict[str, dict[str, Any]], margins: dict[str, Any]
+) -> list[str]:
+    """The objectives whose trials were all still guessing, so that nothing told their learning rates apart.
 
     tried: {objective: {factor: accuracy, below 0 of one that diverged}}.
     """
     guessing = []
     for name, found in tried.items():
         ends = [end for end in map(number, found.values()) if end >= 0]
-        if len(ends) > 1 and max(ends) <= chance + GUESSING and max(ends) - min(ends) <= SAME:
+        still = len(ends) > 1 and max(ends) <= chance + margins["guessing"]
+        if still and max(ends) - min(ends) <= margins["same"]:
             guessing.append(name)
     if not guessing:
         return []
     return [
-        f"{graph}: at no learning rate had a trial left guessing for {', '.join(guessing)}; the largest was taken, and a longer "
-        "plan.trial may find a better one"
+        f"{title}: at no learning rate had a trial left guessing for {', '.join(guessing)}; "
+        "the largest was taken, and a longer synthetic.trial may find a better one"
     ]
 
 
-def _verdict(entry: dict[str, Any]) -> str:
+def _verdict(entry: dict[str, Any], margin: float) -> str:
     exact, later = (
         number((entry.get(name) or {}).get("mean")) for name in ("exact_match", "later_positions")
     )
@@ -239,7 +291,7 @@ def _verdict(entry: dict[str, Any]) -> str:
         return "looks ahead in every run"
     if entry["success"] > 0:
         return "looks ahead in some runs"
-    if math.isfinite(chance) and later >= CLEVER and abs(exact - chance) <= GUESSING:
+    if math.isfinite(chance) and later >= CLEVER and abs(exact - chance) <= margin:
         return "copies along an arm that it has guessed (the Clever Hans cheat)"
     if number((entry.get("train_exact_match") or {}).get("mean")) < UNFIT:
         return "was not fitted, in training either, within these steps"
@@ -250,10 +302,10 @@ def _verdict(entry: dict[str, Any]) -> str:
 # at the terminal
 
 
-def print_plan(results: dict[str, Any], console: Console) -> None:
+def print_synthetic(results: dict[str, Any], console: Console) -> None:
     """A table for each task, then the findings in words. Columns that a narrow terminal has no room for are left out."""
     for graph, entries in _graphs(results).items():
-        print_text(console, _heading(graph, entries), "bold")
+        print_text(console, _heading(_title(results, graph), entries), "bold")
         names = [printable(_name(entry)) for entry in entries]
         lines = [_cells(entry) for entry in entries]
         most = min(
@@ -275,7 +327,7 @@ def print_plan(results: dict[str, Any], console: Console) -> None:
             )  # fmt: skip
         console.print(table)
         console.print()
-    for line in plan_findings(results):
+    for line in synthetic_findings(results):
         print_text(console, line)
 
 
@@ -283,20 +335,9 @@ def print_plan(results: dict[str, Any], console: Console) -> None:
 # in HTML
 
 
-_ABOUT_GRAPHS = (
-    "Several arms leave a node, and the answer is the way to the end of one of them. All but one of its tokens can be copied, each "
-    "from the one before it; the second takes looking ahead to the goal. A model trained to say the next token learns to "
-    "copy first, and then nothing in its loss says which arm (Bachmann and Nagarajan 2024)."
-)
-_ABOUT_SUMS = (
-    "The first token of an answer depends on those that come after it: the first digit of a sum on all carries, the first step to a "
-    "target on the steps that are left."
-)
-
-
-def write_plan(results: dict[str, Any], path: str | Path) -> None:
+def write_synthetic(results: dict[str, Any], path: str | Path) -> None:
     """Write the results as a self-contained page, whole or not at all; raises UserError where it cannot be written."""
-    settings = results["settings"]["plan"]
+    settings = results["settings"]["synthetic"]
     queries = min(row["queries"] for row in results["rows"])
     facts = [
         f"{settings['seeds']} seeds",
@@ -306,11 +347,12 @@ def write_plan(results: dict[str, Any], path: str | Path) -> None:
         f"edges {settings['edges']}, query {settings['query']}",
     ]
     items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
-    findings = "".join(f"<li>{esc(line)}</li>" for line in plan_findings(results))
-    lead = _ABOUT_GRAPHS if any(map(_is_graph, _graphs(results))) else _ABOUT_SUMS
+    findings = "".join(f"<li>{esc(line)}</li>" for line in synthetic_findings(results))
+    abouts = dict.fromkeys(results["tasks"][graph]["about"] for graph in _graphs(results))
+    leads = "".join(f'<p class="lead">{esc(about)}</p>' for about in abouts if about)
     head = (
-        '<header><p class="brand">lookaround plan</p><h1>Does the objective look ahead?</h1>'
-        f'<ul class="facts">{items}</ul></header>\n<main><section><p class="lead">{esc(lead)}</p>'
+        '<header><p class="brand">lookaround synthetic</p><h1>Does the objective look ahead?</h1>'
+        f'<ul class="facts">{items}</ul></header>\n<main><section>{leads}'
         f'<ul class="notes" aria-label="What was found">{findings}</ul></section>'
     )
     parts = [
@@ -323,10 +365,10 @@ def write_plan(results: dict[str, Any], path: str | Path) -> None:
         f'<section><h2>To repeat it</h2><pre class="command" tabindex="0"><code>{esc(results["command"])}</code></pre></section>'
         "\n</main>\n<footer><p>Made by lookaround.</p></footer>"
     )
-    write_text(Path(path), page("lookaround plan", [head, *parts, foot]))
+    write_text(Path(path), page("lookaround synthetic", [head, *parts, foot]))
 
 
-def plan_figures(results: dict[str, Any]) -> dict[str, str]:
+def synthetic_figures(results: dict[str, Any]) -> dict[str, str]:
     """{task: its learning curves as an SVG file}."""
     return {
         graph: _curves(results, place, entries)
@@ -343,10 +385,11 @@ def _curves(results: dict[str, Any], place: int, entries: Sequence[dict[str, Any
         ]
 
     shown = [(entry, rows(entry)) for entry in entries if not _control(entry)]
-    return figures.planning(shown, place)
+    return figures.learning(shown, place)
 
 
 def _section(results: dict[str, Any], place: int, graph: str, entries: Sequence[dict[str, Any]]) -> str:
+    title = _title(results, graph)
     heads = "".join(f'<th scope="col" title="{esc(meaning)}">{esc(name)}</th>' for name, meaning in _COLUMNS)
     rows = {True: "", False: ""}
     for entry in entries:
@@ -369,6 +412,6 @@ def _section(results: dict[str, Any], place: int, graph: str, entries: Sequence[
         "among the arms.</figcaption></div></figure>"
     )
     return (
-        f'<section aria-labelledby="task-{place}"><h2 id="task-{place}">{esc(_heading(graph, entries))}</h2>'
-        f'{scroll(f"Results on {graph}", table)}<div class="figures">{figure}</div></section>'
+        f'<section aria-labelledby="task-{place}"><h2 id="task-{place}">{esc(_heading(title, entries))}</h2>'
+        f'{scroll(f"Results on {title}", table)}<div class="figures">{figure}</div></section>'
     )

@@ -23,7 +23,7 @@ from lookaround.model.backbone import VOCABULARIES, Backbone, build, require_hon
 from lookaround.model.readable import RUN_FILE, Readable, read_run
 from lookaround.objectives import AR
 from lookaround.objectives.objective import Objective
-from lookaround.settings import Settings
+from lookaround.settings import DataSettings, Settings
 from lookaround.studies.folder import require_folder, require_same
 from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device
@@ -51,7 +51,7 @@ FREE = {
     "compare": None,
     "forecast": None,
     "speculate": None,
-    "plan": None,
+    "synthetic": None,
 }
 
 
@@ -274,7 +274,7 @@ def evaluation_rows(run: Readable, settings: Settings) -> Rows | None:
     """
     data, own, trained_on = settings.data, None, None
     if run.info is not None:
-        own = Settings.model_validate(run.info["settings"]).data
+        own = DataSettings.model_validate(run.info["settings"].get("data", {}))
         trained_on = run.info["data"].get("corpus_fingerprint")
     if data.corpus is None and own is None:
         return None

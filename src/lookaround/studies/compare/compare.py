@@ -87,7 +87,7 @@ def _identity(study: Study) -> dict[str, Any]:
     settings["model"].pop("compile")
     settings.pop("forecast")  # made beside the study, and made again when it changes
     settings.pop("speculate")
-    settings.pop("plan")
+    settings.pop("synthetic")
     for name in ("bootstrap", "samples", "sample_tokens", "temperature"):
         settings["evaluate"].pop(name)
     for name in ("checkpoint_every", "log_every", "micro_batch"):

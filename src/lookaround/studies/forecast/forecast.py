@@ -395,7 +395,7 @@ class _Kept:
 
     def __init__(self, plan: Forecast, tasks: tuple[_TaskTokens, ...], out: Path | None) -> None:
         identity = plan.settings.model_dump()
-        for section in ("train", "compare", "speculate", "plan"):
+        for section in ("train", "compare", "speculate", "synthetic"):
             identity.pop(section)
         digest = hashlib.sha256(json.dumps([identity, plan.store.fingerprint], sort_keys=True).encode())
         for task in tasks:

@@ -41,7 +41,7 @@ from lookaround.model.lora import add_lora, merge_lora, require_peft
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
 from lookaround.objectives.contract import Mode
-from lookaround.settings import Settings
+from lookaround.settings import DataSettings, Settings
 from lookaround.studies.folder import require_folder, require_same
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import local_device
@@ -113,7 +113,7 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     run = dataclasses.replace(run, context=window)
     data = settings.data
     if data.corpus is None and run.info is not None:  # its own text, split as it was for training
-        data = Settings.model_validate(run.info["settings"]).data
+        data = DataSettings.model_validate(run.info["settings"].get("data", {}))
     corpus: Corpus | None = None
     if data.corpus is not None:
         corpus = read_corpus(data.corpus, text_column=data.text_column)

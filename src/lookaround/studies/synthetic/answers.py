@@ -27,8 +27,9 @@ ROWS_PER_PASS = 256
 class Reader:
     """A model of an objective that answers the problems of a task in one of `Objective.decodings`.
 
-    Answers come in the order of the text; what the model sees is in the objective's own order. on_read: told before each pass
-    how many rows it reads; what it raises ends the reading.
+    Answers come in the order of the text; what the model sees is in the objective's own order.
+
+    on_read: called before each pass with the number of rows; what it raises ends the reading.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Reader:
         return hidden
 
     def _laws(self, shown: Tensor) -> Tensor:
-        """Log-probabilities (B, A, V) of the answer's tokens when the model sees `shown` (B, T); a dummy is no answer."""
+        """Log-probabilities (B, A, V) of the answer's tokens given `shown` (B, T), dummies excluded."""
         rows, width = shown.shape
         if self.on_read is not None:
             self.on_read(rows)

@@ -1,9 +1,10 @@
-"""`lookaround plan`: does an objective look ahead? Path-star graphs and sums, every objective on one trunk.
+"""`lookaround synthetic`: does an objective look ahead? Every objective on one trunk and one set of tasks.
 
-    lookaround plan --graph 3,3 --graph 2,5 --objectives "ar, reverse, mtp(n=4, weights=1.0), teacherless" --seeds 3
+    lookaround synthetic --task "pathstar(2,5)" --task "addition(3)" --objectives "ar, reverse"
 
-One job per task, objective and seed trains a model on problems drawn by a seeded generator and scores it on problems of a part
-of the key space that training never draws from. All runs of a grid have the same steps, batch, trunk and test problems.
+One job per task, objective and seed trains a model on problems drawn by a seeded generator and scores
+it on problems of a part of the key space that training never draws from. All runs of a grid have the
+same steps, batch, trunk and test problems.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,20 @@ from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.studies.folder import require_folder, require_same, slug
 from lookaround.studies.jobs import Jobs, running_jobs
-from lookaround.studies.synthetic import SAME
 from lookaround.studies.synthetic.answers import Reader
 from lookaround.studies.synthetic.job import (
-    PlanJob,
-    make_plan_trainer,
+    GUESSING,
+    SyntheticJob,
+    make_trainer,
     readers,
     reads_of_curve,
     reads_of_score,
-    run_plan_job,
-    task_of,
+    run_job,
     trial_steps,
 )
-from lookaround.studies.synthetic.tasks import Problems, StarGraph, Task, controlled
+from lookaround.studies.synthetic.tasks import Problems, Task, parse_task
 from lookaround.support.errors import UserError
-from lookaround.support.machine import machine, threads_of, usable_cores, versions
+from lookaround.support.machine import machine, threads, threads_of, usable_cores, versions
 from lookaround.support.storage import finite, locked, make_folder, read_mapping, write_text, write_yaml
 from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
@@ -48,18 +48,25 @@ from lookaround.train.run import seconds_per_step
 __all__ = [
     "PRESETS",
     "Grid",
-    "PlanEstimate",
+    "GridEstimate",
+    "controls_of",
+    "describe",
     "estimate",
     "open_grid",
-    "plan",
     "require_own_folder",
+    "run_grid",
     "summarise",
 ]
 
-PLAN_FILE = "plan.yaml"
-PLAN_VERSION = 1
+GRID_FILE = "synthetic.yaml"
+# of folders that an earlier layout wrote
+OLDER_FILE = "plan.yaml"
+GRID_VERSION = 1
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
+# two accuracies on validation problems that are no further apart are not told apart: two standard
+# errors of an accuracy of a half on 1,000 problems
+SAME = 0.03
 # of the trials that learning rates are chosen by: no reported run was chosen by its luck
 TRIAL_SEED = 1 << 20
 
@@ -68,31 +75,35 @@ _ALL = (
     'mtp(n={n}, heads="sequential", weights=1.0, matched=True), top, nextlat(horizon={h}), bst(matched=True)'
 )
 PRESETS: dict[str, dict[str, Any]] = {
-    "cpu": {"model.preset": "pico", "plan.trial": 0.35, "plan.control": False},
+    "cpu": {"model.preset": "pico", "synthetic.trial": 0.35, "synthetic.control": False},
     "full": {
         "model.preset": "pico",
-        "plan.tasks": ["2,3", "3,3"],
-        "plan.objectives": _ALL.format(n=2, h=1),
-        "plan.seeds": 3,
+        "synthetic.tasks": ["pathstar(2,3)", "pathstar(3,3)"],
+        "synthetic.objectives": _ALL.format(n=2, h=1),
+        "synthetic.seeds": 3,
     },
     "gpu": {
         "model.preset": "mini",
-        "plan.tasks": ["5,5", "7,7"],
-        "plan.objectives": _ALL.format(n=4, h=4),
-        "plan.seeds": 5,
-        "plan.steps": 20_000,
-        "plan.batch": 512,
-        "plan.learning_rate": 5e-4,
-        "plan.lr_factors": [1.0, 2.0],
-        "plan.labels": 100,
-        "plan.every": 500,
+        "synthetic.tasks": ["pathstar(5,5)", "pathstar(7,7)"],
+        "synthetic.objectives": _ALL.format(n=4, h=4),
+        "synthetic.seeds": 5,
+        "synthetic.steps": 20_000,
+        "synthetic.batch": 512,
+        "synthetic.learning_rate": 5e-4,
+        "synthetic.lr_factors": [1.0, 2.0],
+        "synthetic.labels": 100,
+        "synthetic.every": 500,
     },
 }
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Everything that a benchmark is made of before anything is spent. runs: (word of the task, spec of the objective)."""
+    """Everything that a grid is made of, before anything is spent.
+
+    tasks, objectives: by spec, in order.
+    runs: (spec of the task, spec of the objective).
+    """
 
     settings: Settings
     tasks: dict[str, Task]
@@ -101,11 +112,11 @@ class Grid:
 
     @property
     def seeds(self) -> list[int]:
-        return [self.settings.seed + i for i in range(self.settings.plan.seeds)]
+        return [self.settings.seed + i for i in range(self.settings.synthetic.seeds)]
 
     @property
     def factors(self) -> list[float]:
-        return sorted(set(self.settings.plan.lr_factors))
+        return sorted(set(self.settings.synthetic.lr_factors))
 
     @property
     def trials(self) -> list[float]:
@@ -114,13 +125,13 @@ class Grid:
 
     @property
     def followers(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
-        """{run whose learning rate is chosen: runs that are trained with it}; a graph's control follows the graph."""
+        """{run whose learning rate is chosen: runs trained with it}; a control follows its task."""
         first = next(iter(self.tasks))
+        controls = controls_of(self.tasks.values())
         followers: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for name, spec in self.runs:
-            graph = controlled(name)
-            own = graph if graph in self.tasks else name
-            source = first if self.settings.plan.search == "first" else own
+            own = controls.get(name, name)
+            source = first if self.settings.synthetic.search == "first" else own
             followers.setdefault((source, spec), []).append((name, spec))
         return followers
 
@@ -133,29 +144,36 @@ class Grid:
         import torch
 
         cores = 1 if torch.cuda.is_available() else usable_cores()
-        return min(self.settings.plan.jobs or cores, self.total)
+        return min(self.settings.synthetic.jobs or cores, self.total)
 
     @property
     def threads(self) -> int:
         return threads_of(self.jobs)
 
 
+def controls_of(tasks: Iterable[Task]) -> dict[str, str]:
+    """{spec of a control: spec of the task that it is the control of}."""
+    return {task.control.spec: task.spec for task in tasks if task.control is not None}
+
+
 def open_grid(settings: Settings) -> Grid:
-    """Checks everything a benchmark needs; raises UserError for any bad input, writes nothing."""
+    """Checks everything a grid needs; raises UserError for any bad input, writes nothing."""
     settings = settings.model_copy(deep=True)
-    plan = settings.plan
-    if any(not 0 < factor < math.inf for factor in plan.lr_factors):
-        raise UserError(f"plan.lr_factors: must be positive numbers, got {plan.lr_factors}")
-    if len({f"{factor:g}" for factor in plan.lr_factors}) < len(set(plan.lr_factors)):
-        raise UserError(f"plan.lr_factors: must differ in their first six digits, got {plan.lr_factors}")
-    objectives = {objective.spec: objective for objective in parse_list(plan.objectives)}
-    tasks = {task.name: task for task in (task_of(settings, word) for word in plan.tasks)}
+    options = settings.synthetic
+    if any(not 0 < factor < math.inf for factor in options.lr_factors):
+        raise UserError(f"synthetic.lr_factors: must be positive numbers, got {options.lr_factors}")
+    if len({f"{factor:g}" for factor in options.lr_factors}) < len(set(options.lr_factors)):
+        raise UserError(
+            f"synthetic.lr_factors: must differ in their first six digits, got {options.lr_factors}"
+        )
+    objectives = {objective.spec: objective for objective in parse_list(options.objectives)}
+    defaults = {"labels": options.labels, "query": options.query, "edges": options.edges}
+    tasks = {task.spec: task for task in (parse_task(text, defaults) for text in options.tasks)}
     runs = [(name, spec) for name in tasks for spec in objectives]
     for task in list(tasks.values()):
-        if isinstance(task, StarGraph) and plan.control and not task.hop and "ar" in objectives:
-            control = replace(task, hop=True)
-            tasks[control.name] = control
-            runs.append((control.name, "ar"))
+        if options.control and task.control is not None and "ar" in objectives:
+            tasks[task.control.spec] = task.control
+            runs.append((task.control.spec, "ar"))
     asked = "context" in settings.model.model_fields_set
     for name, task in tasks.items():
         if asked and settings.model.context < task.width:
@@ -164,13 +182,13 @@ def open_grid(settings: Settings) -> Grid:
             )
         for split in ("train", "validation", "test"):
             Problems(task, split).take(0, np.arange(1))
-        for spec in (spec for word, spec in runs if word == name):
+        for spec in (spec for owner, spec in runs if owner == name):
             _require_targets(objectives[spec], task)
     return Grid(settings, tasks, objectives, tuple(dict.fromkeys(runs)))
 
 
 def _require_targets(objective: Objective, task: Task) -> None:
-    """Raises UserError where an objective has nothing to predict in a task's answers, or no one order to write them in."""
+    """Raises UserError where an objective has no target in a task's answers, or no order of its own."""
     batch = Problems(task, "train").take(0, np.arange(64))
     try:
         objective.at(1.0).arranged(batch)
@@ -181,17 +199,22 @@ def _require_targets(objective: Objective, task: Task) -> None:
         if not any(len(view.pairs) for view in views):
             raise UserError(
                 f"objective '{objective.spec}': has nothing to predict in the {task.answer} tokens of an answer to "
-                f"{task.name}; every part of its budget needs a target there"
+                f"{task.spec}; every part of its budget needs a target there"
             )
 
 
 @dataclass(frozen=True)
-class PlanEstimate:
+class GridEstimate:
     """What a grid will cost at most; runs that solve their task end sooner.
 
-    flops: of training. seconds, scoring_seconds: of training, and about what the model's answers take (learning curves, the rows'
-    scores), on this machine with `jobs` at once. by_run: for each (task, objective) parameters, seconds of a step, FLOPs of a
-    run, runs (a trial is a part of one) and the scoring seconds of them all, one at a time.
+    runs: of training, trials included.
+    jobs: at a time.
+    steps: of a run.
+    flops: of training.
+    seconds: of training on this machine, `jobs` at a time.
+    scoring_seconds: of learning curves and scores, likewise.
+    by_run: for each (task, objective), one at a time: parameters, seconds of a step, FLOPs of a run,
+        runs (a trial is a part of one), and the scoring seconds of them all.
     """
 
     runs: int
@@ -203,44 +226,41 @@ class PlanEstimate:
     by_run: list[dict[str, Any]]
 
 
-def estimate(grid: Grid) -> PlanEstimate:
-    """The cost of a grid, from counted FLOPs and the time of a few steps and answers of each run on this machine."""
-    import torch
-
-    plan = grid.settings.plan
-    tried = grid.followers if grid.trials else {}
-    before = torch.get_num_threads()
-    torch.set_num_threads(grid.threads)
-    by_run: list[dict[str, Any]] = []
-    for name, spec in grid.runs:
-        objective = grid.objectives[spec]
-        task = grid.tasks[name]
-        trainer = make_plan_trainer(grid.settings, task, objective, 0, plan.learning_rate)
-        flops = expected_cost(objective.at(0.5), trainer.backbone, trainer.rows, plan.batch, "flops")
-        # of a large batch, a part is timed
-        few = max(1, min(plan.batch, int(TIMED_FLOPS / flops * plan.batch)))
-        trainer.settings = trainer.settings.model_copy(update={"batch": few})
-        seconds = seconds_per_step(trainer, objective.at(0.5)) * plan.batch / few
-        ways = readers(trainer.backbone, objective, task)
-        trials = len(grid.trials) * ((name, spec) in tried)
-        reads = len(grid.seeds) * (reads_of_curve(ways[0], plan, plan.steps) + reads_of_score(ways, plan))
-        reads += trials * reads_of_curve(ways[0], plan, trial_steps(plan))
-        by_run.append(
-            {
-                "graph": name,
-                "objective": spec,
-                "parameters": sum(p.numel() for p in trainer.backbone.parameters()),
-                "seconds_per_step": seconds,
-                "flops": flops * plan.steps,
-                "runs": len(grid.seeds) + plan.trial * trials,
-                "scoring_seconds": reads * _seconds_per_read(ways[0], task, min(64, 3 * few)),
-            }
-        )
-    torch.set_num_threads(before)
-    seconds = sum(run["seconds_per_step"] * run["runs"] for run in by_run) * plan.steps / grid.jobs
+def estimate(grid: Grid) -> GridEstimate:
+    """The cost of a grid, from counted FLOPs and the time of a few steps and answers of each run."""
+    options = grid.settings.synthetic
+    with threads(grid.threads):
+        by_run = [_estimate_run(grid, name, spec) for name, spec in grid.runs]
+    seconds = sum(run["seconds_per_step"] * run["runs"] for run in by_run) * options.steps / grid.jobs
     scoring = sum(run["scoring_seconds"] for run in by_run) / grid.jobs
     flops = sum(run["flops"] * run["runs"] for run in by_run)
-    return PlanEstimate(grid.total, grid.jobs, plan.steps, flops, seconds, scoring, by_run)
+    return GridEstimate(grid.total, grid.jobs, options.steps, flops, seconds, scoring, by_run)
+
+
+def _estimate_run(grid: Grid, name: str, spec: str) -> dict[str, Any]:
+    """The entry of a run in `GridEstimate.by_run`."""
+    options, task, objective = grid.settings.synthetic, grid.tasks[name], grid.objectives[spec]
+    trainer = make_trainer(grid.settings, task, objective, 0, options.learning_rate)
+    flops = expected_cost(objective, trainer.backbone, trainer.rows, options.batch, "flops")
+    # of a large batch, a part is timed
+    few = max(1, min(options.batch, int(TIMED_FLOPS / flops * options.batch)))
+    trainer.settings = trainer.settings.model_copy(update={"batch": few})
+    seconds = sum(share * seconds_per_step(trainer, phase.at(0.5)) for share, phase in objective.phases())
+    ways = readers(trainer.backbone, objective, task)
+    trials = len(grid.trials) * ((name, spec) in grid.followers)
+    reads = len(grid.seeds) * (
+        reads_of_curve(ways[0], options, options.steps) + reads_of_score(ways, options)
+    )
+    reads += trials * reads_of_curve(ways[0], options, trial_steps(options))
+    return {
+        "graph": name,
+        "objective": spec,
+        "parameters": sum(p.numel() for p in trainer.backbone.parameters()),
+        "seconds_per_step": seconds * options.batch / few,
+        "flops": flops * options.steps,
+        "runs": len(grid.seeds) + options.trial * trials,
+        "scoring_seconds": reads * _seconds_per_read(ways[0], task, min(64, 3 * few)),
+    }
 
 
 def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> float:
@@ -256,13 +276,18 @@ def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> 
 
 def require_own_folder(grid: Grid, out: Path) -> None:
     """Raises UserError where `out` holds something else than a grid of these settings; makes nothing."""
-    require_folder(out, PLAN_FILE, "a benchmark of ours")
-    if (out / PLAN_FILE).is_file():
-        before = read_mapping(out / PLAN_FILE, {"identity": dict})["identity"]
-        require_same(before, _identity(grid.settings), out / PLAN_FILE)
+    if (out / OLDER_FILE).is_file():
+        raise UserError(
+            f"{out / OLDER_FILE}: an earlier lookaround wrote this folder, with tasks named in another way; "
+            "give another --out, and the runs are trained again there"
+        )
+    require_folder(out, GRID_FILE, "a benchmark of ours")
+    if (out / GRID_FILE).is_file():
+        before = read_mapping(out / GRID_FILE, {"identity": dict})["identity"]
+        require_same(before, _identity(grid.settings), out / GRID_FILE)
 
 
-def plan(
+def run_grid(
     grid: Grid,
     out: Path,
     *,
@@ -272,26 +297,31 @@ def plan(
 ) -> dict[str, Any]:
     """Runs a grid into `out` and returns its results (docs/results-format.md), also written to out/results.json.
 
-    The same folder takes more tasks, objectives and seeds; runs that are there are kept. executor: where jobs run (default:
-    local processes). on_event: told what is under way. Raises UserError where `out` belongs to other settings, Interrupted
-    after saving when asked to stop.
+    The same folder takes more tasks, objectives and seeds; runs that are there are kept.
+
+    executor: where jobs run; None is local processes.
+    on_event: called with what is under way.
+
+    Raises UserError where `out` belongs to other settings, Interrupted after saving on a request to stop.
     """
     require_own_folder(grid, out)
-    if not (out / PLAN_FILE).is_file():
+    if not (out / GRID_FILE).is_file():
         make_folder(out)
-        write_yaml(out / PLAN_FILE, {"identity": _identity(grid.settings)})
+        write_yaml(out / GRID_FILE, {"identity": _identity(grid.settings)})
     with locked(out), stop_on_signals() as stop:
         rows, trials = _run_jobs(grid, out, executor, stop, on_event or (lambda event: None))
         results = finite(
             {
-                "version": PLAN_VERSION,
-                "kind": "plan",
+                "version": GRID_VERSION,
+                "kind": "synthetic",
                 "command": command,
                 "settings": grid.settings.model_dump(),
                 "machine": machine(grid.jobs, grid.threads),
                 "versions": versions(),
+                "margins": {"same": SAME, "guessing": GUESSING},
+                "tasks": describe(grid.tasks.values()),
                 "rows": rows,
-                "summary": summarise(rows),
+                "summary": summarise(rows, controls_of(grid.tasks.values())),
                 "learning_rates": trials,
             }
         )
@@ -303,11 +333,16 @@ def _identity(settings: Settings) -> dict[str, Any]:
     """What all runs of a folder share."""
     values = settings.model_dump()
     for name in ("tasks", "objectives", "seeds", "control", "jobs", "lr_factors", "search"):
-        values["plan"].pop(name)
+        values["synthetic"].pop(name)
     for name in ("batch", "checkpoint_every", "log_every", "micro_batch", "learning_rate"):
         values["train"].pop(name)
     model = {name: values["model"][name] for name in ("preset", "init", "precision")}
-    return {"seed": values["seed"], "model": model, "train": values["train"], "plan": values["plan"]}
+    return {
+        "seed": values["seed"],
+        "model": model,
+        "train": values["train"],
+        "synthetic": values["synthetic"],
+    }
 
 
 def _run_jobs(
@@ -329,8 +364,9 @@ def _run_jobs(
             last = f"lr-{factor:g}-" + ("trial" if seed is None else f"seed-{seed}")
             folder = out / "runs" / slug(name) / slug(spec) / last
             number = TRIAL_SEED if seed is None else seed
-            job = PlanJob(out, folder, grid.settings, name, spec, number, factor, grid.threads, seed is None)
-            jobs.submit(job, run_plan_job, job)
+            task, trial = grid.tasks[name], seed is None
+            job = SyntheticJob(out, folder, grid.settings, task, spec, number, factor, grid.threads, trial)
+            jobs.submit(job, run_job, job)
 
         def train(source: tuple[str, str], factor: float) -> None:
             for run in followers[source]:
@@ -345,7 +381,7 @@ def _run_jobs(
         for job, row in jobs.finished(
             lambda: on_event({"done": jobs.done, "total": grid.total, "running": running_jobs(out)})
         ):
-            run = (job.task, job.objective)
+            run = (job.task.spec, job.objective)
             if not job.trial:
                 rows[(*run, job.seed)] = row
                 on_event({"finished": _told(row)})
@@ -353,7 +389,7 @@ def _run_jobs(
             tried[run][job.factor] = row
             if len(tried[run]) == len(grid.trials):
                 best = _best_rate(tried[run])
-                on_event({"finished": f"{job.task} {job.objective}: learning rate x{best:g}"})
+                on_event({"finished": f"{job.task.spec} {job.objective}: learning rate x{best:g}"})
                 train(run, best)
     ordered = [rows[(*run, seed)] for run in grid.runs for seed in grid.seeds]
     rates: dict[str, dict[str, dict[str, float]]] = {}
@@ -367,9 +403,9 @@ def _run_jobs(
 
 
 def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float:
-    """The factor whose trial was most accurate on validation problems at its end; where all have diverged, the smallest.
+    """The factor whose trial ended most accurate on validation problems; the smallest if all diverged.
 
-    Of those that are not told apart (SAME), the one that was there soonest, then the largest: it leaves a plateau first.
+    Of those that are not told apart (SAME), the soonest there, then the largest: it leaves a plateau first.
     """
     ends = {factor: row["curve"][-1] for factor, row in tried.items() if row["curve"]}
     most = max((end["exact_match"] for end in ends.values()), default=0.0)
@@ -381,13 +417,22 @@ def _told(row: Mapping[str, Any]) -> str:
     """One line about a finished run."""
     diverged = f" (the loss was not finite at step {row['diverged_at']:,})" if row["diverged_at"] else ""
     return (
-        f"{row['graph']} {row['objective']}, seed {row['seed']}: exact match {row['exact_match']:.3f}, first hop "
-        f"{row['first_hop']:.3f}, {row['steps']:,} steps, {row['seconds']:.0f} s{diverged}"
+        f"{row['graph']} {row['objective']}, seed {row['seed']}: exact match {row['exact_match']:.3f}, "
+        f"first hop {row['first_hop']:.3f}, {row['steps']:,} steps, {row['seconds']:.0f} s{diverged}"
     )
 
 
-def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry per task and objective: means over seeds with their intervals, and the share of runs that solved the task."""
+def describe(tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
+    """What a report says of each task, by its spec."""
+    return {task.spec: {"title": task.title, "about": task.about, "copied": task.copied} for task in tasks}
+
+
+def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One entry per task and objective: means and intervals over seeds, and the share that solved the task.
+
+    rows: of runs, as in results.json.
+    controls: {spec of a control: spec of its task}; only tasks with rows count.
+    """
     graphs = {row["graph"] for row in rows}
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -407,7 +452,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "seconds": float(np.mean([row["seconds"] for row in group])),
             "parameters": group[0]["parameters"],
             "chance": group[0]["chance"],
-            "control_of": own if (own := controlled(graph)) in graphs else None,
+            "control_of": own if (own := controls.get(graph)) in graphs else None,
             "learning_rate": group[0]["learning_rate"],
             "ways": {way: float(np.mean([row["ways"][way] for row in group])) for way in group[0]["ways"]},
             "learned_at": [row["learned_at"] for row in group],

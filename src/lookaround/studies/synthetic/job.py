@@ -1,7 +1,8 @@
-"""One run of the planning benchmark: one objective, one task, one seed, in a folder of its own.
+"""One run of a grid: one objective, one task, one seed, in a folder of its own.
 
-Everything is on disk, so that a run that died goes on where it stopped, on whatever executor. Its folder holds the learning
-curve (curve.json), the result (row.json) and the trained model as a Hugging Face folder (model/).
+Everything is on disk, so that a run that died goes on where it stopped, on whatever executor. Its
+folder holds the learning curve (curve.json), the result (row.json) and the trained model as a
+Hugging Face folder (model/).
 """
 
 from __future__ import annotations
@@ -16,19 +17,17 @@ from types import NoneType
 from typing import Any
 
 import numpy as np
-import torch
 
 from lookaround.model.backbone import Backbone, build, require_honest_attention
 from lookaround.model.export import export
 from lookaround.objectives import parse
 from lookaround.objectives.objective import Objective
-from lookaround.settings import PlanSettings, Settings
+from lookaround.settings import Settings, SyntheticSettings
 from lookaround.studies.jobs import Status
-from lookaround.studies.synthetic import GUESSING
 from lookaround.studies.synthetic.answers import Reader
-from lookaround.studies.synthetic.tasks import Problems, Task, parse_task
+from lookaround.studies.synthetic.tasks import Problems, Task
 from lookaround.support.errors import Diverged, Interrupted
-from lookaround.support.machine import local_device
+from lookaround.support.machine import local_device, threads
 from lookaround.support.storage import finite, read_mapping, require_fields, write_folder, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan
@@ -37,42 +36,64 @@ from lookaround.train.parallel import World
 from lookaround.train.run import schedule_for
 
 __all__ = [
-    "PlanJob",
-    "make_plan_trainer",
+    "GUESSING",
+    "SyntheticJob",
+    "make_trainer",
     "readers",
     "reads_of_curve",
     "reads_of_score",
-    "run_plan_job",
-    "task_of",
+    "run_job",
     "trial_steps",
 ]
 
 ROW_FILE, CURVE_FILE = "row.json", "curve.json"
 # what is read again of these files, and its types
 ROW_FIELDS: dict[str, Any] = {
-    "objective": str, "graph": str, "seed": int, "exact_match": float, "first_hop": float, "seconds": float, "steps": int,
-    "train_exact_match": float, "ways": dict, "parameters": int, "learning_rate": float, "queries": int, "positions": list,
-    "later_positions": (float, NoneType), "chance": (float, NoneType), "solved_at": (int, NoneType),
-    "left_chance_at": (int, NoneType), "diverged_at": (int, NoneType), "learned_at": list,
-}  # fmt: skip
+    "objective": str,
+    "graph": str,
+    "seed": int,
+    "exact_match": float,
+    "first_hop": float,
+    "seconds": float,
+    "steps": int,
+    "train_exact_match": float,
+    "ways": dict,
+    "parameters": int,
+    "learning_rate": float,
+    "queries": int,
+    "positions": list,
+    "later_positions": (float, NoneType),
+    "chance": (float, NoneType),
+    "solved_at": (int, NoneType),
+    "left_chance_at": (int, NoneType),
+    "diverged_at": (int, NoneType),
+    "learned_at": list,
+}
 POINT_FIELDS: dict[str, Any] = {"step": int, "exact_match": float, "positions": list}
 TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
 SEEN = 2000  # training problems that a run is scored on, at most
-FRESH = 1 << 40  # where every problem is new, accuracy in training is measured on those from this number on
-LEARNED = 0.95  # the share of right tokens at which a place counts as learned
+# where every problem is new, accuracy in training is measured on those from this number on
+FRESH = 1 << 40
+# the share of right tokens at which a place counts as learned
+LEARNED = 0.95
+# an accuracy no more than this above chance is that of guessing
+GUESSING = 0.05
 
 
 @dataclass(frozen=True)
-class PlanJob:
-    """A run of a grid. factor: of the learning rate. folder: where it lives, below `out`, the grid's.
+class SyntheticJob:
+    """A run of a grid.
 
+    out: the folder of the grid.
+    folder: the folder of the run, below `out`.
+    factor: of the learning rate.
     trial: a shorter run that only a learning rate is chosen by; its row is its learning curve.
     """
 
     out: Path
     folder: Path
     settings: Settings
-    task: str
+    task: Task
     objective: str
     seed: int
     factor: float
@@ -81,47 +102,49 @@ class PlanJob:
 
     @property
     def steps(self) -> int:
-        plan = self.settings.plan
-        return trial_steps(plan) if self.trial else plan.steps
+        settings = self.settings.synthetic
+        return trial_steps(settings) if self.trial else settings.steps
 
 
-def trial_steps(plan: PlanSettings) -> int:
+def trial_steps(settings: SyntheticSettings) -> int:
     """Steps of the trial of a learning rate."""
-    return max(1, round(plan.steps * plan.trial))
+    return max(1, round(settings.steps * settings.trial))
 
 
-def task_of(settings: Settings, word: str) -> Task:
-    """The task of a word under the grid's settings."""
-    plan = settings.plan
-    return parse_task(word, labels=plan.labels, query=plan.query, edges=plan.edges)
-
-
-def make_plan_trainer(
+def make_trainer(
     settings: Settings, task: Task, objective: Objective, seed: int, learning_rate: float
 ) -> Trainer:
     """A trainer at step 0 on the training part of a task."""
-    vocabulary = task.vocabulary.size
     backbone = build(
-        preset=settings.model.preset, vocabulary=vocabulary, context=task.width,
+        preset=settings.model.preset,
+        vocabulary=task.vocabulary.size,
+        context=task.width,
         special={"bos_token_id": None, "eos_token_id": None, "pad_token_id": None},
-        heads=objective.head_specs(), init=settings.model.init, seed=seed,
-    )  # fmt: skip
+        heads=objective.head_specs(),
+        init=settings.model.init,
+        seed=seed,
+    )
     require_honest_attention(backbone, objective.modes())
-    train = settings.train.model_copy(update={"batch": settings.plan.batch})
+    train = settings.train.model_copy(update={"batch": settings.synthetic.batch})
     return Trainer(
-        backbone, objective, Problems(task, "train", samples=settings.plan.samples),
-        settings=train, seed=seed, learning_rate=learning_rate, precision=settings.model.precision,
-        compile=settings.model.compile, world=World(device=local_device()),
-    )  # fmt: skip
+        backbone,
+        objective,
+        Problems(task, "train", samples=settings.synthetic.samples),
+        settings=train,
+        seed=seed,
+        learning_rate=learning_rate,
+        precision=settings.model.precision,
+        compile=settings.model.compile,
+        world=World(device=local_device()),
+    )
 
 
-def run_plan_job(job: PlanJob) -> dict[str, Any]:
+def run_job(job: SyntheticJob) -> dict[str, Any]:
     """Trains and scores what of a run is not done yet; returns its row (docs/results-format.md)."""
-    torch.set_num_threads(job.threads)
     if (job.folder / ROW_FILE).is_file():
         return _read_curve(job.folder / ROW_FILE, {} if job.trial else ROW_FIELDS)
     job.folder.mkdir(parents=True, exist_ok=True)
-    with stop_on_signals() as stop:
+    with threads(job.threads), stop_on_signals() as stop:
         run = _Run(job, stop)
         diverged_at = run.train()
         if job.trial:
@@ -139,23 +162,23 @@ def run_plan_job(job: PlanJob) -> dict[str, Any]:
 class _Run:
     """A run under way, opened where its folder says that it stopped."""
 
-    def __init__(self, job: PlanJob, stop: StopSignal) -> None:
-        self.job, self.plan, self.stop = job, job.settings.plan, stop
-        self.task, self.objective = task_of(job.settings, job.task), parse(job.objective)
+    def __init__(self, job: SyntheticJob, stop: StopSignal) -> None:
+        self.job, self.settings, self.stop = job, job.settings.synthetic, stop
+        self.task, self.objective = job.task, parse(job.objective)
         self.validation = Problems(self.task, "validation").take(
-            VALIDATION_SEED, np.arange(self.plan.watched)
+            VALIDATION_SEED, np.arange(self.settings.watched)
         )
         self.curve = Curve(job.folder / CURVE_FILE)
         self.trainer = self._opened()
         which = f"learning rate x{job.factor:g}" if job.trial else f"seed {job.seed}"
-        self.label = f"{job.task} {job.objective}, {which}"
+        self.label = f"{job.task.spec} {job.objective}, {which}"
         self.status = Status(job.folder, job.out, self.label, stop)
 
     def _opened(self, at_most: int | None = None) -> Trainer:
-        """The trainer of the last checkpoint, up to a step; what the curve holds beyond it is forgotten."""
+        """The trainer of the last checkpoint, up to a step; drops what the curve holds beyond it."""
         job = self.job
-        rate = self.plan.learning_rate * job.factor
-        trainer = make_plan_trainer(job.settings, self.task, self.objective, job.seed, rate)
+        rate = self.settings.learning_rate * job.factor
+        trainer = make_trainer(job.settings, self.task, self.objective, job.seed, rate)
         latest = checkpoint.latest_checkpoint(job.folder, at_most)
         if latest is not None:
             trainer.restore_from(latest)
@@ -166,23 +189,31 @@ class _Run:
         export(self.trainer.backbone, into, self.objective.modes(), mask=self.task.vocabulary.mask)
 
     def train(self) -> int | None:
-        """Trains to the last step, or until the task is solved. Returns the step at which loss or weights were no longer finite,
-        if it came to that: the model is that of the last point of the curve then.
+        """Trains to the last step, or until the task is solved.
+
+        Returns the step of divergence, or None. After divergence the model is restored from the
+        last point of the curve.
         """
-        job, plan, counters = self.job, self.plan, self.trainer.counters
+        job, settings, counters = self.job, self.settings, self.trainer.counters
         schedule, steps = schedule_for(job.settings, job.steps), make_steps(self.objective, job.steps)
         while True:
-            due = counters.step % plan.every == 0 or counters.step == job.steps
+            due = counters.step % settings.every == 0 or counters.step == job.steps
             if due and counters.step > self.curve.end:
                 self._add_point()
-            if counters.step >= job.steps or self.curve.solved(plan.stop_at):
+            if counters.step >= job.steps or self.curve.solved(settings.stop_at):
                 return None
-            until = min((counters.step // plan.every + 1) * plan.every, job.steps)
+            until = min((counters.step // settings.every + 1) * settings.every, job.steps)
             try:
                 self.trainer.run(
-                    until, steps, schedule, folder=job.folder, fill=self.fill, keep=frozenset({self.curve.end}), stop=self.stop,
+                    until,
+                    steps,
+                    schedule,
+                    folder=job.folder,
+                    fill=self.fill,
+                    keep=frozenset({self.curve.end}),
+                    stop=self.stop,
                     report=lambda p: self.status.train("training", p, job.steps),
-                )  # fmt: skip
+                )
                 if not all(bool(p.isfinite().all()) for p in self.trainer.backbone.parameters()):
                     raise Diverged("the weights are not finite")
             except Diverged:
@@ -195,11 +226,15 @@ class _Run:
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(
-            f"{self.label}: stopped at step {self.trainer.counters.step:,} of {self.job.steps:,}; the same command goes on from there"
+            f"{self.label}: stopped at step {self.trainer.counters.step:,} of {self.job.steps:,}; "
+            "the same command goes on from there"
         )
 
     def _listen(self, phase: str, done: int, total: int) -> None:
-        """Tells how far the run is; raises Interrupted where it is to end: at most one point or one score is made again."""
+        """Writes how far the run is; raises Interrupted on a request to stop.
+
+        At most one point or one score is computed again after that.
+        """
         self.status.tell(phase, done, total)
         if self.stop.set:
             raise self._interrupted()
@@ -207,17 +242,20 @@ class _Run:
     def _add_point(self) -> None:
         counters = self.trainer.counters
         own = readers(
-            self.trainer.backbone, self.objective, self.task,
+            self.trainer.backbone,
+            self.objective,
+            self.task,
             lambda rows: self._listen("training", counters.step, self.job.steps),
-        )[0]  # fmt: skip
+        )[0]
         right, solved = own.accuracy(self.validation)
         self.curve.add(
             {"step": counters.step, "seconds": counters.seconds, "exact_match": solved, "positions": right}
         )
 
     def score(self) -> dict[str, Any]:
-        """The row of the trained model: how right it is on held-out and on training problems, where, and when it came to be so."""
-        plan, task, backbone, counters = self.plan, self.task, self.trainer.backbone, self.trainer.counters
+        """The row of the trained model: its accuracy on held-out and on training problems."""
+        settings, task = self.settings, self.task
+        backbone, counters = self.trainer.backbone, self.trainer.counters
         done = 0
 
         def read(rows: int) -> None:
@@ -227,18 +265,18 @@ class _Run:
 
         ways = readers(backbone, self.objective, task, read)
         own = ways[0]
-        total = reads_of_score(ways, plan)
-        test = Problems(task, "test").distinct(TEST_SEED, plan.queries)
-        first = FRESH if plan.samples is None else 0
-        seen = Problems(task, "train", samples=plan.samples).at(
-            self.job.seed, first + np.arange(problems_seen(plan))
+        total = reads_of_score(ways, settings)
+        test = Problems(task, "test").distinct(TEST_SEED, settings.queries)
+        first = FRESH if settings.samples is None else 0
+        seen = Problems(task, "train", samples=settings.samples).at(
+            self.job.seed, first + np.arange(problems_seen(settings))
         )
         right, exact = own.accuracy(test)
         others = {reader.way: float(reader.solved(test).double().mean()) for reader in ways[1:]}
         later = right[task.decision + 1 :]
         return {
             "objective": self.objective.spec,
-            "graph": task.name,
+            "graph": task.spec,
             "seed": self.job.seed,
             "exact_match": exact,
             "first_hop": right[task.decision],
@@ -246,7 +284,7 @@ class _Run:
             "train_exact_match": own.accuracy(seen)[1],
             "seconds": counters.seconds,
             "steps": counters.step,
-            "solved_at": self.curve.solved_at(plan.stop_at),
+            "solved_at": self.curve.solved_at(settings.stop_at),
             "learned_at": self.curve.learned_at(),
             "left_chance_at": self.curve.left_chance_at(task.chance),
             "positions": right,
@@ -274,24 +312,24 @@ def readers(
     return [Reader(backbone, objective, task, way, on_read) for way in objective.at(1.0).decodings()]
 
 
-def problems_seen(plan: PlanSettings) -> int:
+def problems_seen(settings: SyntheticSettings) -> int:
     """How many training problems a run is scored on."""
-    return min(plan.queries, SEEN, plan.samples or SEEN)
+    return min(settings.queries, SEEN, settings.samples or SEEN)
 
 
-def reads_of_score(ways: Sequence[Reader], plan: PlanSettings) -> int:
+def reads_of_score(ways: Sequence[Reader], settings: SyntheticSettings) -> int:
     """How many rows the score of a run reads, counted once for each pass."""
     others = sum(reader.written_reads for reader in ways[1:])
-    return plan.queries * (ways[0].reads + others) + problems_seen(plan) * ways[0].reads
+    return settings.queries * (ways[0].reads + others) + problems_seen(settings) * ways[0].reads
 
 
-def reads_of_curve(own: Reader, plan: PlanSettings, steps: int) -> int:
-    """How many rows the learning curve of a run of so many steps reads, counted once for each pass."""
-    return math.ceil(steps / plan.every) * plan.watched * own.reads
+def reads_of_curve(own: Reader, settings: SyntheticSettings, steps: int) -> int:
+    """How many rows the learning curve of a run of `steps` steps reads, once for each pass."""
+    return math.ceil(steps / settings.every) * settings.watched * own.reads
 
 
 def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """A file of ours that holds a learning curve and these fields; raises UserError naming what is amiss."""
+    """Reads a file with a learning curve and these fields; raises UserError naming what is amiss."""
     found = read_mapping(path, {"curve": list, **fields})
     for place, point in enumerate(found["curve"]):
         require_fields(f"{path}: curve[{place}]", point, POINT_FIELDS)
@@ -299,7 +337,7 @@ def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class Curve:
-    """The learning curve of a run in a file: accuracy on validation problems, in all and by place, as training goes on."""
+    """The learning curve of a run in a file: accuracy on validation problems, in all and by place."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -330,7 +368,7 @@ class Curve:
         return self._since(lambda right: right >= (LEARNED if stop_at is None else stop_at))
 
     def left_chance_at(self, chance: float) -> int | None:
-        """The step from which on every point is right more often than guessing would be; None where it never was."""
+        """The step from which on every point is above guessing; None where it never was."""
         return self._since(lambda right: right > chance + GUESSING)
 
     def _since(self, holds: Callable[[float], bool]) -> int | None:
@@ -343,7 +381,7 @@ class Curve:
         return step
 
     def learned_at(self) -> list[int | None]:
-        """For each place of the answer, the first step at which LEARNED of the tokens there were right."""
+        """For each place of the answer, the first step with LEARNED of its tokens right."""
         places = len(self.entries[0]["positions"]) if self.entries else 0
         return [
             next((e["step"] for e in self.entries if e["positions"][place] >= LEARNED), None)

@@ -1,4 +1,4 @@
-"""The planning benchmark as a whole: what is refused, a small grid from end to end, resumption, and what is said of it."""
+"""A grid of synthetic tasks: what is refused, a small grid from end to end, resumption, and its report."""
 
 from __future__ import annotations
 
@@ -7,31 +7,50 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from torch import Tensor
 from typer.testing import CliRunner
 
-from lookaround import plan as plan_module
+from conftest import sentences
 from lookaround.cli import app
-from lookaround.report import load_plan, print_plan, write_plan
-from lookaround.report.synthetic import plan_findings
+from lookaround.data.shards import TokenStore
+from lookaround.objectives import parse
+from lookaround.report import load_synthetic, print_synthetic, write_synthetic
+from lookaround.report.synthetic import synthetic_findings
 from lookaround.settings import Settings, read_settings
+from lookaround.studies.synthetic import grid as grid_module
 from lookaround.studies.synthetic.answers import Reader
-from lookaround.studies.synthetic.grid import PRESETS, estimate, open_grid, plan, summarise
+from lookaround.studies.synthetic.grid import (
+    PRESETS,
+    Grid,
+    controls_of,
+    describe,
+    estimate,
+    open_grid,
+    run_grid,
+    summarise,
+)
 from lookaround.studies.synthetic.job import (
-    PlanJob,
-    make_plan_trainer,
+    SyntheticJob,
+    make_trainer,
     readers,
     reads_of_curve,
     reads_of_score,
-    run_plan_job,
+    run_job,
 )
+from lookaround.studies.synthetic.tasks import Task, parse_task
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import threads_of
 from lookaround.train import loop
+from lookaround.train.budget import expected_cost
+from lookaround.train.run import evaluation_rows
+
+TASK = parse_task("pathstar(2,3)")
 
 
 class Here(Executor):
@@ -48,8 +67,8 @@ class Here(Executor):
 
 def settings(**values: Any) -> Settings:
     small = {
-        "model.preset": "pico", "plan.tasks": ["2,3"], "plan.objectives": "ar, teacherless", "plan.seeds": 2, "plan.steps": 12,
-        "plan.batch": 8, "plan.every": 4, "plan.queries": 60, "plan.watched": 40, "plan.lr_factors": [1.0],
+        "model.preset": "pico", "synthetic.tasks": ["pathstar(2,3)"], "synthetic.objectives": "ar, teacherless", "synthetic.seeds": 2, "synthetic.steps": 12,
+        "synthetic.batch": 8, "synthetic.every": 4, "synthetic.queries": 60, "synthetic.watched": 40, "synthetic.lr_factors": [1.0],
     }  # fmt: skip
     return read_settings(
         None, None, small, **{name.replace("__", "."): value for name, value in values.items()}
@@ -68,46 +87,56 @@ def same(row: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"plan__labels": 4}, "5 nodes and needs as many labels, got plan.labels=4"),
-        ({"plan__tasks": ["1,3"]}, "degree must be 2 or more"),
-        ({"plan__tasks": ["2,1"]}, "2 or more"),
-        ({"plan__tasks": ["3x3"]}, "'3x3' is no task; write"),
-        ({"model__context": 17}, "model.context: task 2,3 has rows of 18 tokens, got 17"),
+        ({"synthetic__labels": 4}, "labels must be 5 .its nodes. to 10000, got 4"),
+        ({"synthetic__tasks": ["pathstar(1,3)"]}, "degree must be 2 or more"),
+        ({"synthetic__tasks": ["pathstar(2,1)"]}, "2 or more"),
+        ({"synthetic__tasks": ["3x3"]}, "task '3x3': is no task; write"),
+        ({"synthetic__tasks": ["2,3"]}, "task '2,3': is no task; write one of .*pathstar.degree, length"),
+        ({"model__context": 17}, "model.context: task pathstar(2,3) has rows of 18 tokens, got 17"),
         (
-            {"plan__objectives": f"mtp(n=20, weights=({'0, ' * 19}1))"},
-            "nothing to predict in the 3 tokens of an answer to 2,3",
+            {"synthetic__objectives": f"mtp(n=20, weights=({'0, ' * 19}1))"},
+            "nothing to predict in the 3 tokens of an answer to pathstar(2,3)",
         ),
-        ({"plan__objectives": "nonsense"}, "unknown objective"),
-        ({"plan__lr_factors": [0.0]}, "plan.lr_factors: must be positive"),
-        ({"plan__lr_factors": [1.0, 1.0000001]}, "must differ in their first six digits"),
+        ({"synthetic__objectives": "nonsense"}, "unknown objective"),
+        ({"synthetic__lr_factors": [0.0]}, "synthetic.lr_factors: must be positive"),
+        ({"synthetic__lr_factors": [1.0, 1.0000001]}, "must differ in their first six digits"),
     ],
 )
 def test_bad_input_is_refused_before_any_training(values: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=words.replace("(", r"\(")):
+    with pytest.raises(UserError, match=words.replace("(", r"\(").replace(")", r"\)")):
         open_grid(settings(**values))
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["plan", "--graph", "1,3", "--out", str(tmp_path / "x")])
+    result = CliRunner().invoke(app, ["synthetic", "--task", "pathstar(1,3)", "--out", str(tmp_path / "x")])
     assert isinstance(result.exception, UserError)
     assert not (tmp_path / "x").exists()
-    result = CliRunner().invoke(app, ["plan", "--preset", "huge", "--out", str(tmp_path / "x")])
+    result = CliRunner().invoke(app, ["synthetic", "--preset", "huge", "--out", str(tmp_path / "x")])
     assert "known are cpu, full, gpu" in str(result.exception)
 
 
 def test_learning_rates_are_chosen_per_task_or_on_the_first() -> None:
-    both = {"plan__tasks": ["2,3", "3,3"], "plan__objectives": "ar, reverse", "plan__lr_factors": [1.0, 2.0]}
-    each = open_grid(settings(**both)).followers
-    assert each["2,3", "ar"] == [("2,3", "ar"), ("2,3:hop", "ar")]
-    assert each["3,3", "reverse"] == [("3,3", "reverse")]
-    alone = open_grid(settings(plan__tasks=["3,3:hop", "2,3", "2,3:hop"], plan__objectives="ar"))
-    assert alone.followers == {
-        ("3,3:hop", "ar"): [("3,3:hop", "ar")],
-        ("2,3", "ar"): [("2,3", "ar"), ("2,3:hop", "ar")],
+    both = {
+        "synthetic__tasks": ["pathstar(2,3)", "pathstar(3,3)"],
+        "synthetic__objectives": "ar, reverse",
+        "synthetic__lr_factors": [1.0, 2.0],
     }
-    first = open_grid(settings(plan__search="first", **both)).followers
-    assert first.keys() == {("2,3", "ar"), ("2,3", "reverse")}
-    assert first["2,3", "reverse"] == [("2,3", "reverse"), ("3,3", "reverse")]
+    each = open_grid(settings(**both)).followers
+    assert each["pathstar(2,3)", "ar"] == [("pathstar(2,3)", "ar"), ("pathstar(2,3,hop=True)", "ar")]
+    assert each["pathstar(3,3)", "reverse"] == [("pathstar(3,3)", "reverse")]
+    alone = open_grid(
+        settings(
+            synthetic__tasks=["pathstar(3,3,hop=True)", "pathstar(2,3)", "pathstar(2,3,hop=True)"],
+            synthetic__objectives="ar",
+        )
+    )
+    assert alone.followers == {
+        ("pathstar(3,3,hop=True)", "ar"): [("pathstar(3,3,hop=True)", "ar")],
+        ("pathstar(2,3)", "ar"): [("pathstar(2,3)", "ar"), ("pathstar(2,3,hop=True)", "ar")],
+    }
+    first = open_grid(settings(synthetic__search="first", **both)).followers
+    assert first.keys() == {("pathstar(2,3)", "ar"), ("pathstar(2,3)", "reverse")}
+    assert first["pathstar(2,3)", "reverse"] == [("pathstar(2,3)", "reverse"), ("pathstar(3,3)", "reverse")]
 
 
 @pytest.mark.parametrize("spec", ["teacherless", "ar + reverse", "ar >> bst"])
@@ -118,7 +147,7 @@ def test_objectives_of_a_target_part_are_refused_on_plain_text(spec: str, tmp_pa
         ["pretrain", "--objective", spec],
     ):
         result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "x")])
-        assert "it is for lookaround plan" in str(result.exception)
+        assert "it is for lookaround synthetic" in str(result.exception)
     assert not (tmp_path / "x").exists()
 
 
@@ -129,16 +158,16 @@ def test_presets_are_whole(preset: str) -> None:
 
 
 def test_a_file_overrules_a_preset_and_an_option_overrules_both(tmp_path: Path) -> None:
-    file = tmp_path / "plan.yaml"
-    file.write_text("plan:\n  steps: 7\n  seeds: 9\n")
-    found = read_settings(file, ["plan.seeds=5"], PRESETS["cpu"], **{"plan.steps": None})
-    assert (found.plan.steps, found.plan.seeds, found.model.preset) == (7, 5, "pico")
-    file.write_text("plan:\ntrain:\n")
-    empty = read_settings(file, ["plan.seeds=5"], PRESETS["full"])
-    assert (empty.plan.seeds, empty.plan.tasks) == (5, ["2,3", "3,3"])
+    file = tmp_path / "synthetic.yaml"
+    file.write_text("synthetic:\n  steps: 7\n  seeds: 9\n")
+    found = read_settings(file, ["synthetic.seeds=5"], PRESETS["cpu"], **{"synthetic.steps": None})
+    assert (found.synthetic.steps, found.synthetic.seeds, found.model.preset) == (7, 5, "pico")
+    file.write_text("synthetic:\ntrain:\n")
+    empty = read_settings(file, ["synthetic.seeds=5"], PRESETS["full"])
+    assert (empty.synthetic.seeds, empty.synthetic.tasks) == (5, ["pathstar(2,3)", "pathstar(3,3)"])
     for field in ("labels", "queries", "watched"):
-        with pytest.raises(UserError, match=f"plan.{field}: .* less than or equal to"):
-            read_settings(None, [f"plan.{field}=20000000"])
+        with pytest.raises(UserError, match=f"synthetic.{field}: .* less than or equal to"):
+            read_settings(None, [f"synthetic.{field}=20000000"])
     file.write_text("seed:\n")
     with pytest.raises(UserError, match="seed: "):
         read_settings(file)
@@ -149,8 +178,8 @@ def test_a_file_overrules_a_preset_and_an_option_overrules_both(tmp_path: Path) 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    out = tmp_path_factory.mktemp("plan") / "grid"
-    return out, plan(open_grid(settings()), out, command="lookaround plan", executor=Here())
+    out = tmp_path_factory.mktemp("synthetic") / "grid"
+    return out, run_grid(open_grid(settings()), out, command="lookaround synthetic", executor=Here())
 
 
 def test_a_grid_has_a_row_per_run_with_what_was_promised(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -161,15 +190,15 @@ def test_a_grid_has_a_row_per_run_with_what_was_promised(finished: tuple[Path, d
     }  # fmt: skip
     rows = results["rows"]
     assert [(row["graph"], row["objective"], row["seed"]) for row in rows] == [
-        ("2,3", "ar", 0), ("2,3", "ar", 1), ("2,3", "teacherless", 0), ("2,3", "teacherless", 1),
-        ("2,3:hop", "ar", 0), ("2,3:hop", "ar", 1),
+        ("pathstar(2,3)", "ar", 0), ("pathstar(2,3)", "ar", 1), ("pathstar(2,3)", "teacherless", 0), ("pathstar(2,3)", "teacherless", 1),
+        ("pathstar(2,3,hop=True)", "ar", 0), ("pathstar(2,3,hop=True)", "ar", 1),
     ]  # fmt: skip
     for row in rows:
         assert promised <= row.keys()
         assert [entry["step"] for entry in row["curve"]] == [4, 8, 12]
         assert row["queries"] == 60
         assert row["steps"] == 12
-        assert (row["later_positions"] is None) == (row["graph"] == "2,3:hop")
+        assert (row["later_positions"] is None) == (row["graph"] == "pathstar(2,3,hop=True)")
     assert rows[0]["ways"].keys() == {"one by one"}
     assert rows[2]["ways"].keys() == {"parallel", "one by one"}
     assert not list(out.rglob("checkpoint-*")), "a finished run keeps its model alone"
@@ -178,7 +207,7 @@ def test_a_grid_has_a_row_per_run_with_what_was_promised(finished: tuple[Path, d
 def test_models_load_in_transformers(finished: tuple[Path, dict[str, Any]]) -> None:
     from transformers import AutoModelForCausalLM
 
-    folders = sorted(finished[0].glob("runs/2-3-*/ar/lr-1-seed-0/model"))
+    folders = sorted(finished[0].glob("runs/pathstar-2-3-*/ar/lr-1-seed-0/model"))
     assert folders
     model = AutoModelForCausalLM.from_pretrained(folders[0])
     assert model.config.vocab_size == 14
@@ -187,18 +216,21 @@ def test_models_load_in_transformers(finished: tuple[Path, dict[str, Any]]) -> N
 def test_a_finished_grid_is_not_run_again_and_can_grow(finished: tuple[Path, dict[str, Any]]) -> None:
     out, results = finished
     before = {path: path.stat().st_mtime_ns for path in out.rglob("row.json")}
-    again = plan(
-        open_grid(settings(plan__seeds=3, plan__objectives="teacherless")), out, command="x", executor=Here()
+    again = run_grid(
+        open_grid(settings(synthetic__seeds=3, synthetic__objectives="teacherless")),
+        out,
+        command="x",
+        executor=Here(),
     )
     assert [same(row) for row in again["rows"][:2]] == [same(row) for row in results["rows"][2:4]]
     assert len(again["rows"]) == 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    with pytest.raises(UserError, match=r"plan\.batch was 8, now 16; give another --out"):
-        plan(open_grid(settings(plan__batch=16)), out, command="x", executor=Here())
+    with pytest.raises(UserError, match=r"synthetic\.batch was 8, now 16; give another --out"):
+        run_grid(open_grid(settings(synthetic__batch=16)), out, command="x", executor=Here())
     (other := out.parent / "other").mkdir()
     (other / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty and not a benchmark of ours"):
-        plan(open_grid(settings()), other, command="x", executor=Here())
+        run_grid(open_grid(settings()), other, command="x", executor=Here())
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(
@@ -218,10 +250,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
     monkeypatch.setattr(loop.Trainer, "step", step)
     monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
     with pytest.raises(Interrupted, match="the same command goes on"):
-        plan(open_grid(settings()), out, command="x", executor=Here())
+        run_grid(open_grid(settings()), out, command="x", executor=Here())
     monkeypatch.undo()
     assert list(out.rglob("checkpoint-*"))
-    again = plan(open_grid(settings()), out, command="x", executor=Here())
+    again = run_grid(open_grid(settings()), out, command="x", executor=Here())
     assert [same(row) for row in again["rows"]] == [same(row) for row in results["rows"]]
 
 
@@ -233,7 +265,7 @@ def _always_listening(self: Any, phase: str, step: int, total: int, rate: float 
 def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
     passes: int, finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid = open_grid(settings(plan__seeds=1, plan__objectives="ar", plan__control=False))
+    grid = open_grid(settings(synthetic__seeds=1, synthetic__objectives="ar", synthetic__control=False))
     out = tmp_path / "grid"
     own = Reader._laws
     count = iter(range(1, 1000))
@@ -247,11 +279,11 @@ def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
     monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
     monkeypatch.setattr("lookaround.studies.synthetic.answers.ROWS_PER_PASS", 16)
     with pytest.raises(Interrupted, match="the same command goes on"):
-        plan(grid, out, command="x", executor=Here())
+        run_grid(grid, out, command="x", executor=Here())
     assert next(count) < passes + 4, "it read on after it was asked to stop"
     monkeypatch.undo()
     assert list(out.rglob("checkpoint-*"))
-    again = plan(grid, out, command="x", executor=Here())
+    again = run_grid(grid, out, command="x", executor=Here())
     assert [same(row) for row in again["rows"]] == [same(row) for row in finished[1]["rows"][:1]]
 
 
@@ -267,17 +299,17 @@ def test_a_run_that_diverges_is_scored_as_it_was_and_the_grid_goes_on(
         return found
 
     monkeypatch.setattr(loop.Trainer, "step", step)
-    grid = open_grid(settings(plan__objectives="ar", plan__control=False))
-    results = plan(grid, tmp_path / "grid", command="lookaround plan", executor=Here())
+    grid = open_grid(settings(synthetic__objectives="ar", synthetic__control=False))
+    results = run_grid(grid, tmp_path / "grid", command="lookaround synthetic", executor=Here())
     fine, diverged = results["rows"]
     assert (fine["diverged_at"], fine["steps"]) == (None, 12)
     assert (diverged["diverged_at"], diverged["steps"]) == (6, 4)
     assert [point["step"] for point in diverged["curve"]] == [4]
     assert any(
-        "2,3: ar, seed 1: the loss was not finite at step 6; scored as the run was at step 4" in line
-        for line in plan_findings(results)
+        "G(2,3): ar, seed 1: the loss was not finite at step 6; scored as the run was at step 4" in line
+        for line in synthetic_findings(results)
     )
-    write_plan(results, tmp_path / "plan.html")
+    write_synthetic(results, tmp_path / "synthetic.html")
 
 
 def test_a_run_that_is_stopped_and_then_diverges_is_scored_as_if_it_had_not_been_stopped(
@@ -295,14 +327,14 @@ def test_a_run_that_is_stopped_and_then_diverges_is_scored_as_if_it_had_not_been
 
     monkeypatch.setattr(loop.Trainer, "step", step)
     monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
-    grid = open_grid(settings(plan__objectives="ar", plan__control=False, plan__seeds=1))
-    whole = plan(grid, tmp_path / "whole", command="x", executor=Here())
+    grid = open_grid(settings(synthetic__objectives="ar", synthetic__control=False, synthetic__seeds=1))
+    whole = run_grid(grid, tmp_path / "whole", command="x", executor=Here())
     stops.append(tmp_path / "stopped")
     with pytest.raises(Interrupted):
-        plan(grid, tmp_path / "stopped", command="x", executor=Here())
+        run_grid(grid, tmp_path / "stopped", command="x", executor=Here())
     assert len(list(stops[0].rglob("checkpoint-*"))) == 2
     stops.clear()
-    again = plan(grid, tmp_path / "stopped", command="x", executor=Here())
+    again = run_grid(grid, tmp_path / "stopped", command="x", executor=Here())
     assert same(again["rows"][0]) == same(whole["rows"][0])
     assert (again["rows"][0]["diverged_at"], again["rows"][0]["steps"]) == (11, 8)
 
@@ -320,39 +352,50 @@ def test_weights_that_are_not_finite_are_never_scored(
         return found
 
     monkeypatch.setattr(loop.Trainer, "step", step)
-    job = PlanJob(tmp_path, tmp_path / "run", settings(), "2,3", "ar", 0, 1.0, 1)
-    row = run_plan_job(job)
+    job = SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1)
+    row = run_job(job)
     assert row["steps"] == {2: 0, 8: 4, 12: 8}[at]
     assert row["diverged_at"] in (at, at + 1)
-    trial = run_plan_job(replace(job, folder=tmp_path / "trial", trial=True))
+    trial = run_job(replace(job, folder=tmp_path / "trial", trial=True))
     assert (trial["curve"] == []) == (at < 5), "of 5 steps"
     assert json.loads((tmp_path / "trial" / "row.json").read_text()) == trial
 
 
 def test_a_control_alone_is_a_task_like_others(tmp_path: Path) -> None:
-    alone = [row(name, 0, 0.5, graph="3,3:hop", later_positions=None) for name in ("ar", "reverse")]
+    alone = [
+        row(name, 0, 0.5, graph="pathstar(3,3,hop=True)", later_positions=None) for name in ("ar", "reverse")
+    ]
     beside = [row("ar", 0, 0.5), *alone]
     for rows in (alone, beside):
         found = results(rows)
         assert {entry["control_of"] for entry in found["summary"]} == {None}
-        write_plan(found, tmp_path / "plan.html")
-        assert any("3,3:hop" in line for line in plan_findings(found))
-    assert [entry["control_of"] for entry in summarise(ROWS)][-1] == "2,3"
+        write_synthetic(found, tmp_path / "synthetic.html")
+        assert any("G(3,3,hop=True)" in line for line in synthetic_findings(found))
+    assert [entry["control_of"] for entry in summary_of(ROWS)][-1] == "pathstar(2,3)"
 
 
 def test_a_curve_beyond_the_last_checkpoint_leaves_no_point_twice(tmp_path: Path) -> None:
-    grid = open_grid(settings(plan__steps=8))
-    job = PlanJob(tmp_path, tmp_path / "run", grid.settings, "2,3", "ar", 0, 1.0, 1)
+    grid = open_grid(settings(synthetic__steps=8))
+    job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, TASK, "ar", 0, 1.0, 1)
     curve = {"curve": [{"step": 4, "seconds": 1.0, "exact_match": 0.5, "positions": [1.0, 0.5, 1.0]}]}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "curve.json").write_text(json.dumps(curve))  # and its checkpoint was removed
-    assert [entry["step"] for entry in run_plan_job(job)["curve"]] == [4, 8]
+    assert [entry["step"] for entry in run_job(job)["curve"]] == [4, 8]
 
 
 def test_a_run_ends_once_it_is_right_twice_in_a_row(tmp_path: Path) -> None:
-    grid = open_grid(settings(plan__stop_at=1e-9, plan__tasks=["2,2"], plan__steps=400, plan__every=100))
-    job = PlanJob(tmp_path, tmp_path / "run", grid.settings, "2,2", "ar", 0, 4.0, 1)
-    row = run_plan_job(job)
+    grid = open_grid(
+        settings(
+            synthetic__stop_at=1e-9,
+            synthetic__tasks=["pathstar(2,2)"],
+            synthetic__steps=400,
+            synthetic__every=100,
+        )
+    )
+    job = SyntheticJob(
+        tmp_path, tmp_path / "run", grid.settings, parse_task("pathstar(2,2)"), "ar", 0, 4.0, 1
+    )
+    row = run_job(job)
     assert row["steps"] < 400
     assert row["solved_at"] is not None
 
@@ -360,9 +403,9 @@ def test_a_run_ends_once_it_is_right_twice_in_a_row(tmp_path: Path) -> None:
 def test_learning_rates_are_tried_on_a_seed_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[PlanJob] = []
+    asked: list[SyntheticJob] = []
 
-    def fake(job: PlanJob) -> dict[str, Any]:
+    def fake(job: SyntheticJob) -> dict[str, Any]:
         asked.append(job)
         if job.trial and job.factor == 4:
             return {"curve": []}
@@ -370,25 +413,27 @@ def test_learning_rates_are_tried_on_a_seed_of_their_own(
             right = {1.0: 0.5, 2.0: 0.9}[job.factor]
             return {"curve": [{"step": 4, "exact_match": right, "positions": [right]}]}
         return {
-            "objective": job.objective, "graph": job.task, "seed": job.seed, "exact_match": 1.0, "first_hop": 1.0,
+            "objective": job.objective, "graph": job.task.spec, "seed": job.seed, "exact_match": 1.0, "first_hop": 1.0,
             "later_positions": 1.0, "train_exact_match": 1.0, "seconds": 1.0, "steps": 4, "solved_at": 4, "learned_at": [4],
             "left_chance_at": 4, "diverged_at": None, "ways": {"one by one": 1.0}, "parameters": 1, "chance": 0.5, "learning_rate": job.factor, "curve": [],
         }  # fmt: skip
 
-    monkeypatch.setattr(plan_module, "run_plan_job", fake)
-    grid = open_grid(settings(plan__lr_factors=[4.0, 2.0, 1.0], plan__objectives="ar", plan__control=False))
-    results = plan(grid, tmp_path / "grid", command="x", executor=Here())
+    monkeypatch.setattr(grid_module, "run_job", fake)
+    grid = open_grid(
+        settings(synthetic__lr_factors=[4.0, 2.0, 1.0], synthetic__objectives="ar", synthetic__control=False)
+    )
+    results = run_grid(grid, tmp_path / "grid", command="x", executor=Here())
     assert [job.factor for job in asked if job.trial] == [1.0, 2.0, 4.0]
     assert {job.factor for job in asked if not job.trial} == {2.0}
     assert {job.steps for job in asked if job.trial} == {5}
     assert not {job.seed for job in asked if job.trial} & {job.seed for job in asked if not job.trial}
-    assert results["learning_rates"] == {"2,3": {"ar": {"x1": 0.5, "x2": 0.9, "x4": -1.0}}}
+    assert results["learning_rates"] == {"pathstar(2,3)": {"ar": {"x1": 0.5, "x2": 0.9, "x4": -1.0}}}
 
 
 def test_parts_that_write_in_different_orders_are_refused_together() -> None:
     with pytest.raises(UserError, match="its parts write in different orders; train them one by one"):
-        open_grid(settings(plan__objectives="ar + reverse"))
-    assert open_grid(settings(plan__objectives="ar + 2*teacherless, reverse >> ar")).total == 2 * 2
+        open_grid(settings(synthetic__objectives="ar + reverse"))
+    assert open_grid(settings(synthetic__objectives="ar + 2*teacherless, reverse >> ar")).total == 2 * 2
 
 
 def end(right: float, step: int = 4) -> dict[str, Any]:
@@ -407,11 +452,11 @@ def end(right: float, step: int = 4) -> dict[str, Any]:
     ],
 )
 def test_the_rate_that_is_best_soonest_or_largest_is_taken(tried: dict[float, dict], best: float) -> None:
-    assert plan_module._best_rate(tried) == best
+    assert grid_module._best_rate(tried) == best
 
 
 @pytest.mark.parametrize(
-    ("task", "objective"), [("2,3", "ar"), ("2,3", "mdlm"), ("2,3", "teacherless"), ("countdown(2,20)", "ar"), ("countdown(2,20)", "mdlm")]
+    ("task", "objective"), [("pathstar(2,3)", "ar"), ("pathstar(2,3)", "mdlm"), ("pathstar(2,3)", "teacherless"), ("countdown(2,20)", "ar"), ("countdown(2,20)", "mdlm")]
 )  # fmt: skip
 def test_the_estimate_counts_every_row_that_is_read(
     task: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -424,13 +469,17 @@ def test_the_estimate_counts_every_row_that_is_read(
         return own(self, shown)
 
     monkeypatch.setattr(Reader, "_laws", laws)
-    asked = {"plan__tasks": [task], "plan__objectives": objective, "plan__steps": 10}
-    grid = open_grid(settings(plan__control=False, **asked))
-    row = run_plan_job(PlanJob(tmp_path, tmp_path / "run", grid.settings, task, objective, 0, 1.0, 1))
+    asked = {"synthetic__tasks": [task], "synthetic__objectives": objective, "synthetic__steps": 10}
+    grid = open_grid(settings(synthetic__control=False, **asked))
+    row = run_job(
+        SyntheticJob(tmp_path, tmp_path / "run", grid.settings, parse_task(task), objective, 0, 1.0, 1)
+    )
     assert [point["step"] for point in row["curve"]] == [4, 8, 10]
-    trainer = make_plan_trainer(grid.settings, grid.tasks[task], grid.objectives[objective], 0, 0.1)
+    trainer = make_trainer(grid.settings, grid.tasks[task], grid.objectives[objective], 0, 0.1)
     ways = readers(trainer.backbone, grid.objectives[objective], grid.tasks[task])
-    counted = reads_of_curve(ways[0], grid.settings.plan, 10) + reads_of_score(ways, grid.settings.plan)
+    counted = reads_of_curve(ways[0], grid.settings.synthetic, 10) + reads_of_score(
+        ways, grid.settings.synthetic
+    )
     assert sum(read) == counted
 
 
@@ -446,10 +495,12 @@ def test_threads_are_a_share_of_the_cores_or_what_was_asked_for(
 
 
 def test_trials_add_their_points_to_the_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "_seconds_per_read", lambda *given: 1.0)
+    monkeypatch.setattr(grid_module, "_seconds_per_read", lambda *given: 1.0)
 
     def scoring(factors: list[float]) -> float:
-        grid = open_grid(settings(plan__objectives="ar", plan__control=False, plan__lr_factors=factors))
+        grid = open_grid(
+            settings(synthetic__objectives="ar", synthetic__control=False, synthetic__lr_factors=factors)
+        )
         return estimate(grid).by_run[0]["scoring_seconds"]
 
     # a trial has 5 of 12 steps: two points of 40 problems; an answer of `ar` is checked in one pass
@@ -457,7 +508,7 @@ def test_trials_add_their_points_to_the_scoring(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_estimate_counts_every_run() -> None:
-    grid = open_grid(settings(plan__lr_factors=[1.0, 2.0], plan__trial=0.5))
+    grid = open_grid(settings(synthetic__lr_factors=[1.0, 2.0], synthetic__trial=0.5))
     cost = estimate(grid)
     assert cost.runs == 3 * 2 + 2 * 2, "two seeds of three runs, two trials of two objectives"
     assert [run["runs"] for run in cost.by_run] == [3, 3, 2]
@@ -467,6 +518,99 @@ def test_the_estimate_counts_every_run() -> None:
         sum(run["scoring_seconds"] for run in cost.by_run)
     )
     assert cost.scoring_seconds > 0
+
+
+def test_a_sequence_is_priced_by_its_whole_budget_and_not_by_one_phase() -> None:
+    both = "0.55*ar >> 0.45*mtp(n=2, weights=1.0)"
+    grid = open_grid(settings(synthetic__control=False, synthetic__objectives=both))
+    (run,) = estimate(grid).by_run
+    cheap, dear = (_flops_of(grid, both, spec) for spec in ("ar", "mtp(n=2, weights=1.0)"))
+    assert dear > 1.2 * cheap
+    # of 16 points over the budget, 9 lie in the first phase
+    assert run["flops"] == pytest.approx(12 * (9 * cheap + 7 * dear) / 16)
+
+
+def _flops_of(grid: Grid, model: str, spec: str) -> float:
+    """FLOPs of a step of an objective on the model that another one trains."""
+    (task,) = grid.tasks.values()
+    trainer = make_trainer(grid.settings, task, parse(model), 0, 0.1)
+    return expected_cost(parse(spec), trainer.backbone, trainer.rows, grid.settings.synthetic.batch, "flops")
+
+
+def test_both_phases_of_a_sequence_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"ar": 1.0, "teacherless": 5.0}
+    monkeypatch.setattr(grid_module, "seconds_per_step", lambda trainer, phase: seconds[phase.spec])
+    asked = {"synthetic__control": False, "synthetic__objectives": "0.75*ar >> 0.25*teacherless"}
+    (run,) = estimate(open_grid(settings(**asked))).by_run
+    assert run["seconds_per_step"] == pytest.approx(0.75 * 1.0 + 0.25 * 5.0)
+
+
+@pytest.mark.parametrize(
+    "failure", [UserError("refused"), Interrupted("stopped"), RuntimeError("out of memory")]
+)
+def test_a_timing_that_fails_leaves_the_threads_as_they_were(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> float:
+        raise failure
+
+    monkeypatch.setattr(grid_module, "seconds_per_step", fail)
+    monkeypatch.setattr(Grid, "threads", property(lambda grid: torch.get_num_threads() + 1))
+    before = torch.get_num_threads()
+    with pytest.raises(type(failure)):
+        estimate(open_grid(settings()))
+    assert torch.get_num_threads() == before
+
+
+def test_a_run_in_this_process_leaves_the_threads_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    run_job(SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, before + 1, True))
+    assert torch.get_num_threads() == before
+
+
+# ---------------------------------------------------------------------------------------- an earlier layout
+
+
+def test_a_folder_of_an_earlier_layout_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("identity: {}\n")
+    for more in ([], ["--dry-run"]):
+        result = CliRunner().invoke(app, ["synthetic", "--out", str(tmp_path), *more])
+        assert isinstance(result.exception, UserError)
+        assert "plan.yaml: an earlier lookaround wrote this folder" in str(result.exception)
+        assert "give another --out" in str(result.exception)
+    unfinished = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert isinstance(unfinished.exception, UserError)
+    assert "plan.yaml: an earlier lookaround wrote this" in str(unfinished.exception)
+    (tmp_path / "results.json").write_text(json.dumps({"kind": "plan", "version": 1, "rows": []}))
+    finished = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert isinstance(finished.exception, UserError)
+    assert "results.json: field 'kind' is 'plan'" in str(finished.exception)
+    assert "train the grid again with `lookaround synthetic`" in str(finished.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.yaml", "results.json"]
+
+
+@pytest.mark.parametrize("text", ["plan:\n  steps: 7\n", "plan:\n"])
+def test_settings_of_an_earlier_name_are_refused_by_name(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"settings.yaml: .*the section 'plan' is called 'synthetic' now"):
+        read_settings(file)
+    with pytest.raises(UserError, match="the section 'plan' is called 'synthetic' now"):
+        read_settings(None, ["plan.steps=7"])
+
+
+def test_a_model_of_an_earlier_lookaround_is_still_evaluated_on_its_own_text(
+    store: TokenStore, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n\n".join(sentences(400)))
+    info = {"settings": {"data": {"corpus": str(corpus)}, "plan": {"tasks": ["2,3"]}}, "data": {}}
+    model: Any = SimpleNamespace(info=info, tokenizer=store.tokenizer, context=32)
+    rows = evaluation_rows(model, Settings())
+    assert rows is not None
+    assert rows.width == 32
 
 
 # ---------------------------------------------------------------------------------------- what is said of it
@@ -479,7 +623,7 @@ def row(
         {"step": s, "seconds": 1.0, "exact_match": exact, "positions": [1.0, exact, later]} for s in (4, 8)
     ]
     return {
-        "objective": objective, "graph": "2,3", "seed": seed, "exact_match": exact, "first_hop": exact, "later_positions": later,
+        "objective": objective, "graph": "pathstar(2,3)", "seed": seed, "exact_match": exact, "first_hop": exact, "later_positions": later,
         "train_exact_match": train, "seconds": 2.0, "steps": 800, "solved_at": 100 if exact > 0.95 else None, "learned_at": [4, None, 4],
         "left_chance_at": 100 if exact > 0.6 else None, "diverged_at": None, "ways": {"one by one": exact}, "parameters": 10, "chance": 0.5,
         "learning_rate": 0.1, "queries": 60, "curve": curve, "positions": [1.0, exact, later],
@@ -489,36 +633,44 @@ def row(
 ROWS = [
     *(row("ar", seed, 0.5) for seed in range(3)), *(row("reverse", seed, 1.0) for seed in range(3)),
     row("mdlm", 0, 0.99), row("mdlm", 1, 0.5), row("top", 0, 0.1, later=0.3, train=0.1), row("dar", 0, 0.3, later=0.9, train=1.0),
-    row("ar", 0, 0.5, graph="2,3:hop", later_positions=None),
+    row("ar", 0, 0.5, graph="pathstar(2,3,hop=True)", later_positions=None),
 ]  # fmt: skip
+
+
+def tasks_of(rows: list[dict[str, Any]]) -> list[Task]:
+    return [parse_task(row["graph"]) for row in rows]
+
+
+def summary_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return summarise(rows, controls_of(tasks_of(rows)))
 
 
 def results(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "rows": rows, "summary": summarise(rows), "settings": settings(plan__queries=70).model_dump(), "command": "lookaround plan '<b>'",
+        "rows": rows, "summary": summary_of(rows), "margins": {"same": 0.03, "guessing": 0.05}, "tasks": describe(tasks_of(rows)), "settings": settings(synthetic__queries=70).model_dump(), "command": "lookaround synthetic '<b>'",
         "learning_rates": {},
     }  # fmt: skip
 
 
 def test_summary_has_means_intervals_and_the_share_of_successes() -> None:
-    summary = {(e["graph"], e["objective"]): e for e in summarise(ROWS)}
-    mixed = summary["2,3", "mdlm"]
+    summary = {(e["graph"], e["objective"]): e for e in summary_of(ROWS)}
+    mixed = summary["pathstar(2,3)", "mdlm"]
     assert mixed["success"] == 0.5
     assert mixed["exact_match"]["mean"] == pytest.approx(0.745)
     half = 12.706204736 * (0.99 - 0.5) / 2**0.5 / 2**0.5  # t(0.975, 1) times the standard error of two values
     assert mixed["exact_match"]["low"] == pytest.approx(0.745 - half)
-    assert "later_positions" not in summary["2,3:hop", "ar"]
+    assert "later_positions" not in summary["pathstar(2,3,hop=True)", "ar"]
 
 
 def test_findings_tell_the_cheat_from_what_was_never_fitted() -> None:
     console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_plan(results(ROWS), console)
+    print_synthetic(results(ROWS), console)
     text = console.export_text()
     for words in (
         "copies along an arm that it has guessed (the Clever Hans cheat): ar", "looks ahead in every run: reverse",
         "looks ahead in some runs: mdlm", "was not fitted, in training either, within these steps: top",
         "fits its training problems and fails on others: dar", "ar was trained for 8.0 times the 100 steps that reverse needed",
-        "was still guessing", "ar (first hop only)", "2,3: there are only 60 different held-out problems",
+        "was still guessing", "ar (first hop only)", "G(2,3): there are only 60 different held-out problems",
     ):  # fmt: skip
         assert words in text
 
@@ -526,7 +678,7 @@ def test_findings_tell_the_cheat_from_what_was_never_fitted() -> None:
 @pytest.mark.parametrize("width", [60, 80, 110, 160])
 def test_a_narrow_terminal_shows_fewer_columns_and_all_of_each(width: int) -> None:
     console = Console(record=True, width=width, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_plan(results(ROWS), console)
+    print_synthetic(results(ROWS), console)
     text = console.export_text()
     assert "…" not in text
     assert ("parameters" in text) == (width == 160)
@@ -536,7 +688,7 @@ def test_a_narrow_terminal_shows_fewer_columns_and_all_of_each(width: int) -> No
 
 def test_a_short_name_does_not_fold_the_heading() -> None:
     console = Console(record=True, width=80, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_plan(results(ROWS[:3]), console)
+    print_synthetic(results(ROWS[:3]), console)
     assert "objective " in console.export_text()
 
 
@@ -545,13 +697,13 @@ def test_nothing_is_said_of_guessing_where_a_task_has_no_guess() -> None:
         row(name, 0, 1.0, graph="countdown(2,20)", chance=None, left_chance_at=None)
         for name in ("ar", "reverse")
     ]
-    assert not any("guessing" in line for line in plan_findings(results(rows)))
+    assert not any("guessing" in line for line in synthetic_findings(results(rows)))
 
 
 def test_rates_that_were_chosen_among_guesses_are_named() -> None:
     found = results(ROWS) | {
         "learning_rates": {
-            "2,3": {
+            "pathstar(2,3)": {
                 "ar": {"x1": 0.48, "x2": 0.5},
                 "reverse": {"x1": 0.5, "x2": 0.9},
                 "top": {"x1": -1.0, "x2": 0.5},  # nothing to choose from
@@ -560,32 +712,32 @@ def test_rates_that_were_chosen_among_guesses_are_named() -> None:
             }
         }
     }
-    lines = [line for line in plan_findings(found) if "learning rate" in line]
+    lines = [line for line in synthetic_findings(found) if "learning rate" in line]
     assert len(lines) == 1
     assert "left guessing for ar, mdlm; the largest was taken" in lines[0]
     sums = [row("ar", seed, 0.3, graph="addition(3)") for seed in range(2)]
     tried = {"addition(3)": {"ar": {"x1": 0.3, "x2": 0.31}}}
     assert not any(
-        "learning rate" in line for line in plan_findings(results(sums) | {"learning_rates": tried})
+        "learning rate" in line for line in synthetic_findings(results(sums) | {"learning_rates": tried})
     )
-    assert not any("learning rate" in line for line in plan_findings(results(ROWS)))
+    assert not any("learning rate" in line for line in synthetic_findings(results(ROWS)))
 
 
 def test_the_page_is_whole_safe_and_shows_every_objective(tmp_path: Path) -> None:
     bad = [*ROWS, row("<script>alert(1)</script>", 0, 0.5)]
-    write_plan(results(bad), tmp_path / "plan.html")
-    page = (tmp_path / "plan.html").read_text()
+    write_synthetic(results(bad), tmp_path / "synthetic.html")
+    page = (tmp_path / "synthetic.html").read_text()
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
-    assert "lookaround plan &#x27;&lt;b&gt;&#x27;" in page
+    assert "lookaround synthetic &#x27;&lt;b&gt;&#x27;" in page
     assert page.count("<svg") >= 1
     for name in ("ar", "reverse", "mdlm", "top", "dar"):
         assert f">{name}<" in page
 
 
 def test_sums_are_introduced_as_sums(tmp_path: Path) -> None:
-    write_plan(results([row("ar", 0, 0.5, graph="addition(3)")]), tmp_path / "plan.html")
-    page = (tmp_path / "plan.html").read_text()
+    write_synthetic(results([row("ar", 0, 0.5, graph="addition(3)")]), tmp_path / "synthetic.html")
+    page = (tmp_path / "synthetic.html").read_text()
     assert "Several arms" not in page
     assert "first digit of a sum" in page
 
@@ -601,22 +753,26 @@ def test_sums_are_introduced_as_sums(tmp_path: Path) -> None:
         (lambda r: r["summary"][1].pop("ways"), r"summary\[1\]: truncated or not ours \(field 'ways'"),
         (lambda r: r["summary"][1].update(seconds=None), r"summary\[1\]: truncated or not ours \(field 'seconds'"),
         (lambda r: r.update(settings={}), "settings: truncated or not ours"),
-        (lambda r: r.update(learning_rates={"2,3": 1}), "learning_rates: truncated or not ours"),
-        (lambda r: r.update(learning_rates={"2,3": {"ar": 1}}), "learning_rates.2,3: truncated or not ours"),
-        (lambda r: r["settings"].update(plan={}), r"settings\.plan: truncated or not ours"),
+        (lambda r: r.update(learning_rates={"pathstar(2,3)": 1}), "learning_rates: truncated or not ours"),
+        (lambda r: r.update(learning_rates={"pathstar(2,3)": {"ar": 1}}), r"learning_rates.pathstar\(2,3\): truncated or not ours"),
+        (lambda r: r.pop("margins"), "truncated or not ours .field 'margins'"),
+        (lambda r: r["margins"].pop("same"), "margins: truncated or not ours .field 'same'"),
+        (lambda r: r["tasks"].popitem(), "tasks: truncated or not ours .field 'pathstar"),
+        (lambda r: r["tasks"]["pathstar(2,3)"].pop("title"), r"tasks\.pathstar\(2,3\): .*field 'title'"),
+        (lambda r: r["settings"].update(synthetic={}), r"settings\.synthetic: truncated or not ours"),
     ],
 )  # fmt: skip
 def test_an_edited_result_is_refused_by_name(
     edit: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
 ) -> None:
-    whole = json.loads(json.dumps({"version": 1, "kind": "plan", **results(ROWS)}))
+    whole = json.loads(json.dumps({"version": 1, "kind": "synthetic", **results(ROWS)}))
     file = tmp_path / "results.json"
     file.write_text(json.dumps(whole))
-    assert load_plan(file) == whole
+    assert load_synthetic(file) == whole
     edit(whole)
     file.write_text(json.dumps(whole))
     with pytest.raises(UserError, match=words):
-        load_plan(file)
+        load_synthetic(file)
 
 
 @pytest.mark.parametrize("name", ["curve.json", "row.json"])
@@ -625,7 +781,7 @@ def test_an_edited_file_of_a_run_is_refused_by_name(name: str, text: str, tmp_pa
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text(text)
     with pytest.raises(UserError, match=f"{name}.*truncated or not ours"):
-        run_plan_job(PlanJob(tmp_path, tmp_path / "run", settings(), "2,3", "ar", 0, 1.0, 1))
+        run_job(SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1))
 
 
 def test_a_row_without_a_field_is_refused_by_name(tmp_path: Path) -> None:
@@ -634,7 +790,7 @@ def test_a_row_without_a_field_is_refused_by_name(tmp_path: Path) -> None:
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / "row.json").write_text(json.dumps({k: v for k, v in whole.items() if k != name}))
         with pytest.raises(UserError, match=f"field '{name}' is missing"):
-            run_plan_job(PlanJob(tmp_path, tmp_path / "run", settings(), "2,3", "ar", 0, 1.0, 1))
+            run_job(SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1))
 
 
 def test_a_folder_is_looked_at_before_anything_is_timed(
@@ -643,22 +799,34 @@ def test_a_folder_is_looked_at_before_anything_is_timed(
     def timed(grid: Any) -> None:
         raise AssertionError("timed before the folder was looked at")
 
-    monkeypatch.setattr(plan_module, "estimate", timed)
+    monkeypatch.setattr(grid_module, "estimate", timed)
     (tmp_path / "notes.txt").write_text("mine")
     for more in ([], ["--dry-run"]):
-        result = CliRunner().invoke(app, ["plan", "--out", str(tmp_path), *more])
+        result = CliRunner().invoke(app, ["synthetic", "--out", str(tmp_path), *more])
         assert "not empty and not a benchmark of ours" in str(result.exception)
-    (tmp_path / "plan.yaml").write_text("identity: {}\n")
+    (tmp_path / "synthetic.yaml").write_text("identity: {}\n")
     assert "not written yet" in str(CliRunner().invoke(app, ["report", str(tmp_path)]).exception)
 
 
 def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
     out, file = tmp_path / "grid", tmp_path / "rows.json"
     small = [
-        f"--set=plan.{name}"
+        f"--set=synthetic.{name}"
         for name in ("batch=4", "every=2", "queries=20", "watched=10", "lr_factors=[1.0]")
     ]
-    command = ["plan", "--graph", "2,2", "--objectives", "ar", "--seeds", "1", "--steps", "4", "--jobs", "1"]
+    command = [
+        "synthetic",
+        "--task",
+        "pathstar(2,2)",
+        "--objectives",
+        "ar",
+        "--seeds",
+        "1",
+        "--steps",
+        "4",
+        "--jobs",
+        "1",
+    ]
     dry = CliRunner().invoke(app, [*command, *small, "--out", str(out), "--dry-run", "--json", str(file)])
     assert dry.exit_code == 0, dry.output
     assert "runs of at most 4 steps" in dry.output
@@ -667,15 +835,18 @@ def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
     assert json.loads(file.read_text())["runs"] == 1
     both = CliRunner().invoke(app, [*command, *small, "--control", "--dry-run", "--json", str(file)])
     assert both.exit_code == 0, both.output
-    assert [run["graph"] for run in json.loads(file.read_text())["by_run"]] == ["2,2", "2,2:hop"]
+    assert [run["graph"] for run in json.loads(file.read_text())["by_run"]] == [
+        "pathstar(2,2)",
+        "pathstar(2,2,hop=True)",
+    ]
     done = CliRunner().invoke(app, [*command, *small, "--out", str(out), "--json", str(file)])
     assert done.exit_code == 0, done.output
-    assert (out / "plan.html").is_file()
+    assert (out / "synthetic.html").is_file()
     assert json.loads(file.read_text())["rows"][0]["objective"] == "ar"
-    (out / "plan.html").unlink()
+    (out / "synthetic.html").unlink()
     again = CliRunner().invoke(app, ["report", str(out)])
     assert again.exit_code == 0, again.output
     assert "exact match" in again.output
-    assert (out / "plan.html").is_file()
-    (out / "results.json").write_text(json.dumps({"kind": "plan", "version": 2}))
+    assert (out / "synthetic.html").is_file()
+    (out / "results.json").write_text(json.dumps({"kind": "synthetic", "version": 2}))
     assert "reads version 1" in str(CliRunner().invoke(app, ["report", str(out)]).exception)

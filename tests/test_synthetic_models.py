@@ -1,4 +1,4 @@
-"""Planning: the losses of latent-state and belief heads against plain loops, how answers are written, and what a curve says."""
+"""Objectives of synthetic tasks: the losses of latent-state and belief heads against plain loops, how answers are written, and what a curve says."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from lookaround.objectives import Attention, Batch, Pairs, Shown, View, parse
 from lookaround.studies.synthetic import answers as answers_module
 from lookaround.studies.synthetic.answers import Reader
 from lookaround.studies.synthetic.job import Curve
-from lookaround.studies.synthetic.tasks import Problems, StarGraph, Task
+from lookaround.studies.synthetic.tasks import Problems, Task
+from lookaround.studies.synthetic.tasks.pathstar import PathStar
 from lookaround.support.errors import UserError
 from lookaround.train.budget import view_flops
 
-PATHS = StarGraph(2, 4, 8)
-HOPS = StarGraph(2, 4, 8, hop=True)
-SMALL = StarGraph(2, 3, 5)
+PATHS = PathStar(2, 4, labels=8)
+HOPS = PathStar(2, 4, labels=8, hop=True)
+SMALL = PathStar(2, 3, labels=5)
 VOCABULARY = 20  # of all batches here that are no problems
 
 
@@ -307,7 +308,7 @@ def test_a_suffix_has_read_only_what_stands_behind_it() -> None:
     before = suffixes(rows)
     for changed in range(PATHS.answer):
         tokens = rows.tokens.clone()
-        tokens[0, PATHS.prompt + changed] = PATHS.labels  # "|", which stands in no answer
+        tokens[0, PATHS.prompt + changed] = PATHS.symbols  # "|", which stands in no answer
         apart = (suffixes(replace(rows, tokens=tokens)) - before).abs().amax(1)
         assert (apart[changed:] < 1e-12).all()
         assert (apart[:changed] > 1e-6).all()
@@ -501,8 +502,8 @@ def naive_forced(given: Reader, batch: Batch) -> Tensor:
 
 
 @pytest.mark.parametrize(("spec", "way"), CAUSAL_WAYS)
-@pytest.mark.parametrize("task", [SMALL, PATHS, HOPS], ids=lambda task: task.name)
-def test_causal_models_write_what_transformers_generates(spec: str, way: str, task: StarGraph) -> None:
+@pytest.mark.parametrize("task", [SMALL, PATHS, HOPS], ids=lambda task: task.spec)
+def test_causal_models_write_what_transformers_generates(spec: str, way: str, task: PathStar) -> None:
     given, batch = reader(spec, way, task), problems(task, 30)
     expected = generated(given.backbone, batch, task)
     assert len(expected.unique(dim=0)) > 5, "or there is nothing to tell apart"
@@ -536,7 +537,7 @@ def test_forced_answers_are_right_in_all_places_if_and_only_if_written_ones_are(
     row = torch.arange(60)
     nearly = written.clone()  # every third problem is solved, every third has one wrong token
     place = row % SMALL.answer
-    nearly[row, place] = (written[row, place] + 1 + row % 4) % SMALL.labels
+    nearly[row, place] = (written[row, place] + 1 + row % 4) % SMALL.symbols
     answer = torch.where(
         (row % 3 == 0)[:, None], written, torch.where((row % 3 == 1)[:, None], nearly, truth(batch))
     )

@@ -1,8 +1,8 @@
 """How fast path-star graphs are drawn: ours, and the generator published with the task, run alternately.
 
 git clone https://github.com/gregorbachmann/Next-Token-Failures reference
-python benchmarks/planning.py --reference reference            # half a minute
-python benchmarks/planning.py                                  # ours alone
+python benchmarks/synthetic.py --reference reference            # half a minute
+python benchmarks/synthetic.py                                  # ours alone
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.studies.synthetic.tasks import Problems, StarGraph
+from lookaround.studies.synthetic.tasks import Problems
+from lookaround.studies.synthetic.tasks.pathstar import PathStar
 
 GRAPHS = ((2, 3, 10), (2, 5, 50), (5, 5, 50), (7, 7, 100))  # degree, length, labels
 ROUNDS = 5
@@ -54,7 +55,7 @@ def main() -> None:
     theirs = published(given.reference) if given.reference else None
     print("| graph | ours, graphs per minute | published | ratio |\n|---|---|---|---|")
     for degree, length, labels in GRAPHS:
-        problems = Problems(StarGraph(degree, length, labels), "train")
+        problems = Problems(PathStar(degree, length, labels=labels), "train")
 
         def draw_ours(count: int, problems: Problems = problems) -> None:
             for begin in range(0, count, 4096):

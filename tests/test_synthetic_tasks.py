@@ -1,13 +1,22 @@
-"""Problems to plan for: read back from their text by parsers of the test's own, they are what they say, fair, and in one part."""
+"""Problems of the synthetic tasks: read back from their text by parsers of the test's own, they are what they say, fair, and in one part."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import itertools
 import operator
+import os
+import pickle
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,16 +26,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lookaround.studies.synthetic.tasks import (
-    SPLITS,
-    Addition,
-    Countdown,
-    Problems,
-    StarGraph,
-    Task,
-    controlled,
-    parse_task,
-)
+import lookaround
+from lookaround.report import load_synthetic, write_synthetic
+from lookaround.settings import read_settings
+from lookaround.studies.synthetic.grid import open_grid, run_grid
+from lookaround.studies.synthetic.job import SyntheticJob, run_job
+from lookaround.studies.synthetic.tasks import SPLITS, Problems, Task, parse_task
+from lookaround.studies.synthetic.tasks.addition import Addition
+from lookaround.studies.synthetic.tasks.countdown import Countdown
+from lookaround.studies.synthetic.tasks.pathstar import PathStar
 from lookaround.support.errors import UserError
 
 # a line of the published data: 2 arms, paths of 5 nodes, 50 labels
@@ -91,14 +99,14 @@ def graph_of(star: Star) -> Graph:
     return star.start, frozenset(arms)
 
 
-def assert_path_star(task: StarGraph, line: str) -> None:
+def assert_path_star(task: PathStar, line: str) -> None:
     """A line is a problem of a task, as the paper defines it."""
     d, l, query = task.degree, task.length, task.query  # noqa: E741
     edges, start, goal, answer = star = read_star(line, query)
     labels = {start} | {label for edge in edges for label in edge}
     assert len(edges) == d * (l - 1)
     assert len(labels) == d * (l - 1) + 1
-    assert max(labels) < task.labels
+    assert max(labels) < task.symbols
     assert sum(a == start for a, _ in edges) == d
     assert sorted(b for _, b in edges) == sorted(labels - {start}), "every other node has one edge into it"
     _, arms = graph_of(star)
@@ -119,11 +127,11 @@ def assert_path_star(task: StarGraph, line: str) -> None:
 
 
 @st.composite
-def star_tasks(draw: st.DrawFn) -> StarGraph:
+def star_tasks(draw: st.DrawFn) -> PathStar:
     degree, length = draw(st.integers(2, 5)), draw(st.integers(2, 6))
     labels = degree * (length - 1) + 1 + draw(st.integers(0, 20))
     query, edges = draw(st.sampled_from(["before", "after"])), draw(st.sampled_from(["shuffled", "arm"]))
-    return StarGraph(degree, length, labels, query, edges, hop=draw(st.booleans()))
+    return PathStar(degree, length, labels=labels, query=query, edges=edges, hop=draw(st.booleans()))
 
 
 seeds = st.integers(0, 1 << 62)
@@ -133,7 +141,7 @@ numbers = st.lists(st.integers(0, 1 << 50), min_size=1, max_size=6)
 @settings(max_examples=150, deadline=None)
 @given(task=star_tasks(), seed=seeds, number=numbers, attempt=st.integers(0, 3))
 def test_a_row_is_a_path_star_graph_with_its_path(
-    task: StarGraph, seed: int, number: list[int], attempt: int
+    task: PathStar, seed: int, number: list[int], attempt: int
 ) -> None:
     tokens, key = task.draw(seed, np.array(number), attempt)
     assert tokens.shape == (len(number), task.width)
@@ -151,7 +159,7 @@ def test_a_row_is_a_path_star_graph_with_its_path(
 
 
 def test_a_line_of_the_published_data_is_of_this_grammar() -> None:
-    task = StarGraph(2, 5, 50)
+    task = PathStar(2, 5, labels=50)
     assert_path_star(task, PUBLISHED)
     row = encoded(task, PUBLISHED)
     assert len(row) == task.width == 27 + 5
@@ -161,7 +169,7 @@ def test_a_line_of_the_published_data_is_of_this_grammar() -> None:
 
 def test_words_have_the_published_numbers() -> None:
     for labels in (9, 50):
-        task = StarGraph(2, 5, labels)
+        task = PathStar(2, 5, labels=labels)
         assert [task.text([token]) for token in range(labels)] == [str(label) for label in range(labels)]
         assert task.text([labels, labels + 1, labels + 2, labels + 3]) == "|=/$"
         assert task.vocabulary.size == labels + 4
@@ -170,24 +178,24 @@ def test_words_have_the_published_numbers() -> None:
 
 
 def test_the_control_is_the_same_problem_with_a_shorter_answer() -> None:
-    whole, hop = StarGraph(3, 4, 15), StarGraph(3, 4, 15, hop=True)
+    whole, hop = PathStar(3, 4, labels=15), PathStar(3, 4, labels=15, hop=True)
     a, b = whole.draw(1, np.arange(50), 0), hop.draw(1, np.arange(50), 0)
     assert np.array_equal(a.tokens[:, : hop.width], b.tokens)
     assert np.array_equal(a.key, b.key)
-    assert (whole.name, hop.name) == ("3,4", "3,4:hop")
-    assert (controlled(whole.name), controlled(hop.name), controlled("addition(3)")) == (None, "3,4", None)
+    assert (whole.spec, hop.spec) == ("pathstar(3,4,labels=15)", "pathstar(3,4,labels=15,hop=True)")
+    assert (whole.control, hop.control, Addition(3).control) == (hop, None, None)
     assert whole.chance == hop.chance == 1 / 3
 
 
 @pytest.mark.parametrize("hop", [False, True])
 def test_only_the_whole_path_solves_a_graph(hop: bool) -> None:
-    task = StarGraph(2, 4, 12, hop=hop)
+    task = PathStar(2, 4, labels=12, hop=hop)
     tokens = torch.from_numpy(task.draw(0, np.arange(20), 0).tokens)
     answers = tokens[:, task.prompt :].clone()
     assert task.solved(tokens, answers).all()
     for place in range(task.answer):
         wrong = answers.clone()
-        wrong[::2, place] = (wrong[::2, place] + 1) % task.labels
+        wrong[::2, place] = (wrong[::2, place] + 1) % task.symbols
         assert task.solved(tokens, wrong).tolist() == [False, True] * 10
 
 
@@ -197,11 +205,11 @@ def test_only_the_whole_path_solves_a_graph(hop: bool) -> None:
 @pytest.mark.parametrize("query", ["after", "before"])
 @pytest.mark.parametrize(("degree", "length"), [(2, 4), (5, 2), (3, 3)])
 def test_labels_edges_and_goals_are_drawn_fairly(degree: int, length: int, query: str) -> None:
-    task = StarGraph(degree, length, degree * (length - 1) + 4, query)
+    task = PathStar(degree, length, labels=degree * (length - 1) + 4, query=query)
     stars = [read_star(line, query) for line in lines(task, task.draw(5, np.arange(4000), 0).tokens)]
-    assert fair(np.bincount([star.start for star in stars], minlength=task.labels))
-    assert fair(np.bincount([star.edges[0][1] for star in stars], minlength=task.labels))
-    assert fair(np.bincount([star.goal for star in stars], minlength=task.labels))
+    assert fair(np.bincount([star.start for star in stars], minlength=task.symbols))
+    assert fair(np.bincount([star.edges[0][1] for star in stars], minlength=task.symbols))
+    assert fair(np.bincount([star.goal for star in stars], minlength=task.symbols))
     slots = len(stars[0].edges)
     for hop in range(length - 1):
         places = [star.edges.index((star.answer[hop], star.answer[hop + 1])) for star in stars]
@@ -215,20 +223,20 @@ def test_labels_edges_and_goals_are_drawn_fairly(degree: int, length: int, query
 
 @pytest.mark.parametrize("degree", [2, 3, 5])
 def test_the_goal_is_in_any_arm_of_those_that_are_listed(degree: int) -> None:
-    task = StarGraph(degree, 3, 2 * degree + 3, edges="arm")
+    task = PathStar(degree, 3, labels=2 * degree + 3, edges="arm")
     stars = [read_star(line, "after") for line in lines(task, task.draw(6, np.arange(4000), 0).tokens)]
     arm = [[b for _, b in star.edges].index(star.goal) // 2 for star in stars]
     assert fair(np.bincount(arm, minlength=degree))
-    assert fair(np.bincount([star.start for star in stars], minlength=task.labels))
+    assert fair(np.bincount([star.start for star in stars], minlength=task.symbols))
     ranks = [sorted(b for _, b in star.edges[1::2]).index(star.goal) for star in stars]
     assert fair(np.bincount(ranks, minlength=degree))
-    table = np.zeros((task.labels, degree))
+    table = np.zeros((task.symbols, degree))
     np.add.at(table, ([star.start for star in stars], arm), 1)
     assert stats.chi2_contingency(table).pvalue > 1e-4, "the goal's arm does not depend on the start"
 
 
 def test_all_graphs_and_orders_of_edges_are_as_likely_as_one_another() -> None:
-    task = StarGraph(2, 2, 4)
+    task = PathStar(2, 2, labels=4)
     seen = Counter(lines(task, task.draw(2, np.arange(6000), 0).tokens))
     assert len(seen) == 4 * 3 * 2 * 2, "a start, two leaves in order, a goal"
     assert fair(seen.values())
@@ -237,11 +245,11 @@ def test_all_graphs_and_orders_of_edges_are_as_likely_as_one_another() -> None:
 # ------------------------------------------------------------------------------------------------ keyed draws
 
 TASKS = [
-    StarGraph(3, 4, 20), StarGraph(2, 3, 6, "before", "arm", hop=True), Addition(3), Countdown(3, 30), Countdown(5, 99),
+    PathStar(3, 4, labels=20), PathStar(2, 3, labels=6, query="before", edges="arm", hop=True), Addition(3), Countdown(3, 30), Countdown(5, 99),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.spec)
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_number_of_a_seed_is_one_problem_in_whatever_batch(task: Task, split: str) -> None:
     problems = Problems(task, split)
@@ -268,14 +276,14 @@ def test_a_problem_drawn_alone_is_the_same(seed: int, number: list[int], task: T
 
 
 def test_many_problems_are_drawn_in_parts_to_the_same_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    part = Problems(StarGraph(2, 3, 10), "validation")
+    part = Problems(PathStar(2, 3, labels=10), "validation")
     whole = part.take(5, np.arange(100)).tokens
-    monkeypatch.setattr("lookaround.studies.synthetic.tasks.DRAWN_AT_ONCE", 7)
+    monkeypatch.setattr("lookaround.studies.synthetic.tasks.base.DRAWN_AT_ONCE", 7)
     assert torch.equal(part.take(5, np.arange(100)).tokens, whole)
 
 
 def test_without_a_fixed_set_every_place_is_a_new_problem() -> None:
-    problems = Problems(StarGraph(3, 4, 20), "train")
+    problems = Problems(PathStar(3, 4, labels=20), "train")
     assert torch.equal(problems.at(1, np.arange(300)).tokens, problems.take(1, np.arange(300)).tokens)
     assert len(problems.at(1, np.arange(300)).tokens.unique(dim=0)) == 300
 
@@ -283,7 +291,7 @@ def test_without_a_fixed_set_every_place_is_a_new_problem() -> None:
 @settings(max_examples=30, deadline=None)
 @given(samples=st.integers(1, 70), seed=st.integers(0, 1000), part=st.integers(1, 50))
 def test_every_epoch_is_the_fixed_set_in_some_order(samples: int, seed: int, part: int) -> None:
-    problems = Problems(StarGraph(3, 3, 20), "train", samples=samples)
+    problems = Problems(PathStar(3, 3, labels=20), "train", samples=samples)
     places = np.arange(4 * samples)
     batches = [problems.at(seed, places[i : i + part]) for i in range(0, len(places), part)]
     assert torch.cat([batch.row for batch in batches]).tolist() == places.tolist(), (
@@ -302,7 +310,7 @@ def test_every_epoch_is_the_fixed_set_in_some_order(samples: int, seed: int, par
 
 def canonical(task: Task, line: str) -> object:
     """What a problem is, however it is put, read from its text."""
-    if isinstance(task, StarGraph):
+    if isinstance(task, PathStar):
         return graph_of(read_star(line, task.query))
     if isinstance(task, Addition):
         return tuple(sorted(line.split("=")[0].split("+")))
@@ -314,13 +322,13 @@ def canonical_of(task: Task, tokens: np.ndarray | torch.Tensor) -> set:
 
 
 SMALL = [
-    StarGraph(2, 3, 6), StarGraph(2, 3, 6, "before", "arm"), StarGraph(2, 3, 6, "before", hop=True),
-    StarGraph(2, 3, 6, "after", "arm", hop=True), StarGraph(3, 2, 6), StarGraph(2, 2, 7), Addition(1), Countdown(2, 12),
+    PathStar(2, 3, labels=6), PathStar(2, 3, labels=6, query="before", edges="arm"), PathStar(2, 3, labels=6, query="before", hop=True),
+    PathStar(2, 3, labels=6, query="after", edges="arm", hop=True), PathStar(3, 2, labels=6), PathStar(2, 2, labels=7), Addition(1), Countdown(2, 12),
 ]  # fmt: skip
 
 
 def small_name(task: Task) -> str:
-    return f"{task.name} {getattr(task, 'query', '')} {getattr(task, 'edges', '')}".strip()
+    return task.spec
 
 
 @pytest.mark.parametrize("task", SMALL, ids=small_name)
@@ -333,14 +341,14 @@ def test_parts_share_no_problem_and_leave_none_out(task: Task) -> None:
 
 
 def test_all_360_graphs_of_two_arms_on_six_labels_fall_in_the_parts_by_their_shares() -> None:
-    task = StarGraph(2, 3, 6)
+    task = PathStar(2, 3, labels=6)
     parts = {s: canonical_of(task, Problems(task, s).take(0, np.arange(4000)).tokens) for s in SPLITS}
     assert sum(map(len, parts.values())) == 360, "6! / (1! 2!) graphs"
     for split, share in {"test": 0.2, "validation": 0.1, "train": 0.7}.items():
         assert len(parts[split]) / 360 == pytest.approx(share, abs=0.06), split
 
 
-@pytest.mark.parametrize("task", [StarGraph(3, 3, 30), Addition(4), Countdown(4, 100)], ids=small_name)
+@pytest.mark.parametrize("task", [PathStar(3, 3, labels=30), Addition(4), Countdown(4, 100)], ids=small_name)
 def test_parts_have_their_shares_of_many_problems(task: Task) -> None:
     share = task.draw(0, np.arange(20_000), 0).key / 2.0**64
     for split, (low, high) in SPLITS.items():
@@ -377,18 +385,20 @@ def test_a_key_is_that_of_the_sum_however_it_is_put(task: Task) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_problems_of_a_part_are_as_likely_as_one_another(split: str) -> None:
-    task = StarGraph(2, 3, 5)
+    task = PathStar(2, 3, labels=5)
     drawn = Problems(task, split).take(4, np.arange(3000)).tokens
     assert fair(Counter(canonical(task, line) for line in lines(task, drawn)).values())
 
 
 def test_a_part_without_problems_is_refused() -> None:
-    task = StarGraph(2, 2, 3)  # 3 graphs: a start and the two others
+    task = PathStar(2, 2, labels=3)  # 3 graphs: a start and the two others
     share = task.draw(0, np.arange(200), 0).key / 2.0**64
     empty = [split for split, (low, high) in SPLITS.items() if not ((share >= low) & (share < high)).any()]
     assert empty
     for split in empty:
-        with pytest.raises(UserError, match=f"task 2,2: too few problems for a {split} part"):
+        with pytest.raises(
+            UserError, match=rf"task pathstar\(2,2,labels=3\): too few problems for a {split} part"
+        ):
             Problems(task, split).take(0, np.arange(4))
 
 
@@ -406,7 +416,7 @@ def test_distinct_problems_are_of_the_part_and_put_differently(task: Task) -> No
     assert torch.equal(batch.tokens, Problems(task, "test").distinct(0, 40).tokens)
 
 
-@pytest.mark.parametrize("task", [StarGraph(2, 2, 5), Addition(1), Countdown(2, 4)], ids=small_name)
+@pytest.mark.parametrize("task", [PathStar(2, 2, labels=5), Addition(1), Countdown(2, 4)], ids=small_name)
 @pytest.mark.parametrize("count", [500, 3000])
 def test_where_there_are_fewer_problems_all_of_them_are_found(task: Task, count: int) -> None:
     problems = Problems(task, "test")
@@ -430,7 +440,7 @@ def test_a_sum_is_right_and_padded(digits: int, seed: int, number: list[int]) ->
     task = Addition(digits)
     tokens = task.draw(seed, np.array(number), 0).tokens
     assert tokens.shape == (len(number), task.width)
-    assert (task.prompt, task.answer, task.name) == (2 * digits + 2, digits + 1, f"addition({digits})")
+    assert (task.prompt, task.answer, task.spec) == (2 * digits + 2, digits + 1, f"addition({digits})")
     for row in tokens.tolist():
         match = re.fullmatch(rf"(\d{{{digits}}})\+(\d{{{digits}}})=(\d{{{digits + 1}}})", task.text(row))
         assert match
@@ -682,79 +692,241 @@ def test_answers_are_judged_row_by_row() -> None:
     assert not all(expected)
 
 
-# ------------------------------------------------------------------------------------------------ words of tasks
+# ------------------------------------------------------------------------------------------------ specs
 
 
 @pytest.mark.parametrize(
     ("text", "task"),
     [
-        ("3,5", StarGraph(3, 5, 26)),
-        (" 3, 5 ", StarGraph(3, 5, 26)),
-        ("2,2", StarGraph(2, 2, 6)),
-        ("3,5:hop", StarGraph(3, 5, 26, hop=True)),
-        ("3,5 :hop", StarGraph(3, 5, 26, hop=True)),
+        ("pathstar(3,5)", PathStar(3, 5)),
+        (" pathstar( 3, 5 ) ", PathStar(3, 5)),
+        ("pathstar(degree=3, length=5)", PathStar(3, 5)),
+        ("pathstar(3, length=5)", PathStar(3, 5)),
+        ("pathstar(2,2)", PathStar(2, 2, labels=None)),
+        ("pathstar(3,5,hop=True)", PathStar(3, 5, hop=True)),
+        ("pathstar(3,5,labels=40,edges=arm)", PathStar(3, 5, labels=40, edges="arm")),
+        ("pathstar(3,5,query='before')", PathStar(3, 5, query="before")),
         ("addition", Addition(3)),
         ("addition(4)", Addition(4)),
         (" addition( 4 ) ", Addition(4)),
         ("countdown", Countdown(3, 50)),
         ("countdown(4)", Countdown(4, 50)),
         ("countdown(4,60)", Countdown(4, 60)),
-        ("countdown(4, 60)", Countdown(4, 60)),
+        ("countdown(most=60, numbers=4)", Countdown(4, 60)),
     ],
 )
-def test_words_are_tasks(text: str, task: Task) -> None:
-    assert parse_task(text, labels=None, query="after", edges="shuffled") == task
-    assert parse_task(task.name, labels=None, query="after", edges="shuffled") == task, "a name is a word"
+def test_a_spec_is_a_task(text: str, task: Task) -> None:
+    assert parse_task(text) == task
+    assert parse_task(task.spec) == task, "the canonical spec is the task's own"
+    assert pickle.loads(pickle.dumps(task)) == task, "it travels to a job's process"
 
 
-def test_labels_query_and_edges_are_of_graphs() -> None:
-    task = parse_task("3,5:hop", labels=40, query="before", edges="arm")
-    assert task == StarGraph(3, 5, 40, "before", "arm", hop=True)
-    assert parse_task("3,5", labels=13, query="after", edges="shuffled") == StarGraph(3, 5, 13)
-    assert parse_task("addition(2)", labels=2, query="before", edges="arm") == Addition(2)
+def test_two_labels_are_drawn_from_for_each_node_unless_told() -> None:
+    assert (PathStar(3, 5).symbols, PathStar(2, 2).symbols, PathStar(3, 5, labels=40).symbols) == (26, 6, 40)
+    assert PathStar(3, 5).words == PathStar(3, 5, labels=26).words
+
+
+def test_settings_stand_in_where_a_spec_is_silent() -> None:
+    defaults = {"labels": 40, "query": "before", "edges": "arm"}
+    task = parse_task("pathstar(3,5,hop=True)", defaults)
+    assert task == PathStar(3, 5, labels=40, query="before", edges="arm", hop=True)
+    assert task.spec == "pathstar(3,5,labels=40,query='before',edges='arm',hop=True)"
+    assert parse_task("pathstar(3,5,labels=13,query=after)", defaults) == PathStar(
+        3, 5, labels=13, edges="arm"
+    )
+    assert parse_task("addition(2)", defaults) == Addition(2)
+
+
+NO_TASK = (
+    "", "3", "3,", ",5", "3,5", "3,5:hop", "3,5,7", "3;5", "3x5", "2.5,3", "a,b", "3,5:", "--3,5", "subtraction", "addition()",
+    "addition(3", "Addition", "countdown()", "countdown(,50)", "pathstar()", "pathstar(2,3):hop", "addition + addition", "task.Task",
+    "__import__('os').abort()", "(lambda: addition)()", "addition(3)(4)", "name", "Task", "(" * 150, "9" * 5000 + ",3", "[" * 100_000,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("text", "labels", "words"),
+    ("text", "words"),
     [
-        ("1,5", None, "graph 1,5: the degree must be 2 or more"),
-        ("0,5", None, "graph 0,5: the degree must be 2 or more"),
-        ("-3,5", None, "graph -3,5: the degree must be 2 or more"),
-        ("3,1", None, "graph 3,1: the length counts .* with the start: 2 or more"),
-        ("3,0", None, "graph 3,0: .*2 or more"),
-        ("3,-5", None, "graph 3,-5: .*2 or more"),
-        ("1,5:hop", None, "graph 1,5: .*2 or more"),
-        ("3,5", 12, r"graph 3,5: it has 13 nodes .* got plan\.labels=12"),
-        ("2,2:hop", 2, r"graph 2,2: it has 3 nodes .* got plan\.labels=2"),
-        ("3,5", -1, r"13 nodes .* got plan\.labels=-1"),
-        ("addition(0)", None, r"addition\(0\): numbers have 1 to 9 digits"),
-        ("addition(10)", None, r"addition\(10\): numbers have 1 to 9 digits"),
-        ("countdown(1)", None, r"countdown\(1,50\): 2 to 8 numbers"),
-        ("countdown(9)", None, r"countdown\(9,50\): 2 to 8 numbers"),
-        ("countdown(0,0)", None, r"countdown\(0,0\): 2 to 8 numbers"),
-        ("countdown(3,3)", None, r"countdown\(3,3\): .* a largest one from 4 to 10000"),
-        ("countdown(3,10001)", None, r"countdown\(3,10001\): .* a largest one from 4 to 10000"),
-        *((text, None, "is no task; write a graph's degree and length, 3,5, or") for text in (
-            "", "3", "3,", ",5", "3,5,7", "3;5", "3x5", "2.5,3", "a,b", "3,5:", "3,5:hops", "--3,5",
-            "subtraction", "addition()", "addition(-1)", "addition(x)", "addition(3", "addition(3,4)", "Addition",
-            "countdown()", "countdown(-3)", "countdown(3,-50)", "countdown(3,50,1)", "countdown(,50)",
-        )),
+        ("pathstar(1,5)", r"^pathstar\(1,5\): degree must be 2 or more: .*, got 1"),
+        ("pathstar(0,5)", "degree must be 2 or more"),
+        ("pathstar(-3,5)", r"pathstar\(-3,5\): degree must be 2 or more"),
+        ("pathstar(3,1)", r"pathstar\(3,1\): length must be 2 or more: it counts the nodes .* with the start, got 1"),
+        ("pathstar(3,0)", "length must be 2 or more"),
+        ("pathstar(3,-5)", "length must be 2 or more"),
+        ("pathstar(1,5,hop=True)", "degree must be 2 or more"),
+        ("pathstar(3,5,labels=12)", r"pathstar\(3,5,labels=12\): labels must be 13 \(its nodes\) to 10000, got 12"),
+        ("pathstar(2,2,labels=2,hop=True)", r"labels must be 3 \(its nodes\)"),
+        ("pathstar(3,5,labels=-1)", r"labels must be 13 \(its nodes\) to 10000, got -1"),
+        ("pathstar(3,5,labels=1000000000)", "labels must be 13"),
+        ("pathstar(3,5,query=behind)", "query must be 'after' or 'before', got 'behind'"),
+        ("pathstar(3,5,edges=sorted)", "edges must be 'shuffled' or 'arm', got 'sorted'"),
+        ("pathstar(3,5,hop=1)", "hop must be bool, got 1"),
+        ("pathstar(3,5,hop=true)", "hop must be bool, got 'true'"),
+        ("pathstar(3,5,labels=many)", "labels must be int or None, got 'many'"),
+        ("pathstar(True,5)", "degree must be int, got True"),
+        ("pathstar(2.5,5)", "degree must be int, got 2.5"),
+        ("pathstar(3)", r"missing a required argument: 'length'; write pathstar\(degree, length, \*, "),
+        ("pathstar(length=3)", "missing a required argument: 'degree'"),
+        ("pathstar(3,5,50)", r"too many positional arguments; write pathstar\(degree, length, \*, labels=None"),
+        ("pathstar(3,5,length=5)", "multiple values for argument 'length'"),
+        ("pathstar(3,5,hop=True,hop=False)", "a parameter is given twice"),
+        ("pathstar(3,5,arms=3)", r"unexpected keyword argument 'arms'; write pathstar\(degree, length"),
+        ("pathstar(3,5,**{'hop': True})", "keywords must be strings; write pathstar"),
+        ("pathstar(*[3,5])", "is no value; write pathstar"),
+        ("pathstar(99999,99999)", "its rows have .* tokens; write a smaller one, with at most 8192"),
+        ("addition(0)", r"addition\(0\): digits must be 1 to 9, got 0"),
+        ("addition(10)", "digits must be 1 to 9, got 10"),
+        ("addition(-1)", "digits must be 1 to 9, got -1"),
+        ("addition(x)", "digits must be int, got 'x'"),
+        ("addition(2+1)", r"'2 \+ 1' is no value; write addition\(digits=3\)"),
+        ("addition(len('abc'))", "'len.*' is no value; write addition"),
+        ("addition({[]: 1})", "is no value"),
+        ("addition(3,4)", "too many positional arguments; write addition"),
+        ("countdown(1)", r"countdown\(1,50\): numbers must be 2 to 8, got 1"),
+        ("countdown(9)", "numbers must be 2 to 8, got 9"),
+        ("countdown(0,0)", "numbers must be 2 to 8, got 0"),
+        ("countdown(-3)", "numbers must be 2 to 8, got -3"),
+        ("countdown(3,3)", r"countdown\(3,3\): most must be 4 to 10000, got 3"),
+        ("countdown(3,10001)", "most must be 4 to 10000, got 10001"),
+        ("countdown(3,-50)", "most must be 4 to 10000, got -50"),
+        ("countdown(3,50,1)", "too many positional arguments; write countdown"),
+        *((text, "is no task; write one of ") for text in NO_TASK),
     ],
 )  # fmt: skip
-def test_what_is_no_task_is_refused_on_one_line(text: str, labels: int | None, words: str) -> None:
+def test_what_is_no_task_is_refused_on_one_line(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
-        parse_task(text, labels=labels, query="after", edges="shuffled")
+        parse_task(text)
     message = str(caught.value)
     assert "\n" not in message
+    assert len(message) < 300
     if "is no task" in words:
-        assert f"'{text}'" in message
-        for right in ("3,5", "addition(3)", "countdown(3,50)"):
+        assert repr(text[:40])[1:-1] in message
+        for right in ("pathstar(degree, length,", "addition(digits=3)", "countdown(numbers=3, most=50)"):
             assert right in message
-            parse_task(right, labels=None, query="after", edges="shuffled")
 
 
-@pytest.mark.parametrize("text", ["3,5\n7", "3\n5", "9" * 5000 + ",3"], ids=["end", "inside", "long"])
+@pytest.mark.parametrize("text", ["3,5\n7", "3\n5", "pathstar(\n1,\n2)", "addition\0"])
 def test_odd_words_are_refused_on_one_line_too(text: str) -> None:
     with pytest.raises(UserError) as caught:
-        parse_task(text, labels=None, query="after", edges="shuffled")
+        parse_task(text)
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ draws as they were
+
+
+@pytest.mark.parametrize(
+    ("task", "digest"),
+    [
+        (PathStar(2, 3), "b2941c98c3a70214"),
+        (PathStar(3, 3, hop=True), "eb577e8b0780785b"),
+        (PathStar(2, 5, labels=50), "865d2b40fa04c992"),
+        (PathStar(5, 5, labels=100, query="before", edges="arm"), "62a5af166b546d3c"),
+        (Addition(3), "24b459f1b6ef3370"),
+        (Addition(9), "1c11e203beb4b195"),
+        (Countdown(3, 50), "baeb2bbb43a21b70"),
+        (Countdown(5, 99), "df318635aac4c94b"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.spec,
+)
+def test_the_problems_that_were_published_are_drawn_to_the_last_bit(task: Task, digest: str) -> None:
+    found = hashlib.sha256()
+    for attempt in (0, 1):
+        tokens, key = task.draw(7, np.arange(50), attempt)
+        found.update(np.ascontiguousarray(tokens, dtype="<i8").tobytes() + key.astype("<u8").tobytes())
+    batches = [Problems(task, split).take(3, np.arange(50)) for split in ("train", "validation", "test")]
+    batches.append(Problems(task, "train", samples=20).at(5, np.arange(50)))
+    batches.append(Problems(task, "test").distinct(0, 30))
+    for batch in batches:
+        found.update(batch.tokens.numpy().astype("<i8").tobytes())
+    assert found.hexdigest()[:16] == digest
+
+
+# ------------------------------------------------------------------------------------------------ one file is enough
+
+
+def test_a_taken_name_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"Other: the name 'addition' is taken by .*addition.Addition; give it another"
+    ):
+        type("Other", (Task,), {"name": "addition"})
+    assert Task.registry["addition"] is Addition
+
+
+def test_a_task_without_a_name_is_no_spec() -> None:
+    before = dict(Task.registry)
+    type("Longer", (Addition,), {})
+    assert Task.registry == before
+
+
+def example_of_the_docs(folder: Path) -> Path:
+    """The file that docs/synthetic.md adds a task with, in a folder."""
+    docs = Path(__file__).parents[1] / "docs" / "synthetic.md"
+    text = docs.read_text().partition("## Adding a task")[2]
+    file = folder / "reversal.py"
+    file.write_text(text.partition("```python\n")[2].partition("```")[0])
+    return file
+
+
+def test_one_file_in_the_folder_is_found_by_itself(tmp_path: Path) -> None:
+    source = Path(lookaround.__file__).parent
+    shutil.copytree(source, tmp_path / "lookaround", ignore=shutil.ignore_patterns("__pycache__"))
+    example_of_the_docs(tmp_path / "lookaround/studies/synthetic/tasks")
+    program = (
+        "from lookaround.studies.synthetic.tasks import parse_task; task = parse_task('reversal(4)'); "
+        "print(task.spec, task.text(task.draw(0, [7], 0).tokens[0]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    spec, line = done.stdout.split()
+    assert spec == "reversal(4)"
+    assert re.fullmatch(r"\d{4}=\d{4}", line)
+    assert line[:4] == line[:4:-1]
+
+
+def test_one_file_is_trained_scored_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Task, "registry", dict(Task.registry))
+    spec = importlib.util.spec_from_file_location("reversal", example_of_the_docs(tmp_path))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "reversal", module)
+    spec.loader.exec_module(module)
+    with pytest.raises(UserError, match=r"reversal\(1\): digits must be 2 to 100, got 1"):
+        parse_task("reversal(1)")
+    small = {
+        "model.preset": "pico",
+        "synthetic.tasks": ["reversal(digits=4)"],
+        "synthetic.objectives": "ar",
+        "synthetic.seeds": 1,
+        "synthetic.steps": 4,
+        "synthetic.batch": 8,
+        "synthetic.every": 2,
+        "synthetic.queries": 20,
+        "synthetic.watched": 10,
+        "synthetic.lr_factors": [1.0],
+    }
+    grid = open_grid(read_settings(None, None, small))
+    job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, grid.tasks["reversal(4)"], "ar", 0, 1.0, 1)
+    row = run_job(job)
+    assert (row["graph"], row["steps"], row["queries"], len(row["positions"])) == ("reversal(4)", 4, 20, 4)
+    with ThreadPoolExecutor(1) as executor:
+        results = run_grid(grid, tmp_path / "grid", command="x", executor=executor)
+    assert {**results["rows"][0], "seconds": 0, "curve": 0} == {
+        **row,
+        "chance": None,
+        "seconds": 0,
+        "curve": 0,
+    }
+    found = load_synthetic(tmp_path / "grid" / "results.json")
+    assert found == results
+    write_synthetic(results, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "reversal(4)" in page
+    assert "The first digit of the answer is the last one of the number." in page
