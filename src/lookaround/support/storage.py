@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import math
 import os
@@ -23,7 +22,6 @@ from lookaround.support.errors import UserError
 __all__ = [
     "disk_errors",
     "finite",
-    "locked",
     "make_folder",
     "read_mapping",
     "require_fields",
@@ -102,20 +100,6 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
     """Writes plain data whole or not at all; tuples become lists, so that what is read back is equal."""
     plain = json.loads(json.dumps(value))
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of a folder; raises UserError where one is at work in it."""
-    with disk_errors(folder):
-        handle = open(folder / ".lock", "w")  # noqa: SIM115
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another process is at work on this study") from None
-        yield
-    (folder / ".lock").unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
