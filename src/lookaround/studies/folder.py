@@ -141,10 +141,20 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Pat
     pairs += [(name, old.get(name), new.get(name)) for name in sorted(old | new)]
     for name, one, other in pairs:
         if one != other:
-            differs = CONTENT.get(name, f"{name} was {one}, now {other}")
+            differs = _told(name, one, other)
             raise UserError(
                 f"{origin}: belongs to another run: {differs}; give another --out, or what it was made of"
             )
+
+
+def _told(name: str, was: Any, now: Any) -> str:
+    """What a difference means."""
+    part, _, task = name.partition(".")
+    if part != "tasks":
+        return CONTENT.get(name, f"{name} was {was}, now {now}")
+    if now is None:
+        return f"task '{task}' is not given any more"
+    return f"task '{task}' " + ("was not among its tasks" if was is None else "has changed")
 
 
 def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
