@@ -175,7 +175,9 @@ def test_a_smaller_rung_that_is_added_leaves_the_warmup_of_the_others(corpus: Pa
     options = {"compare.objectives": "ar", "compare.budget": "12000"}
     slow = "train.warmup=0.5"
     first = run(study_settings(corpus, slow, **options), tmp_path / "out")
-    again = run(study_settings(corpus, slow, "compare.ladder=[0.1, 0.5, 0.75, 1.0]", **options), tmp_path / "out")
+    again = run(
+        study_settings(corpus, slow, "compare.ladder=[0.1, 0.5, 0.75, 1.0]", **options), tmp_path / "out"
+    )
     straight = run(study_settings(corpus, slow, "compare.ladder=[0.5, 0.75, 1.0]", **options), tmp_path / "b")
     assert numbers(first).items() <= numbers(again).items()
     assert numbers(straight).items() <= numbers(again).items()
