@@ -21,7 +21,11 @@ from lookaround.support.storage import write_yaml
 
 
 def folder(path: Path, file: str = "study.yaml", **identity: Any) -> StudyFolder:
-    whole = {"corpus": "c", "model": None, "settings": Settings().identity("train", "evaluate")} | identity
+    whole = {
+        "corpus": "c",
+        "model": None,
+        "settings": Settings().identity("train", "evaluate"),
+    } | identity
     return StudyFolder(path, file, "a study of ours", whole)
 
 
@@ -48,7 +52,7 @@ def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
     [
         ({"corpus": "d"}, "the corpus or its tokenizer has changed"),
         ({"model": "m"}, "the model has changed"),
-        ({"tasks": {"mood": "1"}}, "task 'mood' was not among its tasks"),
+        ({"tasks": {"mood": "1"}}, "task 'mood' is a new one"),
         ({"objective": "ar"}, "objective was None, now ar"),
         ({"settings": {"train": {"batch": 8}}}, "settings.train.batch was 16, now 8"),
     ],
@@ -112,11 +116,13 @@ def test_places_that_cannot_be_a_study(tmp_path: Path) -> None:
 def test_an_older_layout_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     write_yaml(tmp_path / "a" / "study.yaml", {"identity": {"corpus": "c"}, "plans": {}})
-    with pytest.raises(UserError, match=r"study\.yaml: written by an older lookaround.*give another --out"):
+    with pytest.raises(
+        UserError, match=r"study\.yaml: written by an older lookaround.*give another --out"
+    ):
         folder(tmp_path / "a").require()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "plan.yaml").write_text("identity: {}\n")
-    with pytest.raises(UserError, match=r"older lookaround \(plan\.yaml, no synthetic\.yaml\)"):
+    with pytest.raises(UserError, match=r"plan\.yaml: written by an older lookaround"):
         folder(tmp_path / "b", "synthetic.yaml").require()
 
 
@@ -134,6 +140,26 @@ def test_a_new_folder_goes_again_where_nothing_was_saved(tmp_path: Path) -> None
     with pytest.raises(UserError, match="later"):
         saves_and_fails()
     assert yaml.safe_load((tmp_path / "out" / "study.yaml").read_text())["status"] == "running"
+
+
+def test_a_folder_that_another_process_has_made_meanwhile_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a place where nothing was and the lock, another process may have made a study there."""
+    late = folder(tmp_path / "out", corpus="d")
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        (path / "work").write_text("hours of it")
+        write_yaml(
+            path / "study.yaml",
+            {"layout": 2, "identity": folder(path).identity, "status": "running"},
+        )
+
+    monkeypatch.setattr("lookaround.studies.folder.make_folder", make)
+    with pytest.raises(UserError, match="the corpus or its tokenizer has changed"), late.opened():
+        pass
+    assert (tmp_path / "out" / "work").read_text() == "hours of it"
 
 
 def test_what_is_published_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
@@ -167,7 +193,10 @@ with StudyFolder(Path(sys.argv[1]), "study.yaml", "a study of ours", {}).opened(
 def test_a_second_process_is_refused_in_one_line(tmp_path: Path) -> None:
     out = tmp_path / "out"
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(out)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"

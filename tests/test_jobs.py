@@ -66,7 +66,10 @@ def test_a_process_that_dies_names_the_remedy(tmp_path: Path, error: Exception) 
             future.set_exception(error)
             return future
 
-    for remedy, words in (({}, "--jobs 1 or a smaller"), ({"remedy": "fewer tokens"}, "with fewer tokens")):
+    for remedy, words in (
+        ({}, "--jobs 1 or a smaller"),
+        ({"remedy": "fewer tokens"}, "with fewer tokens"),
+    ):
         with jobs_of(tmp_path, executor=Dying(), **remedy) as jobs:
             jobs.submit("a", pow, 1, 1)
             with pytest.raises(UserError, match=words):

@@ -751,9 +751,9 @@ def _check_outputs(json_: Path | None, *, file: Path | None = None, folder: Path
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{option} {path}: there is no folder '{path.parent}'")
     if folder is not None:
-        for path in (folder, *folder.parents):
-            if path.exists() and not path.is_dir():
-                raise UserError(f"--out {folder}: '{path}' is a file; give a folder")
+        from lookaround.support.storage import require_place
+
+        require_place(folder)
 
 
 def _command() -> str:

@@ -15,7 +15,14 @@ from filelock import FileLock, Timeout
 
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
-from lookaround.support.storage import disk_errors, make_folder, read_mapping, write_folder, write_yaml
+from lookaround.support.storage import (
+    disk_errors,
+    make_folder,
+    read_mapping,
+    require_place,
+    write_folder,
+    write_yaml,
+)
 
 __all__ = ["StudyFolder", "slug"]
 
@@ -47,30 +54,26 @@ class StudyFolder:
 
         Raises UserError for a file in the way, a foreign folder, an older layout, and another run.
         """
-        for place in (self.path, *self.path.parents):
-            if place.exists():
-                if not place.is_dir():
-                    raise UserError(f"--out {self.path}: '{place}' is a file; give a folder")
-                break
+        require_place(self.path)
         with disk_errors(self.path):
-            names = {place.name for place in self.path.iterdir()} if self.path.exists() else set()
+            names = {at.name for at in self.path.iterdir()} if self.path.exists() else set()
         name = self.file.name
+        older = OLDER.get(name) in names
         if name in names:
             state = read_mapping(self.file, {"identity": dict})
-            if state.pop("layout", None) != LAYOUT:
-                raise UserError(
-                    f"{self.file}: written by an older lookaround, which kept other things there; give another "
-                    f"--out, or go on with the version that made it"
-                )
+            older = state.pop("layout", None) != LAYOUT
+        if older:
+            raise UserError(
+                f"{self.file if name in names else self.path / OLDER[name]}: written by an older lookaround, which "
+                f"kept other things there; give another --out, or go on with the version that made it"
+            )
+        if name in names:
             _require_same(state.pop("identity"), self.identity, self.file)
             self.state = state
-        elif OLDER.get(name) in names:
-            raise UserError(
-                f"{self.path}: written by an older lookaround ({OLDER[name]}, no {name}); give another --out, or go "
-                f"on with the version that made it"
-            )
         elif names - {LOCK_FILE}:
-            raise UserError(f"{self.path}: not empty and not {self.what} (no {name}); give another --out")
+            raise UserError(
+                f"{self.path}: not empty and not {self.what} (no {name}); give another --out"
+            )
 
     @contextmanager
     def opened(self, main: bool = True) -> Iterator[dict[str, Any]]:
@@ -96,7 +99,7 @@ class StudyFolder:
             self.require()  # what another process has done meanwhile
             yield self.state
         except BaseException:
-            if fresh and not self.state:
+            if fresh and not self.file.exists():
                 self.discard()
             raise
         finally:
@@ -126,7 +129,9 @@ class StudyFolder:
 def slug(spec: str) -> str:
     """A folder name for a spec: readable, and unique by a few letters of its hash where it had to be changed."""
     plain = re.sub(r"[^a-z0-9.]+", "-", spec.lower()).strip("-")
-    return plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
+    return (
+        plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
+    )
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Path) -> None:
@@ -137,7 +142,9 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Pat
     defaults = _flatten(Settings().model_dump(mode="json"))
     was, asked = defaults | _flatten(before.get("settings", {})), _flatten(now.get("settings", {}))
     pairs = [(f"settings.{name}", was.get(name), asked[name]) for name in sorted(asked)]
-    old, new = (_flatten({k: v for k, v in given.items() if k != "settings"}) for given in (before, now))
+    old, new = (
+        _flatten({k: v for k, v in given.items() if k != "settings"}) for given in (before, now)
+    )
     pairs += [(name, old.get(name), new.get(name)) for name in sorted(old | new)]
     for name, one, other in pairs:
         if one != other:
@@ -149,12 +156,10 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Pat
 
 def _told(name: str, was: Any, now: Any) -> str:
     """What a difference means."""
-    part, _, task = name.partition(".")
-    if part != "tasks":
+    if not name.startswith("tasks."):
         return CONTENT.get(name, f"{name} was {was}, now {now}")
-    if now is None:
-        return f"task '{task}' is not given any more"
-    return f"task '{task}' " + ("was not among its tasks" if was is None else "has changed")
+    change = "is not given any more" if now is None else "has changed" if was else "is a new one"
+    return f"task '{name.removeprefix('tasks.')}' {change}"
 
 
 def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +167,8 @@ def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in sections.items():
         flat |= (
-            {f"{name}.{field}": v for field, v in value.items()} if isinstance(value, dict) else {name: value}
+            {f"{name}.{field}": v for field, v in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
         )
     return flat

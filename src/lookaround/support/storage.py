@@ -25,6 +25,7 @@ __all__ = [
     "make_folder",
     "read_mapping",
     "require_fields",
+    "require_place",
     "whole_file",
     "write_folder",
     "write_text",
@@ -100,6 +101,13 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
     """Writes plain data whole or not at all; tuples become lists, so that what is read back is equal."""
     plain = json.loads(json.dumps(value))
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+def require_place(folder: Path) -> None:
+    """Raises UserError where a folder cannot be, since it or one above it is a file."""
+    above = next(place for place in (folder, *folder.parents) if place.exists())
+    if not above.is_dir():
+        raise UserError(f"--out {folder}: '{above}' is a file; give a folder")
 
 
 def make_folder(folder: Path) -> None:
