@@ -116,9 +116,7 @@ def test_places_that_cannot_be_a_study(tmp_path: Path) -> None:
 def test_an_older_layout_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     write_yaml(tmp_path / "a" / "study.yaml", {"identity": {"corpus": "c"}, "plans": {}})
-    with pytest.raises(
-        UserError, match=r"study\.yaml: written by an older lookaround.*give another --out"
-    ):
+    with pytest.raises(UserError, match=r"study\.yaml: written by an older lookaround.*give another --out"):
         folder(tmp_path / "a").require()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "plan.yaml").write_text("identity: {}\n")

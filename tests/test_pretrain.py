@@ -23,9 +23,7 @@ BUDGET = Budget(600, "tokens")
 
 def settings(**options: object) -> Settings:
     lines = ["model.preset=pico", "model.context=32", "train.batch=4", "model.precision=fp32"]
-    return read_settings(
-        None, lines, **{name.replace("__", "."): value for name, value in options.items()}
-    )
+    return read_settings(None, lines, **{name.replace("__", "."): value for name, value in options.items()})
 
 
 def run(out: Path, store: TokenStore, **options: object) -> dict:
@@ -52,9 +50,7 @@ def test_another_corpus_under_the_same_name_is_refused(store: TokenStore, tmp_pa
         run(tmp_path / "out", other)
 
 
-def test_the_model_it_goes_on_from_is_known_by_its_weights(
-    store: TokenStore, tmp_path: Path
-) -> None:
+def test_the_model_it_goes_on_from_is_known_by_its_weights(store: TokenStore, tmp_path: Path) -> None:
     start, moved = tmp_path / "start", tmp_path / "moved"
     run(start, store)
     run(tmp_path / "out", store, model__init=str(start))
@@ -69,9 +65,7 @@ def test_the_model_it_goes_on_from_is_known_by_its_weights(
     "error",
     [
         MemoryError(),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"
-        ),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
         torch.OutOfMemoryError("CUDA out of memory"),
     ],
 )

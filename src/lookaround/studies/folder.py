@@ -71,9 +71,7 @@ class StudyFolder:
             _require_same(state.pop("identity"), self.identity, self.file)
             self.state = state
         elif names - {LOCK_FILE}:
-            raise UserError(
-                f"{self.path}: not empty and not {self.what} (no {name}); give another --out"
-            )
+            raise UserError(f"{self.path}: not empty and not {self.what} (no {name}); give another --out")
 
     @contextmanager
     def opened(self, main: bool = True) -> Iterator[dict[str, Any]]:
@@ -129,9 +127,7 @@ class StudyFolder:
 def slug(spec: str) -> str:
     """A folder name for a spec: readable, and unique by a few letters of its hash where it had to be changed."""
     plain = re.sub(r"[^a-z0-9.]+", "-", spec.lower()).strip("-")
-    return (
-        plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
-    )
+    return plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Path) -> None:
@@ -142,9 +138,7 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Pat
     defaults = _flatten(Settings().model_dump(mode="json"))
     was, asked = defaults | _flatten(before.get("settings", {})), _flatten(now.get("settings", {}))
     pairs = [(f"settings.{name}", was.get(name), asked[name]) for name in sorted(asked)]
-    old, new = (
-        _flatten({k: v for k, v in given.items() if k != "settings"}) for given in (before, now)
-    )
+    old, new = (_flatten({k: v for k, v in given.items() if k != "settings"}) for given in (before, now))
     pairs += [(name, old.get(name), new.get(name)) for name in sorted(old | new)]
     for name, one, other in pairs:
         if one != other:
@@ -167,8 +161,6 @@ def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in sections.items():
         flat |= (
-            {f"{name}.{field}": v for field, v in value.items()}
-            if isinstance(value, dict)
-            else {name: value}
+            {f"{name}.{field}": v for field, v in value.items()} if isinstance(value, dict) else {name: value}
         )
     return flat

@@ -57,9 +57,7 @@ def pretrain(
         "settings": settings.identity("seed", "data", "model", "train"),
     }
     if (out / RUN_FILE).is_file() and not {"identity", "status"} <= read_run(out).keys():
-        raise UserError(
-            f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out"
-        )
+        raise UserError(f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out")
     folder = StudyFolder(out, RUN_FILE, "a run of ours", identity)
     with folder.opened(world.main) as before, memory_errors("train.micro_batch"):
         if before.get("status") == "finished":
@@ -69,11 +67,7 @@ def pretrain(
                 settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world
             )
             trainer.learning_rate = learning_rate_of(settings, trainer.backbone)
-            plan = (
-                Plan(**before["plan"])
-                if before
-                else world.share(plan_for(trainer, objective, budget))
-            )
+            plan = Plan(**before["plan"]) if before else world.share(plan_for(trainer, objective, budget))
             fill = exporter(trainer.backbone, objective, store, form)
             latest = checkpoint.latest_checkpoint(out)
             if latest is not None:
