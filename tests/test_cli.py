@@ -247,6 +247,19 @@ def test_ctrl_c_where_nothing_listens_yet_says_so(
     assert capsys.readouterr().err == "stopped\n"
 
 
+def test_a_reader_that_has_gone_ends_the_command_quietly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def gone(standalone_mode: bool) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli, "app", gone)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == ""
+
+
 @pytest.fixture(scope="module")
 def stopped_at_8(home: Path, corpus: Path) -> Path:
     """A run that was interrupted."""
@@ -1233,7 +1246,7 @@ def test_more_seeds_go_on_with_those_there_are(run: Run, corpus: Path, task: Pat
     ("options", "words"),
     [
         (("--budget", "5000"), ("budget",)),
-        (("--objectives", "ar"), ("objectives",)),
+        (("--set", "compare.lr_factors=[1.0, 3.0]"), ("lr_factors",)),
         (("--set", "train.batch=8"), ("train.batch was 4, now 8",)),
     ],
 )

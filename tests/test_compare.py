@@ -22,7 +22,7 @@ from lookaround.objectives import parse_list
 from lookaround.report import render_html
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.compare.compare import compare
-from lookaround.studies.compare.study import open_study
+from lookaround.studies.compare.study import estimate, open_study
 from lookaround.studies.compare.summary import recommend as recommend_from
 from lookaround.studies.folder import slug
 from lookaround.support.errors import UserError
@@ -128,6 +128,102 @@ def test_another_study_or_a_foreign_folder_is_refused(corpus: Path, tmp_path: Pa
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UserError, match="not a study of ours"):
         run(settings, tmp_path / "mine")
+
+
+def numbers(results: dict[str, Any]) -> dict[tuple[str, int, float], Any]:
+    """What a run came to, by objective, seed and rung."""
+    return {
+        (entry["objective"], entry["seed"], entry["rung"]): (
+            entry["bits_per_byte"], entry["bits_per_byte_by_prefix"], entry["classification"],
+            entry["budget"] | {"seconds": 0},
+        )
+        for entry in results["runs"]
+    }  # fmt: skip
+
+
+def weights(out: Path, results: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
+    return [open_run(out / entry["checkpoint"]).backbone.state_dict() for entry in results["runs"]]
+
+
+def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_start(
+    corpus: Path, tmp_path: Path
+) -> None:
+    """Objectives, rungs and seeds, whose trunk is made again; what was there is not touched."""
+    search = "compare.lr_factors=[0.5, 1.0]"
+    whole_ladder, part = "compare.ladder=[0.25, 0.5, 0.75, 1.0]", "compare.ladder=[0.25, 1.0]"
+    specs = "dar, 0.5*ar >> 0.5*mlm(rate=0.4)"
+    everything = {"compare.objectives": specs, "compare.seeds": 2, "compare.budget": "8000"}
+    straight = run(study_settings(corpus, search, whole_ladder, **everything), tmp_path / "straight")
+    out = tmp_path / "out"
+    first = run(study_settings(corpus, search, part, **(everything | {"compare.objectives": "dar", "compare.seeds": 1})), out)  # fmt: skip
+    kept = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/*/*/rung-*/*")}
+    assert len(numbers(first)) == 2
+    again = run(study_settings(corpus, search, whole_ladder, **everything), out)
+    assert numbers(again) == numbers(straight)
+    assert len(numbers(again)) == 16
+    assert again["summary"] == straight["summary"]
+    assert again["learning_rates"] == straight["learning_rates"]
+    for one, other in zip(weights(out, again), weights(tmp_path / "straight", straight), strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert kept == {file: file.stat().st_mtime_ns for file in kept}
+    assert not list(out.glob("**/trunk*")), "what can be made again takes no disk"
+    fewer = run(study_settings(corpus, search, part, **(everything | {"compare.objectives": "dar", "compare.seeds": 1})), out)  # fmt: skip
+    assert numbers(fewer) == numbers(first), "results are over what is asked for"
+
+
+def test_a_smaller_rung_that_is_added_leaves_the_warmup_of_the_others(corpus: Path, tmp_path: Path) -> None:
+    options = {"compare.objectives": "ar", "compare.budget": "12000"}
+    slow = "train.warmup=0.5"
+    first = run(study_settings(corpus, slow, **options), tmp_path / "out")
+    again = run(
+        study_settings(corpus, slow, "compare.ladder=[0.1, 0.5, 0.75, 1.0]", **options), tmp_path / "out"
+    )
+    straight = run(study_settings(corpus, slow, "compare.ladder=[0.5, 0.75, 1.0]", **options), tmp_path / "b")
+    assert numbers(first).items() <= numbers(again).items()
+    assert numbers(straight).items() <= numbers(again).items()
+
+
+def test_a_budget_in_seconds_is_calibrated_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"compare.objectives": "ar", "compare.budget": "0.3s", "compare.equal": "flops"}
+    run(study_settings(corpus, "compare.ladder=[1.0]", **options), tmp_path / "out")
+
+    def never(*arguments: Any) -> None:
+        raise AssertionError("calibrated again")
+
+    monkeypatch.setattr("lookaround.train.run.seconds_per_step", never)
+    more = options | {"compare.objectives": "ar, dar"}
+    flops = [e["budget"]["flops"] for e in run(study_settings(corpus, "compare.ladder=[1.0]", **more), tmp_path / "out")["runs"]]  # fmt: skip
+    assert flops[0] == pytest.approx(flops[1], rel=0.3)
+
+
+def test_a_study_is_known_by_content_and_not_by_paths(corpus: Path, tmp_path: Path) -> None:
+    options = {"compare.objectives": "ar", "compare.budget": "3000"}
+    first = run(study_settings(corpus, **options), tmp_path / "out")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("text.txt", "order.tsv"):
+        (moved / name).write_text((corpus / name).read_text())
+    assert numbers(run(study_settings(moved, **options), tmp_path / "out")) == numbers(first)
+    lines = (corpus / "order.tsv").read_text().splitlines()
+    (moved / "order.tsv").write_text("\n".join(lines[:-2]) + "\n")
+    with pytest.raises(UserError, match="task 'order' has changed"):
+        run(study_settings(moved, **options), tmp_path / "out")
+
+
+def test_a_refused_budget_leaves_threads_and_place_as_they_were(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookaround.studies.compare.study.Study.threads", 3)
+    study = open_study(study_settings(corpus, **{"compare.budget": "130"}))
+    with pytest.raises(UserError, match="too small"):
+        compare(study, tmp_path / "out", command="test")
+    assert torch.get_num_threads() == 1
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="too small"):
+        estimate(study)
+    assert torch.get_num_threads() == 1
 
 
 def _study_command(corpus: Path, out: Path) -> list[str]:

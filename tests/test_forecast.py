@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ import lookaround.studies.forecast.forecast as module
 from lookaround.cli import app
 from lookaround.report import print_forecast, write_forecast
 from lookaround.settings import Settings, read_settings
+from lookaround.studies.events import Event
+from lookaround.studies.folder import StudyFolder
 from lookaround.studies.forecast.forecast import (
     TrackRecord,
     cost,
@@ -28,6 +32,7 @@ from lookaround.studies.forecast.forecast import (
     token_labels,
 )
 from lookaround.support.errors import Interrupted, UserError
+from lookaround.train.loop import StopSignal
 
 TOPICS = {
     "sea": ["ship", "sail", "wave", "harbour", "storm", "anchor", "captain", "gull", "tide", "net"],
@@ -152,6 +157,73 @@ def test_finished_entries_are_kept_and_reused(
     with ThreadPoolExecutor(1) as executor:
         forecast(other, tmp_path, executor=executor)
     assert len(again) == 4, "other settings share nothing"
+
+
+def test_a_forecast_belongs_to_one_corpus_wherever_that_lies(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"compare__objectives": "ar, dar", "compare__tasks": []}
+    copy = tmp_path / "moved.txt"
+    copy.write_text((world / "corpus.txt").read_text())
+    real, ran = module._run_entry, []
+    monkeypatch.setattr(module, "_run_entry", lambda job: ran.append(job.entry.name) or real(job))
+    with ThreadPoolExecutor(1) as executor:
+        first = forecast(open_forecast(options(world, **few)), tmp_path / "out", executor=executor)
+        assert len(ran) == 4
+        moved = open_forecast(
+            options(world, **few, data__corpus=str(copy), train__batch=3, evaluate__bootstrap=300)
+        )
+        again = forecast(moved, tmp_path / "out", executor=executor)
+        assert len(ran) == 4, "neither a path nor what a forecast does not depend on makes it anew"
+        assert again["objectives"] == first["objectives"]
+        copy.write_text(copy.read_text() + "\n\none more document about a ship")
+        other = open_forecast(options(world, **few, data__corpus=str(copy)))
+        with pytest.raises(UserError, match=r"forecast\.yaml: .*the corpus or its tokenizer has changed"):
+            forecast(other, tmp_path / "out", executor=executor)
+
+
+def test_a_second_process_is_kept_out(world: Path, tmp_path: Path) -> None:
+    with (
+        StudyFolder(tmp_path / "out", "forecast.yaml", "a forecast of ours", {}).opened(),
+        pytest.raises(UserError, match="another process is at work"),
+    ):
+        forecast(open_forecast(options(world)), tmp_path / "out")
+
+
+def test_a_stop_while_counting_is_heard(world: Path, tmp_path: Path) -> None:
+    stop, stages = StopSignal(), []
+
+    def at_once(event: Event) -> None:
+        stages.append(event.stage)
+        stop.set = True
+
+    plan = open_forecast(options(world, data__split_seed=7))
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        forecast(plan, tmp_path / "out", stop=stop, report=at_once)
+    assert stages == ["counting"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_with_130_where_it_is_stopped(
+    world: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [
+        sys.executable, "-m", "lookaround", "forecast", str(world / "corpus.txt"), "--task", str(world / "task.tsv"),
+        "--out", str(tmp_path / "out"), "--set", "data.vocabulary=320", "--set", "forecast.far_lag=30", "--rank", "8",
+    ]  # fmt: skip
+    environment = {**os.environ, "LOOKAROUND_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (tmp_path / "out" / ".lock").exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors.startswith("stopped: ")
+    assert "the same command goes on" in errors
+    assert len(errors.splitlines()) == 1
 
 
 def test_bigram_contexts(world: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -46,8 +47,11 @@ from lookaround.model.export import load, load_heads
 from lookaround.model.lora import add_lora, merge_lora
 from lookaround.objectives.heads import LookAheadSpec
 from lookaround.settings import read_settings
+from lookaround.studies.events import Event
+from lookaround.studies.folder import StudyFolder
 from lookaround.studies.speculate.speculate import open_speculation, speculate
-from lookaround.support.errors import UserError
+from lookaround.support.errors import Interrupted, UserError
+from lookaround.train.loop import StopSignal
 
 logging.set_verbosity_error()
 SMALL = [
@@ -144,6 +148,66 @@ def test_the_same_command_again_does_nothing_and_other_settings_are_refused(run:
     done = lookaround("speculate", run, "--out", fast, "--depths", 2, *sets(), ok=False)
     assert done.returncode == 2
     assert "depths was 4, now 2" in done.stderr
+
+
+def test_a_model_is_known_by_its_weights_and_a_text_by_its_words(
+    tmp_path: Path, run: Path, corpus: Path
+) -> None:
+    """Also half way, so that no sample and no head of the old model or text is taken over."""
+    model, text, out = tmp_path / "model", tmp_path / "text.jsonl", tmp_path / "fast"
+    shutil.copytree(run, model)
+    shutil.copyfile(corpus, text)
+    stop = StopSignal()
+
+    def at_the_first_samples(event: Event) -> None:
+        stop.set = event.stage == "samples of the model"
+
+    def again(model: Path, **options: str) -> dict:
+        stop.set = False
+        given = {"data.corpus": str(text), "speculate.samples": 1000, **options}
+        plan = open_speculation(read_settings(None, SMALL, **given), model)
+        return speculate(plan, out, stop=stop, report=at_the_first_samples)
+
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        again(model)
+    samples = {file: file.stat().st_mtime_ns for file in (out / "work").glob("samples-*")}
+    assert samples
+    other = load_file(model / "model.safetensors")
+    other = {name: tensor + 0.01 for name, tensor in other.items()}
+    shutil.copytree(model, tmp_path / "other")
+    save_file(other, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"speculate\.yaml: .*the model has changed"):
+        again(tmp_path / "other")
+    longer = tmp_path / "longer.jsonl"
+    longer.write_text(text.read_text() + json.dumps({"text": "one more document " * 30}) + "\n")
+    with pytest.raises(UserError, match="the corpus or its tokenizer has changed"):
+        again(model, **{"data.corpus": str(longer)})
+    moved = model.rename(tmp_path / "moved")
+    with pytest.raises(Interrupted):
+        again(moved)
+    assert samples == {file: file.stat().st_mtime_ns for file in samples}, "what is there is not made again"
+
+
+@pytest.mark.parametrize("stage", ["accuracies on held-out prompts", "measuring speed"])
+def test_a_stop_is_heard_in_every_stage(tmp_path: Path, run: Path, stage: str) -> None:
+    stop = StopSignal()
+
+    def at(event: Event) -> None:
+        stop.set = event.stage == stage
+
+    plan = open_speculation(read_settings(None, [*SMALL, "speculate.samples=1000"]), run)
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        speculate(plan, tmp_path / "out", stop=stop, report=at)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_second_process_is_kept_out(tmp_path: Path, run: Path) -> None:
+    plan = open_speculation(read_settings(None, SMALL), run)
+    with (
+        StudyFolder(tmp_path / "out", "speculate.yaml", "made by speculate", {}).opened(),
+        pytest.raises(UserError, match="another process is at work"),
+    ):
+        speculate(plan, tmp_path / "out")
 
 
 def test_a_stopped_run_goes_on_to_the_same_heads(tmp_path: Path, run: Path, fast: Path) -> None:

@@ -18,13 +18,14 @@ from lookaround.data.shards import TokenStore
 from lookaround.model.readable import open_run
 from lookaround.objectives import parse
 from lookaround.settings import Settings, read_settings
+from lookaround.studies.pretrain import pretrain
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.storage import write_folder
 from lookaround.train import Plan, Trainer, WarmupStableDecay, make_plan, parse_budget
 from lookaround.train.budget import Budget, expected_cost, view_flops
 from lookaround.train.checkpoint import latest_checkpoint, load_training_state
 from lookaround.train.loop import StopSignal, exporter
-from lookaround.train.run import make_trainer, pretrain
+from lookaround.train.run import make_trainer
 
 SPECS = [
     "ar",

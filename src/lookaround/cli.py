@@ -10,14 +10,18 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lookaround.support.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
     from lookaround.settings import Settings
+    from lookaround.studies.events import Event
 
 app = typer.Typer(
     name="lookaround",
@@ -130,8 +134,8 @@ def compare(
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     began = time.monotonic()
-    with _StudyProgress(console) as progress:
-        results = run_study(study, out, command=_command(), on_event=progress.event)
+    with _Progress(console, lines="jobs") as progress:
+        results = run_study(study, out, command=_command(), report=progress.report)
     write_report(results, out / "report.html", samples=not no_samples)
     print_results(results, console)
     console.print(
@@ -183,7 +187,8 @@ def forecast(
         from lookaround.report import print_forecast, write_forecast
         from lookaround.studies.forecast.forecast import cost, open_forecast
         from lookaround.studies.forecast.forecast import forecast as run_forecast
-        from lookaround.support.storage import make_folder, write_text
+        from lookaround.support.storage import write_text
+        from lookaround.train.loop import stop_on_signals
 
         _quiet_libraries()
         plan = open_forecast(settings)
@@ -199,9 +204,8 @@ def forecast(
         f"{plan.store.index['vocabulary']:,}; {len(plan.objectives)} objectives, {len(plan.data)} tasks",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    make_folder(out)
-    with _ForecastProgress(console) as progress:
-        result = run_forecast(plan, out, on_event=progress.event)
+    with stop_on_signals() as stop, _Progress(console) as progress:
+        result = run_forecast(plan, out, stop=stop, report=progress.report)
     write_text(out / "forecast.json", json.dumps(result, indent=1) + "\n")
     write_forecast(result, out / "forecast.html")
     print_forecast(result, console)
@@ -261,10 +265,11 @@ def pretrain(
         from lookaround.data.stdlib import stdlib_corpus
         from lookaround.model.export import require_form
         from lookaround.studies.compare.study import estimate, open_store, open_study
+        from lookaround.studies.events import Event
+        from lookaround.studies.pretrain import pretrain as train
         from lookaround.train.budget import parse_budget
-        from lookaround.train.loop import stop_on_signals
+        from lookaround.train.loop import Progress, stop_on_signals
         from lookaround.train.parallel import world
-        from lookaround.train.run import pretrain as train
 
         _quiet_libraries()
         amount = parse_budget(budget)
@@ -281,15 +286,18 @@ def pretrain(
         _print_estimate(console, cost, 1)
         _write_json(json_, vars(cost))
         return
-    with world() as processes, stop_on_signals() as stop, _RunProgress(console, chosen.spec) as progress:
+
+    def step(done: Progress) -> None:
+        note = f"loss {done.loss:.3f}, {done.tokens_per_second:,.0f} tokens/s"
+        progress.report(Event(chosen.spec, done.step, done.total, note))
+
+    with world() as processes, stop_on_signals() as stop, _Progress(console, lines="steps") as progress:
         if not processes.main:
             processes.barrier()  # one process writes the token shards, the others find them
         store = open_store(text, settings)
         if processes.main:
             processes.barrier()
-        info = train(
-            settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=progress.report
-        )
+        info = train(settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=step)
         main = processes.main
     spent = info["spent"]
     console.print(
@@ -475,7 +483,7 @@ def speculate(
         console.print(f"samples {cost['samples']:,} tokens; training {cost['budget']}", highlight=False)
         _write_json(json_, cost)
         return
-    with stop_on_signals() as stop, _StageProgress(console) as progress:
+    with stop_on_signals() as stop, _Progress(console, lines="stages") as progress:
         result = run_speculation(plan, out, stop=stop, report=progress.report)
     print_speculation(result, console)
     console.print(f"\n{out}: loads as a plain model; fast with trust_remote_code=True, or lookaround generate {out}",
@@ -642,13 +650,7 @@ def synthetic(
     console = Console()
     with console.status("loading libraries"):
         from lookaround.report import print_synthetic, write_synthetic
-        from lookaround.studies.synthetic.grid import (
-            PRESETS,
-            estimate,
-            open_grid,
-            require_own_folder,
-            run_grid,
-        )
+        from lookaround.studies.synthetic.grid import PRESETS, estimate, folder_of, open_grid, run_grid
 
         _quiet_libraries()
     if preset not in PRESETS:
@@ -670,7 +672,7 @@ def synthetic(
         PRESETS[preset],
     )
     grid = open_grid(settings)
-    require_own_folder(grid, out)
+    folder_of(grid, out).require()
     with console.status("timing a few steps of each run"):
         cost = estimate(grid)
     _print_grid_estimate(console, cost)
@@ -678,8 +680,8 @@ def synthetic(
         _write_json(json_, vars(cost))
         return
     began = time.monotonic()
-    with _StudyProgress(console) as progress:
-        results = run_grid(grid, out, command=_command(), on_event=progress.event)
+    with _Progress(console, lines="jobs") as progress:
+        results = run_grid(grid, out, command=_command(), report=progress.report)
     write_synthetic(results, out / "synthetic.html")
     console.print()
     print_synthetic(results, console)
@@ -766,9 +768,9 @@ def _check_outputs(json_: Path | None, *, file: Path | None = None, folder: Path
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{option} {path}: there is no folder '{path.parent}'")
     if folder is not None:
-        for path in (folder, *folder.parents):
-            if path.exists() and not path.is_dir():
-                raise UserError(f"--out {folder}: '{path}' is a file; give a folder")
+        from lookaround.support.storage import require_place
+
+        require_place(folder)
 
 
 def _command() -> str:
@@ -826,143 +828,68 @@ def _print_grid_estimate(console: Any, cost: Any) -> None:
     )  # fmt: skip
 
 
-class _RunProgress:
-    """A progress bar with rate and time left; on no terminal, a line every half minute."""
+class _Progress:
+    """A bar per stage and per running job, with what it notes and the time left; on no terminal, lines.
 
-    def __init__(self, console: Any, title: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    lines: printed where there is no terminal: "stages" = one for each that has ended, "steps" = one every half minute.
+    "jobs" = a line for each finished job, on a terminal too, and the time that the study has taken.
+    """
 
-        self.console = console
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(), console=console, disable=not console.is_terminal,
-        )  # fmt: skip
-        self.task = self.bar.add_task(title, total=None, note="")
-        self.last = time.monotonic()
-
-    def __enter__(self) -> _RunProgress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()
-
-    def report(self, progress: Any) -> None:
-        note = f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} tokens/s"
-        self.bar.update(self.task, completed=progress.step, total=progress.total, note=note)
-        if not self.console.is_terminal and time.monotonic() - self.last > 30:
-            self.last = time.monotonic()
-            self.console.print(f"step {progress.step} of {progress.total}, {note}", highlight=False)
-
-
-class _StudyProgress:
-    """One bar for the study and one per running job; on no terminal, a line per finished job."""
-
-    def __init__(self, console: Any) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self.console = console
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
-        )  # fmt: skip
-        self.whole = self.bar.add_task("study", total=None, note="starting processes")
-        self.tasks: dict[str, Any] = {}
-        self.began = time.monotonic()
-
-    def __enter__(self) -> _StudyProgress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()
-
-    def event(self, event: dict[str, Any]) -> None:
-        if "finished" in event:
-            self.console.print(
-                f"  {time.monotonic() - self.began:5.0f} s  {event['finished']}",
-                highlight=False, markup=False, soft_wrap=True,
-            )  # fmt: skip
-            return
-        self.bar.update(
-            self.whole,
-            completed=event["done"],
-            total=event["total"],
-            note=f"{event['done']} of {event['total']} jobs",
+    def __init__(self, console: Console, lines: Literal["jobs", "stages", "steps"] | None = None) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
         )
-        running = {entry["job"]: entry for entry in event["running"]}
-        for name in [name for name in self.tasks if name not in running]:
-            self.bar.remove_task(self.tasks.pop(name))
-        for name, entry in running.items():
-            if name not in self.tasks:
-                self.tasks[name] = self.bar.add_task(
-                    f"  {name}".replace("[", r"\["), total=entry["total"], note=""
-                )
-            rate = f", {entry['tokens_per_second']:,.0f} tokens/s" if entry["tokens_per_second"] else ""
-            self.bar.update(
-                self.tasks[name], completed=entry["step"], total=entry["total"], note=entry["phase"] + rate
-            )
 
-
-class _StageProgress:
-    """A bar per stage with what it notes and the time left; on no terminal, a line per finished stage."""
-
-    def __init__(self, console: Any) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.console = console
+        self.console, self.lines = console, lines
+        counted = TimeElapsedColumn() if lines == "jobs" else MofNCompleteColumn()
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
-        )  # fmt: skip
-        self.stages: dict[str, Any] = {}
-        self.began = time.monotonic()
-
-    def __enter__(self) -> _StageProgress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()
-
-    def report(self, stage: str, done: int, total: int, note: str) -> None:
-        if stage not in self.stages:
-            self.stages[stage] = self.bar.add_task(stage, total=total, note="")
-        self.bar.update(self.stages[stage], completed=done, total=total, note=note)
-        if done == total and not self.console.is_terminal:
-            self.console.print(f"  {time.monotonic() - self.began:5.0f} s  {stage}  {note}", highlight=False)
-
-
-class _ForecastProgress:
-    """A bar for counting, then one for spectra and probes; on no terminal, nothing: both take seconds to minutes."""
-
-    def __init__(self, console: Any) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(24), counted, TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(), console=console, disable=not console.is_terminal,
         )  # fmt: skip
-        self.stages: dict[str, Any] = {}
-        self.began = time.monotonic()
+        self.tasks: dict[str, TaskID] = {}
+        self.began = self.last = time.monotonic()
+        if lines == "jobs":
+            self._show("study", 0, None, "starting processes")
 
-    def __enter__(self) -> _ForecastProgress:
+    def __enter__(self) -> _Progress:
         self.bar.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()
 
-    def event(self, event: dict[str, Any]) -> None:
-        stage = event["stage"]
-        if stage not in self.stages:
-            self.stages[stage] = self.bar.add_task(stage, total=event["total"], note="")
-            self.began = time.monotonic()
-        note = ""
-        if "tokens" in event:
-            rate = event["done"] * event["tokens"] / max(time.monotonic() - self.began, 1e-3)
-            note = f"{rate / 1e6:.0f}M pairs/s"
-        self.bar.update(self.stages[stage], completed=event["done"], total=event["total"], note=note)
+    def _show(self, name: str, done: int, total: int | None, note: str) -> None:
+        if name not in self.tasks:
+            self.tasks[name] = self.bar.add_task(name, total=total, note="")
+        self.bar.update(self.tasks[name], completed=done, total=total, note=note)
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def report(self, event: Event) -> None:
+        now = time.monotonic()
+        if event.finished:
+            self._print(f"  {now - self.began:5.0f} s  {event.finished}")
+            return
+        note = event.note or f"{event.done} of {event.total} jobs" * (not event.stage)
+        self._show(event.stage or "study", event.done, event.total, note)
+        if not self.console.is_terminal:
+            if self.lines == "stages" and event.done == event.total:
+                self._print(f"  {now - self.began:5.0f} s  {event.stage}  {event.note}")
+            if self.lines == "steps" and now - self.last > 30:
+                self.last = now
+                self._print(f"step {event.done} of {event.total}, {event.note}")
+        running = {f"  {job.job}": job for job in event.running}
+        for name in [name for name in self.tasks if name.startswith("  ") and name not in running]:
+            self.bar.remove_task(self.tasks.pop(name))
+        for name, job in running.items():
+            rate = f", {job.tokens_per_second:,.0f} tokens/s" if job.tokens_per_second else ""
+            self._show(name, job.step, job.total, job.phase + rate)
 
 
 def main() -> None:
@@ -982,6 +909,8 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
     except Exception as error:
         if not hasattr(error, "format_message"):  # what the argument parser raises, whoever vendors it
             raise
@@ -990,5 +919,3 @@ def main() -> None:
         else:
             print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
-        sys.exit(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, ValidationError
 
 from lookaround.support.errors import UserError
 
@@ -24,9 +24,25 @@ __all__ = [
     "read_settings",
 ]
 
+AFFECTS_RESULT: dict[str, JsonValue] = {"affects_result": True}
+
+
+def result(*default: Any, **options: Any) -> Any:
+    """A field that results depend on, so that a run goes on only where it is the same; others may change."""
+    return Field(*default, json_schema_extra=AFFECTS_RESULT, **options)
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    def result_fields(self) -> dict[str, Any]:
+        """{field: value} of the fields that results depend on, as plain data."""
+        marked = {
+            name
+            for name, field in type(self).model_fields.items()
+            if field.json_schema_extra == AFFECTS_RESULT
+        }
+        return self.model_dump(mode="json", include=marked)
 
 
 class DataSettings(_Section):
@@ -39,46 +55,48 @@ class DataSettings(_Section):
     tokenizer: str | None = Field(
         None, description="a Hugging Face tokenizer; none: a byte-level BPE trained here"
     )
-    vocabulary: int | None = Field(None, ge=1, description="tokens of the BPE; none: the preset's")
-    pack: bool = Field(False, description="several short documents in a row, isolated by the mask")
-    validation: float = Field(0.05, gt=0, lt=0.5, description="share of the documents for validation")
-    test: float = Field(0.05, gt=0, lt=0.5, description="share of the documents for testing")
-    split_seed: int = Field(0, ge=0, description="seed of the split by document")
+    vocabulary: int | None = result(None, ge=1, description="tokens of the BPE; none: the preset's")
+    pack: bool = result(False, description="several short documents in a row, isolated by the mask")
+    validation: float = result(0.05, gt=0, lt=0.5, description="share of the documents for validation")
+    test: float = result(0.05, gt=0, lt=0.5, description="share of the documents for testing")
+    split_seed: int = result(0, ge=0, description="seed of the split by document")
 
 
 class ModelSettings(_Section):
     """The backbone."""
 
-    preset: Literal["pico", "nano", "tiny", "mini", "small", "base"] = Field(
+    preset: Literal["pico", "nano", "tiny", "mini", "small", "base"] = result(
         "nano", description="size of a fresh Llama"
     )
     init: str | None = Field(
         None, description="a Hugging Face decoder to continue from, in place of a preset"
     )
-    context: int = Field(128, ge=4, description="tokens per row: the training length")
-    precision: Literal["auto", "fp32", "bf16", "fp64"] = Field("auto", description="auto: bf16 where it pays")
+    context: int = result(128, ge=4, description="tokens per row: the training length")
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = result(
+        "auto", description="auto: bf16 where it pays"
+    )
     compile: bool = Field(False, description="torch.compile the decoder")
 
 
 class TrainSettings(_Section):
     """The loop."""
 
-    batch: int = Field(16, ge=1, description="rows per step, over all processes")
+    batch: int = result(16, ge=1, description="rows per step, over all processes")
     micro_batch: int | None = Field(
         None, ge=1, description="rows per forward pass of a process; none: all of them"
     )
-    learning_rate: float | None = Field(
+    learning_rate: float | None = result(
         None, gt=0, lt=1, description="peak; none: 0.001 x sqrt(128 / hidden width)"
     )
-    head_rate: float = Field(
+    head_rate: float = result(
         1.0, gt=0, description="learning rate of heads beyond the LM head, over the trunk's"
     )
-    weight_decay: float = Field(0.1, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.98, ge=0, lt=1)
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    warmup: float = Field(0.02, ge=0, lt=1, description="share of the budget with a rising learning rate")
-    decay: float = Field(
+    weight_decay: float = result(0.1, ge=0)
+    beta1: float = result(0.9, ge=0, lt=1)
+    beta2: float = result(0.98, ge=0, lt=1)
+    clip: float = result(1.0, gt=0, description="largest norm of the gradient")
+    warmup: float = result(0.02, ge=0, lt=1, description="share of the budget with a rising learning rate")
+    decay: float = result(
         0.2, ge=0, le=1, description="last share of the budget, with a learning rate falling to 0"
     )
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
@@ -88,20 +106,20 @@ class TrainSettings(_Section):
 class EvaluateSettings(_Section):
     """Both halves: classification and generation."""
 
-    probe_train: int = Field(3000, ge=10, description="labelled examples that a probe is fitted on, at most")
-    probe_test: int = Field(2000, ge=10, description="labelled examples that a probe is scored on, at most")
-    positions: int = Field(256, ge=2, description="scored tokens per prefix length")
-    prefix_lengths: list[int] | None = Field(
+    probe_train: int = result(3000, ge=10, description="labelled examples that a probe is fitted on, at most")
+    probe_test: int = result(2000, ge=10, description="labelled examples that a probe is scored on, at most")
+    positions: int = result(256, ge=2, description="scored tokens per prefix length")
+    prefix_lengths: list[int] | None = result(
         None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
     )
-    generation_mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
+    generation_mode: Literal["causal", "bidirectional", "prefix"] | None = result(
         None,
         description="'causal', 'bidirectional' or 'prefix'; none: causal if the end of the budget trained it",
     )
-    classification_mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
+    classification_mode: Literal["causal", "bidirectional", "prefix"] | None = result(
         None, description="likewise; none: the last bidirectional one"
     )
-    metrics: dict[str, Literal["accuracy", "matthews"]] = Field(
+    metrics: dict[str, Literal["accuracy", "matthews"]] = result(
         default_factory=dict, description="metric by task name"
     )
     samples: int = Field(3, ge=0, description="continuations of test documents that the report shows")
@@ -116,12 +134,12 @@ class CompareSettings(_Section):
     objectives: str = Field("ar, mlm, dar, vmlm", description="comma-separated specs")
     tasks: list[str] = Field(default_factory=list, description="labelled files or folders")
     seeds: int = Field(1, ge=1)
-    budget: str = Field("3.2e12flops", description="of a run at the last rung: 5M (tokens), 2e15flops, 300s")
-    equal: Literal["flops", "tokens", "seconds"] | None = Field(
+    budget: str = result("3.2e12flops", description="of a run at the last rung: 5M (tokens), 2e15flops, 300s")
+    equal: Literal["flops", "tokens", "seconds"] | None = result(
         None, description="what is equal; none: FLOPs, or the budget's seconds"
     )
     ladder: list[float] = Field([0.125, 0.25, 0.5, 1.0], description="rungs, as shares of the budget")
-    lr_factors: list[float] = Field(
+    lr_factors: list[float] = result(
         [1.0, 2.0, 4.0], description="tried at the smallest rung; one of them: no search"
     )
     jobs: int | None = Field(None, ge=1, description="processes; none: one per core, or one on a GPU")
@@ -131,22 +149,22 @@ class ForecastSettings(_Section):
     """What the corpus says of objectives before any training."""
 
     enabled: bool = Field(True, description="compare makes a forecast beside its study")
-    context: int = Field(
+    context: int = result(
         1, ge=1, le=8, description="visible tokens of a context: 1 = a token, 2 = a bigram .."
     )
-    rank: int = Field(128, ge=2, description="singular values kept; features of a text")
-    reach: int = Field(16, ge=1, description="largest distance of a context token from its target")
-    min_count: int = Field(5, ge=1, description="contexts and targets expected less often are left out")
-    features: Literal["context", "target", "both"] = Field(
+    rank: int = result(128, ge=2, description="singular values kept; features of a text")
+    reach: int = result(16, ge=1, description="largest distance of a context token from its target")
+    min_count: int = result(5, ge=1, description="contexts and targets expected less often are left out")
+    features: Literal["context", "target", "both"] = result(
         "both", description="what a text is averaged over: contexts, targets, or half of the rank of each"
     )
-    weighting: Literal["spectral", "unit"] = Field(
+    weighting: Literal["spectral", "unit"] = result(
         "spectral", description="a token's feature as the theory has it, or scaled to length 1"
     )
-    hash_bits: int | None = Field(
+    hash_bits: int | None = result(
         None, ge=1, le=48, description="hash n-grams to 2^bits rows; none: exact, as far as they fit 64 bits"
     )
-    far_lag: int | None = Field(
+    far_lag: int | None = result(
         None,
         ge=2,
         description="lag of the control that predicts one far token; none: 64, or half of the longest document",
@@ -156,30 +174,30 @@ class ForecastSettings(_Section):
 class SpeculateSettings(_Section):
     """Several tokens per pass for a model that exists."""
 
-    heads: Literal["medusa", "medusa-own", "hydra", "linear", "sequential", "shared"] | None = Field(
+    heads: Literal["medusa", "medusa-own", "hydra", "linear", "sequential", "shared"] | None = result(
         None, description="kind of heads to train; none: the model's own, or hydra where it has none"
     )
-    depths: int = Field(4, ge=1, le=16, description="tokens beyond the next one that are drafted")
-    decay: float = Field(0.8, gt=0, le=1, description="loss weight of depth k is decay^k")
-    budget: str = Field("2M", description="of the heads' training: tokens (2M) or FLOPs (1e15flops)")
-    samples: int = Field(
+    depths: int = result(4, ge=1, le=16, description="tokens beyond the next one that are drafted")
+    decay: float = result(0.8, gt=0, le=1, description="loss weight of depth k is decay^k")
+    budget: str = result("2M", description="of the heads' training: tokens (2M) or FLOPs (1e15flops)")
+    samples: int = result(
         200_000, ge=0, description="tokens of the model's own samples that heads learn from; 0: none"
     )
-    sample_temperature: float = Field(0.7, ge=0)
-    text: bool = Field(True, description="heads also learn from the corpus itself")
-    coverage: float = Field(
+    sample_temperature: float = result(0.7, ge=0)
+    text: bool = result(True, description="heads also learn from the corpus itself")
+    coverage: float = result(
         0.99, gt=0, le=1, description="drafts are taken from the tokens that make up this share of the text"
     )
-    joint: bool = Field(False, description="after the heads, train heads and model together (Medusa-2)")
-    joint_weight: float = Field(
+    joint: bool = result(False, description="after the heads, train heads and model together (Medusa-2)")
+    joint_weight: float = result(
         0.2, gt=0, description="weight of the heads' loss beside the model's in joint training"
     )
-    lora: int | None = Field(None, ge=1, description="rank of adapters in joint training; none: all weights")
-    prompts: int = Field(
+    lora: int | None = result(None, ge=1, description="rank of adapters in joint training; none: all weights")
+    prompts: int = result(
         200, ge=1, description="held-out prompts for calibration, and as many others for measuring"
     )
-    prompt_tokens: int = Field(32, ge=2)
-    new_tokens: int = Field(64, ge=2, description="tokens that each prompt is continued by")
+    prompt_tokens: int = result(32, ge=2)
+    new_tokens: int = result(64, ge=2, description="tokens that each prompt is continued by")
     batches: list[PositiveInt] = Field(
         [1, 2, 4, 8, 16, 32], min_length=1, description="numbers of sequences that are measured"
     )
@@ -198,32 +216,34 @@ class SyntheticSettings(_Section):
         "ar, reverse, mtp(n=2, weights=1.0, matched=True), teacherless", description="comma-separated specs"
     )
     seeds: int = Field(2, ge=1)
-    steps: int = Field(5000, ge=1, description="of every run; those that solve their task end sooner")
-    batch: int = Field(64, ge=1, description="problems per step")
-    learning_rate: float = Field(4e-3, gt=0, lt=1, description="peak")
+    steps: int = result(5000, ge=1, description="of every run; those that solve their task end sooner")
+    batch: int = result(64, ge=1, description="problems per step")
+    learning_rate: float = result(4e-3, gt=0, lt=1, description="peak")
     lr_factors: list[float] = Field(
-        [0.5, 1.0], min_length=1, description="tried on a seed of their own; a single one leaves the search out"
+        [0.5, 1.0],
+        min_length=1,
+        description="tried on a seed of their own; a single one leaves the search out",
     )
     search: Literal["each", "first"] = Field(
         "each", description="learning rates are tried on each task, or on the first for all tasks"
     )
-    trial: float = Field(0.4, gt=0, le=1, description="length of such a trial, as a share of the steps")
-    labels: int | None = Field(
+    trial: float = result(0.4, gt=0, le=1, description="length of such a trial, as a share of the steps")
+    labels: int | None = result(
         None, ge=2, le=10_000, description="of a graph's nodes; none: two for each node"
     )
-    query: Literal["after", "before"] = Field("after", description="where start and goal stand to the edges")
-    edges: Literal["shuffled", "arm"] = Field("shuffled", description="order in which edges are listed")
-    samples: int | None = Field(
+    query: Literal["after", "before"] = result("after", description="where start and goal stand to the edges")
+    edges: Literal["shuffled", "arm"] = result("shuffled", description="order in which edges are listed")
+    samples: int | None = result(
         None, ge=1, description="size of a fixed training set; none: every problem is new"
     )
-    queries: int = Field(
+    queries: int = result(
         10_000, ge=1, le=1_000_000, description="held-out problems that a model is scored on"
     )
-    watched: int = Field(
+    watched: int = result(
         1000, ge=1, le=1_000_000, description="validation problems behind each point of a learning curve"
     )
-    every: int = Field(250, ge=1, description="steps between points of a learning curve")
-    stop_at: float | None = Field(
+    every: int = result(250, ge=1, description="steps between points of a learning curve")
+    stop_at: float | None = result(
         0.995, gt=0, le=1, description="a run ends when two points in a row are this right; none: never"
     )
     control: bool = Field(True, description="also train ar on answers that end with the first hop")
@@ -233,7 +253,7 @@ class SyntheticSettings(_Section):
 class Settings(_Section):
     """All sections of a configuration file."""
 
-    seed: int = Field(0, ge=0, le=1 << 62)
+    seed: int = result(0, ge=0, le=1 << 62)
     data: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
@@ -242,6 +262,22 @@ class Settings(_Section):
     forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     speculate: SpeculateSettings = Field(default_factory=SpeculateSettings)
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
+
+    def identity(self, *names: str) -> dict[str, Any]:
+        """{section: {field: value}} of what results depend on in the sections or fields ("model.preset") `names`.
+
+        "seed" stands for itself. Paths and names of corpus, tokenizer, model and tasks are not among
+        them: fingerprints of their content are what a run is known by.
+        """
+        found: dict[str, Any] = {}
+        for name in names:
+            section, _, field = name.partition(".")
+            part = getattr(self, section)
+            if isinstance(part, _Section):
+                fields = part.result_fields()
+                part = found.get(section, {}) | ({field: fields[field]} if field else fields)
+            found[section] = part
+        return found
 
 
 def read_settings(
@@ -296,7 +332,9 @@ def read_settings(
         field = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             known = ", ".join(_known_fields(first["loc"][:-1]))
-            hint = "the section 'plan' is called 'synthetic' now" if field == "plan" else f"known here: {known}"
+            hint = (
+                "the section 'plan' is called 'synthetic' now" if field == "plan" else f"known here: {known}"
+            )
             raise UserError(f"{origin}: unknown setting '{field}'; {hint}") from None
         raise UserError(f"{origin}: {field}: {first['msg']}, got {first['input']!r}") from None
 

@@ -1,15 +1,127 @@
-"""The folder of a study."""
+"""The folder of a run or a study: refused, locked, opened or resumed, saved and published in one place."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lookaround.support.errors import UserError
+from filelock import FileLock, Timeout
 
-__all__ = ["require_folder", "require_same", "slug"]
+from lookaround.settings import Settings
+from lookaround.support.errors import UserError
+from lookaround.support.storage import (
+    disk_errors,
+    make_folder,
+    read_mapping,
+    require_place,
+    write_folder,
+    write_yaml,
+)
+
+__all__ = ["StudyFolder", "slug"]
+
+LAYOUT = 2  # of the file that says what a folder is
+LOCK_FILE = ".lock"
+# what folders of older layouts hold, by the file that stands there today
+OLDER = {"synthetic.yaml": "plan.yaml", "forecast.yaml": "parts"}
+# parts of an identity that are fingerprints, and what it means that one differs
+CONTENT = {"corpus": "the corpus or its tokenizer has changed", "model": "the model has changed"}
+
+
+class StudyFolder:
+    """The folder of one run or study.
+
+    path: the folder. file: name of the YAML file in it that says what it is. what: the same in words
+    ("a study of ours"). identity: what may not change while the folder lives: "settings" (the sections
+    of `Settings.identity`) and fingerprints of content, never a path or a name.
+
+    state: what `save` has stored, by this process or one before it; empty for a new folder.
+    """
+
+    def __init__(self, path: Path, file: str, what: str, identity: Mapping[str, Any]) -> None:
+        self.path, self.file, self.what = path, path / file, what
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self.state: dict[str, Any] = {}
+
+    def require(self) -> None:
+        """Reads `state`; makes nothing.
+
+        Raises UserError for a file in the way, a foreign folder, an older layout, and another run.
+        """
+        require_place(self.path)
+        with disk_errors(self.path):
+            names = {at.name for at in self.path.iterdir()} if self.path.exists() else set()
+        name = self.file.name
+        older = OLDER.get(name) in names
+        if name in names:
+            state = read_mapping(self.file, {"identity": dict})
+            older = state.pop("layout", None) != LAYOUT
+        if older:
+            raise UserError(
+                f"{self.file if name in names else self.path / OLDER[name]}: written by an older lookaround, which "
+                f"kept other things there; give another --out, or go on with the version that made it"
+            )
+        if name in names:
+            _require_same(state.pop("identity"), self.identity, self.file)
+            self.state = state
+        elif names - {LOCK_FILE}:
+            raise UserError(f"{self.path}: not empty and not {self.what} (no {name}); give another --out")
+
+    @contextmanager
+    def opened(self, main: bool = True) -> Iterator[dict[str, Any]]:
+        """Holds the folder against other processes for the length of the block; gives its `state`.
+
+        A new folder in which nothing was saved is removed where the block fails. main: False in all but
+        one of the processes of a run, which share the folder of that one. Raises UserError as `require`
+        does, and where another process is at work.
+        """
+        self.require()
+        if not main:
+            yield self.state
+            return
+        fresh = not self.path.exists()
+        make_folder(self.path)
+        lock = FileLock(self.path / LOCK_FILE, timeout=0)
+        try:
+            with disk_errors(self.path):
+                lock.acquire()
+        except Timeout:
+            raise UserError(f"{self.path}: another process is at work in this folder") from None
+        try:
+            self.require()  # what another process has done meanwhile
+            yield self.state
+        except BaseException:
+            if fresh and not self.file.exists():
+                self.discard()
+            raise
+        finally:
+            lock.release()
+
+    def save(self, **entries: Any) -> None:
+        """Stores entries beside those that are there, whole or not at all."""
+        self.state |= entries
+        write_yaml(self.file, {"layout": LAYOUT, "identity": self.identity, **self.state})
+
+    def publish(self, fill: Callable[[Path], None]) -> None:
+        """Puts what fill(folder) writes beside the folder's own files, in place of older ones of the same names."""
+        final = self.path / "final"
+        write_folder(final, fill)
+        for file in sorted(final.iterdir()):
+            target = self.path / file.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            file.replace(target)
+        final.rmdir()
+
+    def discard(self) -> None:
+        """Removes the folder, so that another run may use its name."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def slug(spec: str) -> str:
@@ -18,36 +130,37 @@ def slug(spec: str) -> str:
     return plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
 
 
-def require_folder(out: Path, file: str, what: str) -> None:
-    """Raises UserError where `out` is no folder to begin in, nor one that `file` says is `what`; makes nothing."""
-    for path in (out, *out.parents):
-        if path.exists():
-            if not path.is_dir():
-                raise UserError(f"--out {out}: '{path}' is a file; give a folder")
-            break
-    if out.exists() and any(out.iterdir()) and not (out / file).is_file():
-        raise UserError(f"{out}: not empty and not {what} (no {file}); give another --out")
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Path) -> None:
+    """Raises UserError naming the first thing in which a folder's run differs from the one asked for.
 
-
-def require_same(before: dict[str, Any], now: dict[str, Any], origin: Path) -> None:
-    """Raises UserError naming the first setting in which a folder's run differs from the one asked for."""
-    old, new = _flatten(before), _flatten(now)
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            name_of = (
-                "the corpus or its tokenizer has changed"
-                if name == "corpus"
-                else f"{name} was {old.get(name)}, now {new.get(name)}"
-            )
+    Of settings, those are compared that count today; one that a folder is too old to know had its default.
+    """
+    defaults = _flatten(Settings().model_dump(mode="json"))
+    was, asked = defaults | _flatten(before.get("settings", {})), _flatten(now.get("settings", {}))
+    pairs = [(f"settings.{name}", was.get(name), asked[name]) for name in sorted(asked)]
+    old, new = (_flatten({k: v for k, v in given.items() if k != "settings"}) for given in (before, now))
+    pairs += [(name, old.get(name), new.get(name)) for name in sorted(old | new)]
+    for name, one, other in pairs:
+        if one != other:
+            differs = _told(name, one, other)
             raise UserError(
-                f"{origin}: belongs to another run: {name_of}; give another --out, or the old settings"
+                f"{origin}: belongs to another run: {differs}; give another --out, or what it was made of"
             )
 
 
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
+def _told(name: str, was: Any, now: Any) -> str:
+    """What a difference means."""
+    if not name.startswith("tasks."):
+        return CONTENT.get(name, f"{name} was {was}, now {now}")
+    change = "is not given any more" if now is None else "has changed" if was else "is a new one"
+    return f"task '{name.removeprefix('tasks.')}' {change}"
+
+
+def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """{section.field: value}; what is no section keeps its name."""
     flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flatten(value, f"{prefix}.{name}" if prefix else str(name))
+    for name, value in sections.items():
+        flat |= (
+            {f"{name}.{field}": v for field, v in value.items()} if isinstance(value, dict) else {name: value}
+        )
     return flat

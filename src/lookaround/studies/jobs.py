@@ -14,29 +14,47 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from pathlib import Path
 from typing import Any
 
+from lookaround.studies.events import Event, Report, Running
 from lookaround.support.errors import Interrupted, UserError
+from lookaround.train.loop import Progress, StopSignal
 
 __all__ = ["Jobs", "Status", "local_pool", "running_jobs"]
 
 STOP_FILE = ".stop"
 STATUS_FILES = "runs/*/*/*/status.json"
+STOPPED = "stopped; the same command goes on from there"
 
 
 class Jobs:
     """The jobs of a study on an executor: `finished` gives each result as it comes, and more may be submitted meanwhile.
 
-    study: its folder. stop: something whose `set` becomes True when the study is to save and end: jobs that have not begun are
-    dropped then, and those that run are asked to save. executor: none is local processes.
+    study: its folder. stop: becomes True when the study is to save and end: jobs that have not begun are
+    dropped then, and those that run are asked to save. executor: none is local processes. remedy: what
+    may help where a process dies.
     """
 
     def __init__(
-        self, study: Path, stop: Any, *, jobs: int, threads: int, executor: Executor | None = None
+        self,
+        study: Path,
+        stop: StopSignal,
+        *,
+        jobs: int,
+        threads: int,
+        executor: Executor | None = None,
+        remedy: str = "--jobs 1 or a smaller train.micro_batch",
     ) -> None:
-        self.study, self.stop, self.stop_file = study, stop, study / STOP_FILE
+        self.study, self.stop, self.stop_file, self.remedy = study, stop, study / STOP_FILE, remedy
         self.own = executor is None
         self.executor = executor or local_pool(jobs, threads)
         self.pending: dict[Future, Any] = {}
@@ -53,8 +71,10 @@ class Jobs:
         """Adds a job; `key` comes back with its result."""
         self.pending[self.executor.submit(function, *arguments)] = key
 
-    def finished(self, tell: Callable[[], None]) -> Iterator[tuple[Any, Any]]:
-        """(key, result) of each job in the order in which they end; tell() is called twice a second and after each.
+    def finished(self, report: Report, total: int, stage: str = "") -> Iterator[tuple[Any, Any]]:
+        """(key, result) of each job in the order in which they end; the report hears twice a second how far all are.
+
+        total: jobs of the study; those that `done` counts already are among them.
 
         Raises what a job raises, UserError where a process has died, and Interrupted once all have saved after a request to stop.
         """
@@ -69,21 +89,21 @@ class Jobs:
                 key = self.pending.pop(future)
                 self.done += 1
                 yield key, self._result(future)
-            tell()
+            report(Event(stage, self.done, total, running=running_jobs(self.study)))
         if self.dropped:
-            raise Interrupted(f"{self.study}: stopped; the same command goes on from there")
+            raise Interrupted(f"{self.study}: {STOPPED}")
 
     def _result(self, future: Future) -> Any:
         try:
             return future.result()
-        except Interrupted as error:
-            raise Interrupted(f"{self.study}: {error}") from None
+        except (Interrupted, KeyboardInterrupt) as error:
+            raise Interrupted(f"{self.study}: {str(error) or STOPPED}") from None
         except (BrokenExecutor, MemoryError):
             if self.stop.set:
-                raise Interrupted(f"{self.study}: stopped; the same command goes on from there") from None
+                raise Interrupted(f"{self.study}: {STOPPED}") from None
             raise UserError(
-                f"{self.study}: a process of the study died, most likely out of memory; the same command goes on from there, "
-                f"with --jobs 1 or a smaller train.micro_batch if it dies again"
+                f"{self.study}: a process of the study died, most likely out of memory; the same command goes on "
+                f"from there, with {self.remedy} if it dies again"
             ) from None
 
     def __exit__(self, kind: Any, *exception: Any) -> None:
@@ -121,15 +141,15 @@ def _end_with(parent: int) -> None:
 class Status:
     """status.json of a running job in its folder, and the job's ear for the study's request to stop.
 
-    stop: something whose `set` becomes True when the study asks.
+    stop: set where the study asks.
     """
 
-    def __init__(self, folder: Path, study: Path, label: str, stop: Any) -> None:
+    def __init__(self, folder: Path, study: Path, label: str, stop: StopSignal) -> None:
         self.path, self.stop_file = folder / "status.json", study / STOP_FILE
         self.label, self.stop = label, stop
         self.last = 0.0
 
-    def train(self, phase: str, progress: Any, end: int) -> None:
+    def train(self, phase: str, progress: Progress, end: int) -> None:
         """Tells of a step of a Trainer, and listens."""
         self.tell(phase, progress.step, end, progress.tokens_per_second)
 
@@ -139,11 +159,15 @@ class Status:
         if now - self.last > 0.5:
             self.last = now
             self.show(phase, step, total, rate)
-            if self.stop_file.exists():
-                self.stop.set = True
+            self.listen()
+
+    def listen(self) -> None:
+        """Sets `stop` where the study asks for it."""
+        if self.stop_file.exists():
+            self.stop.set = True
 
     def show(self, phase: str, step: int, total: int, rate: float) -> None:
-        entry = {"job": self.label, "phase": phase, "step": step, "total": total, "tokens_per_second": rate}
+        entry = vars(Running(self.label, phase, step, total, rate))
         with contextlib.suppress(OSError):  # a progress line is not worth a run
             temporary = self.path.with_name("status.tmp")
             temporary.write_text(json.dumps(entry))
@@ -153,10 +177,10 @@ class Status:
         self.path.unlink(missing_ok=True)
 
 
-def running_jobs(study: Path) -> list[dict[str, Any]]:
+def running_jobs(study: Path) -> tuple[Running, ...]:
     """What the running jobs of a study say of themselves."""
     found = []
     for path in sorted(study.glob(STATUS_FILES)):
-        with contextlib.suppress(OSError, ValueError):
-            found.append(json.loads(path.read_text()))
-    return found
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            found.append(Running(**json.loads(path.read_text())))
+    return tuple(found)

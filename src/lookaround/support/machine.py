@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookaround import __version__
+from lookaround.support.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["local_device", "machine", "threads", "threads_of", "usable_cores", "versions"]
+__all__ = ["local_device", "machine", "memory_errors", "threads", "threads_of", "usable_cores", "versions"]
 
 _ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before a pool of processes sets it for its own
 
@@ -41,6 +42,20 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def memory_errors(setting: str) -> Iterator[None]:
+    """Turns a failed allocation into a UserError that names the setting to make smaller."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(f"out of memory; set {setting} lower, or take a smaller model") from None
 
 
 def local_device() -> torch.device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import math
 import os
@@ -23,10 +22,10 @@ from lookaround.support.errors import UserError
 __all__ = [
     "disk_errors",
     "finite",
-    "locked",
     "make_folder",
     "read_mapping",
     "require_fields",
+    "require_place",
     "whole_file",
     "write_folder",
     "write_text",
@@ -104,18 +103,11 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of a folder; raises UserError where one is at work in it."""
-    with disk_errors(folder):
-        handle = open(folder / ".lock", "w")  # noqa: SIM115
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another process is at work on this study") from None
-        yield
-    (folder / ".lock").unlink(missing_ok=True)
+def require_place(folder: Path) -> None:
+    """Raises UserError where a folder cannot be, since it or one above it is a file."""
+    above = next(place for place in (folder, *folder.parents) if place.exists())
+    if not above.is_dir():
+        raise UserError(f"--out {folder}: '{above}' is a file; give a folder")
 
 
 def make_folder(folder: Path) -> None:

@@ -1,15 +1,9 @@
-"""One training run on disk: `pretrain`, and what opens its result again.
-
-A run folder is a Hugging Face folder at the end; before that it holds checkpoints, which are Hugging Face folders too.
-`run.yaml` says what the run is: the same command resumes it, a finished one does nothing, other settings are refused.
-"""
+"""What a training run is made of: its model, trainer, plan and schedule, and what run.yaml says of it."""
 
 from __future__ import annotations
 
 import copy
-import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +14,15 @@ from lookaround.data.shards import TokenStore, in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.data.text import TextTokenizer
 from lookaround.model.backbone import VOCABULARIES, Backbone, build, require_honest_attention
-from lookaround.model.readable import RUN_FILE, Readable, read_run
+from lookaround.model.readable import RUN_FILE, Readable
 from lookaround.objectives import AR
 from lookaround.objectives.objective import Objective
 from lookaround.settings import DataSettings, Settings
-from lookaround.studies.folder import require_folder, require_same
-from lookaround.support.errors import Diverged, UserError
+from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
-from lookaround.support.storage import write_folder, write_yaml
-from lookaround.train import checkpoint
+from lookaround.support.storage import write_yaml
 from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
-from lookaround.train.loop import Progress, StopSignal, Trainer, default_learning_rate, exporter
+from lookaround.train.loop import Trainer, default_learning_rate
 from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
 
@@ -38,21 +30,9 @@ __all__ = [
     "build_backbone",
     "evaluation_rows",
     "make_trainer",
-    "pretrain",
     "vocabulary_of",
     "write_run",
 ]
-
-# what may change between a run and its resumption without changing its result
-FREE = {
-    "train": ("checkpoint_every", "log_every", "micro_batch"),
-    "model": ("compile",),
-    "evaluate": None,
-    "compare": None,
-    "forecast": None,
-    "speculate": None,
-    "synthetic": None,
-}
 
 
 def vocabulary_of(settings: Settings) -> int:
@@ -149,86 +129,6 @@ def schedule_for(
     return WarmupStableDecay(min(warmup, round((smallest_end or end) / 4)), start, end)
 
 
-# ------------------------------------------------------------------------------------------------ pretrain
-
-
-def pretrain(
-    settings: Settings,
-    objective: Objective,
-    budget: Budget,
-    store: TokenStore,
-    out: Path,
-    *,
-    form: str | None = None,
-    world: World | None = None,
-    stop: StopSignal | None = None,
-    report: Callable[[Progress], None] | None = None,
-) -> dict[str, Any]:
-    """Trains one model into `out` and returns the run's description; resumes, or returns at once if it is finished.
-
-    Raises UserError where `out` belongs to other settings, Interrupted after saving when `stop` is set.
-    """
-    world = world or World()
-    identity = {
-        "objective": objective.spec,
-        "budget": str(budget),
-        "form": form,
-        "corpus": store.fingerprint,
-        "settings": _identity(settings),
-    }
-    require_folder(out, RUN_FILE, "a run of ours")
-    before = read_run(out) if (out / RUN_FILE).is_file() else None
-    if before is not None:
-        if "identity" not in before or "status" not in before:
-            raise UserError(f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out")
-        require_same(before["identity"], identity, out / RUN_FILE)
-        if before["status"] == "finished":
-            return before
-    fresh = not out.exists()
-    try:
-        trainer = make_trainer(settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world)
-        trainer.learning_rate = learning_rate_of(settings, trainer.backbone)
-        plan = Plan(**before["plan"]) if before else world.share(plan_for(trainer, objective, budget))
-        info = run_info(settings, objective, store, trainer, plan) | {
-            "identity": identity,
-            "status": "running",
-        }
-        fill = exporter(trainer.backbone, objective, store, form)
-        latest = checkpoint.latest_checkpoint(out)
-        if latest is not None:
-            trainer.restore_from(latest)
-        world.barrier()  # all have seen the folder as it was
-        if world.main:
-            out.mkdir(parents=True, exist_ok=True)
-            write_run(out, info)
-        world.barrier()
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
-    except BaseException:
-        if fresh and world.main:
-            shutil.rmtree(out, ignore_errors=True)
-        raise
-    schedule = schedule_for(settings, plan.total)
-    try:
-        trainer.run(plan.total, plan, schedule, folder=out, fill=fill, stop=stop, report=report)
-    except Diverged:
-        if world.main and latest is None and checkpoint.latest_checkpoint(out) is None:
-            shutil.rmtree(out, ignore_errors=True)  # nothing is lost, and another rate may use the name
-        raise
-    info |= {"status": "finished", "spent": vars(trainer.counters)}
-    if world.main:
-        final = out / "final"
-        write_folder(final, fill)
-        for file in sorted(final.iterdir()):
-            file.replace(out / file.name)
-        final.rmdir()
-        write_run(out, info)
-        for _, old in checkpoint.checkpoints(out):
-            shutil.rmtree(old, ignore_errors=True)
-    world.barrier()
-    return info
-
-
 def run_info(
     settings: Settings, objective: Objective, store: TokenStore, trainer: Trainer, plan: Plan
 ) -> dict[str, Any]:
@@ -250,17 +150,6 @@ def run_info(
         },
         "settings": settings.model_dump(),
     }
-
-
-def _identity(settings: Settings) -> dict[str, Any]:
-    values = settings.model_dump()
-    for section, fields in FREE.items():
-        if fields is None:
-            values.pop(section)
-            continue
-        for name in fields:
-            values[section].pop(name)
-    return values
 
 
 def write_run(folder: Path, info: dict[str, Any]) -> None:

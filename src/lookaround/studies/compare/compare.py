@@ -13,22 +13,22 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lookaround.evaluation.suite import baselines, probe_data
+from lookaround.model.fingerprint import model_fingerprint
 from lookaround.studies.compare.ladder import Job, random_init_scores, run_job
 from lookaround.studies.compare.study import Study, plans_of
 from lookaround.studies.compare.summary import study_results
-from lookaround.studies.folder import require_folder, require_same
+from lookaround.studies.events import Event, Report, silent
+from lookaround.studies.folder import StudyFolder
 from lookaround.studies.forecast.forecast import Forecast, forecast_job
-from lookaround.studies.jobs import Jobs, running_jobs
+from lookaround.studies.jobs import Jobs
 from lookaround.support.errors import UserError
-from lookaround.support.storage import locked, read_mapping, write_text
+from lookaround.support.machine import threads
+from lookaround.support.storage import require_fields, write_text
 from lookaround.train.loop import StopSignal, stop_on_signals
 
 __all__ = ["compare"]
@@ -42,92 +42,67 @@ def compare(
     *,
     command: str,
     executor: Executor | None = None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    report: Report = silent,
 ) -> dict[str, Any]:
     """Runs a study into `out` and returns its results (docs/results-format.md), also written to out/results.json.
 
-    executor: where jobs run (default: local processes, study.jobs of them). on_event: told what is under way. Raises
-    UserError where `out` belongs to another study, Interrupted after saving when asked to stop.
+    The same folder takes more objectives, seeds and rungs; runs that are there are kept, and results are
+    over those that are asked for. executor: where jobs run (default: local processes, study.jobs of
+    them). Raises UserError where `out` belongs to another study, Interrupted after saving when asked to
+    stop.
     """
-    import torch
-
-    require_folder(out, STUDY_FILE, "a study of ours")
-    fresh = not out.exists()
-    identity = _identity(study)
-    try:
-        if (out / STUDY_FILE).is_file():
-            saved = read_mapping(out / STUDY_FILE, {"identity": dict, "plans": dict})
-            require_same(saved["identity"], identity, out / STUDY_FILE)
-            plans = saved["plans"]
-        else:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(study.threads)  # a budget in seconds is calibrated as jobs will run
-            plans = plans_of(study)
-            torch.set_num_threads(threads)
-            out.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump({"identity": identity, "plans": plans}, sort_keys=False, allow_unicode=True)
-            write_text(out / STUDY_FILE, text)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from None
-    except BaseException:
-        if fresh:
-            shutil.rmtree(out, ignore_errors=True)
-        raise
-    with locked(out), stop_on_signals() as stop:
-        results = _run_jobs(study, out, plans, command, executor, stop, on_event or (lambda event: None))
+    folder = StudyFolder(out, STUDY_FILE, "a study of ours", _identity(study))
+    with folder.opened() as before, stop_on_signals() as stop:
+        if before:
+            require_fields(str(folder.file), before, {"plans": dict, "budget": dict, "smallest": float})
+        with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
+            folder.save(**plans_of(study, before))
+        results = _run_jobs(study, folder, command, executor, stop, report)
         write_text(out / "results.json", json.dumps(results, indent=1, allow_nan=False))
     return results
 
 
 def _identity(study: Study) -> dict[str, Any]:
-    settings = study.settings.model_dump()
-    settings["compare"].pop("jobs")
-    settings["compare"].pop("tasks")
-    settings["compare"].pop("seeds")  # more seeds go on with those there are
-    settings["model"].pop("compile")
-    settings.pop("forecast")  # made beside the study, and made again when it changes
-    settings.pop("speculate")
-    settings.pop("synthetic")
-    for name in ("bootstrap", "samples", "sample_tokens", "temperature"):
-        settings["evaluate"].pop(name)
-    for name in ("checkpoint_every", "log_every", "micro_batch"):
-        settings["train"].pop(name)
+    """What all runs of a folder share."""
+    init = study.settings.model.init
     tasks = {}
     for task in study.tasks:
-        digest = hashlib.sha256(
-            json.dumps([task.train_texts, task.train_labels, task.test_texts, task.test_labels]).encode()
-        )
-        tasks[task.name] = digest.hexdigest()[:16]
-    settings["compare"]["objectives"] = ", ".join(objective.spec for objective in study.objectives)
-    return json.loads(json.dumps({"corpus": study.store.fingerprint, "tasks": tasks, "settings": settings}))
+        content = [task.train_texts, task.train_labels, task.test_texts, task.test_labels]
+        tasks[task.name] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    return {
+        "corpus": study.store.fingerprint,
+        "model": model_fingerprint(init) if init else None,
+        "tasks": tasks,
+        "settings": study.settings.identity("seed", "data", "model", "train", "evaluate", "compare"),
+    }
 
 
 def _run_jobs(
     study: Study,
-    out: Path,
-    plans: dict[str, dict[str, dict[str, list]]],
+    folder: StudyFolder,
     command: str,
     executor: Executor | None,
     stop: StopSignal,
-    on_event: Callable[[dict[str, Any]], None],
+    report: Report,
 ) -> dict[str, Any]:
-    settings = study.settings
+    settings, out = study.settings, folder.path
     data = tuple(probe_data(task, settings.evaluate) for task in study.tasks)
-    threads = study.threads
     factors = settings.compare.lr_factors
     seeds = [settings.seed + i for i in range(settings.compare.seeds)]
 
     def job(objective: str, seed: int, factor: float, trial: bool) -> Job:
+        plan, smallest = folder.state["plans"][objective], folder.state["smallest"]
         return Job(
-            out, settings, objective, study.store, data, seed, factor, plans[objective], trial, threads
-        )
+            out, settings, objective, study.store, data, seed, factor, plan, tuple(study.rungs), smallest, trial,
+            study.threads,
+        )  # fmt: skip
 
     specs = [objective.spec for objective in study.objectives]
     losses: dict[str, dict[float, float]] = {spec: {} for spec in specs}
     ladders: dict[tuple[str, int], dict[str, Any]] = {}
     total = len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0)) + len(data) + bool(data)
     before: dict[str, Any] | str | None = None
-    with Jobs(out, stop, jobs=study.jobs, threads=threads, executor=executor) as jobs:
+    with Jobs(out, stop, jobs=study.jobs, threads=study.threads, executor=executor) as jobs:
 
         def ladders_of(spec: str, factor: float) -> None:
             for seed in seeds:
@@ -140,7 +115,7 @@ def _run_jobs(
             jobs.submit(("forecast", None), forecast_job, plan, out / "forecast")
             total += 1
         if data:
-            jobs.submit(("random", None), random_init_scores, settings, study.store, data, threads)
+            jobs.submit(("random", None), random_init_scores, settings, study.store, data, study.threads)
         for item in data:
             jobs.submit(("baseline", item.name), baselines, item)
         for spec in specs:
@@ -151,11 +126,7 @@ def _run_jobs(
                 losses[spec] = {factors[0]: float("nan")}
                 ladders_of(spec, factors[0])
         table: dict[str, dict[str, float]] = {item.name: {} for item in data}
-
-        def tell() -> None:
-            on_event({"done": jobs.done, "total": total, "running": running_jobs(out)})
-
-        for (kind, key), value in jobs.finished(tell):
+        for (kind, key), value in jobs.finished(report, total):
             if kind == "baseline":
                 table[key] |= value
             elif kind == "forecast":
@@ -165,7 +136,7 @@ def _run_jobs(
                     table[name]["random_init"] = result
             elif kind == "ladder":
                 ladders[key] = value["rungs"]
-                on_event({"finished": f"{key[0]}, seed {key[1]}"})
+                report(Event(finished=f"{key[0]}, seed {key[1]}"))
             else:
                 spec, factor = key
                 losses[spec][factor] = value["validation_loss"]
@@ -177,7 +148,7 @@ def _run_jobs(
                             f"compare.lr_factors, now {factors}, or train.learning_rate, in another --out"
                         )
                     tried = ", x".join(f"{f:g}" for f in factors)
-                    on_event({"finished": f"{spec}: learning rate x{best:g} of x{tried}"})
+                    report(Event(finished=f"{spec}: learning rate x{best:g} of x{tried}"))
                     ladders_of(spec, best)
     for spec, chosen in losses.items():  # the rates that lost have had their say
         best = min(chosen, key=lambda f: _finite(chosen[f])) if len(chosen) > 1 else factors[0]

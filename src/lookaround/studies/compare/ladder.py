@@ -24,14 +24,13 @@ from lookaround.objectives import parse
 from lookaround.objectives.contract import Mode
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
-from lookaround.studies.compare.study import split_rows
+from lookaround.studies.compare.study import rung_plan, split_rows
 from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
 from lookaround.support.errors import Diverged
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping, write_folder, write_text
 from lookaround.train import checkpoint
-from lookaround.train.budget import Plan
 from lookaround.train.loop import StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.run import (
@@ -43,6 +42,7 @@ from lookaround.train.run import (
     schedule_for,
     write_run,
 )
+from lookaround.train.schedule import WarmupStableDecay
 
 __all__ = ["Job", "random_init_scores", "run_job"]
 
@@ -51,7 +51,11 @@ VALIDATION_ROWS = 256
 
 @dataclass(frozen=True)
 class Job:
-    """One ladder (or its smallest rung, for the search of a learning rate) of one objective and seed."""
+    """One ladder (or its smallest rung, for the search of a learning rate) of one objective and seed.
+
+    plan: of the last rung, {"shares", "steps"}. smallest: the rung that the study was made with, which
+    the warmup of all rungs is held within, whatever rungs were added.
+    """
 
     out: Path
     settings: Settings
@@ -60,13 +64,20 @@ class Job:
     tasks: tuple[ProbeData, ...]
     seed: int
     factor: float
-    plans: dict[str, dict[str, list]]
+    plan: dict[str, list]
+    rungs: tuple[float, ...]
+    smallest: float
     trial: bool
     threads: int
 
     @property
     def folder(self) -> Path:
         return self.out / "runs" / slug(self.objective) / f"lr-{self.factor:g}" / f"seed-{self.seed}"
+
+    def schedule(self, rung: float, shared: bool) -> WarmupStableDecay:
+        """The schedule of a rung; where rungs are branches off one trunk, all rise as the last one does."""
+        end, smallest, longest = (rung_plan(self.plan, r).total for r in (rung, self.smallest, 1.0))
+        return schedule_for(self.settings, end, smallest, longest if shared else end)
 
 
 def run_job(job: Job) -> dict[str, Any]:
@@ -79,12 +90,11 @@ def run_job(job: Job) -> dict[str, Any]:
     label = f"{job.objective}, seed {job.seed}" + (f", learning rate x{job.factor:g}" if job.trial else "")
     with stop_on_signals() as stop:
         status = Status(job.folder, job.out, label, stop)
-        rungs = sorted(map(float, job.plans))
         if job.trial:
-            folder = job.folder / f"rung-{rungs[0]:g}"
+            folder = job.folder / f"rung-{job.smallest:g}"
             file = folder / "validation.json"
             try:
-                _train_ladder(job, objective, rungs[:1], status, stop)
+                _train_ladder(job, objective, (job.smallest,), status, stop)
             except Diverged:
                 status.done()
                 return {"validation_loss": math.inf}
@@ -93,10 +103,12 @@ def run_job(job: Job) -> dict[str, Any]:
                 write_text(file, json.dumps({"loss": loss}))
             status.done()
             return {"validation_loss": read_mapping(file, {"loss": float})["loss"]}
-        _train_ladder(job, objective, rungs, status, stop)
+        _train_ladder(job, objective, job.rungs, status, stop)
         status.done()
+        # a rung that is added later has its trunk made again, bit for bit on CPU: a trunk on disk is
+        # three times the model for each of its forks
         shutil.rmtree(job.folder / "trunk", ignore_errors=True)
-        return {"rungs": {f"{rung:g}": read_evaluation(job.folder / f"rung-{rung:g}") for rung in rungs}}
+        return {"rungs": {f"{rung:g}": read_evaluation(job.folder / f"rung-{rung:g}") for rung in job.rungs}}
 
 
 def _train_ladder(
@@ -104,11 +116,10 @@ def _train_ladder(
 ) -> None:
     """Trains every rung that has no folder yet and, unless this is a trial, evaluates it."""
     trainer: Trainer | None = None
-    ends = {rung: sum(job.plans[f"{rung:g}"]["steps"]) for rung in map(float, job.plans)}
     for rung in rungs:
         folder = job.folder / f"rung-{rung:g}"
         if not (folder / RUN_FILE).is_file():
-            trainer = _train_rung(job, objective, rung, ends, trainer, status, stop)
+            trainer = _train_rung(job, objective, rung, trainer, status, stop)
         if not job.trial and not (folder / "evaluation.json").is_file():
             status.show(f"evaluating rung {rung:g}", 0, 1, 0.0)
             _evaluate_rung(job, objective, folder)
@@ -118,20 +129,17 @@ def _train_rung(
     job: Job,
     objective: Objective,
     rung: float,
-    ends: dict[float, int],
     trainer: Trainer | None,
     status: Status,
     stop: StopSignal,
 ) -> Trainer:
     """One rung: up the trunk to where its decay starts, down the branch, export; returns the trainer, back on the trunk."""
     settings = job.settings
-    plan = Plan(**{key: tuple(value) for key, value in job.plans[f"{rung:g}"].items()})
+    plan = rung_plan(job.plan, rung)
     shared = objective.stationary
     trunk = job.folder / ("trunk" if shared else f"trunk-{rung:g}")
     branch = job.folder / f"rung-{rung:g}.branch"
-    schedule = schedule_for(
-        settings, ends[rung], min(ends.values()), max(ends.values()) if shared else ends[rung]
-    )
+    schedule = job.schedule(rung, shared)
     if trainer is None or not shared:
         trainer = make_trainer(settings, objective, job.store, seed=job.seed, learning_rate=1.0)
         trainer.learning_rate = learning_rate_of(settings, trainer.backbone) * job.factor
@@ -140,10 +148,7 @@ def _train_rung(
             trainer.restore_from(newest)
     fill = exporter(trainer.backbone, objective, job.store)
     stages = ((trunk, schedule.decay_start), (branch, schedule.end))
-    keep = frozenset(
-        schedule_for(settings, end, min(ends.values()), max(ends.values())).decay_start
-        for end in ends.values()
-    )
+    keep = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
     fork = None
     for stage, until in stages:
         if stage is branch:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +20,9 @@ from lookaround.objectives import parse, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
-from lookaround.support.machine import threads_of, usable_cores
-from lookaround.train.budget import Budget, expected_cost, parse_budget
+from lookaround.support.machine import threads, threads_of, usable_cores
+from lookaround.train.budget import Budget, Plan, expected_cost, parse_budget
+from lookaround.train.loop import Trainer
 from lookaround.train.run import (
     build_backbone,
     equal_flops,
@@ -29,7 +32,7 @@ from lookaround.train.run import (
     vocabulary_of,
 )
 
-__all__ = ["Estimate", "Study", "estimate", "open_store", "open_study", "plans_of", "split_rows"]
+__all__ = ["Estimate", "Study", "estimate", "open_store", "open_study", "plans_of", "rung_plan", "split_rows"]
 
 
 @dataclass(frozen=True)
@@ -126,45 +129,58 @@ def split_rows(settings: Settings, store: TokenStore, split: str) -> Rows:
     return Rows(store.split(split), settings.model.context, store.tokenizer)
 
 
-def plans_of(study: Study) -> dict[str, dict[str, dict[str, list]]]:
-    """{objective: {rung: plan}}: the steps of every run; raises UserError for a rung below one step."""
+def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the runs of a study follow: {"budget", "smallest", "plans": {objective: plan of the last rung}}.
+
+    before: the same of the study so far. Its resolved budget, its smallest rung (which warmup and the
+    search of learning rates depend on) and its objectives' plans are kept, so that what is added later
+    is what it would have been from the start. Raises UserError for a rung below one step.
+    """
     settings = study.settings
-    equal = study.equal
-    plans: dict[str, dict[str, dict[str, list]]] = {}
-    budget = None
+    before = before or {}
+    smallest = before.get("smallest", study.rungs[0])
+    plans: dict[str, dict[str, list]] = dict(before.get("plans", {}))
+    budget = Budget(**before["budget"]) if "budget" in before else None
     for objective in study.objectives:
-        trainer = make_trainer(settings, objective, study.store, seed=settings.seed, learning_rate=1e-3)
-        if equal == "flops":
-            budget = budget or equal_flops(trainer, study.budget)
-        elif equal == "tokens" and study.budget.unit != "tokens":
-            flops = equal_flops(trainer, study.budget).amount
-            per_token = expected_cost(
-                parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops"
-            )
-            tokens = expected_cost(
-                parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "tokens"
-            )
-            budget = budget or Budget(flops / per_token * tokens, "tokens")
-        full = plan_for(trainer, objective, budget or study.budget, settings.compare.budget)
-        rungs: dict[str, dict[str, list]] = {}
-        for rung in study.rungs:
-            steps = [round(rung * count) for count in full.steps]
-            if min(steps) < 1:
+        if objective.spec not in plans:
+            trainer = make_trainer(settings, objective, study.store, seed=settings.seed, learning_rate=1e-3)
+            budget = budget or _resolved(study, trainer)
+            full = plan_for(trainer, objective, budget, settings.compare.budget)
+            plans[objective.spec] = {"shares": list(full.shares), "steps": list(full.steps)}
+        for rung in (smallest, *study.rungs):
+            if min(rung_plan(plans[objective.spec], rung).steps) < 1:
                 raise UserError(
                     f"budget {settings.compare.budget}: too small; its rung {rung:g} leaves no step for a part of "
                     f"'{objective.spec}'; give more, or fewer rungs (compare.ladder)"
                 )
-            rungs[f"{rung:g}"] = {"shares": list(full.shares), "steps": steps}
-        plans[objective.spec] = rungs
-    return plans
+    return {"budget": vars(budget), "smallest": smallest, "plans": plans}
+
+
+def _resolved(study: Study, trainer: Trainer) -> Budget:
+    """The budget of every run in the unit that is equal, resolved on a trainer's model."""
+    settings, equal = study.settings, study.equal
+    if equal == "flops":
+        return equal_flops(trainer, study.budget)
+    if equal == "tokens" and study.budget.unit != "tokens":
+        flops = equal_flops(trainer, study.budget).amount
+        per_token, tokens = (
+            expected_cost(parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, unit)
+            for unit in ("flops", "tokens")
+        )
+        return Budget(flops / per_token * tokens, "tokens")
+    return study.budget
+
+
+def rung_plan(full: Mapping[str, Any], rung: float) -> Plan:
+    """The plan of a rung: its share of the steps of the last one."""
+    return Plan(tuple(full["shares"]), tuple(round(rung * count) for count in full["steps"]))
 
 
 def estimate(study: Study) -> Estimate:
     """What the study will cost, from counted FLOPs and the time of a few steps of `ar` on this machine."""
-    import torch
-
     settings = study.settings
-    plans = plans_of(study)
+    with threads(study.threads):
+        plans = plans_of(study)["plans"]
     flops, steps = {}, {}
     for objective in study.objectives:
         trainer = make_trainer(settings, objective, study.store, seed=settings.seed, learning_rate=1e-3)
@@ -172,15 +188,13 @@ def estimate(study: Study) -> Estimate:
             expected_cost(phase, trainer.backbone, trainer.rows, settings.train.batch, "flops")
             for _, phase in objective.phases()
         ]
-        counts = plans[objective.spec]["1"]["steps"]
+        counts = plans[objective.spec]["steps"]
         flops[objective.spec] = float(np.dot(costs, counts))
         steps[objective.spec] = sum(counts)
     trainer = make_trainer(settings, parse("ar"), study.store, seed=settings.seed, learning_rate=1e-3)
     per_step = expected_cost(parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops")
-    before = torch.get_num_threads()
-    torch.set_num_threads(study.threads)
-    rate = study.jobs * per_step / seconds_per_step(trainer, parse("ar"))
-    torch.set_num_threads(before)
+    with threads(study.threads):
+        rate = study.jobs * per_step / seconds_per_step(trainer, parse("ar"))
     search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
     total = 0.0
     for objective in study.objectives:

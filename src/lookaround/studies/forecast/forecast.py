@@ -15,9 +15,9 @@ import hashlib
 import json
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,9 @@ from lookaround.evaluation.suite import ProbeData, baselines, probe_data
 from lookaround.objectives import parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
-from lookaround.studies.jobs import local_pool
+from lookaround.studies.events import Event, Report, silent
+from lookaround.studies.folder import StudyFolder
+from lookaround.studies.jobs import STOPPED, Jobs, Status
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import threads_of, usable_cores
 from lookaround.support.storage import finite, make_folder, read_mapping, write_text
@@ -43,9 +45,11 @@ from lookaround.theory.graph import connectivity
 from lookaround.theory.lags import Code, LagCounts, count_lags
 from lookaround.theory.matrices import cooccurrence, far_law, kept_law, shuffled_cooccurrence
 from lookaround.theory.spectrum import CooccurrenceSpectrum
+from lookaround.train.loop import StopSignal, stop_on_signals
 
 __all__ = ["TRACK_RECORD", "Forecast", "cost", "forecast", "forecast_job", "open_forecast", "recommend"]
 
+FORECAST_FILE = "forecast.yaml"
 VERSION = 1
 VOCABULARY = 8192  # of the BPE trained where neither a tokenizer nor a size is given
 FEATURES = ("context", "target", "both")
@@ -106,12 +110,13 @@ def open_forecast(settings: Settings) -> Forecast:
 
 
 def forecast_job(plan: Forecast, out: Path) -> dict[str, Any] | str:
-    """A forecast within one process, as a job of a study; where none can be made, the reason."""
-    try:
-        with ThreadPoolExecutor(1) as executor:
-            return forecast(plan, out, executor=executor)
-    except UserError as error:
-        return str(error)
+    """A forecast within one process, as a job of the study in the folder above; where none can be made, the reason."""
+    with ThreadPoolExecutor(1) as executor, stop_on_signals() as stop:
+        status = Status(out, out.parent, "forecast", stop)
+        try:
+            return forecast(plan, out, executor=executor, stop=stop, report=lambda event: status.listen())
+        except UserError as error:
+            return str(error)
 
 
 def cost(plan: Forecast) -> dict[str, Any]:
@@ -162,7 +167,7 @@ class _Job:
     tasks: tuple[_TaskTokens, ...]
     settings: Settings
     threads: int
-    file: Path | None
+    file: Path
 
 
 def _run_entry(job: _Job) -> dict[str, Any]:
@@ -241,15 +246,28 @@ def forecast(
     out: Path | None = None,
     *,
     executor: Executor | None = None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    stop: StopSignal | None = None,
+    report: Report = silent,
 ) -> dict[str, Any]:
     """Counts, spectra, probes, controls and the recommendation, as plain data (docs/results-format.md).
 
-    out: a folder that keeps finished entries, so that the same call goes on. executor: where entries are computed (default: local processes, one per core). on_event: told what is
-    under way. Raises UserError for lags no document is longer than, ranks above the usable contexts, and tasks whose
-    texts hold no known token.
+    out: a folder that keeps finished entries, so that the same call goes on; it belongs to one corpus.
+    executor: where entries are computed (default: local processes, one per core). Raises UserError for
+    lags no document is longer than, ranks above the usable contexts, tasks whose texts hold no known
+    token, and a folder of another corpus; Interrupted when `stop` is set: what is finished is kept.
     """
-    tell = on_event or (lambda event: None)
+    stop = stop or StopSignal()
+    identity = {"corpus": plan.store.fingerprint, "settings": plan.settings.identity("data")}
+    with contextlib.ExitStack() as stack:
+        place = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = StudyFolder(place, FORECAST_FILE, "a forecast of ours", identity)
+        stack.enter_context(folder.opened())
+        return _forecast(plan, folder, executor, stop, report)
+
+
+def _forecast(
+    plan: Forecast, folder: StudyFolder, executor: Executor | None, stop: StopSignal, report: Report
+) -> dict[str, Any]:
     settings, chosen = plan.settings, plan.settings.forecast
     began = time.monotonic()
     data = plan.data
@@ -259,55 +277,40 @@ def forecast(
         raise UserError(f"{plan.corpus}: no document has two tokens; there is nothing to count")
     entries, notes = _entries(plan, rows)
     lags = {lags for entry in entries for lags in (entry.law or {})} | {tuple(range(chosen.context, 0, -1))}
-    counts = count_lags(
-        plan.store, sorted(lags), hash_bits=chosen.hash_bits,
-        on_progress=lambda done, total, tokens: tell({"stage": "counting", "done": done, "total": total, "tokens": tokens}),
-    )  # fmt: skip
+
+    def counting(done: int, total: int, tokens: int) -> None:
+        rate = done * tokens / max(time.monotonic() - began, 1e-3)
+        report(Event("counting", done, total, f"{rate / 1e6:.0f}M pairs/s"))
+        if stop.set:
+            raise Interrupted(f"{folder.path}: {STOPPED}")
+
+    counts = count_lags(plan.store, sorted(lags), hash_bits=chosen.hash_bits, on_progress=counting)
     assert counts.folder is not None
     counted = time.monotonic() - began
-    kept = _Kept(plan, tasks, out)
+    folder.save(status="running")
+    kept = _Kept(plan, tasks, folder.path)
     found = {entry.name: kept.read(entry.name) for entry in entries}
-    jobs = [entry for entry in entries if found[entry.name] is None]
+    missing = [entry for entry in entries if found[entry.name] is None]
     table = {item.name: kept.read(f"baselines of {item.name}") for item in data}
     total = len(entries) + len(data)
-    done = total - len(jobs) - sum(value is None for value in table.values())
-    workers = min(usable_cores(), max(1, len(jobs)))
+    workers = min(usable_cores(), max(1, len(missing)))
     threads = threads_of(workers)
-    with contextlib.ExitStack() as stack:
-        pool = executor or stack.enter_context(local_pool(workers, threads))
-        pending: dict[Future, tuple[str, str]] = {}
+    remedy = "a smaller data.vocabulary or rank"
+    with Jobs(folder.path, stop, jobs=workers, threads=threads, executor=executor, remedy=remedy) as jobs:
+        jobs.done = total - len(missing) - sum(value is None for value in table.values())
         for item in sorted(data, key=lambda item: -int(item.train_labels.max())):  # the longest first
             if table[item.name] is None:
-                pending[pool.submit(baselines, item)] = ("baseline", item.name)
-        for entry in sorted(jobs, key=lambda entry: -len(entry.law or {})):
+                jobs.submit(("baseline", item.name), baselines, item)
+        for entry in sorted(missing, key=lambda entry: -len(entry.law or {})):
             job = _Job(entry, counts.folder, tasks, settings, threads, kept.file(entry.name))
-            pending[pool.submit(_run_entry, job)] = ("entry", entry.name)
-        try:
-            while pending:
-                tell({"stage": "spectra and probes", "done": done, "total": total})
-                finished, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    kind, name = pending.pop(future)
-                    value = future.result()
-                    done += 1
-                    if kind == "entry":
-                        found[name] = value
-                    else:
-                        table[name] = value
-                        _keep(kept.file(f"baselines of {name}"), value)
-        except (BrokenExecutor, MemoryError):
-            raise UserError(
-                "a process of the forecast died, most likely out of memory; the same command goes on, with a smaller "
-                "data.vocabulary or rank if it dies again"
-            ) from None
-        except KeyboardInterrupt:
-            raise Interrupted(
-                "finished counts and entries are kept; the same command goes on from there"
-            ) from None
-        finally:
-            for future in pending:
-                future.cancel()
-    tell({"stage": "spectra and probes", "done": total, "total": total})
+            jobs.submit(("entry", entry.name), _run_entry, job)
+        for (kind, name), value in jobs.finished(report, total, "spectra and probes"):
+            if kind == "entry":
+                found[name] = value
+            else:
+                table[name] = value
+                _keep(kept.file(f"baselines of {name}"), value)
+    report(Event("spectra and probes", total, total))
     complete = [line for line in found.values() if line is not None]
     lines, controls = complete[: len(plan.objectives)], complete[len(plan.objectives) :]
     recommendation, reasons, close = recommend(lines, controls, table, data, settings.evaluate.bootstrap)
@@ -391,29 +394,28 @@ def _task_tokens(data: ProbeData, plan: Forecast) -> _TaskTokens:
 
 
 class _Kept:
-    """Finished entries of a forecast in files of a folder; None keeps nothing."""
+    """Finished entries of a forecast in files of its folder, by the content that they were computed from."""
 
-    def __init__(self, plan: Forecast, tasks: tuple[_TaskTokens, ...], out: Path | None) -> None:
-        identity = plan.settings.model_dump()
-        for section in ("train", "compare", "speculate", "synthetic"):
-            identity.pop(section)
-        digest = hashlib.sha256(json.dumps([identity, plan.store.fingerprint], sort_keys=True).encode())
+    def __init__(self, plan: Forecast, tasks: tuple[_TaskTokens, ...], folder: Path) -> None:
+        identity = plan.settings.identity("seed", "forecast")
+        content = [identity, plan.store.fingerprint, sorted(plan.rows.items())]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
         for task in tasks:
+            digest.update(json.dumps([task.name, task.metric]).encode())
             for part in (*task.train, *task.test, task.train_labels, task.test_labels):
                 digest.update(part.tobytes())
         self.identity = digest.hexdigest()[:16]
-        self.folder = None if out is None else out / "parts"
-        if self.folder is not None:
-            make_folder(self.folder)
+        self.folder = folder / "parts"
+        make_folder(self.folder)
 
-    def file(self, name: str) -> Path | None:
+    def file(self, name: str) -> Path:
         key = hashlib.sha256(f"{self.identity} {name}".encode()).hexdigest()[:16]
-        return None if self.folder is None else self.folder / f"{key}.json"
+        return self.folder / f"{key}.json"
 
     def read(self, name: str) -> dict[str, Any] | None:
         """What was kept under a name; None if nothing was, or it is damaged, so that it is computed again."""
         file = self.file(name)
-        if file is None or not file.is_file():
+        if not file.is_file():
             return None
         try:
             kept = read_mapping(file, {"digest": str, "value": dict})
@@ -426,10 +428,9 @@ def _digest(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _keep(file: Path | None, value: dict[str, Any]) -> None:
-    if file is not None:
-        plain = finite(value)
-        write_text(file, json.dumps({"digest": _digest(plain), "value": plain}))
+def _keep(file: Path, value: dict[str, Any]) -> None:
+    plain = finite(value)
+    write_text(file, json.dumps({"digest": _digest(plain), "value": plain}))
 
 
 def _tfidf_line(table: dict[str, Any]) -> dict[str, Any]:

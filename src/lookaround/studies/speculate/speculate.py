@@ -8,6 +8,7 @@ Everything but the measurement resumes: a stage that is on disk is not made agai
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import time
@@ -36,27 +37,30 @@ from lookaround.evaluation.bits_per_byte import bits_per_byte, chain_rule_bits
 from lookaround.evaluation.suite import scored_tokens
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
+from lookaround.model.fingerprint import model_fingerprint
 from lookaround.model.heads import LookAhead
 from lookaround.model.lora import add_lora, merge_lora, require_peft
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
 from lookaround.objectives.contract import Mode
 from lookaround.settings import DataSettings, Settings
-from lookaround.studies.folder import require_folder, require_same
+from lookaround.studies.events import Event, Report, silent
+from lookaround.studies.folder import StudyFolder
+from lookaround.studies.jobs import STOPPED
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import local_device
-from lookaround.support.storage import make_folder, read_mapping, whole_file, write_folder, write_yaml
+from lookaround.support.storage import make_folder, whole_file
 from lookaround.train import checkpoint
 from lookaround.train.budget import parse_budget
 from lookaround.train.loop import Progress, StopSignal, Trainer, autocast_dtype, default_learning_rate
 from lookaround.train.parallel import World
-from lookaround.train.run import FREE, plan_for, schedule_for
+from lookaround.train.run import plan_for, schedule_for
 
 __all__ = ["Speculation", "open_speculation", "speculate"]
 
 STATE_FILE = "speculate.yaml"
 CHUNK = 64  # samples made at a time
-Report = Callable[[str, int, int, str], None]  # stage, done, total, note
+Tell = Callable[..., None]  # stage, done, total, note
 
 
 @dataclass(frozen=True)
@@ -194,24 +198,32 @@ def _prompts(documents: Sequence[np.ndarray], length: int, count: int) -> list[l
 
 
 def speculate(
-    plan: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report | None = None
+    plan: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report = silent
 ) -> dict[str, Any]:
     """Does it all into `out`; returns what was measured. The same call goes on where another was stopped.
 
-    Raises UserError where `out` belongs to other settings, Interrupted after saving when `stop` is set.
+    Raises UserError where `out` belongs to another model, text or settings or another process is at work
+    in it; Interrupted after saving when `stop` is set.
     """
-    tell: Report = report or (lambda *_: None)
-    require_folder(out, STATE_FILE, "made by speculate")
-    identity = _identity(plan)
-    state: dict[str, Any] = {}
-    if (out / STATE_FILE).is_file():
-        state = read_mapping(out / STATE_FILE, {"identity": dict, "status": str})
-        require_same(state["identity"], identity, out / STATE_FILE)
-        if state["status"] == "finished":
-            return state["result"]
-    make_folder(out)
-    write_yaml(out / STATE_FILE, {"identity": identity, "status": "running"})
-    work = out / "work"
+    folder = StudyFolder(out, STATE_FILE, "made by speculate", _identity(plan))
+    with folder.opened() as before:
+        if before.get("status") != "finished":
+            folder.save(status="running")
+            folder.save(status="finished", result=_speculate(plan, folder, stop or StopSignal(), report))
+            shutil.rmtree(out / "work", ignore_errors=True)
+        return folder.state["result"]
+
+
+def _speculate(plan: Speculation, folder: StudyFolder, stop: StopSignal, report: Report) -> dict[str, Any]:
+    """What was measured, once the model is in the folder."""
+
+    def tell(stage: str, done: int, total: int, note: str = "") -> None:
+        """Reports, and ends where asked to."""
+        report(Event(stage, done, total, note))
+        if stop.set:
+            raise Interrupted(f"{folder.path}: {STOPPED}")
+
+    work = folder.path / "work"
     make_folder(work)
     backbone = plan.run.backbone
     spent: dict[str, float] = {}
@@ -219,10 +231,10 @@ def speculate(
     samples: list[tuple[np.ndarray, int]] = []
     if plan.kind is not None:
         clock = time.monotonic()
-        samples = _samples(plan, work, stop, tell)
+        samples = _samples(plan, work, tell)
         spent["sampling"] = time.monotonic() - clock
         clock = time.monotonic()
-        backbone = _train_heads(plan, samples, work, stop, tell)
+        backbone = _train_heads(plan, samples, work, stop, report)
         spent["training"] = time.monotonic() - clock
     backbone.eval()
     backbone.requires_grad_(False)
@@ -238,7 +250,6 @@ def speculate(
     found = _calibrate(plan, backbone, _shortlist(plan, samples), tell)
     spent["calibration"] = time.monotonic() - clock
     speculator = Speculator(backbone, found.trees, shortlist=found.shortlist, checked=True)
-    _stop(stop)
     clock = time.monotonic()
     result = _measure(plan, speculator, tell)
     spent["measurement"] = time.monotonic() - clock
@@ -257,42 +268,24 @@ def speculate(
         "spent": spent,
     }
     backbone.to(torch.float32).load_state_dict(weights)  # what is saved has lost nothing
-    final = out / "final"
-    write_folder(final, lambda folder: _write_model(folder, plan, backbone, found, result))
-    for file in sorted(final.iterdir()):
-        target = out / file.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        file.replace(target)
-    final.rmdir()
-    write_yaml(out / STATE_FILE, {"identity": identity, "status": "finished", "result": result})
-    shutil.rmtree(work, ignore_errors=True)
+    folder.publish(lambda into: _write_model(into, plan, backbone, found, result))
     return result
 
 
 def _identity(plan: Speculation) -> dict[str, Any]:
-    """What must be the same for a folder to go on; numbers of sequences and rounds only say how it is measured."""
-    values = plan.settings.model_dump()
-    for name in ("batches", "rounds"):
-        values["speculate"].pop(name)
-    for name in FREE["train"] or ():
-        values["train"].pop(name)
+    """What must be the same for a folder to go on: the model's weights, the text in its tokens, and settings."""
+    digest = hashlib.sha256(json.dumps(plan.test).encode())
+    for ids in (*plan.train, *(plan.calibrate + plan.measure if plan.train else ())):
+        digest.update(np.asarray(ids, dtype=np.int64).tobytes() + b"\0")
     return {
-        "model": str(plan.source.resolve()),
-        "corpus": plan.corpus,
-        "precision": values["model"]["precision"],
-        **{name: values[name] for name in ("seed", "data", "train", "speculate")},
+        "model": model_fingerprint(str(plan.source)),
+        "corpus": digest.hexdigest(),
+        "context": plan.run.context,
+        "settings": plan.settings.identity("seed", "data", "model.precision", "train", "speculate"),
     }
 
 
-def _stop(stop: StopSignal | None) -> None:
-    if stop is not None and stop.set:
-        raise Interrupted("stopped; the same command goes on from there")
-
-
-def _samples(
-    plan: Speculation, work: Path, stop: StopSignal | None, tell: Report
-) -> list[tuple[np.ndarray, int]]:
+def _samples(plan: Speculation, work: Path, tell: Tell) -> list[tuple[np.ndarray, int]]:
     """(tokens, tokens of the prompt) of texts the model continues itself, from starts of the training documents."""
     chosen = plan.settings.speculate
     run = plan.run
@@ -305,7 +298,6 @@ def _samples(
     for number in range(rounds):
         file = work / f"samples-{number:05d}.npz"
         if not file.is_file():
-            _stop(stop)
             prompts = [starts[(number * CHUNK + i) % len(starts)] for i in range(CHUNK)]
             generator = torch.Generator().manual_seed(plan.settings.seed * 1_000_003 + number)
             whole = _sample(run, prompts, new, chosen.sample_temperature, generator)
@@ -329,8 +321,8 @@ def _train_heads(
     plan: Speculation,
     samples: list[tuple[np.ndarray, int]],
     work: Path,
-    stop: StopSignal | None,
-    tell: Report,
+    stop: StopSignal,
+    report: Report,
 ) -> Backbone:
     """Heads on the model, which stays as it is, then with `joint` both together (Medusa-1, Medusa-2)."""
     chosen, settings = plan.settings.speculate, plan.settings
@@ -363,7 +355,7 @@ def _train_heads(
             trainer.restore_from(latest)
         trainer.run(
             steps.total, steps, schedule_for(settings, steps.total), folder=folder, fill=lambda path: None,
-            keep=frozenset({steps.total}), stop=stop, report=partial(_training_note, tell, name),
+            keep=frozenset({steps.total}), stop=stop, report=partial(_training_note, report, name),
         )  # fmt: skip
     if chosen.lora and chosen.joint:
         merge_lora(backbone.lm)
@@ -383,9 +375,9 @@ def _stage_trainer(
     )  # fmt: skip
 
 
-def _training_note(tell: Report, name: str, progress: Progress) -> None:
+def _training_note(report: Report, name: str, progress: Progress) -> None:
     note = f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} tokens/s"
-    tell(name, progress.step, progress.total, note)
+    report(Event(name, progress.step, progress.total, note))
 
 
 @dataclass(frozen=True)
@@ -408,9 +400,7 @@ def _shortlist(plan: Speculation, samples: list[tuple[np.ndarray, int]]) -> list
     return frequent_tokens(counts, plan.settings.speculate.coverage)
 
 
-def _calibrate(
-    plan: Speculation, backbone: Backbone, shortlist: list[int] | None, tell: Report
-) -> Calibration:
+def _calibrate(plan: Speculation, backbone: Backbone, shortlist: list[int] | None, tell: Tell) -> Calibration:
     """Follows the model's own greedy text on held-out prompts, grows trees, and times them on this device."""
     chosen, run = plan.settings.speculate, plan.run
     plain = Speculator(backbone, Tree(), shortlist=shortlist, checked=True)
@@ -470,7 +460,7 @@ def transformers_generate(
     return [text[: text.index(eos) + 1] if eos in text else text for text in texts]
 
 
-def _measure(plan: Speculation, speculator: Speculator, tell: Report) -> dict[str, Any]:
+def _measure(plan: Speculation, speculator: Speculator, tell: Tell) -> dict[str, Any]:
     """Plain generation of transformers, ours without drafts and ours with them, in turns, by number of sequences; and equality."""
     chosen, run = plan.settings.speculate, plan.run
     lm, eos, new = speculator.backbone.lm, run.tokenizer.eos, chosen.new_tokens

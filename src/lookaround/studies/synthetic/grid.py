@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 
 from lookaround.evaluation.intervals import seed_interval
+from lookaround.model.fingerprint import model_fingerprint
 from lookaround.objectives import parse_list
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
-from lookaround.studies.folder import require_folder, require_same, slug
-from lookaround.studies.jobs import Jobs, running_jobs
+from lookaround.studies.events import Event, Report, silent
+from lookaround.studies.folder import StudyFolder, slug
+from lookaround.studies.jobs import Jobs
 from lookaround.studies.synthetic.answers import Reader
 from lookaround.studies.synthetic.job import (
     GUESSING,
@@ -40,7 +42,7 @@ from lookaround.studies.synthetic.job import (
 from lookaround.studies.synthetic.tasks import Problems, Task, parse_task
 from lookaround.support.errors import UserError
 from lookaround.support.machine import machine, threads, threads_of, usable_cores, versions
-from lookaround.support.storage import finite, locked, make_folder, read_mapping, write_text, write_yaml
+from lookaround.support.storage import finite, write_text
 from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import seconds_per_step
@@ -52,15 +54,14 @@ __all__ = [
     "controls_of",
     "describe",
     "estimate",
+    "folder_of",
     "open_grid",
-    "require_own_folder",
     "run_grid",
     "summarise",
 ]
 
 GRID_FILE = "synthetic.yaml"
 # of folders that an earlier layout wrote
-OLDER_FILE = "plan.yaml"
 GRID_VERSION = 1
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
@@ -274,17 +275,9 @@ def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> 
     return sorted(found)[times // 2] / (rows * reader.forced_reads)
 
 
-def require_own_folder(grid: Grid, out: Path) -> None:
-    """Raises UserError where `out` holds something else than a grid of these settings; makes nothing."""
-    if (out / OLDER_FILE).is_file():
-        raise UserError(
-            f"{out / OLDER_FILE}: an earlier lookaround wrote this folder, with tasks named in another way; "
-            "give another --out, and the runs are trained again there"
-        )
-    require_folder(out, GRID_FILE, "a benchmark of ours")
-    if (out / GRID_FILE).is_file():
-        before = read_mapping(out / GRID_FILE, {"identity": dict})["identity"]
-        require_same(before, _identity(grid.settings), out / GRID_FILE)
+def folder_of(grid: Grid, out: Path) -> StudyFolder:
+    """The folder of a grid; its `require` raises UserError where `out` holds something else, and makes nothing."""
+    return StudyFolder(out, GRID_FILE, "a benchmark of ours", _identity(grid.settings))
 
 
 def run_grid(
@@ -293,23 +286,21 @@ def run_grid(
     *,
     command: str,
     executor: Executor | None = None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    report: Report = silent,
 ) -> dict[str, Any]:
     """Runs a grid into `out` and returns its results (docs/results-format.md), also written to out/results.json.
 
     The same folder takes more tasks, objectives and seeds; runs that are there are kept.
 
     executor: where jobs run; None is local processes.
-    on_event: called with what is under way.
+    report: called with what is under way.
 
     Raises UserError where `out` belongs to other settings, Interrupted after saving on a request to stop.
     """
-    require_own_folder(grid, out)
-    if not (out / GRID_FILE).is_file():
-        make_folder(out)
-        write_yaml(out / GRID_FILE, {"identity": _identity(grid.settings)})
-    with locked(out), stop_on_signals() as stop:
-        rows, trials = _run_jobs(grid, out, executor, stop, on_event or (lambda event: None))
+    folder = folder_of(grid, out)
+    with folder.opened(), stop_on_signals() as stop:
+        folder.save(kind="synthetic")
+        rows, trials = _run_jobs(grid, out, executor, stop, report)
         results = finite(
             {
                 "version": GRID_VERSION,
@@ -331,18 +322,11 @@ def run_grid(
 
 def _identity(settings: Settings) -> dict[str, Any]:
     """What all runs of a folder share."""
-    values = settings.model_dump()
-    for name in ("tasks", "objectives", "seeds", "control", "jobs", "lr_factors", "search"):
-        values["synthetic"].pop(name)
-    for name in ("batch", "checkpoint_every", "log_every", "micro_batch", "learning_rate"):
-        values["train"].pop(name)
-    model = {name: values["model"][name] for name in ("preset", "init", "precision")}
-    return {
-        "seed": values["seed"],
-        "model": model,
-        "train": values["train"],
-        "synthetic": values["synthetic"],
-    }
+    init = settings.model.init
+    shared = settings.identity("seed", "model.preset", "model.precision", "train", "synthetic")
+    for name in ("batch", "learning_rate"):  # a grid has its own
+        shared["train"].pop(name)
+    return {"model": model_fingerprint(init) if init else None, "settings": shared}
 
 
 def _run_jobs(
@@ -350,7 +334,7 @@ def _run_jobs(
     out: Path,
     executor: Executor | None,
     stop: StopSignal,
-    on_event: Callable[[dict[str, Any]], None],
+    report: Report,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[str, float]]]]:
     """(rows, accuracy on validation problems of every learning rate tried by task and objective)."""
     followers = grid.followers
@@ -378,18 +362,16 @@ def _run_jobs(
                 submit(source, factor, None)
             if not grid.trials:
                 train(source, grid.factors[0])
-        for job, row in jobs.finished(
-            lambda: on_event({"done": jobs.done, "total": grid.total, "running": running_jobs(out)})
-        ):
+        for job, row in jobs.finished(report, grid.total):
             run = (job.task.spec, job.objective)
             if not job.trial:
                 rows[(*run, job.seed)] = row
-                on_event({"finished": _told(row)})
+                report(Event(finished=_told(row)))
                 continue
             tried[run][job.factor] = row
             if len(tried[run]) == len(grid.trials):
                 best = _best_rate(tried[run])
-                on_event({"finished": f"{job.task.spec} {job.objective}: learning rate x{best:g}"})
+                report(Event(finished=f"{job.task.spec} {job.objective}: learning rate x{best:g}"))
                 train(run, best)
     ordered = [rows[(*run, seed)] for run in grid.runs for seed in grid.seeds]
     rates: dict[str, dict[str, dict[str, float]]] = {}

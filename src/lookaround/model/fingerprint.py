@@ -1,0 +1,33 @@
+"""What a model is, whatever its folder is called."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from lookaround.support.errors import UserError
+
+__all__ = ["model_fingerprint"]
+
+WEIGHTS = ("*.safetensors", "*.bin", "config.json")
+
+
+def model_fingerprint(path: str) -> str:
+    """The SHA-256 of names and bytes of a model's weights and config: a folder's, or those of a name on the hub.
+
+    Raises UserError where the files cannot be read.
+    """
+    folder = Path(path)
+    digest = hashlib.sha256()
+    try:
+        if not folder.is_dir():
+            from transformers.utils import cached_file
+
+            folder = Path(str(cached_file(path, "config.json"))).parent
+        for file in sorted({file for pattern in WEIGHTS for file in folder.glob(pattern)}):
+            digest.update(file.name.encode() + b"\0")
+            with open(file, "rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return digest.hexdigest()

@@ -1,0 +1,43 @@
+"""What a study tells of itself while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Event", "Report", "Running", "silent"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job that is under way: its name, its phase, and how far that phase is."""
+
+    job: str
+    phase: str
+    step: int
+    total: int
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """How far a study is, or one line about what has ended.
+
+    stage: what is under way; empty for the study as a whole. done, total: of that stage, in its own
+    units (0 of 0: not known). note: a remark beside it, such as a rate. running: the jobs at work.
+    finished: a line about a job that has ended; the other fields are empty then.
+    """
+
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    note: str = ""
+    running: tuple[Running, ...] = ()
+    finished: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """A report that nobody reads."""
