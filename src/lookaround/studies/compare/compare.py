@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from lookaround.evaluation.suite import baselines, probe_data
+from lookaround.evaluation.baselines import baseline_scores
+from lookaround.evaluation.registry import task_data
 from lookaround.studies.compare.ladder import Job, random_init_scores, run_job
 from lookaround.studies.compare.study import Study, plans_of
 from lookaround.studies.compare.summary import study_results
@@ -95,7 +96,7 @@ def _identity(study: Study) -> dict[str, Any]:
     tasks = {}
     for task in study.tasks:
         digest = hashlib.sha256(
-            json.dumps([task.train_texts, task.train_labels, task.test_texts, task.test_labels]).encode()
+            json.dumps([task.train_inputs, task.train_labels, task.test_inputs, task.test_labels]).encode()
         )
         tasks[task.name] = digest.hexdigest()[:16]
     settings["compare"]["objectives"] = ", ".join(objective.spec for objective in study.objectives)
@@ -112,7 +113,7 @@ def _run_jobs(
     on_event: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     settings = study.settings
-    data = tuple(probe_data(task, settings.evaluate) for task in study.tasks)
+    data = tuple(task_data(task, settings.evaluate) for task in study.tasks)
     threads = study.threads
     factors = settings.compare.lr_factors
     seeds = [settings.seed + i for i in range(settings.compare.seeds)]
@@ -142,7 +143,7 @@ def _run_jobs(
         if data:
             jobs.submit(("random", None), random_init_scores, settings, study.store, data, threads)
         for item in data:
-            jobs.submit(("baseline", item.name), baselines, item)
+            jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
         for spec in specs:
             if len(factors) > 1:
                 for factor in factors:
@@ -162,7 +163,7 @@ def _run_jobs(
                 before = value
             elif kind == "random":
                 for name, result in value.items():
-                    table[name]["random_init"] = result
+                    table.setdefault(name, {})["random_init"] = result
             elif kind == "ladder":
                 ladders[key] = value["rungs"]
                 on_event({"finished": f"{key[0]}, seed {key[1]}"})
