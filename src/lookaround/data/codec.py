@@ -14,42 +14,24 @@ __all__ = ["Codec"]
 
 
 class Codec(Protocol):
-    """Turns inputs (texts, images) into token ids and back. `TextTokenizer` is the one for text."""
+    """Turns inputs (texts, images) into token ids and back; `TextTokenizer` is the one for text.
 
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """Its size, its mask token and its special tokens."""
-        ...
+    vocabulary: number of tokens, the mask token and the special tokens.
+    size: number of token ids.
+    bos: the token that every document starts with.
+    eos: the token that ends a document; None: nothing does.
+    pad: the token that fills rows up; None: BOS does.
+    unit: what `units` counts, "byte" for text.
+    units: of each token, (size,) int64; 0 for special tokens.
+    """
 
-    @property
-    def size(self) -> int:
-        """Number of token ids."""
-        ...
-
-    @property
-    def bos(self) -> int:
-        """The token that every document starts with."""
-        ...
-
-    @property
-    def eos(self) -> int | None:
-        """The token that ends a document, if there is one."""
-        ...
-
-    @property
-    def pad(self) -> int | None:
-        """The token that fills rows up; None: BOS does."""
-        ...
-
-    @property
-    def unit(self) -> str:
-        """What `units` counts: "byte" of text."""
-        ...
-
-    @property
-    def units(self) -> np.ndarray:
-        """Units that each token stands for, (size,) int64; 0 for special tokens."""
-        ...
+    vocabulary: Vocabulary
+    size: int
+    bos: int
+    eos: int | None
+    pad: int | None
+    unit: str
+    units: np.ndarray
 
     @property
     def fingerprint(self) -> str:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from lookaround.data.rows import Rows
-from lookaround.evaluation.modes import writing_mode
 from lookaround.evaluation.registry import Protocol, Scores, TextData
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
@@ -222,15 +221,12 @@ def bits_scores(bits: np.ndarray, scored: ScoredTokens) -> Scores:
 class BitsPerByte(Protocol[TextData]):
     """The left-to-right chain rule in bits per byte, in all and by length of the prefix."""
 
-    name, needs, higher = "bits_per_byte", TextData, False
+    name, needs, higher, writes = "bits_per_byte", TextData, False, True
     need, floor = "generation", "unigram"
 
     def run(self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int) -> Scores:
         scored, mode = scored_tokens(data.test, settings), self.mode(readable, settings)
         return bits_scores(chain_rule_bits(readable.backbone, data.test, scored, mode), scored)
-
-    def mode(self, readable: Readable, settings: EvaluateSettings) -> Mode:
-        return writing_mode(readable, settings)
 
     def cost(self, data: TextData, settings: EvaluateSettings) -> dict[str, int]:
         return {"tokens": len(scored_tokens(data.test, settings).row)}
@@ -243,11 +239,10 @@ class BitsPerByte(Protocol[TextData]):
         self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
     ) -> dict[str, Any]:
         """{"bits_per_byte": in all, "bits_per_byte_by_prefix": {length: ..}}; nothing without text."""
-        entry: dict[str, Any] = {}
-        for found in scores.values():
-            entry["bits_per_byte"] = found.value
-            entry["bits_per_byte_by_prefix"] = found.details["by_prefix"]
-        return entry
+        if not scores:
+            return {}
+        by_prefix = scores[TextData.name].details["by_prefix"]
+        return super().entry(scores, settings) | {"bits_per_byte_by_prefix": by_prefix}
 
     def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
         by_prefix = scores.details["by_prefix"].items()

@@ -26,7 +26,7 @@ import lookaround.evaluation
 from lookaround.data.rows import Rows
 from lookaround.data.tasks import Task
 from lookaround.evaluation.intervals import resample
-from lookaround.evaluation.modes import reading_mode
+from lookaround.evaluation.modes import reading_mode, writing_mode
 from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
@@ -148,6 +148,7 @@ class Protocol(ABC, Generic[Data]):
     key: of its scores in results.json (default: its name).
     title: of its figure, for people (default: its name).
     higher: whether more is better.
+    writes: whether it reads a model as generation does, or else as classification does.
     need: the need whose recommendation it decides, if any.
     floor: the baseline that a recommendation names when no model is better.
     reads_model: whether `run` needs one; a baseline does not.
@@ -158,6 +159,7 @@ class Protocol(ABC, Generic[Data]):
     key: ClassVar[str]
     title: ClassVar[str]
     higher: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
     need: ClassVar[str] = ""
     floor: ClassVar[str] = ""
     reads_model: ClassVar[bool] = True
@@ -168,7 +170,7 @@ class Protocol(ABC, Generic[Data]):
         own = vars(cls)
         if "name" not in own:
             return
-        cls.key = own.get("key", cls.name)
+        cls.key, cls.need = own.get("key", cls.name), own.get("need", "")
         cls.title = own.get("title", cls.name.replace("_", " "))
         where = f"{cls.__module__}.{cls.__qualname__}"
         if not cls.name.isidentifier():
@@ -191,7 +193,7 @@ class Protocol(ABC, Generic[Data]):
 
     def mode(self, readable: Readable, settings: EvaluateSettings) -> Mode:
         """How it reads a model."""
-        return reading_mode(readable, settings)
+        return (writing_mode if self.writes else reading_mode)(readable, settings)
 
     def cost(self, data: Data, settings: EvaluateSettings) -> dict[str, int]:
         """{"texts" or "tokens": how many it reads}; raises UserError for data it cannot use."""

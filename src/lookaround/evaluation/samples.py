@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from lookaround.decode.sampling import continue_tokens
-from lookaround.evaluation.modes import writing_mode
 from lookaround.evaluation.registry import Protocol, Scores, TextData
 from lookaround.model.readable import Readable
-from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 
 __all__ = ["Samples"]
@@ -22,7 +20,7 @@ PROMPT_TOKENS = 32
 class Samples(Protocol[TextData]):
     """Beginnings of test documents, spread over the split, continued by the model."""
 
-    name, needs = "samples", TextData
+    name, needs, writes = "samples", TextData, True
 
     def run(self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int) -> Scores:
         """The same prompts for every model; no figure."""
@@ -44,9 +42,6 @@ class Samples(Protocol[TextData]):
             continuation = codec.decode(list(ids))
             samples.append({"prompt": codec.decode(prompt), "continuation": continuation})
         return Scores("samples", None, details={"samples": samples})
-
-    def mode(self, readable: Readable, settings: EvaluateSettings) -> Mode:
-        return writing_mode(readable, settings)
 
     def entry(
         self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
