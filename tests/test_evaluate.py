@@ -162,9 +162,7 @@ def test_third_party_tokenizer_counts_bytes(real_data: Path) -> None:
     text = "Once upon a time, Zoë’s cat 🐈 sat."
     tokenizer.require_lossless([text])
     (ids,) = tokenizer.encode([text])
-    assert tokenizer.units[ids].sum() - len(text.encode()) in (0, 1), (
-        "a tokenizer may prepend one space"
-    )
+    assert tokenizer.units[ids].sum() - len(text.encode()) in (0, 1), "a tokenizer may prepend one space"
 
 
 def test_special_tokens_spelled_in_text_stay_text(store: TokenStore) -> None:

@@ -439,7 +439,13 @@ def test_a_protocol_unknown_to_the_reports_has_its_column():
     assert study.below("toy/topic", 1.125) == []
     assert study.below("toy/topic", 2.125) == ["random_init"], "less is better"
     page = render_html(results)
-    for words in ("topic (a toy)", "2.000 to 2.250", "Counts &amp; compares.", "▼ above random init", "Bits per byte, topic (a toy): lower"):
+    for words in (
+        "topic (a toy)",
+        "2.000 to 2.250",
+        "Counts &amp; compares.",
+        "▼ above random init",
+        "Bits per byte, topic (a toy): lower",
+    ):
         assert words in page
     assert Elements(page).balanced
     text = printed(results)

@@ -28,7 +28,7 @@ from lookaround.settings import Settings
 from lookaround.studies.compare.study import split_rows, text_data
 from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
-from lookaround.support.errors import Diverged
+from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping, write_folder, write_text
 from lookaround.train import checkpoint
@@ -223,7 +223,12 @@ def _evaluate_rung(job: Job, folder: Path) -> None:
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """What a finished rung is: its evaluation, what it spent, its curve, rate and folder."""
     run = read_mapping(folder / RUN_FILE, {"spent": dict, "curve": list, "learning_rate": float})
-    found = read_mapping(folder / "evaluation.json", {"modes": dict, "scores": dict})
+    file = folder / "evaluation.json"
+    if "bits_per_byte" in read_mapping(file, {}):
+        raise UserError(
+            f"{file}: made by an older lookaround; delete it, and the same command makes it again"
+        )
+    found = read_mapping(file, {"modes": dict, "scores": dict})
     scores = {
         protocol: {name: Scores(**entry) for name, entry in entries.items()}
         for protocol, entries in found["scores"].items()
