@@ -39,12 +39,12 @@ import torch
 
 from lookaround.decode.masked import ORDERS, Filled, fill_many, quality
 from lookaround.evaluation.intervals import Interval, bootstrap_interval
+from lookaround.evaluation.own_text import text_data
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import Shown
 from lookaround.objectives.contract import Mode
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
-from lookaround.train.run import evaluation_rows
 
 PROMPT, NEW = 16, 48
 PER_PASS = (1, 2, 4, 8, 16)
@@ -57,10 +57,10 @@ RESAMPLES = 2000
 
 def test_texts(run: Readable, count: int) -> tuple[list[list[int]], np.ndarray]:
     """PROMPT + NEW ids without BOS, `count` times, and the test document that each is from (count,)."""
-    rows = evaluation_rows(run, Settings())
-    if rows is None:
+    text = text_data(run, Settings().data)
+    if text is None:
         raise UserError("this model names no corpus of its own; give a run of `lookaround pretrain`")
-    split, width = rows.split, PROMPT + NEW
+    split, width = text.test.split, PROMPT + NEW
     whole = (split.length - 2) // width  # without BOS and EOS
     places = [(piece, document) for piece in range(whole.max()) for document in np.flatnonzero(whole > piece)]
     if len(places) < count:

@@ -96,8 +96,8 @@ def our_trainer(spec: str, tokens: np.ndarray, *, compiled: bool) -> Trainer:
     split = Split((tokens.reshape(-1),), np.zeros_like(starts), starts, np.full_like(starts, WIDTH))
     tokenizer = SimpleNamespace(
         bos=BOS,
+        pad=PAD,
         vocabulary=Vocabulary(VOCABULARY, MASK, (PAD, BOS, EOS, MASK)),
-        hf=SimpleNamespace(pad_token_id=PAD),
     )
     backbone = fresh_backbone()
     return Trainer(

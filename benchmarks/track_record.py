@@ -109,7 +109,7 @@ def scores_of(plan: Forecast, counts: LagCounts, law: dict, context: int, rank: 
     entry: dict[str, Any] = {"tail": model.tail_energy_}
     for item in plan.data:
         train_ids, test_ids = (
-            plan.store.tokenizer.encode(texts) for texts in (item.train_texts, item.test_texts)
+            plan.store.tokenizer.encode(texts) for texts in (item.train_inputs, item.test_inputs)
         )
         for features, weighting in itertools.product(FEATURES, WEIGHTINGS):
             probe = least_squares_probe(

@@ -309,7 +309,8 @@ def recommend(
         }
         for (m, r, o), (low, high) in intervals.items()
     ]
-    return recommend_from(study, rows, differences, {"t": {"tfidf": 0.1}}, 9.0)  # type: ignore[arg-type]
+    table = {"t": {"tfidf": 0.1}, "": {"unigram": 9.0}}
+    return recommend_from(study, rows, differences, table)  # type: ignore[arg-type]
 
 
 def test_a_clear_winner_of_each_half_is_named() -> None:

@@ -13,24 +13,24 @@ import torch
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.decode.sampling import continue_tokens, filter_log_probabilities
+from lookaround.evaluation.baselines import Majority, TfIdf
 from lookaround.evaluation.bits_per_byte import (
+    BitsPerByte,
     bits_per_byte,
+    bits_scores,
     chain_rule_bits,
     choose_tokens,
     default_prefix_lengths,
     unigram_bits,
 )
 from lookaround.evaluation.features import pooled_states
-from lookaround.evaluation.intervals import (
-    bootstrap_interval,
-    resampled_bits_per_byte,
-    resampled_scores,
-    seed_interval,
-)
+from lookaround.evaluation.intervals import bootstrap_interval, resample, seed_interval
 from lookaround.evaluation.modes import classification_mode, generation_mode
-from lookaround.evaluation.probe import linear_probe, majority, score, tfidf
+from lookaround.evaluation.probe import METRICS, linear_probe, score
+from lookaround.evaluation.registry import TaskData
 from lookaround.model import Backbone, build
 from lookaround.objectives import Mode, parse
+from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
 
 MODES = [Mode("causal", 1), Mode("bidirectional", 0), Mode("bidirectional", 1), Mode("prefix", 1)]
@@ -56,7 +56,7 @@ def test_chain_rule_is_what_the_definition_says_token_by_token(
 ) -> None:
     scored = choose_tokens(test_rows, (1, 4, 16), 8)
     bits = chain_rule_bits(model, test_rows, scored, mode)
-    vocabulary = test_rows.tokenizer.vocabulary
+    vocabulary = test_rows.codec.vocabulary
     for k in range(len(bits)):
         s = int(scored.position[k])
         seen = test_rows.take(scored.row[k : k + 1]).tokens[0].tolist()[:s]
@@ -118,7 +118,7 @@ def test_scored_tokens_are_text_and_bytes_are_counted(test_rows: Rows, store: To
     for document in range(5):
         ids = split.read(document, 0, split.length[document])
         text = store.tokenizer.decode(ids.tolist())
-        assert store.tokenizer.token_bytes[ids].sum() == len(text.encode())
+        assert store.tokenizer.units[ids].sum() == len(text.encode())
 
 
 def test_prefixes_longer_than_any_document_are_refused(test_rows: Rows) -> None:
@@ -162,9 +162,7 @@ def test_third_party_tokenizer_counts_bytes(real_data: Path) -> None:
     text = "Once upon a time, Zoë’s cat 🐈 sat."
     tokenizer.require_lossless([text])
     (ids,) = tokenizer.encode([text])
-    assert tokenizer.token_bytes[ids].sum() - len(text.encode()) in (0, 1), (
-        "a tokenizer may prepend one space"
-    )
+    assert tokenizer.units[ids].sum() - len(text.encode()) in (0, 1), "a tokenizer may prepend one space"
 
 
 def test_special_tokens_spelled_in_text_stay_text(store: TokenStore) -> None:
@@ -210,9 +208,12 @@ def test_matthews_and_baselines() -> None:
 
     true, predicted = np.array([0, 1, 1, 0, 1]), np.array([0, 1, 0, 0, 1])
     assert score("matthews", true, predicted) == pytest.approx(matthews_corrcoef(true, predicted))
-    assert majority(np.array([1, 1, 0]), np.array([1, 0, 1, 1]), "accuracy") == 0.75
-    texts, labels = ["good fine", "bad awful", "fine day", "awful day"] * 5, np.array([1, 0, 1, 0] * 5)
-    assert tfidf(texts, labels, ["good day", "bad day"], np.array([1, 0]), "accuracy") == 1.0
+    labels = np.array([1, 1, 0]), np.array([1, 0, 1, 1])
+    uneven = TaskData("t", "accuracy", [""] * 3, labels[0], [""] * 4, labels[1])
+    assert Majority().run(None, uneven, EvaluateSettings(), 0).value == 0.75
+    texts, moods = ["good fine", "bad awful", "fine day", "awful day"] * 5, np.array([1, 0, 1, 0] * 5)
+    data = TaskData("t", "accuracy", texts, moods, ["good day", "bad day"], np.array([1, 0]))
+    assert TfIdf().run(None, data, EvaluateSettings(), 0).value == 1.0
 
 
 def test_modes_serve_their_halves() -> None:
@@ -237,17 +238,38 @@ def test_bootstrap_covers_and_pairs(test_rows: Rows) -> None:
     generator = np.random.default_rng(0)
     true = generator.integers(2, size=400)
     predicted = np.where(generator.random(400) < 0.8, true, 1 - true)
-    resampled = resampled_scores("accuracy", true, predicted, 2000)
+    resampled = resample(METRICS["accuracy"], (true, predicted), 2000)
     interval = bootstrap_interval(float((true == predicted).mean()), resampled)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / 400) ** 0.5, rel=0.15)
-    again = resampled_scores("accuracy", true, predicted, 2000)
+    again = resample(METRICS["accuracy"], (true, predicted), 2000)
     assert np.array_equal(resampled, again), "equal draws make differences paired"
     scored = choose_tokens(test_rows, (1, 8), 30)
     bits = generator.random(len(scored.row)) * 8
     total, _ = bits_per_byte(bits, scored)
-    drawn = resampled_bits_per_byte(bits, scored, 500)
+    protocol = BitsPerByte()
+    drawn = protocol.resampled(bits_scores(bits, scored), 500)
     assert drawn.min() < total < drawn.max()
-    assert np.allclose(resampled_bits_per_byte(2 * bits, scored, 500), 2 * drawn)
+    assert np.allclose(protocol.resampled(bits_scores(2 * bits, scored), 500), 2 * drawn)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "matthews"])
+def test_draws_do_not_depend_on_how_many_are_made_at_once(
+    metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One draw of all items after another, from one generator: what a plain loop does."""
+    from sklearn.metrics import accuracy_score, matthews_corrcoef
+
+    oracle = {"accuracy": accuracy_score, "matthews": matthews_corrcoef}[metric]
+    generator = np.random.default_rng(3)
+    true, predicted = generator.integers(3, size=(2, 77))
+    draws = np.random.default_rng(0)
+    expected = []
+    for _ in range(40):
+        chosen = draws.integers(77, size=77)
+        expected.append(oracle(true[chosen], predicted[chosen]))
+    for at_once in (1, 500, 1 << 22):
+        monkeypatch.setattr("lookaround.evaluation.intervals.DRAWS_AT_ONCE", at_once)
+        assert np.array_equal(resample(METRICS[metric], (true, predicted), 40), expected)
 
 
 # ---------------------------------------------------------------------------------------- sampling

@@ -261,11 +261,11 @@ def lines_of(scores: dict[str, float], size: int = 400) -> list[dict[str, Any]]:
 def test_answers(
     objectives: dict, controls: dict, earned: bool, answer: str, close: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lookaround.evaluation.suite import ProbeData
+    from lookaround.evaluation.registry import TaskData
 
     monkeypatch.setattr(module, "TRACK_RECORD", TrackRecord(earned, "told"))
     labels = np.zeros(400, dtype=int)
-    data = (ProbeData("t", "accuracy", [], labels, [], labels),)
+    data = (TaskData("t", "accuracy", [], labels, [], labels),)
     table = {"t": {"majority": 0.5, "tfidf": 0.95}}
     answers, reasons, told = recommend(lines_of(objectives), lines_of(controls), table, data, 500)
     assert answers["t"].startswith(answer)

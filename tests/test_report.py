@@ -330,6 +330,7 @@ def run_without(key):
         (with_run(classification=[1]), "field 'runs[1].classification' is a list; expected an object"),
         (with_run(samples=["text"]), "field 'runs[1].samples[0]' is text; expected an object"),
         (small() | {"baselines": {"topic": 3}}, "field 'baselines['topic']' is a number"),
+        (small() | {"metrics": {"toy": 3}}, "field 'metrics['toy']' is a number"),
     ],
 )
 def test_load_results_names_the_file_and_the_field(tmp_path, content, message):
@@ -402,10 +403,65 @@ def test_a_baseline_has_a_mean_only_if_every_task_has_it():
 
 
 def test_verdicts_follow_the_direction_of_the_metric():
-    assert verdict("bits_per_byte", Interval(-0.1, -0.2, -0.05)) == "better"
-    assert verdict("classification", Interval(-0.1, -0.2, -0.05)) == "worse"
-    assert verdict("classification", Interval(0.1, -0.02, 0.2)) == "unclear"
-    assert verdict("classification", Interval(0.1)) == "unclear"
+    study = Study(small())
+    assert not study.higher("bits_per_byte")
+    assert study.higher("classification/topic")
+    assert verdict(Interval(-0.1, -0.2, -0.05), higher=False) == "better"
+    assert verdict(Interval(-0.1, -0.2, -0.05), higher=True) == "worse"
+    assert verdict(Interval(0.1, -0.02, 0.2), higher=True) == "unclear"
+    assert verdict(Interval(0.1), higher=True) == "unclear"
+
+
+def with_protocol(results, *, higher=False):
+    """The results with a protocol "toy" that has scores on the first task: 1.0, 2.0, .. by objective."""
+    task = next(iter(results["tasks"]))
+    results["metrics"] = {"toy": {"title": "a toy", "higher": higher, "about": "Counts & compares."}}
+    for number, objective in enumerate(Study(results).objectives, start=1):
+        interval = {"mean": number + 0.125, "low": number, "high": number + 0.25, "n": 3, "method": "made up"}
+        for metric in (f"toy/{task}", "toy"):
+            row = {"objective": objective, "rung": 1.0, "metric": metric, **interval}
+            results["summary"].append(row)
+            results["differences"].append(row | {"reference": "ar"})
+        for run in results["runs"]:
+            if run["objective"] == objective:
+                run["toy"] = {task: number + 0.125}
+    results["baselines"].setdefault(f"toy/{task}", {})["random_init"] = 1.5
+    return results
+
+
+def test_a_protocol_unknown_to_the_reports_has_its_column():
+    results = with_protocol(small())
+    study = Study(results)
+    assert study.metrics == ["bits_per_byte", "classification/topic", "toy/topic"]
+    assert study.title("toy/topic") == "topic (a toy)"
+    assert study.score("mlm(rate=0.4)", "toy/topic").low == 2
+    assert study.score("ar", "toy/topic", 0.5).mean == pytest.approx(1.125), "of its runs"
+    assert study.below("toy/topic", 1.125) == []
+    assert study.below("toy/topic", 2.125) == ["random_init"], "less is better"
+    page = render_html(results)
+    for words in (
+        "topic (a toy)",
+        "2.000 to 2.250",
+        "Counts &amp; compares.",
+        "▼ above random init",
+        "Bits per byte, topic (a toy): lower",
+    ):
+        assert words in page
+    assert Elements(page).balanced
+    text = printed(results)
+    assert "2.125 ±0.125 !!" in text
+    assert text.count("(lower") == 2
+
+
+def test_a_protocol_with_several_tasks_has_a_mean():
+    results = with_protocol(small(tasks=("topic", "sentiment")), higher=True)
+    for row in list(results["summary"]):
+        if row["metric"] == "toy/topic":
+            results["summary"].append(row | {"metric": "toy/sentiment"})
+    study = Study(results)
+    assert study.metrics[-3:] == ["toy", "toy/topic", "toy/sentiment"]
+    assert study.below("toy/topic", 1.125) == ["random_init"]
+    assert study.below("toy", 1.125) == [], "not known for every task"
 
 
 def test_formats():

@@ -35,7 +35,7 @@ def test_task_is_by_file() -> None:
     assert task == stdlib_task()
     train, test = Counter(task.train_labels), Counter(task.test_labels)
     assert all(40 <= train[label] <= 150 and 15 <= test[label] <= 60 for label in range(len(task.classes)))
-    texts = task.train_texts + task.test_texts
+    texts = task.train_inputs + task.test_inputs
     assert len(set(texts)) == len(texts)
     assert all(100 <= len(text) < 2000 for text in texts)
 
@@ -50,9 +50,9 @@ def test_task_is_by_file() -> None:
             homes = [[path for path, source in sources.items() if text in source] for text in own]
             return {home[0] for home in homes if len(home) == 1}
 
-        held = files(task.test_texts, task.test_labels)
+        held = files(task.test_inputs, task.test_labels)
         assert held
-        assert not held & files(task.train_texts, task.train_labels)
+        assert not held & files(task.train_inputs, task.train_labels)
 
 
 def test_missing_sources_are_refused_and_missing_packages_are_not(

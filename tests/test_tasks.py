@@ -61,25 +61,25 @@ def test_held_out_part_is_stratified_seeded_and_disjoint(tmp_path: Path) -> None
     task = only(path)
     assert Counter(task.train_labels) == {0: 80, 1: 80, 2: 8}
     assert Counter(task.test_labels) == {0: 20, 1: 20, 2: 2}
-    assert not set(task.train_texts) & set(task.test_texts)
+    assert not set(task.train_inputs) & set(task.test_inputs)
     assert task == only(path)
-    assert set(task.test_texts) != set(only(path, seed=1).test_texts)
+    assert set(task.test_inputs) != set(only(path, seed=1).test_inputs)
 
 
 def test_test_file_beside_the_training_file_is_used(tmp_path: Path) -> None:
     train = table(tmp_path / "news" / "train.tsv.gz", rows(20))
     table(tmp_path / "news" / "valid.tsv", rows(6, "valid"))
-    assert len(only(train).test_texts) == 6
+    assert len(only(train).test_inputs) == 6
     table(tmp_path / "news" / "test.tsv.gz", rows(4, "test"))
     task = only(train)
-    assert task.test_texts == [text for _, text in rows(4, "test")]
-    assert len(task.train_texts) == 20
+    assert task.test_inputs == [text for _, text in rows(4, "test")]
+    assert len(task.train_inputs) == 20
     assert task.name == "news-train"
     folder = only(tmp_path / "news")
     assert folder.name == "news"
-    assert folder.test_texts == task.test_texts
+    assert folder.test_inputs == task.test_inputs
     table(tmp_path / "news" / "test.tsv", rows(2, "other"))
-    assert only(train).test_texts == task.test_texts  # the one of the same kind
+    assert only(train).test_inputs == task.test_inputs  # the one of the same kind
     table(tmp_path / "news" / "train.tsv", rows(20))
     assert "both claim to be 'train'" in refused(tmp_path / "news")
 
@@ -89,7 +89,7 @@ def test_test_file_without_labels_gives_way_to_the_next(tmp_path: Path) -> None:
     table(tmp_path / "x_test.tsv", [(0, "unlabelled")], "id\ttext")
     table(tmp_path / "x_dev.tsv", rows(4, "dev"))
     task = only(train)
-    assert (task.name, len(task.test_texts)) == ("x_train", 4)
+    assert (task.name, len(task.test_inputs)) == ("x_train", 4)
     assert task.notes == ["x_test.tsv is not used: it has no column 'label'"]
 
 
@@ -106,7 +106,7 @@ def test_pairs_are_joined(tmp_path: Path) -> None:
         ["text\ttext_b\tlabel", "sentence1\tsentence2\tlabel", "Premise\tHypothesis\tLabel"]
     ):
         task = only(table(tmp_path / f"{number}.tsv", data, header))
-        assert set(task.train_texts + task.test_texts) == {f"one {i}\ntwo {i}" for i in range(10)}
+        assert set(task.train_inputs + task.test_inputs) == {f"one {i}\ntwo {i}" for i in range(10)}
 
 
 def test_class_folders(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_class_folders(tmp_path: Path) -> None:
     task = only(tmp_path / "reviews")
     assert (task.name, task.classes) == ("reviews", ["neg", "pos"])
     assert sorted(Counter(task.train_labels + task.test_labels).values()) == [6, 6]
-    assert "pos\n\nnumber 3" in task.train_texts + task.test_texts
+    assert "pos\n\nnumber 3" in task.train_inputs + task.test_inputs
     assert task.notes == [
         "2 files of reviews skipped: not text by their names",
         "2 empty texts dropped from reviews",
@@ -136,13 +136,13 @@ def test_class_folders_inside_train_and_test(tmp_path: Path) -> None:
             for number in range(count):
                 (tmp_path / "imdb" / part / label / f"{number}.txt").write_text(f"{part} {label} {number}")
     task = only(tmp_path / "imdb")
-    assert (task.name, task.classes, len(task.train_texts), len(task.test_texts)) == (
+    assert (task.name, task.classes, len(task.train_inputs), len(task.test_inputs)) == (
         "imdb",
         ["neg", "pos"],
         12,
         6,
     )
-    assert all(text.startswith("test") for text in task.test_texts)
+    assert all(text.startswith("test") for text in task.test_inputs)
 
 
 def test_folders_that_hold_no_task(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_rare_classes_are_left_out_with_a_note(tmp_path: Path) -> None:
     task = only(table(tmp_path / "a.tsv", [*rows(20), ("alone", "one"), ("pair", "two"), ("pair", "three")]))
     assert task.classes == ["a", "b"]
     assert task.notes == ["classes left out for want of 2 different texts to train on: 'alone', 'pair'"]
-    assert not {"one", "two", "three"} & set(task.train_texts + task.test_texts)
+    assert not {"one", "two", "three"} & set(task.train_inputs + task.test_inputs)
     assert "1 usable class found ('a')" in refused(
         table(tmp_path / "b.tsv", [*rows(9, classes="a"), ("b", "x")])
     )
@@ -204,7 +204,7 @@ def test_unknown_test_labels_and_overlap_are_noted(tmp_path: Path) -> None:
         "class left out for want of 2 different texts to train on: 'once'",
         "1 test text dropped: also in the training part",
     ]
-    assert task.test_texts == [text for _, text in rows(40, "new")]
+    assert task.test_inputs == [text for _, text in rows(40, "new")]
 
 
 def test_overlapping_test_part_is_refused(tmp_path: Path) -> None:
@@ -270,8 +270,8 @@ def test_real_tasks() -> None:
     assert [len(task.classes) for task in tasks] == [77, 150, 2, 2, 7, 2, 2, 2]
     assert [task.metric for task in tasks].index("matthews") == 5
     assert tasks[0].notes == ["7 test texts dropped: also in the training part"]
-    assert len(tasks[-1].test_texts) == 872
-    assert "\n" in tasks[-2].train_texts[0]
+    assert len(tasks[-1].test_inputs) == 872
+    assert "\n" in tasks[-2].train_inputs[0]
     for task in tasks:
-        assert not set(task.train_texts) & set(task.test_texts)
+        assert not set(task.train_inputs) & set(task.test_inputs)
     assert "regression" in refused(folder / "glue" / "STS-B")

@@ -351,9 +351,11 @@ def evaluate(
     console = Console()
     with console.status("loading"):
         from lookaround.data.tasks import read_tasks
-        from lookaround.evaluation.suite import baselines, evaluate_model, probe_data, scored_tokens
+        from lookaround.evaluation.baselines import baselines, run_baselines
+        from lookaround.evaluation.own_text import text_data
+        from lookaround.evaluation.registry import TaskData, TextData, protocols, task_data
+        from lookaround.evaluation.registry import evaluate as run_protocols
         from lookaround.model.readable import open_run
-        from lookaround.train.run import evaluation_rows
 
         _quiet_libraries()
         run = open_run(model)
@@ -361,39 +363,40 @@ def evaluate(
             run.require_mode(mode)
         metrics = dict(settings.evaluate.metrics)
         tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
-        rows = evaluation_rows(run, settings)
-        data = [probe_data(item, settings.evaluate) for item in tasks]
-        if rows is None and not data:
+        text = text_data(run, settings.data)
+        data: list[TaskData | TextData] = [task_data(item, settings.evaluate) for item in tasks]
+        data += [text] if text else []
+        if not data:
             raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
-        scored = scored_tokens(rows, settings.evaluate) if rows is not None else None
+        known = protocols()
+        costs = [
+            protocol.cost(item, settings.evaluate)
+            for item in data
+            for protocol in known.values()
+            if protocol.accepts(item)
+        ]
     if dry_run:
-        tokens = 0 if scored is None else len(scored.row)
-        texts = sum(len(item.train_texts) + len(item.test_texts) for item in data)
+        tokens, texts = (sum(cost.get(kind, 0) for cost in costs) for kind in ("tokens", "texts"))
         parameters = sum(p.numel() for p in run.backbone.parameters())
         console.print(f"{parameters:,} parameters; {tokens:,} tokens to score, {texts:,} texts to embed")
         _write_json(json_, {"parameters": parameters, "tokens": tokens, "texts": texts})
         return
     with console.status("evaluating"):
-        result = evaluate_model(
-            run.backbone, run.tokenizer, run.modes, run.final_modes, context=run.context, tasks=data, rows=rows, scored=scored,
-            settings=settings.evaluate, seed=settings.seed,
-        )  # fmt: skip
-        floor = {item.name: baselines(item) for item in data}
-    result.pop("bits", None)
-    for name, entry in result["classification"].items():
-        entry.pop("predicted")
-        console.print(
-            f"{name}: {entry['score']:.3f} (layer {entry['layer']}, {result['classification_mode']}; "
-            f"majority {floor[name]['majority']:.3f}, TF-IDF {floor[name]['tfidf']:.3f})",
-            highlight=False,
-        )  # fmt: skip
-    if rows is not None:
-        console.print(
-            f"bits per byte: {result['bits_per_byte']:.3f} ({result['generation_mode']})", highlight=False
-        )
-        for length, value in result["bits_per_byte_by_prefix"].items():
-            console.print(f"  after {length:>5} tokens or more: {value:.3f}", highlight=False)
-    result = {"model": str(model), "baselines": floor, **result}
+        evaluation = run_protocols(run, data, settings.evaluate, settings.seed)
+        floor = {item.name: run_baselines(item, settings.evaluate) for item in data}
+    for item in data:
+        of_model = {name: on[item.name] for name, on in evaluation.scores.items() if item.name in on}
+        for name, scores in (of_model | floor[item.name]).items():
+            protocol = (known | baselines())[name]
+            for line in protocol.lines(item.name, scores, evaluation.modes.get(name, "")):
+                console.print(line, highlight=False)
+    result: dict[str, Any] = {"model": str(model)}
+    result["baselines"] = {
+        task: {name: scores.value for name, scores in line.items()} for task, line in floor.items() if task
+    }
+    result |= {f"{need}_mode": mode for need, mode in evaluation.by_need().items()}
+    for name, protocol in known.items():
+        result |= protocol.entry(evaluation.scores[name], settings.evaluate, whole=True)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _write_json(out / "evaluation.json", result)

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from lookaround.data.codec import Codec
 from lookaround.data.shards import Split
-from lookaround.data.text import TextTokenizer
 from lookaround.objectives.contract import PADDING, Batch
 from lookaround.support.randomness import permute
 
@@ -41,13 +41,13 @@ class Rows:
         self,
         split: Split,
         width: int,
-        tokenizer: TextTokenizer,
+        codec: Codec,
         *,
         pack: bool = False,
         prompts: np.ndarray | None = None,
     ) -> None:
         """prompts: (documents,), how many first tokens of each document are given and never targets."""
-        self.split, self.width, self.tokenizer = split, width, tokenizer
+        self.split, self.width, self.codec = split, width, codec
         self.prompts = prompts
         windows = np.maximum(1, -(-split.length // width))
         self.document = np.repeat(np.arange(len(windows)), windows)
@@ -62,8 +62,8 @@ class Rows:
 
     def take(self, rows: np.ndarray, index: np.ndarray | None = None) -> Batch:
         """The batch of the given rows (B,); `index` (B,) is what keys their randomness (default: the rows' numbers)."""
-        pad = self.tokenizer.hf.pad_token_id
-        tokens = np.full((len(rows), self.width), self.tokenizer.bos if pad is None else pad, dtype=np.int64)
+        pad = self.codec.bos if self.codec.pad is None else self.codec.pad
+        tokens = np.full((len(rows), self.width), pad, dtype=np.int64)
         documents = np.full((len(rows), self.width), PADDING, dtype=np.int64)
         scorable = np.ones((len(rows), self.width), dtype=bool)
         for b, row in enumerate(rows):
@@ -86,7 +86,7 @@ class Rows:
         return Batch(
             tokens=ids,
             row=torch.from_numpy(np.asarray(rows if index is None else index, dtype=np.int64)),
-            vocabulary=self.tokenizer.vocabulary,
+            vocabulary=self.codec.vocabulary,
             documents=None if whole else torch.from_numpy(documents),
             scorable=torch.from_numpy(scorable),
         )

@@ -160,9 +160,9 @@ def stdlib_task() -> Task:
         name="stdlib-package",
         metric="accuracy",
         classes=classes,
-        train_texts=[window for _, window in train],
+        train_inputs=[window for _, window in train],
         train_labels=[classes.index(package) for package, _ in train],
-        test_texts=[window for _, window in test],
+        test_inputs=[window for _, window in test],
         test_labels=[classes.index(package) for package, _ in test],
         notes=notes,
     )

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lookaround.data import files
 from lookaround.data.corpus import hash_key
@@ -54,14 +55,17 @@ OVERLAP = 0.05
 
 @dataclass(frozen=True)
 class Task:
-    """Texts with one of `classes` each; labels are indices into `classes`, `notes` say what was left out and why."""
+    """Inputs (texts, or whatever a codec encodes) with one of `classes` each.
+
+    Labels are indices into `classes`; `notes` say what was left out and why.
+    """
 
     name: str
     metric: str
     classes: list[str]
-    train_texts: list[str]
+    train_inputs: list[Any]
     train_labels: list[int]
-    test_texts: list[str]
+    test_inputs: list[Any]
     test_labels: list[int]
     notes: list[str]
 
@@ -273,9 +277,9 @@ def _read_task(name: str, metric: str, train_path: Path, candidates: Sequence[Pa
         name=name,
         metric=metric,
         classes=classes,
-        train_texts=[text for text, _ in train_rows],
+        train_inputs=[text for text, _ in train_rows],
         train_labels=[index[label] for _, label in train_rows],
-        test_texts=[text for text, _ in test_rows],
+        test_inputs=[text for text, _ in test_rows],
         test_labels=[index[label] for _, label in test_rows],
         notes=notes,
     )

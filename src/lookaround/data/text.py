@@ -25,6 +25,8 @@ class TextTokenizer:
     A tokenizer without BOS or mask token gets them added at the end of its vocabulary.
     """
 
+    unit = "byte"
+
     def __init__(self, hf: Any) -> None:
         if not getattr(hf, "is_fast", False):
             raise UserError(f"tokenizer '{hf.name_or_path}': not a fast tokenizer (it has no tokenizer.json)")
@@ -39,10 +41,11 @@ class TextTokenizer:
         self.size = max(hf.get_vocab().values()) + 1
         self.bos: int = hf.bos_token_id if hf.bos_token_id is not None else hf.cls_token_id
         self.eos: int | None = hf.eos_token_id
+        self.pad: int | None = hf.pad_token_id
         self.vocabulary = Vocabulary(
             self.size, hf.mask_token_id, tuple(sorted({*hf.all_special_ids, self.bos}))
         )
-        self.token_bytes = _token_bytes(hf, self.size, self.vocabulary.special)
+        self.units = _token_bytes(hf, self.size, self.vocabulary.special)
 
     @property
     def fingerprint(self) -> str:

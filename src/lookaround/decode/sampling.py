@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from lookaround.data.text import TextTokenizer
+from lookaround.data.codec import Codec
 from lookaround.decode.cache import cache_argument
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
@@ -39,7 +39,7 @@ def filter_log_probabilities(
 @torch.no_grad()
 def continue_tokens(
     backbone: Backbone,
-    tokenizer: TextTokenizer,
+    tokenizer: Codec,
     prompt: list[int],
     mode: Mode,
     *,

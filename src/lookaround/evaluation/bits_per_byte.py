@@ -10,23 +10,32 @@ K scored tokens, T tokens per row.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from lookaround.data.rows import Rows
+from lookaround.evaluation.registry import Protocol, Scores, TextData
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
+from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode, Shown
+from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
 
 __all__ = [
+    "BitsPerByte",
     "ScoredTokens",
     "bits_per_byte",
+    "bits_scores",
     "chain_rule_bits",
     "choose_tokens",
     "default_prefix_lengths",
+    "per_document",
+    "scored_tokens",
     "unigram_bits",
 ]
 
@@ -37,7 +46,7 @@ ROWS_PER_PASS = 64
 class ScoredTokens:
     """The list that every objective is scored on.
 
-    row, position, token, size (bytes of the token), stratum (index into prefix_lengths), document: (K,) int64.
+    row, position, token, size (units of the token: bytes of text), stratum (index into prefix_lengths), document: (K,) int64.
     weight: (K,) float64, the share of the split's positions that one token of the stratum stands for.
     """
 
@@ -68,7 +77,7 @@ def choose_tokens(
         raise UserError(
             f"evaluate.prefix_lengths: must be whole numbers from 1 up, got {list(prefix_lengths)}"
         )
-    special = np.array(rows.tokenizer.vocabulary.special)
+    special = np.array(rows.codec.vocabulary.special)
     filled = rows.length[rows.first[:-1]]  # the first window of a row
     generator = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {
@@ -112,11 +121,20 @@ def choose_tokens(
         row=row,
         position=position,
         token=token,
-        size=rows.tokenizer.token_bytes[token],
+        size=rows.codec.units[token],
         stratum=stratum,
         document=rows.document[rows.first[row]],
         weight=share / share.sum(),
     )
+
+
+def scored_tokens(rows: Rows, settings: EvaluateSettings) -> ScoredTokens:
+    """The list of scored tokens of a test split, the same for every model of that codec and training length."""
+    lengths = tuple(settings.prefix_lengths or default_prefix_lengths(rows.width))
+    if settings.prefix_lengths is None:
+        longest = int(rows.length.max(initial=0))
+        lengths = tuple(length for length in lengths if length < longest - 1) or (1,)
+    return choose_tokens(rows, lengths, settings.positions)
 
 
 @torch.no_grad()
@@ -124,7 +142,7 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
     """Bits of each scored token (K,) float64 under the model read in `mode`."""
     was_training = backbone.training
     backbone.eval()
-    vocabulary = rows.tokenizer.vocabulary
+    vocabulary = rows.codec.vocabulary
     forbidden = torch.tensor(sorted({*vocabulary.special, vocabulary.mask}))
     bits = np.empty(len(scored.row))
     # one pass serves all positions of a row when what a state sees does not depend on the position asked for
@@ -174,3 +192,54 @@ def bits_per_byte(bits: np.ndarray, scored: ScoredTokens) -> tuple[float, dict[s
         here = scored.stratum == stratum
         by_prefix[str(length)] = float(bits[here].sum() / scored.size[here].sum())
     return total, by_prefix
+
+
+def per_document(bits: np.ndarray, scored: ScoredTokens) -> tuple[np.ndarray, np.ndarray]:
+    """(weighted bits, weighted bytes) of each document that has scored tokens; ratios of sums resample."""
+    _, document = np.unique(scored.document, return_inverse=True)
+    return (
+        np.bincount(document, bits * scored.weight),
+        np.bincount(document, scored.size * scored.weight),
+    )
+
+
+def bits_scores(bits: np.ndarray, scored: ScoredTokens) -> Scores:
+    """The scores of bits of each scored token (K,); their items are documents."""
+    total, by_prefix = bits_per_byte(bits, scored)
+    counts = {str(n): int((scored.stratum == i).sum()) for i, n in enumerate(scored.prefix_lengths)}
+    items = tuple(column.tolist() for column in per_document(bits, scored))
+    return Scores("bits_per_byte", total, items, {"by_prefix": by_prefix, "scored_tokens": counts})
+
+
+class BitsPerByte(Protocol[TextData]):
+    """The left-to-right chain rule in bits per byte, in all and by length of the prefix."""
+
+    name, needs, higher, writes = "bits_per_byte", TextData, False, True
+    need, floor = "generation", "unigram"
+
+    def run(self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int) -> Scores:
+        scored, mode = scored_tokens(data.test, settings), self.mode(readable, settings)
+        return bits_scores(chain_rule_bits(readable.backbone, data.test, scored, mode), scored)
+
+    def cost(self, data: TextData, settings: EvaluateSettings) -> dict[str, int]:
+        return {"tokens": len(scored_tokens(data.test, settings).row)}
+
+    def statistic(self, metric: str, *items: np.ndarray) -> np.ndarray:
+        bits, size = items
+        return bits.sum(-1) / size.sum(-1)
+
+    def entry(
+        self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
+    ) -> dict[str, Any]:
+        """{"bits_per_byte": in all, "bits_per_byte_by_prefix": {length: ..}}; nothing without text."""
+        if not scores:
+            return {}
+        by_prefix = scores[TextData.name].details["by_prefix"]
+        return super().entry(scores, settings) | {"bits_per_byte_by_prefix": by_prefix}
+
+    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
+        by_prefix = scores.details["by_prefix"].items()
+        return [
+            *super().lines(name, scores, mode),
+            *(f"  after {length:>5} tokens or more: {value:.3f}" for length, value in by_prefix),
+        ]

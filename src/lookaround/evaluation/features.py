@@ -1,16 +1,17 @@
-"""Mean-pooled states of texts, for probes.
+"""Mean-pooled states of texts, or of whatever a codec encodes, for probes.
 
-n texts, L layers, D hidden width.
+n inputs, L layers, D hidden width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from lookaround.data.text import TextTokenizer
+from lookaround.data.codec import Codec
 from lookaround.model.backbone import Backbone
 from lookaround.model.masks import attention_of
 from lookaround.objectives.contract import PADDING, Shown
@@ -31,15 +32,15 @@ def candidate_layers(layers: int) -> list[int]:
 
 @torch.no_grad()
 def pooled_states(
-    backbone: Backbone, tokenizer: TextTokenizer, texts: Sequence[str], attention: str, context: int
+    backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
 ) -> tuple[np.ndarray, int]:
-    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of texts cut to `context` tokens).
+    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut to `context` tokens).
 
     attention: the kind of the mode; a prefix model sees the whole text both ways. BOS is seen but not pooled.
     """
     was_training = backbone.training
     backbone.eval()
-    full = [[tokenizer.bos, *ids] for ids in tokenizer.encode(texts)]
+    full = [[codec.bos, *ids] for ids in codec.encode(inputs)]
     cut = sum(len(ids) > context for ids in full)
     ids = [item[:context] for item in full]
     order = np.argsort([len(item) for item in ids], kind="stable")
@@ -53,7 +54,7 @@ def pooled_states(
         chosen = order[begin:end]
         lengths = torch.tensor([len(ids[k]) for k in chosen])
         width = int(lengths.max())
-        tokens = torch.full((len(chosen), width), tokenizer.bos)
+        tokens = torch.full((len(chosen), width), codec.bos)
         for b, k in enumerate(chosen):
             tokens[b, : lengths[b]] = torch.tensor(ids[k])
         real = torch.arange(width) < lengths[:, None]

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lookaround.evaluation.bits_per_byte import ScoredTokens
-from lookaround.evaluation.probe import score
+__all__ = ["Interval", "bootstrap_interval", "resample", "seed_interval"]
 
-__all__ = ["Interval", "bootstrap_interval", "resampled_bits_per_byte", "resampled_scores", "seed_interval"]
+DRAWS_AT_ONCE = 1 << 22  # items drawn at a time, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -36,32 +35,30 @@ def seed_interval(values: Sequence[float]) -> Interval:
 
 
 def bootstrap_interval(value: float, resampled: np.ndarray) -> Interval:
-    """Percentile interval of a resampled statistic (R,)."""
+    """Percentile interval of a resampled statistic (R,); none where it holds NaN."""
+    if np.isnan(resampled).any():
+        return seed_interval([value])
     low, high = np.quantile(resampled, [0.025, 0.975])
     return Interval(value, float(low), float(high), 1, "95% bootstrap over test items, one seed")
 
 
-def resampled_bits_per_byte(
-    bits: np.ndarray, scored: ScoredTokens, resamples: int, seed: int = 0
+def resample(
+    statistic: Callable[..., np.ndarray],
+    items: Sequence[Sequence[float] | np.ndarray],
+    resamples: int,
+    seed: int = 0,
 ) -> np.ndarray:
-    """Bits per byte (R,) when documents are drawn with replacement; the same seed draws the same documents."""
-    _, document = np.unique(scored.document, return_inverse=True)
-    count = int(document.max()) + 1
-    bits_d = np.bincount(document, bits * scored.weight, minlength=count)
-    size_d = np.bincount(document, scored.size * scored.weight, minlength=count)
-    draws = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    return bits_d[draws].sum(1) / size_d[draws].sum(1)
+    """Values (resamples,) of a statistic when items are drawn with replacement; NaN without items.
 
-
-def resampled_scores(
-    metric: str, true: np.ndarray, predicted: np.ndarray, resamples: int, seed: int = 0
-) -> np.ndarray:
-    """Scores (R,) when test examples are drawn with replacement; the same seed draws the same examples."""
-    generator = np.random.default_rng(seed)
-    pick: Callable[[], np.ndarray] = lambda: generator.integers(len(true), size=len(true))  # noqa: E731
-    if metric == "accuracy":
-        right = (true == predicted).astype(float)
-        return np.array([right[pick()].mean() for _ in range(resamples)])
-    return np.array(
-        [score(metric, true[chosen], predicted[chosen]) for chosen in (pick() for _ in range(resamples))]
-    )
+    statistic: of columns (R, n), values (R,). items: the columns, each (n,). The same seed draws
+    the same items, which makes differences paired.
+    """
+    if not items:
+        return np.full(resamples, np.nan)
+    columns = [np.asarray(column) for column in items]
+    n, generator, values = len(columns[0]), np.random.default_rng(seed), []
+    at_once = max(1, DRAWS_AT_ONCE // n)
+    for begin in range(0, resamples, at_once):
+        draws = generator.integers(n, size=(min(at_once, resamples - begin), n))
+        values.append(statistic(*(column[draws] for column in columns)))
+    return np.concatenate(values)

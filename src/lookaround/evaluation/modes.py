@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode
+from lookaround.settings import EvaluateSettings
 
-__all__ = ["classification_mode", "generation_mode"]
+__all__ = ["classification_mode", "generation_mode", "reading_mode", "writing_mode"]
 
 
 def classification_mode(modes: tuple[Mode, ...]) -> Mode:
@@ -23,3 +25,20 @@ def generation_mode(modes: tuple[Mode, ...]) -> Mode:
         if found:
             return found[-1]
     return max(modes, key=lambda mode: mode.shift)
+
+
+def reading_mode(readable: Readable, settings: EvaluateSettings) -> Mode:
+    """The mode asked for if it was trained, else the one of all that were that serves classification."""
+    return _asked(readable, settings.classification_mode, classification_mode(readable.modes))
+
+
+def writing_mode(readable: Readable, settings: EvaluateSettings) -> Mode:
+    """The mode asked for if it was trained, else the one that the end of the budget left for generation.
+
+    `ar >> mlm` forgets its causal mode.
+    """
+    return _asked(readable, settings.generation_mode, generation_mode(readable.final_modes))
+
+
+def _asked(readable: Readable, kind: str | None, default: Mode) -> Mode:
+    return next((mode for mode in readable.modes if mode.attention == kind), default)

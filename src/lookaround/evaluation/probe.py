@@ -1,4 +1,4 @@
-"""Linear probes: arrays in, scores out.
+"""A linear probe of a text: logistic regression on the frozen states of a model, averaged over the text.
 
 n examples, L candidate layers, D hidden width.
 """
@@ -6,26 +6,31 @@ n examples, L candidate layers, D hidden width.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.metrics import matthews_corrcoef
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["METRICS", "ProbeResult", "least_squares_probe", "linear_probe", "majority", "score", "tfidf"]
+from lookaround.evaluation.features import candidate_layers, pooled_states
+from lookaround.evaluation.registry import Protocol, Scores, TaskData
+from lookaround.model.readable import Readable
+from lookaround.settings import EvaluateSettings
+
+__all__ = ["METRICS", "Probe", "ProbeResult", "least_squares_probe", "linear_probe", "score"]
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # C of logistic regression on standardised features; smaller is stronger
 RIDGE_STRENGTHS = tuple(10.0**k for k in range(-1, 5))  # alpha of ridge regression on standardised features
 
-METRICS = {
-    "accuracy": lambda true, predicted: float(np.mean(true == predicted)),
-    "matthews": lambda true, predicted: float(matthews_corrcoef(true, predicted)),
+METRICS: dict[str, Callable[..., np.ndarray]] = {  # labels and predictions (.., n) -> scores (..)
+    "accuracy": lambda true, predicted: np.mean(true == predicted, axis=-1),
+    "matthews": np.vectorize(matthews_corrcoef, otypes=[float], signature="(n),(n)->()"),
 }
 
 
@@ -41,7 +46,7 @@ class ProbeResult:
 
 def score(metric: str, true: np.ndarray, predicted: np.ndarray) -> float:
     """The metric ("accuracy" or "matthews") of predictions (n,) against labels (n,)."""
-    return METRICS[metric](true, predicted)
+    return float(METRICS[metric](true, predicted))
 
 
 def linear_probe(
@@ -105,22 +110,43 @@ def least_squares_probe(
     return ProbeResult(score(metric, test_labels, predicted), predicted, 0, float(model[-1].alpha_))
 
 
-def majority(train_labels: np.ndarray, test_labels: np.ndarray, metric: str) -> float:
-    """The score of always answering the most frequent training class."""
-    return score(metric, test_labels, np.full_like(test_labels, np.bincount(train_labels).argmax()))
+class Probe(Protocol[TaskData]):
+    """A linear probe of mean-pooled states; layer and strength are chosen on training examples."""
 
+    name, needs, key, title = "probe", TaskData, "classification", "mean score"
+    need, floor = "classification", "tfidf"
 
-def tfidf(
-    train_texts: Sequence[str],
-    train_labels: np.ndarray,
-    test_texts: Sequence[str],
-    test_labels: np.ndarray,
-    metric: str,
-) -> float:
-    """The score of TF-IDF of words and word pairs with logistic regression: what needs no pretraining."""
-    vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]")
-    model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=300))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(list(train_texts), train_labels)
-    return score(metric, test_labels, model.predict(list(test_texts)))
+    def run(self, readable: Readable, data: TaskData, settings: EvaluateSettings, seed: int) -> Scores:
+        """Its items are (true, predicted) of each test example."""
+        attention = self.mode(readable, settings).attention
+        (train, cut), (test, cut_test) = (
+            pooled_states(readable.backbone, readable.tokenizer, inputs, attention, readable.context)
+            for inputs in (data.train_inputs, data.test_inputs)
+        )
+        probe = linear_probe(train, data.train_labels, test, data.test_labels, metric=data.metric, seed=seed)
+        layers = candidate_layers(readable.backbone.lm.config.get_text_config().num_hidden_layers)
+        return Scores(
+            data.metric,
+            probe.score,
+            items=(data.test_labels.tolist(), probe.predicted.tolist()),
+            details={
+                "layer": layers[probe.layer],
+                "strength": probe.strength,
+                "cut": cut + cut_test,
+            },
+        )
+
+    def statistic(self, metric: str, *items: np.ndarray) -> np.ndarray:
+        return METRICS[metric](*items)
+
+    def entry(
+        self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
+    ) -> dict[str, Any]:
+        """{"classification": {task: score}, "layers": {task: the chosen one}}."""
+        entry = super().entry(scores, settings, whole=whole)
+        if not whole:
+            entry["layers"] = {name: found.details["layer"] for name, found in scores.items()}
+        return entry
+
+    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
+        return [f"{name}: {scores.value:.3f} (layer {scores.details['layer']}, {mode})"]

@@ -28,7 +28,6 @@ from lookaround.report.table import (
     format_flops,
     format_rung,
     mean,
-    metric_name,
     number,
     printable,
 )
@@ -155,7 +154,7 @@ def tradeoff(study: Study) -> str:
     _limit(axes.set_ylim, [v for s in scores for v in (s.mean, s.low, s.high)], 0.12)
     margin = 0.07 * (high - low)
     axes.set_xlim(high + margin, low - margin)
-    _title(axes, f"{_short(metric_name(metric))} (up is better)")
+    _title(axes, f"{_short(study.title(metric))} (up is better)")
     axes.set_xlabel("bits per byte, axis inverted (right is better)")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     _label_points(figure, axes, placed)
@@ -205,12 +204,12 @@ def ladder(study: Study, metric: str) -> str:
     _compute_axis(axes, study)
     shown = _reference_lines(axes, study, metric, [value for value in everything if math.isfinite(value)])
     _limit(axes.set_ylim, everything + shown, 0.11)
-    better = "lower" if metric == "bits_per_byte" else "higher"
-    _title(axes, f"{_short(metric_name(metric))} ({better} is better)")
+    better = "higher" if study.higher(metric) else "lower"
+    _title(axes, f"{_short(study.title(metric))} ({better} is better)")
     return _svg(
         figure,
         name,
-        f"{metric_name(metric)} by training compute",
+        f"{study.title(metric)} by training compute",
         "; ".join(drawn) + f" (at {', '.join(map(format_rung, study.rungs))} of the budget)",
     )
 

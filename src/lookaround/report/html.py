@@ -26,7 +26,6 @@ from lookaround.report.table import (
     format_seconds,
     format_share,
     mean,
-    metric_name,
     number,
     verdict,
 )
@@ -170,7 +169,7 @@ def _card_scores(study: Study, need: str, objective: str) -> str:
         share = format_share(score.mean, study.unigram)
         of_unigram = f", {share} of the unigram model" if metric == "bits_per_byte" and share != "-" else ""
         span = f' <span class="span">[{_span(score)}]</span>' if score.bounded else ""
-        lines.append(f"<li><b>{_signless(score.mean)}</b>{span} {esc(metric_name(metric))}{of_unigram}</li>")
+        lines.append(f"<li><b>{_signless(score.mean)}</b>{span} {esc(study.title(metric))}{of_unigram}</li>")
     return f'<ul class="score">{"".join(lines)}</ul>' if lines else ""
 
 
@@ -215,6 +214,8 @@ def _main_table(study: Study) -> str:
             f'<td colspan="{width}"></td></tr>'
         )
     footer = f'<tbody class="baselines">{"".join(baselines)}</tbody>' if baselines else ""
+    falling = [study.title(metric) for metric in study.metrics if not study.higher(metric)]
+    lower = ", ".join(falling) or "bits per byte"
     explained = [
         f"Mean over {len(study.seeds)} seeds" if len(study.seeds) > 1 else "One seed",
         "below it the interval" + (f" ({'; '.join(study.methods())})" if study.methods() else ""),
@@ -224,7 +225,7 @@ def _main_table(study: Study) -> str:
     table = f"<table><thead><tr>{_head('objective')}{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody>{footer}</table>"
     return (
         f'<section aria-labelledby="scores"><h2 id="scores">Every objective at the {esc(_budget(study))}</h2>'
-        f'<p class="lead">{esc(", ".join(explained))}. Under each name: the attention and shift the model was read with. Bits per byte: lower is better; scores: higher is better.{flag}</p>'
+        f'<p class="lead">{esc(", ".join(explained))}. Under each name: the attention and shift the model was read with. {esc(lower[:1].upper() + lower[1:])}: lower is better; scores: higher is better.{flag}</p>'
         f"{scroll('Scores at the largest budget', table)}</section>"
     )
 
@@ -265,7 +266,7 @@ def _score_heads(study: Study, has_unigram: bool) -> list[str]:
     for metric in study.metrics:
         about = str((tasks.get(metric.removeprefix("classification/")) or {}).get("metric") or "")
         under = f"<small>{esc(about)}</small>" if about else ""
-        heads.append(f'<th scope="col">{esc(metric_name(metric))}{under}</th>')
+        heads.append(f'<th scope="col">{esc(study.title(metric))}{under}</th>')
         if metric == "bits_per_byte" and has_unigram:
             heads.append('<th scope="col">of the unigram</th>')
     return heads
@@ -277,7 +278,7 @@ def _score_cells(
     cells = []
     for metric in study.metrics:
         score = study.score(objective, metric, rung)
-        flags = "".join(_flag(kind) for kind in study.below(metric, score.mean))
+        flags = "".join(_flag(kind, higher=study.higher(metric)) for kind in study.below(metric, score.mean))
         bar = _bar(score, scales[metric]) if metric in scales else ""
         cells.append(f"<td>{_value(score)}{bar}{flags}</td>")
         if metric == "bits_per_byte" and has_unigram:
@@ -326,9 +327,9 @@ def _span(score: Interval) -> str:
     return f"{_signless(score.low)} to {_signless(score.high)}"
 
 
-def _flag(kind: str) -> str:
+def _flag(kind: str, *, higher: bool) -> str:
     serious = "" if kind == "tfidf" else " serious"
-    beaten = "above" if kind == "unigram" else "below"
+    beaten = "below" if higher else "above"
     return f'<span class="flag{serious}">▼ {beaten} {_SHORT_BASELINES[kind]}</span>'
 
 
@@ -385,12 +386,16 @@ def _difference_table(study: Study, rung: float) -> str:
     metrics = list(dict.fromkeys(metric for row in pairs.values() for metric in row))
     if not metrics:
         return ""
-    if len(study.tasks) == 1 and {"classification", f"classification/{study.tasks[0]}"} <= set(metrics):
-        metrics.remove("classification")
-    heads = "".join(_head(metric_name(metric)) for metric in metrics)
+    single = [key for key, tasks in study.columns.items() if len(tasks) == 1]
+    shown_itself = {key for key in single if f"{key}/{study.columns[key][0]}" in metrics}
+    metrics = [metric for metric in metrics if metric not in shown_itself]
+    heads = "".join(_head(study.title(metric)) for metric in metrics)
     rows = []
     for (objective, reference), row in pairs.items():
-        cells = "".join(_difference_cell(metric, row.get(metric, Interval(math.nan))) for metric in metrics)
+        cells = "".join(
+            _difference_cell(row.get(metric, Interval(math.nan)), higher=study.higher(metric))
+            for metric in metrics
+        )
         rows.append(
             f'<tr><th scope="row"><code>{esc(objective)}</code> <span class="minus">minus</span> '
             f"<code>{esc(reference)}</code></th>{cells}</tr>"
@@ -398,10 +403,10 @@ def _difference_table(study: Study, rung: float) -> str:
     return f"<table><thead><tr>{_head('pair')}{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _difference_cell(metric: str, difference: Interval) -> str:
+def _difference_cell(difference: Interval, *, higher: bool) -> str:
     if not difference.known:
         return f"<td>{_DASH}</td>"
-    found = verdict(metric, difference)
+    found = verdict(difference, higher=higher)
     sign = "+" if difference.mean > 0 else ""
     span = f'<span class="span">{_span(difference)}</span>' if difference.bounded else ""
     return f'<td>{sign}{_signless(difference.mean)}{span}<span class="{found}">{_VERDICTS[found]}</span></td>'
@@ -564,6 +569,10 @@ def _definitions(study: Study) -> str:
     listed = "".join(
         f"<div><dt>{term}</dt><dd>{text.format(equal=equal)}</dd></div>"
         for term, text in _DEFINITIONS.items()
+    )
+    listed += "".join(
+        f"<div><dt>{esc(about.get('title') or key)}</dt><dd>{esc(about.get('about') or '')}</dd></div>"
+        for key, about in (study.results.get("metrics") or {}).items()
     )
     limits = "".join(f"<li>{limit}</li>" for limit in _LIMITS)
     return (

@@ -54,6 +54,7 @@ _TOP_LEVEL: dict[str, tuple[type, bool]] = {
     "versions": (dict, False),
     "baselines": (dict, False),
     "tasks": (dict, False),
+    "metrics": (dict, False),
     "runs": (list, True),
     "summary": (list, True),
     "differences": (list, True),
@@ -108,7 +109,7 @@ def load_results(path: str | Path) -> dict[str, Any]:
                 raise UserError(f"{path}: field '{field}' is {state}; expected {_NAMES[kind]}")
         elif not isinstance(results[field], kind):
             raise UserError(f"{path}: field '{field}' is {_kind(results[field])}; expected {_NAMES[kind]}")
-    for field in ("tasks", "baselines"):
+    for field in ("tasks", "baselines", "metrics"):
         for key, value in (results.get(field) or {}).items():
             _expect_dict(path, f"{field}[{key!r}]", value)
             if not isinstance(value.get("notes") or [], list):
@@ -214,7 +215,8 @@ class Study:
     """Lookups over the dict of a results.json; every list keeps the order of the file.
 
     Attributes: `objectives`, `rungs` (ascending), `full` (the largest rung), `seeds`, `tasks`, `unigram` (bits
-    per byte of the unigram model, or nan), `metrics` (the columns of a table of scores, those with a number only).
+    per byte of the unigram model, or nan), `columns` (protocol to the tasks it has scores of; none: of the text),
+    `metrics` (the columns of a table of scores, those with a number only).
     """
 
     def __init__(self, results: dict[str, Any]):
@@ -232,8 +234,17 @@ class Study:
             (str(row["objective"]), float(row["rung"]), str(row["metric"])): _interval(row)
             for row in results.get("summary") or []
         }
-        candidates = ["bits_per_byte", *(["classification"] if len(self.tasks) != 1 else [])]
-        candidates += [f"classification/{task}" for task in self.tasks]
+        columns: dict[str, list[str]] = {"bits_per_byte": [], "classification": self.tasks}
+        for _, _, metric in self._summary:
+            key, _, task = metric.partition("/")
+            if task not in ("", *columns.setdefault(key, [])):
+                columns[key].append(task)
+        self.columns = columns
+        candidates = [
+            metric
+            for key, tasks in columns.items()
+            for metric in ([key] if len(tasks) != 1 else []) + [f"{key}/{task}" for task in tasks]
+        ]
         self.metrics = [metric for metric in candidates if self._measured(metric)]
 
     def _measured(self, metric: str) -> bool:
@@ -244,7 +255,23 @@ class Study:
     @property
     def classification(self) -> str | None:
         """The metric that stands for classification: the mean over tasks, the only task, or None."""
-        return next((metric for metric in self.metrics if metric.startswith("classification")), None)
+        return next((m for m in self.metrics if m.partition("/")[0] == "classification"), None)
+
+    def about(self, metric: str) -> dict[str, Any]:
+        """What the file says of the protocol that a metric is from: `title`, `higher`, `about`."""
+        return (self.results.get("metrics") or {}).get(metric.partition("/")[0]) or {}
+
+    def higher(self, metric: str) -> bool:
+        """Whether more of a metric is better."""
+        return bool(self.about(metric).get("higher", metric != "bits_per_byte"))
+
+    def title(self, metric: str) -> str:
+        """The heading of a metric: "bits per byte", "mean score", the task's name, "task (title)"."""
+        key, _, task = metric.partition("/")
+        title = str(self.about(metric).get("title") or key.replace("_", " "))
+        if key == "classification":
+            return task or "mean score"
+        return f"{task} ({title})" if task else title
 
     def runs_at(self, objective: str, rung: float) -> list[dict[str, Any]]:
         return [run for run in self.runs if run["objective"] == objective and float(run["rung"]) == rung]
@@ -252,10 +279,9 @@ class Study:
     def score(self, objective: str, metric: str, rung: float | None = None) -> Interval:
         """The summary row of one objective at a rung (the full budget if None), else the mean of its runs."""
         rung = self.full if rung is None else rung
-        names = [metric]
-        if len(self.tasks) == 1 and metric == f"classification/{self.tasks[0]}":
-            names.append("classification")  # with one task the mean over tasks is that task
-        for name in names:
+        key, _, task = metric.partition("/")
+        # with one task the mean over tasks is that task
+        for name in (metric, key) if task and self.columns.get(key) == [task] else (metric,):
             found = self._summary.get((objective, rung, name))
             if found is not None and found.known:
                 return found
@@ -263,12 +289,11 @@ class Study:
         return Interval(mean(values), n=len(values))
 
     def _value(self, run: dict[str, Any], metric: str) -> float:
-        if metric == "bits_per_byte":
-            return number(run.get("bits_per_byte"))
-        scores = run.get("classification") or {}
-        if metric == "classification":
-            return mean(scores.values())
-        return number(scores.get(metric.removeprefix("classification/")))
+        key, _, task = metric.partition("/")
+        scores = run.get(key)
+        if not isinstance(scores, dict):
+            return number(scores)
+        return number(scores.get(task)) if task else mean(scores.values())
 
     def cost(self, objective: str, key: str, rung: float | None = None) -> float:
         """Mean over seeds of a budget entry: "tokens", "targets", "flops" or "seconds"."""
@@ -286,18 +311,19 @@ class Study:
 
     def baseline(self, kind: str, metric: str) -> float:
         """What a baseline scores on a metric; on the mean only if it was scored on every task."""
-        if metric == "bits_per_byte":
-            return math.nan
         baselines = self.results.get("baselines") or {}
-        tasks = self.tasks if metric == "classification" else [metric.removeprefix("classification/")]
-        scores = [number((baselines.get(task) or {}).get(kind)) for task in tasks]
+        key, _, task = metric.partition("/")
+        columns = [f"{key}/{name}" for name in ([task] if task else self.columns.get(key, ()))]
+        lines = [baselines.get(column.removeprefix("classification/")) or {} for column in columns]
+        scores = [number(line.get(kind)) for line in lines]
         return fmean(scores) if scores and not any(map(math.isnan, scores)) else math.nan
 
     def below(self, metric: str, value: float) -> list[str]:
         """The baselines that a mean falls short of: "unigram", or keys of `BASELINES`."""
         if metric == "bits_per_byte":
             return ["unigram"] if value > self.unigram else []
-        return [kind for kind in BASELINES if value < self.baseline(kind, metric)]
+        sign = 1 if self.higher(metric) else -1
+        return [kind for kind in BASELINES if sign * value < sign * self.baseline(kind, metric)]
 
     def recommended(self, need: str) -> str:
         """The recommended objective for a need, or "" where the file names none (inconclusive, not asked)."""
@@ -316,18 +342,11 @@ class Study:
         ]
 
 
-def metric_name(metric: str) -> str:
-    """The heading of a metric: "bits per byte", "mean score" or the task's name."""
-    if metric == "bits_per_byte":
-        return "bits per byte"
-    return "mean score" if metric == "classification" else metric.removeprefix("classification/")
-
-
-def verdict(metric: str, difference: Interval) -> str:
+def verdict(difference: Interval, *, higher: bool) -> str:
     """ "better" or "worse" if the interval of a difference excludes 0, else "unclear"."""
     if not difference.bounded or difference.low <= 0 <= difference.high:
         return "unclear"
-    return "better" if (difference.mean < 0) == (metric == "bits_per_byte") else "worse"
+    return "better" if (difference.mean > 0) == higher else "worse"
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -469,8 +488,8 @@ def _columns(study: Study) -> tuple[list[_Column], list[_Column], list[str], lis
             cells.append(f"{study.unigram:.3f}   " if metric == "bits_per_byte" else "")
         if not any(cell.endswith("!") or cell.endswith("! ") for cell in cells):
             cells = [cell.rstrip() for cell in cells]
-        heading = "\n".join(wrap(printable(metric_name(metric)), _HEADING_WIDTH))
-        heading += "\n(lower better)" if metric == "bits_per_byte" else ""
+        heading = "\n".join(wrap(printable(study.title(metric)), _HEADING_WIDTH))
+        heading += "" if study.higher(metric) else "\n(lower better)"
         scores.append(_Column(heading, cells))
         if metric == "bits_per_byte" and has_unigram:
             shares = [

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lookaround import __version__
-from lookaround.data.corpus import read_corpus, split_documents
 from lookaround.data.rows import Rows
-from lookaround.data.shards import TokenStore, in_memory
-from lookaround.data.stdlib import stdlib_corpus
+from lookaround.data.shards import TokenStore
 from lookaround.data.text import TextTokenizer
 from lookaround.model.backbone import VOCABULARIES, Backbone, build, require_honest_attention
-from lookaround.model.readable import RUN_FILE, Readable
+from lookaround.model.readable import RUN_FILE
 from lookaround.objectives import AR
 from lookaround.objectives.objective import Objective
-from lookaround.settings import DataSettings, Settings
-from lookaround.support.errors import UserError
+from lookaround.settings import Settings
 from lookaround.support.machine import local_device
 from lookaround.support.storage import write_yaml
 from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
@@ -28,7 +25,6 @@ from lookaround.train.schedule import WarmupStableDecay
 
 __all__ = [
     "build_backbone",
-    "evaluation_rows",
     "make_trainer",
     "vocabulary_of",
     "write_run",
@@ -49,7 +45,7 @@ def build_backbone(settings: Settings, objective: Objective, tokenizer: TextToke
         special={
             "bos_token_id": tokenizer.bos,
             "eos_token_id": tokenizer.eos,
-            "pad_token_id": tokenizer.hf.pad_token_id,
+            "pad_token_id": tokenizer.pad,
         },
         heads=objective.head_specs(),
         init=settings.model.init,
@@ -154,33 +150,3 @@ def run_info(
 
 def write_run(folder: Path, info: dict[str, Any]) -> None:
     write_yaml(folder / RUN_FILE, info)
-
-
-def evaluation_rows(run: Readable, settings: Settings) -> Rows | None:
-    """Test rows for a run: of the corpus in the settings, else of the run's own corpus, else None.
-
-    The run's own text is split as it was for training, whatever the settings say. Raises UserError where it has changed.
-    """
-    data, own, trained_on = settings.data, None, None
-    if run.info is not None:
-        own = DataSettings.model_validate(run.info["settings"].get("data", {}))
-        trained_on = run.info["data"].get("corpus_fingerprint")
-    if data.corpus is None and own is None:
-        return None
-    given = data if data.corpus is not None or own is None else own
-    corpus = (
-        stdlib_corpus() if given.corpus is None else read_corpus(given.corpus, text_column=given.text_column)
-    )
-    if given is own and trained_on not in (None, corpus.fingerprint):
-        raise UserError(
-            f"{given.corpus or 'the standard library'}: has changed since this model was trained, so its test part "
-            f"may have been trained on; give --corpus TEXT to evaluate on other text"
-        )
-    if own is not None and trained_on == corpus.fingerprint:
-        given = own
-    parts = split_documents(
-        corpus.documents, seed=given.split_seed, validation=given.validation, test=given.test
-    )
-    texts = [corpus.documents[i] for i in parts["test"]]
-    run.tokenizer.require_lossless([text[:2000] for text in texts[:200]])
-    return Rows(in_memory(texts, run.tokenizer), run.context, run.tokenizer)

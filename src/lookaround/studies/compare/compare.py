@@ -17,7 +17,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from lookaround.evaluation.suite import baselines, probe_data
+from lookaround.evaluation.baselines import baseline_scores
+from lookaround.evaluation.registry import task_data
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.studies.compare.ladder import Job, random_init_scores, run_job
 from lookaround.studies.compare.study import Study, plans_of
@@ -67,7 +68,7 @@ def _identity(study: Study) -> dict[str, Any]:
     init = study.settings.model.init
     tasks = {}
     for task in study.tasks:
-        content = [task.train_texts, task.train_labels, task.test_texts, task.test_labels]
+        content = [task.train_inputs, task.train_labels, task.test_inputs, task.test_labels]
         tasks[task.name] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     return {
         "corpus": study.store.fingerprint,
@@ -86,7 +87,7 @@ def _run_jobs(
     report: Report,
 ) -> dict[str, Any]:
     settings, out = study.settings, folder.path
-    data = tuple(probe_data(task, settings.evaluate) for task in study.tasks)
+    data = tuple(task_data(task, settings.evaluate) for task in study.tasks)
     factors = settings.compare.lr_factors
     seeds = [settings.seed + i for i in range(settings.compare.seeds)]
 
@@ -117,7 +118,7 @@ def _run_jobs(
         if data:
             jobs.submit(("random", None), random_init_scores, settings, study.store, data, study.threads)
         for item in data:
-            jobs.submit(("baseline", item.name), baselines, item)
+            jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
         for spec in specs:
             if len(factors) > 1:
                 for factor in factors:
@@ -133,7 +134,7 @@ def _run_jobs(
                 before = value
             elif kind == "random":
                 for name, result in value.items():
-                    table[name]["random_init"] = result
+                    table.setdefault(name, {})["random_init"] = result
             elif kind == "ladder":
                 ladders[key] = value["rungs"]
                 report(Event(finished=f"{key[0]}, seed {key[1]}"))

@@ -10,24 +10,25 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lookaround.data.shards import TokenStore
-from lookaround.evaluation.suite import ProbeData, evaluate_model, scored_tokens
+from lookaround.evaluation.registry import Evaluation, Scores, TaskData, evaluate, protocols
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load
+from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import parse
 from lookaround.objectives.contract import Mode
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
-from lookaround.studies.compare.study import rung_plan, split_rows
+from lookaround.studies.compare.study import rung_plan, split_rows, text_data
 from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
-from lookaround.support.errors import Diverged
+from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping, write_folder, write_text
 from lookaround.train import checkpoint
@@ -61,7 +62,7 @@ class Job:
     settings: Settings
     objective: str
     store: TokenStore
-    tasks: tuple[ProbeData, ...]
+    tasks: tuple[TaskData, ...]
     seed: int
     factor: float
     plan: dict[str, list]
@@ -122,7 +123,7 @@ def _train_ladder(
             trainer = _train_rung(job, objective, rung, trainer, status, stop)
         if not job.trial and not (folder / "evaluation.json").is_file():
             status.show(f"evaluating rung {rung:g}", 0, 1, 0.0)
-            _evaluate_rung(job, objective, folder)
+            _evaluate_rung(job, folder)
 
 
 def _train_rung(
@@ -213,22 +214,28 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
     return sums.mean()
 
 
-def _evaluate_rung(job: Job, objective: Objective, folder: Path) -> None:
-    rows = split_rows(job.settings, job.store, "test")
-    result = evaluate_model(
-        load(folder).to(local_device()), job.store.tokenizer, objective.modes(),
-        objective.final_modes(),
-        context=job.settings.model.context, tasks=job.tasks, rows=rows,
-        scored=scored_tokens(rows, job.settings.evaluate), settings=job.settings.evaluate, seed=job.seed,
-    )  # fmt: skip
-    write_text(folder / "evaluation.json", json.dumps(result))
+def _evaluate_rung(job: Job, folder: Path) -> None:
+    settings = job.settings.evaluate
+    text = text_data(job.settings, job.store)
+    evaluation = evaluate(open_run(folder), [*job.tasks, text], settings, job.seed)
+    write_text(folder / "evaluation.json", json.dumps(asdict(evaluation)))
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
+    """What a finished rung is: its evaluation, what it spent, its curve, rate and folder."""
     run = read_mapping(folder / RUN_FILE, {"spent": dict, "curve": list, "learning_rate": float})
-    fields = {"bits": list, "bits_per_byte": float, "bits_per_byte_by_prefix": dict, "classification": dict}
+    file = folder / "evaluation.json"
+    if "bits_per_byte" in read_mapping(file, {}):
+        raise UserError(
+            f"{file}: made by an older lookaround; delete it, and the same command makes it again"
+        )
+    found = read_mapping(file, {"modes": dict, "scores": dict})
+    scores = {
+        protocol: {name: Scores(**entry) for name, entry in entries.items()}
+        for protocol, entries in found["scores"].items()
+    }
     return {
-        "evaluation": read_mapping(folder / "evaluation.json", fields),
+        "evaluation": Evaluation(found["modes"], scores),
         "spent": run["spent"],
         "curve": run["curve"],
         "learning_rate": run["learning_rate"],
@@ -237,16 +244,22 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 
 def random_init_scores(
-    settings: Settings, store: TokenStore, tasks: tuple[ProbeData, ...], threads: int
+    settings: Settings, store: TokenStore, tasks: tuple[TaskData, ...], threads: int
 ) -> dict[str, float]:
-    """Probe scores of the backbone before any training, by task."""
+    """Scores of the backbone before any training on every task.
+
+    By task those of the probe, by PROTOCOL/TASK the others: the keys of `baselines` in results.json.
+    """
     import torch
 
     torch.set_num_threads(threads)
-    backbone = build_backbone(settings, parse("ar"), store.tokenizer, settings.seed).to(local_device())
-    result = evaluate_model(
-        backbone, store.tokenizer, (Mode("bidirectional", 1),),
-        (Mode("bidirectional", 1),),
-        context=settings.model.context, tasks=tasks, rows=None, scored=None, settings=settings.evaluate, seed=settings.seed,
-    )  # fmt: skip
-    return {name: entry["score"] for name, entry in result["classification"].items()}
+    codec, modes = store.tokenizer, (Mode("bidirectional", 1),)
+    backbone = build_backbone(settings, parse("ar"), codec, settings.seed).to(local_device())
+    readable = Readable(backbone, codec, modes, modes, settings.model.context, None)
+    evaluation = evaluate(readable, tasks, settings.evaluate, settings.seed)
+    return {
+        protocols()[protocol].column(name).removeprefix("classification/"): scores.value
+        for protocol, entries in evaluation.scores.items()
+        for name, scores in entries.items()
+        if scores.value is not None
+    }

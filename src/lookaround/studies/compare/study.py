@@ -14,7 +14,7 @@ from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
 from lookaround.data.tasks import Task
 from lookaround.data.text import require_named
-from lookaround.evaluation.suite import scored_tokens
+from lookaround.evaluation.registry import TextData, protocols
 from lookaround.model.backbone import Backbone
 from lookaround.objectives import parse, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
@@ -32,7 +32,17 @@ from lookaround.train.run import (
     vocabulary_of,
 )
 
-__all__ = ["Estimate", "Study", "estimate", "open_store", "open_study", "plans_of", "rung_plan", "split_rows"]
+__all__ = [
+    "Estimate",
+    "Study",
+    "estimate",
+    "open_store",
+    "open_study",
+    "plans_of",
+    "rung_plan",
+    "split_rows",
+    "text_data",
+]
 
 
 @dataclass(frozen=True)
@@ -103,9 +113,10 @@ def open_study(settings: Settings) -> Study:
     store = open_store(corpus, settings)
     backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
     study = Study(settings, objectives, corpus, tuple(tasks), store, budget, backbone)
-    scored_tokens(
-        split_rows(study.settings, store, "test"), settings.evaluate
-    )  # refuses prefix lengths that are too long
+    text = text_data(settings, store)
+    for protocol in protocols().values():
+        if protocol.accepts(text):
+            protocol.cost(text, settings.evaluate)  # refuses settings that do not fit the text
     return study
 
 
@@ -127,6 +138,12 @@ def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
 
 def split_rows(settings: Settings, store: TokenStore, split: str) -> Rows:
     return Rows(store.split(split), settings.model.context, store.tokenizer)
+
+
+def text_data(settings: Settings, store: TokenStore) -> TextData:
+    """The held-out text of a study."""
+    test, validation = (split_rows(settings, store, name) for name in ("test", "validation"))
+    return TextData(test, validation, store.unigram())
 
 
 def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -10,16 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.evaluation.bits_per_byte import ScoredTokens, bits_per_byte, unigram_bits
-from lookaround.evaluation.intervals import (
-    Interval,
-    bootstrap_interval,
-    resampled_bits_per_byte,
-    resampled_scores,
-    seed_interval,
-)
-from lookaround.evaluation.suite import ProbeData, scored_tokens
-from lookaround.studies.compare.study import Study, split_rows
+from lookaround.evaluation.baselines import baselines, run_baselines
+from lookaround.evaluation.intervals import Interval, bootstrap_interval, seed_interval
+from lookaround.evaluation.registry import Evaluation, TaskData, TextData, protocols
+from lookaround.settings import EvaluateSettings
+from lookaround.studies.compare.study import Study, text_data
 from lookaround.support.machine import machine, versions
 from lookaround.support.storage import finite
 
@@ -35,19 +30,17 @@ def study_results(
     ladders: dict[tuple[str, int], dict[str, Any]],
     losses: dict[str, dict[float, float]],
     table: dict[str, dict[str, float]],
-    data: tuple[ProbeData, ...],
+    data: tuple[TaskData, ...],
 ) -> dict[str, Any]:
     settings = study.settings
-    rows = split_rows(settings, study.store, "test")
-    scored = scored_tokens(rows, settings.evaluate)
-    special = study.store.tokenizer.vocabulary.special
-    unigram, unigram_by_prefix = bits_per_byte(unigram_bits(study.store.unigram(), scored, special), scored)
+    of_text = run_baselines(text_data(settings, study.store), settings.evaluate)
     runs = []
     for (spec, seed), rungs in sorted(ladders.items(), key=lambda item: _order(study, item[0])):
         for rung, entry in rungs.items():
-            runs.append(_run_entry(spec, seed, float(rung), entry, out, settings.evaluate.samples > 0))
-    summary, differences = _summaries(study, ladders, scored, data)
-    recommendation, reasons = recommend(study, summary, differences, table, unigram)
+            runs.append(_run_entry(spec, seed, float(rung), entry, out, settings.evaluate))
+    summary, differences = _summaries(study, ladders)
+    text_line = {name: scores.value for name, scores in of_text.items() if scores.value is not None}
+    recommendation, reasons = recommend(study, summary, differences, table | {TextData.name: text_line})
     index = study.store.index
     corpus = {
         "name": study.corpus.name,
@@ -60,8 +53,8 @@ def study_results(
     tasks = {
         task.name: {
             "metric": task.metric,
-            "train": len(item.train_texts),
-            "test": len(item.test_texts),
+            "train": len(item.train_inputs),
+            "test": len(item.test_inputs),
             "classes": len(task.classes),
             "notes": task.notes,
         }
@@ -75,10 +68,10 @@ def study_results(
         "machine": machine(study.jobs, study.threads),
         "versions": versions(),
         "equal": study.equal,
-        "unigram_bits_per_byte": unigram,
-        "unigram_bits_per_byte_by_prefix": unigram_by_prefix,
-        "scored_tokens": {
-            str(n): int((scored.stratum == i).sum()) for i, n in enumerate(scored.prefix_lengths)
+        **{
+            key: value
+            for name, scores in of_text.items()
+            for key, value in baselines()[name].entry({TextData.name: scores}, settings.evaluate).items()
         },
         "baselines": table,
         "tasks": tasks,
@@ -93,7 +86,22 @@ def study_results(
         "reasons": reasons,
         "notes": _notes(study, ladders, tasks),
     }
-    return finite(results)
+    about = _about(summary)
+    return finite(results | {"metrics": about} if about else results)
+
+
+def _about(summary: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{metric: what to know of it}: those of protocols that decide no recommendation."""
+    measured = {entry["metric"].partition("/")[0] for entry in summary}
+    return {
+        protocol.key: {
+            "title": protocol.title,
+            "higher": protocol.higher,
+            "about": (protocol.__doc__ or "").strip().partition("\n")[0],
+        }
+        for protocol in protocols().values()
+        if protocol.key in measured and not protocol.need
+    }
 
 
 def _order(study: Study, key: tuple[str, int]) -> tuple[int, int]:
@@ -101,59 +109,53 @@ def _order(study: Study, key: tuple[str, int]) -> tuple[int, int]:
 
 
 def _run_entry(
-    spec: str, seed: int, rung: float, entry: dict[str, Any], out: Path, samples: bool
+    spec: str,
+    seed: int,
+    rung: float,
+    entry: dict[str, Any],
+    out: Path,
+    settings: EvaluateSettings,
 ) -> dict[str, Any]:
     evaluation, spent = entry["evaluation"], entry["spent"]
-    return {
+    run = {
         "objective": spec,
         "seed": seed,
         "rung": rung,
-        "mode": f"classification: {evaluation['classification_mode']}; generation: {evaluation['generation_mode']}",
+        "mode": "; ".join(f"{need}: {mode}" for need, mode in evaluation.by_need().items()),
         "budget": {name: spent[name] for name in ("tokens", "targets", "flops", "seconds")},
         "learning_rate": entry["learning_rate"],
-        "classification": {name: item["score"] for name, item in evaluation["classification"].items()},
-        "layers": {name: item["layer"] for name, item in evaluation["classification"].items()},
-        "bits_per_byte": evaluation["bits_per_byte"],
-        "bits_per_byte_by_prefix": evaluation["bits_per_byte_by_prefix"],
         "checkpoint": os.path.relpath(entry["folder"], out),
         "curve": [
             {key: point[key] for key in ("flops", "tokens", "seconds", "loss")} for point in entry["curve"]
         ],
-        "samples": evaluation.get("samples", []) if samples else [],
     }
+    for name, protocol in protocols().items():
+        run |= protocol.entry(evaluation.scores.get(name, {}), settings)
+    return run
 
 
 Statistic = tuple[float, np.ndarray]  # a value and its resamples (R,)
 
 
-def _statistics(
-    evaluation: dict[str, Any], scored: ScoredTokens, data: tuple[ProbeData, ...], resamples: int
-) -> dict[str, Statistic]:
-    """{metric: (value, resampled values)} of one run; equal resampling seeds make differences paired."""
-    bits = np.array(evaluation["bits"])
-    found: dict[str, Statistic] = {
-        "bits_per_byte": (evaluation["bits_per_byte"], resampled_bits_per_byte(bits, scored, resamples))
-    }
-    for item in data:
-        entry = evaluation["classification"][item.name]
-        predicted = np.array(entry["predicted"])
-        found[f"classification/{item.name}"] = (
-            entry["score"], resampled_scores(item.metric, item.test_labels, predicted, resamples),
-        )  # fmt: skip
-    if data:
-        parts = [found[f"classification/{item.name}"] for item in data]
-        found["classification"] = (
-            float(np.mean([p[0] for p in parts])),
-            np.mean([p[1] for p in parts], axis=0),
-        )
-    return found
+def _statistics(evaluation: Evaluation, resamples: int) -> dict[str, Statistic]:
+    """{metric: (value, resampled values)} of one run; equal draws make differences paired."""
+    statistics: dict[str, Statistic] = {}
+    for name, protocol in protocols().items():
+        parts = {
+            task: (scores.value, protocol.resampled(scores, resamples))
+            for task, scores in evaluation.scores.get(name, {}).items()
+            if scores.value is not None
+        }
+        statistics |= {protocol.column(task): part for task, part in parts.items()}
+        if parts and TextData.name not in parts:
+            values, resampled = zip(*parts.values(), strict=True)
+            statistics[protocol.key] = (float(np.mean(values)), np.mean(resampled, axis=0))
+    return statistics
 
 
 def _summaries(
     study: Study,
     ladders: dict[tuple[str, int], dict[str, Any]],
-    scored: ScoredTokens,
-    data: tuple[ProbeData, ...],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(summary, differences) of results.json: intervals over seeds, or over test items where there is one seed."""
     specs = [objective.spec for objective in study.objectives]
@@ -168,10 +170,11 @@ def _summaries(
 
     for rung in study.rungs:
         found = {
-            (spec, seed): _statistics(ladders[spec, seed][f"{rung:g}"]["evaluation"], scored, data, resamples)
+            (spec, seed): _statistics(ladders[spec, seed][f"{rung:g}"]["evaluation"], resamples)
             for spec, seed in itertools.product(specs, seeds)
         }
-        metrics = list(next(iter(found.values())))
+        first, *others = found.values()
+        metrics = [metric for metric in first if all(metric in other for other in others)]
         for metric, spec in itertools.product(metrics, specs):
             summary.append(
                 {
@@ -226,9 +229,11 @@ def recommend(
     summary: list[dict],
     differences: list[dict],
     table: dict[str, dict[str, float]],
-    unigram: float,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """An objective per need, or "inconclusive at this budget: ...", and the sentence that says why."""
+    """An objective per need, or "inconclusive at this budget: ...", and the sentence that says why.
+
+    table: {task: {baseline: score}}, and under "" the baselines of the text.
+    """
     specs = [objective.spec for objective in study.objectives]
     one_seed = study.settings.compare.seeds == 1
     caveat = (
@@ -240,48 +245,46 @@ def recommend(
     reasons: dict[str, str] = {}
     groups: dict[str, list[str]] = {}
     means = {(e["metric"], e["objective"]): e for e in summary if e["rung"] == 1}
-    for need, metric, higher in (
-        ("classification", "classification", True),
-        ("generation", "bits_per_byte", False),
-    ):
-        if need == "classification" and not study.tasks:
+    deciding = [protocol for protocol in protocols().values() if protocol.need]
+    for protocol in sorted(deciding, key=lambda protocol: protocol.need):
+        need, metric, higher = protocol.need, protocol.key, protocol.higher
+        if (metric, specs[0]) not in means:
             recommendation[need] = "not measured: no task was given"
-            reasons[need] = "Give labelled data with --task to compare objectives for classification."
+            reasons[need] = f"Give labelled data with --task to compare objectives for {need}."
             continue
         best, close = _leaders(specs, metric, higher, summary, differences)
         entry = means[metric, best]
-        unit = "mean score" if higher else "bits per byte"
-        figure = f"{entry['mean']:.3f} {unit} (95% interval {entry['low']:.3f} to {entry['high']:.3f})"
+        interval = f"95% interval {entry['low']:.3f} to {entry['high']:.3f}"
+        figure = f"{entry['mean']:.3f} {protocol.title} ({interval})"
         groups[need] = [best, *close]
+        recommendation[need] = best
         if len(specs) == 1:
-            recommendation[need] = best
             reasons[need] = f"The only objective of the study: {figure}.{caveat}"
         elif close:
             recommendation[need] = f"inconclusive at this budget: {', '.join([best, *close])}"
             reasons[need] = (
-                f"{best} leads with {figure}, but its paired difference from {', '.join(close)} does not exclude 0.{caveat}"
+                f"{best} leads with {figure}, but its paired difference from "
+                f"{', '.join(close)} does not exclude 0.{caveat}"
             )
         else:
-            recommendation[need] = best
             reasons[need] = f"{best}: {figure}; its paired differences from all others exclude 0.{caveat}"
-        floor = np.mean([line["tfidf"] for line in table.values()]) if higher else unigram
-        untrained = (
-            np.mean([line.get("random_init", -1.0) for line in table.values()]) if higher else math.inf
-        )
-        if higher and entry["mean"] <= untrained:
-            reasons[need] += f" No objective is better than the model before training ({untrained:.3f})."
-        if (entry["mean"] < floor) if higher else (entry["mean"] > floor):
-            what = (
-                f"TF-IDF with logistic regression ({floor:.3f})"
-                if higher
-                else f"the unigram model ({floor:.3f})"
-            )
-            reasons[need] += f" All objectives stand below {what} at this budget."
-    if len(groups) < 2:
-        recommendation["both"] = recommendation["classification"]
-        reasons["both"] = reasons["classification"]
+        lines = [line for line in table.values() if protocol.floor in line]
+        if lines:
+            sign = 1 if higher else -1
+            untrained = np.mean([line.get("random_init", -sign * math.inf) for line in lines])
+            floor = np.mean([line[protocol.floor] for line in lines])
+            if sign * (entry["mean"] - untrained) <= 0:
+                reasons[need] += f" No objective is better than the model before training ({untrained:.3f})."
+            if sign * (entry["mean"] - floor) < 0:
+                beaten_by = f"{baselines()[protocol.floor].title} ({floor:.3f})"
+                reasons[need] += f" All objectives stand below {beaten_by} at this budget."
+    unmeasured = [need for need in recommendation if need not in groups]
+    if unmeasured:
+        recommendation["both"] = recommendation[unmeasured[0]]
+        reasons["both"] = reasons[unmeasured[0]]
         return recommendation, reasons
-    shared = [spec for spec in groups["classification"] if spec in groups["generation"]]
+    first, *others = groups.values()
+    shared = [spec for spec in first if all(spec in group for group in others)]
     if len(shared) == 1:
         recommendation["both"] = shared[0]
         open_needs = [need for need, group in groups.items() if len(group) > 1]
@@ -293,8 +296,8 @@ def recommend(
         recommendation["both"] = f"inconclusive at this budget: {', '.join(shared)}"
         reasons["both"] = f"{', '.join(shared)} lead, or are not told apart from the leader, in both.{caveat}"
     else:
-        first, second = groups["classification"][0], groups["generation"][0]
-        recommendation["both"] = f"none: {first} for classification, {second} for generation"
+        leaders = ", ".join(f"{group[0]} for {need}" for need, group in groups.items())
+        recommendation["both"] = f"none: {leaders}"
         reasons["both"] = f"No objective is among the leaders of both.{caveat}"
     return recommendation, reasons
 
@@ -307,12 +310,14 @@ def _notes(study: Study, ladders: dict[tuple[str, int], dict[str, Any]], tasks: 
         )
     for name, task in tasks.items():
         notes += [f"{name}: {note}" for note in task["notes"]]
-    some = next(iter(ladders.values()))["1"]["evaluation"]["classification"]
-    for name, entry in some.items():
-        if entry["cut"]:
-            notes.append(
-                f"{name}: {entry['cut']} texts were cut to the training length of {study.settings.model.context} tokens"
-            )
+    scores = next(iter(ladders.values()))["1"]["evaluation"].scores.values()
+    cut = {name: found.details.get("cut", 0) for part in scores for name, found in part.items()}
+    context = study.settings.model.context
+    notes += [
+        f"{name}: {count} texts were cut to the training length of {context} tokens"
+        for name, count in cut.items()
+        if count
+    ]
     moving = [objective.spec for objective in study.objectives if not objective.stationary]
     if moving:
         notes.append(

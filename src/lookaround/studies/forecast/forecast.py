@@ -28,9 +28,10 @@ from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
 from lookaround.data.text import require_named
-from lookaround.evaluation.intervals import resampled_scores
-from lookaround.evaluation.probe import least_squares_probe
-from lookaround.evaluation.suite import ProbeData, baselines, probe_data
+from lookaround.evaluation.baselines import baseline_scores
+from lookaround.evaluation.intervals import resample
+from lookaround.evaluation.probe import METRICS, least_squares_probe
+from lookaround.evaluation.registry import TaskData, task_data
 from lookaround.objectives import parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
@@ -83,7 +84,7 @@ class Forecast:
     objectives: tuple[Objective, ...]
     corpus: str
     fingerprint: str
-    data: tuple[ProbeData, ...]
+    data: tuple[TaskData, ...]
     store: TokenStore
 
     @property
@@ -105,7 +106,7 @@ def open_forecast(settings: Settings) -> Forecast:
         corpus, vocabulary=settings.data.vocabulary or VOCABULARY, tokenizer=settings.data.tokenizer,
         seed=settings.data.split_seed, validation=settings.data.validation, test=settings.data.test,
     )  # fmt: skip
-    data = tuple(probe_data(task, settings.evaluate) for task in tasks)
+    data = tuple(task_data(task, settings.evaluate) for task in tasks)
     return Forecast(settings, objectives, corpus.name, corpus.fingerprint, data, store)
 
 
@@ -300,7 +301,7 @@ def _forecast(
         jobs.done = total - len(missing) - sum(value is None for value in table.values())
         for item in sorted(data, key=lambda item: -int(item.train_labels.max())):  # the longest first
             if table[item.name] is None:
-                jobs.submit(("baseline", item.name), baselines, item)
+                jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
         for entry in sorted(missing, key=lambda entry: -len(entry.law or {})):
             job = _Job(entry, counts.folder, tasks, settings, threads, kept.file(entry.name))
             jobs.submit(("entry", entry.name), _run_entry, job)
@@ -379,11 +380,11 @@ def _entries(plan: Forecast, rows: dict[int, int]) -> tuple[list[_Entry], list[s
     return entries, notes
 
 
-def _task_tokens(data: ProbeData, plan: Forecast) -> _TaskTokens:
+def _task_tokens(data: TaskData, plan: Forecast) -> _TaskTokens:
     def encode(texts: list[str]) -> tuple[np.ndarray, ...]:
         return tuple(np.array(ids, dtype=np.int64) for ids in plan.store.tokenizer.encode(texts))
 
-    train, test = encode(data.train_texts), encode(data.test_texts)
+    train, test = encode(data.train_inputs), encode(data.test_inputs)
     seen = plan.store.unigram() > 0
     for part, texts in (("training", train), ("test", test)):
         if not any(seen[ids].any() for ids in texts):
@@ -465,7 +466,7 @@ def recommend(
     lines: list[dict[str, Any]],
     controls: list[dict[str, Any]],
     table: dict[str, Any],
-    data: tuple[ProbeData, ...],
+    data: tuple[TaskData, ...],
     resamples: int,
 ) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
     """({task: answer}, {task: why}, {task: objectives not told apart from the leader}).
@@ -479,8 +480,8 @@ def recommend(
         scores = {line["objective"]: line["tasks"][item.name] for line in lines}
         leader = max(scores, key=lambda name: scores[name])
         drawn = {
-            line["objective"]: resampled_scores(
-                item.metric, item.test_labels, np.array(line["predicted"][item.name]), resamples
+            line["objective"]: resample(
+                METRICS[item.metric], (item.test_labels, line["predicted"][item.name]), resamples
             )
             for line in (*lines, *controls)
         }

@@ -23,18 +23,16 @@ import numpy as np
 import torch
 
 from lookaround import __version__
-from lookaround.data.corpus import Corpus, read_corpus, split_documents
 from lookaround.data.rows import Rows
-from lookaround.data.shards import Split, in_memory
-from lookaround.data.stdlib import stdlib_corpus
+from lookaround.data.shards import Split
 from lookaround.decode.cache import require_rewindable
 from lookaround.decode.calibrate import BUDGETS, Cost, accuracies, choose_trees, draft_ranks, frequent_tokens
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
 from lookaround.decode.speculative import Speculator, warpers
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
 from lookaround.decode.verify import ExactSampling, Greedy
-from lookaround.evaluation.bits_per_byte import bits_per_byte, chain_rule_bits
-from lookaround.evaluation.suite import scored_tokens
+from lookaround.evaluation.bits_per_byte import bits_per_byte, chain_rule_bits, scored_tokens
+from lookaround.evaluation.own_text import lossless_rows, own_text
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.model.fingerprint import model_fingerprint
@@ -43,7 +41,7 @@ from lookaround.model.lora import add_lora, merge_lora, require_peft
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
 from lookaround.objectives.contract import Mode
-from lookaround.settings import DataSettings, Settings
+from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.studies.jobs import STOPPED
@@ -115,30 +113,20 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
             f"{model}; set speculate.prompt_tokens or speculate.new_tokens lower"
         )
     run = dataclasses.replace(run, context=window)
-    data = settings.data
-    if data.corpus is None and run.info is not None:  # its own text, split as it was for training
-        data = DataSettings.model_validate(run.info["settings"].get("data", {}))
-    corpus: Corpus | None = None
-    if data.corpus is not None:
-        corpus = read_corpus(data.corpus, text_column=data.text_column)
-    elif run.info is not None:  # a run without a corpus of its own was trained on the embedded one
-        corpus = stdlib_corpus()
+    text = own_text(run, settings.data)
     run.backbone.eval()
-    if corpus is None:
+    if text is None:
         if kind is not None and not chosen.samples:
             raise UserError("speculate.samples: 0 leaves heads nothing to learn from; give --corpus TEXT")
         held = _free_prompts(settings, run)
         return Speculation(settings, model, run, kind, [], held[0::2], held[1::2], [], "samples of its own")
-    parts = split_documents(
-        corpus.documents, seed=data.split_seed, validation=data.validation, test=data.test
-    )
-    texts = {name: [corpus.documents[i] for i in parts[name]] for name in ("train", "validation", "test")}
-    tokens = {name: list(run.tokenizer.documents(documents)) for name, documents in texts.items()}
+    parts = {"train": text.train, "validation": text.validation, "test": text.test}
+    tokens = {name: list(run.tokenizer.documents(documents)) for name, documents in parts.items()}
     prompts = {name: _prompts(tokens[name], chosen.prompt_tokens, chosen.prompts) for name in tokens}
     for name, found in prompts.items():
         if not found:
             raise UserError(
-                f"{corpus.name}: no {name} document has {chosen.prompt_tokens} tokens to prompt with; set "
+                f"{text.name}: no {name} document has {chosen.prompt_tokens} tokens to prompt with; set "
                 "speculate.prompt_tokens lower"
             )
     return Speculation(
@@ -149,8 +137,8 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         tokens["train"],
         prompts["validation"],
         prompts["test"],
-        texts["test"],
-        corpus.name,
+        text.test,
+        text.name,
     )
 
 
@@ -431,10 +419,9 @@ def _bits_per_byte(plan: Speculation, backbone: Backbone) -> float | None:
     if not plan.test:
         return None
     try:
-        run.tokenizer.require_lossless([text[:2000] for text in plan.test[:200]])
+        rows = lossless_rows(run, plan.test)
     except UserError:
         return None
-    rows = Rows(in_memory(plan.test, run.tokenizer), run.context, run.tokenizer)
     scored = scored_tokens(rows, settings)
     return bits_per_byte(chain_rule_bits(backbone, rows, scored, Mode("causal", 1)), scored)[0]
 

@@ -1,0 +1,51 @@
+"""What rows, tasks and evaluation need to know of tokens; text is one kind of them, images another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from lookaround.objectives.contract import Vocabulary
+
+__all__ = ["Codec"]
+
+
+class Codec(Protocol):
+    """Turns inputs (texts, images) into token ids and back; `TextTokenizer` is the one for text.
+
+    vocabulary: number of tokens, the mask token and the special tokens.
+    size: number of token ids.
+    bos: the token that every document starts with.
+    eos: the token that ends a document; None: nothing does.
+    pad: the token that fills rows up; None: BOS does.
+    unit: what `units` counts, "byte" for text.
+    units: of each token, (size,) int64; 0 for special tokens.
+    """
+
+    vocabulary: Vocabulary
+    size: int
+    bos: int
+    eos: int | None
+    pad: int | None
+    unit: str
+    units: np.ndarray
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides how inputs are encoded."""
+        ...
+
+    def encode(self, inputs: Sequence[Any], /) -> list[list[int]]:
+        """Ids of each input, without special tokens."""
+        ...
+
+    def decode(self, ids: Sequence[int], /) -> Any:
+        """The input of ids; special tokens are left out."""
+        ...
+
+    def save(self, folder: Path, /) -> None:
+        """Writes the files that it is loaded from."""
+        ...

@@ -1,0 +1,76 @@
+"""The text that belongs to a run: what it was trained on, split as it was for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lookaround.data.corpus import read_corpus, split_documents
+from lookaround.data.rows import Rows
+from lookaround.data.shards import in_memory
+from lookaround.data.stdlib import stdlib_corpus
+from lookaround.evaluation.registry import TextData
+from lookaround.model.readable import Readable
+from lookaround.settings import DataSettings, Settings
+from lookaround.support.errors import UserError
+
+__all__ = ["OwnText", "lossless_rows", "own_text", "text_data"]
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """A corpus by name, and the documents of its parts."""
+
+    name: str
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+
+
+def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
+    """The corpus of these settings, else the run's own; None where there is neither.
+
+    The run's own text is split as it was for training, whatever the settings say. Raises UserError
+    where it has changed since.
+    """
+    own, trained_on = None, None
+    if readable.info is not None:
+        own = Settings.model_validate(readable.info["settings"]).data
+        trained_on = readable.info["data"].get("corpus_fingerprint")
+    if data.corpus is None and own is None:
+        return None
+    given = data if data.corpus is not None or own is None else own
+    corpus = (
+        stdlib_corpus() if given.corpus is None else read_corpus(given.corpus, text_column=given.text_column)
+    )
+    if given is own and trained_on not in (None, corpus.fingerprint):
+        raise UserError(
+            f"{given.corpus or 'the standard library'}: has changed since this model was trained, "
+            "so its test part may have been trained on; give --corpus TEXT to evaluate on other text"
+        )
+    if own is not None and trained_on == corpus.fingerprint:
+        given = own
+    parts = split_documents(
+        corpus.documents, seed=given.split_seed, validation=given.validation, test=given.test
+    )
+    texts = {name: [corpus.documents[i] for i in part] for name, part in parts.items()}
+    return OwnText(corpus.name, **texts)
+
+
+def lossless_rows(readable: Readable, documents: Sequence[str]) -> Rows:
+    """Rows of documents; raises UserError for a tokenizer that loses text, whose bytes don't count."""
+    readable.tokenizer.require_lossless([text[:2000] for text in documents[:200]])
+    return _rows(readable, documents)
+
+
+def _rows(readable: Readable, documents: Sequence[str]) -> Rows:
+    split = in_memory(list(documents), readable.tokenizer)
+    return Rows(split, readable.context, readable.tokenizer)
+
+
+def text_data(readable: Readable, data: DataSettings) -> TextData | None:
+    """What a run is evaluated on as text; None where neither it nor the settings name a corpus."""
+    own = own_text(readable, data)
+    if own is None:
+        return None
+    return TextData(lossless_rows(readable, own.test), _rows(readable, own.validation))

@@ -1,0 +1,278 @@
+"""Protocols of evaluation, found by name: a file of this package that defines one is all that it takes.
+
+    class Length(Protocol[TaskData]):
+        name, needs = "length", TaskData
+
+        def run(self, readable, data, settings, seed):
+            ...
+            return Scores("accuracy", value, items=(right,))
+
+Evaluations, studies and reports loop over what is there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+import lookaround.evaluation
+from lookaround.data.rows import Rows
+from lookaround.data.tasks import Task
+from lookaround.evaluation.intervals import resample
+from lookaround.evaluation.modes import reading_mode, writing_mode
+from lookaround.model.readable import Readable
+from lookaround.objectives.contract import Mode
+from lookaround.settings import EvaluateSettings
+
+__all__ = [
+    "Evaluation",
+    "Protocol",
+    "Scores",
+    "TaskData",
+    "TextData",
+    "evaluate",
+    "protocols",
+    "registered",
+    "task_data",
+]
+
+# keys of a run in results.json that a protocol must not write over
+TAKEN_KEYS = {
+    *("objective", "seed", "rung", "mode", "budget", "learning_rate", "checkpoint", "curve"),
+    *("layers", "bits_per_byte_by_prefix"),
+}
+
+
+# ---------------------------------------------------------------------------- what is evaluated on
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The examples of a task that every model is evaluated on: drawn once, at most so many.
+
+    train_inputs, test_inputs: what the model's codec encodes. Labels are (n,) int64.
+    """
+
+    name: str
+    metric: str
+    train_inputs: list[Any]
+    train_labels: np.ndarray
+    test_inputs: list[Any]
+    test_labels: np.ndarray
+
+    @property
+    def is_text(self) -> bool:
+        return all(isinstance(item, str) for item in (*self.train_inputs, *self.test_inputs))
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Text (or images, as tokens) that no model was trained on.
+
+    test: rows of the test part.
+    validation: rows of the validation part, for what a protocol has to choose.
+    counts: of each token in the training part, (vocabulary,) int64; None where it is not at hand.
+    """
+
+    test: Rows
+    validation: Rows
+    counts: np.ndarray | None = None
+    name: ClassVar[str] = ""  # of its scores: a text is no task
+
+
+def task_data(task: Task, settings: EvaluateSettings) -> TaskData:
+    """Draws a task's examples with a fixed seed, the same for every model.
+
+    At most `probe_train` and `probe_test`; at least two of each training class are kept.
+    """
+    train = _draw(np.array(task.train_labels), settings.probe_train)
+    test = _draw(np.array(task.test_labels), settings.probe_test)
+    return TaskData(
+        name=task.name,
+        metric=task.metric,
+        train_inputs=[task.train_inputs[i] for i in train],
+        train_labels=np.array(task.train_labels)[train],
+        test_inputs=[task.test_inputs[i] for i in test],
+        test_labels=np.array(task.test_labels)[test],
+    )
+
+
+def _draw(labels: np.ndarray, most: int) -> np.ndarray:
+    """Indices of a random subset; the first two of every class come first, so that none is lost."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    if len(order) <= most:
+        return np.sort(order)
+    seen: dict[int, int] = {}
+    first: list[int] = []
+    rest: list[int] = []
+    for i in order:
+        seen[int(labels[i])] = seen.get(int(labels[i]), 0) + 1
+        (first if seen[int(labels[i])] <= 2 else rest).append(i)
+    return np.sort(np.array([*first, *rest][:most]))
+
+
+# ---------------------------------------------------------------------------- protocols
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a protocol says of one model on one task or text.
+
+    metric: name of the figure, such as "accuracy".
+    value: the figure; None where there is nothing to compare (samples).
+    items: columns of n numbers each, one per item that an interval draws; see `Protocol.statistic`.
+    details: whatever else is worth keeping, as plain data.
+    """
+
+    metric: str
+    value: float | None
+    items: Sequence[Sequence[float]] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Data = TypeVar("Data")
+
+
+class Protocol(ABC, Generic[Data]):
+    """One way of evaluating a model. A subclass with a `name` is found by it.
+
+    name: an identifier, not taken.
+    needs: the type of data it runs on, `TaskData` or `TextData`.
+    key: of its scores in results.json (default: its name).
+    title: of its figure, for people (default: its name).
+    higher: whether more is better.
+    writes: whether it reads a model as generation does, or else as classification does.
+    need: the need whose recommendation it decides, if any.
+    floor: the baseline that a recommendation names when no model is better.
+    reads_model: whether `run` needs one; a baseline does not.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[type]
+    key: ClassVar[str]
+    title: ClassVar[str]
+    higher: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    need: ClassVar[str] = ""
+    floor: ClassVar[str] = ""
+    reads_model: ClassVar[bool] = True
+    registry: ClassVar[dict[str, type[Protocol[Any]]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        """Adds a class with a name of its own; raises TypeError for a name or key that is taken."""
+        own = vars(cls)
+        if "name" not in own:
+            return
+        cls.key, cls.need = own.get("key", cls.name), own.get("need", "")
+        cls.title = own.get("title", cls.name.replace("_", " "))
+        where = f"{cls.__module__}.{cls.__qualname__}"
+        if not cls.name.isidentifier():
+            raise TypeError(f"{where}: the name {cls.name!r} is no identifier")
+        for other in Protocol.registry.values():
+            if {cls.name, cls.key} & {other.name, other.key}:
+                taken = f"{other.__module__}.{other.__qualname__}"
+                raise TypeError(f"{where}: the name {cls.name!r} is taken by {taken}; give another")
+        if cls.key in TAKEN_KEYS:
+            raise TypeError(f"{where}: the key {cls.key!r} is taken by results.json; give another")
+        Protocol.registry[cls.name] = cls
+
+    @abstractmethod
+    def run(self, readable: Readable, data: Data, settings: EvaluateSettings, seed: int) -> Scores:
+        """The scores of a model on one task or text, the same for the same seed."""
+
+    def accepts(self, data: object) -> bool:
+        """Whether it can run on this task or text."""
+        return isinstance(data, self.needs)
+
+    def mode(self, readable: Readable, settings: EvaluateSettings) -> Mode:
+        """How it reads a model."""
+        return (writing_mode if self.writes else reading_mode)(readable, settings)
+
+    def cost(self, data: Data, settings: EvaluateSettings) -> dict[str, int]:
+        """{"texts" or "tokens": how many it reads}; raises UserError for data it cannot use."""
+        if isinstance(data, TaskData):
+            return {"texts": len(data.train_inputs) + len(data.test_inputs)}
+        return {}
+
+    def statistic(self, metric: str, *items: np.ndarray) -> np.ndarray:
+        """Values (R,) of the metric on R draws of the items, each column (R, n)."""
+        return items[0].mean(-1)
+
+    def resampled(self, scores: Scores, resamples: int) -> np.ndarray:
+        """Values (resamples,) when items are drawn with replacement; the same draws every time."""
+        return resample(partial(self.statistic, scores.metric), scores.items, resamples)
+
+    def column(self, name: str) -> str:
+        """The metric of a task (or, without a name, of the text) in a summary."""
+        return f"{self.key}/{name}" if name else self.key
+
+    def entry(
+        self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
+    ) -> dict[str, Any]:
+        """What a run of results.json holds of it; `whole`: with details, as in evaluation.json."""
+        values = {
+            name: {"score": found.value, **found.details} if whole else found.value
+            for name, found in scores.items()
+        }
+        return {self.key: values.get(TextData.name, values)}
+
+    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
+        """What `lookaround evaluate` prints."""
+        return [f"{name} {self.title}: {scores.value:.3f} ({mode})".strip()]
+
+
+def registered() -> dict[str, type[Protocol[Any]]]:
+    """Every protocol with a name, baselines included, in order of names."""
+    for module in pkgutil.iter_modules(lookaround.evaluation.__path__):
+        importlib.import_module(f"{lookaround.evaluation.__name__}.{module.name}")
+    return dict(sorted(Protocol.registry.items()))
+
+
+def protocols() -> dict[str, Protocol[Any]]:
+    """The protocols that read a model, by name."""
+    return {name: kind() for name, kind in registered().items() if kind.reads_model}
+
+
+# ---------------------------------------------------------------------------- one model
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything said of one model.
+
+    modes: {protocol: how it read the model}.
+    scores: {protocol: {name of the task, "" for a text: scores}}.
+    """
+
+    modes: dict[str, str]
+    scores: dict[str, dict[str, Scores]]
+
+    def by_need(self) -> dict[str, str]:
+        """{need: how the protocol that decides it read the model}."""
+        known = protocols()
+        decided = {known[name].need: mode for name, mode in self.modes.items() if name in known}
+        return {need: mode for need, mode in sorted(decided.items()) if need}
+
+
+def evaluate(
+    readable: Readable,
+    data: Iterable[TaskData | TextData],
+    settings: EvaluateSettings,
+    seed: int,
+) -> Evaluation:
+    """Runs every protocol on every task and text that it accepts."""
+    known = protocols()
+    scores: dict[str, dict[str, Scores]] = {name: {} for name in known}
+    for item in data:
+        for name, protocol in known.items():
+            if protocol.accepts(item):
+                scores[name][item.name] = protocol.run(readable, item, settings, seed)
+    modes = {name: str(known[name].mode(readable, settings)) for name in known}
+    return Evaluation(modes, scores)

@@ -1,0 +1,316 @@
+"""Protocols: one file is enough, a taken name is refused, and nothing but the codec knows of text."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import lookaround.evaluation
+from conftest import sentences
+from lookaround.data.rows import Rows
+from lookaround.data.shards import Split, TokenStore
+from lookaround.data.tasks import read_tasks
+from lookaround.evaluation.baselines import baseline_scores, run_baselines
+from lookaround.evaluation.features import pooled_states
+from lookaround.evaluation.modes import reading_mode, writing_mode
+from lookaround.evaluation.own_text import own_text, text_data
+from lookaround.evaluation.registry import (
+    Protocol,
+    Scores,
+    TaskData,
+    TextData,
+    evaluate,
+    protocols,
+    registered,
+    task_data,
+)
+from lookaround.model import build
+from lookaround.model.readable import Readable, open_run
+from lookaround.objectives import Mode, Vocabulary
+from lookaround.report import load_results, print_results, render_html
+from lookaround.settings import DataSettings, EvaluateSettings, Settings, read_settings
+from lookaround.studies.compare.compare import compare
+from lookaround.studies.compare.study import open_study
+from lookaround.support.errors import UserError
+
+DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
+SMALL = EvaluateSettings(positions=20, samples=1, sample_tokens=4)
+
+
+@pytest.fixture
+def centroid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The protocol of docs/evaluation.md, in a file of its own beside those that there are."""
+    (source,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    folder = tmp_path / "protocols"
+    folder.mkdir()
+    (folder / "centroid.py").write_text(source)
+    monkeypatch.setattr(Protocol, "registry", dict(registered()))
+    paths = [*lookaround.evaluation.__path__, str(folder)]
+    monkeypatch.setattr(lookaround.evaluation, "__path__", paths)
+    yield
+    sys.modules.pop("lookaround.evaluation.centroid", None)
+    vars(lookaround.evaluation).pop("centroid", None)
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered()
+    monkeypatch.setattr(Protocol, "registry", dict(Protocol.registry))
+
+
+def study_settings(folder: Path) -> Settings:
+    (folder / "text.txt").write_text("\n\n".join(sentences(100)))
+    rows = [f"{('even', 'odd')[len(text) % 2]}\t{text}\n" for text in sentences(80, seed=5)]
+    (folder / "parity.tsv").write_text("label\ttext\n" + "".join(rows))
+    tiny = ["train.batch=4", "model.context=32", "data.vocabulary=300", "evaluate.positions=6"]
+    tiny += ["evaluate.bootstrap=100", "evaluate.samples=0", "compare.ladder=[1.0]"]
+    tiny += ["compare.lr_factors=[1.0]", "forecast.enabled=false"]
+    return read_settings(
+        None,
+        tiny,
+        **{
+            "data.corpus": str(folder / "text.txt"),
+            "compare.tasks": [str(folder / "parity.tsv")],
+            "compare.objectives": "ar, mlm",
+            "compare.budget": "2000",
+        },
+    )
+
+
+@pytest.mark.usefixtures("centroid")
+def test_one_file_is_enough(tmp_path: Path) -> None:
+    settings = study_settings(tmp_path)
+    out = tmp_path / "out"
+    with ThreadPoolExecutor(1) as executor:
+        compare(open_study(settings), out, command="test", executor=executor)
+    results = load_results(out / "results.json")
+
+    (task,) = (task_data(task, settings.evaluate) for task in read_tasks(settings.compare.tasks))
+    for run in results["runs"]:
+        readable = open_run(out / run["checkpoint"])
+        attention = reading_mode(readable, settings.evaluate).attention
+        train, test = (
+            pooled_states(readable.backbone, readable.tokenizer, texts, attention, 32)[0][-1]
+            for texts in (task.train_inputs, task.test_inputs)
+        )
+        middle = [train[task.train_labels == label].mean(0) for label in (0, 1)]
+        second = np.linalg.norm(test - middle[1], axis=1) < np.linalg.norm(test - middle[0], axis=1)
+        assert run["centroid"]["parity"] == np.mean(second == task.test_labels)
+
+    rows = [row for row in results["summary"] if row["metric"] == "centroid/parity"]
+    assert [row["objective"] for row in rows] == ["ar", "mlm"]
+    assert all(row["low"] < row["mean"] < row["high"] for row in rows), "an interval over items"
+    (difference,) = [row for row in results["differences"] if row["metric"] == "centroid/parity"]
+    assert difference["mean"] == pytest.approx(rows[1]["mean"] - rows[0]["mean"])
+    assert 0 <= results["baselines"]["centroid/parity"]["random_init"] <= 1
+    assert results["metrics"]["centroid"]["higher"] is True
+    assert set(results["recommendation"]) == {"classification", "generation", "both"}
+
+    page, file = render_html(results), StringIO()
+    assert '<th scope="col">parity (nearest class mean)</th>' in page
+    assert f"{rows[0]['mean']:.3f}" in page
+    assert "nearest to the mean state of their own class" in page
+    print_results(results, Console(file=file, width=200))
+    assert "class mean)" in file.getvalue()
+
+
+@pytest.mark.usefixtures("centroid")
+def test_a_single_model_is_evaluated_by_it_too(store: TokenStore) -> None:
+    found = evaluate(readable_of(store.tokenizer), [text_task()], SMALL, seed=0)
+    scores = found.scores["centroid"]["t"]
+    assert scores.value == np.mean(scores.items[0])
+    (line,) = protocols()["centroid"].lines("t", scores, found.modes["centroid"])
+    assert line == f"t nearest class mean: {scores.value:.3f} (causal, shift 1)"
+    assert protocols()["centroid"].entry({"t": scores}, SMALL) == {"centroid": {"t": scores.value}}
+
+
+def declare(**fields: Any) -> type[Protocol]:
+    def run(self: Any, readable: Readable, data: Any, settings: EvaluateSettings, seed: int) -> Scores:
+        return Scores("none", 0.0)
+
+    return type("Mine", (Protocol,), {"needs": TaskData, "run": run, **fields})
+
+
+@pytest.mark.usefixtures("own_registry")
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "probe"}, r"Mine: the name 'probe' is taken by lookaround\.evaluation\.probe\.Probe"),
+        ({"name": "classification"}, "taken by lookaround.evaluation.probe.Probe"),
+        ({"name": "mine", "key": "bits_per_byte"}, "taken by .*BitsPerByte"),
+        ({"name": "majority"}, "taken by .*Majority"),
+        ({"name": "seed"}, "'seed' is taken by results.json"),
+        ({"name": "a/b"}, "'a/b' is no identifier"),
+    ],
+)
+def test_a_taken_name_is_refused(fields: dict[str, str], message: str) -> None:
+    before = registered()
+    with pytest.raises(TypeError, match=message):
+        declare(**fields)
+    assert registered() == before
+    assert declare(name="mine") is registered()["mine"]
+    with pytest.raises(TypeError, match="'mine' is taken"):
+        declare(name="mine")
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_subclass_has_a_key_and_a_title_of_its_own() -> None:
+    probe = type(protocols()["probe"])
+    mine = type("Mine", (probe,), {"name": "second_probe"})
+    assert (mine.key, mine.title, mine.need) == ("second_probe", "second probe", "")
+    assert protocols()["probe"].key == "classification"
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_figure_without_items_has_no_interval() -> None:
+    from lookaround.evaluation.intervals import bootstrap_interval
+
+    protocol = declare(name="mine")()
+    interval = bootstrap_interval(0.5, protocol.resampled(Scores("none", 0.5), 100))
+    assert interval.mean == 0.5
+    assert np.isnan([interval.low, interval.high]).all()
+    assert interval.method == "one seed, no interval"
+
+
+# ---------------------------------------------------------------------------- without text
+
+
+class Pixels:
+    """Grey levels 0..15 after three special tokens and the mask."""
+
+    vocabulary = Vocabulary(20, 3, (0, 1, 2, 3))
+    size, bos, eos, pad, unit, fingerprint = 20, 1, None, None, "pixel", "grey levels"
+    units = np.array([0] * 4 + [1] * 16)
+
+    def encode(self, inputs: Any, /) -> list[list[int]]:
+        return [(np.asarray(image).ravel() + 4).tolist() for image in inputs]
+
+    def decode(self, ids: Any, /) -> Any:
+        return [int(i) - 4 for i in ids if i > 3]
+
+    def save(self, folder: Path, /) -> None: ...
+
+
+def readable_of(codec: Any) -> Readable:
+    special = {"bos_token_id": codec.bos, "eos_token_id": codec.eos, "pad_token_id": codec.pad}
+    backbone = build(preset="nano", vocabulary=codec.size, context=32, special=special)
+    modes = (Mode("causal", 1),)
+    return Readable(backbone, codec, modes, modes, 32, None)
+
+
+def text_task() -> TaskData:
+    texts = sentences(60, seed=3)
+    labels = np.array([len(text) % 2 for text in texts])
+    return TaskData("t", "accuracy", texts[:40], labels[:40], texts[40:], labels[40:])
+
+
+def test_images_need_no_text() -> None:
+    codec, generator = Pixels(), np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = generator.integers(0, 8, (60, 4, 4)) + 8 * labels[:, None, None]
+    ids = [np.array([codec.bos, *ids]) for ids in codec.encode(images)]
+    length = np.array([len(item) for item in ids])
+    split = Split((np.concatenate(ids),), np.zeros_like(length), length.cumsum() - length, length)
+    rows = Rows(split, 32, codec)
+    assert (rows.take(np.array([0])).tokens[0, 17:] == codec.bos).all(), "BOS fills up without a pad"
+    task = TaskData("light", "accuracy", list(images[:40]), labels[:40], list(images[40:]), labels[40:])
+    text = TextData(rows, rows, np.bincount(np.concatenate(ids), minlength=codec.size))
+    assert set(baseline_scores(task, SMALL)) == {"majority"}, "TF-IDF is of texts"
+    assert set(run_baselines(text, SMALL)) == {"unigram"}
+    unigram = run_baselines(text, SMALL)["unigram"]
+    assert unigram.value == pytest.approx(4, abs=0.1), "16 grey levels are 4 bits a pixel"
+    found = evaluate(readable_of(codec), [task, text], SMALL, seed=0)
+    assert found.scores["probe"]["light"].value > 0.9
+    assert found.scores["bits_per_byte"][""].value == pytest.approx(4, abs=0.5)
+    (sample,) = found.scores["samples"][""].details["samples"]
+    assert len(sample["prompt"]) == 15
+
+
+# ---------------------------------------------------------------------------- modes, own text
+
+
+def test_modes_asked_for_are_used_if_trained(store: TokenStore) -> None:
+    causal, masked = Mode("causal", 1), Mode("bidirectional", 0)
+    both = replace(readable_of(store.tokenizer), modes=(causal, masked), final_modes=(masked,))
+    assert reading_mode(both, SMALL) == masked
+    assert writing_mode(both, SMALL) == masked, "the end of the budget forgot the causal one"
+    asked = EvaluateSettings(classification_mode="causal", generation_mode="causal")
+    assert reading_mode(both, asked) == writing_mode(both, asked) == causal
+    assert reading_mode(both, EvaluateSettings(classification_mode="prefix")) == masked
+
+
+@pytest.fixture
+def own(store: TokenStore, tmp_path: Path) -> tuple[Readable, Path]:
+    """A model whose run.yaml names a file, split with a seed of its own."""
+    from lookaround.data.corpus import read_corpus
+
+    file = tmp_path / "own.txt"
+    file.write_text("\n\n".join(sentences(60)))
+    settings = read_settings(None, ["data.split_seed=7", "data.test=0.2"], **{"data.corpus": str(file)})
+    data = {"corpus_fingerprint": read_corpus(str(file)).fingerprint}
+    info = {"settings": settings.model_dump(), "data": data}
+    return replace(readable_of(store.tokenizer), info=info), file
+
+
+def test_own_text_is_split_as_in_training(own: tuple[Readable, Path]) -> None:
+    readable, file = own
+    found = own_text(readable, DataSettings())
+    assert found is not None
+    assert len(found.test) == 12
+    assert not {*found.test} & {*found.train, *found.validation}
+    named = own_text(readable, DataSettings(corpus=str(file), test=0.4, split_seed=1))
+    assert named == found, "whatever the settings say"
+    data = text_data(readable, DataSettings())
+    assert data is not None
+    assert (len(data.test.split.length), len(data.validation.split.length)) == (12, len(found.validation))
+
+
+def test_changed_text_is_refused_and_other_text_is_not(own: tuple[Readable, Path], tmp_path: Path) -> None:
+    readable, file = own
+    file.write_text(file.read_text() + "\n\none more document")
+    with pytest.raises(UserError, match=r"own\.txt: has changed since this model was trained"):
+        own_text(readable, DataSettings())
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(sentences(30, seed=9)))
+    found = own_text(readable, DataSettings(corpus=str(other), test=0.4))
+    assert found is not None
+    assert (found.name, len(found.test)) == ("other", 12)
+    assert own_text(replace(readable, info=None), DataSettings()) is None
+
+
+def test_evaluations_of_the_older_layout_are_refused(tmp_path: Path) -> None:
+    from lookaround.studies.compare.ladder import read_evaluation
+
+    (tmp_path / "run.yaml").write_text("spent: {}\ncurve: []\nlearning_rate: 0.1\n")
+    file = tmp_path / "evaluation.json"
+    file.write_text(json.dumps({"classification": {}, "bits": [1.0], "bits_per_byte": 1.0}))
+    with pytest.raises(UserError, match=r"evaluation\.json: made by an older lookaround; delete it"):
+        read_evaluation(tmp_path)
+    file.write_text(json.dumps({"modes": {}}))
+    with pytest.raises(UserError, match=r"evaluation\.json: truncated or not ours \(field 'scores'"):
+        read_evaluation(tmp_path)
+
+
+def test_evaluations_survive_json(store: TokenStore) -> None:
+    from dataclasses import asdict
+
+    found = evaluate(readable_of(store.tokenizer), [text_task()], SMALL, seed=0)
+    back = {
+        name: {task: Scores(**entry) for task, entry in entries.items()}
+        for name, entries in json.loads(json.dumps(asdict(found)))["scores"].items()
+    }
+    assert found.by_need()["classification"] == "causal, shift 1"
+    probe = protocols()["probe"]
+    before, after = (probe.resampled(s["probe"]["t"], 50) for s in (found.scores, back))
+    assert np.array_equal(before, after)
