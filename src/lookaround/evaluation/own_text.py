@@ -11,7 +11,7 @@ from lookaround.data.shards import in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.evaluation.registry import TextData
 from lookaround.model.readable import Readable
-from lookaround.settings import DataSettings, Settings
+from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
 
 __all__ = ["OwnText", "lossless_rows", "own_text", "text_data"]
@@ -35,7 +35,7 @@ def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
     """
     own, trained_on = None, None
     if readable.info is not None:
-        own = Settings.model_validate(readable.info["settings"]).data
+        own = DataSettings.model_validate(readable.info["settings"].get("data", {}))
         trained_on = readable.info["data"].get("corpus_fingerprint")
     if data.corpus is None and own is None:
         return None
