@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from lookaround.model.backbone import Backbone, load_decoder
 from lookaround.objectives.contract import HeadSpec, Mode
 from lookaround.support.errors import UserError
 
-__all__ = ["FORMS", "default_form", "export", "load", "load_heads", "require_form"]
+__all__ = ["FORMS", "default_form", "export", "load", "load_heads", "model_fingerprint", "require_form"]
 
 FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"
+# of transformers, whole or in shards with their index, and ours
+WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*", HEADS_FILE)
 
 
 def default_form(modes: tuple[Mode, ...], model_type: str) -> str:
@@ -64,6 +67,8 @@ def export(
     elif not causal:
         config.is_causal = False
         config.use_cache = False
+    if backbone.own_rows is not None or hasattr(config, "own_rows"):
+        config.own_rows = backbone.own_rows
     config.save_pretrained(folder)
     if form == "llama" and causal and hasattr(backbone.lm, "generation_config"):
         backbone.lm.generation_config.save_pretrained(folder)
@@ -98,8 +103,8 @@ def load(folder: Path) -> Backbone:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no checkpoint here ({name} is missing)")
-    backbone_lm = load_decoder(str(folder))
-    backbone = load_heads(folder, backbone_lm) or Backbone(backbone_lm)
+    lm = load_decoder(str(folder))
+    backbone = load_heads(folder, lm) or Backbone(lm, own_rows=getattr(lm.config, "own_rows", None))
     return backbone.to(torch.float32)
 
 
@@ -124,13 +129,40 @@ def load_heads(folder: Path, lm: Any) -> Backbone | None:
     if "model" in described and not _same_weights(json.loads(described["model"]), _probe(lm)):
         raise UserError(f"{file}: these heads belong to another model (its weights are not these)")
     try:
-        backbone = Backbone(lm, specs)
+        backbone = Backbone(lm, specs, own_rows=getattr(lm.config, "own_rows", None))
         backbone.heads.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(
             f"{file}: these heads do not fit this model ({str(error).splitlines()[0][:120]})"
         ) from None
     return backbone
+
+
+def model_fingerprint(path: str) -> str:
+    """sha256 of what a model is: its configuration and its weights, heads included.
+
+    path: a folder, or a name on the Hugging Face hub that was loaded before. The names, sizes and
+    bytes of config.json and all weight files count, the folder's own name does not. Read in pieces.
+    Raises UserError where there is no config.json.
+    """
+    from transformers.utils import cached_file
+
+    folder = Path(path)
+    if not folder.is_dir():
+        try:
+            folder = Path(str(cached_file(path, "config.json", local_files_only=True))).parent
+        except OSError as error:
+            raise UserError(f"model '{path}': {str(error).splitlines()[0][:200]}") from None
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no checkpoint here (config.json is missing)")
+    digest = hashlib.sha256()
+    weights = {file for pattern in WEIGHTS for file in folder.glob(pattern)}
+    for file in [folder / "config.json", *sorted(weights)]:
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        with open(file, "rb") as handle:
+            while piece := handle.read(1 << 24):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def _vocabulary(lm: Any) -> int:

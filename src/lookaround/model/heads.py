@@ -544,6 +544,7 @@ def look_ahead_loss(
     unembedding: Tensor,
     bias: Tensor | None = None,
     scale: float = 1.0,
+    rows: int | None = None,
 ) -> Tensor:
     """scale * sum(weight * CE) of the pairs `chosen` (indices into the view) of one look-ahead head, in nats.
 
@@ -552,6 +553,7 @@ def look_ahead_loss(
     gradients times `view.through`. The same gradient as the plain sum of the losses (Gloeckle et al. 2024, section 2); chained
     heads go back from the depth furthest from the trunk. All gradients are made in the forward pass and without
     accumulating into `.grad`, so that accumulation, DistributedDataParallel, scaling and autocast see one ordinary operation.
+    rows: how many rows of the unembedding the softmax is over; None for all.
     """
     offset = view.offset[chosen]
     pairs = {}
@@ -571,7 +573,7 @@ def look_ahead_loss(
         bias = None if bias is None else bias.detach()
 
     def run(leaf: Tensor, wanted: list[Tensor], backward: bool) -> tuple[Tensor, list[Tensor | None]]:
-        return _depth_by_depth(head, leaf, wanted, view, pairs, embedding, unembedding, bias, backward)
+        return _depth_by_depth(head, leaf, wanted, view, pairs, embedding, unembedding, bias, backward, rows)
 
     return _OneDepthAtATime.apply(  # type: ignore[no-any-return]
         run, torch.is_grad_enabled(), view.through, len(own), trunk_btd, *own, *lent
@@ -616,6 +618,7 @@ def _depth_by_depth(
     unembedding: Tensor,
     bias: Tensor | None,
     backward: bool,
+    rows: int | None = None,
 ) -> tuple[Tensor, list[Tensor | None]]:
     """(loss, its gradients with respect to leaf and parameters), one depth at a time."""
     grads: list[Tensor | None] = [None] * (1 + len(parameters))
@@ -624,6 +627,8 @@ def _depth_by_depth(
     def loss_of(states: Tensor, depth: int, part: Pairs) -> Tensor:
         own = head.unembedding(depth)
         weight, shift = (unembedding, bias) if own is None else (own, None)
+        if rows is not None:
+            weight, shift = weight[:rows], None if shift is None else shift[:rows]
         return linear_cross_entropy(states, weight, part.target, part.weight, bias_v=shift)[0]
 
     def back(outputs: list[Tensor], given: list[Tensor | None], start: Tensor) -> Tensor | None:

@@ -30,7 +30,7 @@ from lookaround.support.machine import local_device
 from lookaround.support.storage import write_folder, write_yaml
 from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
-from lookaround.train.loop import Progress, StopSignal, Trainer, default_learning_rate, exporter
+from lookaround.train.loop import Progress, StopSignal, Trainer, default_learning_rate, exporter, shows_masks
 from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
 
@@ -61,10 +61,15 @@ def vocabulary_of(settings: Settings) -> int:
 
 
 def build_backbone(settings: Settings, objective: Objective, tokenizer: TextTokenizer, seed: int) -> Backbone:
-    """The backbone of a run, asked whether it keeps the attention patterns of its objective."""
+    """The backbone of a run, asked whether it keeps the attention patterns of its objective.
+
+    A checkpoint to continue from gets a row for the mask token only where the objective shows masks.
+    """
+    init = settings.model.init
+    masks = shows_masks(objective)
     backbone = build(
         preset=settings.model.preset,
-        vocabulary=tokenizer.size,
+        vocabulary=tokenizer.size if init is None else tokenizer.rows,
         context=settings.model.context,
         special={
             "bos_token_id": tokenizer.bos,
@@ -72,8 +77,9 @@ def build_backbone(settings: Settings, objective: Objective, tokenizer: TextToke
             "pad_token_id": tokenizer.hf.pad_token_id,
         },
         heads=objective.head_specs(),
-        init=settings.model.init,
+        init=init,
         seed=seed,
+        mask=tokenizer.masked.mask_token_id if masks else None,
     )
     require_honest_attention(backbone, objective.modes())
     return backbone
