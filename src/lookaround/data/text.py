@@ -49,8 +49,8 @@ class TextTokenizer:
         mask = hf.mask_token_id
         mask = ids.get(SPECIAL["mask_token"], end) if mask is None else mask
         self.size = max(end, mask + 1)
-        unseen = {i for i, token in hf.added_tokens_decoder.items() if token.special}
-        self.rows = 1 + max({*ids.values()} - unseen | {self.bos, self.eos or 0})
+        unseen = {*hf.all_special_ids} - {self.bos, self.eos, hf.unk_token_id}
+        self.rows = 1 + max({*ids.values()} - unseen)
         self.vocabulary = Vocabulary(self.size, mask, tuple(sorted({*hf.all_special_ids, mask})))
         self.token_bytes = _token_bytes(hf, self.size, self.vocabulary.special)
 

@@ -300,11 +300,12 @@ def load_decoder(path: str) -> Any:
         if config.model_type == "eurobert":
             known = {*LlamaConfig().to_dict(), "own_rows"} - {"model_type"}
             fields = {key: value for key, value in config.to_dict().items() if key in known}
-            lm, told = LlamaForCausalLM.from_pretrained(path, config=LlamaConfig(**fields), **exactly)
+            loaded: Any = LlamaForCausalLM.from_pretrained(path, config=LlamaConfig(**fields), **exactly)
         else:
-            lm, told = AutoModelForCausalLM.from_pretrained(
+            loaded = AutoModelForCausalLM.from_pretrained(
                 path, config=copy.deepcopy(config), trust_remote_code=False, **exactly
             )
+        lm, told = loaded
     except Exception as error:
         raise unloadable(f"model '{path}'", "decoder", error) from None
     finally:
