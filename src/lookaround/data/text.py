@@ -41,8 +41,8 @@ class TextTokenizer:
         starts = starts or self.encode(["\n"])[0][-1:]
         if not starts:
             raise UserError(
-                f"tokenizer '{hf.name_or_path}': has no BOS, CLS or EOS token and no line break, so a "
-                "text has nothing to begin with; give it one of them"
+                f"tokenizer '{hf.name_or_path}' is lossy: '\\n' comes back as ''; and it has no BOS, CLS or "
+                "EOS token that a text could begin with"
             )
         self.bos: int = starts[0]
         end = max(ids.values()) + 1
