@@ -271,9 +271,10 @@ def test_a_tokenizer_with_ids_that_the_model_lacks_is_refused(tmp_path: Path) ->
     tokenizer.save_pretrained(folder)
     with pytest.raises(UserError, match=f"tokenizer has {ROWS + 2} tokens, its model only {ROWS} rows"):
         open_run(folder)
-    configure(folder, own_rows=0)
-    with pytest.raises(UserError, match="own_rows of its configuration is 0, must be between 1 and"):
-        open_run(folder)
+    for own in (0, ROWS + 1, "x", True):
+        configure(folder, own_rows=own)
+        with pytest.raises(UserError, match=rf"own_rows of its config\.json is {own!r}, must be 1 to {ROWS}"):
+            load_decoder(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -372,6 +373,9 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "all", llama())
     save_file({"x": torch.zeros(1)}, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="missing from its files"):
+        open_run(folder)
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="no decoder could be loaded"):
         open_run(folder)
     folder = saved(tmp_path / "layers", llama())
     configure(folder, num_hidden_layers=3, layer_types=None)
@@ -602,3 +606,4 @@ def test_an_own_row_count_outlives_saving_and_continuing(source: Path, tmp_path:
         assert (again.own_rows, len(again.embedding.weight)) == (ROWS, ROWS + 1)
     larger = build(preset="nano", vocabulary=ROWS + 5, context=16, special={}, init=str(tmp_path))
     assert (larger.own_rows, len(larger.embedding.weight)) == (None, ROWS + 5), "all of these may be targets"
+    assert larger.lm.generation_config.suppress_tokens is None

@@ -65,7 +65,6 @@ class Backbone(nn.Module):
     `lm` stays a stock model: its state dict is what gets exported. own_rows: how many rows of the
     unembedding belong to the model's distribution over tokens; those after them are shown as input
     only (a mask token added to another's model) and stand in no softmax. None: all belong to it.
-    Raises UserError for an own_rows that the unembedding does not have.
     """
 
     def __init__(self, lm: Any, heads: Iterable[HeadSpec] = (), *, own_rows: int | None = None) -> None:
@@ -76,12 +75,6 @@ class Backbone(nn.Module):
         config = lm.config.get_text_config()
         self.width: int = config.hidden_size
         if own_rows is not None:
-            rows = self.unembedding.weight.shape[0]
-            if type(own_rows) is not int or not 0 < own_rows <= rows:
-                raise UserError(
-                    f"model '{config.model_type}': own_rows of its configuration is {own_rows!r}, "
-                    f"must be between 1 and its {rows} rows"
-                )
             config = copy.copy(config)
             config.vocab_size = own_rows  # heads with an unembedding of their own have these rows too
         self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
@@ -261,7 +254,8 @@ def build(
 def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
     """Gives a model rows for `vocabulary` and `mask`, each the mean of its own; returns its own_rows."""
     before = lm.get_output_embeddings().weight.shape[0]
-    own = max(getattr(lm.config, "own_rows", None) or before, vocabulary)
+    begun = getattr(lm.config, "own_rows", None) or before
+    own = max(begun, vocabulary)
     rows = max(before, own, 0 if mask is None else mask + 1)
     if rows > before:
         lm.resize_token_embeddings(rows, mean_resizing=False)
@@ -269,10 +263,11 @@ def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
         for table in (lm.get_input_embeddings().weight, unembedding.weight, unembedding.bias):
             if table is not None:
                 table[before:] = table[:before].mean(0)
-    if own == rows:
-        return None
-    lm.generation_config.suppress_tokens = list(range(own, rows))  # for `generate` of transformers
-    return own
+    told = set(lm.generation_config.suppress_tokens or ())  # for `generate` of transformers
+    lm.generation_config.suppress_tokens = (
+        sorted({i for i in told if i < begun} | {*range(own, rows)}) or None
+    )
+    return None if own == rows else own
 
 
 def load_decoder(path: str) -> Any:
@@ -311,6 +306,9 @@ def load_decoder(path: str) -> Any:
     finally:
         verbosity.set_verbosity(level)
     _require_whole(path, lm, told)
+    own, rows = getattr(lm.config, "own_rows", None), lm.get_output_embeddings().weight.shape[0]
+    if own is not None and (type(own) is not int or not 0 < own <= rows):
+        raise UserError(f"model '{path}': own_rows of its config.json is {own!r}, must be 1 to {rows}")
     require_plain_logits(lm, f"model '{path}'")
     return lm
 
