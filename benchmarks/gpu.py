@@ -150,7 +150,7 @@ def text_data(
         bos=BOS,
         vocabulary=Vocabulary(vocabulary, MASK, special),
         hf=SimpleNamespace(pad_token_id=PAD),
-        token_bytes=np.where(np.isin(np.arange(vocabulary), special), 0, 1 + np.arange(vocabulary) % 7),
+        units=np.where(np.isin(np.arange(vocabulary), special), 0, 1 + np.arange(vocabulary) % 7),
         encode=lambda texts: [[int(word) for word in text.split()] for text in texts],
     )
     rows = Rows(Split((tokens,), np.zeros_like(start), start, length), width, tokenizer, pack=pack)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,13 @@ CHUNK = 1000  # documents encoded at a time
 
 
 class TextTokenizer:
-    """A fast Hugging Face tokenizer with what pretraining needs: BOS, a mask token and the number of bytes of each token.
+    """A fast Hugging Face tokenizer with what pretraining needs, itself left as it is.
 
-    A tokenizer without BOS or mask token gets them added at the end of its vocabulary.
+    bos: what every text begins with: its BOS or CLS token, without one its EOS token (as in EleutherAI's
+    lm-evaluation-harness), without that the last token of a line break. No token is invented.
+    mask: its mask token; without one the first id after its own, for which a model that is to be
+    shown masks needs a row (model/backbone.py, `build`). `masked` is the tokenizer with it.
+    size: ids in all, the mask's included. rows: 1 + the largest id that a text can hold.
     """
 
     unit = "byte"
@@ -31,21 +37,39 @@ class TextTokenizer:
         if not getattr(hf, "is_fast", False):
             raise UserError(f"tokenizer '{hf.name_or_path}': not a fast tokenizer (it has no tokenizer.json)")
         self.hf = hf
-        missing = {}
-        if hf.bos_token is None and hf.cls_token is None:
-            missing["bos_token"] = SPECIAL["bos_token"]
-        if hf.mask_token is None:
-            missing["mask_token"] = SPECIAL["mask_token"]
-        if missing:
-            hf.add_special_tokens(missing)
-        self.size = max(hf.get_vocab().values()) + 1
-        self.bos: int = hf.bos_token_id if hf.bos_token_id is not None else hf.cls_token_id
+        ids = hf.get_vocab()
         self.eos: int | None = hf.eos_token_id
         self.pad: int | None = hf.pad_token_id
-        self.vocabulary = Vocabulary(
-            self.size, hf.mask_token_id, tuple(sorted({*hf.all_special_ids, self.bos}))
-        )
+        starts = [i for i in (hf.bos_token_id, hf.cls_token_id, self.eos) if i is not None]
+        starts = starts or self.encode(["\n"])[0][-1:]
+        if not starts:
+            raise UserError(
+                f"tokenizer '{hf.name_or_path}' is lossy: '\\n' comes back as ''; and it has no BOS, CLS or "
+                "EOS token that a text could begin with"
+            )
+        self.bos: int = starts[0]
+        end = max(ids.values()) + 1
+        mask = hf.mask_token_id
+        mask = ids.get(SPECIAL["mask_token"], end) if mask is None else mask
+        self.size = max(end, mask + 1)
+        unseen = {*hf.all_special_ids} - {self.bos, self.eos, hf.unk_token_id}
+        self.rows = 1 + max({*ids.values()} - unseen)
+        self.vocabulary = Vocabulary(self.size, mask, tuple(sorted({*hf.all_special_ids, mask})))
         self.units = _token_bytes(hf, self.size, self.vocabulary.special)
+
+    @cached_property
+    def masked(self) -> Any:
+        """The Hugging Face tokenizer with a mask token; raises UserError where it cannot get that id."""
+        if self.hf.mask_token_id is not None:
+            return self.hf
+        hf = copy.deepcopy(self.hf)
+        hf.add_special_tokens({"mask_token": SPECIAL["mask_token"]})
+        if hf.mask_token_id != self.vocabulary.mask:
+            raise UserError(
+                f"tokenizer '{hf.name_or_path}': its ids have gaps, so a mask token would get the id "
+                f"{hf.mask_token_id}, not {self.vocabulary.mask}; give it a mask token"
+            )
+        return hf
 
     @property
     def fingerprint(self) -> str:
@@ -90,9 +114,9 @@ class TextTokenizer:
                 f"{back[max(at - 10, 0) : at + 10]!r}; bits per byte need a lossless one (byte-level BPE is)"
             )
 
-    def save(self, folder: Path) -> None:
-        """Writes the tokenizer files that `transformers` reads."""
-        self.hf.save_pretrained(folder)
+    def save(self, folder: Path, *, mask: bool = False) -> None:
+        """Writes the tokenizer files that `transformers` reads; mask: with a mask token in any case."""
+        (self.masked if mask else self.hf).save_pretrained(folder)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> TextTokenizer:
@@ -124,14 +148,19 @@ def load_tokenizer(path: str) -> TextTokenizer:
 
     require_named(path, "tokenizer", "tokenizer.json")
     try:
-        return TextTokenizer(AutoTokenizer.from_pretrained(path))
+        return TextTokenizer(AutoTokenizer.from_pretrained(path, trust_remote_code=False))
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"tokenizer '{path}': no Hugging Face tokenizer could be loaded ({reason[:160]})"
-        ) from None
+        raise unloadable(f"tokenizer '{path}'", "Hugging Face tokenizer", error) from None
+
+
+def unloadable(name: str, kind: str, error: Exception) -> UserError:
+    """The one-line error for what `transformers` cannot load from a folder, such as one that brings code."""
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    if "trust_remote_code" in str(error):
+        reason = "it needs its own code (auto_map), and code of a folder is never run"
+    return UserError(f"{name}: no {kind} could be loaded ({reason})")
 
 
 def require_named(path: str, what: str, file: str) -> None:

@@ -59,7 +59,7 @@ class Shortlist:
 
     def __init__(self, backbone: Backbone, ids: Sequence[int] | None = None) -> None:
         self.backbone = backbone
-        self.size = backbone.unembedding.weight.shape[0]
+        self.size = backbone.output.weight.shape[0]
         self.ids = None if ids is None else torch.tensor(list(ids), device=backbone.device)
         self.rows: dict[tuple, Tensor] = {}  # of unembeddings, in the precision they were asked for
 
@@ -74,7 +74,7 @@ class Shortlist:
         """Logits (.., F) of the list's tokens from head states (.., D), by a head's own unembedding or the model's."""
         output = self.backbone.unembedding
         if self.ids is None:
-            return output(states) if own is None else F.linear(states, own)
+            return self.backbone.logits(states) if own is None else F.linear(states, own)
         if own is not None:
             return F.linear(states, self._rows(own))
         return F.linear(

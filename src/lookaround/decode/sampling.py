@@ -62,6 +62,7 @@ def continue_tokens(
     forbidden = torch.tensor(
         sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos}), device=backbone.device
     )
+    forbidden = forbidden[forbidden < len(backbone.output.weight)]
     generator = torch.Generator().manual_seed(seed)
     ids = [tokenizer.bos, *prompt]
     cache = None
@@ -76,7 +77,7 @@ def continue_tokens(
                 logits_to_keep=1,
                 **{cache_argument(type(backbone.lm)): cache},
             )
-            logits_v = out.logits[0, -1].float()
+            logits_v = out.logits[0, -1, : len(backbone.output.weight)].float()
             if cache.get_seq_length() >= context:
                 cache = None  # the window moves on, and with it all positions
             logits_v[forbidden] = -torch.inf

@@ -242,9 +242,7 @@ class Speculator:
         model.cache.keep(picks)
         newest = last[range(rows), [len(prompt) - 1 for prompt in prompts]][:, None]
         active = list(range(rows))
-        roots = verifier.first(
-            Scores(self.backbone.unembedding(newest), plain, looking, texts.seen, active, rows)
-        )
+        roots = verifier.first(Scores(self.backbone.logits(newest), plain, looking, texts.seen, active, rows))
         following = [[*ids[1:], root] for ids, root in zip(texts.ids, roots, strict=True)]
         for row, token in enumerate(roots):
             stats.tokens += texts.add(row, [token], 0)
@@ -270,7 +268,7 @@ class Speculator:
             roots = [texts.ids[row][-1] for row in active]
             last, read = self._pass(model, *self._inputs(now, roots, proposal, model.cache.lengths))
             own = [texts.seen[row] for row in active]
-            scores = Scores(self.backbone.unembedding(last), plain, looking, own, active, rows)
+            scores = Scores(self.backbone.logits(last), plain, looking, own, active, rows)
             walks = verifier.walk(now, proposal, scores)
             picks = [[0, *path] for path, _ in walks]
             model.cache.keep(picks)

@@ -141,7 +141,7 @@ class Writer:
         assert self.speculator is not None
         speculator, tokenizer = self.speculator, self.run.tokenizer
         vocabulary = tokenizer.vocabulary
-        size = self.run.backbone.unembedding.weight.shape[0]
+        size = self.run.backbone.output.weight.shape[0]
         never = sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos})
         generator = torch.Generator(self.run.backbone.device).manual_seed(self.seed)
         steps: queue.Queue = queue.Queue()

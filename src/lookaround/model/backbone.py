@@ -6,20 +6,22 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lookaround.data.text import require_named
+from lookaround.data.text import require_named, unloadable
 from lookaround.model.heads import LookAhead, Output, Trunk, build_head
 from lookaround.model.masks import allowed, attention_arguments, attention_of
 from lookaround.objectives.contract import HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
-__all__ = ["PRESETS", "Backbone", "build", "load_decoder", "require_honest_attention"]
+__all__ = ["PRESETS", "Backbone", "build", "load_decoder", "require_honest_attention", "require_plain_logits"]
 
 PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
     "pico": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
@@ -52,19 +54,25 @@ VOCABULARIES = {
 class Backbone(nn.Module):
     """A causal LM of transformers, read under any attention pattern, with the extra heads an objective asks for.
 
-    `lm` stays a stock model: its state dict is what gets exported.
+    `lm` stays a stock model: its state dict is what gets exported. own_rows: how many rows of the
+    unembedding belong to the model's distribution over tokens; those after them are shown as input
+    only (a mask token added to another's model) and stand in no softmax. None: all belong to it.
     """
 
-    def __init__(self, lm: Any, heads: Iterable[HeadSpec] = ()) -> None:
+    def __init__(self, lm: Any, heads: Iterable[HeadSpec] = (), *, own_rows: int | None = None) -> None:
         super().__init__()
         self.lm = lm
         self.head_specs = tuple(heads)
-        self.width: int = lm.config.get_text_config().hidden_size
+        self.own_rows = own_rows
         config = lm.config.get_text_config()
+        self.width: int = config.hidden_size
+        if own_rows is not None:
+            config = copy.copy(config)
+            config.vocab_size = own_rows  # heads with an unembedding of their own have these rows too
         self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
         for head in self.heads:
             if isinstance(head, LookAhead):
-                head.begin_with(self.unembedding.weight.detach())
+                head.begin_with(self.output.weight.detach())
 
     @property
     def decoder(self) -> Any:
@@ -74,6 +82,15 @@ class Backbone(nn.Module):
     @property
     def unembedding(self) -> nn.Linear:
         return self.lm.get_output_embeddings()
+
+    @property
+    def output(self) -> Output:
+        """The unembedding of the rows that belong to the model: weight (V', D), bias (V',) or None."""
+        return Output(self.unembedding.weight, self.unembedding.bias).first(self.own_rows)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits (.., V') of hidden states (.., D), over the rows that belong to the model."""
+        return F.linear(states, *self.output)
 
     @property
     def device(self) -> torch.device:
@@ -86,11 +103,6 @@ class Backbone(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return self.unembedding.weight.dtype
-
-    @property
-    def output(self) -> Output:
-        """The rows of the unembedding that every softmax is over."""
-        return Output(self.unembedding.weight, self.unembedding.bias)
 
     def states(self, shown: Shown, *, all_layers: bool = False) -> Any:
         """Hidden states (B, T, D) after the final norm; with all_layers, the tuple from embedding to last."""
@@ -115,13 +127,13 @@ class Backbone(nn.Module):
         return Trunk(self.states(shown))
 
     def log_probabilities(self, shown: Shown, state: Tensor, forbidden: Tensor | None = None) -> Tensor:
-        """Log-probabilities (N, V) of the whole vocabulary at flat state indices (N,), by the LM head.
+        """Log-probabilities (N, V') of the model's rows at flat state indices (N,), by the LM head.
 
-        forbidden: ids that are left out of the softmax.
+        forbidden: ids that are left out of the softmax; ids beyond the model's rows are never in it.
         """
-        logits_nv = self.unembedding(self.states(shown).flatten(0, 1)[state]).float()
+        logits_nv = self.logits(self.states(shown).flatten(0, 1)[state]).float()
         if forbidden is not None:
-            logits_nv[:, forbidden] = -torch.inf
+            logits_nv[:, forbidden[forbidden < logits_nv.shape[-1]]] = -torch.inf
         return logits_nv.log_softmax(-1)
 
     @cached_property
@@ -140,11 +152,15 @@ def build(
     heads: Iterable[HeadSpec] = (),
     init: str | None = None,
     seed: int = 0,
+    mask: int | None = None,
 ) -> Backbone:
-    """A backbone: a fresh Llama of a preset, or the decoder at `init`, with embeddings for `vocabulary` tokens.
+    """A backbone: a fresh Llama of a preset, or the decoder at `init`, with a row for each token.
 
-    special: bos/eos/pad_token_id for the configuration. Raises UserError for an unknown preset, a context longer than the
-    checkpoint's, or a checkpoint that is no decoder.
+    vocabulary: ids that are both shown and predicted. special: bos/eos/pad_token_id for the
+    configuration. mask: with `init`, an id that is only shown; where the checkpoint has no row for
+    it, one is added that no softmax holds, so that training begins at the checkpoint's own loss.
+    Raises UserError for an unknown preset, a context longer than the checkpoint's, or a checkpoint
+    that is no decoder.
     """
     torch.manual_seed(seed)
     heads = tuple(heads)
@@ -157,10 +173,10 @@ def build(
         limit = getattr(lm.config.get_text_config(), "max_position_embeddings", context)
         if limit < context:
             raise UserError(f"model.context: {context} is longer than the {limit} positions of '{init}'")
-        if lm.get_input_embeddings().weight.shape[0] < vocabulary:
-            lm.resize_token_embeddings(vocabulary, mean_resizing=False)
+        own_rows = _add_rows(lm, vocabulary, mask)
         for key, value in special.items():
             setattr(lm.config, key, value)
+        return Backbone(lm, heads, own_rows=own_rows)
     else:
         from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -186,26 +202,125 @@ def build(
     return Backbone(lm, heads)
 
 
-def load_decoder(path: str) -> Any:
-    """The causal LM of a folder or name in float32; an EuroBERT folder is read as the Llama it is key for key.
+@torch.no_grad()
+def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
+    """Gives a model rows for `vocabulary` and `mask`, each the mean of its own; returns its own_rows."""
+    before = lm.get_output_embeddings().weight.shape[0]
+    begun = getattr(lm.config, "own_rows", None) or before
+    own = max(begun, vocabulary)
+    rows = max(before, own, 0 if mask is None else mask + 1)
+    if rows > before:
+        lm.resize_token_embeddings(rows, mean_resizing=False)
+        unembedding = lm.get_output_embeddings()
+        for table in (lm.get_input_embeddings().weight, unembedding.weight, unembedding.bias):
+            if table is not None:
+                table[before:] = table[:before].mean(0)
+    told = set(lm.generation_config.suppress_tokens or ())  # for `generate` of transformers
+    lm.generation_config.suppress_tokens = (
+        sorted({i for i in told if i < begun} | {*range(own, rows)}) or None
+    )
+    return None if own == rows else own
 
-    Raises UserError where nothing can be loaded.
+
+def load_decoder(path: str) -> Any:
+    """The causal LM of a folder or name in float32, exactly as it was saved.
+
+    An EuroBERT folder is read as the Llama it is key for key. Code of a folder is never run. A
+    pooler or another head that the class has no place for is left out and named in the log.
+    Raises UserError where nothing can be loaded, where weights are missing, have other shapes or
+    are left over, and where logits are more than the unembedding of the last states.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-    from transformers.utils import logging
+    from transformers.utils import logging as verbosity
 
     require_named(path, "model", "config.json")
-    logging.disable_progress_bar()  # a bar per loaded model would tear up the study's own
+    verbosity.disable_progress_bar()  # a bar per loaded model would tear up the study's own
+    level = verbosity.get_verbosity()
+    verbosity.set_verbosity(verbosity.CRITICAL)  # what is amiss is said below, in one line
+    exactly: dict[str, Any] = {
+        "dtype": torch.float32,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # they are refused below, by name
+    }
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         if config.model_type == "eurobert":
-            fields = {key: value for key, value in config.to_dict().items() if key in LlamaConfig().to_dict()}
-            fields.pop("model_type")
-            return LlamaForCausalLM.from_pretrained(path, config=LlamaConfig(**fields), dtype=torch.float32)
-        return AutoModelForCausalLM.from_pretrained(path, config=copy.deepcopy(config), dtype=torch.float32)
+            known = {*LlamaConfig().to_dict(), "own_rows"} - {"model_type"}
+            fields = {key: value for key, value in config.to_dict().items() if key in known}
+            loaded: Any = LlamaForCausalLM.from_pretrained(path, config=LlamaConfig(**fields), **exactly)
+        else:
+            loaded = AutoModelForCausalLM.from_pretrained(
+                path, config=copy.deepcopy(config), trust_remote_code=False, **exactly
+            )
+        lm, told = loaded
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"model '{path}': no decoder could be loaded ({reason[:200]})") from None
+        raise unloadable(f"model '{path}'", "decoder", error) from None
+    finally:
+        verbosity.set_verbosity(level)
+    _require_whole(path, lm, told)
+    own, rows = getattr(lm.config, "own_rows", None), lm.get_output_embeddings().weight.shape[0]
+    if own is not None and (type(own) is not int or not 0 < own <= rows):
+        raise UserError(f"model '{path}': own_rows of its config.json is {own!r}, must be 1 to {rows}")
+    require_plain_logits(lm, f"model '{path}'")
+    return lm
+
+
+def _require_whole(path: str, lm: Any, told: dict[str, Any]) -> None:
+    """Raises UserError unless the files hold exactly the weights of this class, but for poolers and other heads."""
+    trunk = {lm.base_model_prefix, *dict(lm.base_model.named_children())}
+    output = next(name for name, module in lm.named_modules() if module is lm.get_output_embeddings())
+    left_out = {
+        key
+        for key in told["unexpected_keys"]
+        if "pooler" in key.split(".")
+        or not ({key.split(".")[0]} & trunk or key.startswith(f"{output}.") or _numbered(key))
+    }
+    shapes = [f"{key} {tuple(found)} for {tuple(own)}" for key, found, own in told["mismatched_keys"]]
+    for names, what in (
+        (shapes, "of another shape than its config.json says"),
+        (told["missing_keys"], "missing from its files"),
+        (told["unexpected_keys"] - left_out, "in its files and not in its architecture"),
+        (told["error_msgs"], "not loaded"),
+    ):
+        if names:
+            raise UserError(
+                f"model '{path}': {len(names)} weights of {type(lm).__name__} are {what} ({_few(names)}); "
+                "nothing is drawn at random in their place"
+            )
+    if left_out:
+        logging.getLogger(__name__).warning(
+            "model '%s': left out, since %s has no place for it: %s", path, type(lm).__name__, _few(left_out)
+        )
+
+
+def _numbered(key: str) -> bool:
+    """Whether a weight belongs to one of several layers."""
+    return any(part.isdecimal() for part in key.split("."))
+
+
+def _few(names: Iterable[str]) -> str:
+    """The first three of some names, in order."""
+    ordered = sorted(map(str, names))
+    return ", ".join(ordered[:3]) + (", .." if len(ordered) > 3 else "")
+
+
+@torch.no_grad()
+def require_plain_logits(lm: Any, name: str) -> None:
+    """Raises UserError where a model's logits are not its unembedding of its last states."""
+    was_training = lm.training
+    lm.eval()
+    ids = torch.arange(1, 9, device=lm.device)[None] % lm.get_output_embeddings().weight.shape[0]
+    try:
+        logits = lm(ids, use_cache=False).logits
+        ours = lm.get_output_embeddings()(lm.base_model(ids, use_cache=False).last_hidden_state)
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        raise unloadable(name, "decoder that reads tokens alone", error) from None
+    lm.train(was_training)
+    if float((ours - logits).abs().max()) > 1e-3 * (float(logits.abs().max()) or 1.0):
+        raise UserError(
+            f"{name}: changes its logits after the unembedding, or transforms its states before it "
+            "(an encoder, or scaled or capped logits); such a model cannot be read exactly"
+        )
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ __all__ = ["FORMS", "default_form", "export", "load", "load_heads", "require_for
 
 FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"
+# of transformers, whole or in shards with their index, and ours
 
 
 def default_form(modes: tuple[Mode, ...], model_type: str) -> str:
@@ -64,6 +65,8 @@ def export(
     elif not causal:
         config.is_causal = False
         config.use_cache = False
+    if backbone.own_rows is not None or hasattr(config, "own_rows"):
+        config.own_rows = backbone.own_rows
     config.save_pretrained(folder)
     if form == "llama" and causal and hasattr(backbone.lm, "generation_config"):
         backbone.lm.generation_config.save_pretrained(folder)
@@ -98,8 +101,8 @@ def load(folder: Path) -> Backbone:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no checkpoint here ({name} is missing)")
-    backbone_lm = load_decoder(str(folder))
-    backbone = load_heads(folder, backbone_lm) or Backbone(backbone_lm)
+    lm = load_decoder(str(folder))
+    backbone = load_heads(folder, lm) or Backbone(lm, own_rows=getattr(lm.config, "own_rows", None))
     return backbone.to(torch.float32)
 
 
@@ -124,7 +127,7 @@ def load_heads(folder: Path, lm: Any) -> Backbone | None:
     if "model" in described and not _same_weights(json.loads(described["model"]), _probe(lm)):
         raise UserError(f"{file}: these heads belong to another model (its weights are not these)")
     try:
-        backbone = Backbone(lm, specs)
+        backbone = Backbone(lm, specs, own_rows=getattr(lm.config, "own_rows", None))
         backbone.heads.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(

@@ -15,7 +15,7 @@ WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 def model_fingerprint(path: str) -> str:
     """The SHA-256 of names and bytes of a model's weights and config: a folder's, or those of a name on the hub.
 
-    Raises UserError where the files cannot be read.
+    A name must have been loaded before. Raises UserError where the files cannot be read or there is no config.json.
     """
     folder = Path(path)
     digest = hashlib.sha256()
@@ -23,7 +23,9 @@ def model_fingerprint(path: str) -> str:
         if not folder.is_dir():
             from transformers.utils import cached_file
 
-            folder = Path(str(cached_file(path, "config.json"))).parent
+            folder = Path(str(cached_file(path, "config.json", local_files_only=True))).parent
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder}: no checkpoint here (config.json is missing)")
         for file in sorted({file for pattern in WEIGHTS for file in folder.glob(pattern)}):
             digest.update(file.name.encode() + b"\0")
             with open(file, "rb") as content:

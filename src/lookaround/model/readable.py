@@ -58,6 +58,7 @@ def open_run(folder: Path) -> Readable:
         info = read_run(source)
         modes = tuple(Mode(*mode) for mode in info["modes"])
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
+        _require_rows(folder, backbone, tokenizer, modes)
         return Readable(backbone, tokenizer, modes, final, info["context"], info)
     config = json.loads((folder / "config.json").read_text())
     masked = config.get("model_type") == "eurobert" or config.get("is_causal") is False
@@ -67,6 +68,18 @@ def open_run(folder: Path) -> Readable:
         else Mode("causal", 1)
     )
     limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", 512)
-    if tokenizer.size > backbone.lm.get_input_embeddings().weight.shape[0]:
-        backbone.lm.resize_token_embeddings(tokenizer.size, mean_resizing=False)
+    _require_rows(folder, backbone, tokenizer, (mode,))
     return Readable(backbone, tokenizer, (mode,), (mode,), min(limit, 512), None)
+
+
+def _require_rows(
+    folder: Path, backbone: Backbone, tokenizer: TextTokenizer, modes: tuple[Mode, ...]
+) -> None:
+    """Raises UserError for a tokenizer with tokens that the model has no row for: reading adds none."""
+    shown, own = backbone.embedding.weight.shape[0], backbone.output.weight.shape[0]
+    if tokenizer.rows > own:
+        raise UserError(
+            f"{folder}: its tokenizer has {tokenizer.rows} tokens, its model only {own} rows for them"
+        )
+    if any(mode.attention == "bidirectional" for mode in modes) and tokenizer.vocabulary.mask >= shown:
+        raise UserError(f"{folder}: is read with masks, and its tokenizer has no mask token; give it one")

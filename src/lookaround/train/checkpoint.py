@@ -6,8 +6,9 @@ A checkpoint is written under a temporary name, synced to disk and renamed; a ki
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def save_checkpoint(
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, into / STATE_FILE
         )
-        (into / COUNTERS_FILE).write_text(json.dumps(counters))
+        (into / COUNTERS_FILE).write_text(json.dumps({**counters, "tensors": len(tensors)}))
 
     path = folder / f"checkpoint-{step:08d}"
     write_folder(path, write)
@@ -58,7 +59,7 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     found = []
     for path in folder.glob("checkpoint-*"):
         number = path.name.removeprefix("checkpoint-")
-        if number.isdigit() and (path / COUNTERS_FILE).is_file():
+        if number.isdecimal() and (path / COUNTERS_FILE).is_file():
             found.append((int(number), path))
     return sorted(found)
 
@@ -72,13 +73,23 @@ def latest_checkpoint(folder: Path, at_most: int | None = None) -> Path | None:
 def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(counters, tensors) of a checkpoint; raises UserError naming the file that is truncated or foreign."""
     number = (int, float)
-    counters = read_mapping(
-        path / COUNTERS_FILE, {"step": int, "tokens": int, "targets": int, "flops": number, "seconds": number}
-    )
+    fields: dict[str, Any] = {"step": int, "tokens": int, "targets": int, "tensors": int}
+    counters = read_mapping(path / COUNTERS_FILE, {**fields, "flops": number, "seconds": number})
+    for name in (*fields, "flops", "seconds"):
+        if not 0 <= counters[name] < math.inf:
+            raise UserError(f"{path / COUNTERS_FILE}: {name} is {counters[name]}, must be 0 or more")
+    if path.name != f"checkpoint-{counters['step']:08d}":
+        raise UserError(f"{path / COUNTERS_FILE}: is of step {counters['step']}, its folder is {path.name}")
     try:
-        return counters, load_file(path / STATE_FILE)
+        tensors = load_file(path / STATE_FILE)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path / STATE_FILE}: truncated or foreign checkpoint ({error})") from None
+    if len(tensors) != counters["tensors"]:
+        raise UserError(
+            f"{path / STATE_FILE}: truncated or foreign checkpoint: holds {len(tensors)} tensors, "
+            f"{counters['tensors']} were saved"
+        )
+    return counters, tensors
 
 
 def tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -87,11 +98,54 @@ def tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts `tensors_of` back; raises UserError where they do not fit."""
-    description = optimizer.state_dict()
+def require_tensors(given: dict[str, Tensor], own: Mapping[str, Tensor], origin: str) -> None:
+    """Raises UserError unless both hold the same names, shapes and dtypes; names the first that differs."""
+    for name in sorted({*given, *own}):
+        one, other = (
+            f"{tuple(tensors[name].shape)} in {str(tensors[name].dtype).removeprefix('torch.')}"
+            if name in tensors
+            else "missing"
+            for tensors in (given, own)
+        )
+        if one != other:
+            raise UserError(
+                f"{origin}.{name} is {one}, in this model {other}: truncated or foreign checkpoint"
+            )
+
+
+def optimizer_state(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], step: int, origin: str
+) -> dict[str, Any]:
+    """The state dict of AdamW whose tensors `tensors_of` gave after `step` steps.
+
+    A parameter that no step has reached has no entry. Raises UserError for any tensor that does not
+    fit its parameter, for incomplete entries and for steps that were never taken: AdamW checks
+    nothing and would write out of bounds.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    count = torch.zeros(())
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": description["param_groups"]})
+    for key in tensors:
+        index = key.partition(".")[0]
+        if index.isdecimal() and int(index) < len(parameters):
+            state[int(index)] = {}
+    own = {
+        f"{index}.{name}": tensor
+        for index in state
+        for name, tensor in (
+            ("step", count),
+            ("exp_avg", parameters[index]),
+            ("exp_avg_sq", parameters[index]),
+        )
+    }
+    require_tensors(tensors, own, origin)
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        state[int(index)][name] = tensor.clone()
+    steps = {float(entry["step"]) for entry in state.values()}
+    if max(steps, default=0) != step or any(taken < 1 or taken % 1 for taken in steps):
+        raise UserError(
+            f"{origin}: its parameters have taken {sorted(steps)[:4]} steps, the checkpoint {step}: "
+            "truncated or foreign checkpoint"
+        )
+    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

@@ -269,25 +269,29 @@ class Trainer:
 
     def restore_from(self, path: Path) -> None:
         """Puts a checkpoint back; raises UserError naming it where it is truncated or of another model."""
-        self.restore(*checkpoint.load_training_state(path), origin=path)
+        self.restore(*checkpoint.load_training_state(path), origin=path / checkpoint.STATE_FILE)
 
     def restore(
         self, counters: dict[str, Any], tensors: dict[str, Tensor], origin: Path | str = "state"
     ) -> None:
-        """Puts a saved state back; raises UserError where it belongs to another model."""
+        """Puts a saved state back; raises UserError, with nothing changed, where it does not fit."""
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
         own = {name: p for name, p in self.backbone.named_parameters() if p.requires_grad}
-        given = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in given.items()}:
+        checkpoint.require_tensors(parts.pop("model"), own, f"{origin}: model")
+        state = checkpoint.optimizer_state(
+            self.optimizer, parts.pop("optimizer"), counters["step"], f"{origin}: optimizer"
+        )
+        if parts:
             raise UserError(
-                f"{origin}: truncated or foreign checkpoint: its tensors are not those of this model"
+                f"{origin}: truncated or foreign checkpoint: holds '{min(parts)}', no part of one"
             )
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(given[name])
-        moments = {
-            n.removeprefix("optimizer."): t.clone() for n, t in tensors.items() if n.startswith("optimizer.")
-        }
-        checkpoint.restore_optimizer(self.optimizer, moments)
+                parameter.copy_(tensors[f"model.{name}"])
+        self.optimizer.load_state_dict(state)
         self.counters = Counters(**{name: counters[name] for name in vars(Counters())})
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -347,6 +351,11 @@ def exporter(
 
     def fill(folder: Path) -> None:
         export(backbone, folder, objective.modes(), mask=store.tokenizer.vocabulary.mask, form=form)
-        store.tokenizer.save(folder)
+        store.tokenizer.save(folder, mask=shows_masks(objective))
 
     return fill
+
+
+def shows_masks(objective: Objective) -> bool:
+    """Whether an objective shows a model of text its mask token, and so needs one."""
+    return any(mode.attention == "bidirectional" for mode in objective.modes())

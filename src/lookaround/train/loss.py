@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lookaround.model.backbone import Backbone
-from lookaround.model.heads import Auxiliary, LookAhead, Trunk, look_ahead_loss
+from lookaround.model.heads import Auxiliary, LookAhead, Output, Trunk, look_ahead_loss
 from lookaround.model.losses import linear_cross_entropy
 from lookaround.objectives.contract import Component, View
 
@@ -136,7 +136,8 @@ class ObjectiveLoss(nn.Module):
             view,
             (view.pairs.head == number).nonzero().flatten(),
             embedding=self.backbone.embedding.weight,
-            output=self.backbone.output,
+            output=Output(self.backbone.unembedding.weight, self.backbone.unembedding.bias),
+            rows=self.backbone.own_rows,
             through=through,
             scale=scale,
         )

@@ -19,7 +19,7 @@ from lookaround.settings import Settings
 from lookaround.support.machine import local_device
 from lookaround.support.storage import write_yaml
 from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
-from lookaround.train.loop import Trainer, default_learning_rate
+from lookaround.train.loop import Trainer, default_learning_rate, shows_masks
 from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
 
@@ -37,10 +37,15 @@ def vocabulary_of(settings: Settings) -> int:
 
 
 def build_backbone(settings: Settings, objective: Objective, tokenizer: TextTokenizer, seed: int) -> Backbone:
-    """The backbone of a run, asked whether it keeps the attention patterns of its objective."""
+    """The backbone of a run, asked whether it keeps the attention patterns of its objective.
+
+    A checkpoint to continue from gets a row for the mask token only where the objective shows masks.
+    """
+    init = settings.model.init
+    masks = shows_masks(objective)
     backbone = build(
         preset=settings.model.preset,
-        vocabulary=tokenizer.size,
+        vocabulary=tokenizer.size if init is None else tokenizer.rows,
         context=settings.model.context,
         special={
             "bos_token_id": tokenizer.bos,
@@ -48,8 +53,9 @@ def build_backbone(settings: Settings, objective: Objective, tokenizer: TextToke
             "pad_token_id": tokenizer.pad,
         },
         heads=objective.head_specs(),
-        init=settings.model.init,
+        init=init,
         seed=seed,
+        mask=tokenizer.masked.mask_token_id if masks else None,
     )
     require_honest_attention(backbone, objective.modes())
     return backbone

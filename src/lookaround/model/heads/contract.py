@@ -27,6 +27,12 @@ class Output(NamedTuple):
     weight: Tensor
     bias: Tensor | None = None
 
+    def first(self, rows: int | None) -> Output:
+        """The first `rows` rows; None is all."""
+        if rows is None:
+            return self
+        return Output(self.weight[:rows], None if self.bias is None else self.bias[:rows])
+
 
 class Auxiliary(Protocol):
     """A head whose loss is no cross-entropy on the pairs of a view."""

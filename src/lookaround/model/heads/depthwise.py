@@ -59,6 +59,7 @@ def look_ahead_loss(
     *,
     embedding: Tensor,
     output: Output,
+    rows: int | None = None,
     through: float = 1.0,
     scale: float = 1.0,
 ) -> Tensor:
@@ -69,6 +70,8 @@ def look_ahead_loss(
     gradients times `through`. The same gradient as the plain sum of the losses (Gloeckle et al. 2024, section 2); chained
     heads go back from the depth furthest from the trunk. All gradients are made in the forward pass and without
     accumulating into `.grad`, so that accumulation, DistributedDataParallel, scaling and autocast see one ordinary operation.
+    output: the whole unembedding, since a part of a tied table would get its gradient twice; rows: how many of its rows
+    the softmax is over, None for all.
     """
     offset = view.pairs.offset[chosen]
     parts = {}
@@ -87,7 +90,7 @@ def look_ahead_loss(
     lent = [p for p in {id(p): p for p in lent}.values() if p.requires_grad and id(p) not in known]
 
     def run(leaf: Tensor, wanted: list[Tensor], backward: bool) -> DepthwiseLoss:
-        loss = DepthwiseLoss(head, leaf, wanted, view.shown, parts, embedding, output, backward)
+        loss = DepthwiseLoss(head, leaf, wanted, view.shown, parts, embedding, output, rows, backward)
         head.depthwise(loss)
         return loss
 
@@ -140,10 +143,12 @@ class DepthwiseLoss:
         parts: dict[int, Part],
         embedding: Tensor,
         output: Output,
+        rows: int | None,
         backward: bool,
     ) -> None:
         self.head, self.leaf, self.parameters, self.shown = head, leaf, parameters, shown
-        self.parts, self.embedding, self.output, self.backward = parts, embedding, output, backward
+        self.parts, self.embedding, self.backward = parts, embedding, backward
+        self.output, self.rows = output, rows
         self.grads: list[Tensor | None] = [None] * (1 + len(parameters))
         exact = torch.float64 if leaf.dtype == torch.float64 else torch.float32
         self.total = leaf.new_zeros((), dtype=exact)
@@ -151,7 +156,7 @@ class DepthwiseLoss:
     def of(self, states: Tensor, depth: int, part: Part) -> Tensor:
         """The loss of a depth's pairs from their states (N, D); counted into `total`."""
         own = self.head.unembedding(depth)
-        weight, bias = self.output if own is None else (own, None)
+        weight, bias = (self.output if own is None else Output(own)).first(self.rows)
         loss, _ = linear_cross_entropy(states, weight, part.target, part.weight, bias_v=bias)
         self.total = self.total + loss.detach()
         return loss

@@ -323,7 +323,7 @@ def _train_heads(
     rows = Rows(split, plan.run.context, plan.run.tokenizer, prompts=np.array(prompts))
     objective = plan.objective
     torch.manual_seed(settings.seed)
-    backbone = Backbone(plan.run.backbone.lm, objective.head_specs())
+    backbone = Backbone(plan.run.backbone.lm, objective.head_specs(), own_rows=plan.run.backbone.own_rows)
     stages = [("training the heads", objective, False, 1.0)]
     if chosen.joint:
         weights = (1.0, *(chosen.joint_weight * weight for weight in objective.weights[1:]))  # type: ignore[index]
@@ -382,7 +382,7 @@ class Calibration:
 
 def _shortlist(plan: Speculation, samples: list[tuple[np.ndarray, int]]) -> list[int] | None:
     """The tokens that are drafted: those that make up most of the samples and of the training text."""
-    counts = np.zeros(plan.run.backbone.unembedding.weight.shape[0], dtype=np.int64)
+    counts = np.zeros(plan.run.backbone.output.weight.shape[0], dtype=np.int64)
     for ids in [ids for ids, _ in samples] + plan.train:
         counts += np.bincount(ids, minlength=len(counts))
     return frequent_tokens(counts, plan.settings.speculate.coverage)
