@@ -60,7 +60,7 @@ from lookaround.model.backbone import build
 from lookaround.model.export import export, load
 from lookaround.objectives import Vocabulary, parse
 from lookaround.settings import TrainSettings
-from lookaround.studies.synthetic.tasks import Problems, StarGraph
+from lookaround.studies.synthetic.tasks import PathStar, Problems
 from lookaround.train.budget import Plan
 from lookaround.train.checkpoint import latest_checkpoint
 from lookaround.train.loop import Trainer, default_learning_rate
@@ -149,7 +149,7 @@ def text_data(
     tokenizer: Any = SimpleNamespace(
         bos=BOS,
         vocabulary=Vocabulary(vocabulary, MASK, special),
-        hf=SimpleNamespace(pad_token_id=PAD),
+        pad=PAD,
         units=np.where(np.isin(np.arange(vocabulary), special), 0, 1 + np.arange(vocabulary) % 7),
         encode=lambda texts: [[int(word) for word in text.split()] for text in texts],
     )
@@ -164,7 +164,7 @@ def compared_text(sizes: Sizes, *, pack: bool = False) -> Data:
 
 
 def graph_data(sizes: Sizes) -> Data:
-    task = StarGraph(*sizes.graph)
+    task = PathStar(*sizes.graph)
     none = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     return Data(Problems(task, "train"), task.vocabulary.size, none, task.vocabulary.mask)
 
