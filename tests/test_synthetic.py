@@ -580,7 +580,7 @@ def test_a_folder_of_an_earlier_layout_is_refused_by_name(tmp_path: Path) -> Non
     for more in ([], ["--dry-run"]):
         result = CliRunner().invoke(app, ["synthetic", "--out", str(tmp_path), *more])
         assert isinstance(result.exception, UserError)
-        assert "plan.yaml: an earlier lookaround wrote this folder" in str(result.exception)
+        assert "plan.yaml: written by an older lookaround" in str(result.exception)
         assert "give another --out" in str(result.exception)
     unfinished = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert isinstance(unfinished.exception, UserError)
