@@ -12,8 +12,6 @@ Evaluations, studies and reports loop over what is there.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from lookaround.evaluation.modes import reading_mode, writing_mode
 from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
+from lookaround.support.registry import import_all
 
 __all__ = [
     "Evaluation",
@@ -230,8 +229,7 @@ class Protocol(ABC, Generic[Data]):
 
 def registered() -> dict[str, type[Protocol[Any]]]:
     """Every protocol with a name, baselines included, in order of names."""
-    for module in pkgutil.iter_modules(lookaround.evaluation.__path__):
-        importlib.import_module(f"{lookaround.evaluation.__name__}.{module.name}")
+    import_all(lookaround.evaluation.__name__, lookaround.evaluation.__path__)
     return dict(sorted(Protocol.registry.items()))
 
 
