@@ -11,12 +11,19 @@ from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from lookaround.report import figures
 from lookaround.report.page import esc, page, scroll
-from lookaround.report.table import format_count, format_score, number, print_text, printable
+from lookaround.report.table import (
+    Column,
+    format_count,
+    format_score,
+    number,
+    print_answers,
+    print_columns,
+    print_text,
+    printable,
+)
 from lookaround.support.storage import write_text
 
 __all__ = ["forecast_section", "print_forecast", "write_forecast"]
@@ -30,7 +37,6 @@ _FIGURES = (  # heading, what it means, how a line's cell reads
      lambda line: "saturated" if line.get("saturated") else _cell(line.get("meeting"), "{:.3f}")),
     ("effective\nrank", "exp of the entropy of the singular values kept", lambda line: _cell(line.get("effective_rank"), "{:.0f}")),
 )  # fmt: skip
-_NAME_WIDTH = 28  # longer names are folded
 _HEADING_WIDTH = 14  # the name of a task is broken there
 
 
@@ -86,20 +92,16 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
         f"Before any training: contexts of {contexts}, rank {result['rank']}, probes on {_features(result)}",
         "bold",
     )
-    labels = [printable(line["objective"]) for line, _ in _lines(result)]
-    columns = [(heading, [read(line) for line, _ in _lines(result)]) for heading, _, read in _FIGURES]
-    for task in tasks:
-        name = "\n".join(wrap(printable(task), _HEADING_WIDTH))
-        columns.append((name, [_score(result, line, task) for line, _ in _lines(result)]))
-    room = console.width - min(_NAME_WIDTH, max(map(len, labels)))
-    while columns:
-        page_of: list[tuple[str, list[str]]] = []
-        used = 0
-        while columns and (not page_of or used + _width(columns[0]) <= room):
-            used += _width(columns[0])
-            page_of.append(columns.pop(0))
-        _print_table(console, result, page_of)
-        console.print()
+    lines = [line for line, _ in _lines(result)]
+    columns = [Column(heading, [read(line) for line in lines]) for heading, _, read in _FIGURES]
+    columns += [
+        Column(
+            "\n".join(wrap(printable(task), _HEADING_WIDTH)), [_score(result, line, task) for line in lines]
+        )
+        for task in tasks
+    ]
+    labels = [printable(line["objective"]) for line in lines]
+    print_columns(console, [columns], labels, len(result.get("objectives") or []))
     if tasks:
         print_text(
             console,
@@ -107,38 +109,15 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
         )
     console.print()
     if tasks:
-        print_text(console, "Recommendation", "bold")
-        for task, answer in (result.get("recommendation") or {}).items():
-            good = not answer.startswith("nothing")
-            grid = Table.grid(padding=(0, 2, 0, 0))
-            grid.add_column(no_wrap=True, width=min(28, max(map(len, tasks))))
-            grid.add_column()
-            grid.add_row(
-                Text(printable(task)), Text(printable(answer), "bold green" if good else "bold yellow")
-            )
-            grid.add_row("", Text(printable((result.get("reasons") or {}).get(task, ""))))
-            console.print(grid)
-        console.print()
+        reasons = result.get("reasons") or {}
+        answers = (result.get("recommendation") or {}).items()
+        print_answers(
+            console,
+            [(task, told, not told.startswith("nothing"), reasons.get(task)) for task, told in answers],
+        )
     print_text(console, f"Track record: {(result.get('track_record') or {}).get('sentence', '')}")
     for note in result.get("notes") or []:
         print_text(console, f"note: {printable(note)}")
-
-
-def _width(column: tuple[str, list[str]]) -> int:
-    heading, cells = column
-    return 2 + max(map(len, [*heading.split("\n"), *cells]))
-
-
-def _print_table(console: Console, result: dict[str, Any], columns: list[tuple[str, list[str]]]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    height = max(heading.count("\n") for heading, _ in columns)
-    table.add_column(Text("\n" * height + "objective"), max_width=_NAME_WIDTH, overflow="fold")
-    for heading, _ in columns:
-        table.add_column(Text("\n" * (height - heading.count("\n")) + heading), justify="right", no_wrap=True)
-    for row, (line, control) in enumerate(_lines(result)):
-        cells = [Text(cells[row]) for _, cells in columns]
-        table.add_row(Text(printable(line["objective"])), *cells, style="dim" if control else "")
-    console.print(table)
 
 
 # ---------------------------------------------------------------------------------------------------------------

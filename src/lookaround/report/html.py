@@ -179,16 +179,13 @@ def _card_scores(study: Study, need: str, objective: str) -> str:
 
 def _main_table(study: Study) -> str:
     scales = {metric: _scale(study, metric) for metric in study.metrics}
-    has_unigram = not math.isnan(study.unigram) and "bits_per_byte" in study.metrics
-    heads = _score_heads(study, has_unigram)
-    heads += _cost_heads()
+    heads = [*_score_heads(study), *_cost_heads()]
     rows = []
     for index, objective in enumerate(study.objectives):
         badges = "".join(
             f'<span class="badge">{need}</span>' for need in NEEDS if study.recommended(need) == objective
         )
-        cells = _score_cells(study, objective, study.full, has_unigram, scales)
-        cells += _cost_cells(study, objective, study.full)
+        cells = _score_cells(study, objective, study.full, scales) + _cost_cells(study, objective, study.full)
         rows.append(
             f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code>{badges}{_mode(study, objective)}</th>'
             f"{''.join(cells)}</tr>"
@@ -202,12 +199,12 @@ def _main_table(study: Study) -> str:
         cells = []
         for metric, value in zip(study.metrics, values, strict=True):
             cells.append(f"<td>{_DASH if math.isnan(value) else _signless(value)}</td>")
-            if metric == "bits_per_byte" and has_unigram:
+            if metric == "bits_per_byte" and study.has_unigram:
                 cells.append(f"<td>{_DASH}</td>")
         baselines.append(
             f'<tr><th scope="row">{esc(name)}</th>{"".join(cells)}<td colspan="{width}"></td></tr>'
         )
-    if has_unigram:
+    if study.has_unigram:
         rest = f"<td>{_DASH}</td>" * (len(study.metrics) - 1)
         baselines.append(
             f'<tr><th scope="row">unigram model</th><td>{_signless(study.unigram)}</td><td>100%</td>{rest}'
@@ -233,16 +230,12 @@ def _main_table(study: Study) -> str:
 def _all_rungs(study: Study) -> str:
     if len(study.rungs) < 2:
         return ""
-    has_unigram = not math.isnan(study.unigram) and "bits_per_byte" in study.metrics
-    heads = [_head("objective"), _head("budget"), *_score_heads(study, has_unigram)]
-    heads += [*_cost_heads(), '<th scope="col">seeds</th>']
+    heads = [_head("objective"), _head("budget"), *_score_heads(study), *_cost_heads(), _head("seeds")]
     bodies = []
     for index, objective in enumerate(study.objectives):
         rows = []
         for rung in study.rungs:
-            cells = _score_cells(study, objective, rung, has_unigram, {}) + _cost_cells(
-                study, objective, rung
-            )
+            cells = _score_cells(study, objective, rung, {}) + _cost_cells(study, objective, rung)
             rows.append(
                 f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code></th><td>{format_rung(rung)}</td>'
                 f'{"".join(cells)}<td class="cost">{len(study.runs_at(objective, rung)) or _DASH}</td></tr>'
@@ -260,20 +253,20 @@ def _head(name: str) -> str:
     return f'<th scope="col">{esc(name)}</th>'
 
 
-def _score_heads(study: Study, has_unigram: bool) -> list[str]:
+def _score_heads(study: Study) -> list[str]:
     heads = []
     tasks = study.results.get("tasks") or {}
     for metric in study.metrics:
         about = str((tasks.get(metric.removeprefix("classification/")) or {}).get("metric") or "")
         under = f"<small>{esc(about)}</small>" if about else ""
         heads.append(f'<th scope="col">{esc(study.title(metric))}{under}</th>')
-        if metric == "bits_per_byte" and has_unigram:
-            heads.append('<th scope="col">of the unigram</th>')
+        if metric == "bits_per_byte" and study.has_unigram:
+            heads.append(_head("of the unigram"))
     return heads
 
 
 def _score_cells(
-    study: Study, objective: str, rung: float, has_unigram: bool, scales: dict[str, tuple[float, float]]
+    study: Study, objective: str, rung: float, scales: dict[str, tuple[float, float]]
 ) -> list[str]:
     cells = []
     for metric in study.metrics:
@@ -281,7 +274,7 @@ def _score_cells(
         flags = "".join(_flag(kind, higher=study.higher(metric)) for kind in study.below(metric, score.mean))
         bar = _bar(score, scales[metric]) if metric in scales else ""
         cells.append(f"<td>{_value(score)}{bar}{flags}</td>")
-        if metric == "bits_per_byte" and has_unigram:
+        if metric == "bits_per_byte" and study.has_unigram:
             share = format_share(score.mean, study.unigram)
             cells.append(f"<td>{_DASH if share == '-' else share}</td>")
     return cells
@@ -289,7 +282,7 @@ def _score_cells(
 
 def _cost_heads() -> list[str]:
     heads = [f'<th scope="col">{upper[0]}<small>{lower[0]}</small></th>' for upper, lower in _COSTS]
-    return [*heads, '<th scope="col">learning rate</th>']
+    return [*heads, _head("learning rate")]
 
 
 def _cost_cells(study: Study, objective: str, rung: float) -> list[str]:
