@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from conftest import sentences
 from lookaround.cli import app
 from lookaround.data.shards import TokenStore
+from lookaround.evaluation.own_text import text_data
 from lookaround.objectives import parse
 from lookaround.report import load_synthetic, print_synthetic, write_synthetic
 from lookaround.report.synthetic import synthetic_findings
@@ -48,7 +49,6 @@ from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import threads_of
 from lookaround.train import loop
 from lookaround.train.budget import expected_cost
-from lookaround.train.run import evaluation_rows
 
 TASK = parse_task("pathstar(2,3)")
 
@@ -608,9 +608,9 @@ def test_a_model_of_an_earlier_lookaround_is_still_evaluated_on_its_own_text(
     corpus.write_text("\n\n".join(sentences(400)))
     info = {"settings": {"data": {"corpus": str(corpus)}, "plan": {"tasks": ["2,3"]}}, "data": {}}
     model: Any = SimpleNamespace(info=info, tokenizer=store.tokenizer, context=32)
-    rows = evaluation_rows(model, Settings())
-    assert rows is not None
-    assert rows.width == 32
+    text = text_data(model, Settings().data)
+    assert text is not None
+    assert text.test.width == 32
 
 
 # ---------------------------------------------------------------------------------------- what is said of it

@@ -13,6 +13,7 @@ Evaluations, studies and reports loop over what is there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,13 +109,12 @@ def _draw(labels: np.ndarray, most: int) -> np.ndarray:
     order = np.random.default_rng(0).permutation(len(labels))
     if len(order) <= most:
         return np.sort(order)
-    seen: dict[int, int] = {}
-    first: list[int] = []
-    rest: list[int] = []
-    for i in order:
-        seen[int(labels[i])] = seen.get(int(labels[i]), 0) + 1
-        (first if seen[int(labels[i])] <= 2 else rest).append(i)
-    return np.sort(np.array([*first, *rest][:most]))
+    seen: Counter[int] = Counter()
+    later = []
+    for label in labels[order].tolist():
+        later.append(seen[label] >= 2)
+        seen[label] += 1
+    return np.sort(order[np.argsort(later, kind="stable")][:most])
 
 
 # ---------------------------------------------------------------------------- protocols

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from lookaround.report import figures
-from lookaround.report.page import esc, page, scroll
+from lookaround.report.page import esc, items, page, repeat, scroll
 from lookaround.report.table import (
     Column,
     format_count,
@@ -70,6 +70,10 @@ def _leader(result: dict[str, Any], task: str) -> str:
     return max(scores, key=lambda name: scores[name]) if scores else ""
 
 
+def _contexts(result: dict[str, Any]) -> str:
+    return "a token" if result.get("context") == 1 else f"{result.get('context')} tokens in order"
+
+
 def _features(result: dict[str, Any]) -> str:
     kind = {
         "context": "context features F",
@@ -86,10 +90,9 @@ def _features(result: dict[str, Any]) -> str:
 def print_forecast(result: dict[str, Any], console: Console) -> None:
     """Print the table, the recommendation per task, the track record and the notes of a forecast."""
     tasks = _tasks(result)
-    contexts = "a token" if result["context"] == 1 else f"{result['context']} tokens in order"
     print_text(
         console,
-        f"Before any training: contexts of {contexts}, rank {result['rank']}, probes on {_features(result)}",
+        f"Before any training: contexts of {_contexts(result)}, rank {result['rank']}, probes on {_features(result)}",
         "bold",
     )
     lines = [line for line, _ in _lines(result)]
@@ -131,14 +134,12 @@ def write_forecast(result: dict[str, Any], path: str | Path) -> None:
         f"{format_count(number(corpus.get('tokens')))} tokens",
         f"vocabulary {number(corpus.get('vocabulary')):,.0f}",
     ]
-    items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
     head = (
         f'<header><p class="brand">lookaround forecast</p><h1>What objectives make of {esc(corpus.get("name") or "this corpus")}</h1>'
-        f'<ul class="facts">{items}</ul></header>\n<main>'
+        f'<ul class="facts">{items(facts)}</ul></header>\n<main>'
     )
-    command = str(result.get("command") or "")
     foot = (
-        f'<section><h2>To repeat it</h2><pre class="command" tabindex="0"><code>{esc(command)}</code></pre></section>'
+        f"<section><h2>To repeat it</h2>{repeat(result.get('command') or '')}</section>"
         "\n</main>\n<footer><p>Made by lookaround.</p></footer>"
     )
     title = f"lookaround forecast: {corpus.get('name') or 'this corpus'}"
@@ -149,10 +150,8 @@ def forecast_section(result: dict[str, Any]) -> str:
     """The forecast as a <section> of a page: table with controls, recommendation per task, figure, what it is not."""
     record = result.get("track_record") or {}
     notes = [f"Track record: {record.get('sentence', '')}", *(result.get("notes") or [])]
-    listed = "".join(f"<li>{esc(note)}</li>" for note in notes)
-    contexts = "a token" if result.get("context") == 1 else f"{result.get('context')} tokens in order"
     lead = (
-        f"One count of the corpus gives every objective its co-occurrence matrix of contexts ({contexts}) and targets. A text "
+        f"One count of the corpus gives every objective its co-occurrence matrix of contexts ({_contexts(result)}) and targets. A text "
         f"is the mean of its tokens' features ({_features(result)}, rank {result.get('rank')}); the score is a least-squares "
         "probe's. No model was trained. The last lines are controls: what predicts only one far token, what is left when all "
         "order is shuffled away, and what needs no objective at all."
@@ -167,7 +166,7 @@ def forecast_section(result: dict[str, Any]) -> str:
     )
     return (
         '<section aria-labelledby="forecast"><h2 id="forecast">Before any training</h2>'
-        f'<p class="lead">{esc(lead)}</p><ul class="notes" aria-label="Notes on the forecast">{listed}</ul>'
+        f'<p class="lead">{esc(lead)}</p><ul class="notes" aria-label="Notes on the forecast">{items(notes)}</ul>'
         f"{_table(result)}{_answers(result)}{figure}</section>"
     )
 

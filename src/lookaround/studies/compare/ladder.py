@@ -148,23 +148,22 @@ def _train_rung(
         if newest is not None:
             trainer.restore_from(newest)
     fill = exporter(trainer.backbone, objective, job.store)
-    stages = ((trunk, schedule.decay_start), (branch, schedule.end))
-    keep = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
-    fork = None
-    for stage, until in stages:
-        if stage is branch:
-            fork = trainer.snapshot()
-            newest = checkpoint.latest_checkpoint(branch)
-            if newest is not None:
-                trainer.restore_from(newest)
+    forks = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
+
+    def train(stage: Path, until: int, keep: frozenset[int]) -> None:
         if trainer.counters.step < until:
             stage.mkdir(exist_ok=True)
             trainer.run(
-                until, plan, schedule, folder=stage, fill=fill, stop=stop,
-                keep=keep if stage is trunk else frozenset(),
+                until, plan, schedule, folder=stage, fill=fill, stop=stop, keep=keep,
                 report=lambda p: status.train(f"training rung {rung:g}", p, schedule.end),
             )  # fmt: skip
-    assert fork is not None
+
+    train(trunk, schedule.decay_start, forks)
+    fork = trainer.snapshot()
+    newest = checkpoint.latest_checkpoint(branch)
+    if newest is not None:
+        trainer.restore_from(newest)
+    train(branch, schedule.end, frozenset())
     info = run_info(settings, objective, job.store, trainer, plan)
     info |= {
         "rung": rung,

@@ -506,12 +506,9 @@ def recommend(
         elif len(scores) > 1 and len(close[item.name]) == len(scores) - 1:
             answers[item.name] = "nothing: not distinguished"
             reasons[item.name] = f"{figure}, but no objective is told apart from it.{below}"
-        elif not TRACK_RECORD.earned:
-            answers[item.name] = "nothing: the forecast's order has not earned a recommendation"
-            told = f"; not told apart from it: {', '.join(close[item.name])}" if close[item.name] else ""
-            reasons[item.name] = f"{figure}{told}.{below}"
         else:
-            answers[item.name] = leader
+            none = "nothing: the forecast's order has not earned a recommendation"
+            answers[item.name] = leader if TRACK_RECORD.earned else none
             told = f"; not told apart from it: {', '.join(close[item.name])}" if close[item.name] else ""
             reasons[item.name] = f"{figure}{told}.{below}"
     return answers, reasons, close
