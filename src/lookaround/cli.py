@@ -374,9 +374,13 @@ def evaluate(
             protocol = (known | baselines())[name]
             for line in protocol.lines(item.name, scores, evaluation.modes.get(name, "")):
                 _say(console, line)
-    result: dict[str, Any] = {"model": str(model)}
-    result["baselines"] = {
-        task: {name: scores.value for name, scores in line.items()} for task, line in floor.items() if task
+    result: dict[str, Any] = {
+        "model": str(model),
+        "baselines": {
+            task: {name: scores.value for name, scores in line.items()}
+            for task, line in floor.items()
+            if task
+        },
     }
     result |= {f"{need}_mode": mode for need, mode in evaluation.by_need().items()}
     for name, protocol in known.items():
@@ -788,10 +792,12 @@ def _write_json(path: Path | None, value: Any) -> None:
 
 
 def _print_estimate(console: Console, cost: Any, jobs: int) -> None:
-    lines = [f"parameters        {cost.parameters:,}"]
-    for spec, flops in cost.flops_per_run.items():
-        lines.append(f"a run of {spec}: {cost.steps_per_run[spec]:,} steps, {flops:.3g} FLOPs")
-    lines += [
+    lines = [
+        f"parameters        {cost.parameters:,}",
+        *(
+            f"a run of {spec}: {cost.steps_per_run[spec]:,} steps, {flops:.3g} FLOPs"
+            for spec, flops in cost.flops_per_run.items()
+        ),
         f"FLOPs in all      {cost.flops:.3g} (all runs, rungs and the search of learning rates)",
         f"memory            about {cost.memory_bytes / 2**30:.2f} GiB for each of {jobs} processes, beside about 1 GiB of libraries",
         f"training time     about {cost.seconds / 60:.1f} min on this machine; evaluation comes on top",

@@ -173,13 +173,12 @@ def _card_scores(study: Study, need: str, objective: str) -> str:
 
 def _main_table(study: Study) -> str:
     scales = {metric: _scale(study, metric) for metric in study.metrics}
-    heads = [*_score_heads(study), *_cost_heads()]
     rows = []
     for index, objective in enumerate(study.objectives):
         badges = "".join(
             f'<span class="badge">{need}</span>' for need in NEEDS if study.recommended(need) == objective
         )
-        cells = _score_cells(study, objective, study.full, scales) + _cost_cells(study, objective, study.full)
+        cells = _cells(study, objective, study.full, scales)
         rows.append(
             f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code>{badges}{_mode(study, objective)}</th>'
             f"{''.join(cells)}</tr>"
@@ -203,7 +202,7 @@ def _main_table(study: Study) -> str:
         "and the place of both between the column's lowest and highest value",
     ]
     flag = " A red or amber ▼ marks a mean that a baseline beats." if baselines else ""
-    table = f"<table><thead><tr>{_head('objective')}{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody>{footer}</table>"
+    table = f"<table><thead><tr>{_head('objective')}{''.join(_heads(study))}</tr></thead><tbody>{''.join(rows)}</tbody>{footer}</table>"
     return (
         f'<section aria-labelledby="scores"><h2 id="scores">Every objective at the {esc(_budget(study))}</h2>'
         f'<p class="lead">{esc(", ".join(explained))}. Under each name: the attention and shift the model was read with. {esc(lower[:1].upper() + lower[1:])}: lower is better; scores: higher is better.{flag}</p>'
@@ -214,12 +213,12 @@ def _main_table(study: Study) -> str:
 def _all_rungs(study: Study) -> str:
     if len(study.rungs) < 2:
         return ""
-    heads = [_head("objective"), _head("budget"), *_score_heads(study), *_cost_heads(), _head("seeds")]
+    heads = [_head("objective"), _head("budget"), *_heads(study), _head("seeds")]
     bodies = []
     for index, objective in enumerate(study.objectives):
         rows = []
         for rung in study.rungs:
-            cells = _score_cells(study, objective, rung, {}) + _cost_cells(study, objective, rung)
+            cells = _cells(study, objective, rung, {})
             rows.append(
                 f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code></th><td>{format_rung(rung)}</td>'
                 f'{"".join(cells)}<td class="cost">{len(study.runs_at(objective, rung)) or _DASH}</td></tr>'
@@ -237,14 +236,16 @@ def _head(name: str) -> str:
     return f'<th scope="col">{esc(name)}</th>'
 
 
-def _score_heads(study: Study) -> list[str]:
+def _heads(study: Study) -> list[str]:
+    """The headings of scores and costs."""
     heads = []
     tasks = study.results.get("tasks") or {}
     for metric in study.metrics:
         about = str((tasks.get(metric.removeprefix("classification/")) or {}).get("metric") or "")
         under = f"<small>{esc(about)}</small>" if about else ""
         heads.append(f'<th scope="col">{esc(study.title(metric))}{under}</th>')
-    return _beside_bits(study, heads, _head("of the unigram"))
+    costs = [f'<th scope="col">{upper[0]}<small>{lower[0]}</small></th>' for upper, lower in _COSTS]
+    return [*_beside_bits(study, heads, _head("of the unigram")), *costs, _head("learning rate")]
 
 
 def _beside_bits(study: Study, cells: list[str], share: str) -> list[str]:
@@ -255,9 +256,8 @@ def _beside_bits(study: Study, cells: list[str], share: str) -> list[str]:
     return [*cells[:place], share, *cells[place:]]
 
 
-def _score_cells(
-    study: Study, objective: str, rung: float, scales: dict[str, tuple[float, float]]
-) -> list[str]:
+def _cells(study: Study, objective: str, rung: float, scales: dict[str, tuple[float, float]]) -> list[str]:
+    """The scores and costs of one objective at a rung; a bar in each score whose column has a scale."""
     cells = []
     for metric in study.metrics:
         score = study.score(objective, metric, rung)
@@ -265,16 +265,7 @@ def _score_cells(
         bar = _bar(score, scales[metric]) if metric in scales else ""
         cells.append(f"<td>{_value(score)}{bar}{flags}</td>")
     share = format_share(study.score(objective, "bits_per_byte", rung).mean, study.unigram)
-    return _beside_bits(study, cells, f"<td>{_dashed(share)}</td>")
-
-
-def _cost_heads() -> list[str]:
-    heads = [f'<th scope="col">{upper[0]}<small>{lower[0]}</small></th>' for upper, lower in _COSTS]
-    return [*heads, _head("learning rate")]
-
-
-def _cost_cells(study: Study, objective: str, rung: float) -> list[str]:
-    cells = []
+    cells = _beside_bits(study, cells, f"<td>{_dashed(share)}</td>")
     for pair in _COSTS:
         upper, lower = (form(study.cost(objective, key, rung)) for _, key, form in pair)
         cells.append(f'<td class="cost">{_dashed(upper)}<span class="span">{_dashed(lower)}</span></td>')

@@ -222,8 +222,7 @@ def synthetic_findings(results: dict[str, Any]) -> list[str]:
         for entry in entries:
             if not _control(entry):
                 kinds.setdefault(_verdict(entry, margins["guessing"]), []).append(entry["objective"])
-        for verdict, objectives in kinds.items():
-            lines.append(f"{title}: {verdict}: {', '.join(objectives)}")
+        lines += [f"{title}: {verdict}: {', '.join(objectives)}" for verdict, objectives in kinds.items()]
         lines += _against_reverse(title, entries)
         if results["tasks"][graph]["copied"]:
             tried = results["learning_rates"].get(graph, {})

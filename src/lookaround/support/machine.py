@@ -16,7 +16,16 @@ from lookaround.support.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["local_device", "machine", "memory_errors", "threads", "threads_of", "usable_cores", "versions"]
+__all__ = [
+    "jobs_of",
+    "local_device",
+    "machine",
+    "memory_errors",
+    "threads",
+    "threads_of",
+    "usable_cores",
+    "versions",
+]
 
 _ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before a pool of processes sets it for its own
 
@@ -24,6 +33,13 @@ _ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before a pool of processes set
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jobs_of(asked: int | None, most: int) -> int:
+    """Processes of a study of `most` jobs: as many as were asked for, else one per core, or one on a GPU."""
+    import torch
+
+    return min(asked or (1 if torch.cuda.is_available() else usable_cores()), most)
 
 
 def threads_of(jobs: int) -> int:

@@ -174,12 +174,9 @@ def _sample(
 
 def _prompts(documents: Sequence[np.ndarray], length: int, count: int) -> list[list[int]]:
     """Windows of `length` tokens (without EOS), spread over the documents, the first token of each document kept in front."""
-    found: list[list[int]] = []
-    places = [(d, at) for d, ids in enumerate(documents) for at in range(1, len(ids) - length, length)]
-    for d, at in places[:: max(1, len(places) // count)][:count]:
-        ids = documents[d]
-        found.append([int(ids[0]), *map(int, ids[at : at + length - 1])])
-    return found
+    places = [(ids, at) for ids in documents for at in range(1, len(ids) - length, length)]
+    spread = places[:: max(1, len(places) // count)][:count]
+    return [[int(ids[0]), *map(int, ids[at : at + length - 1])] for ids, at in spread]
 
 
 # ------------------------------------------------------------------------------------------------ stages
