@@ -35,7 +35,7 @@ from lookaround.objectives import Batch, Objective, Vocabulary, parse
 from lookaround.objectives.contract import View
 from lookaround.objectives.heads import LOOK_AHEAD_KINDS
 from lookaround.settings import Settings
-from lookaround.studies.speculate.speculate import first_difference, open_speculation, transformers_generate
+from lookaround.studies.speculate.speculate import open_speculation, transformers_generate
 from lookaround.support.storage import finite, write_text
 from lookaround.train.loss import ObjectiveLoss
 
@@ -232,9 +232,7 @@ def equality(
             some = prompts[begin : begin + 25]
             expected = transformers_generate(speculator.backbone.lm, some, NEW, eos)
             made = speculator.generate(some, max_new_tokens=NEW, eos=eos, tree=tree)
-            differ += sum(
-                first_difference(a, b) is not None for a, b in zip(made.tokens, expected, strict=True)
-            )
+            differ += sum(a != b for a, b in zip(made.tokens, expected, strict=True))
             stepped, steps = stepped + made.stats.stepped, steps + made.stats.steps
         key = "different_in_float64" if dtype == torch.float64 else "flips"
         found |= {key: differ, "tokens_per_forward": stepped / steps}

@@ -1388,6 +1388,13 @@ def test_report_refuses(
     assert not (tmp_path / "study" / "report.html").exists()
 
 
+def test_a_path_with_brackets_is_printed_as_it_is(run: Run, study_copy: Path, tmp_path: Path) -> None:
+    folder = study_copy.rename(tmp_path / "[red]study")
+    result = run("report", folder)
+    assert result.code == 0
+    assert str(folder / "report.html") in result.out
+
+
 def test_report_into_a_folder_that_does_not_exist(run: Run, study: Path) -> None:
     assert_refused(run("report", study, "--out", "missing/page.html"), "missing")
 

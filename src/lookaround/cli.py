@@ -8,6 +8,8 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -110,15 +112,11 @@ def compare(
             "evaluate.samples": 0 if no_samples else None,
         },
     )  # fmt: skip
-    from rich.console import Console
-
-    console = Console()
-    with console.status("reading the corpus and loading libraries"):
+    with _loading("reading the corpus and loading libraries") as console:
         from lookaround.report import print_results, write_report
         from lookaround.studies.compare.compare import compare as run_study
         from lookaround.studies.compare.study import estimate, open_study
 
-        _quiet_libraries()
         study = open_study(settings)
     if dry_run:
         with console.status("counting"):
@@ -127,22 +125,22 @@ def compare(
         _write_json(json_, vars(cost))
         return
     train = study.store.index["splits"]["train"]
-    console.print(
+    _say(
+        console,
         f"{study.corpus.name}: {train['documents']:,} training documents, {train['tokens']:,} tokens; "
         f"{len(study.objectives)} objectives x {settings.compare.seeds} seed{'s' * (settings.compare.seeds > 1)} "
         f"x {len(study.rungs)} rungs up to {study.budget} into {out}/",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    )
     began = time.monotonic()
     with _Progress(console, lines="jobs") as progress:
         results = run_study(study, out, command=_command(), report=progress.report)
     write_report(results, out / "report.html", samples=not no_samples)
     print_results(results, console)
-    console.print(
+    _say(
+        console,
         f"\n{out / 'report.html'} shows it all; {out / 'results.json'} holds the numbers "
         f"({time.monotonic() - began:.0f} s).",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    )
     _write_json(json_, results)
 
 
@@ -180,40 +178,36 @@ def forecast(
             "forecast.context": context, "forecast.rank": rank,
         },
     )  # fmt: skip
-    from rich.console import Console
-
-    console = Console()
-    with console.status("reading the corpus and loading libraries"):
+    with _loading("reading the corpus and loading libraries") as console:
         from lookaround.report import print_forecast, write_forecast
         from lookaround.studies.forecast.forecast import cost, open_forecast
         from lookaround.studies.forecast.forecast import forecast as run_forecast
         from lookaround.support.storage import write_text
         from lookaround.train.loop import stop_on_signals
 
-        _quiet_libraries()
         plan = open_forecast(settings)
     estimate = cost(plan)
     if dry_run:
         for name, value in estimate.items():
-            console.print(f"{name:<24}{value}", highlight=False, markup=False)
+            _say(console, f"{name:<24}{value}")
         _write_json(json_, estimate)
         return
     train = plan.store.index["splits"]["train"]
-    console.print(
+    _say(
+        console,
         f"{plan.corpus}: {train['documents']:,} training documents, {train['tokens']:,} tokens, vocabulary "
         f"{plan.store.index['vocabulary']:,}; {len(plan.objectives)} objectives, {len(plan.data)} tasks",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    )
     with stop_on_signals() as stop, _Progress(console) as progress:
         result = run_forecast(plan, out, stop=stop, report=progress.report)
     write_text(out / "forecast.json", json.dumps(result, indent=1) + "\n")
     write_forecast(result, out / "forecast.html")
     print_forecast(result, console)
-    console.print(
+    _say(
+        console,
         f"\n{out / 'forecast.html'} shows it with the spectra; {out / 'forecast.json'} holds the numbers "
         f"({result['seconds']['all']:.0f} s, of which {result['seconds']['counting']:.0f} s counting).",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    )
     _write_json(json_, result)
 
 
@@ -253,25 +247,22 @@ def pretrain(
             "model.preset": model, "model.init": init, "train.learning_rate": learning_rate,
         },
     )  # fmt: skip
-    from rich.console import Console
-
     from lookaround.objectives import parse, require_for_text
 
-    console = Console(quiet=int(os.environ.get("RANK", 0)) > 0)
     chosen = parse(objective)
     require_for_text([chosen])
-    with console.status("reading the corpus and loading libraries"):
+    follower = int(os.environ.get("RANK", 0)) > 0
+    with _loading("reading the corpus and loading libraries", quiet=follower) as console:
         from lookaround.data.corpus import read_corpus
         from lookaround.data.stdlib import stdlib_corpus
         from lookaround.model.export import require_form
         from lookaround.studies.compare.study import estimate, open_store, open_study
-        from lookaround.studies.events import Event
+        from lookaround.studies.events import report_step
         from lookaround.studies.pretrain import pretrain as train
         from lookaround.train.budget import parse_budget
-        from lookaround.train.loop import Progress, stop_on_signals
+        from lookaround.train.loop import stop_on_signals
         from lookaround.train.parallel import world
 
-        _quiet_libraries()
         amount = parse_budget(budget)
         source = settings.data.corpus
         text = (
@@ -287,24 +278,21 @@ def pretrain(
         _write_json(json_, vars(cost))
         return
 
-    def step(done: Progress) -> None:
-        note = f"loss {done.loss:.3f}, {done.tokens_per_second:,.0f} tokens/s"
-        progress.report(Event(chosen.spec, done.step, done.total, note))
-
     with world() as processes, stop_on_signals() as stop, _Progress(console, lines="steps") as progress:
         if not processes.main:
             processes.barrier()  # one process writes the token shards, the others find them
         store = open_store(text, settings)
         if processes.main:
             processes.barrier()
+        step = partial(report_step, progress.report, chosen.spec)
         info = train(settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=step)
         main = processes.main
     spent = info["spent"]
-    console.print(
+    _say(
+        console,
         f"{out}: {chosen.spec} finished after {spent['step']:,} steps, {spent['tokens']:,} tokens, {spent['targets']:,} targets, "
         f"{spent['flops']:.3g} FLOPs, {spent['seconds']:.0f} s",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    )
     if main:
         _write_json(json_, info)
 
@@ -346,10 +334,7 @@ def evaluate(
             "evaluate.classification_mode": mode,
         },
     )
-    from rich.console import Console
-
-    console = Console()
-    with console.status("loading"):
+    with _loading("loading") as console:
         from lookaround.data.tasks import read_tasks
         from lookaround.evaluation.baselines import baselines, run_baselines
         from lookaround.evaluation.own_text import text_data
@@ -357,7 +342,6 @@ def evaluate(
         from lookaround.evaluation.registry import evaluate as run_protocols
         from lookaround.model.readable import open_run
 
-        _quiet_libraries()
         run = open_run(model)
         if mode:
             run.require_mode(mode)
@@ -378,7 +362,7 @@ def evaluate(
     if dry_run:
         tokens, texts = (sum(cost.get(kind, 0) for cost in costs) for kind in ("tokens", "texts"))
         parameters = sum(p.numel() for p in run.backbone.parameters())
-        console.print(f"{parameters:,} parameters; {tokens:,} tokens to score, {texts:,} texts to embed")
+        _say(console, f"{parameters:,} parameters; {tokens:,} tokens to score, {texts:,} texts to embed")
         _write_json(json_, {"parameters": parameters, "tokens": tokens, "texts": texts})
         return
     with console.status("evaluating"):
@@ -389,10 +373,14 @@ def evaluate(
         for name, scores in (of_model | floor[item.name]).items():
             protocol = (known | baselines())[name]
             for line in protocol.lines(item.name, scores, evaluation.modes.get(name, "")):
-                console.print(line, highlight=False)
-    result: dict[str, Any] = {"model": str(model)}
-    result["baselines"] = {
-        task: {name: scores.value for name, scores in line.items()} for task, line in floor.items() if task
+                _say(console, line)
+    result: dict[str, Any] = {
+        "model": str(model),
+        "baselines": {
+            task: {name: scores.value for name, scores in line.items()}
+            for task, line in floor.items()
+            if task
+        },
     }
     result |= {f"{need}_mode": mode for need, mode in evaluation.by_need().items()}
     for name, protocol in known.items():
@@ -458,24 +446,20 @@ def speculate(
             "speculate.joint": joint or None, "speculate.lora": lora,
         },
     )  # fmt: skip
-    from rich.console import Console
-
-    console = Console()
-    with console.status("loading the model and reading the text"):
+    with _loading("loading the model and reading the text") as console:
         from lookaround.report import print_speculation
         from lookaround.studies.speculate.speculate import open_speculation
         from lookaround.studies.speculate.speculate import speculate as run_speculation
         from lookaround.train.loop import stop_on_signals
 
-        _quiet_libraries()
         plan = open_speculation(settings, model)
     parameters = sum(p.numel() for p in plan.run.backbone.lm.parameters())
     what = plan.kind or f"its own {plan.run.backbone.head_specs[0].kind}"
-    console.print(
+    _say(
+        console,
         f"{model}: {parameters:,} parameters, {what} heads; {plan.corpus}: {len(plan.train):,} training documents, "
         f"{len(plan.calibrate)} + {len(plan.measure)} held-out prompts; into {out}/",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    )
     if dry_run:
         chosen = settings.speculate
         cost = {
@@ -483,14 +467,16 @@ def speculate(
             "samples": chosen.samples if plan.kind else 0,
             "budget": chosen.budget if plan.kind else None,
         }
-        console.print(f"samples {cost['samples']:,} tokens; training {cost['budget']}", highlight=False)
+        _say(console, f"samples {cost['samples']:,} tokens; training {cost['budget']}")
         _write_json(json_, cost)
         return
     with stop_on_signals() as stop, _Progress(console, lines="stages") as progress:
         result = run_speculation(plan, out, stop=stop, report=progress.report)
     print_speculation(result, console)
-    console.print(f"\n{out}: loads as a plain model; fast with trust_remote_code=True, or lookaround generate {out}",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    _say(
+        console,
+        f"\n{out}: loads as a plain model; fast with trust_remote_code=True, or lookaround generate {out}",
+    )
     _write_json(json_, result)
 
 
@@ -543,16 +529,12 @@ def generate(
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise UserError(f"prompt {text!r}: not UTF-8")
     settings = _settings(config, set_, seed, {})
-    from rich.console import Console
-
-    console = Console()
-    with console.status("loading"):
+    with _loading("loading") as console:
         from lookaround.decode.writer import Writer
         from lookaround.evaluation.modes import generation_mode
         from lookaround.model.readable import open_run
         from lookaround.support.storage import write_text
 
-        _quiet_libraries()
         run = open_run(model)
         chosen = run.require_mode(mode) if mode else generation_mode(run.final_modes)
         writer = Writer(
@@ -561,17 +543,16 @@ def generate(
         )  # fmt: skip
     if dry_run:
         parameters = sum(p.numel() for p in run.backbone.parameters())
-        console.print(f"{parameters:,} parameters; {chosen}; window {run.context}; {writer.description}")
+        _say(console, f"{parameters:,} parameters; {chosen}; window {run.context}; {writer.description}")
         _write_json(json_, {"parameters": parameters, "mode": str(chosen), "window": run.context})
         return
     if show_drafts and not writer.drafts:
         raise UserError(f"--show-drafts: {model} has no heads that look ahead (or is not read causally)")
     texts: list[dict[str, Any]] = []
     for text in prompt or [""]:
-        console.print(text, end="", style="dim", markup=False, highlight=False, soft_wrap=True)
+        _say(console, text, end="", style="dim")
         for piece, drafted in writer.write(text):
-            style = "green" if show_drafts and drafted else None
-            console.print(piece, end="", style=style, markup=False, highlight=False, soft_wrap=True)
+            _say(console, piece, end="", style="green" if show_drafts and drafted else None)
         console.print()
         entry: dict[str, Any] = {"prompt": text, "continuation": writer.text, "tokens": len(writer.tokens)}
         if writer.stats is not None:
@@ -584,18 +565,20 @@ def generate(
                 "bits_per_token": bits,
                 "bits_per_token_one_per_pass": slow,
             }
-            console.print(
+            _say(
+                console,
                 f"[{writer.filled.passes} passes; {bits:.2f} bits per token by the model's own law from left to right, "
                 f"{slow:.2f} for a text made one token per pass]",
-                style="dim", markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+                style="dim",
+            )
         texts.append(entry)
         if show_drafts and writer.stats is not None:
             shares = ", ".join(f"{share:.2f}" for share in writer.stats.acceptance_by_depth)
-            console.print(
+            _say(
+                console,
                 f"[{writer.stats.tokens_per_forward:.2f} tokens per forward; accepted by depth {shares}; green: accepted drafts]",
-                style="dim", markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+                style="dim",
+            )
     if out is not None:
         write_text(out, "\n\n".join(item["prompt"] + item["continuation"] for item in texts) + "\n")
     _write_json(json_, {"model": str(model), "mode": str(chosen), "texts": texts})
@@ -648,14 +631,10 @@ def synthetic(
 ) -> None:
     """Does an objective look ahead? Trains every one on synthetic tasks, where next-token prediction guesses."""
     _check_outputs(json_, folder=out)
-    from rich.console import Console
-
-    console = Console()
-    with console.status("loading libraries"):
+    with _loading("loading libraries") as console:
         from lookaround.report import print_synthetic, write_synthetic
         from lookaround.studies.synthetic.grid import PRESETS, estimate, folder_of, open_grid, run_grid
 
-        _quiet_libraries()
     if preset not in PRESETS:
         raise UserError(f"--preset {preset}: unknown; known are {', '.join(PRESETS)}")
     settings = _settings(
@@ -688,11 +667,10 @@ def synthetic(
     write_synthetic(results, out / "synthetic.html")
     console.print()
     print_synthetic(results, console)
-    console.print(
+    _say(
+        console,
         f"\n{out / 'synthetic.html'} shows it with the learning curves; {out / 'results.json'} holds the "
         f"numbers ({time.monotonic() - began:.0f} s).",
-        highlight=False,
-        soft_wrap=True,
     )
     _write_json(json_, results)
 
@@ -744,7 +722,7 @@ def report(
     if not dry_run:
         page = out or file.with_name(name)
         write(page)
-        console.print(f"\n{page}", highlight=False, soft_wrap=True)
+        _say(console, f"\n{page}")
         _write_json(json_, loaded)
 
 
@@ -781,14 +759,28 @@ def _command() -> str:
     return shlex.join(["lookaround", *sys.argv[1:]])
 
 
-def _quiet_libraries() -> None:
-    """Keeps progress bars and load reports of transformers and datasets off the screen."""
-    import datasets
-    import transformers
+@contextmanager
+def _loading(what: str, quiet: bool = False) -> Iterator[Console]:
+    """A console, which shows `what` for the length of the block; quiet: it prints nothing.
 
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    Keeps progress bars and load reports of transformers and datasets off the screen.
+    """
+    from rich.console import Console
+
+    console = Console(quiet=quiet)
+    with console.status(what):
+        import datasets
+        import transformers
+
+        datasets.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        yield console
+
+
+def _say(console: Console, text: str, *, end: str = "\n", style: str | None = None) -> None:
+    """Prints text as it is: no markup is read in it, and no line of it is broken."""
+    console.print(text, end=end, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _write_json(path: Path | None, value: Any) -> None:
@@ -799,36 +791,38 @@ def _write_json(path: Path | None, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def _print_estimate(console: Any, cost: Any, jobs: int) -> None:
-    lines = [f"parameters        {cost.parameters:,}"]
-    for spec, flops in cost.flops_per_run.items():
-        lines.append(f"a run of {spec}: {cost.steps_per_run[spec]:,} steps, {flops:.3g} FLOPs")
-    lines += [
+def _print_estimate(console: Console, cost: Any, jobs: int) -> None:
+    lines = [
+        f"parameters        {cost.parameters:,}",
+        *(
+            f"a run of {spec}: {cost.steps_per_run[spec]:,} steps, {flops:.3g} FLOPs"
+            for spec, flops in cost.flops_per_run.items()
+        ),
         f"FLOPs in all      {cost.flops:.3g} (all runs, rungs and the search of learning rates)",
         f"memory            about {cost.memory_bytes / 2**30:.2f} GiB for each of {jobs} processes, beside about 1 GiB of libraries",
         f"training time     about {cost.seconds / 60:.1f} min on this machine; evaluation comes on top",
     ]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        _say(console, line)
 
 
-def _print_grid_estimate(console: Any, cost: Any) -> None:
+def _print_grid_estimate(console: Console, cost: Any) -> None:
     from lookaround.report import format_seconds
 
     tasks, names = (max(len(run[field]) for run in cost.by_run) for field in ("graph", "objective"))
     for run in cost.by_run:
         step = run["seconds_per_step"]
-        console.print(
+        _say(
+            console,
             f"  {run['graph']:<{tasks}}  {run['objective']:<{names}}  {run['parameters']:>11,} parameters  "
             + (f"{1000 * step:6.1f} ms a step" if step < 1 else f"{step:6.1f} s a step"),
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
-    console.print(
+        )
+    _say(
+        console,
         f"{cost.runs} runs of at most {cost.steps:,} steps, {cost.jobs} at a time: {cost.flops:.3g} FLOPs, "
         f"{format_seconds(cost.seconds)} of training and about {format_seconds(cost.scoring_seconds)} of scoring at most; "
         "runs that solve their task end sooner",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    )
 
 
 class _Progress:
@@ -871,22 +865,19 @@ class _Progress:
             self.tasks[name] = self.bar.add_task(name, total=total, note="")
         self.bar.update(self.tasks[name], completed=done, total=total, note=note)
 
-    def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     def report(self, event: Event) -> None:
         now = time.monotonic()
         if event.finished:
-            self._print(f"  {now - self.began:5.0f} s  {event.finished}")
+            _say(self.console, f"  {now - self.began:5.0f} s  {event.finished}")
             return
         note = event.note or f"{event.done} of {event.total} jobs" * (not event.stage)
         self._show(event.stage or "study", event.done, event.total, note)
         if not self.console.is_terminal:
             if self.lines == "stages" and event.done == event.total:
-                self._print(f"  {now - self.began:5.0f} s  {event.stage}  {event.note}")
+                _say(self.console, f"  {now - self.began:5.0f} s  {event.stage}  {event.note}")
             if self.lines == "steps" and now - self.last > 30:
                 self.last = now
-                self._print(f"step {event.done} of {event.total}, {event.note}")
+                _say(self.console, f"step {event.done} of {event.total}, {event.note}")
         running = {f"  {job.job}": job for job in event.running}
         for name in [name for name in self.tasks if name.startswith("  ") and name not in running]:
             self.bar.remove_task(self.tasks.pop(name))

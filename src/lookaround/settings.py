@@ -293,6 +293,8 @@ def read_settings(
     Raises UserError naming the file or assignment and the field.
     """
     values: dict[str, Any] = {}
+    for name, value in (defaults or {}).items():
+        _assign(values, name, value, "preset")
     origin = "settings"
     if config is not None:
         origin = str(config)
@@ -308,12 +310,14 @@ def read_settings(
             ) from None
         if loaded is not None and not isinstance(loaded, dict):
             raise UserError(f"{config}: expected sections such as 'train:', found a {type(loaded).__name__}")
-        # a section without fields, `synthetic:`, is one that leaves everything as it is
-        values = {
-            name: {} if part is None and name in _sections() else part
-            for name, part in (loaded or {}).items()
-        }
-    values = _merged(defaults or {}, values)
+        sections = {name for name, part in Settings() if isinstance(part, _Section)}
+        for name, part in (loaded or {}).items():
+            before = values.get(name, {})
+            if isinstance(part, dict) and isinstance(before, dict):
+                values[name] = before | part
+            # a section without fields, `synthetic:`, is one that leaves everything as it is
+            elif part is not None or name not in sections:
+                values[name] = part
     for assignment in assignments or []:
         name, equals, text = assignment.partition("=")
         if not equals or not name.strip():
@@ -339,19 +343,6 @@ def read_settings(
         raise UserError(f"{origin}: {field}: {first['msg']}, got {first['input']!r}") from None
 
 
-def _merged(defaults: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a file, and a preset's where the file is silent."""
-    merged = {name: dict(part) if isinstance(part, dict) else part for name, part in values.items()}
-    for name, value in defaults.items():
-        *sections, field = name.split(".")
-        part: Any = merged
-        for section in sections:
-            part = part.setdefault(section, {}) if isinstance(part, dict) else None
-        if isinstance(part, dict):
-            part.setdefault(field, value)
-    return merged
-
-
 def _number(value: Any) -> Any:
     """YAML 1.1 reads 1e-3 as a word; people mean the number."""
     if isinstance(value, str):
@@ -369,15 +360,6 @@ def _assign(values: dict[str, Any], name: str, value: Any, origin: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"{origin}: '{section}' is a field, not a section")
     values[field] = value
-
-
-def _sections() -> set[str]:
-    fields = Settings.model_fields.items()
-    return {
-        name
-        for name, field in fields
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section)
-    }
 
 
 def _known_fields(sections: tuple[int | str, ...]) -> list[str]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from lookaround.evaluation.bits_per_byte import BitsPerByte, bits_scores, scored_tokens, unigram_bits
-from lookaround.evaluation.probe import score
+from lookaround.evaluation.probe import fitted, score
 from lookaround.evaluation.registry import Protocol, Scores, TaskData, TextData, registered
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
@@ -67,10 +65,7 @@ class TfIdf(Baseline[TaskData]):
             sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]"
         )
         model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=300))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(data.train_inputs, data.train_labels)
-        predicted = model.predict(data.test_inputs)
+        predicted = fitted(model, data.train_inputs, data.train_labels).predict(data.test_inputs)
         return Scores(data.metric, score(data.metric, data.test_labels, predicted))
 
 

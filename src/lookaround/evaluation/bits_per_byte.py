@@ -80,9 +80,7 @@ def choose_tokens(
     special = np.array(rows.codec.vocabulary.special)
     filled = rows.length[rows.first[:-1]]  # the first window of a row
     generator = np.random.default_rng(seed)
-    parts: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("row", "position", "token", "stratum", "share")
-    }
+    strata = []
     for number, low in enumerate(lengths):
         high = lengths[number + 1] if number + 1 < len(lengths) else rows.width
         counts = np.clip(np.minimum(filled, high) - low, 0, None)
@@ -110,12 +108,9 @@ def choose_tokens(
             raise UserError(f"evaluate.prefix_lengths: {low} is too long; only special tokens stand there")
         stands_for = total * len(plain) / len(token)
         plain = plain[:per_stratum]
-        parts["row"].append(row[plain])
-        parts["position"].append(position[plain])
-        parts["token"].append(token[plain])
-        parts["stratum"].append(np.full(len(plain), number))
-        parts["share"].append(np.full(len(plain), stands_for / len(plain)))
-    row, position, token, stratum, share = (np.concatenate(parts[name]) for name in parts)
+        stratum, share = np.full(len(plain), number), np.full(len(plain), stands_for / len(plain))
+        strata.append((row[plain], position[plain], token[plain], stratum, share))
+    row, position, token, stratum, share = map(np.concatenate, zip(*strata, strict=True))
     return ScoredTokens(
         prefix_lengths=lengths,
         row=row,

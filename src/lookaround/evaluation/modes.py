@@ -11,20 +11,17 @@ __all__ = ["classification_mode", "generation_mode", "reading_mode", "writing_mo
 
 def classification_mode(modes: tuple[Mode, ...]) -> Mode:
     """The last bidirectional mode; else the last one that sees a given text both ways (prefix), else the last."""
-    for kind in ("bidirectional", "prefix"):
-        found = [mode for mode in modes if mode.attention == kind]
-        if found:
-            return found[-1]
-    return modes[-1]
+    return _last_of("bidirectional", modes) or _last_of("prefix", modes) or modes[-1]
 
 
 def generation_mode(modes: tuple[Mode, ...]) -> Mode:
     """The causal mode if one was trained; else the prefix mode, else the last one that predicts from the state before."""
-    for kind in ("causal", "prefix"):
-        found = [mode for mode in modes if mode.attention == kind]
-        if found:
-            return found[-1]
-    return max(modes, key=lambda mode: mode.shift)
+    by_shift = max(modes, key=lambda mode: mode.shift)
+    return _last_of("causal", modes) or _last_of("prefix", modes) or by_shift
+
+
+def _last_of(kind: str, modes: tuple[Mode, ...]) -> Mode | None:
+    return next((mode for mode in reversed(modes) if mode.attention == kind), None)
 
 
 def reading_mode(readable: Readable, settings: EvaluateSettings) -> Mode:

@@ -23,7 +23,7 @@ from lookaround.evaluation.registry import Protocol, Scores, TaskData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
 
-__all__ = ["METRICS", "Probe", "ProbeResult", "least_squares_probe", "linear_probe", "score"]
+__all__ = ["METRICS", "Probe", "ProbeResult", "fitted", "least_squares_probe", "linear_probe", "score"]
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # C of logistic regression on standardised features; smaller is stronger
 RIDGE_STRENGTHS = tuple(10.0**k for k in range(-1, 5))  # alpha of ridge regression on standardised features
@@ -85,10 +85,16 @@ def linear_probe(
 
 
 def _fit(features_nd: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200))
+    return fitted(
+        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200)), features_nd, labels
+    )
+
+
+def fitted(model: Pipeline, inputs: Any, labels: np.ndarray) -> Pipeline:
+    """The model fitted to labels (n,) as far as its iterations go, without a warning where they end it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(features_nd, labels)
+        return model.fit(inputs, labels)
 
 
 def least_squares_probe(

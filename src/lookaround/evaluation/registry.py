@@ -12,9 +12,8 @@ Evaluations, studies and reports loop over what is there.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +29,7 @@ from lookaround.evaluation.modes import reading_mode, writing_mode
 from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
+from lookaround.support.registry import import_all
 
 __all__ = [
     "Evaluation",
@@ -109,13 +109,12 @@ def _draw(labels: np.ndarray, most: int) -> np.ndarray:
     order = np.random.default_rng(0).permutation(len(labels))
     if len(order) <= most:
         return np.sort(order)
-    seen: dict[int, int] = {}
-    first: list[int] = []
-    rest: list[int] = []
-    for i in order:
-        seen[int(labels[i])] = seen.get(int(labels[i]), 0) + 1
-        (first if seen[int(labels[i])] <= 2 else rest).append(i)
-    return np.sort(np.array([*first, *rest][:most]))
+    seen: Counter[int] = Counter()
+    later = []
+    for label in labels[order].tolist():
+        later.append(seen[label] >= 2)
+        seen[label] += 1
+    return np.sort(order[np.argsort(later, kind="stable")][:most])
 
 
 # ---------------------------------------------------------------------------- protocols
@@ -230,8 +229,7 @@ class Protocol(ABC, Generic[Data]):
 
 def registered() -> dict[str, type[Protocol[Any]]]:
     """Every protocol with a name, baselines included, in order of names."""
-    for module in pkgutil.iter_modules(lookaround.evaluation.__path__):
-        importlib.import_module(f"{lookaround.evaluation.__name__}.{module.name}")
+    import_all(lookaround.evaluation.__name__, lookaround.evaluation.__path__)
     return dict(sorted(Protocol.registry.items()))
 
 

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from lookaround.report.table import (
@@ -151,7 +151,7 @@ def tradeoff(study: Study) -> str:
     if not placed:
         return ""
     scores = [study.score(o, metric, rung) for o in study.objectives for rung in recent]
-    _limit(axes.set_ylim, [v for s in scores for v in (s.mean, s.low, s.high)], 0.12)
+    _limit(axes.set_ylim, [v for s in scores for v in s[:3]], 0.12)
     margin = 0.07 * (high - low)
     axes.set_xlim(high + margin, low - margin)
     _title(axes, f"{_short(study.title(metric))} (up is better)")
@@ -174,7 +174,6 @@ def ladder(study: Study, metric: str) -> str:
     if len(study.rungs) < 2:
         return ""
     drawn = []
-    name = "ladder-bits" if metric == "bits_per_byte" else "ladder-scores"
     figure, axes = _new(3.5)
     for index, objective in enumerate(study.objectives):
         points = [
@@ -185,19 +184,17 @@ def ladder(study: Study, metric: str) -> str:
         if not points:
             continue
         x, scores = zip(*points, strict=True)
-        low, high = [s.low for s in scores], [s.high for s in scores]
-        colour = _colour(index)
+        means, low, high, *_ = zip(*scores, strict=True)
         if len(points) > 1:
-            axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+            axes.fill_between(x, low, high, color=_colour(index), alpha=0.13, linewidth=0)
         else:
-            axes.plot([x[0]] * 2, [low[0], high[0]], color=colour, linewidth=1.3)
-        means = [s.mean for s in scores]
+            axes.plot([x[0]] * 2, [low[0], high[0]], color=_colour(index), linewidth=1.3)
         axes.plot(x, means, linestyle=_DASHES[_round(index)], **_marker(index, 5.5))
         drawn.append(f"{objective}: " + ", ".join(f"{m:.3f}" for m in means))
     if not drawn:
         return ""
     values = [study.score(o, metric, rung) for o in study.objectives for rung in study.rungs]
-    everything = [v for s in values for v in (s.mean, s.low, s.high)]
+    everything = [v for s in values for v in s[:3]]
     if metric == "bits_per_byte":
         low_bits, high_bits = _bits_limits(study, study.rungs)
         everything = [min(v, high_bits) for v in everything] + [low_bits, high_bits]
@@ -208,7 +205,7 @@ def ladder(study: Study, metric: str) -> str:
     _title(axes, f"{_short(study.title(metric))} ({better} is better)")
     return _svg(
         figure,
-        name,
+        "ladder-bits" if metric == "bits_per_byte" else "ladder-scores",
         f"{study.title(metric)} by training compute",
         "; ".join(drawn) + f" (at {', '.join(map(format_rung, study.rungs))} of the budget)",
     )
@@ -230,10 +227,8 @@ def losses(study: Study) -> str:
             axes.plot(flops, loss, linestyle=_DASHES[_round(index)], **style)
     if not levels:
         return ""
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
+    _log_axis(axes, "training compute (log scale)")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_flops(value).replace(".0 ", " ")))
-    axes.set_xlabel("training compute (log scale)")
     _title(axes, "training loss, nats per target")
     low, high = float(np.min(levels)), float(np.percentile(levels, 98))
     _limit(axes.set_ylim, [low, high], 0.06)
@@ -264,11 +259,9 @@ def by_prefix(study: Study) -> str:
     if len(levels) > 4 and max(levels) > 2 * float(np.median(levels)):
         levels = [level for level in levels if level <= 2 * float(np.median(levels))]
     ordered = sorted(lengths)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_minor_locator(NullLocator())
+    _log_axis(axes, "tokens of prefix (log scale)", base=2)
     step = 1 + len(ordered) // 10
     axes.set_xticks([_prefix_place(n) for n in ordered[::step]], [str(n) for n in ordered[::step]])
-    axes.set_xlabel("tokens of prefix (log scale)")
     _title(axes, "bits per byte (lower is better)")
     _limit(axes.set_ylim, levels, 0.08)
     return _svg(
@@ -293,11 +286,9 @@ def spectra(forecast: dict[str, Any]) -> str:
         drawn = max(drawn, len(values))
     if not drawn:
         return ""
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
+    _log_axis(axes, "number of the singular value (log scale)")
     ticks = [tick for tick in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if tick <= drawn]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_xlabel("number of the singular value (log scale)")
     axes.set_ylim(0, 1.04)
     _title(axes, "singular value")
     return _svg(figure, "spectra", "Singular values of every objective", f"The first {drawn} of each line.")
@@ -312,11 +303,9 @@ def learning(group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], n
     lines = math.ceil(len(group) / columns)
     figure, panels = _grid(lines, columns, 1.75 * lines + 0.35)
     last = max((entry["step"] for _, rows in group for row in rows for entry in row["curve"]), default=1)
-    for place, axes in enumerate(panels):
-        if place >= len(group):
-            axes.set_visible(False)
-            continue
-        entry, rows = group[place]
+    for axes in panels[len(group) :]:
+        axes.set_visible(False)
+    for axes, (entry, rows) in zip(panels, group, strict=False):
         curves = [row["curve"] for row in rows if row["curve"]]
         places = len(curves[0][0]["positions"]) if curves else 0
         steps = sorted({point["step"] for curve in curves for point in curve})
@@ -331,8 +320,7 @@ def learning(group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], n
         chance = number(entry["chance"])
         if math.isfinite(chance):
             axes.axhline(chance, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.set_xlim(0, last * 1.02)
-        axes.set_ylim(-0.03, 1.05)
+        axes.set(xlim=(0, last * 1.02), ylim=(-0.03, 1.05))
         axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
@@ -414,11 +402,9 @@ def _svg(figure: Figure, name: str, title: str, description: str) -> str:
         matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": f"lookaround {name}"})
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         figure.savefig(text, format="svg", metadata=nothing)
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    view = re.search(r'viewBox="([^"]*)"', svg)
-    assert view is not None
-    body = svg[svg.index(">") + 1 :]
+    element = re.search(r'<svg[^>]*viewBox="([^"]*)"[^>]*>(.*)', text.getvalue(), flags=re.DOTALL)
+    assert element is not None
+    view, body = element.groups()
     body = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
     body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = re.sub(r' d="[^"]*"', _rounded, body)
@@ -426,7 +412,7 @@ def _svg(figure: Figure, name: str, title: str, description: str) -> str:
     body = re.sub(r">\s+<", "><", body)
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{view[1]}" width="100%" role="img" stroke-linejoin="round" '
+        f'viewBox="{view}" width="100%" role="img" stroke-linejoin="round" '
         f'aria-labelledby="title-{name} text-{name}"><title id="title-{name}">{escape(printable(title))}</title>'
         f'<desc id="text-{name}">{escape(printable(description))}</desc>{body.strip()}\n'
     )
@@ -446,6 +432,12 @@ def _themed(colour: str) -> str:
     return f"var(--{_CSS_NAMES[colour]},{colour})" if colour in _CSS_NAMES else colour
 
 
+def _log_axis(axes: Axes, label: str, base: int = 10) -> None:
+    axes.set_xscale("log", base=base)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(label)
+
+
 def _limit(setter: Any, values: Sequence[float], margin: float) -> None:
     finite = [value for value in values if math.isfinite(value)]
     if finite:
@@ -459,7 +451,7 @@ def _bits_limits(study: Study, rungs: Sequence[float]) -> tuple[float, float]:
     scores = [
         study.score(objective, "bits_per_byte", rung) for objective in study.objectives for rung in rungs
     ]
-    values = [v for s in scores for v in (s.mean, s.low, s.high) if not math.isnan(v)]
+    values = [v for s in scores for v in s[:3] if not math.isnan(v)]
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
@@ -472,11 +464,9 @@ def _bits_limits(study: Study, rungs: Sequence[float]) -> tuple[float, float]:
 def _compute_axis(axes: Axes, study: Study) -> None:
     flops = [mean(study.cost(o, "flops", rung) for o in study.objectives) for rung in study.rungs]
     ticks = [(f, rung) for f, rung in zip(flops, study.rungs, strict=True) if f > 0]
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator([f for f, _ in ticks]))
-    axes.set_xticklabels([f"{format_flops(f)}\n{format_rung(rung)}" for f, rung in ticks])
-    axes.set_xlabel("training compute (log scale), share of the budget")
+    _log_axis(axes, "training compute (log scale), share of the budget")
+    labels = [f"{format_flops(f)}\n{format_rung(rung)}" for f, rung in ticks]
+    axes.set_xticks([f for f, _ in ticks], labels)
 
 
 def _reference_lines(axes: Axes, study: Study, metric: str, values: list[float]) -> list[float]:
@@ -520,11 +510,9 @@ def _label_points(figure: Figure, axes: Axes, points: list[_Point]) -> None:
         dots = [axes.transData.transform((point.x, point.y)) for point in points]
         taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in dots]
         for point in points:
-            for corners in (
-                ((point.low, point.y), (point.high, point.y)),
-                ((point.x, point.bottom), (point.x, point.top)),
-            ):
-                ends = axes.transData.transform(corners)
+            across = ((point.low, point.y), (point.high, point.y))
+            upright = ((point.x, point.bottom), (point.x, point.top))
+            for ends in map(axes.transData.transform, (across, upright)):
                 if np.isfinite(ends).all():
                     taken.append(Bbox([ends.min(axis=0) - 1, ends.max(axis=0) + 1]))
         for point in points:

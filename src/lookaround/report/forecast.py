@@ -11,12 +11,19 @@ from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from lookaround.report import figures
-from lookaround.report.page import esc, page, scroll
-from lookaround.report.table import format_count, format_score, number, print_text, printable
+from lookaround.report.page import esc, items, page, repeat, scroll
+from lookaround.report.table import (
+    Column,
+    format_count,
+    format_score,
+    number,
+    print_answers,
+    print_columns,
+    print_text,
+    printable,
+)
 from lookaround.support.storage import write_text
 
 __all__ = ["forecast_section", "print_forecast", "write_forecast"]
@@ -30,7 +37,6 @@ _FIGURES = (  # heading, what it means, how a line's cell reads
      lambda line: "saturated" if line.get("saturated") else _cell(line.get("meeting"), "{:.3f}")),
     ("effective\nrank", "exp of the entropy of the singular values kept", lambda line: _cell(line.get("effective_rank"), "{:.0f}")),
 )  # fmt: skip
-_NAME_WIDTH = 28  # longer names are folded
 _HEADING_WIDTH = 14  # the name of a task is broken there
 
 
@@ -64,6 +70,10 @@ def _leader(result: dict[str, Any], task: str) -> str:
     return max(scores, key=lambda name: scores[name]) if scores else ""
 
 
+def _contexts(result: dict[str, Any]) -> str:
+    return "a token" if result.get("context") == 1 else f"{result.get('context')} tokens in order"
+
+
 def _features(result: dict[str, Any]) -> str:
     kind = {
         "context": "context features F",
@@ -80,26 +90,21 @@ def _features(result: dict[str, Any]) -> str:
 def print_forecast(result: dict[str, Any], console: Console) -> None:
     """Print the table, the recommendation per task, the track record and the notes of a forecast."""
     tasks = _tasks(result)
-    contexts = "a token" if result["context"] == 1 else f"{result['context']} tokens in order"
     print_text(
         console,
-        f"Before any training: contexts of {contexts}, rank {result['rank']}, probes on {_features(result)}",
+        f"Before any training: contexts of {_contexts(result)}, rank {result['rank']}, probes on {_features(result)}",
         "bold",
     )
-    labels = [printable(line["objective"]) for line, _ in _lines(result)]
-    columns = [(heading, [read(line) for line, _ in _lines(result)]) for heading, _, read in _FIGURES]
-    for task in tasks:
-        name = "\n".join(wrap(printable(task), _HEADING_WIDTH))
-        columns.append((name, [_score(result, line, task) for line, _ in _lines(result)]))
-    room = console.width - min(_NAME_WIDTH, max(map(len, labels)))
-    while columns:
-        page_of: list[tuple[str, list[str]]] = []
-        used = 0
-        while columns and (not page_of or used + _width(columns[0]) <= room):
-            used += _width(columns[0])
-            page_of.append(columns.pop(0))
-        _print_table(console, result, page_of)
-        console.print()
+    lines = [line for line, _ in _lines(result)]
+    columns = [Column(heading, [read(line) for line in lines]) for heading, _, read in _FIGURES]
+    columns += [
+        Column(
+            "\n".join(wrap(printable(task), _HEADING_WIDTH)), [_score(result, line, task) for line in lines]
+        )
+        for task in tasks
+    ]
+    labels = [printable(line["objective"]) for line in lines]
+    print_columns(console, [columns], labels, len(result.get("objectives") or []))
     if tasks:
         print_text(
             console,
@@ -107,38 +112,15 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
         )
     console.print()
     if tasks:
-        print_text(console, "Recommendation", "bold")
-        for task, answer in (result.get("recommendation") or {}).items():
-            good = not answer.startswith("nothing")
-            grid = Table.grid(padding=(0, 2, 0, 0))
-            grid.add_column(no_wrap=True, width=min(28, max(map(len, tasks))))
-            grid.add_column()
-            grid.add_row(
-                Text(printable(task)), Text(printable(answer), "bold green" if good else "bold yellow")
-            )
-            grid.add_row("", Text(printable((result.get("reasons") or {}).get(task, ""))))
-            console.print(grid)
-        console.print()
+        reasons = result.get("reasons") or {}
+        answers = (result.get("recommendation") or {}).items()
+        print_answers(
+            console,
+            [(task, told, not told.startswith("nothing"), reasons.get(task)) for task, told in answers],
+        )
     print_text(console, f"Track record: {(result.get('track_record') or {}).get('sentence', '')}")
     for note in result.get("notes") or []:
         print_text(console, f"note: {printable(note)}")
-
-
-def _width(column: tuple[str, list[str]]) -> int:
-    heading, cells = column
-    return 2 + max(map(len, [*heading.split("\n"), *cells]))
-
-
-def _print_table(console: Console, result: dict[str, Any], columns: list[tuple[str, list[str]]]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    height = max(heading.count("\n") for heading, _ in columns)
-    table.add_column(Text("\n" * height + "objective"), max_width=_NAME_WIDTH, overflow="fold")
-    for heading, _ in columns:
-        table.add_column(Text("\n" * (height - heading.count("\n")) + heading), justify="right", no_wrap=True)
-    for row, (line, control) in enumerate(_lines(result)):
-        cells = [Text(cells[row]) for _, cells in columns]
-        table.add_row(Text(printable(line["objective"])), *cells, style="dim" if control else "")
-    console.print(table)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -152,14 +134,12 @@ def write_forecast(result: dict[str, Any], path: str | Path) -> None:
         f"{format_count(number(corpus.get('tokens')))} tokens",
         f"vocabulary {number(corpus.get('vocabulary')):,.0f}",
     ]
-    items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
     head = (
         f'<header><p class="brand">lookaround forecast</p><h1>What objectives make of {esc(corpus.get("name") or "this corpus")}</h1>'
-        f'<ul class="facts">{items}</ul></header>\n<main>'
+        f'<ul class="facts">{items(facts)}</ul></header>\n<main>'
     )
-    command = str(result.get("command") or "")
     foot = (
-        f'<section><h2>To repeat it</h2><pre class="command" tabindex="0"><code>{esc(command)}</code></pre></section>'
+        f"<section><h2>To repeat it</h2>{repeat(result.get('command') or '')}</section>"
         "\n</main>\n<footer><p>Made by lookaround.</p></footer>"
     )
     title = f"lookaround forecast: {corpus.get('name') or 'this corpus'}"
@@ -170,10 +150,8 @@ def forecast_section(result: dict[str, Any]) -> str:
     """The forecast as a <section> of a page: table with controls, recommendation per task, figure, what it is not."""
     record = result.get("track_record") or {}
     notes = [f"Track record: {record.get('sentence', '')}", *(result.get("notes") or [])]
-    listed = "".join(f"<li>{esc(note)}</li>" for note in notes)
-    contexts = "a token" if result.get("context") == 1 else f"{result.get('context')} tokens in order"
     lead = (
-        f"One count of the corpus gives every objective its co-occurrence matrix of contexts ({contexts}) and targets. A text "
+        f"One count of the corpus gives every objective its co-occurrence matrix of contexts ({_contexts(result)}) and targets. A text "
         f"is the mean of its tokens' features ({_features(result)}, rank {result.get('rank')}); the score is a least-squares "
         "probe's. No model was trained. The last lines are controls: what predicts only one far token, what is left when all "
         "order is shuffled away, and what needs no objective at all."
@@ -188,7 +166,7 @@ def forecast_section(result: dict[str, Any]) -> str:
     )
     return (
         '<section aria-labelledby="forecast"><h2 id="forecast">Before any training</h2>'
-        f'<p class="lead">{esc(lead)}</p><ul class="notes" aria-label="Notes on the forecast">{listed}</ul>'
+        f'<p class="lead">{esc(lead)}</p><ul class="notes" aria-label="Notes on the forecast">{items(notes)}</ul>'
         f"{_table(result)}{_answers(result)}{figure}</section>"
     )
 

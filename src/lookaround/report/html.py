@@ -13,7 +13,7 @@ from typing import Any
 
 from lookaround.report import figures
 from lookaround.report.forecast import forecast_section
-from lookaround.report.page import esc, page, scroll
+from lookaround.report.page import esc, items, page, repeat, scroll
 from lookaround.report.table import (
     BASELINES,
     NEEDS,
@@ -72,7 +72,7 @@ def render_html(results: dict[str, Any], *, samples: bool = True) -> str:
         _main_table(study),
         _figures(study),
         _differences(study),
-        _forecast(study),
+        forecast_section(study.results["forecast"]) if study.results.get("forecast") else "",
         _all_rungs(study),
         _samples(study, samples),
         _definitions(study),
@@ -83,10 +83,6 @@ def render_html(results: dict[str, Any], *, samples: bool = True) -> str:
 
 # ---------------------------------------------------------------------------------------------------------------
 # the answer
-
-
-def _forecast(study: Study) -> str:
-    return forecast_section(study.results["forecast"]) if study.results.get("forecast") else ""
 
 
 def _header(study: Study) -> str:
@@ -101,10 +97,9 @@ def _header(study: Study) -> str:
         facts.append(f"{format_flops(flops)} per run at the {_budget(study)}")
     if not math.isnan(number(corpus.get("bytes"))):
         facts.append(f"{format_count(number(corpus['bytes']))} bytes of text")
-    items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
     return (
         f'<header><p class="brand">lookaround compare</p><h1>Which objective for {esc(_corpus_name(study))}?</h1>'
-        f'<ul class="facts">{items}</ul></header>\n<main>'
+        f'<ul class="facts">{items(facts)}</ul></header>\n<main>'
     )
 
 
@@ -125,8 +120,7 @@ def _headline(study: Study) -> str:
     notes = [str(note) for note in study.results.get("notes") or []]
     if len(study.seeds) == 1 and not any("seed" in note for note in notes):
         notes.insert(0, "One seed only: the intervals do not cover the variation between seeds.")
-    listed = "".join(f"<li>{esc(note)}</li>" for note in notes)
-    callout = f'<ul class="notes" aria-label="Notes">{listed}</ul>' if notes else ""
+    callout = f'<ul class="notes" aria-label="Notes">{items(notes)}</ul>' if notes else ""
     return (
         f'<section aria-labelledby="answer"><h2 id="answer">Recommendation at the {esc(_budget(study))}</h2>'
         f'<div class="cards">{cards}</div>{callout}</section>'
@@ -179,40 +173,26 @@ def _card_scores(study: Study, need: str, objective: str) -> str:
 
 def _main_table(study: Study) -> str:
     scales = {metric: _scale(study, metric) for metric in study.metrics}
-    has_unigram = not math.isnan(study.unigram) and "bits_per_byte" in study.metrics
-    heads = _score_heads(study, has_unigram)
-    heads += _cost_heads()
     rows = []
     for index, objective in enumerate(study.objectives):
         badges = "".join(
             f'<span class="badge">{need}</span>' for need in NEEDS if study.recommended(need) == objective
         )
-        cells = _score_cells(study, objective, study.full, has_unigram, scales)
-        cells += _cost_cells(study, objective, study.full)
+        cells = _cells(study, objective, study.full, scales)
         rows.append(
             f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code>{badges}{_mode(study, objective)}</th>'
             f"{''.join(cells)}</tr>"
         )
+    scored = {name: {m: study.baseline(kind, m) for m in study.metrics} for kind, name in BASELINES.items()}
+    scored["unigram model"] = dict.fromkeys(study.metrics, math.nan) | {"bits_per_byte": study.unigram}
     baselines = []
-    width = len(_COSTS) + 1
-    for kind, name in BASELINES.items():
-        values = [study.baseline(kind, metric) for metric in study.metrics]
-        if all(map(math.isnan, values)):
-            continue
-        cells = []
-        for metric, value in zip(study.metrics, values, strict=True):
-            cells.append(f"<td>{_DASH if math.isnan(value) else _signless(value)}</td>")
-            if metric == "bits_per_byte" and has_unigram:
-                cells.append(f"<td>{_DASH}</td>")
-        baselines.append(
-            f'<tr><th scope="row">{esc(name)}</th>{"".join(cells)}<td colspan="{width}"></td></tr>'
-        )
-    if has_unigram:
-        rest = f"<td>{_DASH}</td>" * (len(study.metrics) - 1)
-        baselines.append(
-            f'<tr><th scope="row">unigram model</th><td>{_signless(study.unigram)}</td><td>100%</td>{rest}'
-            f'<td colspan="{width}"></td></tr>'
-        )
+    for name, values in scored.items():
+        cells = [f"<td>{_value(Interval(values[metric]))}</td>" for metric in study.metrics]
+        cells = _beside_bits(study, cells, f"<td>{'100%' if name == 'unigram model' else _DASH}</td>")
+        if any(not math.isnan(values[metric]) for metric in study.metrics):
+            baselines.append(
+                f'<tr><th scope="row">{esc(name)}</th>{"".join(cells)}<td colspan="{len(_COSTS) + 1}"></td></tr>'
+            )
     footer = f'<tbody class="baselines">{"".join(baselines)}</tbody>' if baselines else ""
     falling = [study.title(metric) for metric in study.metrics if not study.higher(metric)]
     lower = ", ".join(falling) or "bits per byte"
@@ -222,7 +202,7 @@ def _main_table(study: Study) -> str:
         "and the place of both between the column's lowest and highest value",
     ]
     flag = " A red or amber ▼ marks a mean that a baseline beats." if baselines else ""
-    table = f"<table><thead><tr>{_head('objective')}{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody>{footer}</table>"
+    table = f"<table><thead><tr>{_head('objective')}{''.join(_heads(study))}</tr></thead><tbody>{''.join(rows)}</tbody>{footer}</table>"
     return (
         f'<section aria-labelledby="scores"><h2 id="scores">Every objective at the {esc(_budget(study))}</h2>'
         f'<p class="lead">{esc(", ".join(explained))}. Under each name: the attention and shift the model was read with. {esc(lower[:1].upper() + lower[1:])}: lower is better; scores: higher is better.{flag}</p>'
@@ -233,16 +213,12 @@ def _main_table(study: Study) -> str:
 def _all_rungs(study: Study) -> str:
     if len(study.rungs) < 2:
         return ""
-    has_unigram = not math.isnan(study.unigram) and "bits_per_byte" in study.metrics
-    heads = [_head("objective"), _head("budget"), *_score_heads(study, has_unigram)]
-    heads += [*_cost_heads(), '<th scope="col">seeds</th>']
+    heads = [_head("objective"), _head("budget"), *_heads(study), _head("seeds")]
     bodies = []
     for index, objective in enumerate(study.objectives):
         rows = []
         for rung in study.rungs:
-            cells = _score_cells(study, objective, rung, has_unigram, {}) + _cost_cells(
-                study, objective, rung
-            )
+            cells = _cells(study, objective, rung, {})
             rows.append(
                 f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code></th><td>{format_rung(rung)}</td>'
                 f'{"".join(cells)}<td class="cost">{len(study.runs_at(objective, rung)) or _DASH}</td></tr>'
@@ -260,40 +236,36 @@ def _head(name: str) -> str:
     return f'<th scope="col">{esc(name)}</th>'
 
 
-def _score_heads(study: Study, has_unigram: bool) -> list[str]:
+def _heads(study: Study) -> list[str]:
+    """The headings of scores and costs."""
     heads = []
     tasks = study.results.get("tasks") or {}
     for metric in study.metrics:
         about = str((tasks.get(metric.removeprefix("classification/")) or {}).get("metric") or "")
         under = f"<small>{esc(about)}</small>" if about else ""
         heads.append(f'<th scope="col">{esc(study.title(metric))}{under}</th>')
-        if metric == "bits_per_byte" and has_unigram:
-            heads.append('<th scope="col">of the unigram</th>')
-    return heads
+    costs = [f'<th scope="col">{upper[0]}<small>{lower[0]}</small></th>' for upper, lower in _COSTS]
+    return [*_beside_bits(study, heads, _head("of the unigram")), *costs, _head("learning rate")]
 
 
-def _score_cells(
-    study: Study, objective: str, rung: float, has_unigram: bool, scales: dict[str, tuple[float, float]]
-) -> list[str]:
+def _beside_bits(study: Study, cells: list[str], share: str) -> list[str]:
+    """The cells of all metrics, with that of the share of the unigram model behind bits per byte."""
+    if not study.has_unigram:
+        return cells
+    place = study.metrics.index("bits_per_byte") + 1
+    return [*cells[:place], share, *cells[place:]]
+
+
+def _cells(study: Study, objective: str, rung: float, scales: dict[str, tuple[float, float]]) -> list[str]:
+    """The scores and costs of one objective at a rung; a bar in each score whose column has a scale."""
     cells = []
     for metric in study.metrics:
         score = study.score(objective, metric, rung)
         flags = "".join(_flag(kind, higher=study.higher(metric)) for kind in study.below(metric, score.mean))
         bar = _bar(score, scales[metric]) if metric in scales else ""
         cells.append(f"<td>{_value(score)}{bar}{flags}</td>")
-        if metric == "bits_per_byte" and has_unigram:
-            share = format_share(score.mean, study.unigram)
-            cells.append(f"<td>{_DASH if share == '-' else share}</td>")
-    return cells
-
-
-def _cost_heads() -> list[str]:
-    heads = [f'<th scope="col">{upper[0]}<small>{lower[0]}</small></th>' for upper, lower in _COSTS]
-    return [*heads, '<th scope="col">learning rate</th>']
-
-
-def _cost_cells(study: Study, objective: str, rung: float) -> list[str]:
-    cells = []
+    share = format_share(study.score(objective, "bits_per_byte", rung).mean, study.unigram)
+    cells = _beside_bits(study, cells, f"<td>{_dashed(share)}</td>")
     for pair in _COSTS:
         upper, lower = (form(study.cost(objective, key, rung)) for _, key, form in pair)
         cells.append(f'<td class="cost">{_dashed(upper)}<span class="span">{_dashed(lower)}</span></td>')
@@ -574,11 +546,10 @@ def _definitions(study: Study) -> str:
         f"<div><dt>{esc(about.get('title') or key)}</dt><dd>{esc(about.get('about') or '')}</dd></div>"
         for key, about in (study.results.get("metrics") or {}).items()
     )
-    limits = "".join(f"<li>{limit}</li>" for limit in _LIMITS)
     return (
         '<section aria-labelledby="meaning"><h2 id="meaning">What the numbers are</h2>'
         f'<dl class="terms">{listed}</dl>{_tasks(study)}<h3>What this page does not show</h3>'
-        f'<ul class="limits">{limits}</ul></section>'
+        f'<ul class="limits">{items(_LIMITS)}</ul></section>'
     )
 
 
@@ -615,16 +586,12 @@ def _provenance(study: Study) -> str:
     settings = results.get("settings") or {}
     details = f"<details><summary>All settings</summary>{_pairs(settings)}</details>" if settings else ""
     command = str(results.get("command") or "")
-    repeat = (
-        f'<h3>To repeat it</h3><pre class="command" tabindex="0"><code>{esc(command)}</code></pre>'
-        if command
-        else ""
-    )
+    again = f"<h3>To repeat it</h3>{repeat(command)}" if command else ""
     version = (results.get("versions") or {}).get("lookaround")
     made = f"Made by lookaround{f' {esc(version)}' if version else ''} from a results.json of version {esc(results.get('version'))}."
     return (
         '<section aria-labelledby="origin"><h2 id="origin">Where it comes from</h2>'
-        f'{repeat}<div class="boxes">{boxes}</div>{details}</section>\n</main>\n<footer><p>{made}</p></footer>'
+        f'{again}<div class="boxes">{boxes}</div>{details}</section>\n</main>\n<footer><p>{made}</p></footer>'
     )
 
 

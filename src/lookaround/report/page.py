@@ -1,9 +1,9 @@
 """What every page has: one self-contained HTML file, its style, and text made safe for it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["esc", "page", "scroll"]
+__all__ = ["esc", "items", "page", "repeat", "scroll"]
 
 
 def page(title: str, sections: Sequence[str]) -> str:
@@ -28,6 +28,14 @@ def esc(value: object) -> str:
 def _allowed(character: str) -> bool:
     code = ord(character)  # controls, surrogates and text-direction overrides have no place in a report
     return not (code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000 or 0x202A <= code < 0x202F)
+
+
+def items(texts: Iterable[object]) -> str:
+    return "".join(f"<li>{esc(text)}</li>" for text in texts)
+
+
+def repeat(command: object) -> str:
+    return f'<pre class="command" tabindex="0"><code>{esc(command)}</code></pre>'
 
 
 def scroll(label: str, table: str) -> str:

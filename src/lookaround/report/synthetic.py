@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lookaround.report import figures
-from lookaround.report.page import esc, page, scroll
+from lookaround.report.page import esc, items, page, repeat, scroll
 from lookaround.report.table import SUPPORTED_VERSION, format_seconds, number, print_text, printable
 from lookaround.support.errors import UserError
 from lookaround.support.storage import require_fields, write_text
@@ -222,22 +222,23 @@ def synthetic_findings(results: dict[str, Any]) -> list[str]:
         for entry in entries:
             if not _control(entry):
                 kinds.setdefault(_verdict(entry, margins["guessing"]), []).append(entry["objective"])
-        for verdict, objectives in kinds.items():
-            lines.append(f"{title}: {verdict}: {', '.join(objectives)}")
+        lines += [f"{title}: {verdict}: {', '.join(objectives)}" for verdict, objectives in kinds.items()]
         lines += _against_reverse(title, entries)
         if results["tasks"][graph]["copied"]:
             tried = results["learning_rates"].get(graph, {})
             lines += _undecided(title, _chance(entries), tried, margins)
     asked = results["settings"]["synthetic"]["queries"]
-    for graph, found in {row["graph"]: row["queries"] for row in results["rows"]}.items():
-        if found < asked:
-            lines.append(f"{_title(results, graph)}: there are only {found:,} different held-out problems")
-    for row in results["rows"]:
-        if row["diverged_at"]:
-            lines.append(
-                f"{_title(results, row['graph'])}: {row['objective']}, seed {row['seed']}: the loss was not finite at "
-                f"step {row['diverged_at']:,}; scored as the run was at step {row['steps']:,}"
-            )
+    lines += [
+        f"{_title(results, graph)}: there are only {found:,} different held-out problems"
+        for graph, found in {row["graph"]: row["queries"] for row in results["rows"]}.items()
+        if found < asked
+    ]
+    lines += [
+        f"{_title(results, row['graph'])}: {row['objective']}, seed {row['seed']}: the loss was not finite at "
+        f"step {row['diverged_at']:,}; scored as the run was at step {row['steps']:,}"
+        for row in results["rows"]
+        if row["diverged_at"]
+    ]
     return lines
 
 
@@ -346,23 +347,21 @@ def write_synthetic(results: dict[str, Any], path: str | Path) -> None:
         f"model {results['settings']['model']['preset']}",
         f"edges {settings['edges']}, query {settings['query']}",
     ]
-    items = "".join(f"<li>{esc(fact)}</li>" for fact in facts)
-    findings = "".join(f"<li>{esc(line)}</li>" for line in synthetic_findings(results))
     abouts = dict.fromkeys(results["tasks"][graph]["about"] for graph in _graphs(results))
     leads = "".join(f'<p class="lead">{esc(about)}</p>' for about in abouts if about)
     head = (
         '<header><p class="brand">lookaround synthetic</p><h1>Does the objective look ahead?</h1>'
-        f'<ul class="facts">{items}</ul></header>\n<main><section>{leads}'
-        f'<ul class="notes" aria-label="What was found">{findings}</ul></section>'
+        f'<ul class="facts">{items(facts)}</ul></header>\n<main><section>{leads}'
+        f'<ul class="notes" aria-label="What was found">{items(synthetic_findings(results))}</ul></section>'
     )
     parts = [
         _section(results, place, graph, entries)
         for place, (graph, entries) in enumerate(_graphs(results).items())
     ]
-    terms = "".join(f"<dt>{esc(name)}</dt><dd>{esc(meaning)}</dd>" for name, meaning in _COLUMNS)
+    meanings = "".join(f"<dt>{esc(name)}</dt><dd>{esc(meaning)}</dd>" for name, meaning in _COLUMNS)
     foot = (
-        f'<section><h2>What the columns mean</h2><dl class="terms">{terms}</dl></section>'
-        f'<section><h2>To repeat it</h2><pre class="command" tabindex="0"><code>{esc(results["command"])}</code></pre></section>'
+        f'<section><h2>What the columns mean</h2><dl class="terms">{meanings}</dl></section>'
+        f"<section><h2>To repeat it</h2>{repeat(results['command'])}</section>"
         "\n</main>\n<footer><p>Made by lookaround.</p></footer>"
     )
     write_text(Path(path), page("lookaround synthetic", [head, *parts, foot]))

@@ -9,7 +9,7 @@ HTML page all ask it. A number that is absent, null or NaN is `nan` here and a d
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from statistics import fmean
@@ -68,8 +68,17 @@ _ROWS = {
     "summary": ("objective", "rung", "metric", "mean"),
     "differences": ("objective", "reference", "rung", "metric", "mean"),
 }
-_MAPPINGS_IN_RUNS = ("budget", "classification", "bits_per_byte_by_prefix")
-_LISTS_IN_RUNS = ("curve", "samples")
+# of the fields of such a row: whether a value will do, and what would
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "rung": (lambda value: not math.isnan(number(value)), "a number in (0, 1]"),
+    "seed": (lambda value: type(value) is int, "an integer"),
+    **dict.fromkeys(("objective", "reference", "metric"), (lambda value: isinstance(value, str), "text")),
+}
+# optional fields of a run; a list holds objects
+_IN_RUNS = {
+    **dict.fromkeys(("budget", "classification", "bits_per_byte_by_prefix"), dict),
+    **dict.fromkeys(("curve", "samples"), list),
+}
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -103,31 +112,23 @@ def load_results(path: str | Path) -> dict[str, Any]:
             f"{path}: field 'version' is {found}; this lookaround reads version {SUPPORTED_VERSION}"
         )
     for field, (kind, required) in _TOP_LEVEL.items():
-        if results.get(field) is None:
-            if required:
-                state = "null" if field in results else "missing"
-                raise UserError(f"{path}: field '{field}' is {state}; expected {_NAMES[kind]}")
-        elif not isinstance(results[field], kind):
-            raise UserError(f"{path}: field '{field}' is {_kind(results[field])}; expected {_NAMES[kind]}")
+        if required and field not in results:
+            raise UserError(f"{path}: field '{field}' is missing; expected {_NAMES[kind]}")
+        if required or results.get(field) is not None:
+            _expect(path, field, results[field], kind)
     for field in ("tasks", "baselines", "metrics"):
         for key, value in (results.get(field) or {}).items():
-            _expect_dict(path, f"{field}[{key!r}]", value)
-            if not isinstance(value.get("notes") or [], list):
-                found = _kind(value["notes"])
-                raise UserError(f"{path}: field '{field}[{key!r}].notes' is {found}; expected a list")
+            _expect(path, f"{field}[{key!r}]", value, dict)
+            _expect(path, f"{field}[{key!r}].notes", value.get("notes") or [], list)
     for field, keys in _ROWS.items():
-        for number, row in enumerate(results[field]):
-            _check_row(path, f"{field}[{number}]", row, keys)
-    for number, run in enumerate(results["runs"]):
-        for key in _MAPPINGS_IN_RUNS:
-            if run.get(key) is not None:
-                _expect_dict(path, f"runs[{number}].{key}", run[key])
-        for key in _LISTS_IN_RUNS:
-            items = run.get(key)
-            if items is not None and not isinstance(items, list):
-                raise UserError(f"{path}: field 'runs[{number}].{key}' is {_kind(items)}; expected a list")
-            for position, item in enumerate(items or []):
-                _expect_dict(path, f"runs[{number}].{key}[{position}]", item)
+        for place, row in enumerate(results[field]):
+            _expect_row(path, f"{field}[{place}]", row, keys)
+    for place, run in enumerate(results["runs"]):
+        for field, kind in _IN_RUNS.items():
+            if run.get(field) is not None:
+                _expect(path, f"runs[{place}].{field}", run[field], kind)
+                for position, item in enumerate(run[field] if kind is list else ()):
+                    _expect(path, f"runs[{place}].{field}[{position}]", item, dict)
     return results
 
 
@@ -145,24 +146,19 @@ def _kind(value: object) -> str:
     return "null" if value is None else _NAMES.get(type(value), type(value).__name__)
 
 
-def _expect_dict(path: Path, field: str, value: object) -> None:
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: field '{field}' is {_kind(value)}; expected an object")
+def _expect(path: Path, field: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise UserError(f"{path}: field '{field}' is {_kind(value)}; expected {_NAMES[kind]}")
 
 
-def _check_row(path: Path, field: str, row: object, keys: Sequence[str]) -> None:
-    _expect_dict(path, field, row)
-    assert isinstance(row, dict)
+def _expect_row(path: Path, field: str, row: Any, keys: Sequence[str]) -> None:
+    _expect(path, field, row, dict)
     for key in keys:
         if key not in row:
             raise UserError(f"{path}: field '{field}.{key}' is missing")
-        value = row[key]
-        if key == "rung" and (isinstance(value, bool) or math.isnan(number(value))):
-            raise UserError(f"{path}: field '{field}.rung' is {_kind(value)}; expected a number in (0, 1]")
-        if key == "seed" and (isinstance(value, bool) or not isinstance(value, int)):
-            raise UserError(f"{path}: field '{field}.seed' is {_kind(value)}; expected an integer")
-        if key in ("objective", "reference", "metric") and not isinstance(value, str):
-            raise UserError(f"{path}: field '{field}.{key}' is {_kind(value)}; expected text")
+        fits, right = _VALUES.get(key, (None, ""))
+        if fits is not None and not fits(row[key]):
+            raise UserError(f"{path}: field '{field}.{key}' is {_kind(row[key])}; expected {right}")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -240,17 +236,17 @@ class Study:
             if task not in ("", *columns.setdefault(key, [])):
                 columns[key].append(task)
         self.columns = columns
-        candidates = [
+        self.metrics = [
             metric
             for key, tasks in columns.items()
             for metric in ([key] if len(tasks) != 1 else []) + [f"{key}/{task}" for task in tasks]
+            if any(self.score(name, metric, rung).known for name in self.objectives for rung in self.rungs)
         ]
-        self.metrics = [metric for metric in candidates if self._measured(metric)]
 
-    def _measured(self, metric: str) -> bool:
-        return any(
-            self.score(objective, metric, rung).known for objective in self.objectives for rung in self.rungs
-        )
+    @property
+    def has_unigram(self) -> bool:
+        """Whether bits per byte can be told as a share of the unigram model's."""
+        return not math.isnan(self.unigram) and "bits_per_byte" in self.metrics
 
     @property
     def classification(self) -> str | None:
@@ -429,9 +425,15 @@ _HEADING_WIDTH = 16  # the name of a task is broken there
 _SERIOUS = {"unigram", "majority", "random_init"}  # below one of these a model has learned nothing of use
 
 
-class _Column(NamedTuple):
+class Column(NamedTuple):
+    """A column of numbers at a terminal.
+
+    heading: its lines.
+    cells: one per row: the objectives, then what they are compared with.
+    """
+
     heading: str
-    cells: list[str]  # one per row: the objectives, then the baselines
+    cells: list[str]
 
     @property
     def width(self) -> int:
@@ -447,13 +449,16 @@ def print_results(results: dict[str, Any], console: Console) -> None:
     study = Study(results)
     scores, costs, labels, flagged = _columns(study)
     print_text(console, _heading(study), style="bold")
-    for columns in _pages(scores, costs, labels, console.width):
-        console.print(_table(labels, columns, len(study.objectives)))
-        console.print()
+    print_columns(console, [scores, costs], labels, len(study.objectives))
     for line in [*flagged, *_modes(study)]:
         print_text(console, line)
     console.print()
-    _print_recommendation(study, console)
+    recommendation, reasons = (results.get(key) or {} for key in ("recommendation", "reasons"))
+    answers = [
+        (need, recommendation.get(need) or "not measured", bool(study.recommended(need)), reasons.get(need))
+        for need in NEEDS
+    ]
+    print_answers(console, answers)
     for note in results.get("notes") or []:
         print_text(console, f"note: {printable(note)}")
 
@@ -465,14 +470,13 @@ def _heading(study: Study) -> str:
     return f"Scores at {share}, {seeds}" + (f" ({methods})" if methods else "")
 
 
-def _columns(study: Study) -> tuple[list[_Column], list[_Column], list[str], list[str]]:
+def _columns(study: Study) -> tuple[list[Column], list[Column], list[str], list[str]]:
     """The columns of scores, the columns of costs, the labels of the rows, and what the flags mean."""
     baselines = [
         kind for kind in BASELINES if any(not math.isnan(study.baseline(kind, m)) for m in study.metrics)
     ]
-    has_unigram = not math.isnan(study.unigram) and "bits_per_byte" in study.metrics
     labels = [*map(printable, study.objectives), *(BASELINES[kind] for kind in baselines)]
-    labels += ["unigram model"] if has_unigram else []
+    labels += ["unigram model"] if study.has_unigram else []
     flags: set[str] = set()
     scores = []
     for metric in study.metrics:
@@ -484,32 +488,31 @@ def _columns(study: Study) -> tuple[list[_Column], list[_Column], list[str], lis
             flags.add(flag)
             cells.append(f"{format_interval(score)} {flag:<2}")
         cells += [f"{_blank(format_score(study.baseline(kind, metric)))}   " for kind in baselines]
-        if has_unigram:
+        if study.has_unigram:
             cells.append(f"{study.unigram:.3f}   " if metric == "bits_per_byte" else "")
-        if not any(cell.endswith("!") or cell.endswith("! ") for cell in cells):
+        if not any(cell.rstrip().endswith("!") for cell in cells):
             cells = [cell.rstrip() for cell in cells]
         heading = "\n".join(wrap(printable(study.title(metric)), _HEADING_WIDTH))
         heading += "" if study.higher(metric) else "\n(lower better)"
-        scores.append(_Column(heading, cells))
-        if metric == "bits_per_byte" and has_unigram:
+        scores.append(Column(heading, cells))
+        if metric == "bits_per_byte" and study.has_unigram:
             shares = [
                 format_share(study.score(objective, metric).mean, study.unigram)
                 for objective in study.objectives
             ]
-            scores.append(_Column("of the\nunigram", [*shares, *[""] * len(baselines), "100%"]))
-    formats = {
-        "tokens": format_count,
-        "targets": format_count,
-        "flops": format_flops,
-        "seconds": format_seconds,
+            scores.append(Column("of the\nunigram", [*shares, *[""] * len(baselines), "100%"]))
+    shown = {
+        "tokens": ("tokens", format_count),
+        "targets": ("targets", format_count),
+        "flops": ("compute", format_flops),
+        "seconds": ("time", format_seconds),
     }
-    headings = {"tokens": "tokens", "targets": "targets", "flops": "compute", "seconds": "time"}
     padding = [""] * (len(labels) - len(study.objectives))
     costs = [
-        _Column(headings[key], [form(study.cost(o, key)) for o in study.objectives] + padding)
-        for key, form in formats.items()
+        Column(heading, [form(study.cost(o, key)) for o in study.objectives] + padding)
+        for key, (heading, form) in shown.items()
     ]
-    costs.append(_Column("learning\nrate", [study.learning_rate(o) for o in study.objectives] + padding))
+    costs.append(Column("learning\nrate", [study.learning_rate(o) for o in study.objectives] + padding))
     explanations = {
         "!": "!   the mean is below TF-IDF + logistic regression",
         "!!": "!!  the mean is below the majority class or a random initialisation, or above the unigram model's bits",
@@ -530,28 +533,34 @@ def _blank(cell: str) -> str:
     return "" if cell == MISSING else cell
 
 
-def _pages(scores: list[_Column], costs: list[_Column], labels: list[str], width: int) -> list[list[_Column]]:
-    """All columns in one table if they fit, else scores and costs apart, each in as many tables as it takes."""
-    room = width - min(_NAME_WIDTH, max(map(len, ["objective", *labels])))
+def print_columns(
+    console: Console, groups: Sequence[list[Column]], labels: Sequence[str], models: int
+) -> None:
+    """All columns in one table if they fit, else each group in as many tables as it takes.
 
-    def used(columns: list[_Column]) -> int:
+    labels: of the rows. Those after the first `models` are dim, and left out where they are empty.
+    """
+    room = console.width - min(_NAME_WIDTH, max(map(len, ["objective", *labels])))
+
+    def used(columns: list[Column]) -> int:
         return sum(column.width + _GAP for column in columns)
 
-    if used(scores + costs) <= room:
-        return [scores + costs]
-    pages: list[list[_Column]] = []
-    for group in (scores, costs):
-        page: list[_Column] = []
-        for column in group:
-            if page and used([*page, column]) > room:
-                pages.append(page)
-                page = []
-            page.append(column)
-        pages += [page] if page else []
-    return pages
+    pages = [[column for group in groups for column in group]]
+    if used(pages[0]) > room:
+        pages = []
+        for group in groups:
+            page: list[Column] = []
+            for column in group:
+                if not page or used([*page, column]) > room:
+                    page = []
+                    pages.append(page)
+                page.append(column)
+    for page in pages:
+        console.print(_table(labels, page, models))
+        console.print()
 
 
-def _table(labels: list[str], columns: list[_Column], models: int) -> Table:
+def _table(labels: Sequence[str], columns: list[Column], models: int) -> Table:
     # No box: it costs width, and not every log viewer shows the characters it is drawn with.
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
     lines = max(column.heading.count("\n") for column in columns)
@@ -572,18 +581,18 @@ def _style(cell: str) -> str:
     return "red" if cell.endswith("!!") else "yellow" if cell.rstrip().endswith("!") else ""
 
 
-def _print_recommendation(study: Study, console: Console) -> None:
-    recommendation = study.results.get("recommendation") or {}
-    reasons = study.results.get("reasons") or {}
-    grid = Table.grid(padding=(0, _GAP, 0, 0))
-    grid.add_column(no_wrap=True, max_width=16)
-    grid.add_column()
-    for need in NEEDS:
-        answer = printable(recommendation.get(need) or "not measured")
-        grid.add_row(Text(need), Text(answer, "bold green" if study.recommended(need) else "bold yellow"))
-        if reasons.get(need):
-            grid.add_row("", Text(printable(reasons[need])))
+def print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str | None]]) -> None:
+    """The recommendation: (what for, answer, whether it names an objective, why) of each."""
     print_text(console, "Recommendation", style="bold")
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
+    grid.add_column(no_wrap=True, width=min(28, max((len(name) for name, *_ in answers), default=1)))
+    grid.add_column()
+    for name, answer, decided, reason in answers:
+        grid.add_row(
+            Text(printable(name)), Text(printable(answer), "bold green" if decided else "bold yellow")
+        )
+        if reason:
+            grid.add_row("", Text(printable(reason)))
     console.print(grid)
     console.print()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Event", "Report", "Running", "silent"]
+from lookaround.train.loop import Progress
+
+__all__ = ["Event", "Report", "Running", "report_step", "silent"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Event:
 
 
 Report = Callable[[Event], None]
+
+
+def report_step(report: Report, stage: str, progress: Progress) -> None:
+    """Reports a step of a Trainer."""
+    note = f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} tokens/s"
+    report(Event(stage, progress.step, progress.total, note))
 
 
 def silent(event: Event) -> None:

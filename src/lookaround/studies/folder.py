@@ -158,9 +158,6 @@ def _told(name: str, was: Any, now: Any) -> str:
 
 def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
     """{section.field: value}; what is no section keeps its name."""
-    flat: dict[str, Any] = {}
-    for name, value in sections.items():
-        flat |= (
-            {f"{name}.{field}": v for field, v in value.items()} if isinstance(value, dict) else {name: value}
-        )
-    return flat
+    inner = {name: part for name, part in sections.items() if isinstance(part, dict)}
+    fields = {f"{name}.{field}": value for name, part in inner.items() for field, value in part.items()}
+    return {name: value for name, value in sections.items() if name not in inner} | fields

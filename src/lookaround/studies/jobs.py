@@ -126,9 +126,8 @@ def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
 
 
 def _end_with(parent: int) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # jobs listen for themselves; an idle process has nothing to save
+    # jobs listen for themselves; an idle process has nothing to save
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

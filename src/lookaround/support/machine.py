@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,16 @@ from lookaround.support.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["local_device", "machine", "memory_errors", "threads", "threads_of", "usable_cores", "versions"]
+__all__ = [
+    "jobs_of",
+    "local_device",
+    "machine",
+    "memory_errors",
+    "threads",
+    "threads_of",
+    "usable_cores",
+    "versions",
+]
 
 _ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before a pool of processes sets it for its own
 
@@ -23,6 +33,13 @@ _ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before a pool of processes set
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jobs_of(asked: int | None, most: int) -> int:
+    """Processes of a study of `most` jobs: as many as were asked for, else one per core, or one on a GPU."""
+    import torch
+
+    return min(asked or (1 if torch.cuda.is_available() else usable_cores()), most)
 
 
 def threads_of(jobs: int) -> int:
@@ -75,10 +92,8 @@ def machine(jobs: int, threads: int) -> dict[str, Any]:
 
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
+        named = re.search(r"^model name[^:]*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        cpu = named[1].strip() if named else cpu
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "cpu": cpu,

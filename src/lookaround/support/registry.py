@@ -17,8 +17,8 @@ def register(registry: dict[str, type[T]], name: str, kind: type[T]) -> None:
     if name in registry:
         taken = registry[name]
         raise ValueError(
-            f"'{name}' is taken by {taken.__module__}.{taken.__qualname__}; "
-            f"{kind.__module__}.{kind.__qualname__} needs another name"
+            f"{kind.__module__}.{kind.__qualname__}: the name '{name}' is taken by "
+            f"{taken.__module__}.{taken.__qualname__}; give it another"
         )
     registry[name] = kind
 

@@ -118,12 +118,13 @@ def _run_jobs(
     losses: dict[str, dict[float, float]] = {spec: {} for spec in specs}
     ladders: dict[tuple[str, int], dict[str, Any]] = {}
     total = len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0)) + len(data) + bool(data)
+    best = dict.fromkeys(specs, factors[0])
     before: dict[str, Any] | str | None = None
     with Jobs(out, stop, jobs=study.jobs, threads=study.threads, executor=executor) as jobs:
 
-        def ladders_of(spec: str, factor: float) -> None:
+        def climb(spec: str) -> None:
             for seed in seeds:
-                jobs.submit(("ladder", (spec, seed)), run_job, job(spec, seed, factor, False))
+                jobs.submit(("ladder", (spec, seed)), run_job, job(spec, seed, best[spec], False))
 
         if settings.forecast.enabled:
             plan = Forecast(
@@ -141,7 +142,7 @@ def _run_jobs(
                     jobs.submit(("trial", (spec, factor)), run_job, job(spec, seeds[0], factor, True))
             else:
                 losses[spec] = {factors[0]: float("nan")}
-                ladders_of(spec, factors[0])
+                climb(spec)
         table: dict[str, dict[str, float]] = {item.name: {} for item in data}
         for (kind, key), value in jobs.finished(report, total):
             if kind == "baseline":
@@ -158,19 +159,19 @@ def _run_jobs(
                 spec, factor = key
                 losses[spec][factor] = value["validation_loss"]
                 if len(losses[spec]) == len(factors):
-                    best = min(losses[spec], key=lambda f: _finite(losses[spec][f]))
-                    if not math.isfinite(losses[spec][best]):
+                    finite = {f: loss for f, loss in losses[spec].items() if math.isfinite(loss)}
+                    if not finite:
                         raise UserError(
                             f"'{spec}': the loss is not finite at any of the learning rates tried; use smaller "
                             f"compare.lr_factors, now {factors}, or train.learning_rate, in another --out"
                         )
+                    best[spec] = min(finite, key=lambda f: finite[f])
                     tried = ", x".join(f"{f:g}" for f in factors)
-                    report(Event(finished=f"{spec}: learning rate x{best:g} of x{tried}"))
-                    ladders_of(spec, best)
-    for spec, chosen in losses.items():  # the rates that lost have had their say
-        best = min(chosen, key=lambda f: _finite(chosen[f])) if len(chosen) > 1 else factors[0]
-        for factor in chosen:
-            if factor != best:
+                    report(Event(finished=f"{spec}: learning rate x{best[spec]:g} of x{tried}"))
+                    climb(spec)
+    for spec in specs:  # the rates that lost have had their say
+        for factor in factors:
+            if factor != best[spec]:
                 shutil.rmtree(job(spec, seeds[0], factor, True).folder / "trunk", ignore_errors=True)
     results = study_results(study, out, command, ladders, losses, table, data)
     if isinstance(before, str):
@@ -178,8 +179,3 @@ def _run_jobs(
     elif before is not None:
         results["forecast"] = before
     return results
-
-
-def _finite(loss: float) -> float:
-    """A loss to compare by: one that is no number loses."""
-    return loss if math.isfinite(loss) else math.inf

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lookaround.data.shards import TokenStore
 from lookaround.evaluation.registry import Evaluation, Scores, TaskData, evaluate, protocols
@@ -29,7 +30,7 @@ from lookaround.studies.compare.study import rung_plan, split_rows, text_data
 from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
 from lookaround.support.errors import Diverged, UserError
-from lookaround.support.machine import local_device
+from lookaround.support.machine import local_device, threads
 from lookaround.support.storage import read_mapping, write_folder, write_text
 from lookaround.train import checkpoint
 from lookaround.train.loop import StopSignal, Trainer, exporter, stop_on_signals
@@ -83,13 +84,10 @@ class Job:
 
 def run_job(job: Job) -> dict[str, Any]:
     """Trains and evaluates what of a job is not done yet; returns {"validation_loss"} of a trial, else {"rungs"}."""
-    import torch
-
-    torch.set_num_threads(job.threads)
     objective = parse(job.objective)
     job.folder.mkdir(parents=True, exist_ok=True)
     label = f"{job.objective}, seed {job.seed}" + (f", learning rate x{job.factor:g}" if job.trial else "")
-    with stop_on_signals() as stop:
+    with threads(job.threads), stop_on_signals() as stop:
         status = Status(job.folder, job.out, label, stop)
         if job.trial:
             folder = job.folder / f"rung-{job.smallest:g}"
@@ -148,23 +146,22 @@ def _train_rung(
         if newest is not None:
             trainer.restore_from(newest)
     fill = exporter(trainer.backbone, objective, job.store)
-    stages = ((trunk, schedule.decay_start), (branch, schedule.end))
-    keep = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
-    fork = None
-    for stage, until in stages:
-        if stage is branch:
-            fork = trainer.snapshot()
-            newest = checkpoint.latest_checkpoint(branch)
-            if newest is not None:
-                trainer.restore_from(newest)
+    forks = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
+
+    def train(stage: Path, until: int, keep: frozenset[int]) -> None:
         if trainer.counters.step < until:
             stage.mkdir(exist_ok=True)
             trainer.run(
-                until, plan, schedule, folder=stage, fill=fill, stop=stop,
-                keep=keep if stage is trunk else frozenset(),
+                until, plan, schedule, folder=stage, fill=fill, stop=stop, keep=keep,
                 report=lambda p: status.train(f"training rung {rung:g}", p, schedule.end),
             )  # fmt: skip
-    assert fork is not None
+
+    train(trunk, schedule.decay_start, forks)
+    fork = trainer.snapshot()
+    newest = checkpoint.latest_checkpoint(branch)
+    if newest is not None:
+        trainer.restore_from(newest)
+    train(branch, schedule.end, frozenset())
     info = run_info(settings, objective, job.store, trainer, plan)
     info |= {
         "rung": rung,
@@ -186,21 +183,21 @@ def _train_rung(
 
 def _curve(trunk: Path, branch: Path, fork: int, points: int = 120) -> list[dict[str, float]]:
     """The training loss of a rung, at most `points` of it: the trunk up to the fork, then the branch."""
-    entries = []
-    for folder in (trunk, branch):
+    entries: list[dict[str, float]] = []
+    for folder, last in ((trunk, fork), (branch, math.inf)):
         file = folder / "metrics.jsonl"
-        for line in file.read_text().splitlines() if file.is_file() else ():
-            entry = json.loads(line)
-            if folder is branch or entry["step"] <= fork:
-                entries.append({key: entry[key] for key in ("step", "tokens", "flops", "seconds", "loss")})
+        lines = file.read_text().splitlines() if file.is_file() else []
+        entries += [
+            {key: entry[key] for key in ("step", "tokens", "flops", "seconds", "loss")}
+            for entry in map(json.loads, lines)
+            if entry["step"] <= last
+        ]
     stride = max(1, math.ceil(len(entries) / points))
     return entries[stride - 1 :: stride]
 
 
 def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> float:
     """The objective's own loss on validation rows, in nats per target; what a learning rate is chosen by."""
-    import torch
-
     rows = split_rows(job.settings, job.store, "validation")
     final = objective.at(1.0)
     components = final.components()
@@ -244,19 +241,17 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 
 def random_init_scores(
-    settings: Settings, store: TokenStore, tasks: tuple[TaskData, ...], threads: int
+    settings: Settings, store: TokenStore, tasks: tuple[TaskData, ...], count: int
 ) -> dict[str, float]:
     """Scores of the backbone before any training on every task.
 
-    By task those of the probe, by PROTOCOL/TASK the others: the keys of `baselines` in results.json.
+    count: threads. By task those of the probe, by PROTOCOL/TASK the others: the keys of `baselines` in results.json.
     """
-    import torch
-
-    torch.set_num_threads(threads)
     codec, modes = store.tokenizer, (Mode("bidirectional", 1),)
-    backbone = build_backbone(settings, parse("ar"), codec, settings.seed).to(local_device())
-    readable = Readable(backbone, codec, modes, modes, settings.model.context, None)
-    evaluation = evaluate(readable, tasks, settings.evaluate, settings.seed)
+    with threads(count):
+        backbone = build_backbone(settings, parse("ar"), codec, settings.seed).to(local_device())
+        readable = Readable(backbone, codec, modes, modes, settings.model.context, None)
+        evaluation = evaluate(readable, tasks, settings.evaluate, settings.seed)
     return {
         protocols()[protocol].column(name).removeprefix("classification/"): scores.value
         for protocol, entries in evaluation.scores.items()

@@ -20,7 +20,7 @@ from lookaround.objectives import parse, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
-from lookaround.support.machine import threads, threads_of, usable_cores
+from lookaround.support.machine import jobs_of, threads, threads_of
 from lookaround.train.budget import Budget, Plan, expected_cost, parse_budget
 from lookaround.train.loop import Trainer
 from lookaround.train.run import (
@@ -63,11 +63,8 @@ class Study:
 
     @property
     def jobs(self) -> int:
-        import torch
-
-        most = len(self.objectives) * max(self.settings.compare.seeds, len(self.settings.compare.lr_factors))
-        cores = 1 if torch.cuda.is_available() else usable_cores()
-        return min(self.settings.compare.jobs or cores, most)
+        chosen = self.settings.compare
+        return jobs_of(chosen.jobs, len(self.objectives) * max(chosen.seeds, len(chosen.lr_factors)))
 
     @property
     def equal(self) -> str:
@@ -213,13 +210,13 @@ def estimate(study: Study) -> Estimate:
     with threads(study.threads):
         rate = study.jobs * per_step / seconds_per_step(trainer, parse("ar"))
     search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
-    total = 0.0
-    for objective in study.objectives:
-        if objective.stationary:
-            ladder = (1 - settings.train.decay) + settings.train.decay * sum(study.rungs)
-        else:
-            ladder = sum(study.rungs)
-        total += flops[objective.spec] * (ladder * settings.compare.seeds + search)
+    decay, rungs = settings.train.decay, sum(study.rungs)
+    # in full budgets; branches off one trunk share all but their decays
+    ladder = {True: (1 - decay) + decay * rungs, False: rungs}
+    total = sum(
+        flops[objective.spec] * (ladder[objective.stationary] * settings.compare.seeds + search)
+        for objective in study.objectives
+    )
     parameters = sum(p.numel() for p in study.backbone.parameters())
     config = study.backbone.lm.config.get_text_config()
     rows = settings.train.micro_batch or settings.train.batch

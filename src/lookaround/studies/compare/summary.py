@@ -34,10 +34,12 @@ def study_results(
 ) -> dict[str, Any]:
     settings = study.settings
     of_text = run_baselines(text_data(settings, study.store), settings.evaluate)
-    runs = []
-    for (spec, seed), rungs in sorted(ladders.items(), key=lambda item: _order(study, item[0])):
-        for rung, entry in rungs.items():
-            runs.append(_run_entry(spec, seed, float(rung), entry, out, settings.evaluate))
+    runs = [
+        _run_entry(objective.spec, seed, float(rung), entry, out, settings.evaluate)
+        for objective in study.objectives
+        for seed in sorted(seed for spec, seed in ladders if spec == objective.spec)
+        for rung, entry in ladders[objective.spec, seed].items()
+    ]
     summary, differences = _summaries(study, ladders)
     text_line = {name: scores.value for name, scores in of_text.items() if scores.value is not None}
     recommendation, reasons = recommend(study, summary, differences, table | {TextData.name: text_line})
@@ -102,10 +104,6 @@ def _about(summary: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for protocol in protocols().values()
         if protocol.key in measured and not protocol.need
     }
-
-
-def _order(study: Study, key: tuple[str, int]) -> tuple[int, int]:
-    return [objective.spec for objective in study.objectives].index(key[0]), key[1]
 
 
 def _run_entry(
@@ -175,23 +173,18 @@ def _summaries(
         }
         first, *others = found.values()
         metrics = [metric for metric in first if all(metric in other for other in others)]
-        for metric, spec in itertools.product(metrics, specs):
-            summary.append(
-                {
-                    "objective": spec,
-                    "rung": rung,
-                    "metric": metric,
-                    **vars(interval([found[spec, s][metric] for s in seeds])),
-                }
-            )
+        summary += [
+            {
+                "objective": spec,
+                "rung": rung,
+                "metric": metric,
+                **vars(interval([found[spec, seed][metric] for seed in seeds])),
+            }
+            for metric, spec in itertools.product(metrics, specs)
+        ]
         for metric, (reference, spec) in itertools.product(metrics, itertools.combinations(specs, 2)):
-            paired = [
-                (
-                    found[spec, s][metric][0] - found[reference, s][metric][0],
-                    found[spec, s][metric][1] - found[reference, s][metric][1],
-                )
-                for s in seeds
-            ]
+            pairs = [(found[spec, seed][metric], found[reference, seed][metric]) for seed in seeds]
+            paired = [(one[0] - other[0], one[1] - other[1]) for one, other in pairs]
             differences.append(
                 {
                     "objective": spec,
@@ -212,15 +205,11 @@ def _leaders(
     best = (max if higher else min)(specs, key=lambda spec: means[spec])
     close = []
     for entry in differences:
-        if (
-            entry["metric"] == metric
-            and entry["rung"] == 1
-            and best in (entry["objective"], entry["reference"])
-        ):
-            other = entry["reference"] if entry["objective"] == best else entry["objective"]
-            excludes_zero = entry["low"] > 0 or entry["high"] < 0
-            if not excludes_zero:
-                close.append(other)
+        pair = [entry["objective"], entry["reference"]]
+        asked = entry["metric"] == metric and entry["rung"] == 1 and best in pair
+        if asked and not (entry["low"] > 0 or entry["high"] < 0):
+            pair.remove(best)
+            close += pair
     return best, close
 
 

@@ -17,12 +17,14 @@ import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
@@ -146,26 +148,13 @@ class _Entry:
 
     name: str
     law: dict[tuple[int, ...], float] | None
-    control: bool
-
-
-@dataclass(frozen=True)
-class _TaskTokens:
-    """A task's texts as token ids, flat with ends, and their labels."""
-
-    name: str
-    metric: str
-    train: tuple[np.ndarray, ...]
-    train_labels: np.ndarray
-    test: tuple[np.ndarray, ...]
-    test_labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class _Job:
     entry: _Entry
     counts_folder: Path
-    tasks: tuple[_TaskTokens, ...]
+    tasks: tuple[TaskData, ...]  # their inputs as token ids, (tokens,) int64
     settings: Settings
     threads: int
     file: Path
@@ -173,8 +162,6 @@ class _Job:
 
 def _run_entry(job: _Job) -> dict[str, Any]:
     """Spectrum, graph and probes of one entry, as plain data; also kept in the job's file."""
-    import torch
-
     torch.set_num_threads(job.threads)
     chosen, entry = job.settings.forecast, job.entry
     counts = LagCounts.load(job.counts_folder)
@@ -212,22 +199,22 @@ def _run_entry(job: _Job) -> dict[str, Any]:
     for task in job.tasks:
         for features in FEATURES:
             probe = least_squares_probe(
-                model.transform(task.train, features, chosen.weighting), task.train_labels,
-                model.transform(task.test, features, chosen.weighting), task.test_labels, metric=task.metric,
+                model.transform(task.train_inputs, features, chosen.weighting), task.train_labels,
+                model.transform(task.test_inputs, features, chosen.weighting), task.test_labels, metric=task.metric,
             )  # fmt: skip
             result["features"][features][task.name] = probe.score
             if features == chosen.features:
                 result["tasks"][task.name] = probe.score
                 result["predicted"][task.name] = probe.predicted.tolist()
         if chosen.context == 1:
-            labels = token_labels(task.train, task.train_labels, joint.rows)
+            labels = token_labels(task.train_inputs, task.train_labels, joint.rows)
             result["alpha"][task.name] = alpha(joint.matrix, labels)
             result["alpha_by_chance"][task.name] = alpha_by_chance(joint.matrix, labels)
     _keep(job.file, result)
     return result
 
 
-def token_labels(texts: tuple[np.ndarray, ...], labels: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def token_labels(texts: Sequence[np.ndarray], labels: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """The class in which each of `tokens` (R,) is likeliest to occur, by its share of the class's texts; -1 = in none."""
     classes = int(labels.max()) + 1
     found = np.zeros((classes, len(tokens)))
@@ -363,7 +350,7 @@ def _entries(plan: Forecast, rows: dict[int, int]) -> tuple[list[_Entry], list[s
                 notes.append(
                     f"{objective.spec} and {other.name} have the same matrix at context {chosen.context}: it can't tell them apart"
                 )
-        entries.append(_Entry(objective.spec, law, False))
+        entries.append(_Entry(objective.spec, law))
     longest = int(plan.store.split("train").length.max())
     far = chosen.far_lag or min(FAR_LAG, (longest - chosen.context) // 2)
     if far < 2 or far + chosen.context > longest:
@@ -375,35 +362,36 @@ def _entries(plan: Forecast, rows: dict[int, int]) -> tuple[list[_Entry], list[s
         notes.append(
             f"The far control predicts {far} tokens ahead in place of {FAR_LAG}: no document has more than {longest} tokens."
         )
-    entries.append(_Entry(f"only the token {far} ahead", far_law(far, chosen.context), True))
-    entries.append(_Entry(SHUFFLED, None, True))
+    entries.append(_Entry(f"only the token {far} ahead", far_law(far, chosen.context)))
+    entries.append(_Entry(SHUFFLED, None))
     return entries, notes
 
 
-def _task_tokens(data: TaskData, plan: Forecast) -> _TaskTokens:
-    def encode(texts: list[str]) -> tuple[np.ndarray, ...]:
-        return tuple(np.array(ids, dtype=np.int64) for ids in plan.store.tokenizer.encode(texts))
-
-    train, test = encode(data.train_inputs), encode(data.test_inputs)
+def _task_tokens(data: TaskData, plan: Forecast) -> TaskData:
+    """The task with its texts as token ids; raises UserError where the corpus knows none of them."""
+    train, test = (
+        [np.array(ids, dtype=np.int64) for ids in plan.store.tokenizer.encode(texts)]
+        for texts in (data.train_inputs, data.test_inputs)
+    )
     seen = plan.store.unigram() > 0
     for part, texts in (("training", train), ("test", test)):
         if not any(seen[ids].any() for ids in texts):
             raise UserError(
                 f"task '{data.name}': no {part} text holds a token that the corpus holds; give a corpus in the task's language"
             )
-    return _TaskTokens(data.name, data.metric, train, data.train_labels, test, data.test_labels)
+    return replace(data, train_inputs=train, test_inputs=test)
 
 
 class _Kept:
     """Finished entries of a forecast in files of its folder, by the content that they were computed from."""
 
-    def __init__(self, plan: Forecast, tasks: tuple[_TaskTokens, ...], folder: Path) -> None:
+    def __init__(self, plan: Forecast, tasks: tuple[TaskData, ...], folder: Path) -> None:
         identity = plan.settings.identity("seed", "forecast")
         content = [identity, plan.store.fingerprint, sorted(plan.rows.items())]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
         for task in tasks:
             digest.update(json.dumps([task.name, task.metric]).encode())
-            for part in (*task.train, *task.test, task.train_labels, task.test_labels):
+            for part in (*task.train_inputs, *task.test_inputs, task.train_labels, task.test_labels):
                 digest.update(part.tobytes())
         self.identity = digest.hexdigest()[:16]
         self.folder = folder / "parts"
@@ -444,13 +432,12 @@ def _tfidf_line(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _notes(lines: list[dict[str, Any]], chosen: Any) -> list[str]:
-    notes = []
-    for line in lines:
-        if line["beyond"] >= 0.005:
-            notes.append(
-                f"{line['objective']}: {line['beyond']:.1%} of its targets have their context beyond {chosen.reach} tokens "
-                f"or in rarer patterns and are left out (forecast.reach)"
-            )
+    notes = [
+        f"{line['objective']}: {line['beyond']:.1%} of its targets have their context beyond {chosen.reach} tokens "
+        f"or in rarer patterns and are left out (forecast.reach)"
+        for line in lines
+        if line["beyond"] >= 0.005
+    ]
     if all(line["saturated"] for line in lines):
         notes.append(
             "Connectivity is saturated: one component, and nearly all contexts meet in a target, whatever the objective; "
@@ -506,12 +493,9 @@ def recommend(
         elif len(scores) > 1 and len(close[item.name]) == len(scores) - 1:
             answers[item.name] = "nothing: not distinguished"
             reasons[item.name] = f"{figure}, but no objective is told apart from it.{below}"
-        elif not TRACK_RECORD.earned:
-            answers[item.name] = "nothing: the forecast's order has not earned a recommendation"
-            told = f"; not told apart from it: {', '.join(close[item.name])}" if close[item.name] else ""
-            reasons[item.name] = f"{figure}{told}.{below}"
         else:
-            answers[item.name] = leader
+            none = "nothing: the forecast's order has not earned a recommendation"
+            answers[item.name] = leader if TRACK_RECORD.earned else none
             told = f"; not told apart from it: {', '.join(close[item.name])}" if close[item.name] else ""
             reasons[item.name] = f"{figure}{told}.{below}"
     return answers, reasons, close

@@ -28,7 +28,7 @@ from lookaround.data.shards import Split
 from lookaround.decode.cache import require_rewindable
 from lookaround.decode.calibrate import BUDGETS, Cost, accuracies, choose_trees, draft_ranks, frequent_tokens
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
-from lookaround.decode.speculative import Speculator, warpers
+from lookaround.decode.speculative import Speculator, Stats, warpers
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
 from lookaround.decode.verify import ExactSampling, Greedy
 from lookaround.evaluation.bits_per_byte import bits_per_byte, chain_rule_bits, scored_tokens
@@ -42,7 +42,7 @@ from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
 from lookaround.objectives.contract import Mode
 from lookaround.settings import Settings
-from lookaround.studies.events import Event, Report, silent
+from lookaround.studies.events import Event, Report, report_step, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.studies.jobs import STOPPED
 from lookaround.support.errors import Interrupted, UserError
@@ -50,7 +50,7 @@ from lookaround.support.machine import local_device
 from lookaround.support.storage import make_folder, whole_file
 from lookaround.train import checkpoint
 from lookaround.train.budget import parse_budget
-from lookaround.train.loop import Progress, StopSignal, Trainer, autocast_dtype, default_learning_rate
+from lookaround.train.loop import StopSignal, Trainer, autocast_dtype, default_learning_rate
 from lookaround.train.parallel import World
 from lookaround.train.run import plan_for, schedule_for
 
@@ -174,12 +174,9 @@ def _sample(
 
 def _prompts(documents: Sequence[np.ndarray], length: int, count: int) -> list[list[int]]:
     """Windows of `length` tokens (without EOS), spread over the documents, the first token of each document kept in front."""
-    found: list[list[int]] = []
-    places = [(d, at) for d, ids in enumerate(documents) for at in range(1, len(ids) - length, length)]
-    for d, at in places[:: max(1, len(places) // count)][:count]:
-        ids = documents[d]
-        found.append([int(ids[0]), *map(int, ids[at : at + length - 1])])
-    return found
+    places = [(ids, at) for ids in documents for at in range(1, len(ids) - length, length)]
+    spread = places[:: max(1, len(places) // count)][:count]
+    return [[int(ids[0]), *map(int, ids[at : at + length - 1])] for ids, at in spread]
 
 
 # ------------------------------------------------------------------------------------------------ stages
@@ -343,7 +340,7 @@ def _train_heads(
             trainer.restore_from(latest)
         trainer.run(
             steps.total, steps, schedule_for(settings, steps.total), folder=folder, fill=lambda path: None,
-            keep=frozenset({steps.total}), stop=stop, report=partial(_training_note, report, name),
+            keep=frozenset({steps.total}), stop=stop, report=partial(report_step, report, name),
         )  # fmt: skip
     if chosen.lora and chosen.joint:
         merge_lora(backbone.lm)
@@ -361,11 +358,6 @@ def _stage_trainer(
         backbone, objective, rows, settings=train, seed=settings.seed + number, learning_rate=rate / 4 if joint else rate,
         precision=settings.model.precision, world=World(device=local_device()),
     )  # fmt: skip
-
-
-def _training_note(report: Report, name: str, progress: Progress) -> None:
-    note = f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} tokens/s"
-    report(Event(name, progress.step, progress.total, note))
 
 
 @dataclass(frozen=True)
@@ -426,14 +418,6 @@ def _bits_per_byte(plan: Speculation, backbone: Backbone) -> float | None:
     return bits_per_byte(chain_rule_bits(backbone, rows, scored, Mode("causal", 1)), scored)[0]
 
 
-def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
-    """Where two token sequences part, None if they do not; an end counts."""
-    for place, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return place
-    return None if len(one) == len(other) else min(len(one), len(other))
-
-
 def transformers_generate(
     lm: Any, prompts: Sequence[Sequence[int]], new: int, eos: int | None
 ) -> list[list[int]]:
@@ -447,6 +431,11 @@ def transformers_generate(
     return [text[: text.index(eos) + 1] if eos in text else text for text in texts]
 
 
+def _tokens_per_forward(stats: Sequence[Stats]) -> float:
+    """Tokens per sequence and pass after the prompt's, of several generations."""
+    return sum(part.stepped for part in stats) / max(sum(part.steps for part in stats), 1)
+
+
 def _measure(plan: Speculation, speculator: Speculator, tell: Tell) -> dict[str, Any]:
     """Plain generation of transformers, ours without drafts and ours with them, in turns, by number of sequences; and equality."""
     chosen, run = plan.settings.speculate, plan.run
@@ -454,68 +443,59 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Tell) -> dict[str,
     by_batch = []
     for number, batch in enumerate(chosen.batches):
         tree = speculator.tree_for(batch)
-        times: dict[str, list[float]] = {"plain": [], "loop": [], "speculative": []}
-        stats = None
-        more = max(
-            1, min(len(plan.measure) // batch, 8 // batch)
-        )  # enough text at small numbers of sequences
+        # enough text at small numbers of sequences
+        more = max(1, min(len(plan.measure) // batch, 8 // batch))
         groups = [
             [plan.measure[(g * batch + i) % len(plan.measure)] for i in range(batch)] for g in range(more)
         ]
+        drafts = {"plain": None, "loop": Tree(), "speculative": tree}
+        times: dict[str, list[float]] = {way: [] for way in drafts}
         for _ in range(chosen.rounds):
-            for way in times:
-                tokens, seconds, passes = 0, 0.0, [0, 0]
-                for prompts in groups:
-                    clock = time.perf_counter()
-                    if way == "plain":
-                        tokens += sum(map(len, transformers_generate(lm, prompts, new, eos)))
-                    else:
-                        made = speculator.generate(
-                            prompts, max_new_tokens=new, eos=eos, tree=Tree() if way == "loop" else tree
-                        )
-                        tokens += made.stats.tokens
-                        if way == "speculative":
-                            passes = [passes[0] + made.stats.stepped, passes[1] + made.stats.steps]
-                    seconds += time.perf_counter() - clock
-                times[way].append(tokens / seconds)
-                if way == "speculative":
-                    stats = passes
+            for way, nodes in drafts.items():
+                clock = time.perf_counter()
+                if nodes is None:
+                    made = [transformers_generate(lm, prompts, new, eos) for prompts in groups]
+                    tokens = sum(len(text) for texts in made for text in texts)
+                else:
+                    stats = [
+                        speculator.generate(prompts, max_new_tokens=new, eos=eos, tree=nodes).stats
+                        for prompts in groups
+                    ]
+                    tokens = sum(part.tokens for part in stats)
+                times[way].append(tokens / (time.perf_counter() - clock))
         rates = {way: median(found) for way, found in times.items()}
-        assert stats is not None
         by_batch.append(
             {
                 "batch": batch,
                 "nodes": len(tree),
-                "tokens_per_forward": stats[0] / max(stats[1], 1),
+                "tokens_per_forward": _tokens_per_forward(stats),  # of the last round, with drafts
                 **{f"{way}_tokens_per_second": rate for way, rate in rates.items()},
                 "speedup": rates["speculative"] / rates["plain"],
             }
         )
         tell("measuring speed", number + 1, len(chosen.batches), "")
-    flips, tried, accepted, stepped, steps = 0, np.zeros(speculator.depths), np.zeros(speculator.depths), 0, 0
-    identical = True
+    flips, identical, found = 0, True, []
     one = speculator.tree_for(1)
     dtype = lm.dtype
     for begin in range(0, len(plan.measure), 32):
         prompts = plan.measure[begin : begin + 32]
         expected = transformers_generate(lm, prompts, new, eos)
-        made = speculator.generate(prompts, max_new_tokens=new, eos=eos, tree=one)
-        flips += sum(first_difference(a, b) is not None for a, b in zip(made.tokens, expected, strict=True))
-        tried += made.stats.tried
-        accepted += made.stats.accepted
-        stepped, steps = stepped + made.stats.stepped, steps + made.stats.steps
+        made_here = speculator.generate(prompts, max_new_tokens=new, eos=eos, tree=one)
+        flips += sum(mine != theirs for mine, theirs in zip(made_here.tokens, expected, strict=True))
+        found.append(made_here.stats)
         speculator.backbone.double()
         identical &= speculator.generate(
             prompts, max_new_tokens=new, eos=eos, tree=one
         ).tokens == transformers_generate(lm, prompts, new, eos)
         speculator.backbone.to(dtype)
         tell("comparing with plain generation", min(begin + 32, len(plan.measure)), len(plan.measure), "")
+    tried, accepted = (np.sum([getattr(part, name) for part in found], 0) for name in ("tried", "accepted"))
     first = by_batch[0]
     paying = [entry["batch"] for entry in by_batch if entry["speedup"] > 1]
     return {
         "plain": {"tokens_per_second": first["plain_tokens_per_second"]},
         "speculative": {
-            "tokens_per_forward": stepped / max(steps, 1),
+            "tokens_per_forward": _tokens_per_forward(found),
             "tokens_per_second": first["speculative_tokens_per_second"],
             "identical": bool(identical),
             "flips": flips,

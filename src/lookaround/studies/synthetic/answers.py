@@ -43,9 +43,9 @@ class Reader:
         self.backbone, self.task, self.way, self.on_read = backbone, task, way, on_read
         self.objective = objective.at(1.0)
         modes = self.objective.modes()
-        masked = [mode for mode in modes if mode.attention == "bidirectional"]
-        others = [mode for mode in modes if mode.attention != "bidirectional"]
-        self.mode: Mode = ((others if way == Writing.ONE_BY_ONE else masked) or list(modes))[-1]
+        masked = way != Writing.ONE_BY_ONE
+        fitting = [mode for mode in modes if (mode.attention == "bidirectional") == masked]
+        self.mode: Mode = [*modes, *fitting][-1]
         self.stepwise = way == Writing.PARALLEL or self.mode.attention != "bidirectional"
         # how often `forced` and `written` read a row
         self.forced_reads = 1 if self.stepwise else task.answer

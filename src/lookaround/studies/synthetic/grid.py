@@ -41,7 +41,7 @@ from lookaround.studies.synthetic.job import (
 )
 from lookaround.studies.synthetic.tasks import Problems, Task, parse_task
 from lookaround.support.errors import UserError
-from lookaround.support.machine import machine, threads, threads_of, usable_cores, versions
+from lookaround.support.machine import jobs_of, machine, threads, threads_of, versions
 from lookaround.support.storage import finite, write_text
 from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
@@ -131,8 +131,7 @@ class Grid:
         controls = controls_of(self.tasks.values())
         followers: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for name, spec in self.runs:
-            own = controls.get(name, name)
-            source = first if self.settings.synthetic.search == "first" else own
+            source = first if self.settings.synthetic.search == "first" else controls.get(name, name)
             followers.setdefault((source, spec), []).append((name, spec))
         return followers
 
@@ -142,10 +141,7 @@ class Grid:
 
     @property
     def jobs(self) -> int:
-        import torch
-
-        cores = 1 if torch.cuda.is_available() else usable_cores()
-        return min(self.settings.synthetic.jobs or cores, self.total)
+        return jobs_of(self.settings.synthetic.jobs, self.total)
 
     @property
     def threads(self) -> int:

@@ -27,6 +27,7 @@ from torch import Tensor
 from lookaround.objectives.contract import Batch, Vocabulary
 from lookaround.support.errors import UserError
 from lookaround.support.randomness import keyed_uniform, mix64, permute
+from lookaround.support.registry import register
 
 __all__ = ["SPLITS", "Drawn", "Problems", "Task", "key_of", "uniform"]
 
@@ -80,14 +81,8 @@ class Task:
     registry: ClassVar[dict[str, type[Task]]] = {}
 
     def __init_subclass__(cls) -> None:
-        if not vars(cls).get("name"):
-            return
-        taken = Task.registry.setdefault(cls.name, cls)
-        if taken is not cls:
-            raise ValueError(
-                f"{cls.__module__}.{cls.__qualname__}: the name '{cls.name}' is taken by "
-                f"{taken.__module__}.{taken.__qualname__}; give it another"
-            )
+        if vars(cls).get("name"):
+            register(Task.registry, cls.name, cls)
 
     @property
     def prompt(self) -> int:
