@@ -34,15 +34,6 @@ MIN_RATE = (
 )
 
 
-def _maskable(batch: Batch, shift: int) -> Tensor:
-    """(B, T) bool: eligible tokens that have a predicting state `shift` before them in their own document."""
-    if shift == 0:
-        return batch.eligible
-    maskable = torch.zeros_like(batch.tokens, dtype=torch.bool)
-    maskable[:, shift:] = batch.reachable(shift)
-    return maskable
-
-
 def _bidirectional_documents(batch: Batch) -> Tensor | None:
     """Document numbers where a row is not one whole document window, so that padding and neighbours stay unseen."""
     return batch.documents if batch.documents is not None and bool((batch.documents != 0).any()) else None
@@ -54,8 +45,17 @@ def _rate_nodes(quantile: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarra
     return quantile((nodes + 1) / 2), weights / 2
 
 
+class Masked(Objective):
+    """Objectives that hide tokens; the state `shift` before a hidden token predicts it."""
+
+    shift: int
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("bidirectional", self.shift),)
+
+
 @dataclass(frozen=True)
-class MLM(Objective):
+class MLM(Masked):
     """Masked language modelling (BERT): tokens selected at `rate`, of which replace=(mask, random, keep) shares are shown."""
 
     rate: float = 0.15
@@ -79,7 +79,7 @@ class MLM(Objective):
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
         selected = keyed_uniform(seed, epoch, batch.row, "select", width) < self.rate
-        selected &= _maskable(batch, self.shift)
+        selected &= batch.targets(self.shift)
         how = keyed_uniform(seed, epoch, batch.row, "replace", width)
         pool = batch.vocabulary.ordinary()
         drawn = pool[(keyed_uniform(seed, epoch, batch.row, "token", width) * len(pool)).long()]
@@ -92,15 +92,12 @@ class MLM(Objective):
         shown = Shown(input_ids, BIDIRECTIONAL, documents)
         return (scored_pairs(batch, selected, self.shift, shown),)
 
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("bidirectional", self.shift),)
-
     def laws(self) -> tuple[Law, ...]:
         return (Scattered((self.rate,), (1.0,)),)
 
 
 @dataclass(frozen=True)
-class VMLM(Objective):
+class VMLM(Masked):
     """Variable-length masked modelling ("Look Ahead or Look Around?", arXiv 2407.00935; the form is ours).
 
     A share 1 - suffix of the rows hides tokens at random, at a rate drawn per row from [low, high] by `law`. The rest
@@ -129,7 +126,7 @@ class VMLM(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
-        maskable = _maskable(batch, self.shift)
+        maskable = batch.targets(self.shift)
         rate = self.low + (self.high - self.low) * LAWS[self.law](
             keyed_uniform(seed, epoch, batch.row, "rate", 1)
         )
@@ -154,9 +151,6 @@ class VMLM(Objective):
         shown = Shown(input_ids, BIDIRECTIONAL, documents)
         return (scored_pairs(batch, selected, self.shift, shown, weight, normaliser),)
 
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("bidirectional", self.shift),)
-
     def laws(self) -> tuple[Law, ...]:
         laws: tuple[Law, ...] = ()
         if self.suffix < 1:
@@ -168,7 +162,7 @@ class VMLM(Objective):
 
 
 @dataclass(frozen=True)
-class MDLM(Objective):
+class MDLM(Masked):
     """Masked diffusion (Sahoo et al. 2024; Shi et al. 2024): the rate is drawn from U(0, 1) per row.
 
     weight="elbo" gives each masked token the weight 1/rate and divides by the number of tokens, an upper bound of the
@@ -186,7 +180,7 @@ class MDLM(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
-        maskable = _maskable(batch, self.shift)
+        maskable = batch.targets(self.shift)
         rate = MIN_RATE + (1 - MIN_RATE) * keyed_uniform(seed, epoch, batch.row, "rate", 1)
         selected = (keyed_uniform(seed, epoch, batch.row, "select", width) < rate) & maskable
         input_ids = torch.where(selected, batch.vocabulary.mask, batch.tokens)
@@ -195,9 +189,6 @@ class MDLM(Objective):
             return (scored_pairs(batch, selected, self.shift, shown),)
         weight = (1 / rate).expand_as(selected)
         return (scored_pairs(batch, selected, self.shift, shown, weight, float(maskable.sum())),)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("bidirectional", self.shift),)
 
     def laws(self) -> tuple[Law, ...]:
         rates, shares = _rate_nodes(lambda u: MIN_RATE + (1 - MIN_RATE) * u)
