@@ -51,9 +51,7 @@ def draft_ranks(
         trunk = backbone.trunk(shown)
         count = len(text) - prompt
         table = np.full((count, head.depths), -1)
-        reads = trunk.last if head.reads == "last" else trunk.before
-        assert reads is not None
-        for depth, states in depth_states(head, reads, backbone.embedding.weight, shown):
+        for depth, states in depth_states(head, getattr(trunk, head.reads), backbone.embedding.weight, shown):
             here = range(prompt - 1, len(text) - 1 - depth)
             if not len(here):
                 break

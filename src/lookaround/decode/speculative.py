@@ -162,8 +162,7 @@ class Speculator:
             self._require_tree(each)
         if not checked:
             require_rewindable(backbone.lm)
-        limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-        self.limit: int = min(limit, context or limit)
+        self.limit: int = min(backbone.limit, context or backbone.limit)
         self.before = bool(heads) and heads[0].reads == "before"
 
     def _require_tree(self, tree: Tree) -> None:
