@@ -24,11 +24,9 @@ class RowSource(Protocol):
     @property
     def width(self) -> int:
         """Tokens per row."""
-        ...
 
     def at(self, seed: int, index: np.ndarray) -> Batch:
         """The batch of the given places (B,) in the endless sequence of rows of this seed."""
-        ...
 
 
 class Rows:

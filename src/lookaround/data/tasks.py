@@ -109,13 +109,7 @@ _Source = tuple[Path, Path, list[Path]]
 
 
 def _locate(path: Path) -> _Source:
-    try:
-        there = path.exists()
-    except OSError as error:
-        raise UserError(
-            f"{files.one_line(path)}: cannot be read ({error.strerror}); give a file or a folder"
-        ) from None
-    if not there:
+    if not files.is_there(path):
         raise UserError(
             f"{files.one_line(path)}: no such file or folder; give a table or a folder with a task in it"
         )
@@ -345,14 +339,10 @@ def _dropped(empty: int, path: Path) -> list[str]:
 
 
 def _text_columns(table: files.Table) -> list[str]:
-    for pair in PAIRS:
-        columns = [table.find(name) for name in pair]
-        if None not in columns:
-            return [column for column in columns if column is not None]
-    for name in SINGLES:
-        column = table.find(name)
-        if column is not None:
-            return [column]
+    for names in (*PAIRS, *((name,) for name in SINGLES)):
+        columns = [column for name in names if (column := table.find(name)) is not None]
+        if len(columns) == len(names):
+            return columns
     raise UserError(
         f"{table.source}: no text column found; it has {files.listed(list(table.columns))}; call it 'text' (and a second one 'text_b')"
     )

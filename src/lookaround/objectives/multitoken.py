@@ -97,8 +97,7 @@ class MTP(AR):
         if self.n == 1:
             return ()
         replaces = self.n - 1 if self.matched else 0
-        scheduled = isinstance(self.through, Schedule)
-        through = self.through.at(0.0) if scheduled else float(self.through)  # type: ignore[union-attr,arg-type]
+        through = self.through.at(0.0) if isinstance(self.through, Schedule) else float(self.through)
         return (LookAheadSpec(self.heads, self.n, replaces=replaces, through=through),)
 
     def laws(self) -> tuple[Law, ...]:

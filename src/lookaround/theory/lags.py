@@ -287,7 +287,7 @@ def _count_missing(
     make_folder(work)
     jobs: dict[Lags, list[_Part]] = {}
     for item in missing:
-        code = Code(counts.vocabulary, len(item), counts.hash_bits if len(item) > 1 else None)
+        code = counts.code(len(item))
         jobs[item] = [
             _Part(store, split, shard, begin, min(begin + PART_TOKENS, len(file)), item, code,
                   work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz")
@@ -391,7 +391,7 @@ class LagCounts:
         )
         for item in lags:
             key, _ = normal_lags(item)
-            code = Code(vocabulary, len(key), hash_bits if len(key) > 1 else None)
+            code = counts.code(len(key))
             counts._held[key] = merge(
                 _count_range(flat, ends, key, begin, min(begin + PART_TOKENS, len(flat)), code)
                 for begin in range(0, max(len(flat), 1), PART_TOKENS)
@@ -475,8 +475,7 @@ class LagCounts:
         """C_lag (vocabulary, vocabulary) int64: rows are context tokens, columns the tokens `lag` further on."""
         key, transposed = normal_lags(lag)
         found = self.tally(key)
-        code = self.code(1)
-        rows, columns = code.split(found.keys)
+        rows, columns = self.code(1).split(found.keys)
         start = np.searchsorted(rows, np.arange(self.vocabulary + 1, dtype=np.uint64))
         shape = (self.vocabulary, self.vocabulary)
         matrix = sparse.csr_array((found.counts, columns.astype(np.int32), start), shape=shape)

@@ -10,7 +10,7 @@ R rows (contexts), V columns (targets).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -135,18 +135,13 @@ def _pruned(
             else matrix[keep_rows][:, keep_columns]
         )
         left = float(matrix.sum(dtype=np.float64))
-    matrix = _in_place(matrix, 1 / left)
+    if isinstance(matrix, np.ndarray):
+        matrix *= matrix.dtype.type(1 / left)
+    else:
+        matrix.data *= 1 / left
     return Cooccurrence(
         matrix, rows[keep_rows], columns[keep_columns], code, beyond, max(0.0, 1 - left / whole), pairs
     )
-
-
-def _in_place(matrix: Matrix, factor: float) -> Matrix:
-    if isinstance(matrix, np.ndarray):
-        matrix *= matrix.dtype.type(factor)
-    else:
-        matrix.data *= factor
-    return matrix
 
 
 # ------------------------------------------------------------------------------------------------ n = 1
@@ -181,14 +176,6 @@ def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
     if np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size:
         return sparse.csr_array(matrix, dtype=np.float64)
     return matrix
-
-
-def _among(ids: np.ndarray, few: Sequence[int]) -> np.ndarray:
-    """Which of many ids are among a few; BOS in first place, which objectives never predict."""
-    found = np.zeros(len(ids), dtype=bool)
-    for item in few:
-        found |= ids == item
-    return found
 
 
 def _sparse_token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> sparse.csr_array:
@@ -245,7 +232,7 @@ def _ngram_shares(counts: LagCounts, code: Code, lags: Lags) -> tuple[np.ndarray
     """(row numbers, targets, shares that sum to 1) of a tuple of lags; BOS is never predicted."""
     found = counts.tally(lags)
     row, column = code.split(found.keys)
-    predicted = ~_among(column, counts.never_targets)
+    predicted = ~np.isin(column, counts.never_targets)
     number = found.counts[predicted].astype(np.float64)
     return row[predicted], column[predicted], number / number.sum()
 

@@ -220,7 +220,7 @@ def estimate(study: Study) -> Estimate:
         else:
             ladder = sum(study.rungs)
         total += flops[objective.spec] * (ladder * settings.compare.seeds + search)
-    parameters = sum(p.numel() for p in study.backbone.parameters())
+    parameters = study.backbone.parameter_count
     config = study.backbone.lm.config.get_text_config()
     rows = settings.train.micro_batch or settings.train.batch
     per_token = config.num_hidden_layers * (14 * config.hidden_size + 4 * config.intermediate_size)
