@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from conftest import objective_loss, random_batch
 from lookaround.model import Backbone, build, export, linear_cross_entropy, load, require_honest_attention
+from lookaround.model.backbone import reading
 from lookaround.model.masks import allowed, attention_arguments
 from lookaround.objectives import Attention, HeadSpec, Mode, Shown, parse
 from lookaround.objectives.heads import OffsetSpec
@@ -269,3 +270,14 @@ def test_truncated_and_missing_files_are_named(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="no decoder could be loaded"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_refusal_leaves_a_model_in_the_mode_it_was_in(training: bool) -> None:
+    model = backbone().train(training)
+    with pytest.raises(RuntimeError, match="on the way"), reading(model):
+        assert not model.training
+        assert not torch.is_grad_enabled()
+        raise RuntimeError("on the way")
+    assert model.training is training
+    assert torch.is_grad_enabled()

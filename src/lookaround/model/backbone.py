@@ -22,7 +22,16 @@ from lookaround.model.masks import allowed, attention_arguments, attention_of
 from lookaround.objectives.contract import HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
-__all__ = ["PRESETS", "Backbone", "build", "load_decoder", "require_honest_attention", "require_plain_logits"]
+__all__ = [
+    "PRESETS",
+    "Backbone",
+    "build",
+    "load_decoder",
+    "log_law",
+    "reading",
+    "require_honest_attention",
+    "require_plain_logits",
+]
 
 PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
     "pico": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
