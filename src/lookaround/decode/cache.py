@@ -44,8 +44,7 @@ class _SlotLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         return -1
 
-    def get_max_cache_shape(self) -> int:  # the name before transformers 5.20
-        return -1
+    get_max_cache_shape = get_max_length  # the name before transformers 5.20
 
 
 class SlotCache(Cache):

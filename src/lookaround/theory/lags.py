@@ -251,6 +251,10 @@ def count_lags(
     folder = folder or store.folder / (f"counts-{split}" + (f"-hash{hash_bits}" if hash_bits else ""))
     if (folder / "index.json").is_file():
         counts = LagCounts.load(folder, store)
+        if counts.split != split:
+            raise UserError(
+                f"{folder}/index.json: counts of split '{counts.split}', now '{split}'; give another folder"
+            )
         if counts.hash_bits != hash_bits and any(len(item) > 1 for item in wanted):
             raise UserError(
                 f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now {hash_bits}; give another folder"
@@ -265,7 +269,7 @@ def count_lags(
         counts._write_index()
     missing = [item for item in wanted if item not in counts.pairs]
     if missing:
-        _count_missing(store, split, parts, missing, counts, folder, executor, on_progress)
+        _count_missing(store, parts, missing, counts, folder, executor, on_progress)
     return LagCounts.load(folder, store)
 
 
@@ -275,7 +279,6 @@ def _width(lags: Lags) -> int:
 
 def _count_missing(
     store: TokenStore,
-    split: str,
     parts: Split,
     missing: list[Lags],
     counts: LagCounts,
@@ -289,7 +292,7 @@ def _count_missing(
     for item in missing:
         code = counts.code(len(item))
         jobs[item] = [
-            _Part(store, split, shard, begin, min(begin + PART_TOKENS, len(file)), item, code,
+            _Part(store, counts.split, shard, begin, min(begin + PART_TOKENS, len(file)), item, code,
                   work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz")
             for shard, file in enumerate(parts.files)
             for begin in range(0, len(file), PART_TOKENS)
