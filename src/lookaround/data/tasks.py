@@ -188,9 +188,8 @@ def _tables(folder: Path) -> list[Path]:
 
 def _one(tables: Sequence[Path], stem: str, like: Path | None) -> Path | None:
     found = [path for path in tables if files.file_kind(path)[0].lower() == stem.lower()]
-    if (
-        len(found) > 1 and like is not None
-    ):  # train.csv beside test.csv and test.jsonl: the same kind is meant
+    # train.csv beside test.csv and test.jsonl: the same kind is meant
+    if len(found) > 1 and like is not None:
         ending = like.name[len(files.file_kind(like)[0]) :]
         found = [path for path in found if path.name[len(files.file_kind(path)[0]) :] == ending] or found
     if len(found) > 1:

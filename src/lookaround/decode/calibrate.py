@@ -123,10 +123,8 @@ def choose_trees(
 
     grown: {nodes: (tree, tokens per step)}, as grow_from_ranks gives them.
     """
-    sizes = [
-        0,
-        *(size for size, (tree, _) in grown.items() if len(tree) == size),
-    ]  # beyond those no draft was ever right
+    # beyond these no draft was ever right
+    sizes = [0, *(size for size, (tree, _) in grown.items() if len(tree) == size)]
     trees = [Tree(), *(grown[size][0] for size in sizes[1:])]
     tokens = [1.0, *(grown[size][1] for size in sizes[1:])]
     chosen, costs = {}, []

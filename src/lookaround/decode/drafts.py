@@ -375,9 +375,8 @@ class BlockDraft(_ByDepth):
         among = torch.zeros(rows, width + nodes, width + nodes, dtype=torch.bool, device=device)
         among[:, :width, :width] = sees & real[:, None, :]
         among[:, width:, :width] = real[:, None, :]
-        among |= torch.eye(
-            width + nodes, dtype=torch.bool, device=device
-        )  # nodes, and padding, see themselves
+        # nodes, and padding, see themselves
+        among |= torch.eye(width + nodes, dtype=torch.bool, device=device)
         newest = torch.tensor(self.seen, device=device)[:, None] - 1
         positions = (newest + 1 - told_depth - (width - 1) + column).clamp(min=0)
         if nodes:

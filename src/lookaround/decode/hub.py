@@ -109,9 +109,8 @@ def generate(
     if speculator is None:
         speculator = load_speculator(Path(model.name_or_path), model)
         model._lookaround_speculator = speculator
-    if (
-        stop_strings is not None
-    ):  # transformers drops the tokenizer, and the streamer, on the way to a callable
+    # transformers drops the tokenizer, and the streamer, on the way to a callable
+    if stop_strings is not None:
         if tokenizer is None:
             raise UserError("stop_strings: need the tokenizer; give generate(..., tokenizer=tokenizer)")
         stopping_criteria = StoppingCriteriaList(stopping_criteria or [])

@@ -29,9 +29,8 @@ def filter_log_probabilities(
         log_v = log_v.masked_fill(log_v < log_v.topk(top_k).values[-1], -torch.inf)
     if top_p < 1:
         ordered, order = log_v.softmax(-1).sort(descending=True)
-        dropped = ordered.cumsum(0) - ordered >= max(
-            top_p, torch.finfo(ordered.dtype).tiny
-        )  # the first token that reaches top_p is kept
+        # the first token that reaches top_p is kept
+        dropped = ordered.cumsum(0) - ordered >= max(top_p, torch.finfo(ordered.dtype).tiny)
         log_v = log_v.scatter(0, order[dropped], -torch.inf)
     return log_v.softmax(-1)
 

@@ -41,19 +41,14 @@ class Writer:
         seed: int = 0,
     ) -> None:
         self.run, self.mode, self.seed = run, mode, seed
-        self.max_new_tokens, self.temperature, self.top_k, self.top_p = (
-            max_new_tokens,
-            temperature,
-            top_k,
-            top_p,
-        )
+        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.top_k, self.top_p = top_k, top_p
         self.stop, self.rule, self.order, self.per_pass = tuple(stop), rule, order, per_pass
         self.masked = mode.attention == "bidirectional" and (order != "left" or per_pass > 1)
         if (order != "left" or per_pass > 1) and not self.masked:
             raise UserError(f"--order and --per-pass: are for masked models; this one is read as '{mode}'")
-        self.filled: Filled | None = (
-            None  # of the last text, where a masked model filled several tokens per pass
-        )
+        # of the last text, where a masked model filled several tokens per pass
+        self.filled: Filled | None = None
         self.text, self.tokens = "", list[int]()
         self.stats: Stats | None = None
         self.speculator: Speculator | None = None

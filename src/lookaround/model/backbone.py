@@ -51,14 +51,8 @@ PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.3M, 0
         "num_attention_heads": 12,
     },
 }
-VOCABULARIES = {
-    "pico": 512,
-    "nano": 1024,
-    "tiny": 4096,
-    "mini": 8192,
-    "small": 8192,
-    "base": 32768,
-}  # where none is asked for
+# tokens where none are asked for
+VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 8192, "base": 32768}
 
 
 class Backbone(nn.Module):

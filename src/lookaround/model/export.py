@@ -23,7 +23,6 @@ __all__ = ["FORMS", "default_form", "export", "load", "load_heads", "require_for
 
 FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"
-# of transformers, whole or in shards with their index, and ours
 
 
 def default_form(modes: tuple[Mode, ...], model_type: str) -> str:

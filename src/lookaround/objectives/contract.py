@@ -115,9 +115,8 @@ class Batch:
         counts = torch.zeros(rows, int(number.max()) + 1, dtype=torch.int64)
         counts.scatter_add_(1, number, torch.ones_like(number))
         first = torch.zeros_like(counts)
-        first[:, 2:] = counts[:, 1:-1].cumsum(
-            1
-        )  # padding stands last, so documents start at the sum of those before
+        # padding stands last, so documents start at the sum of those before
+        first[:, 2:] = counts[:, 1:-1].cumsum(1)
         first[:, 0] = counts[:, 1:].sum(1)
         return first.gather(1, number), counts.gather(1, number)
 

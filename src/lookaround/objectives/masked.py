@@ -20,18 +20,16 @@ from lookaround.support.randomness import keyed_uniform
 
 __all__ = ["MDLM", "MLM", "VMLM"]
 
-LAWS: dict[
-    str, Callable
-] = {  # quantile functions of the unit interval; small rates are the rarer under "uniform" only
+# quantile functions of the unit interval; small rates are the rarer under "uniform" only
+LAWS: dict[str, Callable] = {
     "uniform": lambda u: u,
     "quadratic": lambda u: u * u,
     "cosine": lambda u: (
         1 - np.cos(np.pi / 2 * u) if isinstance(u, np.ndarray) else 1 - torch.cos(torch.pi / 2 * u)
     ),
 }
-MIN_RATE = (
-    1e-3  # mdlm draws its rate from [MIN_RATE, 1], so that the weight 1/rate stays finite (Sahoo et al. 2024)
-)
+# mdlm draws its rate from [MIN_RATE, 1], so that the weight 1/rate stays finite (Sahoo et al. 2024)
+MIN_RATE = 1e-3
 
 
 def _bidirectional_documents(batch: Batch) -> Tensor | None:

@@ -32,9 +32,8 @@ from lookaround.support.storage import make_folder, read_mapping, whole_file, wr
 __all__ = ["Code", "LagCounts", "count_lags", "normal_lags"]
 
 FORMAT = 1
-PART_TOKENS = (
-    1 << 24
-)  # tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
+# tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
+PART_TOKENS = 1 << 24
 
 Lags = tuple[int, ...]
 
@@ -297,9 +296,8 @@ def _count_missing(
             for shard, file in enumerate(parts.files)
             for begin in range(0, len(file), PART_TOKENS)
         ]  # fmt: skip
-    pool = executor or ThreadPoolExecutor(
-        usable_cores()
-    )  # sorting and arithmetic of numpy run outside the interpreter's lock
+    # sorting and arithmetic of numpy run outside the interpreter's lock
+    pool = executor or ThreadPoolExecutor(usable_cores())
     pending: dict[Future, Lags] = {
         pool.submit(_count_part, part): item for item, list_ in jobs.items() for part in list_
     }

@@ -26,9 +26,8 @@ __all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shu
 
 Matrix: TypeAlias = np.ndarray | sparse.csr_array
 
-DENSE_BYTES = (
-    1 << 30
-)  # a matrix larger than this is kept sparse; two of the size are held while lags are added up
+# a matrix larger than this is kept sparse; two of the size are held while lags are added up
+DENSE_BYTES = 1 << 30
 DOUBLE_TOKENS = 4096  # dense matrices of larger vocabularies are float32: the products are bound by memory
 SPARSE_SHARE = 0.08  # a dense matrix with fewer nonzeros is faster as a sparse one
 TUPLES = 48  # tuples of lags that are counted for n >= 2, at most
@@ -155,10 +154,8 @@ def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
         return _sparse_token_matrix(counts, law)
     code = counts.code(1)
     padded = (size, 1 << code.bits)  # so that a key is the place of its pair
-    ahead, behind = (
-        np.zeros(padded, dtype),
-        None,
-    )  # behind: lags below 0, transposed, so that writes are in order
+    # behind: lags below 0, transposed, so that writes are in order
+    ahead, behind = np.zeros(padded, dtype), None
     for lag in sorted({abs(lags[0]) for lags in law}):
         found = counts.tally(lag)
         places = found.keys.astype(np.int64)
