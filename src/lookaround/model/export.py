@@ -97,8 +97,8 @@ def _eurobert_config(config: Any, mask: int) -> Any:
 
 def load(folder: Path) -> Backbone:
     """The backbone of an exported folder with its extra heads; raises UserError naming the file that is amiss."""
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
+    for name, files in (("config.json", "config.json"), ("model.safetensors", "model*.safetensors")):
+        if not any(folder.glob(files)):  # weights may lie in several
             raise UserError(f"{folder}: no checkpoint here ({name} is missing)")
     lm = load_decoder(str(folder))
     backbone = load_heads(folder, lm) or Backbone(lm, own_rows=getattr(lm.config, "own_rows", None))
