@@ -60,7 +60,8 @@ from lookaround.model.backbone import build
 from lookaround.model.export import export, load
 from lookaround.objectives import Vocabulary, parse
 from lookaround.settings import TrainSettings
-from lookaround.studies.synthetic.tasks import PathStar, Problems
+from lookaround.studies.synthetic.tasks.base import Problems
+from lookaround.studies.synthetic.tasks.pathstar import PathStar
 from lookaround.train.budget import Plan
 from lookaround.train.checkpoint import latest_checkpoint
 from lookaround.train.loop import Trainer, default_learning_rate
@@ -164,7 +165,7 @@ def compared_text(sizes: Sizes, *, pack: bool = False) -> Data:
 
 
 def graph_data(sizes: Sizes) -> Data:
-    task = PathStar(*sizes.graph)
+    task = PathStar(*sizes.graph[:2], labels=sizes.graph[2])
     none = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     return Data(Problems(task, "train"), task.vocabulary.size, none, task.vocabulary.mask)
 
@@ -318,7 +319,7 @@ def scores(sizes: Sizes) -> Iterator[Job]:
 
     def states(attention: str) -> Row:
         ours, other = (
-            pooled_states(backbone, rows.tokenizer, texts, attention, rows.width)[0] for backbone in both
+            pooled_states(backbone, rows.codec, texts, attention, rows.width)[0] for backbone in both
         )
         away = float(np.abs(ours - other).max())
         return {"difference": away, "largest_state": float(np.abs(ours).max()), "failed": not away <= TARGET}

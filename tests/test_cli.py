@@ -1402,16 +1402,18 @@ def _environment() -> dict[str, str]:
 
 
 def test_help_is_quick() -> None:
-    if os.getloadavg()[0] > 0.75 * (os.cpu_count() or 1):
-        pytest.skip("this machine is busy")
+    """In seconds of a processor, so that a busy machine measures the same."""
     times = []
     for _ in range(5):
-        clock = time.perf_counter()
+        before = os.times()
         shown = subprocess.run([*PROGRAM, "--help"], capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - clock)
+        after = os.times()
+        times.append(
+            after.children_user + after.children_system - before.children_user - before.children_system
+        )
         for command in ("compare", "pretrain", "evaluate", "generate", "report"):
             assert command in shown.stdout
-    assert min(times) < 0.3
+    assert min(times) < 0.3, times
 
 
 @pytest.mark.parametrize("command", ["compare", "pretrain", "evaluate", "generate", "report"])

@@ -206,6 +206,11 @@ def test_a_study_is_known_by_content_and_not_by_paths(corpus: Path, tmp_path: Pa
     for name in ("text.txt", "order.tsv"):
         (moved / name).write_text((corpus / name).read_text())
     assert numbers(run(study_settings(moved, **options), tmp_path / "out")) == numbers(first)
+    (moved / "order.tsv").rename(moved / "renamed.tsv")
+    settings = study_settings(moved, **options, **{"compare.tasks": [str(moved / "renamed.tsv")]})
+    assert numbers(run(settings, tmp_path / "out")) == numbers(first), (
+        "a task is not known by its name either"
+    )
     lines = (corpus / "order.tsv").read_text().splitlines()
     (moved / "order.tsv").write_text("\n".join(lines[:-2]) + "\n")
     with pytest.raises(UserError, match="task 'order' has changed"):

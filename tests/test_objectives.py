@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -459,16 +461,21 @@ def test_bad_specs_point_at_the_offending_place(text: str, column: int, words: s
     assert f"column {column}" in message or not text or "rate=0.1, rate" in text
 
 
-def test_a_new_objective_is_one_class() -> None:
-    @dataclass(frozen=True)
-    class Echo(Objective):
-        far: int = 3
-        name = "echo_for_a_test"
-
+def test_the_objective_of_the_docs_is_one_file() -> None:
+    """docs/objectives.md, "Adding an objective", held as every objective is."""
+    page = (Path(__file__).parents[1] / "docs" / "objectives.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    module: dict = {"__name__": "jump"}
     try:
-        assert parse("echo_for_a_test(far=4)").spec == "echo_for_a_test(far=4)"
+        exec(compile(code, "jump.py", "exec", dont_inherit=True), module)
+        spec = "jump(far=3)"
+        assert parse(spec).spec == spec
+        test_targets_are_real_tokens_of_the_states_own_document(spec, {"packed": True, "padded": True})
+        test_a_rows_view_depends_on_its_key_alone(spec)
+        test_contexts_agree_with_lags_counted_in_sampled_views(spec, 1)
+        test_patterns_agree_with_what_sampled_views_show(spec)
     finally:
-        del Objective.registry["echo_for_a_test"]
+        Objective.registry.pop("jump", None)
 
 
 def test_keyed_uniform_is_uniform_and_uncorrelated() -> None:

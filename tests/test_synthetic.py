@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from conftest import sentences
 from lookaround.cli import app
 from lookaround.data.shards import TokenStore
+from lookaround.evaluation.own_text import text_data
 from lookaround.objectives import parse
 from lookaround.report import load_synthetic, print_synthetic, write_synthetic
 from lookaround.report.synthetic import synthetic_findings
@@ -48,7 +49,6 @@ from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import threads_of
 from lookaround.train import loop
 from lookaround.train.budget import expected_cost
-from lookaround.train.run import evaluation_rows
 
 TASK = parse_task("pathstar(2,3)")
 
@@ -295,7 +295,7 @@ def test_a_run_that_diverges_is_scored_as_it_was_and_the_grid_goes_on(
     def step(self: loop.Trainer, *given: Any) -> Any:
         found = own(self, *given)
         if self.seed == 1 and self.counters.step == 6:
-            return {0: (float("nan"), 1.0, 1.0)}
+            found.totals.fill_(float("nan"))
         return found
 
     monkeypatch.setattr(loop.Trainer, "step", step)
@@ -323,7 +323,9 @@ def test_a_run_that_is_stopped_and_then_diverges_is_scored_as_if_it_had_not_been
         if self.counters.step == 9:  # saved after the next step
             for out in stops:
                 (out / ".stop").touch()
-        return {0: (float("nan"), 1.0, 1.0)} if self.counters.step == 11 else found
+        if self.counters.step == 11:
+            found.totals.fill_(float("nan"))
+        return found
 
     monkeypatch.setattr(loop.Trainer, "step", step)
     monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
@@ -578,7 +580,7 @@ def test_a_folder_of_an_earlier_layout_is_refused_by_name(tmp_path: Path) -> Non
     for more in ([], ["--dry-run"]):
         result = CliRunner().invoke(app, ["synthetic", "--out", str(tmp_path), *more])
         assert isinstance(result.exception, UserError)
-        assert "plan.yaml: an earlier lookaround wrote this folder" in str(result.exception)
+        assert "plan.yaml: written by an older lookaround" in str(result.exception)
         assert "give another --out" in str(result.exception)
     unfinished = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert isinstance(unfinished.exception, UserError)
@@ -608,9 +610,9 @@ def test_a_model_of_an_earlier_lookaround_is_still_evaluated_on_its_own_text(
     corpus.write_text("\n\n".join(sentences(400)))
     info = {"settings": {"data": {"corpus": str(corpus)}, "plan": {"tasks": ["2,3"]}}, "data": {}}
     model: Any = SimpleNamespace(info=info, tokenizer=store.tokenizer, context=32)
-    rows = evaluation_rows(model, Settings())
-    assert rows is not None
-    assert rows.width == 32
+    text = text_data(model, Settings().data)
+    assert text is not None
+    assert text.test.width == 32
 
 
 # ---------------------------------------------------------------------------------------- what is said of it

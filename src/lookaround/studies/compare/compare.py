@@ -14,9 +14,11 @@ import json
 import math
 import shutil
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lookaround.data.tasks import Task
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import task_data
 from lookaround.model.fingerprint import model_fingerprint
@@ -29,7 +31,7 @@ from lookaround.studies.forecast.forecast import Forecast, forecast_job
 from lookaround.studies.jobs import Jobs
 from lookaround.support.errors import UserError
 from lookaround.support.machine import threads
-from lookaround.support.storage import require_fields, write_text
+from lookaround.support.storage import read_mapping, require_fields, write_text
 from lookaround.train.loop import StopSignal, stop_on_signals
 
 __all__ = ["compare"]
@@ -52,6 +54,7 @@ def compare(
     them). Raises UserError where `out` belongs to another study, Interrupted after saving when asked to
     stop.
     """
+    study = _as_first_named(study, out / STUDY_FILE)
     folder = StudyFolder(out, STUDY_FILE, "a study of ours", _identity(study))
     with folder.opened() as before, stop_on_signals() as stop:
         if before:
@@ -63,13 +66,26 @@ def compare(
     return results
 
 
+def _content(task: Task) -> str:
+    """A hash of a task's examples and metric."""
+    content = [task.metric, task.train_inputs, task.train_labels, task.test_inputs, task.test_labels]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _as_first_named(study: Study, file: Path) -> Study:
+    """The study with its tasks under the names that they had when its folder was made, whatever their files are called now."""
+    if not file.is_file():
+        return study
+    known = read_mapping(file, {"identity": dict})["identity"].get("tasks", {})
+    names = {digest: name for name, digest in known.items()}
+    tasks = tuple(replace(task, name=names.get(_content(task), task.name)) for task in study.tasks)
+    return replace(study, tasks=tasks)
+
+
 def _identity(study: Study) -> dict[str, Any]:
     """What all runs of a folder share."""
     init = study.settings.model.init
-    tasks = {}
-    for task in study.tasks:
-        content = [task.train_inputs, task.train_labels, task.test_inputs, task.test_labels]
-        tasks[task.name] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    tasks = {task.name: _content(task) for task in study.tasks}
     return {
         "corpus": study.store.fingerprint,
         "model": model_fingerprint(init) if init else None,
