@@ -611,3 +611,9 @@ def test_an_own_row_count_outlives_saving_and_continuing(source: Path, tmp_path:
     larger = build(preset="nano", vocabulary=ROWS + 5, context=16, special={}, init=str(tmp_path))
     assert (larger.own_rows, len(larger.embedding.weight)) == (None, ROWS + 5), "all of these may be targets"
     assert larger.lm.generation_config.suppress_tokens is None
+
+
+def test_a_folder_whose_weights_lie_in_several_files_is_read(tmp_path: Path) -> None:
+    run = open_run(saved(tmp_path / "sharded", llama(), max_shard_size="20KB"))
+    for name, tensor in llama().state_dict().items():
+        assert torch.equal(run.backbone.lm.state_dict()[name].cpu(), tensor), name

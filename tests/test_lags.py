@@ -227,6 +227,12 @@ def test_lags_that_were_not_counted_are_named(store: TokenStore, tmp_path: Path)
         counts.matrix(-4)
 
 
+def test_counts_of_another_split_are_refused(store: TokenStore, tmp_path: Path) -> None:
+    count_lags(store, [1], folder=tmp_path)
+    with pytest.raises(UserError, match="split 'train', now 'test'; give another folder"):
+        count_lags(store, [1, 2], split="test", folder=tmp_path)
+
+
 def test_counts_of_another_corpus_or_tokenizer_are_refused(store: TokenStore, tmp_path: Path) -> None:
     count_lags(store, [1], folder=tmp_path / "counts")
     other = prepare(

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from conftest import objective_loss, random_batch
 from lookaround.model import Backbone, build, export, linear_cross_entropy, load, require_honest_attention
+from lookaround.model.backbone import require_plain_logits
 from lookaround.model.masks import allowed, attention_arguments
 from lookaround.objectives import Attention, HeadSpec, Mode, Shown, parse
 from lookaround.objectives.heads import OffsetSpec
@@ -45,20 +46,20 @@ def brute_force(kind: str, length: int, documents: list[int], width: int) -> tor
 def test_masks_follow_the_definition(kind: Any, documents: list[int] | None) -> None:
     lengths = torch.tensor([1, 3, 8])
     numbers = None if documents is None else torch.tensor([documents] * 3)
-    mask = allowed(Attention(kind, lengths=lengths), numbers, 3, 8).expand(3, 8, 8)
+    shown = Shown(torch.zeros(3, 8), Attention(kind, lengths=lengths), numbers)
+    mask = allowed(shown).expand(3, 8, 8)
     for row in range(3):
         assert torch.equal(mask[row], brute_force(kind, int(lengths[row]), documents or [0] * 8, 8))
 
 
 def test_pure_patterns_need_no_mask_and_eager_gets_an_additive_one() -> None:
-    arguments = {"rows": 2, "width": 4, "dtype": torch.float32, "device": None}
-    assert attention_arguments(Attention("causal"), None, implementation="sdpa", **arguments) == {
+    documents = torch.tensor([[0, 0, 1, 1]] * 2)
+    assert attention_arguments(Shown(documents), "sdpa", torch.float32) == {
         "attention_mask": None,
         "is_causal": True,
     }
-    documents = torch.tensor([[0, 0, 1, 1]] * 2)
-    sdpa = attention_arguments(Attention("bidirectional"), documents, implementation="sdpa", **arguments)
-    eager = attention_arguments(Attention("bidirectional"), documents, implementation="eager", **arguments)
+    isolated = Shown(documents, Attention("bidirectional"), documents)
+    sdpa, eager = (attention_arguments(isolated, name, torch.float32) for name in ("sdpa", "eager"))
     assert sdpa["attention_mask"].dtype == torch.bool
     assert torch.equal(eager["attention_mask"] == 0, sdpa["attention_mask"])
 
@@ -269,3 +270,15 @@ def test_truncated_and_missing_files_are_named(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="no decoder could be loaded"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_refusal_leaves_a_model_as_it_was(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("on the way")
+
+    lm = backbone().lm.train(training)
+    monkeypatch.setattr(lm, "forward", broken)
+    with pytest.raises(UserError, match="on the way"):
+        require_plain_logits(lm, "model 'x'")
+    assert lm.training is training

@@ -361,7 +361,7 @@ def evaluate(
         ]
     if dry_run:
         tokens, texts = (sum(cost.get(kind, 0) for cost in costs) for kind in ("tokens", "texts"))
-        parameters = sum(p.numel() for p in run.backbone.parameters())
+        parameters = run.backbone.parameter_count
         _say(console, f"{parameters:,} parameters; {tokens:,} tokens to score, {texts:,} texts to embed")
         _write_json(json_, {"parameters": parameters, "tokens": tokens, "texts": texts})
         return
@@ -542,7 +542,7 @@ def generate(
             stop=stop or [], rule=accept, order=order, per_pass=per_pass, seed=settings.seed,
         )  # fmt: skip
     if dry_run:
-        parameters = sum(p.numel() for p in run.backbone.parameters())
+        parameters = run.backbone.parameter_count
         _say(console, f"{parameters:,} parameters; {chosen}; window {run.context}; {writer.description}")
         _write_json(json_, {"parameters": parameters, "mode": str(chosen), "window": run.context})
         return

@@ -36,16 +36,12 @@ class Codec(Protocol):
     @property
     def fingerprint(self) -> str:
         """A hash of everything that decides how inputs are encoded."""
-        ...
 
     def encode(self, inputs: Sequence[Any], /) -> list[list[int]]:
         """Ids of each input, without special tokens."""
-        ...
 
     def decode(self, ids: Sequence[int], /) -> Any:
         """The input of ids; special tokens are left out."""
-        ...
 
     def save(self, folder: Path, /) -> None:
         """Writes the files that it is loaded from."""
-        ...

@@ -34,17 +34,18 @@ class Corpus:
     fingerprint: str
 
 
-def make_corpus(name: str, texts: Sequence[str], description: dict[str, Any]) -> Corpus:
+def make_corpus(
+    name: str, texts: Sequence[str], description: dict[str, Any], path: str | Path | None = None
+) -> Corpus:
     """Return a `Corpus` of the non-empty `texts`, each kept where it occurs first.
 
-    `documents`, `duplicates`, `empty` and `bytes` (UTF-8) are added to `description`. Raises UserError if none is left.
+    `documents`, `duplicates`, `empty` and `bytes` (UTF-8) are added to `description`. Raises UserError if none is left,
+    naming `path`; a description holds no folders.
     """
     filled = [text for text in texts if text.strip()]
     documents = list(dict.fromkeys(filled))
     if not documents:
-        raise UserError(
-            f"{description['source']}: empty, no document with any text; give a corpus with text in it"
-        )
+        raise UserError(f"{path or name}: empty, no document with any text; give a corpus with text in it")
     digest = hashlib.sha256()
     size = 0
     for document in documents:
@@ -70,13 +71,7 @@ def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus
     if not str(source).strip():
         raise UserError("no corpus given (an empty name); give a file, a folder or the name of a dataset")
     path = Path(source).expanduser()
-    try:
-        there = path.exists()
-    except OSError as error:
-        raise UserError(
-            f"{files.one_line(source)}: cannot be read ({error.strerror}); give a file or a folder"
-        ) from None
-    if not there:
+    if not files.is_there(path):
         return _read_hub(str(source), text_column)
     if path.is_dir():
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
@@ -92,15 +87,7 @@ def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus
         )
     texts, column = _read_file(path, kind, text_column)
     description = {"source": path.name, "format": kind, "files": 1, "text_column": column}
-    _check_any(texts, path)
-    return make_corpus(stem, texts, description)
-
-
-def _check_any(texts: Sequence[str], path: Path) -> None:
-    if not any(
-        text.strip() for text in texts
-    ):  # said here with the whole path; a description holds the name alone
-        raise UserError(f"{path}: empty, no document with any text; give a corpus with text in it")
+    return make_corpus(stem, texts, description, path)
 
 
 def _read_file(path: Path, kind: str, text_column: str | None) -> tuple[list[str], str | None]:
@@ -138,7 +125,6 @@ def _read_folder(folder: Path, text_column: str | None) -> Corpus:
         texts += more
         kinds.add(kind)
         columns |= {column} if column is not None else set()
-    _check_any(texts, folder)
     description = {
         "source": folder.resolve().name,
         "format": "+".join(sorted(kinds)),
@@ -146,7 +132,7 @@ def _read_folder(folder: Path, text_column: str | None) -> Corpus:
         "skipped": len(found) - len(data),
         "text_column": ", ".join(sorted(columns)) or None,
     }
-    return make_corpus(folder.resolve().name, texts, description)
+    return make_corpus(folder.resolve().name, texts, description, folder)
 
 
 def _read_saved(folder: Path, text_column: str | None) -> Corpus:
@@ -202,8 +188,7 @@ def _from_datasets(data: Any, name: str, source: str, text_column: str | None) -
         "splits": [split for split in splits if split],
         "text_column": ", ".join(sorted(columns)) or None,
     }
-    _check_any(texts, Path(source))
-    return make_corpus(name, texts, description)
+    return make_corpus(name, texts, description, Path(source))
 
 
 def hash_key(seed: int | str, text: str) -> bytes:

@@ -74,6 +74,16 @@ def file_kind(path: str | Path) -> tuple[str, str | None]:
     return name, None
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path exists; raises UserError where that cannot be told."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UserError(
+            f"{one_line(path)}: cannot be read ({error.strerror}); give a file or a folder"
+        ) from None
+
+
 def find_files(folder: Path) -> Iterator[Path]:
     """Yield the files below `folder` in sorted order, hidden files and folders left out.
 
@@ -408,8 +418,7 @@ def text_column(table: Table, wanted: str | None = None) -> str:
         if column is None:
             raise UserError(f"{table.source}: no column {wanted!r}; it has {listed(names)}")
         return column
-    text = table.find("text")
-    if text is not None:
+    if (text := table.find("text")) is not None:
         return text
     sizes = dict.fromkeys(names, 0)
     letters, spaced = set(), set()

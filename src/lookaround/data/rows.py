@@ -24,11 +24,9 @@ class RowSource(Protocol):
     @property
     def width(self) -> int:
         """Tokens per row."""
-        ...
 
     def at(self, seed: int, index: np.ndarray) -> Batch:
         """The batch of the given places (B,) in the endless sequence of rows of this seed."""
-        ...
 
 
 class Rows:
@@ -74,9 +72,8 @@ class Rows:
                     self.document[window], self.offset[window], count
                 )
                 documents[b, at : at + count] = number
-                scorable[b, at] = (
-                    self.offset[window] > 0
-                )  # a document starts with BOS, which is never a target
+                # a document starts with BOS, which is never a target
+                scorable[b, at] = self.offset[window] > 0
                 if self.prompts is not None:
                     given = max(int(self.prompts[self.document[window]] - self.offset[window]), 0)
                     scorable[b, at : at + min(given, count)] = False

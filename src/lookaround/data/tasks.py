@@ -109,13 +109,7 @@ _Source = tuple[Path, Path, list[Path]]
 
 
 def _locate(path: Path) -> _Source:
-    try:
-        there = path.exists()
-    except OSError as error:
-        raise UserError(
-            f"{files.one_line(path)}: cannot be read ({error.strerror}); give a file or a folder"
-        ) from None
-    if not there:
+    if not files.is_there(path):
         raise UserError(
             f"{files.one_line(path)}: no such file or folder; give a table or a folder with a task in it"
         )
@@ -194,9 +188,8 @@ def _tables(folder: Path) -> list[Path]:
 
 def _one(tables: Sequence[Path], stem: str, like: Path | None) -> Path | None:
     found = [path for path in tables if files.file_kind(path)[0].lower() == stem.lower()]
-    if (
-        len(found) > 1 and like is not None
-    ):  # train.csv beside test.csv and test.jsonl: the same kind is meant
+    # train.csv beside test.csv and test.jsonl: the same kind is meant
+    if len(found) > 1 and like is not None:
         ending = like.name[len(files.file_kind(like)[0]) :]
         found = [path for path in found if path.name[len(files.file_kind(path)[0]) :] == ending] or found
     if len(found) > 1:
@@ -345,14 +338,10 @@ def _dropped(empty: int, path: Path) -> list[str]:
 
 
 def _text_columns(table: files.Table) -> list[str]:
-    for pair in PAIRS:
-        columns = [table.find(name) for name in pair]
-        if None not in columns:
-            return [column for column in columns if column is not None]
-    for name in SINGLES:
-        column = table.find(name)
-        if column is not None:
-            return [column]
+    for names in (*PAIRS, *((name,) for name in SINGLES)):
+        columns = [column for name in names if (column := table.find(name)) is not None]
+        if len(columns) == len(names):
+            return columns
     raise UserError(
         f"{table.source}: no text column found; it has {files.listed(list(table.columns))}; call it 'text' (and a second one 'text_b')"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -87,13 +88,9 @@ class TextTokenizer:
     def documents(self, texts: Iterable[str]) -> Iterable[np.ndarray]:
         """Ids of each document, (n,) int64, from BOS to EOS (where the tokenizer has one)."""
         tail = [] if self.eos is None else [self.eos]
-        chunk: list[str] = []
-        for text in texts:
-            chunk.append(text)
-            if len(chunk) == CHUNK:
-                yield from (np.array([self.bos, *ids, *tail]) for ids in self.encode(chunk))
-                chunk = []
-        yield from (np.array([self.bos, *ids, *tail]) for ids in self.encode(chunk))
+        left = iter(texts)
+        while chunk := list(itertools.islice(left, CHUNK)):
+            yield from (np.array([self.bos, *ids, *tail]) for ids in self.encode(chunk))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are left out."""

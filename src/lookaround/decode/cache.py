@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
-from lookaround.model.backbone import require_plain_logits
+from lookaround.model.backbone import reading, require_plain_logits
 from lookaround.model.masks import cache_mask, mask_argument
 from lookaround.support.errors import UserError
 
@@ -44,8 +44,7 @@ class _SlotLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         return -1
 
-    def get_max_cache_shape(self) -> int:  # the name before transformers 5.20
-        return -1
+    get_max_cache_shape = get_max_length  # the name before transformers 5.20
 
 
 class SlotCache(Cache):
@@ -153,15 +152,10 @@ class CachedModel:
         )
 
 
-_ARGUMENTS: dict[type, str] = {}
-
-
 def cache_argument(kind: type) -> str:
     """What a decoder class calls its cache: "past_key_values", or "cache" from transformers 5.24 on."""
-    if kind not in _ARGUMENTS:
-        names = inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
-        _ARGUMENTS[kind] = "cache" if "cache" in names else "past_key_values"
-    return _ARGUMENTS[kind]
+    names = inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
+    return "cache" if "cache" in names else "past_key_values"
 
 
 def require_rewindable(lm: Any) -> None:
@@ -186,12 +180,10 @@ def require_rewindable(lm: Any) -> None:
         raise UserError(
             f"{name}: its cache cannot be rewound ({kinds}); several tokens per pass need full attention in every layer"
         )
-    was_training = lm.training
-    lm.eval()
     require_plain_logits(lm, name)
     vocabulary = lm.get_output_embeddings().weight.shape[0]
     ids = torch.arange(1, 9, device=lm.device)[None] % vocabulary
-    with torch.inference_mode():
+    with reading(lm), torch.inference_mode():
         states = lm.base_model(ids, use_cache=False).last_hidden_state
         model = CachedModel(lm.base_model, 1)
         causal = torch.ones(8, 8, dtype=torch.bool, device=lm.device).tril()
@@ -203,7 +195,6 @@ def require_rewindable(lm: Any) -> None:
         tree = model(branch, sees, torch.tensor([[4, 4, 5]], device=lm.device)).last_hidden_state
         model.cache.keep([[0, 2]])
         rest = model(ids[:, 6:], causal[:2, :2]).last_hidden_state
-    lm.train(was_training)
     found = torch.cat([tree[0, [0, 2]], rest[0]])
     if float((found - states[0, 4:]).abs().max()) > 1e-2 * float(states.abs().max()):
         raise UserError(

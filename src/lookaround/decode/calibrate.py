@@ -51,9 +51,7 @@ def draft_ranks(
         trunk = backbone.trunk(shown)
         count = len(text) - prompt
         table = np.full((count, head.depths), -1)
-        reads = trunk.last if head.reads == "last" else trunk.before
-        assert reads is not None
-        for depth, states in depth_states(head, reads, backbone.embedding.weight, shown):
+        for depth, states in depth_states(head, getattr(trunk, head.reads), backbone.embedding.weight, shown):
             here = range(prompt - 1, len(text) - 1 - depth)
             if not len(here):
                 break
@@ -125,10 +123,8 @@ def choose_trees(
 
     grown: {nodes: (tree, tokens per step)}, as grow_from_ranks gives them.
     """
-    sizes = [
-        0,
-        *(size for size, (tree, _) in grown.items() if len(tree) == size),
-    ]  # beyond those no draft was ever right
+    # beyond these no draft was ever right
+    sizes = [0, *(size for size, (tree, _) in grown.items() if len(tree) == size)]
     trees = [Tree(), *(grown[size][0] for size in sizes[1:])]
     tokens = [1.0, *(grown[size][1] for size in sizes[1:])]
     chosen, costs = {}, []

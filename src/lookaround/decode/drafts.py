@@ -117,7 +117,7 @@ class Draft:
         self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
     ) -> None:
         """New trunk states: those of `states` (B, Q, D) at the places `picks`; following: the token after each of them."""
-        raise NotImplementedError
+        self.root = torch.tensor([tokens[-1] for tokens in following], device=states.device)
 
     def propose(self, tree: Tree, sampler: Sampler | None = None) -> Proposal:
         """Tokens for all nodes of a tree no deeper than `depths`."""
@@ -133,9 +133,6 @@ class Draft:
     def logits(self, states: Tensor, depth: int) -> Tensor:
         """The draft's logits of head states (.., D) at a depth, for the tokens of the shortlist."""
         return self.shortlist.logits(states, self.head.unembedding(depth))
-
-    def _roots(self, following: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-        return torch.tensor([tokens[-1] for tokens in following], device=device)
 
 
 class _ByDepth(Draft):
@@ -170,8 +167,8 @@ class PointwiseDraft(_ByDepth):
     def advance(
         self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
     ) -> None:
+        super().advance(states, picks, following)
         self.state = states[range(len(picks)), [pick[-1] for pick in picks]]
-        self.root = self._roots(following, states.device)
 
     def select(self, rows: Sequence[int]) -> None:
         super().select(rows)
@@ -274,6 +271,7 @@ class BlockDraft(_ByDepth):
     def advance(
         self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
     ) -> None:
+        super().advance(states, picks, following)
         counts = [len(pick) for pick in picks]
         most, device = max(counts), states.device
         index = torch.tensor([[pick[0]] * (most - len(pick)) + list(pick) for pick in picks], device=device)
@@ -281,7 +279,6 @@ class BlockDraft(_ByDepth):
         rows = torch.arange(len(picks), device=device)[:, None]
         self.new = (states[rows, index], counts, torch.tensor(tokens, device=device))
         self.seen = [before + count for before, count in zip(self.seen, counts, strict=True)]
-        self.root = self._roots(following, device)
 
     def select(self, rows: Sequence[int]) -> None:
         super().select(rows)
@@ -378,9 +375,8 @@ class BlockDraft(_ByDepth):
         among = torch.zeros(rows, width + nodes, width + nodes, dtype=torch.bool, device=device)
         among[:, :width, :width] = sees & real[:, None, :]
         among[:, width:, :width] = real[:, None, :]
-        among |= torch.eye(
-            width + nodes, dtype=torch.bool, device=device
-        )  # nodes, and padding, see themselves
+        # nodes, and padding, see themselves
+        among |= torch.eye(width + nodes, dtype=torch.bool, device=device)
         newest = torch.tensor(self.seen, device=device)[:, None] - 1
         positions = (newest + 1 - told_depth - (width - 1) + column).clamp(min=0)
         if nodes:

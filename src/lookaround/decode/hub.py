@@ -13,7 +13,6 @@ import torch
 from lookaround.decode.speculative import Speculator, Step
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling, Greedy, Typical
-from lookaround.model.backbone import Backbone
 from lookaround.model.export import load, load_heads
 from lookaround.support.errors import UserError
 
@@ -77,12 +76,8 @@ def load_speculator(folder: Path, lm: Any = None) -> Speculator:
 
     Raises UserError where there are no heads, or they belong to another model.
     """
-    if lm is None:
-        backbone = load(folder)
-    else:
-        specs = load_heads(folder, lm)
-        backbone = Backbone(lm, ()) if specs is None else specs
-    if not len(backbone.heads):
+    backbone = load(folder) if lm is None else load_heads(folder, lm)
+    if backbone is None or not len(backbone.heads):
         raise UserError(
             f"{folder}: has no heads that look ahead (heads.safetensors); make them with lookaround speculate"
         )
@@ -114,9 +109,8 @@ def generate(
     if speculator is None:
         speculator = load_speculator(Path(model.name_or_path), model)
         model._lookaround_speculator = speculator
-    if (
-        stop_strings is not None
-    ):  # transformers drops the tokenizer, and the streamer, on the way to a callable
+    # transformers drops the tokenizer, and the streamer, on the way to a callable
+    if stop_strings is not None:
         if tokenizer is None:
             raise UserError("stop_strings: need the tokenizer; give generate(..., tokenizer=tokenizer)")
         stopping_criteria = StoppingCriteriaList(stopping_criteria or [])
@@ -171,7 +165,6 @@ def _decode(
         (c.max_length for c in stopping_criteria or () if isinstance(c, MaxLengthCriteria)), default=None
     )
     room = (config.max_length if room is None else room) - width
-    eos = config.eos_token_id
     others = [c for c in stopping_criteria or () if not isinstance(c, MaxLengthCriteria | EosTokenCriteria)]
 
     def stop(text: list[int]) -> bool:
@@ -194,7 +187,7 @@ def _decode(
             raise UserError("custom_generate: a streamer takes one sequence at a time")
         streamer.put(input_ids.cpu())
     made = speculator.generate(
-        given, max_new_tokens=room, verifier=verifier, eos=None if eos is None else eos,
+        given, max_new_tokens=room, verifier=verifier, eos=config.eos_token_id,
         processors=logits_processor or (),
         seen=input_ids.tolist(), temperature=temperature, generator=generator, stop=stop if others else None,
         on_step=None if streamer is None else stream,

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from lookaround.data.text import TextTokenizer
-from lookaround.decode.sampling import filter_log_probabilities
+from lookaround.decode.sampling import filter_log_probabilities, log_laws, windows
 from lookaround.model.backbone import Backbone
-from lookaround.objectives.contract import BIDIRECTIONAL, Mode, Shown
+from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
 
 __all__ = ["ORDERS", "Filled", "fill", "fill_many", "quality"]
@@ -121,7 +121,7 @@ def fill_many(
     began = time.perf_counter()
     backbone.eval()
     vocabulary = tokenizer.vocabulary
-    forbidden = torch.tensor(sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos}))
+    forbidden = torch.tensor(vocabulary.unwritten(tokenizer.eos))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     filled = [Filled() for _ in prompts]
     texts = [[tokenizer.bos, *prompt] for prompt in prompts]
@@ -133,10 +133,10 @@ def fill_many(
         if order == "left":
             block = min(block, per_pass)
         seen = min(length, context - block)
-        window_bt = _windows([texts[row][-seen:] for row in active], context, vocabulary.mask)
+        window_bt = windows([texts[row][-seen:] for row in active], context, vocabulary.mask)
         blank_bm = torch.arange(seen, seen + block).repeat(len(active), 1)
         while blank_bm.numel():
-            log_bmv = _laws(backbone, window_bt, blank_bm, mode, forbidden)
+            log_bmv = log_laws(backbone, window_bt, blank_bm, mode, forbidden)
             chosen_bn, log_bnv = _most_certain(log_bmv, per_pass)
             place_bn = blank_bm.gather(1, chosen_bn)
             drawn = [
@@ -189,7 +189,7 @@ def quality(
     _require_masked(mode, context)
     backbone.eval()
     vocabulary = tokenizer.vocabulary
-    special = sorted({*vocabulary.special, vocabulary.mask})
+    special = vocabulary.unwritten()
     if found := sorted(set(tokens) & set(special)):
         raise UserError(f"tokens: {found} are special tokens; only text has bits")
     ids = [tokenizer.bos, *prompt, *tokens]
@@ -198,8 +198,8 @@ def quality(
         position = range(begin, min(begin + ROWS_PER_PASS, len(ids)))
         seen = [ids[max(at - context + 1, 0) : at] for at in position]
         ends_b1 = torch.tensor([[len(text)] for text in seen])
-        window_bt = _windows(seen, context, vocabulary.mask)
-        log_bv = _laws(backbone, window_bt, ends_b1, mode, torch.tensor(special))[:, 0]
+        window_bt = windows(seen, context, vocabulary.mask)
+        log_bv = log_laws(backbone, window_bt, ends_b1, mode, torch.tensor(special))[:, 0]
         target_b1 = torch.tensor(ids[begin : position.stop], device=log_bv.device)[:, None]
         nats -= float(log_bv.gather(1, target_b1).double().sum())
     return nats / math.log(2) / len(tokens) if tokens else math.nan
@@ -225,20 +225,3 @@ def _require_masked(mode: Mode, context: int) -> None:
         )
     if context < 2:
         raise UserError(f"context: a window of {context} leaves no room for a new token")
-
-
-def _windows(texts: Sequence[list[int]], context: int, mask: int) -> Tensor:
-    """Texts filled up with masks, (B, T)."""
-    return torch.tensor([[*text, *([mask] * (context - len(text)))] for text in texts])
-
-
-def _laws(
-    backbone: Backbone, window_bt: Tensor, position_bm: Tensor, mode: Mode, forbidden: Tensor
-) -> Tensor:
-    """Log-probabilities (B, M, V), on the model's device, of the tokens at the given positions of the windows."""
-    rows, width = window_bt.shape
-    state = (torch.arange(rows)[:, None] * width + position_bm - mode.shift).flatten()
-    device = backbone.device
-    shown = Shown(window_bt, BIDIRECTIONAL).to(device)
-    log_nv = backbone.log_probabilities(shown, state.to(device), forbidden.to(device))
-    return log_nv.view(*position_bm.shape, -1)

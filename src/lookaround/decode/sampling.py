@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ from transformers.cache_utils import DynamicCache
 
 from lookaround.data.codec import Codec
 from lookaround.decode.cache import cache_argument
-from lookaround.model.backbone import Backbone
+from lookaround.model.backbone import Backbone, log_law
 from lookaround.model.masks import attention_of
 from lookaround.objectives.contract import Mode, Shown
 from lookaround.support.errors import UserError
 
-__all__ = ["continue_tokens", "filter_log_probabilities"]
+__all__ = ["continue_tokens", "filter_log_probabilities", "log_laws", "windows"]
 
 
 def filter_log_probabilities(
@@ -29,9 +29,8 @@ def filter_log_probabilities(
         log_v = log_v.masked_fill(log_v < log_v.topk(top_k).values[-1], -torch.inf)
     if top_p < 1:
         ordered, order = log_v.softmax(-1).sort(descending=True)
-        dropped = ordered.cumsum(0) - ordered >= max(
-            top_p, torch.finfo(ordered.dtype).tiny
-        )  # the first token that reaches top_p is kept
+        # the first token that reaches top_p is kept
+        dropped = ordered.cumsum(0) - ordered >= max(top_p, torch.finfo(ordered.dtype).tiny)
         log_v = log_v.scatter(0, order[dropped], -torch.inf)
     return log_v.softmax(-1)
 
@@ -59,13 +58,10 @@ def continue_tokens(
         raise UserError(f"context: a window of {context} leaves no room for a new token")
     backbone.eval()
     vocabulary = tokenizer.vocabulary
-    forbidden = torch.tensor(
-        sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos}), device=backbone.device
-    )
-    forbidden = forbidden[forbidden < len(backbone.output.weight)]
+    forbidden = torch.tensor(vocabulary.unwritten(tokenizer.eos))
     generator = torch.Generator().manual_seed(seed)
     ids = [tokenizer.bos, *prompt]
-    cache = None
+    cache, argument = None, cache_argument(type(backbone.lm))
     for _ in range(max_new_tokens):
         if mode.attention == "causal":
             seen = ids[-context:] if cache is None else ids[-1:]
@@ -75,16 +71,17 @@ def continue_tokens(
                 use_cache=True,
                 is_causal=True,
                 logits_to_keep=1,
-                **{cache_argument(type(backbone.lm)): cache},
+                **{argument: cache},
             )
-            logits_v = out.logits[0, -1, : len(backbone.output.weight)].float()
+            logits_v = out.logits[0, -1, : len(backbone.output.weight)]
             if cache.get_seq_length() >= context:
                 cache = None  # the window moves on, and with it all positions
-            logits_v[forbidden] = -torch.inf
-            log_v = logits_v.log_softmax(-1).cpu()
+            log_v = log_law(logits_v, forbidden)
         else:
-            log_v = _bidirectional_step(backbone, ids, mode, context, vocabulary.mask, forbidden)
-        probability = filter_log_probabilities(log_v, temperature=temperature, top_k=top_k, top_p=top_p)
+            seen = ids[1 - context :]
+            window_bt, end_bm = windows([seen], context, vocabulary.mask), torch.tensor([[len(seen)]])
+            log_v = log_laws(backbone, window_bt, end_bm, mode, forbidden)[0, 0]
+        probability = filter_log_probabilities(log_v.cpu(), temperature=temperature, top_k=top_k, top_p=top_p)
         token = int(torch.multinomial(probability, 1, generator=generator))
         if token == tokenizer.eos:
             return
@@ -92,13 +89,20 @@ def continue_tokens(
         yield token
 
 
-def _bidirectional_step(
-    backbone: Backbone, ids: list[int], mode: Mode, context: int, mask: int, forbidden: Tensor
+def windows(texts: Sequence[list[int]], context: int, mask: int) -> Tensor:
+    """Texts filled up with masks, (B, T)."""
+    return torch.tensor([[*text, *([mask] * (context - len(text)))] for text in texts])
+
+
+def log_laws(
+    backbone: Backbone, window_bt: Tensor, position_bm: Tensor, mode: Mode, forbidden: Tensor
 ) -> Tensor:
-    """Log-probabilities (V,) of the token after `ids`, in a window filled up with masks."""
-    seen = ids[-(context - 1) :]
-    at = len(seen)
-    tokens = torch.tensor([seen + [mask] * (context - at)])
-    shown = Shown(tokens, attention_of(mode.attention, torch.tensor([at]))).to(backbone.device)
-    state = torch.tensor([at - mode.shift], device=backbone.device)
-    return backbone.log_probabilities(shown, state, forbidden)[0].cpu()
+    """Log-probabilities (B, M, V), on the model's device, of the tokens at the given positions of the windows.
+
+    A prefix model has been given what stands before the first of them.
+    """
+    rows, width = window_bt.shape
+    state = (torch.arange(rows)[:, None] * width + position_bm - mode.shift).flatten()
+    shown = Shown(window_bt, attention_of(mode.attention, position_bm[:, 0])).to(backbone.device)
+    log_nv = backbone.log_probabilities(shown, state.to(backbone.device), forbidden)
+    return log_nv.view(*position_bm.shape, -1)

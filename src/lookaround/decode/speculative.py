@@ -151,9 +151,8 @@ class Speculator:
         self.backbone = backbone
         self.shortlist = Shortlist(backbone, shortlist)
         self.last: Stats | None = None  # of the last generation
-        self.placed: dict[
-            Tree, tuple[Tensor, Tensor]
-        ] = {}  # masks and depths of trees, on the model's device
+        # masks and depths of trees, on the model's device
+        self.placed: dict[Tree, tuple[Tensor, Tensor]] = {}
         heads = [head for head in backbone.heads if isinstance(head, LookAhead)]
         self.depths = heads[0].depths if heads else 0
         tree = Tree.chain(self.depths) if tree is None else tree
@@ -162,8 +161,7 @@ class Speculator:
             self._require_tree(each)
         if not checked:
             require_rewindable(backbone.lm)
-        limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-        self.limit: int = min(limit, context or limit)
+        self.limit: int = min(backbone.limit, context or backbone.limit)
         self.before = bool(heads) and heads[0].reads == "before"
 
     def _require_tree(self, tree: Tree) -> None:
@@ -274,16 +272,14 @@ class Speculator:
             model.cache.keep(picks)
             stats.verify_seconds += time.perf_counter() - clock
             stats.passes += 1
+            stats.steps += len(active)
             stats.drafted += len(now) * len(active)
             following = []
             for row, tokens, (path, token) in zip(active, proposal.tokens.tolist(), walks, strict=True):
                 following.append([*(tokens[place - 1] for place in path), token])
                 kept = texts.add(row, following[-1], len(path))
-                stats.tokens, stats.stepped, stats.steps = (
-                    stats.tokens + kept,
-                    stats.stepped + kept,
-                    stats.steps + 1,
-                )
+                stats.tokens += kept
+                stats.stepped += kept
                 _count(stats, now, path)
             self._advance(draft, read, picks, following, stats)
         stats.seconds = time.perf_counter() - began

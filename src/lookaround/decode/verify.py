@@ -9,7 +9,7 @@ text so far; places are the root's (0) and the nodes' (decode/tree.py). V vocabu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -75,38 +75,36 @@ class Verifier:
         return [token for _, token in self.walk(Tree(), Proposal(none), scores)]
 
 
-def _follow(tree: Tree, tokens: list[int], choose: Any) -> tuple[list[int], int]:
-    """Walks on as long as a child holds the token that is chosen at its parent."""
-    place = 0
-    path: list[int] = []
-    text: list[int] = []
-    while True:
-        token = choose(place, text)
-        for child in tree.children[place]:
-            if tokens[child - 1] == token:
+def _follow(
+    tree: Tree, proposal: Proposal, scores: Scores, choose: Callable[[Tensor], Tensor]
+) -> list[tuple[list[int], int]]:
+    """Walks on as long as a child holds the token that is chosen at its parent; choose: tokens (..) by logits (.., V).
+
+    A walk comes by each place once at most, so all may be chosen beforehand where their logits can be had at once.
+    """
+    beforehand = choose(scores.logits).tolist() if scores.whole else None
+    found = []
+    for row, drafts in enumerate(proposal.tokens.tolist()):
+        place, path, text = 0, list[int](), list[int]()
+        while True:
+            own = choose(scores.at(row, place, text)) if beforehand is None else beforehand[row][place]
+            token = int(own)
+            child = next((child for child in tree.children[place] if drafts[child - 1] == token), None)
+            if child is None:
                 break
-        else:
-            return path, token
-        place = child
-        path.append(child)
-        text.append(token)
+            place = child
+            path.append(child)
+            text.append(token)
+        found.append((path, token))
+    return found
 
 
 class Greedy(Verifier):
     """The likeliest token everywhere: token for token what plain greedy decoding gives."""
 
     def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
-        tokens = proposal.tokens.tolist()
-        if scores.whole:
-            best = scores.logits.max(-1).indices.tolist()  # four times as fast as argmax in bf16
-            return [
-                _follow(tree, tokens[row], lambda place, _, own=own: own[place])
-                for row, own in enumerate(best)
-            ]
-        return [
-            _follow(tree, own, lambda place, text, row=row: int(scores.at(row, place, text).argmax()))
-            for row, own in enumerate(tokens)
-        ]
+        # four times as fast as argmax in bf16
+        return _follow(tree, proposal, scores, lambda logits: logits.max(-1).indices)
 
 
 class ExactSampling(Verifier):
@@ -134,24 +132,9 @@ class ExactSampling(Verifier):
         return float(uniform) < ratio
 
     def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
-        tokens = proposal.tokens.tolist()
         if proposal.law is None:
-            if scores.whole:  # a walk comes by each place once at most, so all may draw beforehand
-                drawn = self._draw(scores.logits.float().softmax(-1)).tolist()
-                return [
-                    _follow(tree, tokens[row], lambda place, _, own=own: own[place])
-                    for row, own in enumerate(drawn)
-                ]
-            return [
-                _follow(
-                    tree,
-                    own,
-                    lambda place, text, row=row: int(
-                        self._draw(scores.at(row, place, text).float().softmax(-1)[None])
-                    ),
-                )
-                for row, own in enumerate(tokens)
-            ]
+            return _follow(tree, proposal, scores, lambda logits: self._draw(logits.float().softmax(-1)))
+        tokens = proposal.tokens.tolist()
         return [self._reject(tree, own, proposal, scores, row) for row, own in enumerate(tokens)]
 
     def _reject(

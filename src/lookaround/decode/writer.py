@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -41,19 +41,14 @@ class Writer:
         seed: int = 0,
     ) -> None:
         self.run, self.mode, self.seed = run, mode, seed
-        self.max_new_tokens, self.temperature, self.top_k, self.top_p = (
-            max_new_tokens,
-            temperature,
-            top_k,
-            top_p,
-        )
+        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.top_k, self.top_p = top_k, top_p
         self.stop, self.rule, self.order, self.per_pass = tuple(stop), rule, order, per_pass
         self.masked = mode.attention == "bidirectional" and (order != "left" or per_pass > 1)
         if (order != "left" or per_pass > 1) and not self.masked:
             raise UserError(f"--order and --per-pass: are for masked models; this one is read as '{mode}'")
-        self.filled: Filled | None = (
-            None  # of the last text, where a masked model filled several tokens per pass
-        )
+        # of the last text, where a masked model filled several tokens per pass
+        self.filled: Filled | None = None
         self.text, self.tokens = "", list[int]()
         self.stats: Stats | None = None
         self.speculator: Speculator | None = None
@@ -74,19 +69,19 @@ class Writer:
         """
         run = self.run
         ids = run.tokenizer.encode([prompt])[0]
-        slow = self._fill(ids, "left", 1, None)
-        measured = [
+        slow = self._fill(ids, "left", 1)
+        fast, plain = (
             quality(run.backbone, run.tokenizer, ids, tokens, self.mode, context=run.context)
             for tokens in (self.tokens, slow.tokens)
-        ]
-        return measured[0], measured[1]
+        )
+        return fast, plain
 
-    def _fill(self, ids: list[int], order: str, per_pass: int, tell: Callable | None) -> Filled:
+    def _fill(self, ids: list[int], order: str, per_pass: int) -> Filled:
         run = self.run
         return fill(
             run.backbone, run.tokenizer, ids, self.mode, context=run.context, max_new_tokens=self.max_new_tokens,
             per_pass=per_pass, order=order, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p,
-            seed=self.seed, on_pass=tell,
+            seed=self.seed,
         )  # fmt: skip
 
     @property
@@ -121,28 +116,27 @@ class Writer:
         """(token, whether it was an accepted draft); EOS is left out."""
         run = self.run
         if self.masked:
-            self.filled = self._fill(ids, self.order, self.per_pass, None)
+            self.filled = self._fill(ids, self.order, self.per_pass)
             yield from ((token, False) for token in self.filled.tokens)
             return
         fits = self.speculator is not None and 1 + len(ids) + self.max_new_tokens <= max(
             run.context, self.speculator.limit
         )
-        if not fits:
+        if fits:
+            yield from self._drafted(ids)
+        else:
             made = continue_tokens(
                 run.backbone, run.tokenizer, ids, self.mode, context=run.context, max_new_tokens=self.max_new_tokens,
                 temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed,
             )  # fmt: skip
             yield from ((token, False) for token in made)
-            return
-        yield from self._drafted(ids)
 
     def _drafted(self, ids: list[int]) -> Iterator[tuple[int, bool]]:
         """The same by several tokens per pass; the loop runs beside the reader, who gets tokens as they stand."""
         assert self.speculator is not None
         speculator, tokenizer = self.speculator, self.run.tokenizer
-        vocabulary = tokenizer.vocabulary
         size = self.run.backbone.output.weight.shape[0]
-        never = sorted({*vocabulary.special, vocabulary.mask} - {tokenizer.eos})
+        never = [token for token in tokenizer.vocabulary.unwritten(tokenizer.eos) if token < size]
         generator = torch.Generator(self.run.backbone.device).manual_seed(self.seed)
         steps: queue.Queue = queue.Queue()
         halt = threading.Event()
@@ -152,7 +146,7 @@ class Writer:
                 made = speculator.generate(
                     [[tokenizer.bos, *ids]], max_new_tokens=self.max_new_tokens, eos=tokenizer.eos,
                     verifier=make_verifier(self.rule, self.temperature, generator), generator=generator,
-                    processors=warpers(self.temperature, self.top_k, self.top_p, [t for t in never if t < size]),
+                    processors=warpers(self.temperature, self.top_k, self.top_p, never),
                     temperature=self.temperature or 1.0, stop=lambda text: halt.is_set(), on_step=steps.put,
                 )  # fmt: skip
                 self.stats = made.stats

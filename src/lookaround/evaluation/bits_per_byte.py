@@ -19,7 +19,7 @@ import torch
 
 from lookaround.data.rows import Rows
 from lookaround.evaluation.registry import Protocol, Scores, TextData
-from lookaround.model.backbone import Backbone
+from lookaround.model.backbone import Backbone, reading
 from lookaround.model.masks import attention_of
 from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode, Shown
@@ -132,13 +132,10 @@ def scored_tokens(rows: Rows, settings: EvaluateSettings) -> ScoredTokens:
     return choose_tokens(rows, lengths, settings.positions)
 
 
-@torch.no_grad()
 def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: Mode) -> np.ndarray:
     """Bits of each scored token (K,) float64 under the model read in `mode`."""
-    was_training = backbone.training
-    backbone.eval()
     vocabulary = rows.codec.vocabulary
-    forbidden = torch.tensor(sorted({*vocabulary.special, vocabulary.mask}))
+    forbidden = torch.tensor(vocabulary.unwritten()).to(backbone.device)
     bits = np.empty(len(scored.row))
     # one pass serves all positions of a row when what a state sees does not depend on the position asked for
     shared = mode.attention == "causal"
@@ -156,11 +153,11 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
         attention = attention_of(mode.attention, position if not shared else torch.zeros(0))
         state = torch.from_numpy(line) * rows.width + position - mode.shift
         shown = Shown(tokens, attention).to(backbone.device)
-        log_nv = backbone.log_probabilities(shown, state.to(backbone.device), forbidden.to(backbone.device))
+        with reading(backbone):
+            log_nv = backbone.log_probabilities(shown, state.to(backbone.device), forbidden)
         token = torch.from_numpy(scored.token[chosen]).to(backbone.device)
         nats = -log_nv.gather(1, token[:, None])[:, 0]
         bits[chosen] = nats.double().cpu().numpy() / math.log(2)
-    backbone.train(was_training)
     return bits
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lookaround.data.codec import Codec
-from lookaround.model.backbone import Backbone
+from lookaround.model.backbone import Backbone, reading
 from lookaround.model.masks import attention_of
 from lookaround.objectives.contract import PADDING, Shown
 
@@ -30,7 +30,6 @@ def candidate_layers(layers: int) -> list[int]:
     )
 
 
-@torch.no_grad()
 def pooled_states(
     backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
 ) -> tuple[np.ndarray, int]:
@@ -38,8 +37,6 @@ def pooled_states(
 
     attention: the kind of the mode; a prefix model sees the whole text both ways. BOS is seen but not pooled.
     """
-    was_training = backbone.training
-    backbone.eval()
     full = [[codec.bos, *ids] for ids in codec.encode(inputs)]
     cut = sum(len(ids) > context for ids in full)
     ids = [item[:context] for item in full]
@@ -62,12 +59,12 @@ def pooled_states(
         if attention == "bidirectional" and not bool(real.all()):
             documents = torch.where(real, 0, PADDING)
         shown = Shown(tokens, attention_of(attention, lengths), documents)
-        states = backbone.states(shown.to(backbone.device), all_layers=True)
+        with reading(backbone):
+            states = backbone.states(shown.to(backbone.device), all_layers=True)
         real[:, 0] = lengths == 1
         share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
         for place, layer in enumerate(layers):
             mean_bd = torch.einsum("bt,btd->bd", share_bt.to(states[layer].dtype), states[layer])
             pooled[place][chosen] = mean_bd.float().cpu().numpy()
         begin = end
-    backbone.train(was_training)
     return pooled, cut

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +22,16 @@ from lookaround.model.masks import allowed, attention_arguments, attention_of
 from lookaround.objectives.contract import HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
-__all__ = ["PRESETS", "Backbone", "build", "load_decoder", "require_honest_attention", "require_plain_logits"]
+__all__ = [
+    "PRESETS",
+    "Backbone",
+    "build",
+    "load_decoder",
+    "log_law",
+    "reading",
+    "require_honest_attention",
+    "require_plain_logits",
+]
 
 PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
     "pico": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
@@ -41,14 +51,8 @@ PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.3M, 0
         "num_attention_heads": 12,
     },
 }
-VOCABULARIES = {
-    "pico": 512,
-    "nano": 1024,
-    "tiny": 4096,
-    "mini": 8192,
-    "small": 8192,
-    "base": 32768,
-}  # where none is asked for
+# tokens where none are asked for
+VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 8192, "base": 32768}
 
 
 class Backbone(nn.Module):
@@ -106,16 +110,7 @@ class Backbone(nn.Module):
 
     def states(self, shown: Shown, *, all_layers: bool = False) -> Any:
         """Hidden states (B, T, D) after the final norm; with all_layers, the tuple from embedding to last."""
-        rows, width = shown.input_ids.shape
-        arguments = attention_arguments(
-            shown.attention,
-            shown.documents,
-            rows,
-            width,
-            implementation=self.lm.config._attn_implementation,
-            dtype=self.unembedding.weight.dtype,
-            device=shown.input_ids.device,
-        )
+        arguments = attention_arguments(shown, self.lm.config._attn_implementation, self.dtype)
         out = self.decoder(shown.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments)
         return out.hidden_states if all_layers else out.last_hidden_state
 
@@ -131,16 +126,34 @@ class Backbone(nn.Module):
 
         forbidden: ids that are left out of the softmax; ids beyond the model's rows are never in it.
         """
-        logits_nv = self.logits(self.states(shown).flatten(0, 1)[state]).float()
-        if forbidden is not None:
-            logits_nv[:, forbidden[forbidden < logits_nv.shape[-1]]] = -torch.inf
-        return logits_nv.log_softmax(-1)
+        return log_law(self.logits(self.states(shown).flatten(0, 1)[state]), forbidden)
+
+    @property
+    def limit(self) -> int:
+        """The most positions that the model has; very many where it names no limit."""
+        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+
+    @property
+    def parameter_count(self) -> int:
+        """Parameters of the model and its heads."""
+        return sum(p.numel() for p in self.parameters())
 
     @cached_property
     def parameters_without_embeddings(self) -> int:
         """Parameters of the trunk: all of the LM's but the input embedding and the unembedding."""
-        tables = {id(self.lm.get_input_embeddings().weight), id(self.unembedding.weight)}
+        tables = {id(self.embedding.weight), id(self.unembedding.weight)}
         return sum(p.numel() for p in self.lm.parameters() if id(p) not in tables)
+
+
+def log_law(logits: Tensor, forbidden: Tensor | None = None) -> Tensor:
+    """Log-probabilities (.., V) of logits, which may be overwritten, in single precision.
+
+    forbidden: ids that are left out; those beyond V are not there.
+    """
+    logits = logits.float()
+    if forbidden is not None:
+        logits[..., forbidden[forbidden < logits.shape[-1]]] = -torch.inf
+    return logits.log_softmax(-1)
 
 
 def build(
@@ -170,36 +183,36 @@ def build(
                 f"model.init: '{init}' is trained already, so no layer of it can make way for heads (matched=True)"
             )
         lm = load_decoder(init)
-        limit = getattr(lm.config.get_text_config(), "max_position_embeddings", context)
-        if limit < context:
-            raise UserError(f"model.context: {context} is longer than the {limit} positions of '{init}'")
         own_rows = _add_rows(lm, vocabulary, mask)
         for key, value in special.items():
             setattr(lm.config, key, value)
-        return Backbone(lm, heads, own_rows=own_rows)
-    else:
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        if preset not in PRESETS:
-            raise UserError(f"model.preset: unknown preset '{preset}'; known are {', '.join(PRESETS)}")
-        sizes: dict[str, Any] = {**PRESETS[preset], **special}
-        sizes["num_hidden_layers"] -= sum(spec.replaces for spec in heads)
-        if sizes["num_hidden_layers"] < 1:
+        backbone = Backbone(lm, heads, own_rows=own_rows)
+        if backbone.limit < context:
             raise UserError(
-                f"model.preset: the heads would replace all {PRESETS[preset]['num_hidden_layers']} layers of '{preset}'; "
-                "take a smaller n or matched=False"
+                f"model.context: {context} is longer than the {backbone.limit} positions of '{init}'"
             )
-        config = LlamaConfig(
-            vocab_size=vocabulary,
-            max_position_embeddings=max(context, 512),
-            num_key_value_heads=PRESETS[preset]["num_attention_heads"],
-            tie_word_embeddings=True,
-            # "small init" (Nguyen & Salazar 2019): 0.02 is right for wide models and slows narrow ones down
-            initializer_range=(2 / (5 * PRESETS[preset]["hidden_size"])) ** 0.5,
-            **sizes,
+        return backbone
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if preset not in PRESETS:
+        raise UserError(f"model.preset: unknown preset '{preset}'; known are {', '.join(PRESETS)}")
+    sizes: dict[str, Any] = {**PRESETS[preset], **special}
+    sizes["num_hidden_layers"] -= sum(spec.replaces for spec in heads)
+    if sizes["num_hidden_layers"] < 1:
+        raise UserError(
+            f"model.preset: the heads would replace all {PRESETS[preset]['num_hidden_layers']} layers of '{preset}'; "
+            "take a smaller n or matched=False"
         )
-        lm = LlamaForCausalLM(config)
-    return Backbone(lm, heads)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        max_position_embeddings=max(context, 512),
+        num_key_value_heads=PRESETS[preset]["num_attention_heads"],
+        tie_word_embeddings=True,
+        # "small init" (Nguyen & Salazar 2019): 0.02 is right for wide models and slows narrow ones down
+        initializer_range=(2 / (5 * PRESETS[preset]["hidden_size"])) ** 0.5,
+        **sizes,
+    )
+    return Backbone(LlamaForCausalLM(config), heads)
 
 
 @torch.no_grad()
@@ -304,18 +317,27 @@ def _few(names: Iterable[str]) -> str:
     return ", ".join(ordered[:3]) + (", .." if len(ordered) > 3 else "")
 
 
-@torch.no_grad()
+@contextmanager
+def reading(module: nn.Module) -> Iterator[None]:
+    """A module in evaluation mode and without gradients; afterwards it trains if it did before."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was_training)
+
+
 def require_plain_logits(lm: Any, name: str) -> None:
     """Raises UserError where a model's logits are not its unembedding of its last states."""
-    was_training = lm.training
-    lm.eval()
     ids = torch.arange(1, 9, device=lm.device)[None] % lm.get_output_embeddings().weight.shape[0]
     try:
-        logits = lm(ids, use_cache=False).logits
-        ours = lm.get_output_embeddings()(lm.base_model(ids, use_cache=False).last_hidden_state)
+        with reading(lm):
+            logits = lm(ids, use_cache=False).logits
+            ours = lm.get_output_embeddings()(lm.base_model(ids, use_cache=False).last_hidden_state)
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         raise unloadable(name, "decoder that reads tokens alone", error) from None
-    lm.train(was_training)
     if float((ours - logits).abs().max()) > 1e-3 * (float(logits.abs().max()) or 1.0):
         raise UserError(
             f"{name}: changes its logits after the unembedding, or transforms its states before it "
@@ -323,7 +345,6 @@ def require_plain_logits(lm: Any, name: str) -> None:
         )
 
 
-@torch.no_grad()
 def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: int = 12) -> None:
     """Asks the model itself "does position i see j?" for every attention kind in use, alone and with two documents a row.
 
@@ -337,15 +358,13 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
     tokens = base.repeat(width + 1, 1)
     tokens[torch.arange(width) + 1, torch.arange(width)] = other[0]
     two = torch.cat([torch.zeros(width // 2), torch.ones(width - width // 2)]).long().expand_as(tokens)
-    was_training = backbone.training
-    backbone.eval()
     for kind in dict.fromkeys(mode.attention for mode in modes):
         for documents in (None, two):
-            attention = attention_of(kind, torch.full((width + 1,), width // 3))
-            shown = Shown(tokens, attention, documents)
-            hidden_btd = backbone.states(shown.to(backbone.device)).cpu()
+            shown = Shown(tokens, attention_of(kind, torch.full((width + 1,), width // 3)), documents)
+            with reading(backbone):
+                hidden_btd = backbone.states(shown.to(backbone.device)).cpu()
             moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T  # [i, j]: state i moved when token j changed
-            sees = allowed(attention, documents, width + 1, width)[0]
+            sees = allowed(shown)[0]
             for _ in range(width.bit_length()):  # what is seen through one layer is seen through all
                 sees = (sees.float() @ sees.float()) > 0
             if not torch.equal(moved, sees):
@@ -355,4 +374,3 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
                     f"model '{backbone.lm.config.model_type}' does not keep the attention pattern it is asked for: under "
                     f"'{pattern}', position {i} {'sees' if moved[i, j] else 'does not see'} position {j}"
                 )
-    backbone.train(was_training)

@@ -23,7 +23,6 @@ __all__ = ["FORMS", "default_form", "export", "load", "load_heads", "require_for
 
 FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"
-# of transformers, whole or in shards with their index, and ours
 
 
 def default_form(modes: tuple[Mode, ...], model_type: str) -> str:
@@ -98,8 +97,8 @@ def _eurobert_config(config: Any, mask: int) -> Any:
 
 def load(folder: Path) -> Backbone:
     """The backbone of an exported folder with its extra heads; raises UserError naming the file that is amiss."""
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
+    for name, files in (("config.json", "config.json"), ("model.safetensors", "model*.safetensors")):
+        if not any(folder.glob(files)):  # weights may lie in several
             raise UserError(f"{folder}: no checkpoint here ({name} is missing)")
     lm = load_decoder(str(folder))
     backbone = load_heads(folder, lm) or Backbone(lm, own_rows=getattr(lm.config, "own_rows", None))

@@ -69,9 +69,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             nll[here] = loss[:, 0]
             if not (needs_hidden or needs_weight or needs_bias):
                 continue
-            probability.scatter_(
-                1, index, torch.expm1(-loss)
-            )  # p - 1, exact for tokens that are nearly certain
+            # p - 1, exact for tokens that are nearly certain
+            probability.scatter_(1, index, torch.expm1(-loss))
             if grad_bias is not None:
                 grad_bias += (probability * weight[here, None]).sum(0)
             error = logits.copy_(probability)

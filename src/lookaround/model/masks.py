@@ -13,16 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Attention
+from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Attention, Shown
 
 __all__ = ["allowed", "attention_arguments", "attention_of", "cache_mask", "mask_argument"]
 
 
-def allowed(
-    attention: Attention, documents: Tensor | None, rows: int, width: int, device: Any = None
-) -> Tensor:
+def allowed(shown: Shown) -> Tensor:
     """Who may attend to whom, (B or 1, T, T) bool: entry [b, i, j] says that position i sees position j."""
-    position = torch.arange(width, device=device)
+    attention, documents = shown.attention, shown.documents
+    position = torch.arange(shown.input_ids.shape[1], device=shown.input_ids.device)
     causal = position[None, :, None] >= position[None, None, :]
     if attention.kind == "causal":
         mask = causal
@@ -41,27 +40,16 @@ def allowed(
     return mask
 
 
-def attention_arguments(
-    attention: Attention,
-    documents: Tensor | None,
-    rows: int,
-    width: int,
-    *,
-    implementation: str,
-    dtype: torch.dtype,
-    device: Any,
-) -> dict[str, Any]:
+def attention_arguments(shown: Shown, implementation: str, dtype: torch.dtype) -> dict[str, Any]:
     """Keyword arguments (`attention_mask`, `is_causal`) for the decoder's forward.
 
     implementation: the model's attention implementation, "sdpa" or "eager"; dtype: of an additive mask.
     """
-    if documents is None and attention.kind in ("causal", "bidirectional"):
-        return {"attention_mask": None, "is_causal": attention.kind == "causal"}
-    mask = allowed(attention, documents, rows, width, device)[:, None].expand(rows, 1, width, width)
-    return {
-        "attention_mask": mask_argument(mask, implementation, dtype),
-        "is_causal": attention.kind == "causal",
-    }
+    kind, mask = shown.attention.kind, None
+    if shown.documents is not None or kind not in ("causal", "bidirectional"):
+        seen = allowed(shown)[:, None].expand(len(shown.input_ids), -1, -1, -1)
+        mask = mask_argument(seen, implementation, dtype)
+    return {"attention_mask": mask, "is_causal": kind == "causal"}
 
 
 def mask_argument(mask: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:

@@ -67,9 +67,8 @@ def open_run(folder: Path) -> Readable:
         if masked
         else Mode("causal", 1)
     )
-    limit = getattr(backbone.lm.config.get_text_config(), "max_position_embeddings", 512)
     _require_rows(folder, backbone, tokenizer, (mode,))
-    return Readable(backbone, tokenizer, (mode,), (mode,), min(limit, 512), None)
+    return Readable(backbone, tokenizer, (mode,), (mode,), min(backbone.limit, 512), None)
 
 
 def _require_rows(

@@ -26,14 +26,6 @@ from lookaround.support.randomness import keyed_uniform
 __all__ = ["AR", "DAR", "PrefixLM"]
 
 
-def next_token_view(batch: Batch) -> View:
-    """Every state predicts the next token. Padding stands at the row's end, where a causal state never sees it."""
-    where = torch.zeros_like(batch.tokens, dtype=torch.bool)
-    where[:, 1:] = batch.reachable(1)
-    documents = batch.documents if batch.packed else None
-    return scored_pairs(batch, where, 1, Shown(batch.tokens, CAUSAL, documents))
-
-
 @dataclass(frozen=True)
 class AR(Objective):
     """Causal language modelling: every state predicts the next token."""
@@ -41,7 +33,7 @@ class AR(Objective):
     name = "ar"
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        return (next_token_view(batch),)
+        return (scored_pairs(batch, batch.targets(1), 1, Shown(batch.tokens, CAUSAL, batch.borders)),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("causal", 1),)
@@ -51,7 +43,7 @@ class AR(Objective):
 
 
 @dataclass(frozen=True)
-class DAR(Objective):
+class DAR(AR):
     """Diversity-enhanced autoregression ("Look Ahead or Look Around?", arXiv 2407.00935; the form is ours).
 
     Every state predicts the next token, and, with loss weight `share`, one token sampled 2..horizon ahead through an
@@ -76,7 +68,7 @@ class DAR(Objective):
         return mass / mass.sum()
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        near = next_token_view(batch)
+        (near,) = super().view(batch, seed, epoch)
         width = batch.tokens.shape[1]
         uniform = keyed_uniform(seed, epoch, batch.row, "far", width)
         offset = 2 + torch.bucketize(uniform, self._law().cumsum(0)[:-1], right=True)
@@ -96,9 +88,6 @@ class DAR(Objective):
             weight=weight,
         )
         return (View(near.shown, pairs, float(weight.double().sum())),)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("causal", 1),)
 
     def head_specs(self) -> tuple[HeadSpec, ...]:
         return (OffsetSpec(self.horizon),)
@@ -131,11 +120,8 @@ class PrefixLM(Objective):
         share = self.low + (self.high - self.low) * uniform
         # at least the first token, at most all but the last, so that every row of two tokens has a target
         prefix = 1 + (share * (length[:, 0] - 1)).long().clamp(max=(length[:, 0] - 2).clamp(min=0))
-        where = torch.zeros_like(batch.tokens, dtype=torch.bool)
-        where[:, 1:] = batch.reachable(1)
-        where &= torch.arange(batch.tokens.shape[1]) >= prefix[:, None]
-        documents = batch.documents if batch.packed else None
-        shown = Shown(batch.tokens, Attention("prefix", lengths=prefix), documents)
+        where = batch.targets(1) & (torch.arange(batch.tokens.shape[1]) >= prefix[:, None])
+        shown = Shown(batch.tokens, Attention("prefix", lengths=prefix), batch.borders)
         return (scored_pairs(batch, where, 1, shown),)
 
     def modes(self) -> tuple[Mode, ...]:

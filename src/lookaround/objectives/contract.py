@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -48,8 +48,12 @@ class Vocabulary:
     def ordinary(self) -> Tensor:
         """Ids that stand for text, (size - specials,): the pool that random replacements are drawn from."""
         keep = torch.ones(self.size, dtype=torch.bool)
-        keep[list({*self.special, self.mask})] = False
+        keep[self.unwritten()] = False
         return keep.nonzero().flatten()
+
+    def unwritten(self, eos: int | None = None) -> list[int]:
+        """Ids that stand for no text, in rising order: the special tokens and the mask, but for `eos` where text may end."""
+        return sorted({*self.special, self.mask} - {eos})
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,19 @@ class Batch:
         """Whether some row holds more than one document."""
         return self.documents is not None and bool((self.documents > 0).any())
 
-    def reachable(self, offset: int) -> Tensor:
-        """(B, T - offset) bool: token t + offset is eligible and of the same document as the state t."""
-        eligible = self.eligible[:, offset:]
-        if self.documents is None:
-            return eligible
-        width = self.tokens.shape[1] - offset
-        return eligible & (self.documents[:, :width] == self.documents[:, offset:])
+    @property
+    def borders(self) -> Tensor | None:
+        """Document numbers, where some row holds more than one: a causal state never sees the padding at a row's end."""
+        return self.documents if self.packed else None
+
+    def targets(self, offset: int) -> Tensor:
+        """(B, T) bool: eligible tokens that have a state `offset` positions before them in their own document."""
+        targets = torch.zeros_like(self.tokens, dtype=torch.bool)
+        targets[:, offset:] = self.eligible[:, offset:]
+        if self.documents is not None:
+            states = self.documents[:, : self.tokens.shape[1] - offset]
+            targets[:, offset:] &= self.documents[:, offset:] == states
+        return targets
 
     def spans(self) -> tuple[Tensor, Tensor]:
         """(start, length), each (B, T): where the document of each token starts in its row and how long it is there."""
@@ -105,9 +115,8 @@ class Batch:
         counts = torch.zeros(rows, int(number.max()) + 1, dtype=torch.int64)
         counts.scatter_add_(1, number, torch.ones_like(number))
         first = torch.zeros_like(counts)
-        first[:, 2:] = counts[:, 1:-1].cumsum(
-            1
-        )  # padding stands last, so documents start at the sum of those before
+        # padding stands last, so documents start at the sum of those before
+        first[:, 2:] = counts[:, 1:-1].cumsum(1)
         first[:, 0] = counts[:, 1:].sum(1)
         return first.gather(1, number), counts.gather(1, number)
 
@@ -115,21 +124,27 @@ class Batch:
 # ------------------------------------------------------------------------------------------------ what comes out
 
 
+class Movable:
+    """Data of which some is tensors."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same with every tensor on `device`."""
+        return type(self)(*(_moved(value, device) for value in vars(self).values()))
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    return value.to(device) if isinstance(value, Movable) else value
+
+
 @dataclass(frozen=True)
-class Attention:
+class Attention(Movable):
     """Who may attend to whom: causal, bidirectional, prefix (lengths (B,)) or dense (allowed (B, T, T) bool)."""
 
     kind: Literal["causal", "bidirectional", "prefix", "dense"]
     lengths: Tensor | None = None
     allowed: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> Attention:
-        """The same pattern with its tensors on `device`."""
-        if self.lengths is None and self.allowed is None:
-            return self
-        lengths = None if self.lengths is None else self.lengths.to(device, non_blocking=True)
-        allowed = None if self.allowed is None else self.allowed.to(device, non_blocking=True)
-        return Attention(self.kind, lengths, allowed)
 
 
 CAUSAL = Attention("causal")
@@ -137,7 +152,7 @@ BIDIRECTIONAL = Attention("bidirectional")
 
 
 @dataclass(frozen=True)
-class Shown:
+class Shown(Movable):
     """All that a model needs to be read.
 
     input_ids: (B, T) int64, what the model sees, masks and dummies in place.
@@ -149,14 +164,9 @@ class Shown:
     attention: Attention = CAUSAL
     documents: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> Shown:
-        """The same with every tensor on `device`."""
-        documents = None if self.documents is None else self.documents.to(device, non_blocking=True)
-        return Shown(self.input_ids.to(device, non_blocking=True), self.attention.to(device), documents)
-
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Movable):
     """N scored pairs of a state and the token it is to predict. Raises ValueError for columns that do not fit together.
 
     state: (N,) int64, flat index b*T + t of the hidden state that predicts.
@@ -184,13 +194,9 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.state)
 
-    def to(self, device: torch.device | str) -> Pairs:
-        """The same with every tensor on `device`."""
-        return Pairs(*(column.to(device, non_blocking=True) for column in vars(self).values()))
-
 
 @dataclass(frozen=True)
-class View:
+class View(Movable):
     """What one component of an objective makes of its rows of a batch.
 
     shown: what the model sees of the B rows. B may be 0: a component of a mixture that drew no row.
@@ -215,9 +221,12 @@ class View:
     def rows(self) -> int:
         return len(self.shown.input_ids)
 
-    def to(self, device: torch.device | str) -> View:
-        """The same view with every tensor on `device`."""
-        return View(self.shown.to(device), self.pairs.to(device), self.normaliser)
+    @property
+    def targets(self) -> Tensor:
+        """(B, T) bool: tokens that some state is to predict."""
+        targets = torch.zeros_like(self.shown.input_ids, dtype=torch.bool)
+        targets.view(-1)[self.pairs.state + self.pairs.offset] = True
+        return targets
 
     def renumbered(self, shift: int) -> View:
         """The same view where heads beyond the LM head stand `shift` places further on."""

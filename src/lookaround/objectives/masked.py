@@ -20,27 +20,16 @@ from lookaround.support.randomness import keyed_uniform
 
 __all__ = ["MDLM", "MLM", "VMLM"]
 
-LAWS: dict[
-    str, Callable
-] = {  # quantile functions of the unit interval; small rates are the rarer under "uniform" only
+# quantile functions of the unit interval; small rates are the rarer under "uniform" only
+LAWS: dict[str, Callable] = {
     "uniform": lambda u: u,
     "quadratic": lambda u: u * u,
     "cosine": lambda u: (
         1 - np.cos(np.pi / 2 * u) if isinstance(u, np.ndarray) else 1 - torch.cos(torch.pi / 2 * u)
     ),
 }
-MIN_RATE = (
-    1e-3  # mdlm draws its rate from [MIN_RATE, 1], so that the weight 1/rate stays finite (Sahoo et al. 2024)
-)
-
-
-def _maskable(batch: Batch, shift: int) -> Tensor:
-    """(B, T) bool: eligible tokens that have a predicting state `shift` before them in their own document."""
-    if shift == 0:
-        return batch.eligible
-    maskable = torch.zeros_like(batch.tokens, dtype=torch.bool)
-    maskable[:, shift:] = batch.reachable(shift)
-    return maskable
+# mdlm draws its rate from [MIN_RATE, 1], so that the weight 1/rate stays finite (Sahoo et al. 2024)
+MIN_RATE = 1e-3
 
 
 def _bidirectional_documents(batch: Batch) -> Tensor | None:
@@ -54,8 +43,17 @@ def _rate_nodes(quantile: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarra
     return quantile((nodes + 1) / 2), weights / 2
 
 
+class Masked(Objective):
+    """Objectives that hide tokens; the state `shift` before a hidden token predicts it."""
+
+    shift: int
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("bidirectional", self.shift),)
+
+
 @dataclass(frozen=True)
-class MLM(Objective):
+class MLM(Masked):
     """Masked language modelling (BERT): tokens selected at `rate`, of which replace=(mask, random, keep) shares are shown."""
 
     rate: float = 0.15
@@ -79,7 +77,7 @@ class MLM(Objective):
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
         selected = keyed_uniform(seed, epoch, batch.row, "select", width) < self.rate
-        selected &= _maskable(batch, self.shift)
+        selected &= batch.targets(self.shift)
         how = keyed_uniform(seed, epoch, batch.row, "replace", width)
         pool = batch.vocabulary.ordinary()
         drawn = pool[(keyed_uniform(seed, epoch, batch.row, "token", width) * len(pool)).long()]
@@ -92,15 +90,12 @@ class MLM(Objective):
         shown = Shown(input_ids, BIDIRECTIONAL, documents)
         return (scored_pairs(batch, selected, self.shift, shown),)
 
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("bidirectional", self.shift),)
-
     def laws(self) -> tuple[Law, ...]:
         return (Scattered((self.rate,), (1.0,)),)
 
 
 @dataclass(frozen=True)
-class VMLM(Objective):
+class VMLM(Masked):
     """Variable-length masked modelling ("Look Ahead or Look Around?", arXiv 2407.00935; the form is ours).
 
     A share 1 - suffix of the rows hides tokens at random, at a rate drawn per row from [low, high] by `law`. The rest
@@ -129,7 +124,7 @@ class VMLM(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
-        maskable = _maskable(batch, self.shift)
+        maskable = batch.targets(self.shift)
         rate = self.low + (self.high - self.low) * LAWS[self.law](
             keyed_uniform(seed, epoch, batch.row, "rate", 1)
         )
@@ -154,9 +149,6 @@ class VMLM(Objective):
         shown = Shown(input_ids, BIDIRECTIONAL, documents)
         return (scored_pairs(batch, selected, self.shift, shown, weight, normaliser),)
 
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("bidirectional", self.shift),)
-
     def laws(self) -> tuple[Law, ...]:
         laws: tuple[Law, ...] = ()
         if self.suffix < 1:
@@ -168,7 +160,7 @@ class VMLM(Objective):
 
 
 @dataclass(frozen=True)
-class MDLM(Objective):
+class MDLM(Masked):
     """Masked diffusion (Sahoo et al. 2024; Shi et al. 2024): the rate is drawn from U(0, 1) per row.
 
     weight="elbo" gives each masked token the weight 1/rate and divides by the number of tokens, an upper bound of the
@@ -186,7 +178,7 @@ class MDLM(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
-        maskable = _maskable(batch, self.shift)
+        maskable = batch.targets(self.shift)
         rate = MIN_RATE + (1 - MIN_RATE) * keyed_uniform(seed, epoch, batch.row, "rate", 1)
         selected = (keyed_uniform(seed, epoch, batch.row, "select", width) < rate) & maskable
         input_ids = torch.where(selected, batch.vocabulary.mask, batch.tokens)
@@ -195,9 +187,6 @@ class MDLM(Objective):
             return (scored_pairs(batch, selected, self.shift, shown),)
         weight = (1 / rate).expand_as(selected)
         return (scored_pairs(batch, selected, self.shift, shown, weight, float(maskable.sum())),)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("bidirectional", self.shift),)
 
     def laws(self) -> tuple[Law, ...]:
         rates, shares = _rate_nodes(lambda u: MIN_RATE + (1 - MIN_RATE) * u)

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 
 from lookaround.objectives.autoregressive import AR
-from lookaround.objectives.contract import CAUSAL, Batch, HeadSpec, Mode, Pairs, Shown, View
+from lookaround.objectives.contract import CAUSAL, Batch, HeadSpec, Pairs, Shown, View
 from lookaround.objectives.heads import LOOK_AHEAD_KINDS, LookAheadSpec, NextLatentSpec, TokenOrderSpec
 from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.objective import Objective
@@ -18,7 +18,7 @@ __all__ = ["MTP", "TOP", "NextLat"]
 
 
 @dataclass(frozen=True)
-class MTP(Objective):
+class MTP(AR):
     """Multi-token prediction: every state predicts the tokens 1 to n ahead (Gloeckle et al. 2024, arXiv 2404.19737).
 
     n counts the ordinary next token; the n - 1 farther ones have heads (model/heads/). heads: "parallel" (a transformer
@@ -67,16 +67,17 @@ class MTP(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         width = batch.tokens.shape[1]
-        base = torch.arange(batch.tokens.numel()).view(batch.tokens.shape)
         parts = [
-            (k, w, base[:, : width - k][batch.reachable(k)]) for k, w in self.by_offset().items() if k < width
+            (k, w, batch.targets(k).flatten().nonzero().flatten() - k)
+            for k, w in self.by_offset().items()
+            if k < width
         ]
-        empty = base.new_zeros(0)
+        empty = torch.zeros(0, dtype=torch.int64)
         state = torch.cat([empty, *(part for _, _, part in parts)])
         offset = torch.cat([empty, *(torch.full_like(part, k) for k, _, part in parts)])
         weight = torch.cat([empty.float(), *(torch.full((len(part),), w) for _, w, part in parts)])
         target = batch.tokens.flatten()[state + offset]
-        shown = Shown(batch.tokens, CAUSAL, batch.documents if batch.packed else None)
+        shown = Shown(batch.tokens, CAUSAL, batch.borders)
         pairs = Pairs(state, target, offset, (offset > 1).long(), weight)
         return (View(shown, pairs, float(weight.double().sum())),)
 
@@ -92,15 +93,11 @@ class MTP(Objective):
     def stationary(self) -> bool:
         return self.curriculum == "static" and super().stationary
 
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("causal", 1),)
-
     def head_specs(self) -> tuple[HeadSpec, ...]:
         if self.n == 1:
             return ()
         replaces = self.n - 1 if self.matched else 0
-        scheduled = isinstance(self.through, Schedule)
-        through = self.through.at(0.0) if scheduled else float(self.through)  # type: ignore[union-attr,arg-type]
+        through = self.through.at(0.0) if isinstance(self.through, Schedule) else float(self.through)
         return (LookAheadSpec(self.heads, self.n, replaces=replaces, through=through),)
 
     def laws(self) -> tuple[Law, ...]:

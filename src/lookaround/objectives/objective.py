@@ -7,6 +7,7 @@ or rank, so that accumulation, packing and the number of processes change nothin
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,9 +28,6 @@ __all__ = [
     "ParameterError",
     "Sequence",
     "Weighted",
-    "mixture",
-    "sequence",
-    "weighted",
 ]
 
 
@@ -37,13 +35,39 @@ class Term:
     """What can stand in a sum or a sequence: an objective, or one with a weight."""
 
     def __add__(self, other: Term) -> Mixture:
-        return mixture(self, other)
+        """A mixture; sums are flattened. Raises ValueError for a part that is a sequence."""
+        terms: list[tuple[float, Objective]] = []
+        for side in (self, other):
+            weight, objective = side.weighed
+            if isinstance(objective, Sequence):
+                raise ValueError(f"'{objective.spec}' cannot be a part of a sum: use >> outermost")
+            inner = objective.terms if isinstance(objective, Mixture) else ((1, objective),)
+            if isinstance(side, Weighted) and len(inner) > 1:
+                weight /= sum(w for w, _ in inner)
+            terms += [(_tidy(weight * w), o) for w, o in inner]
+        return Mixture(tuple(terms))
 
     def __rmul__(self, weight: float) -> Weighted:
-        return weighted(weight, self)
+        """Raises ValueError for weights that are not positive numbers."""
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise ValueError(f"a weight must be a positive number, got {weight}")
+        inner, objective = self.weighed
+        return Weighted(weight * inner, objective)
 
     def __rshift__(self, other: Term) -> Sequence:
-        return sequence(self, other)
+        """One after the other; sequences are flattened. Raises ValueError for a sequence with a weight."""
+        terms: list[tuple[float, Objective]] = []
+        for side in (self, other):
+            weight, objective = side.weighed
+            if not isinstance(objective, Sequence):
+                terms.append((weight, objective))
+            elif isinstance(side, Weighted):
+                raise ValueError(
+                    f"'{_term(weight, objective)}': a weight on a sequence of phases has no meaning"
+                )
+            else:
+                terms += objective.terms
+        return Sequence(tuple(terms))
 
     @property
     def weighed(self) -> tuple[float, Objective]:
@@ -195,9 +219,13 @@ class Weighted(Term):
 
 @dataclass(frozen=True)
 class Combination(Objective):
-    """Weighted objectives, whether they share the rows or follow one another."""
+    """Weighted objectives, whether they share the rows or follow one another.
+
+    heads_before: how many heads of a whole stand before those of this part of it.
+    """
 
     terms: tuple[tuple[float, Objective], ...]
+    heads_before: int = 0
 
     @property
     def shares(self) -> list[float]:
@@ -221,9 +249,12 @@ class Combination(Objective):
     def components(self) -> tuple[Component, ...]:
         """Those of all parts, by their shares; heads are numbered through."""
         found: list[Component] = []
-        shift = 0
+        shift = self.heads_before
         for share, (_, objective) in zip(self.shares, self.terms, strict=True):
-            found += _renumbered(objective.components(), share, shift)
+            found += (
+                part._replace(coefficient=share * part.coefficient, first=part.first + shift)
+                for part in objective.components()
+            )
             shift += len(objective.head_specs())
         return tuple(found)
 
@@ -241,7 +272,7 @@ class Mixture(Combination):
         borders = torch.tensor(self.shares[:-1], dtype=torch.float64).cumsum(0)
         drawn = torch.bucketize(uniform, borders, right=True)
         views: list[View] = []
-        shift = 0
+        shift = self.heads_before
         for number, (_, objective) in enumerate(self.terms):
             rows = (drawn == number).nonzero().flatten()
             if len(rows):
@@ -259,7 +290,7 @@ class Mixture(Combination):
         return orders[0]
 
     def at(self, progress: float) -> Objective:
-        return Mixture(tuple((weight, objective.at(progress)) for weight, objective in self.terms))
+        return replace(self, terms=tuple((weight, part.at(progress)) for weight, part in self.terms))
 
     @property
     def stationary(self) -> bool:
@@ -277,15 +308,14 @@ class Sequence(Combination):
     def phases(self) -> tuple[tuple[float, Objective], ...]:
         return tuple(zip(self.shares, (objective for _, objective in self.terms), strict=True))
 
-    def at(self, progress: float) -> Objective:
-        start, heads = 0.0, 0
-        phases = self.phases()
-        for number, (share, objective) in enumerate(phases):
-            if progress < start + share or number == len(phases) - 1:
-                return _Phase(objective.at(min((progress - start) / share, 1.0)), heads)
-            start += share
-            heads += len(objective.head_specs())
-        raise AssertionError("unreachable: the last phase takes what is left")
+    def at(self, progress: float) -> Mixture:
+        """The phase of that moment, as a mixture of it alone that names heads by their place in the whole."""
+        starts = list(itertools.accumulate(self.shares, initial=0.0))[:-1]
+        number = sum(start <= progress for start in starts[1:])
+        share, objective = self.phases()[number]
+        within = objective.at(min((progress - starts[number]) / share, 1.0))
+        before = sum(len(earlier.head_specs()) for _, earlier in self.terms[:number])
+        return Mixture(((1, within),), before)
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         raise ValueError(f"'{self.spec}' changes with the budget: ask for .at(progress).view(...)")
@@ -299,82 +329,10 @@ class Sequence(Combination):
         return " >> ".join(_term(share, objective) for share, objective in self.terms)
 
 
-@dataclass(frozen=True)
-class _Phase(Objective):
-    """One phase of a sequence: its views name heads by their place among the heads of the whole sequence."""
-
-    objective: Objective
-    head_shift: int
-
-    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        views = self.objective.view(batch, seed, epoch)
-        return tuple(view.renumbered(self.head_shift) for view in views)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return self.objective.modes()
-
-    def components(self) -> tuple[Component, ...]:
-        return tuple(_renumbered(self.objective.components(), 1.0, self.head_shift))
-
-    @property
-    def prompted(self) -> bool:  # type: ignore[override]
-        return self.objective.prompted
-
-    def arranged(self, batch: Batch) -> Batch:
-        return self.objective.arranged(batch)
-
-    def decodings(self) -> tuple[Writing, ...]:
-        return self.objective.decodings()
-
-    @property
-    def spec(self) -> str:
-        return self.objective.spec
-
-
-def _renumbered(components: tuple[Component, ...], share: float, shift: int) -> list[Component]:
-    """Components within a whole: their coefficients times a share, their heads `shift` places further on."""
-    return [c._replace(coefficient=share * c.coefficient, first=c.first + shift) for c in components]
-
-
 def _empty(width: int) -> View:
     """The view of a component that drew no row."""
     none = torch.zeros(0, dtype=torch.int64)
     return View(Shown(none.view(0, width)), Pairs(none, none, none, none, none.float()), 0.0)
-
-
-def weighted(weight: float, term: Term) -> Weighted:
-    """`weight * term`; raises ValueError for weights that are not positive numbers."""
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
-        raise ValueError(f"a weight must be a positive number, got {weight}")
-    inner, objective = term.weighed
-    return Weighted(weight * inner, objective)
-
-
-def mixture(left: Term, right: Term) -> Mixture:
-    """`left + right`; sums are flattened."""
-    terms: list[tuple[float, Objective]] = []
-    for side in (left, right):
-        weight, objective = side.weighed
-        if isinstance(objective, Sequence):
-            raise ValueError(f"'{objective.spec}' cannot be a part of a sum: use >> outermost")
-        inner = objective.terms if isinstance(objective, Mixture) else ((1, objective),)
-        scale = weight / sum(w for w, _ in inner) if isinstance(side, Weighted) and len(inner) > 1 else weight
-        terms += [(_tidy(scale * w), o) for w, o in inner]
-    return Mixture(tuple(terms))
-
-
-def sequence(left: Term, right: Term) -> Sequence:
-    """`left >> right`; sequences are flattened."""
-    terms: list[tuple[float, Objective]] = []
-    for side in (left, right):
-        weight, objective = side.weighed
-        if not isinstance(objective, Sequence):
-            terms.append((weight, objective))
-        elif isinstance(side, Weighted):
-            raise ValueError(f"'{_term(weight, objective)}': a weight on a sequence of phases has no meaning")
-        else:
-            terms += objective.terms
-    return Sequence(tuple(terms))
 
 
 def _tidy(weight: float) -> float:

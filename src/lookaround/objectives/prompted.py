@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lookaround.objectives.autoregressive import AR, next_token_view
-from lookaround.objectives.contract import Batch, HeadSpec, Mode, View, Writing
+from lookaround.objectives.autoregressive import AR
+from lookaround.objectives.contract import Batch, HeadSpec, View, Writing
 from lookaround.objectives.heads import BeliefSpec
 from lookaround.objectives.laws import Law, Outside
-from lookaround.objectives.objective import Objective
 
 __all__ = ["BST", "Reverse", "Teacherless"]
 
@@ -34,7 +33,7 @@ def reversed_order(batch: Batch) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Reverse(Objective):
+class Reverse(AR):
     """Causal modelling of the target part read backwards: its last token first (Bachmann & Nagarajan 2024, arXiv 2403.06963)."""
 
     name = "reverse"
@@ -44,17 +43,14 @@ class Reverse(Objective):
         return replace(batch, tokens=batch.tokens.gather(1, reversed_order(batch)))
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        return (next_token_view(self.arranged(batch)),)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("causal", 1),)
+        return super().view(self.arranged(batch), seed, epoch)
 
     def laws(self) -> tuple[Law, ...]:
         return (Outside(before=lambda target: 1 + 0 * target, after=lambda target: target + 1),)
 
 
 @dataclass(frozen=True)
-class Teacherless(Objective):
+class Teacherless(AR):
     """The whole target part at once from dummies in its place (Monea et al. 2023; Bachmann & Nagarajan 2024, arXiv 2403.06963).
 
     Every target is predicted by the state before it, which sees the prompt and dummies; the dummy is the mask token.
@@ -65,11 +61,8 @@ class Teacherless(Objective):
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         shown = torch.where(batch.eligible, batch.vocabulary.mask, batch.tokens)
-        view = next_token_view(batch)
+        (view,) = super().view(batch, seed, epoch)
         return (replace(view, shown=replace(view.shown, input_ids=shown)),)
-
-    def modes(self) -> tuple[Mode, ...]:
-        return (Mode("causal", 1),)
 
     def decodings(self) -> tuple[Writing, ...]:
         return (Writing.PARALLEL, Writing.ONE_BY_ONE)

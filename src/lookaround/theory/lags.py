@@ -32,9 +32,8 @@ from lookaround.support.storage import make_folder, read_mapping, whole_file, wr
 __all__ = ["Code", "LagCounts", "count_lags", "normal_lags"]
 
 FORMAT = 1
-PART_TOKENS = (
-    1 << 24
-)  # tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
+# tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
+PART_TOKENS = 1 << 24
 
 Lags = tuple[int, ...]
 
@@ -251,6 +250,10 @@ def count_lags(
     folder = folder or store.folder / (f"counts-{split}" + (f"-hash{hash_bits}" if hash_bits else ""))
     if (folder / "index.json").is_file():
         counts = LagCounts.load(folder, store)
+        if counts.split != split:
+            raise UserError(
+                f"{folder}/index.json: counts of split '{counts.split}', now '{split}'; give another folder"
+            )
         if counts.hash_bits != hash_bits and any(len(item) > 1 for item in wanted):
             raise UserError(
                 f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now {hash_bits}; give another folder"
@@ -265,7 +268,7 @@ def count_lags(
         counts._write_index()
     missing = [item for item in wanted if item not in counts.pairs]
     if missing:
-        _count_missing(store, split, parts, missing, counts, folder, executor, on_progress)
+        _count_missing(store, parts, missing, counts, folder, executor, on_progress)
     return LagCounts.load(folder, store)
 
 
@@ -275,7 +278,6 @@ def _width(lags: Lags) -> int:
 
 def _count_missing(
     store: TokenStore,
-    split: str,
     parts: Split,
     missing: list[Lags],
     counts: LagCounts,
@@ -287,16 +289,15 @@ def _count_missing(
     make_folder(work)
     jobs: dict[Lags, list[_Part]] = {}
     for item in missing:
-        code = Code(counts.vocabulary, len(item), counts.hash_bits if len(item) > 1 else None)
+        code = counts.code(len(item))
         jobs[item] = [
-            _Part(store, split, shard, begin, min(begin + PART_TOKENS, len(file)), item, code,
+            _Part(store, counts.split, shard, begin, min(begin + PART_TOKENS, len(file)), item, code,
                   work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz")
             for shard, file in enumerate(parts.files)
             for begin in range(0, len(file), PART_TOKENS)
         ]  # fmt: skip
-    pool = executor or ThreadPoolExecutor(
-        usable_cores()
-    )  # sorting and arithmetic of numpy run outside the interpreter's lock
+    # sorting and arithmetic of numpy run outside the interpreter's lock
+    pool = executor or ThreadPoolExecutor(usable_cores())
     pending: dict[Future, Lags] = {
         pool.submit(_count_part, part): item for item, list_ in jobs.items() for part in list_
     }
@@ -391,7 +392,7 @@ class LagCounts:
         )
         for item in lags:
             key, _ = normal_lags(item)
-            code = Code(vocabulary, len(key), hash_bits if len(key) > 1 else None)
+            code = counts.code(len(key))
             counts._held[key] = merge(
                 _count_range(flat, ends, key, begin, min(begin + PART_TOKENS, len(flat)), code)
                 for begin in range(0, max(len(flat), 1), PART_TOKENS)
@@ -475,8 +476,7 @@ class LagCounts:
         """C_lag (vocabulary, vocabulary) int64: rows are context tokens, columns the tokens `lag` further on."""
         key, transposed = normal_lags(lag)
         found = self.tally(key)
-        code = self.code(1)
-        rows, columns = code.split(found.keys)
+        rows, columns = self.code(1).split(found.keys)
         start = np.searchsorted(rows, np.arange(self.vocabulary + 1, dtype=np.uint64))
         shape = (self.vocabulary, self.vocabulary)
         matrix = sparse.csr_array((found.counts, columns.astype(np.int32), start), shape=shape)

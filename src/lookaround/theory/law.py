@@ -17,9 +17,8 @@ __all__ = ["contexts", "patterns"]
 
 MOMENTS = 16  # moments of the budget that laws of changing objectives are averaged over
 
-Masses = Callable[
-    [Objective], tuple[dict, float]
-]  # {key: mass} of an objective that does not change, and its whole
+# {key: mass} of an objective that does not change, and its whole
+Masses = Callable[[Objective], tuple[dict, float]]
 
 
 def contexts(

@@ -10,7 +10,7 @@ R rows (contexts), V columns (targets).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,9 +26,8 @@ __all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shu
 
 Matrix: TypeAlias = np.ndarray | sparse.csr_array
 
-DENSE_BYTES = (
-    1 << 30
-)  # a matrix larger than this is kept sparse; two of the size are held while lags are added up
+# a matrix larger than this is kept sparse; two of the size are held while lags are added up
+DENSE_BYTES = 1 << 30
 DOUBLE_TOKENS = 4096  # dense matrices of larger vocabularies are float32: the products are bound by memory
 SPARSE_SHARE = 0.08  # a dense matrix with fewer nonzeros is faster as a sparse one
 TUPLES = 48  # tuples of lags that are counted for n >= 2, at most
@@ -135,18 +134,13 @@ def _pruned(
             else matrix[keep_rows][:, keep_columns]
         )
         left = float(matrix.sum(dtype=np.float64))
-    matrix = _in_place(matrix, 1 / left)
+    if isinstance(matrix, np.ndarray):
+        matrix *= matrix.dtype.type(1 / left)
+    else:
+        matrix.data *= 1 / left
     return Cooccurrence(
         matrix, rows[keep_rows], columns[keep_columns], code, beyond, max(0.0, 1 - left / whole), pairs
     )
-
-
-def _in_place(matrix: Matrix, factor: float) -> Matrix:
-    if isinstance(matrix, np.ndarray):
-        matrix *= matrix.dtype.type(factor)
-    else:
-        matrix.data *= factor
-    return matrix
 
 
 # ------------------------------------------------------------------------------------------------ n = 1
@@ -160,10 +154,8 @@ def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
         return _sparse_token_matrix(counts, law)
     code = counts.code(1)
     padded = (size, 1 << code.bits)  # so that a key is the place of its pair
-    ahead, behind = (
-        np.zeros(padded, dtype),
-        None,
-    )  # behind: lags below 0, transposed, so that writes are in order
+    # behind: lags below 0, transposed, so that writes are in order
+    ahead, behind = np.zeros(padded, dtype), None
     for lag in sorted({abs(lags[0]) for lags in law}):
         found = counts.tally(lag)
         places = found.keys.astype(np.int64)
@@ -181,14 +173,6 @@ def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
     if np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size:
         return sparse.csr_array(matrix, dtype=np.float64)
     return matrix
-
-
-def _among(ids: np.ndarray, few: Sequence[int]) -> np.ndarray:
-    """Which of many ids are among a few; BOS in first place, which objectives never predict."""
-    found = np.zeros(len(ids), dtype=bool)
-    for item in few:
-        found |= ids == item
-    return found
 
 
 def _sparse_token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> sparse.csr_array:
@@ -245,7 +229,7 @@ def _ngram_shares(counts: LagCounts, code: Code, lags: Lags) -> tuple[np.ndarray
     """(row numbers, targets, shares that sum to 1) of a tuple of lags; BOS is never predicted."""
     found = counts.tally(lags)
     row, column = code.split(found.keys)
-    predicted = ~_among(column, counts.never_targets)
+    predicted = ~np.isin(column, counts.never_targets)
     number = found.counts[predicted].astype(np.float64)
     return row[predicted], column[predicted], number / number.sum()
 

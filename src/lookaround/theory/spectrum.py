@@ -208,25 +208,27 @@ class CooccurrenceSpectrum:
         """
         if weighting not in ("spectral", "unit"):
             raise ValueError(f"weighting must be 'spectral' or 'unit', got {weighting!r}")
+        tokens = [np.asarray(document, dtype=np.int64) for document in documents]
+        half = self.rank // 2
         parts = []
-        if features in ("context", "both"):
-            rank = self.rank if features == "context" else self.rank - self.rank // 2
-            ids = [self._context_ids(document) for document in documents]
-            parts.append(
-                mean_rows(ids, self.contexts_) @ _weighted(self.context_features_[:, :rank], weighting)
-            )
-        if features in ("target", "both"):
-            rank = self.rank if features == "target" else self.rank // 2
-            ids = [np.asarray(document, dtype=np.int64) for document in documents]
-            parts.append(
-                mean_rows(ids, self.targets_) @ _weighted(self.target_features_[:, :rank], weighting)
-            )
+        for side, ids, known, vectors, of_both in (
+            (
+                "context",
+                map(self._context_ids, tokens),
+                self.contexts_,
+                self.context_features_,
+                self.rank - half,
+            ),
+            ("target", tokens, self.targets_, self.target_features_, half),
+        ):
+            if features in (side, "both"):
+                rank = self.rank if features == side else of_both
+                parts.append(mean_rows(list(ids), known) @ _weighted(vectors[:, :rank], weighting))
         if not parts:
             raise ValueError(f"features must be 'context', 'target' or 'both', got {features!r}")
         return np.hstack(parts)
 
-    def _context_ids(self, document: Sequence[int] | np.ndarray) -> np.ndarray:
-        tokens = np.asarray(document, dtype=np.int64)
+    def _context_ids(self, tokens: np.ndarray) -> np.ndarray:
         code = self.cooccurrence_.code
         if code.n == 1:
             return tokens

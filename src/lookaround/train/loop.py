@@ -58,11 +58,11 @@ class Counters:
     seconds: float = 0.0
 
 
+@dataclass
 class StopSignal:
     """Set by Ctrl-C or SIGTERM; the loop saves and stops after the step in hand."""
 
-    def __init__(self) -> None:
-        self.set = False
+    set: bool = False
 
 
 @contextmanager

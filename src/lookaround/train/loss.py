@@ -107,10 +107,9 @@ class ObjectiveLoss(nn.Module):
                     total = total + scale * spec.weight * term
             if any(spec.through == 0 for spec in component.heads) or not bool((view.pairs.head == 0).any()):
                 total = total + 0 * trunk.last[:1, :1].sum()  # as below
+        # every parameter takes part in every step, as DistributedDataParallel wants it
         for number, head in enumerate(heads, start=1):
-            if (
-                number not in used
-            ):  # every parameter takes part in every step, as DistributedDataParallel wants it
+            if number not in used:
                 total = total + 0 * sum(parameter.sum() for parameter in head.parameters())
         return total, sums
 

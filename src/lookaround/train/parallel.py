@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -57,13 +57,9 @@ class World:
             dist.barrier()
 
 
-def parallelize(module: nn.Module, world: World, how: Literal["none", "ddp"] | None = None) -> nn.Module:
-    """A module whose gradients are those of all processes; the module itself is left as it is.
-
-    how: "none", or "ddp" (DistributedDataParallel); the default is what the number of processes asks for.
-    """
-    how = how or ("ddp" if world.size > 1 else "none")
-    return DistributedDataParallel(module) if how == "ddp" else module
+def parallelize(module: nn.Module, world: World) -> nn.Module:
+    """A module whose gradients are those of all processes; the module itself is left as it is."""
+    return DistributedDataParallel(module) if world.size > 1 else module
 
 
 def accumulating(module: nn.Module, more: bool) -> AbstractContextManager[None]:

@@ -18,7 +18,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.support.machine import local_device
 from lookaround.support.storage import write_yaml
-from lookaround.train.budget import Budget, Plan, expected_cost, make_plan
+from lookaround.train.budget import Budget, Plan, Unit, expected_cost, make_plan
 from lookaround.train.loop import Trainer, default_learning_rate, shows_masks
 from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
@@ -99,27 +99,24 @@ def seconds_per_step(trainer: Trainer, objective: Objective, steps: int = 6) -> 
     return sorted(times[1:])[(steps - 1) // 2]
 
 
+def step_cost(trainer: Trainer, objective: Objective, unit: Unit) -> float:
+    """What a step of one phase costs on this trainer; seconds are measured by running a few."""
+    if unit == "seconds":
+        return seconds_per_step(trainer, objective.at(0.5))
+    return expected_cost(objective, trainer.backbone, trainer.rows, trainer.settings.batch, unit)
+
+
 def plan_for(trainer: Trainer, objective: Objective, budget: Budget, given: str | None = None) -> Plan:
-    """The plan of a budget on this trainer; seconds are calibrated by running a few steps."""
-
-    def cost(phase: Objective) -> float:
-        if budget.unit == "seconds":
-            return seconds_per_step(trainer, phase.at(0.5))
-        return expected_cost(phase, trainer.backbone, trainer.rows, trainer.settings.batch, budget.unit)
-
-    return make_plan(objective, budget, cost, given)
+    """The plan of a budget on this trainer."""
+    return make_plan(objective, budget, lambda phase: step_cost(trainer, phase, budget.unit), given)
 
 
 def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
     """A budget in FLOPs: tokens and seconds are taken as those that `ar` would need on this trainer's model."""
     if budget.unit == "flops":
         return budget
-    flops = expected_cost(AR(), trainer.backbone, trainer.rows, trainer.settings.batch, "flops")
-    if budget.unit == "tokens":
-        per_step = expected_cost(AR(), trainer.backbone, trainer.rows, trainer.settings.batch, "tokens")
-    else:
-        per_step = seconds_per_step(trainer, AR())
-    return Budget(budget.amount / per_step * flops, "flops")
+    steps = budget.amount / step_cost(trainer, AR(), budget.unit)
+    return Budget(steps * step_cost(trainer, AR(), "flops"), "flops")
 
 
 def schedule_for(
@@ -139,7 +136,7 @@ def run_info(
         "lookaround": __version__,
         "objective": objective.spec,
         "modes": [list(mode) for mode in objective.modes()],
-        "final_modes": [list(mode) for mode in objective.at(1.0).modes()],
+        "final_modes": [list(mode) for mode in objective.final_modes()],
         "context": settings.model.context,
         "seed": trainer.seed,
         "learning_rate": trainer.learning_rate,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -48,19 +49,15 @@ __all__ = [
 ]
 
 
-def _blocks(**options: bool) -> Callable[[Any, int], nn.Module]:
-    return lambda config, horizon: BlockHeads(config, horizon, **options)
-
-
 _LOOK_AHEAD: dict[str, Callable[[Any, int], nn.Module]] = {
     "linear": LinearHeads,
     "medusa": MedusaHeads,
-    "medusa-own": lambda config, horizon: MedusaHeads(config, horizon, own=True),
+    "medusa-own": partial(MedusaHeads, own=True),
     "hydra": HydraHeads,
-    "parallel": _blocks(),
-    "causal": _blocks(chained=True),
-    "sequential": _blocks(chained=True, conditioned=True),
-    "shared": _blocks(chained=True, conditioned=True, shared=True),
+    "parallel": BlockHeads,
+    "causal": partial(BlockHeads, chained=True),
+    "sequential": partial(BlockHeads, chained=True, conditioned=True),
+    "shared": partial(BlockHeads, chained=True, conditioned=True, shared=True),
 }
 # {kind: (its spec, its module)}: the module takes the model's text configuration and what the spec counts
 _KINDS: dict[str, tuple[type[HeadSpec], Callable[[Any, Any], nn.Module]]] = {

@@ -47,23 +47,17 @@ class BeliefHead(nn.Module):
             raise ValueError("a belief-state model reads rows of one document each, without padding")
         if not len(view.pairs.state):
             return hidden_btd.new_zeros(())
-        rows, width = view.shown.input_ids.shape
-        device = hidden_btd.device
-        target = torch.zeros(rows * width, dtype=torch.bool, device=device)
-        target[view.pairs.state + view.pairs.offset] = True
-        target_bt = target.view(rows, width)
-        first = int(
-            target_bt.any(0).nonzero()[0]
-        )  # the target part begins here, in the row where it begins first
+        target_bt = view.targets
+        # the target part begins here, in the row where it begins first
+        first = int(target_bt.any(0).nonzero()[0])
         answer_ba, target_ba = view.shown.input_ids[:, first:], target_bt[:, first:]
-        count = answer_ba.shape[1]
+        rows, count = answer_ba.shape
         begin = self.begin.expand(rows, 1, -1)
         backward = torch.cat([begin, F.embedding(answer_ba.flip(1), embedding)], 1)[:, :count]
         suffix_bad = self.encoder(inputs_embeds=backward, use_cache=False).last_hidden_state.flip(1)
         # suffix_bad[:, j] has read the tokens after answer token j: it stands right behind it
-        i, j = torch.triu_indices(
-            count, count, device=device
-        )  # the prefix ends before token i, the suffix begins after j
+        # the prefix ends before token i, the suffix begins after j
+        i, j = torch.triu_indices(count, count, device=hidden_btd.device)
         pair = target_ba[:, i] & target_ba[:, j]  # (B, pairs)
         row, number = pair.nonzero().T
         i, j = i[number], j[number]

@@ -6,6 +6,7 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -78,14 +79,12 @@ class BlockHeads(LookAhead):
         return block(carried).last_hidden_state
 
     def attention(self, depth: int, shown: Shown, dtype: torch.dtype) -> dict[str, Any]:
-        rows, width = shown.input_ids.shape
-        attention, device = shown.attention, shown.input_ids.device
         if self.conditioned and depth > 2:
-            distance = torch.arange(width, device=device)[:, None] - torch.arange(width, device=device)
-            attention = Attention("dense", allowed=((distance == 0) | (distance >= depth - 1))[None])
-        return attention_arguments(
-            attention, shown.documents, rows, width, implementation="sdpa", dtype=dtype, device=device
-        )
+            position = torch.arange(shown.input_ids.shape[1], device=shown.input_ids.device)
+            distance = position[:, None] - position
+            sees = (distance == 0) | (distance >= depth - 1)
+            shown = replace(shown, attention=Attention("dense", allowed=sees[None]))
+        return attention_arguments(shown, "sdpa", dtype)
 
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
         parameters = sum(p.numel() for p in self.parameters()) / len(self.blocks)

@@ -39,4 +39,3 @@ class Auxiliary(Protocol):
 
     def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output) -> Tensor:
         """The sum of its loss over the states of a view, in nats; hidden_btd are the trunk's last states."""
-        ...

@@ -71,7 +71,6 @@ class NextLatentHead(nn.Module):
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
         rows = positions / width
         guesses = sum(max(len(offset) - step * rows, 0.0) for step in range(1, self.steps + 1))
-        unembedding = (
-            self.vocabulary * self.down.out_features
-        )  # of the guess, there and back, and of the true state
+        # of the guess, there and back, and of the true state
+        unembedding = self.vocabulary * self.down.out_features
         return 6.0 * (sum(p.numel() for p in self.parameters()) + unembedding) * guesses

@@ -48,27 +48,23 @@ class TokenOrderHead(nn.Module):
 
         A token's share is softmax(window - distance of its first coming) over all that come within the window.
         """
-        rows, width = view.shown.input_ids.shape
+        ids, target = view.shown.input_ids, view.targets
+        width = ids.shape[1]
         window = min(self.window or width - 1, width - 1)
-        device = view.shown.input_ids.device
-        position = torch.arange(width, device=device)
-        target = torch.zeros(rows * width, dtype=torch.bool, device=device)
-        target[view.pairs.state + view.pairs.offset] = True  # tokens that may be targets
-        target = target.view(rows, width)
-        ids = view.shown.input_ids
+        position = torch.arange(width, device=ids.device)
         # where each token was met before as a target, in its row and document: its first coming is where that is at the state or before
         met = (ids[:, :, None] == ids[:, None, :]) & (position[:, None] > position) & target[:, None, :]
         if view.shown.documents is not None:
             met &= view.shown.documents[:, :, None] == view.shown.documents[:, None, :]
         before = torch.where(met, position, -1).amax(-1)  # (B, T)
         row, state = view.pairs.state // width, view.pairs.state % width
-        ahead = state[:, None] + torch.arange(1, window + 1, device=device)
+        ahead = state[:, None] + torch.arange(1, window + 1, device=ids.device)
         inside = ahead < width
         at = ahead.clamp(max=width - 1)
         first = inside & target[row[:, None], at] & (before[row[:, None], at] <= state[:, None])
         if view.shown.documents is not None:
             first &= view.shown.documents[row[:, None], at] == view.shown.documents[row, state][:, None]
-        score = -torch.arange(1.0, window + 1, device=device).expand(first.shape)
+        score = -torch.arange(1.0, window + 1, device=ids.device).expand(first.shape)
         shares = score.masked_fill(~first, -torch.inf).softmax(-1)
         return shares, ids[row[:, None], at]
 

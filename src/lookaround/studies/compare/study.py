@@ -211,13 +211,12 @@ def estimate(study: Study) -> Estimate:
         rate = study.jobs * per_step / seconds_per_step(trainer, parse("ar"))
     search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
     decay, rungs = settings.train.decay, sum(study.rungs)
-    # in full budgets; branches off one trunk share all but their decays
-    ladder = {True: (1 - decay) + decay * rungs, False: rungs}
-    total = sum(
-        flops[objective.spec] * (ladder[objective.stationary] * settings.compare.seeds + search)
-        for objective in study.objectives
-    )
-    parameters = sum(p.numel() for p in study.backbone.parameters())
+    total = 0.0
+    for objective in study.objectives:
+        # in full budgets: branches off one trunk share all but their decays
+        ladder = (1 - decay) + decay * rungs if objective.stationary else rungs
+        total += flops[objective.spec] * (ladder * settings.compare.seeds + search)
+    parameters = study.backbone.parameter_count
     config = study.backbone.lm.config.get_text_config()
     rows = settings.train.micro_batch or settings.train.batch
     per_token = config.num_hidden_layers * (14 * config.hidden_size + 4 * config.intermediate_size)

@@ -105,7 +105,7 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     require_rewindable(run.backbone.lm)
     own = [head for head in run.backbone.heads if isinstance(head, LookAhead)]
     kind = chosen.heads if chosen.heads is not None or own else "hydra"
-    limit = getattr(run.backbone.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    limit = run.backbone.limit
     window = min(limit, max(run.context, chosen.prompt_tokens + chosen.new_tokens))
     if chosen.prompt_tokens + chosen.new_tokens > limit:
         raise UserError(

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lookaround.model.backbone import Backbone
+from lookaround.model.backbone import Backbone, reading
 from lookaround.model.masks import attention_of
 from lookaround.objectives.contract import Batch, Mode, Shown, Writing
 from lookaround.objectives.objective import Objective
@@ -86,20 +86,15 @@ class Reader:
         """How often `accuracy` reads a row."""
         return self.forced_reads + (0 if self.forced_tells else self.written_reads)
 
-    @torch.no_grad()
     def _in_parts(self, read: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        was_training = self.backbone.training
-        self.backbone.eval()
         found = []
-        try:
+        with reading(self.backbone):
             for rows in torch.arange(len(batch.tokens)).split(ROWS_PER_PASS):
                 part = batch.take(rows)
                 answers = read(self.objective.arranged(part).tokens)
                 tokens = torch.cat([part.tokens[:, : self.task.prompt], answers], 1)
                 written = self.objective.arranged(replace(part, tokens=tokens)).tokens
                 found.append(written[:, self.task.prompt :])
-        finally:
-            self.backbone.train(was_training)
         return torch.cat(found)
 
     def _forced(self, tokens: Tensor) -> Tensor:

@@ -252,7 +252,7 @@ def _estimate_run(grid: Grid, name: str, spec: str) -> dict[str, Any]:
     return {
         "graph": name,
         "objective": spec,
-        "parameters": sum(p.numel() for p in trainer.backbone.parameters()),
+        "parameters": trainer.backbone.parameter_count,
         "seconds_per_step": seconds * options.batch / few,
         "flops": flops * options.steps,
         "runs": len(grid.seeds) + options.trial * trials,

@@ -291,7 +291,7 @@ class _Run:
             "ways": {own.way: exact, **others},
             "queries": len(test.tokens),
             "chance": task.chance,
-            "parameters": sum(p.numel() for p in backbone.parameters()),
+            "parameters": backbone.parameter_count,
             "learning_rate": self.trainer.learning_rate,
             "flops": counters.flops,
             "curve": self.curve.entries,
