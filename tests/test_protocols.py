@@ -295,7 +295,7 @@ def test_evaluations_of_the_older_layout_are_refused(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("spent: {}\ncurve: []\nlearning_rate: 0.1\n")
     file = tmp_path / "evaluation.json"
     file.write_text(json.dumps({"classification": {}, "bits": [1.0], "bits_per_byte": 1.0}))
-    with pytest.raises(UserError, match=r"evaluation\.json: made by an older lookaround; delete it"):
+    with pytest.raises(UserError, match=r"evaluation\.json: written by an older lookaround; delete it"):
         read_evaluation(tmp_path)
     file.write_text(json.dumps({"modes": {}}))
     with pytest.raises(UserError, match=r"evaluation\.json: truncated or not ours \(field 'scores'"):

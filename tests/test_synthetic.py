@@ -584,7 +584,7 @@ def test_a_folder_of_an_earlier_layout_is_refused_by_name(tmp_path: Path) -> Non
         assert "give another --out" in str(result.exception)
     unfinished = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert isinstance(unfinished.exception, UserError)
-    assert "plan.yaml: an earlier lookaround wrote this" in str(unfinished.exception)
+    assert "plan.yaml: written by an older lookaround" in str(unfinished.exception)
     (tmp_path / "results.json").write_text(json.dumps({"kind": "plan", "version": 1, "rows": []}))
     finished = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert isinstance(finished.exception, UserError)

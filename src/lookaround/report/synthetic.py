@@ -104,7 +104,7 @@ def load_synthetic(path: Path) -> dict[str, Any] | None:
     Raises UserError that names what is missing or of an earlier layout.
     """
     older = (
-        "an earlier lookaround wrote this, with tasks named in another way; train the grid again with "
+        "written by an older lookaround, with tasks named in another way; train the grid again with "
         "`lookaround synthetic`"
     )
     try:

@@ -224,7 +224,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     file = folder / "evaluation.json"
     if "bits_per_byte" in read_mapping(file, {}):
         raise UserError(
-            f"{file}: made by an older lookaround; delete it, and the same command makes it again"
+            f"{file}: written by an older lookaround; delete it, and the same command makes it again"
         )
     found = read_mapping(file, {"modes": dict, "scores": dict})
     scores = {
