@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,26 @@ def test_a_single_model_is_evaluated_by_it_too(store: TokenStore) -> None:
     (line,) = protocols()["centroid"].lines("t", scores, found.modes["centroid"])
     assert line == f"t nearest class mean: {scores.value:.3f} (causal, shift 1)"
     assert protocols()["centroid"].entry({"t": scores}, SMALL) == {"centroid": {"t": scores.value}}
+
+
+@pytest.mark.parametrize("name", protocols())
+def test_every_protocol_that_is_found_keeps_its_word(name: str, store: TokenStore) -> None:
+    """Whatever file was added: the same scores for the same seed, plain data, an interval around the value."""
+    protocol, readable = protocols()[name], readable_of(store.tokenizer)
+    rows = Rows(store.split("test"), readable.context, store.tokenizer)
+    data = [item for item in (text_task(), TextData(rows, rows, store.unigram())) if protocol.accepts(item)]
+    assert data, "a labelled text or held-out text is what everybody has"
+    for item in data:
+        assert all(count > 0 for count in protocol.cost(item, SMALL).values())
+        scores, again = (protocol.run(readable, item, SMALL, 0) for _ in range(2))
+        assert asdict(scores) == asdict(again)
+        json.dumps(asdict(scores), allow_nan=False)
+        assert len({len(column) for column in scores.items}) <= 1
+        if scores.items:
+            drawn = protocol.resampled(scores, 200)
+            assert drawn.shape == (200,)
+            assert drawn.min() <= scores.value <= drawn.max()
+    assert protocol.__doc__, "the page explains a column by it"
 
 
 def declare(**fields: Any) -> type[Protocol]:
@@ -303,8 +323,6 @@ def test_evaluations_of_the_older_layout_are_refused(tmp_path: Path) -> None:
 
 
 def test_evaluations_survive_json(store: TokenStore) -> None:
-    from dataclasses import asdict
-
     found = evaluate(readable_of(store.tokenizer), [text_task()], SMALL, seed=0)
     back = {
         name: {task: Scores(**entry) for task, entry in entries.items()}

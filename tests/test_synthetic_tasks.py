@@ -15,6 +15,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -247,6 +248,12 @@ def test_all_graphs_and_orders_of_edges_are_as_likely_as_one_another() -> None:
 TASKS = [
     PathStar(3, 4, labels=20), PathStar(2, 3, labels=6, query="before", edges="arm", hop=True), Addition(3), Countdown(3, 30), Countdown(5, 99),
 ]  # fmt: skip
+# whatever file was added, as it is by default
+TASKS += [
+    kind()
+    for kind in Task.registry.values()
+    if all(item.default is not MISSING for item in fields(kind)) and kind() not in TASKS
+]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.spec)

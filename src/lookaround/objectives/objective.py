@@ -126,7 +126,7 @@ class Objective(Term):
 
     def laws(self) -> tuple[Law, ...]:
         """How targets stand to visible tokens (objectives/laws.py); of an objective that does not change with the budget."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__qualname__} has no laws() (objectives/laws.py)")
 
     # -- parameters that change with the budget spent
 

@@ -217,14 +217,14 @@ def synthetic_findings(results: dict[str, Any]) -> list[str]:
     lines = []
     margins = results["margins"]
     for graph, entries in _graphs(results).items():
-        title = _title(results, graph)
+        title, copied = _title(results, graph), results["tasks"][graph]["copied"]
         kinds: dict[str, list[str]] = {}
         for entry in entries:
             if not _control(entry):
-                kinds.setdefault(_verdict(entry, margins["guessing"]), []).append(entry["objective"])
+                kinds.setdefault(_verdict(entry, margins["guessing"], copied), []).append(entry["objective"])
         lines += [f"{title}: {verdict}: {', '.join(objectives)}" for verdict, objectives in kinds.items()]
         lines += _against_reverse(title, entries)
-        if results["tasks"][graph]["copied"]:
+        if copied:
             tried = results["learning_rates"].get(graph, {})
             lines += _undecided(title, _chance(entries), tried, margins)
     asked = results["settings"]["synthetic"]["queries"]
@@ -283,7 +283,7 @@ def _undecided(
     ]
 
 
-def _verdict(entry: dict[str, Any], margin: float) -> str:
+def _verdict(entry: dict[str, Any], margin: float, copied: bool) -> str:
     exact, later = (
         number((entry.get(name) or {}).get("mean")) for name in ("exact_match", "later_positions")
     )
@@ -293,6 +293,8 @@ def _verdict(entry: dict[str, Any], margin: float) -> str:
     if entry["success"] > 0:
         return "looks ahead in some runs"
     if math.isfinite(chance) and later >= CLEVER and abs(exact - chance) <= margin:
+        if not copied:
+            return "guesses the token that takes looking ahead, and follows from it"
         return "copies along an arm that it has guessed (the Clever Hans cheat)"
     if number((entry.get("train_exact_match") or {}).get("mean")) < UNFIT:
         return "was not fitted, in training either, within these steps"
