@@ -81,10 +81,10 @@ class Jobs:
         while self.pending:
             ended, _ = wait(self.pending, timeout=0.5, return_when=FIRST_COMPLETED)
             if self.stop.set and not self.stop_file.exists():
-                self.stop_file.touch()
                 for future in [future for future in self.pending if future.cancel()]:
                     del self.pending[future]
                     self.dropped = True
+                self.stop_file.touch()  # after that, or what ends by it would make room for one of them
             for future in [future for future in ended if future in self.pending]:
                 key = self.pending.pop(future)
                 self.done += 1
