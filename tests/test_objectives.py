@@ -570,3 +570,17 @@ def test_streams_keep_their_numbers_and_new_ones_need_none() -> None:
     assert keyed_uniform(3, 1, torch.tensor([5]), "problem", 2).tolist() == [
         [0.7740346488087965, 0.3860211190498387]
     ]
+
+
+def test_a_view_moves_whole_and_is_not_made_again_where_it_is() -> None:
+    (view,) = PrefixLM().view(random_batch(4, 8, packed=True), 0, 0)
+    assert view.to("cpu") is view
+    away = view.to("meta")
+    parts = (
+        away.shown.input_ids,
+        away.shown.documents,
+        away.shown.attention.lengths,
+        *vars(away.pairs).values(),
+    )
+    assert {str(part.device) for part in parts} == {"meta"}
+    assert away.normaliser == view.normaliser

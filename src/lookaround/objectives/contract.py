@@ -128,8 +128,12 @@ class Movable:
     """Data of which some is tensors."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same with every tensor on `device`."""
-        return type(self)(*(_moved(value, device) for value in vars(self).values()))
+        """The same with every tensor on `device`; itself, not made and validated again, where all are there."""
+        values = tuple(vars(self).values())
+        moved = tuple(_moved(value, device) for value in values)
+        if all(new is old for new, old in zip(moved, values, strict=True)):
+            return self
+        return type(self)(*moved)
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:
