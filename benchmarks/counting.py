@@ -6,20 +6,23 @@
     python benchmarks/counting.py --trial --cooccur ...           # a small part of the text, to see that it runs: 3 minutes
     python benchmarks/counting.py --json FILE                     # as above, and writes the numbers
 
-Reads $LOOKAROUND_DATA (default ../shared/data); a part whose files are absent is skipped. Tokens are prepared in lookaround's
-cache before anything is timed.
+Reads $LOOKAROUND_DATA (default ../shared/data); a part whose files are absent is skipped. Tokens
+are prepared in lookaround's cache before anything is timed.
 
-speed: (token, lag) pairs per second of one core: `count_lags` on a token store of English Wikipedia (10M tokens, vocabulary
-8,192) at lags 1 to 8, in one thread, files written and synced included. Peers, by turns with ours in every round: `cooccur`
-of GloVe (C, one thread, the same tokens as words, a document a line, output to /dev/null; it adds the 8 lags up in one
-matrix, where we keep 8), and numpy/scipy as one would write it in a few lines, from tokens in memory: the faster of
-scipy.sparse.coo_array(...).tocsr() and np.unique of packed pairs, without files, and np.unique with np.savez. Before anything
-is timed, every count is compared. A ratio is the median over the rounds of the peer's seconds / ours: above 1, we are faster.
-linearity: the same at 1/8, 1/4, 1/2 and all of the tokens, in whole documents drawn by a seed, by turns.
-memory: peak resident memory of counting lags 1 to 8 at vocabulary 32,768 over 50M tokens (Wikipedia, novels, dialogues and
-Brown, shuffled and repeated: fewer distinct pairs than as much new text has), in a fresh process, on all cores.
-forecast: 8 objectives, 4 tasks, rank 128 on the same Wikipedia as the command runs, with tokens in the cache but no counts,
-and with an empty cache. Targets: at most 4 GB of memory in all, at most 90 s with tokens in the cache on two cores.
+speed: (token, lag) pairs per second of one core: `count_lags` on a token store of English Wikipedia
+(10M tokens, vocabulary 8,192) at lags 1 to 8, in one thread, files written and synced included.
+Peers, by turns with ours in every round: `cooccur` of GloVe (C, one thread, the same tokens as
+words, a document a line, output to /dev/null; it adds the 8 lags up in one matrix, where we keep
+8), and numpy/scipy as one would write it in a few lines, from tokens in memory: the faster of
+scipy.sparse.coo_array(...).tocsr() and np.unique of packed pairs, without files, and np.unique with
+np.savez. Before anything is timed, every count is compared. A ratio is the median over the rounds
+of the peer's seconds / ours: above 1, we are faster. linearity: the same at 1/8, 1/4, 1/2 and all
+of the tokens, in whole documents drawn by a seed, by turns. memory: peak resident memory of
+counting lags 1 to 8 at vocabulary 32,768 over 50M tokens (Wikipedia, novels, dialogues and Brown,
+shuffled and repeated: fewer distinct pairs than as much new text has), in a fresh process, on all
+cores. forecast: 8 objectives, 4 tasks, rank 128 on the same Wikipedia as the command runs, with
+tokens in the cache but no counts, and with an empty cache. Targets: at most 4 GB of memory in all,
+at most 90 s with tokens in the cache on two cores.
 """
 
 from __future__ import annotations
@@ -59,7 +62,11 @@ from lookaround.theory.lags import LagCounts, count_lags
 
 DATA = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 WIKI, SMALL_WIKI = "text/wiki.train.txt.xz", "text/wiki.valid.txt.xz"
-FICTION, BROWN, DIALOGUE = "text/fiction.train.txt.xz", "text/brown.tsv.xz", "text/dialogue.train.jsonl.xz"
+FICTION, BROWN, DIALOGUE = (
+    "text/fiction.train.txt.xz",
+    "text/brown.tsv.xz",
+    "text/dialogue.train.jsonl.xz",
+)
 TASKS = ("banking77/train", "snips/train", "sentence_polarity/all")
 TASKS = (*(f"classification/{name}.tsv.xz" for name in TASKS), "glue/CoLA/train.tsv.xz")
 OBJECTIVES = "ar, dar, mlm, mlm(rate=0.4), vmlm, mdlm, ar + vmlm, prefixlm"
@@ -69,7 +76,9 @@ SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 LARGE_VOCABULARY, LARGE_TOKENS = 32_768, 50_000_000
 SEED = 0
 GLOVE = "-symmetric 0 -distance-weighting 0 -memory 4 -verbose 0"
-GLOVE_RECORD = np.dtype([("context", "<i4"), ("target", "<i4"), ("count", "<f8")])  # words by rank, from 1
+GLOVE_RECORD = np.dtype(
+    [("context", "<i4"), ("target", "<i4"), ("count", "<f8")]
+)  # words by rank, from 1
 
 Found = tuple[list["Figure"], dict[str, Any]]  # lines of the last table, raw numbers
 
@@ -91,35 +100,47 @@ class Figure:
         return f"{self.name:<52}{''.join(shown)}{verdict}"
 
 
-# ------------------------------------------------------------------------------------------------ what is counted
+# ---------------------------------------------------------------------------------- what is counted
 
 
 def prepared(corpus: Path) -> TokenStore:
     """Tokens of a text as `lookaround forecast` prepares them."""
     data = Settings().data
     return prepare(
-        read_corpus(corpus), vocabulary=VOCABULARY, seed=data.split_seed, validation=data.validation, test=data.test
-    )  # fmt: skip
+        read_corpus(corpus),
+        vocabulary=VOCABULARY,
+        seed=data.split_seed,
+        validation=data.validation,
+        test=data.test,
+    )
 
 
 def mixture() -> TokenStore:
     """Tokens of four kinds of English with a vocabulary of 32,768."""
     dialogues = [json.loads(line)["turns"] for line in read_text(DATA / DIALOGUE).splitlines()]
     texts = ["\n".join(turn[1] for turn in turns) for turns in dialogues]
-    texts += [text for file in (WIKI, FICTION, BROWN) for text in read_corpus(DATA / file).documents]
+    texts += [
+        text for file in (WIKI, FICTION, BROWN) for text in read_corpus(DATA / file).documents
+    ]
     return prepare(make_corpus("mixture", texts, {}), vocabulary=LARGE_VOCABULARY)
 
 
 def documents_of(store: TokenStore, tokens: int) -> np.ndarray:
-    """Numbers of training documents that hold `tokens` tokens: all in a random order, then again in another, as needed."""
+    """Numbers of training documents that hold `tokens` tokens: all in a random order, then again in
+    another, as needed.
+    """
     length = store.split("train").length
     generator = np.random.default_rng(SEED)
-    order = np.concatenate([generator.permutation(len(length)) for _ in range(tokens // length.sum() + 1)])
+    order = np.concatenate(
+        [generator.permutation(len(length)) for _ in range(tokens // length.sum() + 1)]
+    )
     return order[: np.searchsorted(length[order].cumsum(), tokens) + 1]
 
 
 def store_of(store: TokenStore, documents: np.ndarray, folder: Path) -> TokenStore:
-    """Writes a store whose training part is these documents (numbers, in this order) of another one's, in one shard."""
+    """Writes a store whose training part is these documents (numbers, in this order) of another
+    one's, in one shard.
+    """
     split = store.split("train")
     shutil.copytree(store.folder / "tokenizer", folder / "tokenizer")
     with open(folder / "train-00000.bin", "wb") as file:
@@ -135,7 +156,7 @@ def store_of(store: TokenStore, documents: np.ndarray, folder: Path) -> TokenSto
     return TokenStore(folder, index)
 
 
-# ------------------------------------------------------------------------------------------------ ours and the peers
+# ------------------------------------------------------------------------------- ours and the peers
 
 
 def timed(call: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
@@ -157,9 +178,11 @@ def our_seconds(store: TokenStore) -> float:
 
 
 class Peers:
-    """Tokens (n,) and their documents' numbers (n,) in memory, as text for GloVe, and what counts them.
+    """Tokens (n,) and their documents' numbers (n,) in memory, as text for GloVe, and what counts
+    them.
 
-    cooccur: GloVe's binary, or None. folder: where the text and the sorted vocabulary are written.
+    cooccur: GloVe's binary, or None.
+    folder: where the text and the sorted vocabulary are written.
     """
 
     def __init__(self, store: TokenStore, cooccur: Path | None, folder: Path) -> None:
@@ -179,7 +202,9 @@ class Peers:
                     file.write(" ".join(map(str, shard[start : start + length].tolist())) + "\n")
 
     def scipy(self) -> list[sparse.csr_array]:
-        """A matrix per lag; pairs across borders are entered as zeros, which is faster than taking them out first."""
+        """A matrix per lag; pairs across borders are entered as zeros, which is faster than taking
+        them out first.
+        """
         found = []
         for lag in LAGS:
             same = (self.document[:-lag] == self.document[lag:]).astype(np.int32)
@@ -224,19 +249,27 @@ def require_same_counts(counts: LagCounts, peers: Peers) -> None:
 
     def require(side: str, ours: sparse.csr_array, theirs: sparse.csr_array) -> None:
         if different := (ours != theirs).nnz:
-            raise SystemExit(f"{side}: {different:,} counts of {ours.sum():,} pairs are not as ours")
+            raise SystemExit(
+                f"{side}: {different:,} counts of {ours.sum():,} pairs are not as ours"
+            )
 
     matrices = [counts.matrix(lag) for lag in LAGS]
-    for lag, matrix, by_scipy, by_unique in zip(LAGS, matrices, peers.scipy(), peers.unique(), strict=True):
+    for lag, matrix, by_scipy, by_unique in zip(
+        LAGS, matrices, peers.scipy(), peers.unique(), strict=True
+    ):
         keys, number = by_unique
         unpacked = (keys >> peers.bits, keys & ((1 << peers.bits) - 1))
         require(f"scipy at lag {lag}", matrix, by_scipy)
-        require(f"np.unique at lag {lag}", matrix, sparse.csr_array((number, unpacked), shape=matrix.shape))
+        require(
+            f"np.unique at lag {lag}",
+            matrix,
+            sparse.csr_array((number, unpacked), shape=matrix.shape),
+        )
     if peers.cooccur is not None:
         require("cooccur", sum(matrices[1:], matrices[0]), peers.glove_matrix())
 
 
-# ------------------------------------------------------------------------------------------------ the four parts
+# ----------------------------------------------------------------------------------- the four parts
 
 
 def measure_speed(options: argparse.Namespace) -> Found:
@@ -245,7 +278,11 @@ def measure_speed(options: argparse.Namespace) -> Found:
         peers = Peers(store, options.cooccur, Path(folder))
         counts = our_counts(store, Path(folder, "counts"))
         require_same_counts(counts, peers)
-        calls = {"scipy": peers.scipy, "np.unique": peers.unique, "into files": peers.unique_into_files}
+        calls = {
+            "scipy": peers.scipy,
+            "np.unique": peers.unique,
+            "into files": peers.unique_into_files,
+        }
         calls |= {"cooccur": peers.glove} if options.cooccur is not None else {}
         rounds = [
             {"ours": our_seconds(store)} | {name: timed(call)[0] for name, call in calls.items()}
@@ -260,7 +297,12 @@ def measure_speed(options: argparse.Namespace) -> Found:
     for name in (name for name in labels if name in rate):
         ratio = median(line[name] / line["ours"] for line in rounds)
         figures.append(Figure(f"M pairs/s a core; {labels[name]}", rate["ours"], rate[name], ratio))
-    raw = {"tokens": counts.tokens, "vocabulary": counts.vocabulary, "pairs": pairs, "seconds": rounds}
+    raw = {
+        "tokens": counts.tokens,
+        "vocabulary": counts.vocabulary,
+        "pairs": pairs,
+        "seconds": rounds,
+    }
     return figures, raw | {"million_pairs_per_second": rate}
 
 
@@ -273,22 +315,35 @@ def measure_linearity(options: argparse.Namespace) -> Found:
         parts = [store_of(store, part, folder / str(len(part))) for part in documents]
         pairs = [sum(our_counts(part, part.folder / "counts").pairs.values()) for part in parts]
         rounds = [[our_seconds(part) for part in parts] for _ in range(options.rounds)]
-    rate = [n / 1e6 / median(column) for n, column in zip(pairs, zip(*rounds, strict=True), strict=True)]
+    rate = [
+        n / 1e6 / median(column) for n, column in zip(pairs, zip(*rounds, strict=True), strict=True)
+    ]
     figures = [
-        Figure(f"M pairs/s a core, {share:g} of the text; all of it", each, rate[-1], each / rate[-1])
+        Figure(
+            f"M pairs/s a core, {share:g} of the text; all of it", each, rate[-1], each / rate[-1]
+        )
         for share, each in zip(SHARES, rate, strict=True)
     ]
-    return figures, {"shares": SHARES, "pairs": pairs, "seconds": rounds, "million_pairs_per_second": rate}
+    return figures, {
+        "shares": SHARES,
+        "pairs": pairs,
+        "seconds": rounds,
+        "million_pairs_per_second": rate,
+    }
 
 
 def peak_bytes() -> int:
     """The most memory this process has held resident."""
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage starts at the size of the process that started this one; this does not
+    if (
+        status.is_file()
+    ):  # getrusage starts at the size of the process that started this one; this does not
         return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def count_alone(folder: Path) -> None:
@@ -298,7 +353,11 @@ def count_alone(folder: Path) -> None:
     imports = peak_bytes()
     seconds, counts = timed(lambda: count_lags(store, LAGS, folder=folder / "counts"))
     peak = {"bytes": peak_bytes(), "bytes_of_imports": imports}
-    size = {"tokens": counts.tokens, "vocabulary": counts.vocabulary, "pairs": sum(counts.pairs.values())}
+    size = {
+        "tokens": counts.tokens,
+        "vocabulary": counts.vocabulary,
+        "pairs": sum(counts.pairs.values()),
+    }
     print(json.dumps({**peak, **size, "seconds": seconds}))
 
 
@@ -311,7 +370,9 @@ def measure_memory(options: argparse.Namespace) -> Found:
     tokens = f"{raw['tokens'] / 1e6:.0f}M tokens, vocabulary {raw['vocabulary']:,}"
     return [
         Figure(f"GB at the peak, {tokens}", raw["bytes"] / 1e9, target=4),
-        Figure("GB at the peak less that of imports", (raw["bytes"] - raw["bytes_of_imports"]) / 1e9),
+        Figure(
+            "GB at the peak less that of imports", (raw["bytes"] - raw["bytes_of_imports"]) / 1e9
+        ),
         Figure("s on all cores", raw["seconds"]),
         Figure("M pairs/s on all cores", raw["pairs"] / 1e6 / raw["seconds"]),
     ], raw
@@ -327,7 +388,10 @@ def run(command: list[str], environment: dict[str, str]) -> str:
 
 def forecast_seconds(cache: Path, out: Path, corpus: Path) -> dict[str, float]:
     """Wall seconds of the command as a process, and what it says of itself."""
-    command = [sys.executable, *shlex.split(f"-m lookaround forecast --rank 128 --objectives '{OBJECTIVES}'")]
+    command = [
+        sys.executable,
+        *shlex.split(f"-m lookaround forecast --rank 128 --objectives '{OBJECTIVES}'"),
+    ]
     command += [part for task in TASKS for part in ("--task", str(DATA / task))] + [
         str(corpus),
         "--out",
@@ -346,7 +410,9 @@ def measure_forecast(options: argparse.Namespace) -> Found:
         shutil.copytree(store.folder, kept, ignore=shutil.ignore_patterns("counts-*"))
         tokens = forecast_seconds(folder / "tokens", folder / "first", corpus)
         if not (kept / "counts-train").is_dir():
-            raise SystemExit("forecast made tokens of its own; `prepared` should make them as it does")
+            raise SystemExit(
+                "forecast made tokens of its own; `prepared` should make them as it does"
+            )
         empty = forecast_seconds(folder / "empty", folder / "second", corpus)
     return [
         Figure("s of forecast, tokens in the cache", tokens["seconds"], target=90),
@@ -362,24 +428,35 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Found], tuple[str, ...]]] 
 }
 
 
-# ------------------------------------------------------------------------------------------------ everything
+# --------------------------------------------------------------------------------------- everything
 
 
 def machine() -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.is_file() else []
+    names = (
+        [line for line in info.read_text().splitlines() if "model name" in line]
+        if info.is_file()
+        else []
+    )
     return {
-        "processor": names[0].split(":")[1].strip() if names else platform.processor() or platform.machine(),
-        "cores": usable_cores(), "system": f"{platform.system()} {platform.release()}",
+        "processor": names[0].split(":")[1].strip()
+        if names
+        else platform.processor() or platform.machine(),
+        "cores": usable_cores(),
+        "system": f"{platform.system()} {platform.release()}",
         "load_at_start": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cooccur", type=Path, metavar="PATH", help="GloVe's binary, to count beside ours")
+    parser.add_argument(
+        "--cooccur", type=Path, metavar="PATH", help="GloVe's binary, to count beside ours"
+    )
     parser.add_argument("--quick", action="store_true", help="3 rounds in place of 5")
-    parser.add_argument("--trial", action="store_true", help="a small part of the text; no figures to quote")
+    parser.add_argument(
+        "--trial", action="store_true", help="a small part of the text; no figures to quote"
+    )
     parser.add_argument("--only", choices=list(PARTS), help="one part")
     parser.add_argument("--skip-forecast", action="store_true")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the numbers")
@@ -389,7 +466,9 @@ def main() -> None:
         count_alone(options.alone)
         return
     if options.cooccur is not None and not os.access(options.cooccur, os.X_OK):
-        parser.error(f"--cooccur: no program at {options.cooccur}; build GloVe and give its build/cooccur")
+        parser.error(
+            f"--cooccur: no program at {options.cooccur}; build GloVe and give its build/cooccur"
+        )
     options.rounds, options.wiki = 3 if options.quick else 5, SMALL_WIKI if options.trial else WIKI
     where, figures, raw = machine(), [], {}
     for part in [options.only] if options.only else [*PARTS]:

@@ -1,4 +1,5 @@
-"""Several tokens per pass: what it costs in training and what it brings in decoding, beside what transformers offers.
+"""Several tokens per pass: what it costs in training and what it brings in decoding, beside what
+transformers offers.
 
     lookaround pretrain --model mini --set data.vocabulary=4096 --set model.context=256 --set train.batch=8 \\
         --learning-rate 0.0015 --budget 4M --out runs/mini-python                          # 20 minutes on one core
@@ -6,10 +7,12 @@
     lookaround speculate LLAMA_FOLDER --heads medusa --corpus TEXT --out runs/third-party-fast
     python benchmarks/decoding.py --model runs/mini-python-fast --model runs/third-party-fast --json decoding.json
 
-Training: gradients of one depth at a time against the plain sum (float64), the largest live logits, and seconds of a step of
-`mtp(n=4, matched=True)` against `ar`, which has as many parameters. Decoding, for each folder: greedy text token for token against
-`model.generate` on all prompts in float64, flips in the precision that was timed, tokens per forward, and tokens per second of every way of
-generating the same text, in turns; medians. Prompts are the held-out ones that `speculate` measures on.
+Training: gradients of one depth at a time against the plain sum (float64), the largest live logits,
+and seconds of a step of `mtp(n=4, matched=True)` against `ar`, which has as many parameters.
+Decoding, for each folder: greedy text token for token against `model.generate` on all prompts in
+float64, flips in the precision that was timed, tokens per forward, and tokens per second of every
+way of generating the same text, in turns; medians. Prompts are the held-out ones that `speculate`
+measures on.
 """
 
 from __future__ import annotations
@@ -43,18 +46,26 @@ NEW = 64  # tokens that each prompt is continued by
 
 
 def random_rows(count: int, width: int, vocabulary: int) -> Batch:
-    tokens = torch.randint(4, vocabulary, (count, width), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        4, vocabulary, (count, width), generator=torch.Generator().manual_seed(0)
+    )
     tokens[:, 0] = 1
-    return Batch(tokens, torch.arange(count), Vocabulary(vocabulary, 3, (0, 1, 2, 3)), None, tokens != 1)
+    return Batch(
+        tokens, torch.arange(count), Vocabulary(vocabulary, 3, (0, 1, 2, 3)), None, tokens != 1
+    )
 
 
 def model_for(objective: Objective, preset: str, vocabulary: int, context: int) -> Backbone:
     return build(
-        preset=preset, vocabulary=vocabulary, context=context, special={}, heads=objective.head_specs()
+        preset=preset,
+        vocabulary=vocabulary,
+        context=context,
+        special={},
+        heads=objective.head_specs(),
     )
 
 
-# ------------------------------------------------------------------------------------------------ training
+# ----------------------------------------------------------------------------------------- training
 
 
 def plain_loss(model: Backbone, view: View) -> torch.Tensor:
@@ -81,7 +92,9 @@ def plain_loss(model: Backbone, view: View) -> torch.Tensor:
 
 
 def gradient_difference() -> float:
-    """The largest difference of any gradient between one depth at a time and the plain sum, float64."""
+    """The largest difference of any gradient between one depth at a time and the plain sum,
+    float64.
+    """
     worst = 0.0
     for heads in LOOK_AHEAD_KINDS:
         for n in (1, 2, 4, 8):
@@ -99,7 +112,9 @@ def gradient_difference() -> float:
 
 
 class LargestLive(TorchDispatchMode):
-    """Follows tensors whose last axis is the vocabulary; `peak` is the most bytes that lived at once."""
+    """Follows tensors whose last axis is the vocabulary; `peak` is the most bytes that lived at
+    once.
+    """
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -109,7 +124,11 @@ class LargestLive(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, torch.Tensor) and tensor.ndim >= 2 and tensor.shape[-1] == self.vocabulary:
+            if (
+                isinstance(tensor, torch.Tensor)
+                and tensor.ndim >= 2
+                and tensor.shape[-1] == self.vocabulary
+            ):
                 storage = tensor.untyped_storage()
                 key = storage.data_ptr()
                 if key and key not in self.known:
@@ -128,7 +147,11 @@ class LargestLive(TorchDispatchMode):
 def logits_memory(vocabulary: int = 32_000) -> dict[str, float]:
     """Peak bytes of live logits of a step: n = 1, n = 4, and n = 4 the plain way."""
     found = {}
-    for name, spec, plainly in (("n=1", "ar", False), ("n=4", "mtp", False), ("n=4, plain sum", "mtp", True)):
+    for name, spec, plainly in (
+        ("n=1", "ar", False),
+        ("n=4", "mtp", False),
+        ("n=4, plain sum", "mtp", True),
+    ):
         objective = parse(spec)
         model = model_for(objective, "tiny", vocabulary, 64)
         (view,) = objective.view(random_rows(8, 64, vocabulary), 0, 0)
@@ -144,7 +167,9 @@ def logits_memory(vocabulary: int = 32_000) -> dict[str, float]:
 
 
 def step_seconds(preset: str, vocabulary: int, rounds: int = 5) -> dict[str, float]:
-    """Median seconds of forward and backward: `ar`, and `mtp(n=4)` on a trunk with three layers fewer."""
+    """Median seconds of forward and backward: `ar`, and `mtp(n=4)` on a trunk with three layers
+    fewer.
+    """
     sides = {}
     for name, spec in (("ar", "ar"), ("mtp", "mtp(n=4, matched=True)")):
         objective = parse(spec)
@@ -162,7 +187,7 @@ def step_seconds(preset: str, vocabulary: int, rounds: int = 5) -> dict[str, flo
     return {name: median(found[1:]) for name, found in times.items()}
 
 
-# ------------------------------------------------------------------------------------------------ decoding
+# ----------------------------------------------------------------------------------------- decoding
 
 
 def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
@@ -186,9 +211,14 @@ def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
         def run(prompt: list[int]) -> int:
             ids = torch.tensor([prompt])
             made = lm.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False, eos_token_id=eos,
-                pad_token_id=eos or 0, **options,
-            )  # fmt: skip
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=NEW,
+                do_sample=False,
+                eos_token_id=eos,
+                pad_token_id=eos or 0,
+                **options,
+            )
             return made.shape[1] - ids.shape[1]
 
         return run
@@ -212,7 +242,9 @@ def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
             clock = time.perf_counter()
             tokens = sum(way(prompt) for prompt in few)
             rates[name].append(tokens / (time.perf_counter() - clock))
-    result: dict[str, Any] = {"tokens_per_second": {name: median(found) for name, found in rates.items()}}
+    result: dict[str, Any] = {
+        "tokens_per_second": {name: median(found) for name, found in rates.items()}
+    }
     for name, tree in (("timed", speculator.tree_for(1)), ("largest", largest)):
         result[name] = equality(speculator, tree, prompts, eos, own) | {"nodes": len(tree)}
     result["precision"] = str(own).removeprefix("torch.")
@@ -223,7 +255,9 @@ def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
 def equality(
     speculator: Speculator, tree: Tree, prompts: list[list[int]], eos: int | None, own: torch.dtype
 ) -> dict[str, Any]:
-    """Tokens per forward, flips in its own precision, and whether float64 text is that of `model.generate`, token for token."""
+    """Tokens per forward, flips in its own precision, and whether float64 text is that of
+    `model.generate`, token for token.
+    """
     found: dict[str, Any] = {"prompts": len(prompts)}
     for dtype in (torch.float64, own):
         speculator.backbone.to(dtype)
@@ -244,7 +278,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", type=Path, action="append", default=[], help="a folder that speculate made; repeatable"
+        "--model",
+        type=Path,
+        action="append",
+        default=[],
+        help="a folder that speculate made; repeatable",
     )
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--rounds", type=int, default=5)
@@ -257,20 +295,26 @@ def main() -> None:
     }
     result["gradient_difference"] = gradient_difference()
     print(
-        f"gradients, one depth at a time - plain sum, float64: {result['gradient_difference']:.1e} (target 1e-10)"
+        "gradients, one depth at a time - plain sum, float64: "
+        f"{result['gradient_difference']:.1e} (target 1e-10)"
     )
     memory = result["logits_bytes"] = logits_memory()
     print(
-        f"largest live logits, vocabulary 32,000: {', '.join(f'{k} {v / 2**20:.0f} MiB' for k, v in memory.items())}"
+        "largest live logits, vocabulary 32,000: "
+        f"{', '.join(f'{k} {v / 2**20:.0f} MiB' for k, v in memory.items())}"
     )
     print(
-        f"  n=4 / n=1: {memory['n=4'] / memory['n=1']:.2f} (target 1.15); plain sum {memory['n=4, plain sum'] / memory['n=1']:.2f}"
+        f"  n=4 / n=1: {memory['n=4'] / memory['n=1']:.2f} (target 1.15); plain sum "
+        f"{memory['n=4, plain sum'] / memory['n=1']:.2f}"
     )
     result["step_seconds"] = {}
     for preset, vocabulary in (("mini", 1024), ("mini", 4096), ("small", 1024), ("small", 4096)):
-        seconds = result["step_seconds"][f"{preset}, {vocabulary}"] = step_seconds(preset, vocabulary)
+        seconds = result["step_seconds"][f"{preset}, {vocabulary}"] = step_seconds(
+            preset, vocabulary
+        )
         print(
-            f"step of {preset}, vocabulary {vocabulary}: ar {seconds['ar'] * 1e3:.0f} ms, mtp(n=4, matched) "
+            f"step of {preset}, vocabulary {vocabulary}: ar {seconds['ar'] * 1e3:.0f} ms, "
+            "mtp(n=4, matched) "
             f"{seconds['mtp'] * 1e3:.0f} ms: {seconds['mtp'] / seconds['ar']:.2f} (target 1.22)"
         )
     for folder in given.model:
@@ -280,13 +324,16 @@ def main() -> None:
         print(f"\n{folder}")
         for name, rate in rates.items():
             print(
-                f"  {name:<32}{rate:8.0f} tokens/s   x{rate / base:.2f} of transformers   x{rate / loop:.2f} of ours, no drafts"
+                f"  {name:<32}{rate:8.0f} tokens/s   x{rate / base:.2f} of transformers   "
+                f"x{rate / loop:.2f} of ours, no drafts"
             )
         for name in ("timed", "largest"):
             tree = found[name]
             print(
-                f"  tree of {tree['nodes']}: {tree['tokens_per_forward']:.2f} tokens per forward; of {tree['prompts']} texts "
-                f"{tree['different_in_float64']} differ from generate in float64, {tree['flips']} in {found['precision']}"
+                f"  tree of {tree['nodes']}: {tree['tokens_per_forward']:.2f} tokens per forward; "
+                f"of {tree['prompts']} texts "
+                f"{tree['different_in_float64']} differ from generate in float64, {tree['flips']} "
+                f"in {found['precision']}"
             )
         print(f"  expected of the timed tree: {found['expected_tokens_per_forward']:.2f}")
     if given.json:

@@ -1,25 +1,29 @@
-"""The loop on a GPU: the CPU's losses step by step, a resumed run, the scores of a checkpoint, and how fast it all is.
+"""The loop on a GPU: the CPU's losses step by step, a resumed run, the scores of a checkpoint, and
+how fast it all is.
 
     python benchmarks/gpu.py                              # about 4 minutes on an H100
     python benchmarks/gpu.py --parts agreement,scores     # some of it
     python benchmarks/gpu.py --small                      # a small one of everything, 20 seconds on two CPU cores
 
-agreement: some steps of every objective from the same weights on the same rows, on the GPU and on the CPU, in float32
-without TF32 and in float64; the largest difference of a step's loss and of a weight, beside the largest change of a weight
-by training. Target: losses that agree to 1e-3 in float32. Losses of heads that only rank or regress are not among the
-losses; their gradients move the weights. A float32 weight whose gradient is all rounding goes either way under AdamW, so that
-weights may differ by a few learning rates; float64 tells this from a mistake (but for norms and rotations, which
-transformers computes in float32 whatever the weights are).
-resume: half of the steps, a checkpoint, the other half from the restored state, against all of them uninterrupted, and
-that against itself. Target: no difference with deterministic algorithms.
-scores: a checkpoint's bits of each token in every mode and its pooled states, on the GPU and on the CPU. Target: 1e-3.
-speed: tokens per second of the preset "base" in bf16 on 64 rows of 1,024 tokens with 32,768 words, with and without
-torch.compile; the FLOPs that the project counts over those of an 8192 x 8192 x 8192 bf16 product on the same machine; the
-share of a step in which the host makes views. Where 64 rows do not fit, they come in micro-batches of half as many.
+agreement: some steps of every objective from the same weights on the same rows, on the GPU and on
+the CPU, in float32 without TF32 and in float64; the largest difference of a step's loss and of a
+weight, beside the largest change of a weight by training. Target: losses that agree to 1e-3 in
+float32. Losses of heads that only rank or regress are not among the losses; their gradients move
+the weights. A float32 weight whose gradient is all rounding goes either way under AdamW, so that
+weights may differ by a few learning rates; float64 tells this from a mistake (but for norms and
+rotations, which transformers computes in float32 whatever the weights are). resume: half of the
+steps, a checkpoint, the other half from the restored state, against all of them uninterrupted, and
+that against itself. Target: no difference with deterministic algorithms. scores: a checkpoint's
+bits of each token in every mode and its pooled states, on the GPU and on the CPU. Target: 1e-3.
+speed: tokens per second of the preset "base" in bf16 on 64 rows of 1,024 tokens with 32,768 words,
+with and without torch.compile; the FLOPs that the project counts over those of an 8192 x 8192 x
+8192 bf16 product on the same machine; the share of a step in which the host makes views. Where 64
+rows do not fit, they come in micro-batches of half as many.
 
-Rows are random tokens by Zipf's law, or path-star graphs for the objectives that need a prompt. Without a GPU both sides are
-the CPU. OUT/PART.json holds what is printed and more, and is written row by row; an objective that fails is recorded there
-and the rest goes on. Ends with 1 where something failed or missed its target.
+Rows are random tokens by Zipf's law, or path-star graphs for the objectives that need a prompt.
+Without a GPU both sides are the CPU. OUT/PART.json holds what is printed and more, and is written
+row by row; an objective that fails is recorded there and the rest goes on. Ends with 1 where
+something failed or missed its target.
 """
 
 from __future__ import annotations
@@ -40,7 +44,9 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic matrix products ask for
+os.environ.setdefault(
+    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+)  # what deterministic matrix products ask for
 
 import numpy as np
 import torch
@@ -76,12 +82,31 @@ TARGET = 1e-3
 
 KINDS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra")
 SPECS = [
-    "ar", "mlm", "mlm(shift=1)", "mlm(rate=linear(0.3, 0.15))", "dar", 'dar(law="harmonic")', "vmlm", "vmlm(near=0.5, shift=0)",
-    "prefixlm", "mdlm", 'mdlm(weight="elbo")', *(f'mtp(heads="{kind}")' for kind in KINDS),
-    'mtp(n=3, heads="sequential", through=linear(1, 0), curriculum="forward")', "mtp(n=2, through=0.0, matched=True)",
-    "mtp(reach=2)", "top", "top(window=8, weight=0.5)", "nextlat", "nextlat(horizon=3)", "ar + vmlm", "dar + 3*mlm",
-    'mtp(n=2, heads="hydra") + mdlm', "0.25*ar >> 0.75*mlm", "0.5*dar >> 0.5*(ar + vmlm)",
-]  # fmt: skip
+    "ar",
+    "mlm",
+    "mlm(shift=1)",
+    "mlm(rate=linear(0.3, 0.15))",
+    "dar",
+    'dar(law="harmonic")',
+    "vmlm",
+    "vmlm(near=0.5, shift=0)",
+    "prefixlm",
+    "mdlm",
+    'mdlm(weight="elbo")',
+    *(f'mtp(heads="{kind}")' for kind in KINDS),
+    'mtp(n=3, heads="sequential", through=linear(1, 0), curriculum="forward")',
+    "mtp(n=2, through=0.0, matched=True)",
+    "mtp(reach=2)",
+    "top",
+    "top(window=8, weight=0.5)",
+    "nextlat",
+    "nextlat(horizon=3)",
+    "ar + vmlm",
+    "dar + 3*mlm",
+    'mtp(n=2, heads="hydra") + mdlm',
+    "0.25*ar >> 0.75*mlm",
+    "0.5*dar >> 0.5*(ar + vmlm)",
+]
 PACKED = [
     "ar",
     "vmlm",
@@ -90,7 +115,14 @@ PACKED = [
     "top",
     "nextlat",
 ]  # again, several documents to a row
-PROMPTED = ["ar", "reverse", "teacherless", "bst", "bst(layers=2, weight=0.5)", "teacherless + mdlm"]
+PROMPTED = [
+    "ar",
+    "reverse",
+    "teacherless",
+    "bst",
+    "bst(layers=2, weight=0.5)",
+    "teacherless + mdlm",
+]
 RESUMED = ["ar", "dar + vmlm", 'mtp(heads="sequential")', "top", "0.25*ar >> 0.75*mlm"]
 SCORED = "ar + mlm + prefixlm"
 
@@ -118,12 +150,25 @@ class Sizes:
 
 
 SMALL = Sizes(
-    vocabulary=64, width=16, batch=4, steps=2, precisions=("fp32",), graph=(2, 3, 8), positions=8, texts=8, fast_preset="pico",
-    fast_vocabulary=64, fast_width=16, fast_batch=4, rounds=1, round_steps=1, product=128,
-)  # fmt: skip
+    vocabulary=64,
+    width=16,
+    batch=4,
+    steps=2,
+    precisions=("fp32",),
+    graph=(2, 3, 8),
+    positions=8,
+    texts=8,
+    fast_preset="pico",
+    fast_vocabulary=64,
+    fast_width=16,
+    fast_batch=4,
+    rounds=1,
+    round_steps=1,
+    product=128,
+)
 
 
-# ------------------------------------------------------------------------------------------------ rows and trainers
+# -------------------------------------------------------------------------------- rows and trainers
 
 
 class Data(NamedTuple):
@@ -136,9 +181,16 @@ class Data(NamedTuple):
 
 
 def text_data(
-    vocabulary: int, width: int, count: int, *, lengths: tuple[int, int] | None = None, pack: bool = False
+    vocabulary: int,
+    width: int,
+    count: int,
+    *,
+    lengths: tuple[int, int] | None = None,
+    pack: bool = False,
 ) -> Data:
-    """`count` documents of random tokens: BOS, ids drawn by Zipf's law, EOS; as long as a row, or of lengths between two."""
+    """`count` documents of random tokens: BOS, ids drawn by Zipf's law, EOS; as long as a row, or
+    of lengths between two.
+    """
     generator = np.random.default_rng(SEED)
     length = np.full(count, width) if lengths is None else generator.integers(*lengths, count)
     start = length.cumsum() - length
@@ -155,7 +207,9 @@ def text_data(
         encode=lambda texts: [[int(word) for word in text.split()] for text in texts],
     )
     rows = Rows(Split((tokens,), np.zeros_like(start), start, length), width, tokenizer, pack=pack)
-    return Data(rows, vocabulary, {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}, MASK)
+    return Data(
+        rows, vocabulary, {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}, MASK
+    )
 
 
 def compared_text(sizes: Sizes, *, pack: bool = False) -> Data:
@@ -171,20 +225,38 @@ def graph_data(sizes: Sizes) -> Data:
 
 
 def trainer_of(
-    spec: str, data: Data, preset: str, device: torch.device, precision: str, *, batch: int,
-    micro_batch: int | None = None, compiled: bool = False, seed: int = SEED,
-) -> Trainer:  # fmt: skip
+    spec: str,
+    data: Data,
+    preset: str,
+    device: torch.device,
+    precision: str,
+    *,
+    batch: int,
+    micro_batch: int | None = None,
+    compiled: bool = False,
+    seed: int = SEED,
+) -> Trainer:
     """A trainer at step 0; `seed` is that of the weights."""
     objective = parse(spec)
     backbone = build(
-        preset=preset, vocabulary=data.vocabulary, context=data.rows.width, special=data.special,
-        heads=objective.head_specs(), seed=seed,
-    )  # fmt: skip
+        preset=preset,
+        vocabulary=data.vocabulary,
+        context=data.rows.width,
+        special=data.special,
+        heads=objective.head_specs(),
+        seed=seed,
+    )
     return Trainer(
-        backbone, objective, data.rows, settings=TrainSettings(batch=batch, micro_batch=micro_batch, log_every=1),
-        seed=SEED, learning_rate=default_learning_rate(backbone.width), precision=precision, compile=compiled,
+        backbone,
+        objective,
+        data.rows,
+        settings=TrainSettings(batch=batch, micro_batch=micro_batch, log_every=1),
+        seed=SEED,
+        learning_rate=default_learning_rate(backbone.width),
+        precision=precision,
+        compile=compiled,
         world=World(device=device),
-    )  # fmt: skip
+    )
 
 
 def train(trainer: Trainer, until: int, total: int) -> list[float]:
@@ -193,13 +265,20 @@ def train(trainer: Trainer, until: int, total: int) -> list[float]:
     ends = np.rint(np.cumsum(shares) * total).astype(int)
     plan = Plan(shares, tuple(int(n) for n in np.diff(ends, prepend=0)))
     losses: list[float] = []
-    trainer.run(until, plan, WarmupStableDecay(2, total, total), report=lambda done: losses.append(done.loss))
+    trainer.run(
+        until,
+        plan,
+        WarmupStableDecay(2, total, total),
+        report=lambda done: losses.append(done.loss),
+    )
     return losses
 
 
 def save(trainer: Trainer, folder: Path, mask: int) -> Path:
     """Saves a checkpoint as a run does; its path."""
-    trainer.save(folder, lambda into: export(trainer.backbone, into, trainer.objective.modes(), mask=mask))
+    trainer.save(
+        folder, lambda into: export(trainer.backbone, into, trainer.objective.modes(), mask=mask)
+    )
     path = latest_checkpoint(folder)
     assert path is not None
     return path
@@ -219,7 +298,7 @@ def largest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> flo
     return float(torch.stack([(one[name] - other[name]).abs().max() for name in one]).max())
 
 
-# ------------------------------------------------------------------------------------------------ the parts
+# ---------------------------------------------------------------------------------------- the parts
 
 
 Row = dict[str, Any]
@@ -250,9 +329,12 @@ def compare(spec: str, data: Data, sizes: Sizes) -> Row:
             final.append(weights(trainer))
         away = np.abs(np.subtract(*losses))
         row |= {
-            f"{precision}_loss": float(away.max()), f"{precision}_first_loss": float(away[0]),
-            f"{precision}_weights": largest(*final), "moved": largest(before, final[0]), f"{precision}_losses": losses,
-        }  # fmt: skip
+            f"{precision}_loss": float(away.max()),
+            f"{precision}_first_loss": float(away[0]),
+            f"{precision}_weights": largest(*final),
+            "moved": largest(before, final[0]),
+            f"{precision}_losses": losses,
+        }
     return row | {"failed": not row["fp32_loss"] <= TARGET}
 
 
@@ -302,7 +384,8 @@ def scores(sizes: Sizes) -> Iterator[Job]:
         both = [load(path).to(device) for device in (CPU, DEVICE)]
     scored = choose_tokens(rows, default_prefix_lengths(rows.width), sizes.positions)
     texts = [
-        " ".join(map(str, rows.take(np.array([row])).tokens[0, 1:].tolist())) for row in range(sizes.texts)
+        " ".join(map(str, rows.take(np.array([row])).tokens[0, 1:].tolist()))
+        for row in range(sizes.texts)
     ]
 
     def bits(mode: Any) -> Row:
@@ -319,10 +402,15 @@ def scores(sizes: Sizes) -> Iterator[Job]:
 
     def states(attention: str) -> Row:
         ours, other = (
-            pooled_states(backbone, rows.codec, texts, attention, rows.width)[0] for backbone in both
+            pooled_states(backbone, rows.codec, texts, attention, rows.width)[0]
+            for backbone in both
         )
         away = float(np.abs(ours - other).max())
-        return {"difference": away, "largest_state": float(np.abs(ours).max()), "failed": not away <= TARGET}
+        return {
+            "difference": away,
+            "largest_state": float(np.abs(ours).max()),
+            "failed": not away <= TARGET,
+        }
 
     for mode in modes:
         yield f"bits per byte, {mode}", lambda mode=mode: bits(mode)
@@ -374,7 +462,9 @@ def product_flops(size: int, warm: int = 5, count: int = 20) -> Row:
 
 
 def fastest_fit(spec: str, data: Data, sizes: Sizes, compiled: bool, micro: int | None) -> Row:
-    """The speed of an objective at the largest micro-batch that fits, beginning with `micro` (none: all rows)."""
+    """The speed of an objective at the largest micro-batch that fits, beginning with `micro` (none:
+    all rows).
+    """
     while True:
         try:
             return tokens_per_second(spec, data, sizes, compiled, micro)
@@ -395,11 +485,20 @@ def release() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def tokens_per_second(spec: str, data: Data, sizes: Sizes, compiled: bool, micro: int | None) -> Row:
+def tokens_per_second(
+    spec: str, data: Data, sizes: Sizes, compiled: bool, micro: int | None
+) -> Row:
     release()
     trainer = trainer_of(
-        spec, data, sizes.fast_preset, DEVICE, "bf16", batch=sizes.fast_batch, micro_batch=micro, compiled=compiled
-    )  # fmt: skip
+        spec,
+        data,
+        sizes.fast_preset,
+        DEVICE,
+        "bf16",
+        batch=sizes.fast_batch,
+        micro_batch=micro,
+        compiled=compiled,
+    )
     made = trainer.views
     spent = 0.0
 
@@ -425,11 +524,19 @@ def tokens_per_second(spec: str, data: Data, sizes: Sizes, compiled: bool, micro
     whole, steps = now() - began, sizes.rounds * sizes.round_steps
     tokens, flops = sizes.fast_batch * sizes.fast_width, (trainer.counters.flops - flops) / steps
     return {
-        "micro_batch": micro, "tokens_per_second": tokens / median(seconds), "step_seconds": median(seconds),
-        "slowest_step": max(seconds), "fastest_step": min(seconds), "first_step": first, "views_seconds": spent / steps,
-        "views_share": spent / whole, "flops_per_step": flops, "flops_per_second": flops / median(seconds),
-        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else None, "losses": losses,
-    }  # fmt: skip
+        "micro_batch": micro,
+        "tokens_per_second": tokens / median(seconds),
+        "step_seconds": median(seconds),
+        "slowest_step": max(seconds),
+        "fastest_step": min(seconds),
+        "first_step": first,
+        "views_seconds": spent / steps,
+        "views_share": spent / whole,
+        "flops_per_step": flops,
+        "flops_per_second": flops / median(seconds),
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else None,
+        "losses": losses,
+    }
 
 
 PARTS: dict[str, Callable[[Sizes], Iterator[Job]]] = {
@@ -440,15 +547,20 @@ PARTS: dict[str, Callable[[Sizes], Iterator[Job]]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------------ everything
+# --------------------------------------------------------------------------------------- everything
 
 
 def machine() -> Row:
     return {
-        "gpu": torch.cuda.get_device_name() if DEVICE.type == "cuda" else None, "cuda": torch.version.cuda,
-        "cores": os.cpu_count(), "threads": torch.get_num_threads(), "python": platform.python_version(),
-        "torch": torch.__version__, "transformers": transformers.__version__, "lookaround": lookaround.__version__,
-    }  # fmt: skip
+        "gpu": torch.cuda.get_device_name() if DEVICE.type == "cuda" else None,
+        "cuda": torch.version.cuda,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "lookaround": lookaround.__version__,
+    }
 
 
 def failure(error: Exception) -> Row:
@@ -456,9 +568,11 @@ def failure(error: Exception) -> Row:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if f"{os.sep}lookaround{os.sep}" in frame.filename] or frames
     return {
-        "failed": True, "error": f"{type(error).__name__}: {str(error)[:500]}",
-        "where": f"{ours[-1].filename}:{ours[-1].lineno}", "traceback": traceback.format_exception(error),
-    }  # fmt: skip
+        "failed": True,
+        "error": f"{type(error).__name__}: {str(error)[:500]}",
+        "where": f"{ours[-1].filename}:{ours[-1].lineno}",
+        "traceback": traceback.format_exception(error),
+    }
 
 
 def shown(row: Row) -> str:
@@ -466,7 +580,9 @@ def shown(row: Row) -> str:
     if "error" in row:
         return f"{row['error']}  at {row['where']}"
     numbers = {
-        name: value for name, value in row.items() if isinstance(value, int | float) and name != "failed"
+        name: value
+        for name, value in row.items()
+        if isinstance(value, int | float) and name != "failed"
     }
     words = [
         f"{name} {value:.3g}" if abs(value) < 1e4 else f"{name} {value:.4g}"
@@ -476,7 +592,9 @@ def shown(row: Row) -> str:
 
 
 def run_part(part: str, sizes: Sizes, folder: Path, where: Row) -> int:
-    """Runs a part and writes its file row by row; how many of its rows failed or missed their target."""
+    """Runs a part and writes its file row by row; how many of its rows failed or missed their
+    target.
+    """
     found: list[Row] = []
     began = time.perf_counter()
     print(f"\n{part}", flush=True)
@@ -510,13 +628,19 @@ def main() -> None:
     parser.add_argument(
         "--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}, with commas between them"
     )
-    parser.add_argument("--small", action="store_true", help="few steps of small models; compiles nothing")
-    parser.add_argument("--out", type=Path, default=Path("lookaround-gpu"), help="folder of the JSON files")
+    parser.add_argument(
+        "--small", action="store_true", help="few steps of small models; compiles nothing"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("lookaround-gpu"), help="folder of the JSON files"
+    )
     parser.add_argument("--threads", type=int, default=4, help="of torch on the CPU")
     options = parser.parse_args()
     parts = [part.strip() for part in options.parts.split(",")]
     if unknown := set(parts) - PARTS.keys():
-        parser.error(f"--parts: known are {', '.join(PARTS)}, not {', '.join(map(repr, sorted(unknown)))}")
+        parser.error(
+            f"--parts: known are {', '.join(PARTS)}, not {', '.join(map(repr, sorted(unknown)))}"
+        )
     torch.set_num_threads(options.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
@@ -525,7 +649,8 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in where.items()), flush=True)
     with torch.compiler.set_stance("force_eager") if options.small else nullcontext():
         failed = sum(
-            run_part(part, SMALL if options.small else Sizes(), options.out, where) for part in parts
+            run_part(part, SMALL if options.small else Sizes(), options.out, where)
+            for part in parts
         )
     print(f"\n{failed} failed or missed their target" if failed else "\nall within their targets")
     raise SystemExit(bool(failed))

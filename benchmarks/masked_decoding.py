@@ -5,21 +5,27 @@
     python benchmarks/masked_decoding.py runs/mdlm-nano --judge runs/ar-nano   # 3 minutes on one core
     python benchmarks/masked_decoding.py runs/mdlm-nano --json FILE             # without a judge; writes the numbers too
 
-Continues 16 tokens by at most 48, from the left and by confidence, 1 to 16 tokens per pass, at temperatures 1 and 0.7. The
-prompts are the first tokens of test documents of the run's own corpus; where those are fewer than `--prompts`, also of their
-second 64 tokens, and so on. Prompts of one setting share their passes (`--batch`), and each has the same seed in every
-setting. A row of the table:
+Continues 16 tokens by at most 48, from the left and by confidence, 1 to 16 tokens per pass, at
+temperatures 1 and 0.7. The prompts are the first tokens of test documents of the run's own corpus;
+where those are fewer than `--prompts`, also of their second 64 tokens, and so on. Prompts of one
+setting share their passes (`--batch`), and each has the same seed in every setting. A row of the
+table:
 
-* passes: of one continuation, the mean; tokens: kept of it, up to EOS; tokens/s: kept per second, of the whole batch.
-* bits/token: under the model itself, one token per pass from the left (`lookaround.decode.masked.quality`), all bits over all
-  tokens; *cost*: that less the bits of order "left", 1 per pass, at the same temperature, over the same prompts. A lower
-  temperature makes text likelier than the model's own law has it: few bits are then no sign of quality by themselves, so
+* passes: of one continuation, the mean; tokens: kept of it, up to EOS; tokens/s: kept per second,
+  of the whole batch.
+* bits/token: under the model itself, one token per pass from the left
+  (`lookaround.decode.masked.quality`), all bits over all
+  tokens; *cost*: that less the bits of order "left", 1 per pass, at the same temperature, over the
+  same prompts. A lower
+  temperature makes text likelier than the model's own law has it: few bits are then no sign of
+  quality by themselves, so
   distinct-2 stands beside them.
 * judge: bits per token under a causal model with the same tokenizer.
-* distinct-2: different pairs of neighbouring tokens over all such pairs, in each continuation; the mean.
+* distinct-2: different pairs of neighbouring tokens over all such pairs, in each continuation; the
+  mean.
 
-The first row is what the corpus says after the prompts. Intervals are 95 % bootstrap intervals over the prompts' documents: one
-model, one seed. Special tokens are left out of every softmax.
+The first row is what the corpus says after the prompts. Intervals are 95 % bootstrap intervals over
+the prompts' documents: one model, one seed. Special tokens are left out of every softmax.
 """
 
 from __future__ import annotations
@@ -52,21 +58,32 @@ TEMPERATURES = (1.0, 0.7)
 RESAMPLES = 2000
 
 
-# ------------------------------------------------------------------------------------------------ texts
+# -------------------------------------------------------------------------------------------- texts
 
 
 def test_texts(run: Readable, count: int) -> tuple[list[list[int]], np.ndarray]:
-    """PROMPT + NEW ids without BOS, `count` times, and the test document that each is from (count,)."""
+    """PROMPT + NEW ids without BOS, `count` times, and the test document that each is from
+    (count,).
+    """
     text = text_data(run, Settings().data)
     if text is None:
-        raise UserError("this model names no corpus of its own; give a run of `lookaround pretrain`")
+        raise UserError(
+            "this model names no corpus of its own; give a run of `lookaround pretrain`"
+        )
     split, width = text.test.split, PROMPT + NEW
     whole = (split.length - 2) // width  # without BOS and EOS
-    places = [(piece, document) for piece in range(whole.max()) for document in np.flatnonzero(whole > piece)]
+    places = [
+        (piece, document)
+        for piece in range(whole.max())
+        for document in np.flatnonzero(whole > piece)
+    ]
     if len(places) < count:
-        raise UserError(f"--prompts {count}: the test documents have only {len(places)} times {width} tokens")
+        raise UserError(
+            f"--prompts {count}: the test documents have only {len(places)} times {width} tokens"
+        )
     texts = [
-        split.read(int(document), 1 + piece * width, width).tolist() for piece, document in places[:count]
+        split.read(int(document), 1 + piece * width, width).tolist()
+        for piece, document in places[:count]
     ]
     return texts, np.array([document for _, document in places[:count]])
 
@@ -80,15 +97,21 @@ def continuations(
     for begin in range(0, len(prompts), batch):
         group = prompts[begin : begin + batch]
         made = fill_many(
-            run.backbone, run.tokenizer, group, mode, context=run.context, max_new_tokens=NEW,
-            seeds=range(begin, begin + len(group)), **options,
-        )  # fmt: skip
+            run.backbone,
+            run.tokenizer,
+            group,
+            mode,
+            context=run.context,
+            max_new_tokens=NEW,
+            seeds=range(begin, begin + len(group)),
+            **options,
+        )
         filled += made
         seconds += max(one.seconds for one in made)
     return filled, seconds
 
 
-# ------------------------------------------------------------------------------------------------ measures
+# ----------------------------------------------------------------------------------------- measures
 
 
 @torch.no_grad()
@@ -101,7 +124,11 @@ def judge_bits(judge: Readable, prompt: list[int], tokens: list[int]) -> float:
     state = torch.arange(len(prompt), len(prompt) + len(tokens))
     device = judge.backbone.device
     forbidden = torch.tensor(sorted({*vocabulary.special, vocabulary.mask}), device=device)
-    log_nv = judge.backbone.eval().log_probabilities(Shown(ids).to(device), state.to(device), forbidden).cpu()
+    log_nv = (
+        judge.backbone.eval()
+        .log_probabilities(Shown(ids).to(device), state.to(device), forbidden)
+        .cpu()
+    )
     return -float(log_nv.gather(1, torch.tensor(tokens)[:, None]).double().sum()) / math.log(2)
 
 
@@ -112,25 +139,37 @@ def distinct_pairs(tokens: list[int]) -> float:
 
 
 def measured(
-    run: Readable, judge: Readable | None, mode: Mode, prompts: list[list[int]], texts: list[list[int]]
+    run: Readable,
+    judge: Readable | None,
+    mode: Mode,
+    prompts: list[list[int]],
+    texts: list[list[int]],
 ) -> dict[str, np.ndarray]:
-    """Of each continuation (P,): tokens, bits under the model itself, bits under the judge, distinct-2."""
+    """Of each continuation (P,): tokens, bits under the model itself, bits under the judge,
+    distinct-2.
+    """
     own = [
-        quality(run.backbone, run.tokenizer, prompt, text, mode, context=run.context) * len(text) if text else 0.0
+        quality(run.backbone, run.tokenizer, prompt, text, mode, context=run.context) * len(text)
+        if text
+        else 0.0
         for prompt, text in zip(prompts, texts, strict=True)
-    ]  # fmt: skip
+    ]
     found = {
         "tokens": np.array([len(text) for text in texts], dtype=float),
         "bits": np.array(own),
         "distinct": np.array([distinct_pairs(text) for text in texts]),
     }
     if judge is not None:
-        found["judge"] = np.array([judge_bits(judge, *pair) for pair in zip(prompts, texts, strict=True)])
+        found["judge"] = np.array(
+            [judge_bits(judge, *pair) for pair in zip(prompts, texts, strict=True)]
+        )
     return found
 
 
 def resampled_weights(document: np.ndarray) -> np.ndarray:
-    """How often each prompt is drawn (1 + R, P) when documents are drawn with replacement; first as they are, once each."""
+    """How often each prompt is drawn (1 + R, P) when documents are drawn with replacement; first as
+    they are, once each.
+    """
     _, number = np.unique(document, return_inverse=True)
     count = int(number.max()) + 1
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
@@ -151,10 +190,12 @@ def summary(
         statistics[key] = per_token(found, key)
         if reference is not None:
             statistics[f"{key}_cost"] = statistics[key] - per_token(reference, key)
-    return {key: bootstrap_interval(float(values[0]), values[1:]) for key, values in statistics.items()}
+    return {
+        key: bootstrap_interval(float(values[0]), values[1:]) for key, values in statistics.items()
+    }
 
 
-# ------------------------------------------------------------------------------------------------ everything
+# --------------------------------------------------------------------------------------- everything
 
 
 def shown(interval: Interval | None, signed: bool = False) -> str:
@@ -193,10 +234,13 @@ def main() -> None:
         if judge is not None:
             judge.require_mode("causal")
             if judge.tokenizer.fingerprint != run.tokenizer.fingerprint:
-                raise UserError(f"--judge {options.judge}: has another tokenizer than {options.model}")
+                raise UserError(
+                    f"--judge {options.judge}: has another tokenizer than {options.model}"
+                )
             if judge.context <= PROMPT + NEW:
                 raise UserError(
-                    f"--judge {options.judge}: its context is {judge.context}; {1 + PROMPT + NEW} are read"
+                    f"--judge {options.judge}: its context is {judge.context}; {1 + PROMPT + NEW} "
+                    "are read"
                 )
         texts, document = test_texts(run, options.prompts)
     except UserError as error:
@@ -217,10 +261,20 @@ def main() -> None:
         "judge",
     )
     print(
-        f"| {' | '.join(columns)} | judge's cost | distinct-2 |\n|{'---|' * (len(columns) + 2)}", flush=True
+        f"| {' | '.join(columns)} | judge's cost | distinct-2 |\n|{'---|' * (len(columns) + 2)}",
+        flush=True,
     )
-    human = {"temperature": "", "order": "the corpus", "per_pass": "", "passes": "", "tokens": NEW, "tokens_per_second": ""}  # fmt: skip
-    intervals = summary(measured(run, judge, mode, prompts, [text[PROMPT:] for text in texts]), None, weights)
+    human = {
+        "temperature": "",
+        "order": "the corpus",
+        "per_pass": "",
+        "passes": "",
+        "tokens": NEW,
+        "tokens_per_second": "",
+    }
+    intervals = summary(
+        measured(run, judge, mode, prompts, [text[PROMPT:] for text in texts]), None, weights
+    )
     print_row(human, intervals)
     results = [human | {key: vars(value) for key, value in intervals.items()}]
     for temperature in TEMPERATURES:
@@ -228,31 +282,51 @@ def main() -> None:
         for order in ORDERS:
             for per_pass in PER_PASS:
                 filled, seconds = continuations(
-                    run, mode, prompts, options.batch, order=order, per_pass=per_pass, temperature=temperature
+                    run,
+                    mode,
+                    prompts,
+                    options.batch,
+                    order=order,
+                    per_pass=per_pass,
+                    temperature=temperature,
                 )
                 found = measured(run, judge, mode, prompts, [one.tokens for one in filled])
                 row = {
-                    "temperature": temperature, "order": order, "per_pass": per_pass,
-                    "passes": float(np.mean([one.passes for one in filled])), "tokens": float(found["tokens"].mean()),
+                    "temperature": temperature,
+                    "order": order,
+                    "per_pass": per_pass,
+                    "passes": float(np.mean([one.passes for one in filled])),
+                    "tokens": float(found["tokens"].mean()),
                     "tokens_per_second": float(found["tokens"].sum()) / seconds,
-                }  # fmt: skip
+                }
                 intervals = summary(found, reference, weights)
                 reference = reference or found
                 print_row(row, intervals)
                 results.append(row | {key: vars(value) for key, value in intervals.items()})
     if options.json:
         where = {
-            "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "device": str(run.backbone.device), "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        }  # fmt: skip
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": str(run.backbone.device),
+            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        }
         versions = {name: version(name) for name in ("lookaround", "torch", "transformers")}
         settings = {
-            "model": str(options.model), "mode": str(mode), "judge": str(options.judge) if options.judge else None,
-            "prompts": options.prompts, "batch": options.batch, "prompt": PROMPT, "new": NEW,
+            "model": str(options.model),
+            "mode": str(mode),
+            "judge": str(options.judge) if options.judge else None,
+            "prompts": options.prompts,
+            "batch": options.batch,
+            "prompt": PROMPT,
+            "new": NEW,
             "documents": len(set(document.tolist())),
-        }  # fmt: skip
+        }
         options.json.write_text(
-            json.dumps({"rows": results, **settings, "machine": where, "versions": versions}, indent=1) + "\n"
+            json.dumps(
+                {"rows": results, **settings, "machine": where, "versions": versions}, indent=1
+            )
+            + "\n"
         )
 
 

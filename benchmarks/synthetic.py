@@ -1,4 +1,5 @@
-"""How fast path-star graphs are drawn: ours, and the generator published with the task, run alternately.
+"""How fast path-star graphs are drawn: ours, and the generator published with the task, run
+alternately.
 
 git clone https://github.com/gregorbachmann/Next-Token-Failures reference
 python benchmarks/synthetic.py --reference reference            # half a minute
@@ -74,7 +75,8 @@ def main() -> None:
         mine = statistics.median(ours)
         peer = statistics.median(other) if other else float("nan")
         print(
-            f"| G({degree},{length}), {labels} labels | {mine:,.0f} | {peer:,.0f} | {mine / peer:.0f} |",
+            f"| G({degree},{length}), {labels} labels | {mine:,.0f} | {peer:,.0f} | "
+            f"{mine / peer:.0f} |",
             flush=True,
         )
 

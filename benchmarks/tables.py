@@ -3,8 +3,9 @@
     python benchmarks/tables.py lookaround-english/results.json
     python benchmarks/tables.py lookaround-synthetic/results.json --figures docs
 
-Means with 95 % intervals as `compare` and `synthetic` computed them; of a comparison also the paper's two claims at every rung, as
-paired differences. --figures: the folder that learning curves of synthetic tasks are written to, synthetic-2-3.svg for pathstar(2,3).
+Means with 95 % intervals as `compare` and `synthetic` computed them; of a comparison also the
+paper's two claims at every rung, as paired differences. --figures: the folder that learning curves
+of synthetic tasks are written to, synthetic-2-3.svg for pathstar(2,3).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ CLAIMS = (
 
 
 def synthetic(results: dict[str, Any]) -> None:
-    """A line for each task and objective; steps in which each seed solved its task, - if it did not."""
+    """A line for each task and objective; steps in which each seed solved its task, - if it did
+    not.
+    """
     names = (
         "graph",
         "objective",
@@ -42,7 +45,12 @@ def synthetic(results: dict[str, Any]) -> None:
         "solved at step",
         "other ways",
     )
-    print("| " + " | ".join((*names, "rate", "parameters", "seconds")) + " |\n|" + "---|" * (len(names) + 3))
+    print(
+        "| "
+        + " | ".join((*names, "rate", "parameters", "seconds"))
+        + " |\n|"
+        + "---|" * (len(names) + 3)
+    )
 
     def percent(value: float | None) -> str:
         return "" if value is None else f"{100 * value:.1f}"
@@ -77,7 +85,9 @@ def main(path: Path, figures: Path | None) -> None:
         synthetic(grid)
         for task, svg in (synthetic_figures(grid) if figures else {}).items():
             name = "-".join(re.findall(r"\w+", task.removeprefix("pathstar")))
-            paper = '</desc><rect width="100%" height="100%" fill="#fff"/>'  # also where pages are dark
+            paper = (
+                '</desc><rect width="100%" height="100%" fill="#fff"/>'  # also where pages are dark
+            )
             text = svg.replace("</desc>", paper, 1)
             (figures / f"synthetic-{name}.svg").write_text(text, encoding="utf-8")
         return
@@ -94,12 +104,27 @@ def main(path: Path, figures: Path | None) -> None:
     def cell(entry: dict) -> str:
         return f"{entry['mean']:.3f} ± {(entry['high'] - entry['low']) / 2:.3f}"
 
-    names = ["bits per byte", "of unigram", "mean score", *tasks, "tokens", "targets", "seconds", "lr"]
+    names = [
+        "bits per byte",
+        "of unigram",
+        "mean score",
+        *tasks,
+        "tokens",
+        "targets",
+        "seconds",
+        "lr",
+    ]
     print("| objective | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 1))
     for spec in specs:
-        runs = [entry for entry in results["runs"] if entry["objective"] == spec and entry["rung"] == 1]
+        runs = [
+            entry for entry in results["runs"] if entry["objective"] == spec and entry["rung"] == 1
+        ]
         bits = summary[spec, 1, "bits_per_byte"]
-        cells = [cell(bits), f"{bits['mean'] / unigram:.0%}", cell(summary[spec, 1, "classification"])]
+        cells = [
+            cell(bits),
+            f"{bits['mean'] / unigram:.0%}",
+            cell(summary[spec, 1, "classification"]),
+        ]
         cells += [cell(summary[spec, 1, f"classification/{task}"]) for task in tasks]
         for key in ("tokens", "targets"):
             cells.append(f"{sum(r['budget'][key] for r in runs) / len(runs) / 1e6:.2f}M")

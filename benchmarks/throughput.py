@@ -5,17 +5,19 @@
     python benchmarks/throughput.py --compiled       # again with torch.compile on both sides: about 6 minutes more
     python benchmarks/throughput.py --json FILE      # the same, and writes the numbers
 
-Both sides train the same architecture (the preset "tiny" with 32,000 tokens: width 256, 4 layers, tied embeddings) from the
-same weights on the same rows, 16 x 128 tokens a step, with bf16 autocast, fused AdamW, clipping at norm 1, no logging and
-no checkpoints. The peer is `LlamaForCausalLM` for `ar`, and `EuroBertForMaskedLM` with
-`DataCollatorForLanguageModeling` at 15 % for `mlm`; its rows are tensors already and come with their special-token mask and
-without an attention mask, which spares it work. Before anything is timed, the losses of a first batch are compared.
+Both sides train the same architecture (the preset "tiny" with 32,000 tokens: width 256, 4 layers,
+tied embeddings) from the same weights on the same rows, 16 x 128 tokens a step, with bf16 autocast,
+fused AdamW, clipping at norm 1, no logging and no checkpoints. The peer is `LlamaForCausalLM` for
+`ar`, and `EuroBertForMaskedLM` with `DataCollatorForLanguageModeling` at 15 % for `mlm`; its rows
+are tensors already and come with their special-token mask and without an attention mask, which
+spares it work. Before anything is timed, the losses of a first batch are compared.
 
-Time: every round runs `--steps` steps of ours, then as many of the peer's, in one process; both stay warm, and each pays
-for its own data loading and bookkeeping. The ratio is the median over the rounds. Memory: each side by itself in a fresh
-process, its peak less that of a process that only imports (resident memory on a CPU, where the compiler itself counts in
-compiled rows; allocated memory on CUDA). Target: at least 1.3 times the peer's tokens per second for `ar` and 2.5 times
-for `mlm`, at no more memory, all without `--compiled`.
+Time: every round runs `--steps` steps of ours, then as many of the peer's, in one process; both
+stay warm, and each pays for its own data loading and bookkeeping. The ratio is the median over the
+rounds. Memory: each side by itself in a fresh process, its peak less that of a process that only
+imports (resident memory on a CPU, where the compiler itself counts in compiled rows; allocated
+memory on CUDA). Target: at least 1.3 times the peer's tokens per second for `ar` and 2.5 times for
+`mlm`, at no more memory, all without `--compiled`.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ SETTINGS = TrainSettings(batch=BATCH, log_every=1 << 30)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-# ------------------------------------------------------------------------------------------------ what both are given
+# ------------------------------------------------------------------------------ what both are given
 
 
 def token_rows(count: int) -> np.ndarray:
@@ -101,9 +103,16 @@ def our_trainer(spec: str, tokens: np.ndarray, *, compiled: bool) -> Trainer:
     )
     backbone = fresh_backbone()
     return Trainer(
-        backbone, parse(spec), Rows(split, WIDTH, tokenizer), settings=SETTINGS, seed=SEED,
-        learning_rate=default_learning_rate(backbone.width), precision="bf16", compile=compiled, world=World(device=DEVICE),
-    )  # fmt: skip
+        backbone,
+        parse(spec),
+        Rows(split, WIDTH, tokenizer),
+        settings=SETTINGS,
+        seed=SEED,
+        learning_rate=default_learning_rate(backbone.width),
+        precision="bf16",
+        compile=compiled,
+        world=World(device=DEVICE),
+    )
 
 
 def run_ours(trainer: Trainer, steps: int) -> None:
@@ -134,7 +143,9 @@ def peer_trainer(
     compiled: bool,
     callback: TrainerCallback | None = None,
 ) -> Peer:
-    """The peer's loop over `tokens` (rows, WIDTH) for `steps` steps; what it writes goes to `folder`."""
+    """The peer's loop over `tokens` (rows, WIDTH) for `steps` steps; what it writes goes to
+    `folder`.
+    """
     model = peer_model(spec)
     rows = [{"input_ids": row} for row in torch.from_numpy(tokens)]
     if spec == "ar":
@@ -144,15 +155,32 @@ def peer_trainer(
         rows = [row | {"special_tokens_mask": (row["input_ids"] <= MASK).long()} for row in rows]
         collator = DataCollatorForLanguageModeling(peer_tokenizer(), mlm_probability=0.15)
     arguments = TrainingArguments(
-        output_dir=folder, max_steps=steps, per_device_train_batch_size=BATCH, seed=SEED,
-        learning_rate=default_learning_rate(model.config.hidden_size), lr_scheduler_type="constant",
-        optim="adamw_torch_fused", weight_decay=SETTINGS.weight_decay, adam_beta1=SETTINGS.beta1, adam_beta2=SETTINGS.beta2,
-        max_grad_norm=SETTINGS.clip, bf16=True, use_cpu=DEVICE.type == "cpu", torch_compile=compiled,
-        save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
-        remove_unused_columns=False, dataloader_num_workers=0, dataloader_pin_memory=DEVICE.type == "cuda",
-    )  # fmt: skip
+        output_dir=folder,
+        max_steps=steps,
+        per_device_train_batch_size=BATCH,
+        seed=SEED,
+        learning_rate=default_learning_rate(model.config.hidden_size),
+        lr_scheduler_type="constant",
+        optim="adamw_torch_fused",
+        weight_decay=SETTINGS.weight_decay,
+        adam_beta1=SETTINGS.beta1,
+        adam_beta2=SETTINGS.beta2,
+        max_grad_norm=SETTINGS.clip,
+        bf16=True,
+        use_cpu=DEVICE.type == "cpu",
+        torch_compile=compiled,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=DEVICE.type == "cuda",
+    )
     callbacks = [callback] if callback else None
-    peer = Peer(model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=callbacks)
+    peer = Peer(
+        model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=callbacks
+    )
     peer.remove_callback(PrinterCallback)
     return peer
 
@@ -162,13 +190,19 @@ def peer_tokenizer() -> PreTrainedTokenizerFast:
     words = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<mask>": MASK}
     words |= {f"w{number}": number for number in range(MASK + 1, VOCABULARY)}
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<pad>")), model_input_names=["input_ids"],
-        pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", mask_token="<mask>",
-    )  # fmt: skip
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<pad>")),
+        model_input_names=["input_ids"],
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        mask_token="<mask>",
+    )
 
 
 def require_same_loss(spec: str, tokens: np.ndarray) -> None:
-    """Both sides give the same loss to one view of a batch with the same weights; else the comparison means nothing."""
+    """Both sides give the same loss to one view of a batch with the same weights; else the
+    comparison means nothing.
+    """
     trainer = our_trainer(spec, tokens, compiled=False)
     ((view,),), _ = trainer.views(0, trainer.objective)
     labels = torch.full(view.shown.input_ids.shape, -100)
@@ -182,11 +216,12 @@ def require_same_loss(spec: str, tokens: np.ndarray) -> None:
         peer = float(model(input_ids=view.shown.input_ids, labels=labels).loss)
     if abs(ours - peer) > 1e-2:
         raise SystemExit(
-            f"{spec}: our first loss is {ours:.4f} and the peer's {peer:.4f}; they should be the same"
+            f"{spec}: our first loss is {ours:.4f} and the peer's {peer:.4f}; they should be the "
+            "same"
         )
 
 
-# ------------------------------------------------------------------------------------------------ time
+# --------------------------------------------------------------------------------------------- time
 
 
 def now() -> float:
@@ -196,7 +231,8 @@ def now() -> float:
 
 
 class Alternate(TrainerCallback):
-    """Runs rounds inside the peer's own loop: between `steps` of its steps, `ours` runs as many of ours.
+    """Runs rounds inside the peer's own loop: between `steps` of its steps, `ours` runs as many of
+    ours.
 
     seconds_: (ours, the peer's) of every finished round.
     """
@@ -227,15 +263,19 @@ def measure_speed(spec: str, *, rounds: int, steps: int, compiled: bool) -> dict
     run_ours(trainer, WARMUP_STEPS)
     callback = Alternate(lambda count: run_ours(trainer, count), steps)
     with tempfile.TemporaryDirectory() as folder:
-        peer_trainer(spec, tokens, folder, steps=total, compiled=compiled, callback=callback).train()
+        peer_trainer(
+            spec, tokens, folder, steps=total, compiled=compiled, callback=callback
+        ).train()
     torch.compiler.reset()
     each = steps * BATCH * WIDTH
-    ours, peer = ([each / seconds for seconds in side] for side in zip(*callback.seconds_, strict=True))
+    ours, peer = (
+        [each / seconds for seconds in side] for side in zip(*callback.seconds_, strict=True)
+    )
     ratios = [a / b for a, b in zip(ours, peer, strict=True)]
     return {"ours": median(ours), "peer": median(peer), "ratio": median(ratios), "ratios": ratios}
 
 
-# ------------------------------------------------------------------------------------------------ memory
+# ------------------------------------------------------------------------------------------- memory
 
 
 def peak_bytes() -> int:
@@ -249,7 +289,9 @@ def peak_bytes() -> int:
         return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def train_alone(side: str, spec: str, *, compiled: bool) -> None:
@@ -272,24 +314,32 @@ def measure_memory(side: str, spec: str, *, compiled: bool, threads: int | None)
     return int(done.stdout.split()[-1])
 
 
-# ------------------------------------------------------------------------------------------------ everything
+# --------------------------------------------------------------------------------------- everything
 
 
 def machine() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if DEVICE.type == "cuda" else None
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
-        "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-        "gpu": gpu, "system": f"{platform.system()} {platform.release()}", "load_at_start": load,
-    }  # fmt: skip
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "system": f"{platform.system()} {platform.release()}",
+        "load_at_start": load,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objectives", default="ar,mlm", help="of ar and mlm, with commas between them")
+    parser.add_argument(
+        "--objectives", default="ar,mlm", help="of ar and mlm, with commas between them"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="steps of each side in a round")
-    parser.add_argument("--compiled", action="store_true", help="also with torch.compile on both sides")
+    parser.add_argument(
+        "--compiled", action="store_true", help="also with torch.compile on both sides"
+    )
     parser.add_argument("--threads", type=int, help="of torch; none: its own choice")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the numbers")
     parser.add_argument("--alone", choices=["ours", "peer", "neither"], help=argparse.SUPPRESS)
@@ -297,7 +347,8 @@ def main() -> None:
     specs = [spec.strip() for spec in options.objectives.split(",")]
     if unknown := set(specs) - {"ar", "mlm"}:
         parser.error(
-            f"--objectives: the peer has 'ar' and 'mlm', not {', '.join(map(repr, sorted(unknown)))}"
+            "--objectives: the peer has 'ar' and 'mlm', not "
+            f"{', '.join(map(repr, sorted(unknown)))}"
         )
     if options.rounds < 1 or options.steps < 1:
         parser.error("--rounds and --steps start at 1")
@@ -313,7 +364,8 @@ def main() -> None:
     base = measure_memory("neither", specs[0], compiled=False, threads=options.threads)
     rows = []
     print(
-        "objective  compiled  ours tok/s  peer tok/s  ratio (min - max)      memory ratio (ours, peer MiB)",
+        "objective  compiled  ours tok/s  peer tok/s  ratio (min - max)      memory ratio (ours, "
+        "peer MiB)",
         flush=True,
     )
     for compiled in (False, True) if options.compiled else (False,):
@@ -322,21 +374,36 @@ def main() -> None:
                 side: measure_memory(side, spec, compiled=compiled, threads=options.threads) - base
                 for side in ("ours", "peer")
             }
-            speed = measure_speed(spec, rounds=options.rounds, steps=options.steps, compiled=compiled)
+            speed = measure_speed(
+                spec, rounds=options.rounds, steps=options.steps, compiled=compiled
+            )
             low, high = min(speed["ratios"]), max(speed["ratios"])
-            rows.append({
-                "objective": spec, "compiled": compiled, "ours": speed["ours"], "peer": speed["peer"], "ratio": speed["ratio"],
-                "ratio_min": low, "ratio_max": high, "memory_ratio": memory["ours"] / memory["peer"],
-                "memory_ours": memory["ours"], "memory_peer": memory["peer"],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "objective": spec,
+                    "compiled": compiled,
+                    "ours": speed["ours"],
+                    "peer": speed["peer"],
+                    "ratio": speed["ratio"],
+                    "ratio_min": low,
+                    "ratio_max": high,
+                    "memory_ratio": memory["ours"] / memory["peer"],
+                    "memory_ours": memory["ours"],
+                    "memory_peer": memory["peer"],
+                }
+            )
             mib = ", ".join(f"{memory[side] / 2**20:.0f}" for side in ("ours", "peer"))
             print(
-                f"{spec:<9}  {'yes' if compiled else 'no':<8}  {speed['ours']:>10,.0f}  {speed['peer']:>10,.0f}  "
-                f"{speed['ratio']:.2f} ({low:.2f} - {high:.2f})     {rows[-1]['memory_ratio']:.2f} ({mib})",
+                f"{spec:<9}  {'yes' if compiled else 'no':<8}  {speed['ours']:>10,.0f}  "
+                f"{speed['peer']:>10,.0f}  "
+                f"{speed['ratio']:.2f} ({low:.2f} - {high:.2f})     "
+                f"{rows[-1]['memory_ratio']:.2f} ({mib})",
                 flush=True,
             )
     if options.json:
-        versions = {name: version(name) for name in ("lookaround", "torch", "transformers", "accelerate")}
+        versions = {
+            name: version(name) for name in ("lookaround", "torch", "transformers", "accelerate")
+        }
         protocol = {
             "rounds": options.rounds,
             "steps": options.steps,

@@ -1,15 +1,18 @@
-"""How far the forecast's order of objectives agrees with that of trained models: the track record of RESULTS.md.
+"""How far the forecast's order of objectives agrees with that of trained models: the track record
+of RESULTS.md.
 
     python benchmarks/track_record.py --json track.json                     # about 2.5 hours on two cores, resumable
 
-Trains 7 objectives x 3 seeds x 3 budgets on each of two corpora with `lookaround compare` (a finished study is not
-trained again), probes them on 8 tasks, and makes forecasts of the same token stores at every setting of context length,
-rank, weighting and features. A unit is a (corpus, task). Of each unit the pairs of objectives are taken whose trained
-scores differ by more than twice the standard error over seeds; Kendall's tau is the share of pairs ordered alike less the
-share ordered otherwise, over all such pairs, with a bootstrap over units. The setting is chosen on half of the tasks and
-frozen; the other half is reported. Beside it: the same order for every task (mean trained scores of the chosen-on half:
-an order that no forecast could know), the same forecast with every target moved 64 tokens away, and minus the tail energy.
-Reads $LOOKAROUND_DATA (default ../shared/data).
+Trains 7 objectives x 3 seeds x 3 budgets on each of two corpora with `lookaround compare` (a
+finished study is not trained again), probes them on 8 tasks, and makes forecasts of the same token
+stores at every setting of context length, rank, weighting and features. A unit is a (corpus, task).
+Of each unit the pairs of objectives are taken whose trained scores differ by more than twice the
+standard error over seeds; Kendall's tau is the share of pairs ordered alike less the share ordered
+otherwise, over all such pairs, with a bootstrap over units. The setting is chosen on half of the
+tasks and frozen; the other half is reported. Beside it: the same order for every task (mean trained
+scores of the chosen-on half: an order that no forecast could know), the same forecast with every
+target moved 64 tokens away, and minus the tail energy. Reads $LOOKAROUND_DATA (default
+../shared/data).
 """
 
 from __future__ import annotations
@@ -38,17 +41,39 @@ from lookaround.theory.spectrum import CooccurrenceSpectrum
 CORPORA = {"wiki": "text/wiki.train.txt.xz", "dialogue": "text/dialogue.train.jsonl.xz"}
 OBJECTIVES = "ar, dar, dar(horizon=32, share=1), mlm, mlm(rate=0.4), vmlm, ar + vmlm"
 TASKS = (  # the first of each pair serves to choose the setting, the second is reported
-    "classification/banking77/train.tsv.xz", "classification/clinc150/train.tsv.xz",
-    "classification/snips/train.tsv.xz", "classification/sentence_polarity/all.tsv.xz",
-    "classification/sms_spam/all.tsv.xz", "glue/SST-2/train.tsv.xz",
-    "glue/CoLA/train.tsv.xz", "text/brown.tsv.xz",
-)  # fmt: skip
+    "classification/banking77/train.tsv.xz",
+    "classification/clinc150/train.tsv.xz",
+    "classification/snips/train.tsv.xz",
+    "classification/sentence_polarity/all.tsv.xz",
+    "classification/sms_spam/all.tsv.xz",
+    "glue/SST-2/train.tsv.xz",
+    "glue/CoLA/train.tsv.xz",
+    "text/brown.tsv.xz",
+)
 STUDY = (
-    "--seeds", "3", "--budget", "1e13flops", "--set", "model.context=64", "--set", "train.batch=16",
-    "--set", "data.vocabulary=1024", "--set", "compare.lr_factors=[2.0]", "--set", "compare.ladder=[0.1,0.3,1.0]",
-    "--set", "evaluate.probe_train=1500", "--set", "evaluate.probe_test=1000", "--set", "evaluate.positions=32",
-    "--set", "evaluate.samples=0",
-)  # fmt: skip
+    "--seeds",
+    "3",
+    "--budget",
+    "1e13flops",
+    "--set",
+    "model.context=64",
+    "--set",
+    "train.batch=16",
+    "--set",
+    "data.vocabulary=1024",
+    "--set",
+    "compare.lr_factors=[2.0]",
+    "--set",
+    "compare.ladder=[0.1,0.3,1.0]",
+    "--set",
+    "evaluate.probe_train=1500",
+    "--set",
+    "evaluate.probe_test=1000",
+    "--set",
+    "evaluate.positions=32",
+    "--set",
+    "evaluate.samples=0",
+)
 REACH = {1: 16, 2: 4}  # by context length
 RANKS = (32, 128)
 FEATURES = ("context", "target", "both")
@@ -76,7 +101,9 @@ def train(data: Path, out: Path, name: str) -> dict[str, Any]:
 
 
 def forecasts(results: dict[str, Any], out: Path, name: str) -> dict[str, Any]:
-    """{setting: {"near", "far": Scores, "tail": {objective: energy}}} on the store that the models were trained on."""
+    """{setting: {"near", "far": Scores, "tail": {objective: energy}}} on the store that the models
+    were trained on.
+    """
     file = out / f"forecasts-{name}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     settings = Settings.model_validate(
@@ -103,9 +130,13 @@ def forecasts(results: dict[str, Any], out: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def scores_of(plan: Forecast, counts: LagCounts, law: dict, context: int, rank: int) -> dict[str, Any]:
+def scores_of(
+    plan: Forecast, counts: LagCounts, law: dict, context: int, rank: int
+) -> dict[str, Any]:
     """{"tail": energy, "features weighting": {task: score}} of one law."""
-    model = CooccurrenceSpectrum(context=context, rank=rank).fit(cooccurrence(counts, law, context=context))
+    model = CooccurrenceSpectrum(context=context, rank=rank).fit(
+        cooccurrence(counts, law, context=context)
+    )
     entry: dict[str, Any] = {"tail": model.tail_energy_}
     for item in plan.data:
         train_ids, test_ids = (
@@ -113,32 +144,41 @@ def scores_of(plan: Forecast, counts: LagCounts, law: dict, context: int, rank: 
         )
         for features, weighting in itertools.product(FEATURES, WEIGHTINGS):
             probe = least_squares_probe(
-                model.transform(train_ids, features, weighting), item.train_labels,
-                model.transform(test_ids, features, weighting), item.test_labels, metric=item.metric,
-            )  # fmt: skip
+                model.transform(train_ids, features, weighting),
+                item.train_labels,
+                model.transform(test_ids, features, weighting),
+                item.test_labels,
+                metric=item.metric,
+            )
             entry.setdefault(f"{features} {weighting}", {})[item.name] = probe.score
     return entry
 
 
-# ------------------------------------------------------------------------------------------------ agreement
+# ---------------------------------------------------------------------------------------- agreement
 
 
 def trained_pairs(results: dict[str, Any], rung: float, task: str) -> dict[tuple[str, str], float]:
-    """{(objective, objective): mean difference of trained scores} of the pairs that seeds tell apart."""
+    """{(objective, objective): mean difference of trained scores} of the pairs that seeds tell
+    apart.
+    """
     by_seed: dict[str, dict[int, float]] = {}
     for run in results["runs"]:
         if run["rung"] == rung:
             by_seed.setdefault(run["objective"], {})[run["seed"]] = run["classification"][task]
     pairs = {}
     for first, second in itertools.combinations(by_seed, 2):
-        apart = np.array([by_seed[first][seed] - by_seed[second][seed] for seed in sorted(by_seed[first])])
+        apart = np.array(
+            [by_seed[first][seed] - by_seed[second][seed] for seed in sorted(by_seed[first])]
+        )
         if abs(apart.mean()) > 2 * apart.std(ddof=1) / np.sqrt(len(apart)):
             pairs[first, second] = float(apart.mean())
     return pairs
 
 
 def agreement(pairs: dict[tuple[str, str], float], scores: dict[str, float]) -> tuple[float, int]:
-    """(pairs ordered alike less pairs ordered otherwise, pairs) under a predictor's scores; ties count for neither."""
+    """(pairs ordered alike less pairs ordered otherwise, pairs) under a predictor's scores; ties
+    count for neither.
+    """
     signs = [np.sign(apart) * np.sign(scores[a] - scores[b]) for (a, b), apart in pairs.items()]
     return float(np.sum(signs)), len(signs)
 
@@ -170,7 +210,8 @@ def study(studies: dict[str, dict[str, Any]], made: dict[str, dict[str, Any]]) -
     def predicted(setting: tuple, corpus: str, task: str, side: str) -> dict[str, float]:
         context, rank, features, weighting = setting
         return {
-            s: made[corpus][f"{context} {rank} {side} {s}"][f"{features} {weighting}"][task] for s in specs
+            s: made[corpus][f"{context} {rank} {side} {s}"][f"{features} {weighting}"][task]
+            for s in specs
         }
 
     def units(half: str, rung: float, predictor: Any) -> np.ndarray:
@@ -186,7 +227,12 @@ def study(studies: dict[str, dict[str, Any]], made: dict[str, dict[str, Any]]) -
     by_setting = {
         setting: tau(
             list(
-                map(tuple, units("chosen on", rungs[-1], lambda c, t, s=setting: predicted(s, c, t, "near")))
+                map(
+                    tuple,
+                    units(
+                        "chosen on", rungs[-1], lambda c, t, s=setting: predicted(s, c, t, "near")
+                    ),
+                )
             )
         )
         for setting in grid
@@ -195,10 +241,19 @@ def study(studies: dict[str, dict[str, Any]], made: dict[str, dict[str, Any]]) -
     rows = []
     for half, rung in itertools.product(("reported", "chosen on"), rungs):
         means = {
-            s: float(np.mean([run["classification"][t] for c in studies for run in studies[c]["runs"] for t in halves["chosen on"]
-                              if run["objective"] == s and run["rung"] == rung]))
+            s: float(
+                np.mean(
+                    [
+                        run["classification"][t]
+                        for c in studies
+                        for run in studies[c]["runs"]
+                        for t in halves["chosen on"]
+                        if run["objective"] == s and run["rung"] == rung
+                    ]
+                )
+            )
             for s in specs
-        }  # fmt: skip
+        }
         predictors = {
             "forecast": lambda c, t: predicted(best, c, t, "near"),
             "same order for every task": lambda c, t, means=means: means,
@@ -210,8 +265,15 @@ def study(studies: dict[str, dict[str, Any]], made: dict[str, dict[str, Any]]) -
         ours = units(half, rung, predictors["forecast"])
         for name, predictor in predictors.items():
             found = units(half, rung, predictor)
-            row = {"half": half, "rung": rung, "predictor": name, "pairs": int(found[:, 1].sum()), "units": len(found),
-                   "tau": tau(list(map(tuple, found))), "interval": interval(found)}  # fmt: skip
+            row = {
+                "half": half,
+                "rung": rung,
+                "predictor": name,
+                "pairs": int(found[:, 1].sum()),
+                "units": len(found),
+                "tau": tau(list(map(tuple, found))),
+                "interval": interval(found),
+            }
             if name != "forecast":
                 row["forecast_less_this"] = row_difference(ours, found)
             rows.append(row)
@@ -219,8 +281,10 @@ def study(studies: dict[str, dict[str, Any]], made: dict[str, dict[str, Any]]) -
     return {
         "setting": dict(zip(("context", "rank", "features", "weighting"), best, strict=True)),
         "by_setting": {" ".join(map(str, setting)): value for setting, value in by_setting.items()},
-        "halves": halves, "pairs_per_unit": possible, "rows": rows,
-    }  # fmt: skip
+        "halves": halves,
+        "pairs_per_unit": possible,
+        "rows": rows,
+    }
 
 
 def row_difference(ours: np.ndarray, base: np.ndarray) -> dict[str, Any]:
@@ -230,7 +294,9 @@ def row_difference(ours: np.ndarray, base: np.ndarray) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("lookaround-track"), help="folder of the studies")
+    parser.add_argument(
+        "--out", type=Path, default=Path("lookaround-track"), help="folder of the studies"
+    )
     parser.add_argument("--json", type=Path, help="write all numbers here")
     options = parser.parse_args()
     data = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -243,14 +309,22 @@ def main() -> None:
     found = study(studies, made)
     print(f"\nsetting chosen: {found['setting']}\n")
     print(
-        "| half | budget | predictor | pairs told apart | tau [95% over units] | forecast less this |\n|---|---|---|---|---|---|"
+        "| half | budget | predictor | pairs told apart | tau [95% over units] | forecast less "
+        "this |\n|---|---|---|---|---|---|"
     )
     for row in found["rows"]:
         low, high = row["interval"]
         less = row.get("forecast_less_this")
-        gap = f"{less['mean']:+.2f} [{less['interval'][0]:+.2f}, {less['interval'][1]:+.2f}]" if less else ""
-        print(f"| {row['half']} | {row['rung']:g} | {row['predictor']} | {row['pairs']} of {row['units'] * found['pairs_per_unit']} "
-              f"| {row['tau']:+.2f} [{low:+.2f}, {high:+.2f}] | {gap} |")  # fmt: skip
+        gap = (
+            f"{less['mean']:+.2f} [{less['interval'][0]:+.2f}, {less['interval'][1]:+.2f}]"
+            if less
+            else ""
+        )
+        print(
+            f"| {row['half']} | {row['rung']:g} | {row['predictor']} | {row['pairs']} of "
+            f"{row['units'] * found['pairs_per_unit']} "
+            f"| {row['tau']:+.2f} [{low:+.2f}, {high:+.2f}] | {gap} |"
+        )
     if options.json:
         write_text(options.json, json.dumps(found, indent=1) + "\n")
 

@@ -1,4 +1,6 @@
-"""The enumerable worlds that the results show, and the figures of one: tail, probe error, bounds, chance."""
+"""The enumerable worlds that the results show, and the figures of one: tail, probe error, bounds,
+chance.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,13 @@ __all__ = ["WorldFigures", "world_figures", "worlds"]
 
 @dataclass(frozen=True)
 class WorldFigures:
-    """One objective in one world at one rank. tail: sum of sigma_i^2 beyond it. probe: error and bounds (bounds.py).
-    chance: the error of always answering the most frequent label. singular_values: all of them."""
+    """One objective in one world at one rank.
+
+    tail: sum of sigma_i^2 beyond it.
+    probe: error and bounds (bounds.py).
+    chance: the error of always answering the most frequent label.
+    singular_values: all of them.
+    """
 
     tail: float
     probe: ProbeBound
@@ -26,7 +33,9 @@ class WorldFigures:
 
 
 def world_figures(literal: Literal, rank: int) -> WorldFigures:
-    """Spectrum, probe error and bounds of a literal matrix; a rank above the matrix's own adds nothing and is cut to it."""
+    """Spectrum, probe error and bounds of a literal matrix; a rank above the matrix's own adds
+    nothing and is cut to it.
+    """
     scaled, of_context, _ = normalised(literal.joint)
     left, values, _ = np.linalg.svd(np.asarray(scaled), full_matrices=False)
     labels = literal.labels
@@ -49,9 +58,13 @@ def worlds() -> tuple[World, ...]:
     informative, idle = np.array([[0.9, 0.1], [0.1, 0.9]]), np.full((2, 2), 0.5)
     return (
         World.of_emissions("topics", [0.5, 0.5], np.repeat(topics[:, None], 4, axis=1)),
-        World.mixture("sticky", [0.5, 0.5], [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]], [sticky, sticky], 4),
+        World.mixture(
+            "sticky", [0.5, 0.5], [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]], [sticky, sticky], 4
+        ),
         World.mixture("cycles", [0.5, 0.5], [uniform3, uniform3], [forward, forward.T], 5),
-        World.of_emissions("both ends", [0.5, 0.5], np.stack([informative, idle, idle, informative], axis=1)),
+        World.of_emissions(
+            "both ends", [0.5, 0.5], np.stack([informative, idle, idle, informative], axis=1)
+        ),
         World.of_grammar(
             "agreement",
             6,

@@ -1,4 +1,6 @@
-"""What tests share: few threads, a cache of their own, real data where it is at hand, and small stores of tokens."""
+"""What tests share: few threads, a cache of their own, real data where it is at hand, and small
+stores of tokens.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def objective_loss(
     model: Backbone, objective: Objective | str, views: Sequence[View], scales: Sequence[float]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """(loss, sum of each view's weighted cross-entropies) of an objective that does not change, or its beginning."""
+    """(loss, sum of each view's weighted cross-entropies) of an objective that does not change, or
+    its beginning.
+    """
     chosen = (parse(objective) if isinstance(objective, str) else objective).at(0.0)
     return ObjectiveLoss(model)(chosen.components(), views, scales)
 
@@ -91,7 +95,12 @@ def rows(store: TokenStore) -> Rows:
 
 
 def random_batch(
-    count: int = 16, width: int = 32, *, vocabulary: int = 100, packed: bool = False, padded: bool = False
+    count: int = 16,
+    width: int = 32,
+    *,
+    vocabulary: int = 100,
+    packed: bool = False,
+    padded: bool = False,
 ) -> Batch:
     """Random rows that start with BOS (1); 0 is padding, 3 the mask."""
     generator = torch.Generator().manual_seed(count * width)
@@ -107,4 +116,6 @@ def random_batch(
             ends = torch.randint(width // 2, width, (count,), generator=generator)
             documents[torch.arange(width) >= ends[:, None]] = -1
             tokens[documents < 0] = 0
-    return Batch(tokens, torch.arange(count), Vocabulary(vocabulary, 3, (0, 1, 2, 3)), documents, tokens != 1)
+    return Batch(
+        tokens, torch.arange(count), Vocabulary(vocabulary, 3, (0, 1, 2, 3)), documents, tokens != 1
+    )

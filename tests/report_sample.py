@@ -1,4 +1,6 @@
-"""A made-up results.json for the tests of the reports (and for looking at a page: `python tests/report_sample.py out.html`)."""
+"""A made-up results.json for the tests of the reports (and for looking at a page: `python
+tests/report_sample.py out.html`).
+"""
 
 import sys
 from typing import Any
@@ -35,7 +37,9 @@ def sample_results(
     seeds: int = 3,
     tasks: tuple[str, ...] = TASKS,
 ) -> dict[str, Any]:
-    """The dict of a results.json: deterministic, and shaped like a study of small English models."""
+    """The dict of a results.json: deterministic, and shaped like a study of small English
+    models.
+    """
     generator = np.random.default_rng(0)
     runs = [
         _run(objective, seed, rung, tasks, generator)
@@ -52,7 +56,13 @@ def sample_results(
         for metric in metrics:
             values[run["objective"], run["rung"], metric].append(_value(run, metric))
     summary = [
-        {"objective": objective, "rung": rung, "metric": metric, **_interval(sample), "method": method}
+        {
+            "objective": objective,
+            "rung": rung,
+            "metric": metric,
+            **_interval(sample),
+            "method": method,
+        }
         for (objective, rung, metric), sample in values.items()
     ]
     differences = [
@@ -76,7 +86,8 @@ def sample_results(
     )
     return {
         "version": 1,
-        "command": "lookaround compare wikitext.txt --task topic.tsv --objectives 'ar, mlm(rate=0.4), dar, vmlm' "
+        "command": "lookaround compare wikitext.txt --task topic.tsv --objectives 'ar, "
+        "mlm(rate=0.4), dar, vmlm' "
         "--flops 2e15 --seeds 3 --out runs/wikitext",
         "settings": {
             "model": {"layers": 6, "width": 256, "heads": 8},
@@ -111,7 +122,9 @@ def sample_results(
             "numpy": "2.4.6",
         },
         "unigram_bits_per_byte": 3.104,
-        "baselines": {t: {"majority": s[0], "tfidf": s[1], "random_init": s[2]} for t, s in scores.items()},
+        "baselines": {
+            t: {"majority": s[0], "tfidf": s[1], "random_init": s[2]} for t, s in scores.items()
+        },
         "tasks": {
             t: {
                 "metric": "matthews" if t == "acceptability" else "accuracy",
@@ -143,11 +156,14 @@ def _recommendation(objectives: tuple[str, ...], tasks: tuple[str, ...]) -> dict
 
 def _reasons(recommendation: dict[str, str]) -> dict[str, str]:
     reasons = {
-        "classification": "Its mean score is 0.013 above mlm(rate=0.4), and the 95% interval of the paired difference "
+        "classification": "Its mean score is 0.013 above mlm(rate=0.4), and the 95% interval of "
+        "the paired difference "
         "includes 0 (-0.004 to 0.030); it is ahead of the other six by more than their intervals.",
-        "generation": "Its bits per byte are 0.032 below the next best, dar, and the 95% interval of the paired "
+        "generation": "Its bits per byte are 0.032 below the next best, dar, and the 95% interval "
+        "of the paired "
         "difference excludes 0 (-0.064 to -0.001).",
-        "both": "Within 5% of the best bits per byte and 0.02 of the best mean score; no other is as near to both.",
+        "both": "Within 5% of the best bits per byte and 0.02 of the best mean score; no other is "
+        "as near to both.",
     }
     return {
         need: reasons[need]
@@ -187,7 +203,8 @@ def _run(
         },
         "bits_per_byte": float(bits),
         "bits_per_byte_by_prefix": {
-            str(2**k): float(bits + 0.9 * 2 ** (-k / 2) - 0.12 + generator.normal(0, 0.01)) for k in range(7)
+            str(2**k): float(bits + 0.9 * 2 ** (-k / 2) - 0.12 + generator.normal(0, 0.01))
+            for k in range(7)
         },
         "checkpoint": f"runs/{seed}/{rung}",
         "curve": [
@@ -196,7 +213,10 @@ def _run(
                 "tokens": float(tokens * step),
                 "seconds": float(410 * rung * step),
                 "loss": float(
-                    floor + 3.5 * np.exp(-9 * step**0.5) + 0.6 * (1 - step) + generator.normal(0, 0.05)
+                    floor
+                    + 3.5 * np.exp(-9 * step**0.5)
+                    + 0.6 * (1 - step)
+                    + generator.normal(0, 0.05)
                 ),
             }
             for step in steps
@@ -208,7 +228,8 @@ def _run(
             },
             {
                 "prompt": "In mathematics, a",
-                "continuation": " group is said to be a finite set of the same\nnumber of the first",
+                "continuation": " group is said to be a finite set of the same\nnumber of the "
+                "first",
             },
         ],
     }
@@ -225,7 +246,9 @@ def _value(run: dict[str, Any], metric: str) -> float:
 def _interval(sample: list[float]) -> dict[str, Any]:
     middle = float(np.mean(sample))
     half = (
-        _T_975[len(sample)] * float(np.std(sample, ddof=1)) / len(sample) ** 0.5 if len(sample) > 1 else 0.02
+        _T_975[len(sample)] * float(np.std(sample, ddof=1)) / len(sample) ** 0.5
+        if len(sample) > 1
+        else 0.02
     )
     return {"mean": middle, "low": middle - half, "high": middle + half, "n": len(sample)}
 

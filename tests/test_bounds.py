@@ -28,7 +28,11 @@ def joints() -> list[tuple[str, np.ndarray, np.ndarray]]:
         for spec in SPECS:
             literal = literal_cooccurrence(world, parse(spec))
             found.append(
-                (f"{world.name}, {spec}", literal.joint[:, literal.joint.any(axis=0)], literal.labels)
+                (
+                    f"{world.name}, {spec}",
+                    literal.joint[:, literal.joint.any(axis=0)],
+                    literal.labels,
+                )
             )
     generator = np.random.default_rng(0)
     for number in range(8):
@@ -57,7 +61,9 @@ def test_alpha_is_the_same_by_enumeration_by_sums_and_by_the_spectrum(
     identity = ((1 - whole**2) * np.square(left.T @ u).sum(axis=1)).sum()
     assert identity == pytest.approx(by_enumeration, abs=1e-10)
     assert alpha(joint, labels) == pytest.approx(by_enumeration, abs=1e-10)
-    assert alpha_from_spectrum(left[:, : len(values)], values, u) == pytest.approx(by_enumeration, abs=1e-10)
+    assert alpha_from_spectrum(left[:, : len(values)], values, u) == pytest.approx(
+        by_enumeration, abs=1e-10
+    )
 
 
 @pytest.mark.parametrize(("name", "joint", "labels"), JOINTS, ids=[name for name, _, _ in JOINTS])
@@ -81,7 +87,9 @@ def test_the_probe_errs_no_more_than_the_bounds(
         "the residual is what lies outside the kept directions"
     )
     scores = features @ solution
-    best = scores.max(axis=1, keepdims=True) - scores < 1e-9  # of ties, either answer is the probe's
+    best = (
+        scores.max(axis=1, keepdims=True) - scores < 1e-9
+    )  # of ties, either answer is the probe's
     error_low = of_context[~best[np.arange(len(labels)), labels]].sum()
     error_high = of_context[(best.sum(axis=1) > 1) | ~best[np.arange(len(labels)), labels]].sum()
     assert error_low - 1e-9 <= found.error <= error_high + 1e-9
@@ -98,7 +106,9 @@ def test_a_world_where_the_bound_is_below_chance() -> None:
 
 
 def test_a_world_where_tail_energy_ranks_against_error() -> None:
-    """In "agreement", where the first token decides the last, both ways round and never for lack of a better answer."""
+    """In "agreement", where the first token decides the last, both ways round and never for lack of
+    a better answer.
+    """
     world = next(world for world in worlds() if world.name == "agreement")
 
     def figures(spec: str, rank: int):  # type: ignore[no-untyped-def]

@@ -1,4 +1,5 @@
-"""The command line: bad input gives one line, exit code 2 and leaves nothing behind; good input does what it says.
+"""The command line: bad input gives one line, exit code 2 and leaves nothing behind; good input
+does what it says.
 
 Commands run in this process, except where a test is about processes.
 """
@@ -32,20 +33,41 @@ from conftest import sentences
 from lookaround import cli
 
 TINY = (
-    "--model", "nano", "--set", "train.batch=4", "--set", "model.context=32", "--set", "data.vocabulary=300",
-)  # fmt: skip
+    "--model",
+    "nano",
+    "--set",
+    "train.batch=4",
+    "--set",
+    "model.context=32",
+    "--set",
+    "data.vocabulary=300",
+)
 TINY_EVALUATION = (
-    "--set", "evaluate.positions=4", "--set", "evaluate.samples=1", "--set", "evaluate.sample_tokens=4",
-    "--set", "evaluate.bootstrap=100",
-)  # fmt: skip
+    "--set",
+    "evaluate.positions=4",
+    "--set",
+    "evaluate.samples=1",
+    "--set",
+    "evaluate.sample_tokens=4",
+    "--set",
+    "evaluate.bootstrap=100",
+)
 TINY_STUDY = (
-    *TINY, *TINY_EVALUATION, "--jobs", "2", "--objectives", "ar, mlm",
-    "--set", "compare.lr_factors=[1.0]", "--set", "compare.ladder=[0.5,1.0]",
-)  # fmt: skip
+    *TINY,
+    *TINY_EVALUATION,
+    "--jobs",
+    "2",
+    "--objectives",
+    "ar, mlm",
+    "--set",
+    "compare.lr_factors=[1.0]",
+    "--set",
+    "compare.ladder=[0.5,1.0]",
+)
 BUDGET = ("--budget", "2500")  # 20 steps
 
 
-# ------------------------------------------------------------------------------------------------ helpers
+# ------------------------------------------------------------------------------------------ helpers
 
 
 @dataclass(frozen=True)
@@ -60,7 +82,9 @@ Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def _quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A cache of its own, no network and one thread (two of them wait for each other where cores are shared)."""
+    """A cache of its own, no network and one thread (two of them wait for each other where cores
+    are shared).
+    """
     monkeypatch.setenv("LOOKAROUND_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -153,7 +177,9 @@ def write_corpus(path: Path, count: int = 120) -> Path:
 
 
 def write_task(path: Path, extra: str = "", seed: int = 5) -> Path:
-    rows = "".join(f"{text}\t{'ab'[i % 2]}\n" for i, text in enumerate(sentences(40, seed, (5, 12))))
+    rows = "".join(
+        f"{text}\t{'ab'[i % 2]}\n" for i, text in enumerate(sentences(40, seed, (5, 12)))
+    )
     return write(path, "text\tlabel\n" + rows + extra)
 
 
@@ -266,7 +292,9 @@ def stopped_at_8(home: Path, corpus: Path) -> Path:
     out = home / "stopped"
     with pytest.MonkeyPatch.context() as patch, interrupted_at(7), open(os.devnull, "w") as sink:
         patch.setenv("LOOKAROUND_CACHE", str(home / "cache"))
-        patch.setattr(sys, "argv", ["lookaround", "pretrain", str(corpus), *BUDGET, "--out", str(out), *TINY])
+        patch.setattr(
+            sys, "argv", ["lookaround", "pretrain", str(corpus), *BUDGET, "--out", str(out), *TINY]
+        )
         with contextlib.redirect_stderr(sink), pytest.raises(SystemExit) as stopped:
             cli.main()
     assert stopped.value.code == 130
@@ -288,7 +316,7 @@ def cut(path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
 
 
-# ------------------------------------------------------------------------------------------------ bad corpora
+# -------------------------------------------------------------------------------------- bad corpora
 
 CORPORA: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     "empty": ("c.txt", b"", ("c.txt", "empty")),
@@ -338,7 +366,9 @@ def test_too_few_documents_names_the_corpus(run: Run, tmp_path: Path) -> None:
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    assert_refused(run("pretrain", tmp_path / "nothing", *BUDGET, "--out", "out"), "nothing", "empty folder")
+    assert_refused(
+        run("pretrain", tmp_path / "nothing", *BUDGET, "--out", "out"), "nothing", "empty folder"
+    )
     assert not Path("out").exists()
 
 
@@ -358,26 +388,37 @@ def test_a_column_that_does_not_exist(run: Run, tmp_path: Path) -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------------ bad tasks
+# ---------------------------------------------------------------------------------------- bad tasks
 
 TASKS: dict[str, tuple[dict[str, str], str, tuple[str, ...]]] = {
     "missing": ({}, "t.tsv", ("t.tsv", "no such file")),
     "empty": ({"t.tsv": ""}, "t.tsv", ("t.tsv", "empty")),
     "header alone": ({"t.tsv": "text\tlabel\n"}, "t.tsv", ("t.tsv", "no rows")),
-    "one class": ({"t.tsv": "text\tlabel\none\tx\ntwo\tx\nthree\tx\n"}, "t.tsv", ("t.tsv", "1 usable class", "'x'")),
-    "two lone texts": ({"t.tsv": "text\tlabel\none\tx\ntwo\ty\n"}, "t.tsv", ("t.tsv", "0 usable classes")),
+    "one class": (
+        {"t.tsv": "text\tlabel\none\tx\ntwo\tx\nthree\tx\n"},
+        "t.tsv",
+        ("t.tsv", "1 usable class", "'x'"),
+    ),
+    "two lone texts": (
+        {"t.tsv": "text\tlabel\none\tx\ntwo\ty\n"},
+        "t.tsv",
+        ("t.tsv", "0 usable classes"),
+    ),
     "no label": ({"t.tsv": "text\tfoo\none\tx\n"}, "t.tsv", ("t.tsv", "label", "'foo'")),
     "no text": ({"t.tsv": "foo\tlabel\none\tx\n"}, "t.tsv", ("t.tsv", "text column", "'foo'")),
     "ragged": ({"t.tsv": "text\tlabel\none\n"}, "t.tsv", ("t.tsv:2", "1 fields")),
     "not a table": ({"t.txt": "one\n"}, "t.txt", ("t.txt", "table")),
     "overlap": (
-        {"t/train.tsv": "text\tlabel\n" + "".join(f"text {i}\t{i % 2}\n" for i in range(20)),
-         "t/test.tsv": "text\tlabel\n" + "".join(f"text {i}\t{i % 2}\n" for i in range(10))},
-        "t", ("test.tsv", "overlaps", "10 of 10", "text 0"),
+        {
+            "t/train.tsv": "text\tlabel\n" + "".join(f"text {i}\t{i % 2}\n" for i in range(20)),
+            "t/test.tsv": "text\tlabel\n" + "".join(f"text {i}\t{i % 2}\n" for i in range(10)),
+        },
+        "t",
+        ("test.tsv", "overlaps", "10 of 10", "text 0"),
     ),
     "an empty folder": ({"t/.hidden": ""}, "t", ("no task",)),
     "one class folder": ({"t/x/1.txt": "one", "t/x/2.txt": "two"}, "t", ("1 sub-folder",)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("command", ["compare", "evaluate"])
@@ -393,7 +434,7 @@ def test_a_bad_task_is_refused(
     assert not Path("out").exists()
 
 
-# ------------------------------------------------------------------------------------------------ bad objectives, budgets, settings
+# ---------------------------------------------------------------- bad objectives, budgets, settings
 
 
 @pytest.mark.parametrize(
@@ -424,11 +465,15 @@ def test_a_bad_objective_is_refused(
 
 def test_pretrain_takes_one_objective(run: Run, corpus: Path) -> None:
     assert_refused(
-        run("pretrain", corpus, *BUDGET, "--out", "out", "--objective", "ar, mlm"), "ar, mlm", "2 objectives"
+        run("pretrain", corpus, *BUDGET, "--out", "out", "--objective", "ar, mlm"),
+        "ar, mlm",
+        "2 objectives",
     )
 
 
-@pytest.mark.parametrize("budget", ["banana", "-5", "0", "", "nan", "1e999", "5Q", "5M tokens of ar"])
+@pytest.mark.parametrize(
+    "budget", ["banana", "-5", "0", "", "nan", "1e999", "5Q", "5M tokens of ar"]
+)
 @pytest.mark.parametrize("command", ["pretrain", "compare"])
 def test_a_nonsense_budget_is_refused(run: Run, corpus: Path, command: str, budget: str) -> None:
     assert_refused(run(command, corpus, f"--budget={budget}", "--out", "out"), f"budget '{budget}'")
@@ -443,13 +488,17 @@ def test_a_budget_too_small_for_a_step(
 ) -> None:
     tiny = TINY if command == "pretrain" else TINY_STUDY
     assert_refused(
-        run(command, corpus, "--budget", budget, "--out", "out", *tiny, *dry), "budget ", "too small"
+        run(command, corpus, "--budget", budget, "--out", "out", *tiny, *dry),
+        "budget ",
+        "too small",
     )
     assert not Path("out").exists()
 
 
 def test_a_budget_too_small_is_called_what_it_was_given_as(run: Run, corpus: Path) -> None:
-    assert_refused(run("compare", corpus, "--budget", "10", "--out", "out", *TINY_STUDY), "budget 10")
+    assert_refused(
+        run("compare", corpus, "--budget", "10", "--out", "out", *TINY_STUDY), "budget 10"
+    )
 
 
 def test_a_budget_too_small_for_the_smallest_rung(run: Run, corpus: Path) -> None:
@@ -490,7 +539,9 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("command", ["pretrain", "compare"])
 def test_a_bad_setting_is_refused(run: Run, corpus: Path, command: str, setting: str) -> None:
-    assert_refused(run(command, corpus, *BUDGET, "--out", "out", "--set", setting), *SETTINGS[setting])
+    assert_refused(
+        run(command, corpus, *BUDGET, "--out", "out", "--set", setting), *SETTINGS[setting]
+    )
     assert not Path("out").exists()
 
 
@@ -507,22 +558,26 @@ def test_a_bad_setting_is_refused(run: Run, corpus: Path, command: str, setting:
         ("compare.lr_factors=[-1]", ("compare.lr_factors", "-1")),
         ("compare.equal=seconds", ("compare.equal", "300s")),
         ("evaluate.metrics={nope: accuracy}", ("'nope'", "'mood'")),
-        pytest.param(
-            "compare.lr_factors=[.nan]", ("compare.lr_factors", "nan")
-        ),
-        pytest.param(
-            "evaluate.generation_mode=foo", ("evaluate.generation_mode", "foo")
-        ),
-        pytest.param(
-            "evaluate.classification_mode=foo", ("evaluate.classification_mode", "foo")
-        ),
+        pytest.param("compare.lr_factors=[.nan]", ("compare.lr_factors", "nan")),
+        pytest.param("evaluate.generation_mode=foo", ("evaluate.generation_mode", "foo")),
+        pytest.param("evaluate.classification_mode=foo", ("evaluate.classification_mode", "foo")),
     ],
-)  # fmt: skip
+)
 def test_a_bad_setting_of_a_study_is_refused(
     run: Run, corpus: Path, task: Path, setting: str, words: tuple[str, ...]
 ) -> None:
     refused = run(
-        "compare", corpus, "--task", task, *BUDGET, "--out", "out", *TINY_STUDY, "--set", setting, "--dry-run"
+        "compare",
+        corpus,
+        "--task",
+        task,
+        *BUDGET,
+        "--out",
+        "out",
+        *TINY_STUDY,
+        "--set",
+        setting,
+        "--dry-run",
     )
     assert_refused(refused, *words)
     assert not Path("out").exists()
@@ -556,7 +611,8 @@ def test_repetitions_in_a_list_are_refused_or_dropped(run: Run, corpus: Path, se
 )
 def test_infinity_is_no_setting(run: Run, corpus: Path, setting: str) -> None:
     assert_refused(
-        run("pretrain", corpus, *BUDGET, "--out", "out", *TINY, "--set", setting), setting.partition("=")[0]
+        run("pretrain", corpus, *BUDGET, "--out", "out", *TINY, "--set", setting),
+        setting.partition("=")[0],
     )
     assert not Path("out").exists()
 
@@ -626,7 +682,9 @@ def test_a_bad_config_is_refused(run: Run, corpus: Path, tmp_path: Path, name: s
 
 def test_a_config_that_does_not_exist(run: Run, corpus: Path) -> None:
     assert_refused(
-        run("compare", corpus, "--out", "out", "--config", "missing.yaml"), "missing.yaml", "No such file"
+        run("compare", corpus, "--out", "out", "--config", "missing.yaml"),
+        "missing.yaml",
+        "No such file",
     )
 
 
@@ -636,14 +694,20 @@ def test_a_lossy_tokenizer(run: Run, corpus: Path, tmp_path: Path) -> None:
 
     words = Tokenizer(models.WordLevel({"[UNK]": 0, "the": 1, "cat": 2}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(tmp_path / "words")
-    refused = run("pretrain", corpus, *BUDGET, "--out", "out", *TINY, "--tokenizer", tmp_path / "words")
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(
+        tmp_path / "words"
+    )
+    refused = run(
+        "pretrain", corpus, *BUDGET, "--out", "out", *TINY, "--tokenizer", tmp_path / "words"
+    )
     assert_refused(refused, tmp_path / "words", "lossy", "comes back as")
     assert not Path("out").exists()
     assert not contents(tmp_path / "cache")
 
 
-def test_init_on_a_folder_without_a_model(run: Run, corpus: Path, ar_run: Path, tmp_path: Path) -> None:
+def test_init_on_a_folder_without_a_model(
+    run: Run, corpus: Path, ar_run: Path, tmp_path: Path
+) -> None:
     (tmp_path / "bare").mkdir()
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(ar_run / file, tmp_path / "bare")
@@ -655,7 +719,9 @@ def test_init_on_a_folder_without_a_model(run: Run, corpus: Path, ar_run: Path, 
     assert not Path("out").exists()
 
 
-def test_init_on_an_empty_folder_speaks_of_the_model(run: Run, corpus: Path, tmp_path: Path) -> None:
+def test_init_on_an_empty_folder_speaks_of_the_model(
+    run: Run, corpus: Path, tmp_path: Path
+) -> None:
     (tmp_path / "bare").mkdir()
     refused = run("pretrain", corpus, *BUDGET, "--out", "out", *TINY, "--init", "bare")
     assert_refused(refused, "bare", "init")
@@ -664,7 +730,8 @@ def test_init_on_an_empty_folder_speaks_of_the_model(run: Run, corpus: Path, tmp
 @pytest.mark.parametrize("option", ["--tokenizer", "--init"])
 def test_a_path_that_does_not_exist_is_called_so(run: Run, corpus: Path, option: str) -> None:
     assert_refused(
-        run("pretrain", corpus, *BUDGET, "--out", "out", *TINY, option, "/no/where/at/all"), "no such f"
+        run("pretrain", corpus, *BUDGET, "--out", "out", *TINY, option, "/no/where/at/all"),
+        "no such f",
     )
 
 
@@ -676,11 +743,13 @@ def test_init_with_a_longer_context(run: Run, corpus: Path, ar_run: Path) -> Non
     assert not Path("out").exists()
 
 
-# ------------------------------------------------------------------------------------------------ places to write to
+# ------------------------------------------------------------------------------- places to write to
 
 
 @pytest.mark.parametrize("command", ["pretrain", "compare"])
-def test_a_foreign_folder_is_left_alone(run: Run, corpus: Path, tmp_path: Path, command: str) -> None:
+def test_a_foreign_folder_is_left_alone(
+    run: Run, corpus: Path, tmp_path: Path, command: str
+) -> None:
     write(tmp_path / "out" / "thesis.tex", "years of work")
     before = contents(tmp_path / "out")
     tiny = TINY if command == "pretrain" else TINY_STUDY
@@ -740,7 +809,9 @@ def test_json_into_a_folder_that_does_not_exist_costs_no_work(
 
 
 @pytest.mark.parametrize("option", ["--json", "--out"])
-def test_a_file_asked_for_where_a_folder_is(run: Run, ar_run: Path, tmp_path: Path, option: str) -> None:
+def test_a_file_asked_for_where_a_folder_is(
+    run: Run, ar_run: Path, tmp_path: Path, option: str
+) -> None:
     (tmp_path / "folder").mkdir()
     before = contents(tmp_path)
     assert_refused(run("generate", ar_run, "the cat", option, tmp_path / "folder"), "folder")
@@ -751,7 +822,7 @@ def test_generate_into_a_folder_that_does_not_exist(run: Run, ar_run: Path) -> N
     assert_refused(run("generate", ar_run, "the cat", "--out", "missing/texts.txt"), "missing")
 
 
-# ------------------------------------------------------------------------------------------------ resuming
+# ----------------------------------------------------------------------------------------- resuming
 
 
 def again(corpus: Path, out: Path, *more: object) -> tuple[object, ...]:
@@ -792,15 +863,22 @@ def test_settings_that_change_no_result_may_differ_under_a_resume(
     run: Run, corpus: Path, stopped: Path
 ) -> None:
     assert (
-        run(*again(corpus, stopped, "--set", "evaluate.positions=9", "--set", "train.log_every=3")).code == 0
+        run(
+            *again(corpus, stopped, "--set", "evaluate.positions=9", "--set", "train.log_every=3")
+        ).code
+        == 0
     )
 
 
-def test_a_corpus_changed_under_a_resume(run: Run, corpus: Path, stopped: Path, tmp_path: Path) -> None:
+def test_a_corpus_changed_under_a_resume(
+    run: Run, corpus: Path, stopped: Path, tmp_path: Path
+) -> None:
     same = shutil.copy(corpus, tmp_path / "other.txt")
     before = contents(stopped)
     write(Path(same), corpus.read_text() + "\n\none more document")
-    assert_refused(run("pretrain", same, *again(corpus, stopped)[2:]), "run.yaml", "corpus or its tokenizer")
+    assert_refused(
+        run("pretrain", same, *again(corpus, stopped)[2:]), "run.yaml", "corpus or its tokenizer"
+    )
     assert contents(stopped) == before
 
 
@@ -860,7 +938,9 @@ def test_a_foreign_checkpoint(run: Run, corpus: Path, stopped: Path, tmp_path: P
     assert contents(stopped) == before
 
 
-def test_a_foreign_checkpoint_is_named(run: Run, corpus: Path, stopped: Path, tmp_path: Path) -> None:
+def test_a_foreign_checkpoint_is_named(
+    run: Run, corpus: Path, stopped: Path, tmp_path: Path
+) -> None:
     stopped = _with_foreign_checkpoint(run, corpus, stopped, tmp_path)
     assert_refused(run(*again(corpus, stopped)), checkpoint_of(stopped).name)
 
@@ -868,10 +948,13 @@ def test_a_foreign_checkpoint_is_named(run: Run, corpus: Path, stopped: Path, tm
 @pytest.mark.parametrize(
     "content",
     [
-        "", "{", "- 1\n", b"\xff\xfe",
+        "",
+        "{",
+        "- 1\n",
+        b"\xff\xfe",
         pytest.param("objective: ar\nstatus: running\n"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_run_yaml(run: Run, corpus: Path, stopped: Path, content: str | bytes) -> None:
     write(stopped / "run.yaml", content)
     before = contents(stopped)
@@ -888,7 +971,9 @@ def test_a_run_yaml_without_a_field(run: Run, corpus: Path, stopped: Path, name:
 
 
 def test_pretrain_into_a_model_of_a_study(run: Run, corpus: Path, study_copy: Path) -> None:
-    rung = study_copy / json.loads((study_copy / "results.json").read_text())["runs"][0]["checkpoint"]
+    rung = (
+        study_copy / json.loads((study_copy / "results.json").read_text())["runs"][0]["checkpoint"]
+    )
     before = contents(rung)
     assert_refused(run(*again(corpus, rung)), rung)
     assert contents(rung) == before
@@ -903,7 +988,9 @@ DIVERGING = ("--set", "train.learning_rate=0.9", "--set", "train.weight_decay=1e
 
 
 def test_a_loss_that_is_not_finite(run: Run, corpus: Path) -> None:
-    assert_refused(run(*again(corpus, Path("out"), *DIVERGING)), "loss is not finite", "0.9", "smaller")
+    assert_refused(
+        run(*again(corpus, Path("out"), *DIVERGING)), "loss is not finite", "0.9", "smaller"
+    )
 
 
 def test_the_advice_on_a_loss_that_is_not_finite_can_be_followed(run: Run, corpus: Path) -> None:
@@ -911,7 +998,7 @@ def test_the_advice_on_a_loss_that_is_not_finite_can_be_followed(run: Run, corpu
     assert run(*again(corpus, Path("out"))).code == 0
 
 
-# ------------------------------------------------------------------------------------------------ no room on the disk
+# ------------------------------------------------------------------------------ no room on the disk
 
 
 @contextlib.contextmanager
@@ -994,10 +1081,12 @@ def test_a_full_disk_leaves_an_empty_folder_empty(run: Run, corpus: Path) -> Non
     assert not contents(Path("out"))
 
 
-# ------------------------------------------------------------------------------------------------ pretrain, generate, evaluate
+# --------------------------------------------------------------------- pretrain, generate, evaluate
 
 
-def test_pretrain_twice_does_nothing_the_second_time(run: Run, corpus: Path, tmp_path: Path) -> None:
+def test_pretrain_twice_does_nothing_the_second_time(
+    run: Run, corpus: Path, tmp_path: Path
+) -> None:
     first = run(*again(corpus, Path("out"), "--json", tmp_path / "info.json"))
     assert first.code == 0
     before = contents(tmp_path / "out")
@@ -1037,7 +1126,9 @@ def test_a_dry_run_writes_its_json(run: Run, corpus: Path) -> None:
 
 
 def test_a_run_goes_on_from_another(run: Run, corpus: Path, ar_run: Path) -> None:
-    went_on = run("pretrain", corpus, "--objective", "mlm", *BUDGET, "--out", "out", *TINY, "--init", ar_run)
+    went_on = run(
+        "pretrain", corpus, "--objective", "mlm", *BUDGET, "--out", "out", *TINY, "--init", ar_run
+    )
     assert went_on.code == 0, went_on
     assert "mlm finished" in went_on.out
 
@@ -1045,10 +1136,22 @@ def test_a_run_goes_on_from_another(run: Run, corpus: Path, ar_run: Path) -> Non
 @pytest.mark.parametrize("objective", ["ar", "mlm"])
 def test_generate(run: Run, request: pytest.FixtureRequest, objective: str, tmp_path: Path) -> None:
     model = request.getfixturevalue(f"{objective}_run")
-    prompts = ("the cat", "", "the cat sat on a mat while two dogs ran " * 20, "[bold]<mask>[/nonsense] é 猫")
+    prompts = (
+        "the cat",
+        "",
+        "the cat sat on a mat while two dogs ran " * 20,
+        "[bold]<mask>[/nonsense] é 猫",
+    )
     options = ("--max-new-tokens", "6", "--seed", "1")
     made = run(
-        "generate", model, *prompts, *options, "--json", tmp_path / "t.json", "--out", tmp_path / "t.txt"
+        "generate",
+        model,
+        *prompts,
+        *options,
+        "--json",
+        tmp_path / "t.json",
+        "--out",
+        tmp_path / "t.txt",
     )
     assert made.code == 0, made
     texts = json.loads((tmp_path / "t.json").read_text())["texts"]
@@ -1058,11 +1161,14 @@ def test_generate(run: Run, request: pytest.FixtureRequest, objective: str, tmp_
     for entry in texts:
         assert entry["prompt"] + entry["continuation"] in made.out
         assert entry["prompt"] + entry["continuation"] in (tmp_path / "t.txt").read_text()
-    assert run("generate", model, *prompts, *options).out == made.out  # the same seed, the same text
+    assert (
+        run("generate", model, *prompts, *options).out == made.out
+    )  # the same seed, the same text
 
 
 @pytest.mark.parametrize(
-    "option", [("--temperature", "0"), ("--temperature", "1e-30"), ("--top-k", "1"), ("--top-p", "1e-9")]
+    "option",
+    [("--temperature", "0"), ("--temperature", "1e-30"), ("--top-k", "1"), ("--top-p", "1e-9")],
 )
 def test_generate_the_likeliest(run: Run, ar_run: Path, option: tuple[str, str]) -> None:
     made = [
@@ -1085,7 +1191,9 @@ def test_generate_the_likeliest(run: Run, ar_run: Path, option: tuple[str, str])
         pytest.param(("\udcff",), ("UTF-8",)),
     ],
 )
-def test_generate_refuses(run: Run, ar_run: Path, options: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_generate_refuses(
+    run: Run, ar_run: Path, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
     assert_refused(run("generate", ar_run, "the cat", *options), *words)
 
 
@@ -1132,7 +1240,9 @@ def test_evaluate(run: Run, ar_run: Path, task: Path, tmp_path: Path) -> None:
         (("--set", "evaluate.prefix_lengths=[500]"), ("evaluate.prefix_lengths", "500")),
     ],
 )
-def test_evaluate_refuses(run: Run, ar_run: Path, options: tuple[str, str], words: tuple[str, ...]) -> None:
+def test_evaluate_refuses(
+    run: Run, ar_run: Path, options: tuple[str, str], words: tuple[str, ...]
+) -> None:
     assert_refused(run("evaluate", ar_run, *options, "--out", "out"), *words)
     assert not Path("out").exists()
 
@@ -1156,7 +1266,7 @@ def test_evaluate_notices_that_the_corpus_of_a_run_has_changed(
     assert_refused(run("evaluate", "out", *TINY_EVALUATION), "own.txt", "changed")
 
 
-# ------------------------------------------------------------------------------------------------ compare and report
+# ------------------------------------------------------------------------------- compare and report
 
 
 def study_again(corpus: Path, out: Path, task: Path, *more: object) -> tuple[object, ...]:
@@ -1168,13 +1278,29 @@ def test_results_of_a_study(study: Path, home: Path) -> None:
     assert results == json.loads((home / "study.json").read_text())
     assert results["version"] == 1
     assert {
-        "command", "settings", "corpus", "machine", "versions", "unigram_bits_per_byte", "baselines", "tasks",
-        "learning_rates", "runs", "summary", "differences", "recommendation", "reasons", "notes",
-    } <= results.keys()  # fmt: skip
+        "command",
+        "settings",
+        "corpus",
+        "machine",
+        "versions",
+        "unigram_bits_per_byte",
+        "baselines",
+        "tasks",
+        "learning_rates",
+        "runs",
+        "summary",
+        "differences",
+        "recommendation",
+        "reasons",
+        "notes",
+    } <= results.keys()
     assert results["command"].startswith("lookaround compare ")
     assert [(entry["objective"], entry["rung"]) for entry in results["runs"]] == [
-        ("ar", 0.5), ("ar", 1.0), ("mlm", 0.5), ("mlm", 1.0),
-    ]  # fmt: skip
+        ("ar", 0.5),
+        ("ar", 1.0),
+        ("mlm", 0.5),
+        ("mlm", 1.0),
+    ]
     assert set(results["recommendation"]) == {"classification", "generation", "both"}
     assert {"majority", "tfidf", "random_init"} <= results["baselines"]["mood"].keys()
     for entry in results["runs"]:
@@ -1211,7 +1337,9 @@ def test_a_learning_rate_that_diverges_loses_the_search(run: Run, corpus: Path) 
     wild = ("--set", "compare.lr_factors=[1.0, 1e30]", "--objectives", "ar")
     done = run("compare", corpus, *BUDGET, "--out", "out", *TINY_STUDY, *wild)
     assert done.code == 0, done
-    rates = {entry["learning_rate"] for entry in json.loads(Path("out/results.json").read_text())["runs"]}
+    rates = {
+        entry["learning_rate"] for entry in json.loads(Path("out/results.json").read_text())["runs"]
+    }
     assert rates == {0.001}
 
 
@@ -1224,14 +1352,18 @@ def test_an_interrupted_study_goes_on(run: Run, corpus: Path, task: Path, study:
     assert "same command" in stopped.err
     assert not Path("out/results.json").exists()
     assert run(*study_again(corpus, Path("out"), task)).code == 0
-    resumed, whole = (json.loads((folder / "results.json").read_text()) for folder in (Path("out"), study))
+    resumed, whole = (
+        json.loads((folder / "results.json").read_text()) for folder in (Path("out"), study)
+    )
     assert [entry["bits_per_byte"] for entry in resumed["runs"]] == [
         entry["bits_per_byte"] for entry in whole["runs"]
     ]
 
 
 @pytest.mark.usefixtures("inline")
-def test_more_seeds_go_on_with_those_there_are(run: Run, corpus: Path, task: Path, study_copy: Path) -> None:
+def test_more_seeds_go_on_with_those_there_are(
+    run: Run, corpus: Path, task: Path, study_copy: Path
+) -> None:
     before = json.loads((study_copy / "results.json").read_text())
     assert run(*study_again(corpus, study_copy, task, "--seeds", "2")).code == 0
     after = json.loads((study_copy / "results.json").read_text())
@@ -1252,7 +1384,12 @@ def test_more_seeds_go_on_with_those_there_are(run: Run, corpus: Path, task: Pat
 )
 @pytest.mark.usefixtures("inline")
 def test_other_settings_under_a_study(
-    run: Run, corpus: Path, task: Path, study_copy: Path, options: tuple[str, str], words: tuple[str, ...]
+    run: Run,
+    corpus: Path,
+    task: Path,
+    study_copy: Path,
+    options: tuple[str, str],
+    words: tuple[str, ...],
 ) -> None:
     before = contents(study_copy)
     assert_refused(run(*study_again(corpus, study_copy, task, *options)), "study.yaml", *words)
@@ -1267,7 +1404,9 @@ def test_a_corpus_or_task_changed_under_a_study(
     other = write_task(tmp_path / "mood.tsv", seed=6)
     assert_refused(run(*study_again(corpus, study_copy, other)), "study.yaml", "mood")
     changed = write(tmp_path / "corpus.txt", corpus.read_text() + "\n\none more document")
-    assert_refused(run(*study_again(changed, study_copy, task)), "study.yaml", "corpus or its tokenizer")
+    assert_refused(
+        run(*study_again(changed, study_copy, task)), "study.yaml", "corpus or its tokenizer"
+    )
     assert contents(study_copy) == before
 
 
@@ -1279,14 +1418,18 @@ def test_a_corpus_or_task_changed_under_a_study(
     ],
 )
 @pytest.mark.usefixtures("inline")
-def test_a_broken_study_yaml(run: Run, corpus: Path, task: Path, study_copy: Path, content: str) -> None:
+def test_a_broken_study_yaml(
+    run: Run, corpus: Path, task: Path, study_copy: Path, content: str
+) -> None:
     write(study_copy / "study.yaml", content)
     assert_refused(run(*study_again(corpus, study_copy, task)), "study.yaml")
 
 
 @pytest.mark.parametrize("file", ["evaluation.json", "run.yaml"])
 @pytest.mark.usefixtures("inline")
-def test_a_truncated_file_in_a_study(run: Run, corpus: Path, task: Path, study_copy: Path, file: str) -> None:
+def test_a_truncated_file_in_a_study(
+    run: Run, corpus: Path, task: Path, study_copy: Path, file: str
+) -> None:
     found = sorted(study_copy.glob(f"runs/**/{file}"))[0]
     cut(found)
     assert_refused(run(*study_again(corpus, study_copy, task)), found)
@@ -1357,7 +1500,9 @@ def test_report(run: Run, study_copy: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text()) == results
     prompts = [sample["prompt"] for entry in results["runs"] for sample in entry["samples"]]
     assert all(prompt in page for prompt in prompts)
-    bare = run("report", study_copy / "results.json", "--out", tmp_path / "bare.html", "--no-samples")
+    bare = run(
+        "report", study_copy / "results.json", "--out", tmp_path / "bare.html", "--no-samples"
+    )
     assert bare.code == 0
     assert not any(prompt in (tmp_path / "bare.html").read_text() for prompt in prompts)
     (study_copy / "report.html").unlink()
@@ -1388,7 +1533,9 @@ def test_report_refuses(
     assert not (tmp_path / "study" / "report.html").exists()
 
 
-def test_a_path_with_brackets_is_printed_as_it_is(run: Run, study_copy: Path, tmp_path: Path) -> None:
+def test_a_path_with_brackets_is_printed_as_it_is(
+    run: Run, study_copy: Path, tmp_path: Path
+) -> None:
     folder = study_copy.rename(tmp_path / "[red]study")
     result = run("report", folder)
     assert result.code == 0
@@ -1399,7 +1546,7 @@ def test_report_into_a_folder_that_does_not_exist(run: Run, study: Path) -> None
     assert_refused(run("report", study, "--out", "missing/page.html"), "missing")
 
 
-# ------------------------------------------------------------------------------------------------ processes
+# ---------------------------------------------------------------------------------------- processes
 
 PROGRAM = [sys.executable, "-c", "from lookaround.cli import main; main()"]
 
@@ -1416,7 +1563,10 @@ def test_help_is_quick() -> None:
         shown = subprocess.run([*PROGRAM, "--help"], capture_output=True, text=True, check=True)
         after = os.times()
         times.append(
-            after.children_user + after.children_system - before.children_user - before.children_system
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
         )
         for command in ("compare", "pretrain", "evaluate", "generate", "report"):
             assert command in shown.stdout
@@ -1432,11 +1582,22 @@ def test_every_command_has_the_common_options(run: Run, command: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_survives_a_signal(run: Run, corpus: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_run_survives_a_signal(
+    run: Run, corpus: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     command = (
-        "pretrain", corpus, "--budget", "12000", "--out", tmp_path / "out", *TINY,
-        "--set", "train.checkpoint_every=20", "--set", "train.log_every=1",
-    )  # fmt: skip
+        "pretrain",
+        corpus,
+        "--budget",
+        "12000",
+        "--out",
+        tmp_path / "out",
+        *TINY,
+        "--set",
+        "train.checkpoint_every=20",
+        "--set",
+        "train.log_every=1",
+    )
     process = subprocess.Popen(
         [*PROGRAM, *map(str, command)],
         stdout=subprocess.PIPE,
@@ -1460,7 +1621,8 @@ def test_a_run_survives_a_signal(run: Run, corpus: Path, tmp_path: Path, number:
     finished = run(*command)
     assert finished.code == 0, finished
     steps = [
-        json.loads(line)["step"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+        json.loads(line)["step"]
+        for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     ]
     assert steps == sorted(set(steps))
     assert not list((tmp_path / "out").glob("checkpoint-*"))
@@ -1469,7 +1631,9 @@ def test_a_run_survives_a_signal(run: Run, corpus: Path, tmp_path: Path, number:
 def test_a_study_in_processes_of_its_own(run: Run, corpus: Path, task: Path, study: Path) -> None:
     done = run(*study_again(corpus, Path("out"), task))
     assert done.code == 0, done
-    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (study, Path("out")))
+    ours, theirs = (
+        json.loads((folder / "results.json").read_text()) for folder in (study, Path("out"))
+    )
     for a, b in zip(ours["runs"], theirs["runs"], strict=True):
         assert a["objective"] == b["objective"]
         assert a["bits_per_byte"] == pytest.approx(b["bits_per_byte"], rel=1e-4)

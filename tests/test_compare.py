@@ -1,4 +1,6 @@
-"""The study: rungs are whole runs, interruptions change nothing, recommendations follow from paired intervals."""
+"""The study: rungs are whole runs, interruptions change nothing, recommendations follow from paired
+intervals.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,19 @@ from lookaround.studies.compare.summary import recommend as recommend_from
 from lookaround.studies.folder import slug
 from lookaround.support.errors import UserError
 
-TINY = ["train.batch=4", "model.context=32", "data.vocabulary=300", "evaluate.positions=6", "evaluate.bootstrap=100", "evaluate.samples=1",
-        "evaluate.sample_tokens=4", "compare.ladder=[0.5, 1.0]", "compare.lr_factors=[1.0]", "train.checkpoint_every=4", "train.log_every=2"]  # fmt: skip
+TINY = [
+    "train.batch=4",
+    "model.context=32",
+    "data.vocabulary=300",
+    "evaluate.positions=6",
+    "evaluate.bootstrap=100",
+    "evaluate.samples=1",
+    "evaluate.sample_tokens=4",
+    "compare.ladder=[0.5, 1.0]",
+    "compare.lr_factors=[1.0]",
+    "train.checkpoint_every=4",
+    "train.log_every=2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +52,25 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("early", "late")[WORDS.index(text.split()[1]) > len(WORDS) // 2], text)
         for text in sentences(80, seed=5)
     ]
-    (folder / "order.tsv").write_text("label\ttext\n" + "".join(f"{label}\t{text}\n" for label, text in rows))
+    (folder / "order.tsv").write_text(
+        "label\ttext\n" + "".join(f"{label}\t{text}\n" for label, text in rows)
+    )
     return folder
 
 
 def study_settings(corpus: Path, *more: str, **options: Any) -> Settings:
-    values = {"compare.budget": "6000", "compare.objectives": "ar, 0.5*ar >> 0.5*mlm(rate=0.4)"} | options
+    values = {
+        "compare.budget": "6000",
+        "compare.objectives": "ar, 0.5*ar >> 0.5*mlm(rate=0.4)",
+    } | options
     return read_settings(
         None,
         [*TINY, *more],
-        **{"data.corpus": str(corpus / "text.txt"), "compare.tasks": [str(corpus / "order.tsv")], **values},
+        **{
+            "data.corpus": str(corpus / "text.txt"),
+            "compare.tasks": [str(corpus / "order.tsv")],
+            **values,
+        },
     )
 
 
@@ -70,7 +92,11 @@ def test_a_study_has_an_entry_per_rung_and_seed(corpus: Path, tmp_path: Path) ->
         assert "generation: " in entry["mode"]
         open_run(tmp_path / "out" / entry["checkpoint"])
     flops = {
-        spec: [e["budget"]["flops"] for e in results["runs"] if e["objective"] == spec and e["rung"] == 1]
+        spec: [
+            e["budget"]["flops"]
+            for e in results["runs"]
+            if e["objective"] == spec and e["rung"] == 1
+        ]
         for spec in specs
     }
     assert flops[specs[0]][0] == pytest.approx(flops[specs[1]][0], rel=0.1), "equal FLOPs"
@@ -85,7 +111,9 @@ def test_the_smallest_rung_is_the_run_at_that_budget(corpus: Path, tmp_path: Pat
     whole = run(study_settings(corpus, **{"compare.objectives": "dar"}), tmp_path / "whole")
     short = run(
         study_settings(
-            corpus, "compare.ladder=[1.0]", **{"compare.objectives": "dar", "compare.budget": "3000"}
+            corpus,
+            "compare.ladder=[1.0]",
+            **{"compare.objectives": "dar", "compare.budget": "3000"},
         ),
         tmp_path / "short",
     )
@@ -114,7 +142,8 @@ def test_another_study_or_a_foreign_folder_is_refused(corpus: Path, tmp_path: Pa
     before = (tmp_path / "out" / "results.json").stat().st_mtime_ns
     with pytest.raises(UserError, match=r"settings\.compare\.budget was 6000, now 9000"):
         run(
-            study_settings(corpus, **{"compare.objectives": "ar", "compare.budget": "9000"}), tmp_path / "out"
+            study_settings(corpus, **{"compare.objectives": "ar", "compare.budget": "9000"}),
+            tmp_path / "out",
         )
     changed = tmp_path / "text.txt"
     changed.write_text((corpus / "text.txt").read_text() + "\n\nand one more\n")
@@ -134,11 +163,13 @@ def numbers(results: dict[str, Any]) -> dict[tuple[str, int, float], Any]:
     """What a run came to, by objective, seed and rung."""
     return {
         (entry["objective"], entry["seed"], entry["rung"]): (
-            entry["bits_per_byte"], entry["bits_per_byte_by_prefix"], entry["classification"],
+            entry["bits_per_byte"],
+            entry["bits_per_byte_by_prefix"],
+            entry["classification"],
             entry["budget"] | {"seconds": 0},
         )
         for entry in results["runs"]
-    }  # fmt: skip
+    }
 
 
 def weights(out: Path, results: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
@@ -153,9 +184,16 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
     whole_ladder, part = "compare.ladder=[0.25, 0.5, 0.75, 1.0]", "compare.ladder=[0.25, 1.0]"
     specs = "dar, 0.5*ar >> 0.5*mlm(rate=0.4)"
     everything = {"compare.objectives": specs, "compare.seeds": 2, "compare.budget": "8000"}
-    straight = run(study_settings(corpus, search, whole_ladder, **everything), tmp_path / "straight")
+    straight = run(
+        study_settings(corpus, search, whole_ladder, **everything), tmp_path / "straight"
+    )
     out = tmp_path / "out"
-    first = run(study_settings(corpus, search, part, **(everything | {"compare.objectives": "dar", "compare.seeds": 1})), out)  # fmt: skip
+    first = run(
+        study_settings(
+            corpus, search, part, **(everything | {"compare.objectives": "dar", "compare.seeds": 1})
+        ),
+        out,
+    )
     kept = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/*/*/rung-*/*")}
     assert len(numbers(first)) == 2
     again = run(study_settings(corpus, search, whole_ladder, **everything), out)
@@ -163,22 +201,34 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
     assert len(numbers(again)) == 16
     assert again["summary"] == straight["summary"]
     assert again["learning_rates"] == straight["learning_rates"]
-    for one, other in zip(weights(out, again), weights(tmp_path / "straight", straight), strict=True):
+    for one, other in zip(
+        weights(out, again), weights(tmp_path / "straight", straight), strict=True
+    ):
         assert all(torch.equal(one[name], other[name]) for name in one)
     assert kept == {file: file.stat().st_mtime_ns for file in kept}
     assert not list(out.glob("**/trunk*")), "what can be made again takes no disk"
-    fewer = run(study_settings(corpus, search, part, **(everything | {"compare.objectives": "dar", "compare.seeds": 1})), out)  # fmt: skip
+    fewer = run(
+        study_settings(
+            corpus, search, part, **(everything | {"compare.objectives": "dar", "compare.seeds": 1})
+        ),
+        out,
+    )
     assert numbers(fewer) == numbers(first), "results are over what is asked for"
 
 
-def test_a_smaller_rung_that_is_added_leaves_the_warmup_of_the_others(corpus: Path, tmp_path: Path) -> None:
+def test_a_smaller_rung_that_is_added_leaves_the_warmup_of_the_others(
+    corpus: Path, tmp_path: Path
+) -> None:
     options = {"compare.objectives": "ar", "compare.budget": "12000"}
     slow = "train.warmup=0.5"
     first = run(study_settings(corpus, slow, **options), tmp_path / "out")
     again = run(
-        study_settings(corpus, slow, "compare.ladder=[0.1, 0.5, 0.75, 1.0]", **options), tmp_path / "out"
+        study_settings(corpus, slow, "compare.ladder=[0.1, 0.5, 0.75, 1.0]", **options),
+        tmp_path / "out",
     )
-    straight = run(study_settings(corpus, slow, "compare.ladder=[0.5, 0.75, 1.0]", **options), tmp_path / "b")
+    straight = run(
+        study_settings(corpus, slow, "compare.ladder=[0.5, 0.75, 1.0]", **options), tmp_path / "b"
+    )
     assert numbers(first).items() <= numbers(again).items()
     assert numbers(straight).items() <= numbers(again).items()
 
@@ -194,7 +244,12 @@ def test_a_budget_in_seconds_is_calibrated_once(
 
     monkeypatch.setattr("lookaround.train.run.seconds_per_step", never)
     more = options | {"compare.objectives": "ar, dar"}
-    flops = [e["budget"]["flops"] for e in run(study_settings(corpus, "compare.ladder=[1.0]", **more), tmp_path / "out")["runs"]]  # fmt: skip
+    flops = [
+        e["budget"]["flops"]
+        for e in run(study_settings(corpus, "compare.ladder=[1.0]", **more), tmp_path / "out")[
+            "runs"
+        ]
+    ]
     assert flops[0] == pytest.approx(flops[1], rel=0.3)
 
 
@@ -233,10 +288,23 @@ def test_a_refused_budget_leaves_threads_and_place_as_they_were(
 
 def _study_command(corpus: Path, out: Path) -> list[str]:
     return [
-        sys.executable, "-m", "lookaround", "compare", str(corpus / "text.txt"), "--task", str(corpus / "order.tsv"),
-        "--objectives", "ar", "--budget", "12000", "--jobs", "1", *[part for line in TINY for part in ("--set", line)],
-        "--out", str(out),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "lookaround",
+        "compare",
+        str(corpus / "text.txt"),
+        "--task",
+        str(corpus / "order.tsv"),
+        "--objectives",
+        "ar",
+        "--budget",
+        "12000",
+        "--jobs",
+        "1",
+        *[part for line in TINY for part in ("--set", line)],
+        "--out",
+        str(out),
+    ]
 
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -246,7 +314,9 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 def straight(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The results of a study that nothing interrupts."""
     out = tmp_path_factory.mktemp("straight") / "out"
-    subprocess.run(_study_command(corpus, out), env=ENVIRONMENT, check=True, capture_output=True, timeout=200)
+    subprocess.run(
+        _study_command(corpus, out), env=ENVIRONMENT, check=True, capture_output=True, timeout=200
+    )
     return json.loads((out / "results.json").read_text())
 
 
@@ -275,7 +345,9 @@ def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
         assert "the same command goes on" in errors
     assert not (out / "results.json").exists(), "the signal came too late to test anything"
     time.sleep(2 if number == signal.SIGKILL else 0)  # orphans notice within a second
-    subprocess.run(_study_command(corpus, out), env=ENVIRONMENT, check=True, capture_output=True, timeout=200)
+    subprocess.run(
+        _study_command(corpus, out), env=ENVIRONMENT, check=True, capture_output=True, timeout=200
+    )
     again = json.loads((out / "results.json").read_text())
     for a, b in zip(again["runs"], straight["runs"], strict=True):
         assert a["bits_per_byte"] == b["bits_per_byte"]
@@ -283,7 +355,7 @@ def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
         assert a["budget"] | {"seconds": 0} == b["budget"] | {"seconds": 0}
 
 
-# ---------------------------------------------------------------------------------------- recommendations
+# ---------------------------------------------------------------------------------- recommendations
 
 
 def recommend(
@@ -331,8 +403,9 @@ def test_a_clear_winner_of_each_half_is_named() -> None:
 def test_an_interval_over_zero_is_inconclusive() -> None:
     answer, reasons = recommend(
         {"classification": {"ar": 0.5, "mlm": 0.52}, "bits_per_byte": {"ar": 2.0, "mlm": 2.5}},
-        {("classification", "ar", "mlm"): (-0.1, 0.14), ("bits_per_byte", "ar", "mlm"): (0.4, 0.6)}, seeds=1,
-    )  # fmt: skip
+        {("classification", "ar", "mlm"): (-0.1, 0.14), ("bits_per_byte", "ar", "mlm"): (0.4, 0.6)},
+        seeds=1,
+    )
     assert answer["classification"] == "inconclusive at this budget: mlm, ar"
     assert answer["both"] == "ar"
     assert "One seed" in reasons["generation"]
@@ -382,7 +455,9 @@ def test_a_forecast_stands_beside_the_study(corpus: Path, tmp_path: Path) -> Non
     assert "Track record" in page
     again = run(
         study_settings(
-            corpus, "forecast.enabled=false", **{"compare.objectives": "ar", "compare.budget": "2000"}
+            corpus,
+            "forecast.enabled=false",
+            **{"compare.objectives": "ar", "compare.budget": "2000"},
         ),
         tmp_path / "out",
     )
@@ -396,5 +471,6 @@ def test_a_study_goes_on_where_no_forecast_can_be_made(corpus: Path, tmp_path: P
     results = run(settings, tmp_path / "out")
     assert "forecast" not in results
     assert any(
-        note.startswith("No forecast beside the study: rank: 5000 is above") for note in results["notes"]
+        note.startswith("No forecast beside the study: rank: 5000 is above")
+        for note in results["notes"]
     )

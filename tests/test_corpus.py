@@ -1,4 +1,6 @@
-"""Readers: every format gives the same documents, every broken file one line that names it; the split is by document."""
+"""Readers: every format gives the same documents, every broken file one line that names it; the
+split is by document.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ import zstandard
 from lookaround.data.corpus import Corpus, read_corpus, split_documents
 from lookaround.support.errors import UserError
 
-DOCUMENTS = ["The first, with a comma.", 'The second says "so".', "Das dritte ist länger.\nZwei Zeilen."]
+DOCUMENTS = [
+    "The first, with a comma.",
+    'The second says "so".',
+    "Das dritte ist länger.\nZwei Zeilen.",
+]
 ONE_LINE = [text.replace("\n", " ") for text in DOCUMENTS]
 COMPRESS = {
     "": bytes,
@@ -57,7 +63,9 @@ def content(suffix: str) -> tuple[bytes, list[str]]:
             f"{i},{quoted(t)}\n" for i, t in [("id", "text"), *enumerate(DOCUMENTS)]
         ).encode(), DOCUMENTS
     if suffix == ".tsv":
-        return "".join(f"{i}\t{t}\n" for i, t in [("id", "text"), *enumerate(ONE_LINE)]).encode(), ONE_LINE
+        return "".join(
+            f"{i}\t{t}\n" for i, t in [("id", "text"), *enumerate(ONE_LINE)]
+        ).encode(), ONE_LINE
     return parquet({"id": [0, 1, 2], "text": DOCUMENTS}), DOCUMENTS
 
 
@@ -72,7 +80,9 @@ def refused(path: Path | str, **options: str) -> str:
 
 @pytest.mark.parametrize("compression", COMPRESS)
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"])
-def test_every_format_gives_the_same_documents(tmp_path: Path, suffix: str, compression: str) -> None:
+def test_every_format_gives_the_same_documents(
+    tmp_path: Path, suffix: str, compression: str
+) -> None:
     data, expected = content(suffix)
     path = tmp_path / f"my.corpus{suffix}{compression}"
     path.write_bytes(COMPRESS[compression](data))
@@ -122,7 +132,15 @@ def test_fingerprint_sees_boundaries_and_order(tmp_path: Path) -> None:
 
     assert fingerprint("ab", "c") == fingerprint("ab", "c", "ab")
     assert (
-        len({fingerprint("ab", "c"), fingerprint("a", "bc"), fingerprint("c", "ab"), fingerprint("abc")}) == 4
+        len(
+            {
+                fingerprint("ab", "c"),
+                fingerprint("a", "bc"),
+                fingerprint("c", "ab"),
+                fingerprint("abc"),
+            }
+        )
+        == 4
     )
 
 
@@ -139,12 +157,25 @@ def test_fingerprint_sees_boundaries_and_order(tmp_path: Path) -> None:
             [
                 {
                     "id": "1_00000",
-                    "turns": [["U", "Hi", "FindRestaurants"], ["S", "Which city should I search in?"]],
+                    "turns": [
+                        ["U", "Hi", "FindRestaurants"],
+                        ["S", "Which city should I search in?"],
+                    ],
                 }
             ],
             ["Hi\nWhich city should I search in?"],
         ),
-        ([{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": ""}]}], ["hi"]),
+        (
+            [
+                {
+                    "messages": [
+                        {"role": "user", "content": "hi"},
+                        {"role": "assistant", "content": ""},
+                    ]
+                }
+            ],
+            ["hi"],
+        ),
         ([{"text": "a"}, {"text": None}, {"other": 3}], ["a"]),
     ],
 )
@@ -180,7 +211,9 @@ def test_folder_is_read_in_sorted_order(tmp_path: Path) -> None:
     assert (corpus.description["files"], corpus.description["skipped"]) == (4, 2)
 
 
-def test_saved_datasets_folder_and_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_datasets_folder_and_hub_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import datasets
 
     train = datasets.Dataset.from_dict({"n": [1, 2, 3, 4], "text": ["a", "b", "c", "d"]}).filter(
@@ -236,15 +269,27 @@ def test_saved_datasets_folder_and_hub_name(tmp_path: Path, monkeypatch: pytest.
             b'{"text": "a"}\n{"text": "\\ud800"}',
             "half.jsonl:2: column 'text' holds half a surrogate",
         ),
-        ("number.jsonl", b'{"text": "a"}\n{"text": 3}', "number.jsonl:2: column 'text' holds int 3"),
-        ("two.jsonl", b'{"good": "abc d", "bad": "abc e"}', "'good' and 'bad' could both be the text"),
+        (
+            "number.jsonl",
+            b'{"text": "a"}\n{"text": 3}',
+            "number.jsonl:2: column 'text' holds int 3",
+        ),
+        (
+            "two.jsonl",
+            b'{"good": "abc d", "bad": "abc e"}',
+            "'good' and 'bad' could both be the text",
+        ),
         (
             "headless.csv",
             b"A film for all of us,1\nAnother,0\n",
             "headless.csv: the first row must name the columns",
         ),
         ("none.jsonl", b'{"a": 1, "b": 2}', "no column holds text; it has 'a', 'b'"),
-        ("fields.csv", b'id,text\n1,"two\nlines"\n2,a,b\n', "fields.csv:4: 3 fields found, 2 expected"),
+        (
+            "fields.csv",
+            b'id,text\n1,"two\nlines"\n2,a,b\n',
+            "fields.csv:4: 3 fields found, 2 expected",
+        ),
         ("quote.csv", b'id,text\n1,ok\n2,"open\nand on\n', "quote.csv:3: broken csv row"),
         ("semicolon.csv", b"id;text\n1;a\n", "semicolon.csv:1: the fields are separated by ';'"),
         ("fields.tsv", b"id\ttext\n1\ta\n2\n", "fields.tsv:3: 1 fields found, 2 expected"),
@@ -255,13 +300,21 @@ def test_saved_datasets_folder_and_hub_name(tmp_path: Path, monkeypatch: pytest.
             "the first row must name the columns",
         ),
         ("broken.parquet", b"PAR1 and then nothing", "broken.parquet: not a complete parquet file"),
-        ("short.parquet", parquet({"text": ["a"] * 50})[:-40], "short.parquet: not a complete parquet file"),
+        (
+            "short.parquet",
+            parquet({"text": ["a"] * 50})[:-40],
+            "short.parquet: not a complete parquet file",
+        ),
         (
             "short.txt.gz",
             gzip.compress(b"abc" * 99, mtime=0)[:-9],
             "short.txt.gz: the .gz stream ends too early",
         ),
-        ("short.txt.xz", lzma.compress(b"abc" * 99)[:-9], "short.txt.xz: the .xz stream ends too early"),
+        (
+            "short.txt.xz",
+            lzma.compress(b"abc" * 99)[:-9],
+            "short.txt.xz: the .xz stream ends too early",
+        ),
         (
             "short.txt.zst",
             COMPRESS[".zst"](random.Random(0).randbytes(999))[:-9],
@@ -315,18 +368,25 @@ def test_missing_column_lists_those_there_are(tmp_path: Path) -> None:
 
 def sizes(documents: list[str], parts: dict[str, list[int]]) -> dict[str, float]:
     total = sum(map(len, documents))
-    return {name: sum(len(documents[index]) for index in part) / total for name, part in parts.items()}
+    return {
+        name: sum(len(documents[index]) for index in part) / total for name, part in parts.items()
+    }
 
 
 def test_split_covers_every_document_once_and_follows_the_seed() -> None:
     documents = [f"document {number}" for number in range(400)]
     parts = split_documents(documents)
     assert sorted(index for part in parts.values() for index in part) == list(range(400))
-    assert {name: len(part) for name, part in parts.items()} == {"train": 360, "validation": 20, "test": 20}
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 360,
+        "validation": 20,
+        "test": 20,
+    }
     assert parts == split_documents(documents)
     assert parts != split_documents(documents, seed=1)
     assert [
-        len(split_documents(documents, validation=0.1, test=0.2)[name]) for name in ("validation", "test")
+        len(split_documents(documents, validation=0.1, test=0.2)[name])
+        for name in ("validation", "test")
     ] == [40, 80]
 
 
@@ -367,7 +427,9 @@ def test_split_takes_the_smallest_where_all_are_too_large() -> None:
 
 def test_split_of_three_documents_and_refusals() -> None:
     assert sorted(map(len, split_documents(["a", "b", "c"]).values())) == [1, 1, 1]
-    assert sorted(map(len, split_documents(["a", "b", "c"], validation=0.49, test=0.5).values())) == [1, 1, 1]
+    assert sorted(
+        map(len, split_documents(["a", "b", "c"], validation=0.49, test=0.5).values())
+    ) == [1, 1, 1]
     with pytest.raises(UserError, match="blank line separates documents"):
         split_documents(["a", "b"])
     with pytest.raises(UserError, match="together below 1"):

@@ -38,7 +38,11 @@ MODES = [Mode("causal", 1), Mode("bidirectional", 0), Mode("bidirectional", 1), 
 
 @pytest.fixture(scope="module")
 def model(store: TokenStore) -> Backbone:
-    special = {"bos_token_id": store.tokenizer.bos, "eos_token_id": store.tokenizer.eos, "pad_token_id": 0}
+    special = {
+        "bos_token_id": store.tokenizer.bos,
+        "eos_token_id": store.tokenizer.eos,
+        "pad_token_id": 0,
+    }
     made = build(preset="nano", vocabulary=store.tokenizer.size, context=32, special=special)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
@@ -76,8 +80,12 @@ def test_chain_rule_is_what_the_definition_says_token_by_token(
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
-def test_nothing_of_the_token_or_what_follows_leaks(mode: Mode, model: Backbone, store: TokenStore) -> None:
-    """Two rows equal up to the scored token and different in everything after it, length included, score it alike."""
+def test_nothing_of_the_token_or_what_follows_leaks(
+    mode: Mode, model: Backbone, store: TokenStore
+) -> None:
+    """Two rows equal up to the scored token and different in everything after it, length included,
+    score it alike.
+    """
     from lookaround.data.shards import in_memory
 
     texts = [
@@ -89,7 +97,9 @@ def test_nothing_of_the_token_or_what_follows_leaks(mode: Mode, model: Backbone,
     s = int((first != second).nonzero()[0, 0])
     scored = choose_tokens(rows, (1,), 10_000)
     chosen = {
-        int(r): k for k, (r, p) in enumerate(zip(scored.row, scored.position, strict=True)) if p == s - 1
+        int(r): k
+        for k, (r, p) in enumerate(zip(scored.row, scored.position, strict=True))
+        if p == s - 1
     }
     bits = chain_rule_bits(model, rows, scored, mode)
     assert bits[chosen[0]] == pytest.approx(bits[chosen[1]], abs=1e-5)
@@ -98,7 +108,9 @@ def test_nothing_of_the_token_or_what_follows_leaks(mode: Mode, model: Backbone,
 def test_totals_are_sums_of_bits_over_sums_of_bytes(
     model: Backbone, test_rows: Rows, store: TokenStore
 ) -> None:
-    scored = choose_tokens(test_rows, (1, 4, 16), 10_000)  # every position there is: the weights are equal
+    scored = choose_tokens(
+        test_rows, (1, 4, 16), 10_000
+    )  # every position there is: the weights are equal
     assert np.allclose(scored.weight, scored.weight[0])
     bits = unigram_bits(store.unigram(), scored, store.tokenizer.vocabulary.special)
     total, by_prefix = bits_per_byte(bits, scored)
@@ -107,7 +119,9 @@ def test_totals_are_sums_of_bits_over_sums_of_bytes(
     here = (scored.position >= 4) & (scored.position < 16)
     assert by_prefix["4"] == pytest.approx(bits[here].sum() / scored.size[here].sum())
     few = choose_tokens(test_rows, (1, 4, 16), 60)
-    sample, _ = bits_per_byte(unigram_bits(store.unigram(), few, store.tokenizer.vocabulary.special), few)
+    sample, _ = bits_per_byte(
+        unigram_bits(store.unigram(), few, store.tokenizer.vocabulary.special), few
+    )
     assert sample == pytest.approx(total, rel=0.15), "strata are weighed by what they stand for"
 
 
@@ -162,7 +176,9 @@ def test_third_party_tokenizer_counts_bytes(real_data: Path) -> None:
     text = "Once upon a time, Zoë’s cat 🐈 sat."
     tokenizer.require_lossless([text])
     (ids,) = tokenizer.encode([text])
-    assert tokenizer.units[ids].sum() - len(text.encode()) in (0, 1), "a tokenizer may prepend one space"
+    assert tokenizer.units[ids].sum() - len(text.encode()) in (0, 1), (
+        "a tokenizer may prepend one space"
+    )
 
 
 def test_special_tokens_spelled_in_text_stay_text(store: TokenStore) -> None:
@@ -177,7 +193,9 @@ def test_pooled_states_do_not_depend_on_neighbours(model: Backbone, store: Token
     texts = ["the cat", "two dogs ran over green hills and old men told tales", "war", ""]
     for attention in ("causal", "bidirectional", "prefix"):
         together, cut = pooled_states(model, store.tokenizer, texts, attention, 32)
-        alone = [pooled_states(model, store.tokenizer, [text], attention, 32)[0][:, 0] for text in texts]
+        alone = [
+            pooled_states(model, store.tokenizer, [text], attention, 32)[0][:, 0] for text in texts
+        ]
         np.testing.assert_allclose(together, np.stack(alone, axis=1), atol=1e-5)
         assert np.isfinite(together).all()
     _, cut = pooled_states(model, store.tokenizer, ["the cat sat on a mat " * 20], "causal", 32)
@@ -193,7 +211,9 @@ def test_probe_finds_the_layer_that_knows() -> None:
     assert result.layer == 1
     assert result.score > 0.9
     assert score("accuracy", labels[400:], result.predicted) == result.score
-    shuffled = linear_probe(noise[:, :400], generator.permutation(labels[:400]), noise[:, 400:], labels[400:])
+    shuffled = linear_probe(
+        noise[:, :400], generator.permutation(labels[:400]), noise[:, 400:], labels[400:]
+    )
     assert shuffled.score < 0.5
 
 
@@ -211,7 +231,10 @@ def test_matthews_and_baselines() -> None:
     labels = np.array([1, 1, 0]), np.array([1, 0, 1, 1])
     uneven = TaskData("t", "accuracy", [""] * 3, labels[0], [""] * 4, labels[1])
     assert Majority().run(None, uneven, EvaluateSettings(), 0).value == 0.75
-    texts, moods = ["good fine", "bad awful", "fine day", "awful day"] * 5, np.array([1, 0, 1, 0] * 5)
+    texts, moods = (
+        ["good fine", "bad awful", "fine day", "awful day"] * 5,
+        np.array([1, 0, 1, 0] * 5),
+    )
     data = TaskData("t", "accuracy", texts, moods, ["good day", "bad day"], np.array([1, 0]))
     assert TfIdf().run(None, data, EvaluateSettings(), 0).value == 1.0
 
@@ -240,7 +263,9 @@ def test_bootstrap_covers_and_pairs(test_rows: Rows) -> None:
     predicted = np.where(generator.random(400) < 0.8, true, 1 - true)
     resampled = resample(METRICS["accuracy"], (true, predicted), 2000)
     interval = bootstrap_interval(float((true == predicted).mean()), resampled)
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / 400) ** 0.5, rel=0.15)
+    assert interval.high - interval.low == pytest.approx(
+        2 * 1.96 * (0.8 * 0.2 / 400) ** 0.5, rel=0.15
+    )
     again = resample(METRICS["accuracy"], (true, predicted), 2000)
     assert np.array_equal(resampled, again), "equal draws make differences paired"
     scored = choose_tokens(test_rows, (1, 8), 30)
@@ -279,7 +304,12 @@ def test_filters_keep_what_they_promise() -> None:
     log = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
     assert filter_log_probabilities(log, temperature=0).tolist() == [1, 0, 0, 0]
     torch.testing.assert_close(filter_log_probabilities(log, temperature=1), log.exp())
-    assert (filter_log_probabilities(log, temperature=1, top_k=2) > 0).tolist() == [True, True, False, False]
+    assert (filter_log_probabilities(log, temperature=1, top_k=2) > 0).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert (filter_log_probabilities(log, temperature=1, top_p=0.6) > 0).tolist() == [
         True,
         True,
@@ -298,8 +328,12 @@ def test_filters_keep_what_they_promise() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
-def test_greedy_continuations_follow_the_chain_rule(mode: Mode, model: Backbone, store: TokenStore) -> None:
-    """Each new token is the likeliest under the same conditional that bits per byte are scored by; the cache changes nothing."""
+def test_greedy_continuations_follow_the_chain_rule(
+    mode: Mode, model: Backbone, store: TokenStore
+) -> None:
+    """Each new token is the likeliest under the same conditional that bits per byte are scored by;
+    the cache changes nothing.
+    """
     tokenizer = store.tokenizer
     prompt = tokenizer.encode(["the cat sat"])[0]
     options: dict[str, Any] = {"context": 32, "max_new_tokens": 40, "temperature": 0.0}

@@ -1,4 +1,6 @@
-"""The folder of a study: what is refused and named, the lock, what is kept and what is removed again."""
+"""The folder of a study: what is refused and named, the lock, what is kept and what is removed
+again.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ def test_a_setting_is_named_before_the_content_that_it_shapes(tmp_path: Path) ->
 
 
 def test_a_setting_that_came_later_had_its_default(tmp_path: Path) -> None:
-    """A folder knows neither settings that were added after it was made, nor why those that are gone were there."""
+    """A folder knows neither settings that were added after it was made, nor why those that are
+    gone were there.
+    """
     old = Settings().identity("train", "evaluate")
     del old["train"]["clip"]
     made(tmp_path / "out", settings=old | {"attic": {"gone": 1}})
@@ -116,7 +120,9 @@ def test_places_that_cannot_be_a_study(tmp_path: Path) -> None:
 def test_an_older_layout_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     write_yaml(tmp_path / "a" / "study.yaml", {"identity": {"corpus": "c"}, "plans": {}})
-    with pytest.raises(UserError, match=r"study\.yaml: written by an older lookaround.*give another --out"):
+    with pytest.raises(
+        UserError, match=r"study\.yaml: written by an older lookaround.*give another --out"
+    ):
         folder(tmp_path / "a").require()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "plan.yaml").write_text("identity: {}\n")
@@ -143,7 +149,9 @@ def test_a_new_folder_goes_again_where_nothing_was_saved(tmp_path: Path) -> None
 def test_a_folder_that_another_process_has_made_meanwhile_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look at a place where nothing was and the lock, another process may have made a study there."""
+    """Between the look at a place where nothing was and the lock, another process may have made a
+    study there.
+    """
     late = folder(tmp_path / "out", corpus="d")
 
     def make(path: Path) -> None:
@@ -210,7 +218,9 @@ def test_a_second_process_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_the_lock_file_stays_so_that_no_two_hold_it(tmp_path: Path) -> None:
-    """A lock file that is removed at the end lets one process lock the old file and another a new one of that name."""
+    """A lock file that is removed at the end lets one process lock the old file and another a new
+    one of that name.
+    """
     made(tmp_path / "out")
     lock = tmp_path / "out" / ".lock"
     first = lock.stat().st_ino
@@ -265,10 +275,22 @@ def test_threads_of_one_process_share_no_folder(tmp_path: Path) -> None:
 
 def test_the_identity_of_settings_is_an_allow_list_without_paths_and_names() -> None:
     given = read_settings(
-        None, ["train.micro_batch=2", "train.log_every=3", "model.compile=true", "evaluate.bootstrap=500"],
-        **{"data.corpus": "a.txt", "model.init": "here", "data.tokenizer": "there", "compare.tasks": ["t.tsv"],
-           "compare.objectives": "ar", "compare.seeds": 5},
-    )  # fmt: skip
+        None,
+        [
+            "train.micro_batch=2",
+            "train.log_every=3",
+            "model.compile=true",
+            "evaluate.bootstrap=500",
+        ],
+        **{
+            "data.corpus": "a.txt",
+            "model.init": "here",
+            "data.tokenizer": "there",
+            "compare.tasks": ["t.tsv"],
+            "compare.objectives": "ar",
+            "compare.seeds": 5,
+        },
+    )
     names = ("seed", "data", "model", "train", "evaluate", "compare", "forecast", "speculate")
     assert given.identity(*names) == Settings().identity(*names)
     assert read_settings(None, ["train.batch=8"]).identity("train") != Settings().identity("train")
@@ -276,8 +298,9 @@ def test_the_identity_of_settings_is_an_allow_list_without_paths_and_names() -> 
 
 def test_single_fields_of_a_section() -> None:
     assert Settings().identity("seed", "model.preset", "model.precision") == {
-        "seed": 0, "model": {"preset": "nano", "precision": "auto"},
-    }  # fmt: skip
+        "seed": 0,
+        "model": {"preset": "nano", "precision": "auto"},
+    }
 
 
 def test_a_field_says_once_that_results_depend_on_it() -> None:

@@ -1,4 +1,6 @@
-"""The forecast end to end: its table, controls and answers, resumption, bad input, and what real text shows."""
+"""The forecast end to end: its table, controls and answers, resumption, bad input, and what real
+text shows.
+"""
 
 from __future__ import annotations
 
@@ -36,20 +38,47 @@ from lookaround.train.loop import StopSignal
 
 TOPICS = {
     "sea": ["ship", "sail", "wave", "harbour", "storm", "anchor", "captain", "gull", "tide", "net"],
-    "farm": ["field", "plough", "wheat", "barn", "cow", "hedge", "tractor", "seed", "harvest", "sheep"],
-    "town": ["street", "tram", "shop", "window", "crowd", "lamp", "bridge", "market", "tower", "bell"],
+    "farm": [
+        "field",
+        "plough",
+        "wheat",
+        "barn",
+        "cow",
+        "hedge",
+        "tractor",
+        "seed",
+        "harvest",
+        "sheep",
+    ],
+    "town": [
+        "street",
+        "tram",
+        "shop",
+        "window",
+        "crowd",
+        "lamp",
+        "bridge",
+        "market",
+        "tower",
+        "bell",
+    ],
 }
 FILLER = ["the", "a", "of", "and", "was", "with", "near", "old"]
 
 
 def topic_text(generator: np.random.Generator, topic: str, words: int) -> str:
-    chosen = [generator.choice(TOPICS[topic] if generator.random() < 0.5 else FILLER) for _ in range(words)]
+    chosen = [
+        generator.choice(TOPICS[topic] if generator.random() < 0.5 else FILLER)
+        for _ in range(words)
+    ]
     return " ".join(chosen)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """corpus.txt: 600 documents of 90 words, each on one of three topics. task.tsv: short labelled texts."""
+    """corpus.txt: 600 documents of 90 words, each on one of three topics. task.tsv: short labelled
+    texts.
+    """
     folder = tmp_path_factory.mktemp("world")
     generator = np.random.default_rng(0)
     topics = list(TOPICS)
@@ -63,10 +92,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(world: Path, **more: Any) -> Settings:
     values: dict[str, Any] = {
-        "data.corpus": str(world / "corpus.txt"), "data.vocabulary": 320, "compare.tasks": [str(world / "task.tsv")],
-        "compare.objectives": "ar, mlm(rate=0.4), dar, prefixlm", "forecast.rank": 12, "forecast.far_lag": 40,
-    }  # fmt: skip
-    return read_settings(None, None, **{**values, **{name.replace("__", "."): v for name, v in more.items()}})
+        "data.corpus": str(world / "corpus.txt"),
+        "data.vocabulary": 320,
+        "compare.tasks": [str(world / "task.tsv")],
+        "compare.objectives": "ar, mlm(rate=0.4), dar, prefixlm",
+        "forecast.rank": 12,
+        "forecast.far_lag": 40,
+    }
+    return read_settings(
+        None, None, **{**values, **{name.replace("__", "."): v for name, v in more.items()}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,27 +114,47 @@ def result(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
 def test_the_table_holds_what_was_promised(result: dict[str, Any]) -> None:
     assert (result["context"], result["rank"]) == (1, 12)
     for line in (*result["objectives"], *result["controls"]):
-        assert {"objective", "tail_energy", "sigma2", "components", "effective_rank", "tasks"} <= set(line)
+        assert {
+            "objective",
+            "tail_energy",
+            "sigma2",
+            "components",
+            "effective_rank",
+            "tasks",
+        } <= set(line)
         assert set(line["tasks"]) == {"task"}
-    assert [line["objective"] for line in result["objectives"]] == ["ar", "mlm(rate=0.4)", "dar", "prefixlm"]
+    assert [line["objective"] for line in result["objectives"]] == [
+        "ar",
+        "mlm(rate=0.4)",
+        "dar",
+        "prefixlm",
+    ]
     names = [line["objective"] for line in result["controls"]]
     assert names == ["only the token 40 ahead", "shuffled corpus", "TF-IDF + logistic regression"]
     json.dumps(result, allow_nan=False)
     for line in result["objectives"]:
         assert line["residual"] < 1e-3
         assert line["singular_values"][0] == pytest.approx(1, abs=1e-5)
-        assert line["alpha"]["task"] < line["alpha_by_chance"]["task"], "topics hold together in this corpus"
+        assert line["alpha"]["task"] < line["alpha_by_chance"]["task"], (
+            "topics hold together in this corpus"
+        )
         assert set(line["features"]) == {"context", "target", "both"}
 
 
 def test_topics_are_found_and_the_noise_is_seen(result: dict[str, Any]) -> None:
-    """Tokens of a topic meet in targets; the shuffled corpus has the smallest tail and the worst probe."""
+    """Tokens of a topic meet in targets; the shuffled corpus has the smallest tail and the worst
+    probe.
+    """
     scores = {
-        line["objective"]: line["tasks"]["task"] for line in (*result["objectives"], *result["controls"])
+        line["objective"]: line["tasks"]["task"]
+        for line in (*result["objectives"], *result["controls"])
     }
     assert scores["dar"] > scores["shuffled corpus"] + 0.05
     assert scores["dar"] > 0.6
-    tails = {line["objective"]: line["tail_energy"] for line in (*result["objectives"], *result["controls"])}
+    tails = {
+        line["objective"]: line["tail_energy"]
+        for line in (*result["objectives"], *result["controls"])
+    }
     assert tails["ar"] > tails["dar"], "averaging over lags leaves less"
     assert tails["shuffled corpus"] < tails["ar"]
 
@@ -107,7 +162,8 @@ def test_topics_are_found_and_the_noise_is_seen(result: dict[str, Any]) -> None:
 def test_objectives_with_one_matrix_are_said_to_be_one(result: dict[str, Any]) -> None:
     assert any("prefixlm and ar have the same matrix" in note for note in result["notes"])
     ar, prefixlm = (
-        next(x for x in result["objectives"] if x["objective"] == name) for name in ("ar", "prefixlm")
+        next(x for x in result["objectives"] if x["objective"] == name)
+        for name in ("ar", "prefixlm")
     )
     assert ar["tasks"] == prefixlm["tasks"]
 
@@ -133,7 +189,10 @@ def test_finished_entries_are_kept_and_reused(
         return real(job)
 
     monkeypatch.setattr(module, "_run_entry", run)
-    with ThreadPoolExecutor(1) as executor, pytest.raises(Interrupted, match="the same command goes on"):
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(Interrupted, match="the same command goes on"),
+    ):
         forecast(plan, tmp_path, executor=executor)
     again: list[str] = []
     monkeypatch.setattr(module, "_run_entry", lambda job: again.append(job.entry.name) or real(job))
@@ -178,7 +237,9 @@ def test_a_forecast_belongs_to_one_corpus_wherever_that_lies(
         assert again["objectives"] == first["objectives"]
         copy.write_text(copy.read_text() + "\n\none more document about a ship")
         other = open_forecast(options(world, **few, data__corpus=str(copy)))
-        with pytest.raises(UserError, match=r"forecast\.yaml: .*the corpus or its tokenizer has changed"):
+        with pytest.raises(
+            UserError, match=r"forecast\.yaml: .*the corpus or its tokenizer has changed"
+        ):
             forecast(other, tmp_path / "out", executor=executor)
 
 
@@ -208,10 +269,27 @@ def test_the_command_ends_with_130_where_it_is_stopped(
     world: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     command = [
-        sys.executable, "-m", "lookaround", "forecast", str(world / "corpus.txt"), "--task", str(world / "task.tsv"),
-        "--out", str(tmp_path / "out"), "--set", "data.vocabulary=320", "--set", "forecast.far_lag=30", "--rank", "8",
-    ]  # fmt: skip
-    environment = {**os.environ, "LOOKAROUND_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+        sys.executable,
+        "-m",
+        "lookaround",
+        "forecast",
+        str(world / "corpus.txt"),
+        "--task",
+        str(world / "task.tsv"),
+        "--out",
+        str(tmp_path / "out"),
+        "--set",
+        "data.vocabulary=320",
+        "--set",
+        "forecast.far_lag=30",
+        "--rank",
+        "8",
+    ]
+    environment = {
+        **os.environ,
+        "LOOKAROUND_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
     )
@@ -227,7 +305,9 @@ def test_the_command_ends_with_130_where_it_is_stopped(
 
 
 def test_bigram_contexts(world: Path) -> None:
-    plan = open_forecast(options(world, forecast__context=2, compare__objectives="ar, mlm", forecast__rank=8))
+    plan = open_forecast(
+        options(world, forecast__context=2, compare__objectives="ar, mlm", forecast__rank=8)
+    )
     with ThreadPoolExecutor(1) as executor:
         found = forecast(plan, executor=executor)
     assert found["context"] == 2
@@ -235,31 +315,63 @@ def test_bigram_contexts(world: Path) -> None:
     assert all(line["tasks"]["task"] > 0.4 for line in found["objectives"])
 
 
-# ---------------------------------------------------------------------------------------- what it says
+# ------------------------------------------------------------------------------------- what it says
 
 
 def lines_of(scores: dict[str, float], size: int = 400) -> list[dict[str, Any]]:
     """Lines whose predictions are right for that share of `size` examples, the easiest first."""
     return [
-        {"objective": name, "tasks": {"t": share},
-         "predicted": {"t": [0] * round(share * size) + [1] * (size - round(share * size))}}
+        {
+            "objective": name,
+            "tasks": {"t": share},
+            "predicted": {"t": [0] * round(share * size) + [1] * (size - round(share * size))},
+        }
         for name, share in scores.items()
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
     ("objectives", "controls", "earned", "answer", "close"),
     [
         ({"ar": 0.6, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.4}, True, "mlm", []),
-        ({"ar": 0.6, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.4}, False, "nothing: the forecast's order has not earned", []),
-        ({"ar": 0.799, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.4}, True, "nothing: not distinguished", ["ar"]),
+        (
+            {"ar": 0.6, "mlm": 0.8},
+            {"far": 0.5, "shuffled": 0.4},
+            False,
+            "nothing: the forecast's order has not earned",
+            [],
+        ),
+        (
+            {"ar": 0.799, "mlm": 0.8},
+            {"far": 0.5, "shuffled": 0.4},
+            True,
+            "nothing: not distinguished",
+            ["ar"],
+        ),
         ({"ar": 0.6, "dar": 0.8, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.4}, True, "dar", ["mlm"]),
-        ({"ar": 0.6, "mlm": 0.8}, {"far": 0.9, "shuffled": 0.4}, True, "nothing: a control does as well ('far')", []),
-        ({"ar": 0.6, "mlm": 0.8}, {"far": 0.5, "shuffled": 0.8}, True, "nothing: a control does as well ('shuffled')", []),
+        (
+            {"ar": 0.6, "mlm": 0.8},
+            {"far": 0.9, "shuffled": 0.4},
+            True,
+            "nothing: a control does as well ('far')",
+            [],
+        ),
+        (
+            {"ar": 0.6, "mlm": 0.8},
+            {"far": 0.5, "shuffled": 0.8},
+            True,
+            "nothing: a control does as well ('shuffled')",
+            [],
+        ),
     ],
-)  # fmt: skip
+)
 def test_answers(
-    objectives: dict, controls: dict, earned: bool, answer: str, close: list, monkeypatch: pytest.MonkeyPatch
+    objectives: dict,
+    controls: dict,
+    earned: bool,
+    answer: str,
+    close: list,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from lookaround.evaluation.registry import TaskData
 
@@ -303,11 +415,13 @@ def test_it_prints_and_draws_without_trusting_names(result: dict[str, Any], tmp_
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"forecast__rank": 5000}, "rank: 5000 is above the"), ({"forecast__far_lag": 5000}, "longest document has"),
-        ({"compare__objectives": "ar, nonsense"}, "unknown objective"), ({"forecast__context": 8}, "don't fit 64 bits"),
+        ({"forecast__rank": 5000}, "rank: 5000 is above the"),
+        ({"forecast__far_lag": 5000}, "longest document has"),
+        ({"compare__objectives": "ar, nonsense"}, "unknown objective"),
+        ({"forecast__context": 8}, "don't fit 64 bits"),
         ({"forecast__min_count": 10_000_000}, "no context or no target occurs 10000000 times"),
     ],
-)  # fmt: skip
+)
 def test_bad_settings(world: Path, more: dict, words: str) -> None:
     with pytest.raises(UserError, match=words), ThreadPoolExecutor(1) as executor:
         forecast(open_forecast(options(world, **more)), executor=executor)
@@ -317,10 +431,15 @@ def test_tasks_without_a_known_token_or_a_second_class(world: Path, tmp_path: Pa
     greek = "\n".join(f"{'ab'[i % 2]}\t{'αβγδ'[i % 4] * (i + 1)}" for i in range(40))
     (tmp_path / "greek.tsv").write_text("label\ttext\n" + greek + "\n")
     with (
-        pytest.raises(UserError, match="'greek': no training text holds a token that the corpus holds"),
+        pytest.raises(
+            UserError, match="'greek': no training text holds a token that the corpus holds"
+        ),
         ThreadPoolExecutor(1) as pool,
     ):
-        forecast(open_forecast(options(world, compare__tasks=[str(tmp_path / "greek.tsv")])), executor=pool)
+        forecast(
+            open_forecast(options(world, compare__tasks=[str(tmp_path / "greek.tsv")])),
+            executor=pool,
+        )
     (tmp_path / "one.tsv").write_text(
         "label\ttext\n" + "\n".join(f"same\ttext {i}" for i in range(20)) + "\n"
     )
@@ -333,7 +452,9 @@ def test_short_documents_get_a_nearer_control_and_a_note(tmp_path: Path, world: 
     (tmp_path / "lines.txt").write_text(
         "\n\n".join(topic_text(generator, "sea", 12) + f" {i}" for i in range(300))
     )
-    plan = open_forecast(options(world, data__corpus=str(tmp_path / "lines.txt"), forecast__far_lag=None))
+    plan = open_forecast(
+        options(world, data__corpus=str(tmp_path / "lines.txt"), forecast__far_lag=None)
+    )
     with ThreadPoolExecutor(1) as executor:
         found = forecast(plan, executor=executor)
     assert found["controls"][0]["objective"].startswith("only the token ")
@@ -342,10 +463,26 @@ def test_short_documents_get_a_nearer_control_and_a_note(tmp_path: Path, world: 
 
 def test_the_command(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [
-        sys.executable, "-m", "lookaround", "forecast", str(world / "corpus.txt"), "--task", str(world / "task.tsv"),
-        "--objectives", "ar, dar", "--rank", "8", "--out", str(tmp_path / "out"), "--json", str(tmp_path / "f.json"),
-        "--set", "data.vocabulary=320", "--set", "forecast.far_lag=30",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "lookaround",
+        "forecast",
+        str(world / "corpus.txt"),
+        "--task",
+        str(world / "task.tsv"),
+        "--objectives",
+        "ar, dar",
+        "--rank",
+        "8",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+        str(tmp_path / "f.json"),
+        "--set",
+        "data.vocabulary=320",
+        "--set",
+        "forecast.far_lag=30",
+    ]
     environment = {**os.environ, "LOOKAROUND_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
@@ -377,20 +514,28 @@ def test_costs_are_known_before(world: Path) -> None:
 def test_on_english_text_masked_and_farther_targets_leave_smaller_tails_and_probe_better(
     real_data: Path, tmp_path: Path
 ) -> None:
-    """Contexts of one token; and the shuffled corpus leaves less still, which is why tails are never ranked on."""
+    """Contexts of one token; and the shuffled corpus leaves less still, which is why tails are
+    never ranked on.
+    """
     import lzma
 
     with lzma.open(real_data / "text" / "wiki.train.txt.xz", "rt") as file:
         (tmp_path / "wiki.txt").write_text(file.read(6_000_000))
     settings = read_settings(
-        None, None,
+        None,
+        None,
         **{
-            "data.corpus": str(tmp_path / "wiki.txt"), "data.vocabulary": 2048, "forecast.weighting": "unit",
+            "data.corpus": str(tmp_path / "wiki.txt"),
+            "data.vocabulary": 2048,
+            "forecast.weighting": "unit",
             "forecast.features": "context",
             "compare.objectives": "ar, mlm(rate=0.4), dar",
-            "compare.tasks": [str(real_data / "classification" / name / "train.tsv.xz") for name in ("banking77", "snips")],
+            "compare.tasks": [
+                str(real_data / "classification" / name / "train.tsv.xz")
+                for name in ("banking77", "snips")
+            ],
         },
-    )  # fmt: skip
+    )
     with ThreadPoolExecutor(1) as executor:
         found = forecast(open_forecast(settings), executor=executor)
     ar, mlm, dar = found["objectives"]

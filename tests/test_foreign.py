@@ -1,4 +1,6 @@
-"""Models of others: read exactly as they are, or refused by name; nothing of a folder is run or made up."""
+"""Models of others: read exactly as they are, or refused by name; nothing of a folder is run or
+made up.
+"""
 
 from __future__ import annotations
 
@@ -66,12 +68,23 @@ ROWS = len(bpe())
 
 
 def gpt2(**options: Any) -> transformers.GPT2LMHeadModel:
-    """A model whose logits are all about -30, as GPT-2's are: one row of random numbers would take all of its law."""
+    """A model whose logits are all about -30, as GPT-2's are: one row of random numbers would take
+    all of its law.
+    """
     torch.manual_seed(0)
     config = transformers.GPT2Config(
-        vocab_size=ROWS, n_embd=32, n_layer=1, n_head=2, n_positions=128,
-        bos_token_id=0, eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **options,
-    )  # fmt: skip
+        vocab_size=ROWS,
+        n_embd=32,
+        n_layer=1,
+        n_head=2,
+        n_positions=128,
+        bos_token_id=0,
+        eos_token_id=0,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        **options,
+    )
     lm = transformers.GPT2LMHeadModel(config).eval()
     with torch.no_grad():
         lm.transformer.ln_f.bias[0], lm.transformer.ln_f.weight[0] = 10.0, 0.0
@@ -83,9 +96,13 @@ def gpt2(**options: Any) -> transformers.GPT2LMHeadModel:
 def llama(**options: Any) -> transformers.LlamaForCausalLM:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
-        "vocab_size": ROWS, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "max_position_embeddings": 128,
-    }  # fmt: skip
+        "vocab_size": ROWS,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 128,
+    }
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes | options)).eval()
 
 
@@ -128,17 +145,24 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def foreign_store(source: Path, tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     corpus = make_corpus("words", sentences(150), {})
-    return prepare(corpus, vocabulary=300, tokenizer=str(source), cache=tmp_path_factory.mktemp("store"))
+    return prepare(
+        corpus, vocabulary=300, tokenizer=str(source), cache=tmp_path_factory.mktemp("store")
+    )
 
 
 def settings_of(source: Path, *more: str) -> Settings:
     assignments = [
-        f"model.init={source}", "model.context=32", "train.batch=8", "train.checkpoint_every=2", "train.log_every=1", *more,
-    ]  # fmt: skip
+        f"model.init={source}",
+        "model.context=32",
+        "train.batch=8",
+        "train.checkpoint_every=2",
+        "train.log_every=1",
+        *more,
+    ]
     return read_settings(None, assignments)
 
 
-# ------------------------------------------------------------------------------------------------ no row takes part
+# -------------------------------------------------------------------------------- no row takes part
 
 
 def test_reading_leaves_the_law_of_a_model_as_it_is(source: Path) -> None:
@@ -154,10 +178,15 @@ def test_reading_leaves_the_law_of_a_model_as_it_is(source: Path) -> None:
         special = torch.tensor(sorted({*run.tokenizer.vocabulary.special}))
         assert law(run.backbone, ids, special).isfinite().all(1).sum() == 0
     expected = lm.generate(ids, max_new_tokens=8, do_sample=False)[0, 4:].tolist()
-    assert Speculator(run.backbone, Tree()).generate(ids.tolist(), max_new_tokens=8).tokens == [expected]
+    assert Speculator(run.backbone, Tree()).generate(ids.tolist(), max_new_tokens=8).tokens == [
+        expected
+    ]
     sampled = Speculator(run.backbone, Tree()).generate(
-        [[0]] * 64, max_new_tokens=20, verifier=ExactSampling(torch.Generator(), sampled=False), processors=warpers(1.0)
-    )  # fmt: skip
+        [[0]] * 64,
+        max_new_tokens=20,
+        verifier=ExactSampling(torch.Generator(), sampled=False),
+        processors=warpers(1.0),
+    )
     assert max(token for row in sampled.tokens for token in row) < ROWS
     made = continue_tokens(
         run.backbone, run.tokenizer, [5, 9, 20], run.modes[0], context=64, max_new_tokens=20
@@ -167,19 +196,28 @@ def test_reading_leaves_the_law_of_a_model_as_it_is(source: Path) -> None:
 
 def test_speculate_writes_the_rows_of_its_source(source: Path, tmp_path: Path) -> None:
     small = [
-        "speculate.samples=3000", "speculate.prompts=12", "speculate.prompt_tokens=8", "speculate.new_tokens=12",
-        "speculate.batches=[1]", "speculate.rounds=1", "speculate.budget=10k",
-    ]  # fmt: skip
+        "speculate.samples=3000",
+        "speculate.prompts=12",
+        "speculate.prompt_tokens=8",
+        "speculate.new_tokens=12",
+        "speculate.batches=[1]",
+        "speculate.rounds=1",
+        "speculate.budget=10k",
+    ]
     out = tmp_path / "fast"
     result = speculate(open_speculation(read_settings(None, small), source), out)
     assert result["speculative"]["identical"]
     before, after = load_file(source / "model.safetensors"), load_file(out / "model.safetensors")
-    assert {name: tensor.shape for name, tensor in before.items()} == {n: t.shape for n, t in after.items()}
+    assert {name: tensor.shape for name, tensor in before.items()} == {
+        n: t.shape for n, t in after.items()
+    }
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert json.loads((out / "config.json").read_text())["vocab_size"] == ROWS
     ids = torch.tensor([[0, 5, 9, 20], [0, 7, 7, 7]])
     one, other = (
-        AutoModelForCausalLM.from_pretrained(folder).generate(ids, max_new_tokens=12, do_sample=False)
+        AutoModelForCausalLM.from_pretrained(folder).generate(
+            ids, max_new_tokens=12, do_sample=False
+        )
         for folder in (source, out)
     )
     assert torch.equal(one, other)
@@ -204,7 +242,9 @@ def test_continuing_begins_at_the_models_own_loss(
         _, sums = trainer.loss.eval()(objective.components(), views, (1.0,) * len(views))
         for view, total in zip(views, sums, strict=True):
             pairs = view.pairs
-            assert float(total / pairs.weight.sum()) < 8, "ln 270 is 5.6; a random row takes it to 30"
+            assert float(total / pairs.weight.sum()) < 8, (
+                "ln 270 is 5.6; a random row takes it to 30"
+            )
             if view.shown.attention.kind == "causal":
                 near = pairs.head == 0
                 logits = lm(view.shown.input_ids).logits.flatten(0, 1)[pairs.state[near]]
@@ -215,7 +255,9 @@ def test_continuing_begins_at_the_models_own_loss(
     first = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] < 8
     shapes = {name: tensor.shape for name, tensor in load_file(out / "model.safetensors").items()}
-    expected = {name: tensor.shape for name, tensor in load_file(source / "model.safetensors").items()}
+    expected = {
+        name: tensor.shape for name, tensor in load_file(source / "model.safetensors").items()
+    }
     if masks:
         expected["transformer.wte.weight"] = torch.Size([ROWS + 1, 32])
     assert shapes == expected
@@ -235,9 +277,14 @@ def test_an_added_row_gets_no_gradient_from_a_softmax_and_is_never_written(tmp_p
         own = Backbone(model, heads)
         torch.manual_seed(1)
         grown = build(
-            preset="nano", vocabulary=ROWS, context=16, special={}, mask=ROWS,
-            init=str(saved(tmp_path / f"tied-{tied}", model)), heads=heads,
-        )  # fmt: skip
+            preset="nano",
+            vocabulary=ROWS,
+            context=16,
+            special={},
+            mask=ROWS,
+            init=str(saved(tmp_path / f"tied-{tied}", model)),
+            heads=heads,
+        )
         grown.heads.load_state_dict(own.heads.state_dict())
         assert grown.own_rows == ROWS
         results = []
@@ -250,13 +297,17 @@ def test_an_added_row_gets_no_gradient_from_a_softmax_and_is_never_written(tmp_p
             view = View(Shown(ids), pairs, 1.0)
             total, _ = ObjectiveLoss(backbone)(components, (view,), (1.0,))
             total.backward()
-            results.append((float(total.detach()), {n: p.grad for n, p in backbone.named_parameters()}))
+            results.append(
+                (float(total.detach()), {n: p.grad for n, p in backbone.named_parameters()})
+            )
         assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
         for name, grad in results[0][1].items():
             more = results[1][1][name]
             torch.testing.assert_close(more[: len(grad)], grad, rtol=1e-5, atol=1e-6)
             assert not more[len(grad) :].any(), f"{name}: the added row was never shown"
-    grown = build(preset="nano", vocabulary=ROWS, context=16, special={}, mask=ROWS, init=str(source))
+    grown = build(
+        preset="nano", vocabulary=ROWS, context=16, special={}, mask=ROWS, init=str(source)
+    )
     with torch.no_grad():  # a row that would win everywhere
         grown.unembedding.weight[ROWS] = 100 * grown.unembedding.weight.mean(0).sign()
         grown.embedding.weight[ROWS] = grown.unembedding.weight[ROWS]
@@ -273,11 +324,15 @@ def test_a_tokenizer_with_ids_that_the_model_lacks_is_refused(tmp_path: Path) ->
     assert open_run(folder).backbone.embedding.weight.shape[0] == ROWS
     tokenizer.add_tokens(["longword"])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(UserError, match=f"tokenizer has {ROWS + 2} tokens, its model only {ROWS} rows"):
+    with pytest.raises(
+        UserError, match=f"tokenizer has {ROWS + 2} tokens, its model only {ROWS} rows"
+    ):
         open_run(folder)
     for own in (0, ROWS + 1, "x", True):
         configure(folder, own_rows=own)
-        with pytest.raises(UserError, match=rf"own_rows of its config\.json is {own!r}, must be 1 to {ROWS}"):
+        with pytest.raises(
+            UserError, match=rf"own_rows of its config\.json is {own!r}, must be 1 to {ROWS}"
+        ):
             load_decoder(str(folder))
 
 
@@ -286,7 +341,12 @@ def test_a_tokenizer_with_ids_that_the_model_lacks_is_refused(tmp_path: Path) ->
     [
         ((END, "<s>"), {"bos_token": "<s>", "eos_token": END}, "<s>", END),
         ((END, "<s>"), {"cls_token": "<s>", "sep_token": END}, "<s>", None),
-        ((END, "<|im_end|>"), {"eos_token": "<|im_end|>", "pad_token": END}, "<|im_end|>", "<|im_end|>"),
+        (
+            (END, "<|im_end|>"),
+            {"eos_token": "<|im_end|>", "pad_token": END},
+            "<|im_end|>",
+            "<|im_end|>",
+        ),
         ((), {}, "Ċ", None),
     ],
 )
@@ -306,7 +366,7 @@ def test_texts_begin_with_a_token_that_the_tokenizer_has(
     assert (before[begins] in tokenizer.vocabulary.special) == bool(specials)
 
 
-# ------------------------------------------------------------------------------------------------ no code is run
+# ----------------------------------------------------------------------------------- no code is run
 
 
 @pytest.mark.parametrize(
@@ -332,8 +392,9 @@ def test_code_of_a_folder_never_runs(command: str, where: str, text: Path, tmp_p
     else:
         file = folder / "tokenizer_config.json"
         told = json.loads(file.read_text()) | {
-            "tokenizer_class": "Fast", "auto_map": {"AutoTokenizer": [None, "evil.Fast"]},
-        }  # fmt: skip
+            "tokenizer_class": "Fast",
+            "auto_map": {"AutoTokenizer": [None, "evil.Fast"]},
+        }
         file.write_text(json.dumps(told))
     out = tmp_path / "out"
     arguments = {
@@ -345,8 +406,12 @@ def test_code_of_a_folder_never_runs(command: str, where: str, text: Path, tmp_p
     }[command]
     done = subprocess.run(
         [sys.executable, "-m", "lookaround", *map(str, arguments)],
-        input="y\n" * 1000, capture_output=True, text=True, timeout=120, env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+        input="y\n" * 1000,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
     assert not trace.exists()
     said = " ".join((done.stdout + done.stderr).split())
     if done.returncode:
@@ -357,7 +422,7 @@ def test_code_of_a_folder_never_runs(command: str, where: str, text: Path, tmp_p
         assert where == "tokenizer", "its tokenizer.json needs no class of its own"
 
 
-# ------------------------------------------------------------------------------------------------ no weight is made up
+# ----------------------------------------------------------------------------- no weight is made up
 
 
 def dropped(name: str) -> Callable[[dict[str, Tensor]], Any]:
@@ -368,7 +433,9 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "one", llama())
     rewrite(folder, dropped("model.layers.1.mlp.up_proj.weight"))
     for read in (open_run, lambda path: load_decoder(str(path))):
-        with pytest.raises(UserError, match=r"1 weights of .* missing from its files \(model.layers.1.mlp"):
+        with pytest.raises(
+            UserError, match=r"1 weights of .* missing from its files \(model.layers.1.mlp"
+        ):
             read(folder)
     folder = saved(tmp_path / "head", llama())
     rewrite(folder, dropped("lm_head.weight"))
@@ -399,7 +466,9 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
 def test_weights_of_other_shapes_are_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "llama", llama())
     configure(folder, intermediate_size=64)
-    with pytest.raises(UserError, match=r"of another shape .*mlp.down_proj.weight \(32, 48\) for \(32, 64\)"):
+    with pytest.raises(
+        UserError, match=r"of another shape .*mlp.down_proj.weight \(32, 48\) for \(32, 64\)"
+    ):
         open_run(folder)
     folder = saved(tmp_path / "rows", llama())
     configure(folder, vocab_size=ROWS + 3)
@@ -434,12 +503,14 @@ def test_a_pooler_or_head_that_is_left_out_is_named_in_one_line(
     open_run(folder)
     (record,) = caplog.records
     assert (
-        "left out, since LlamaForCausalLM has no place for it: model.pooler.dense.weight, score.weight"
-        in (record.getMessage())
+        "left out, since LlamaForCausalLM has no place for it: model.pooler.dense.weight, "
+        "score.weight" in (record.getMessage())
     )
 
 
-def test_whole_folders_of_every_form_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_whole_folders_of_every_form_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def same(folder: Path, lm: Any) -> None:
         for name, tensor in load_decoder(str(folder)).state_dict().items():
             assert torch.equal(tensor, lm.state_dict()[name]), name
@@ -450,7 +521,10 @@ def test_whole_folders_of_every_form_are_read(tmp_path: Path, caplog: pytest.Log
     same(folder, tied)
     old = saved(tmp_path / "old", llama())
     rewrite(
-        old, lambda weights: weights.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)})
+        old,
+        lambda weights: weights.update(
+            {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
+        ),
     )
     same(old, llama())
     same(saved(tmp_path / "sharded", llama(), max_shard_size="20KB"), llama())
@@ -462,17 +536,29 @@ def test_whole_folders_of_every_form_are_read(tmp_path: Path, caplog: pytest.Log
     same(trunk, gpt2())
     sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     euro = transformers.EuroBertForMaskedLM(
-        transformers.EuroBertConfig(vocab_size=ROWS, num_attention_heads=2, num_key_value_heads=2, mask_token_id=5, pad_token_id=1,
-            bos_token_id=0, eos_token_id=0, **sizes)
-    )  # fmt: skip
+        transformers.EuroBertConfig(
+            vocab_size=ROWS,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            mask_token_id=5,
+            pad_token_id=1,
+            bos_token_id=0,
+            eos_token_id=0,
+            **sizes,
+        )
+    )
     same(saved(tmp_path / "euro", euro), euro)
     assert not caplog.records
 
 
 def test_what_is_not_read_exactly_is_refused_by_name(tmp_path: Path) -> None:
     sizes: dict[str, Any] = {
-        "vocab_size": ROWS, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
-    }  # fmt: skip
+        "vocab_size": ROWS,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     kinds = {
         "roberta": transformers.RobertaForMaskedLM(transformers.RobertaConfig(**sizes)),
         "bert": transformers.BertForMaskedLM(transformers.BertConfig(**sizes)),
@@ -483,9 +569,13 @@ def test_what_is_not_read_exactly_is_refused_by_name(tmp_path: Path) -> None:
     for name, lm in kinds.items():
         with torch.no_grad():
             for parameter in lm.parameters():
-                parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+                parameter += 0.1 * torch.randn(
+                    parameter.shape, generator=torch.Generator().manual_seed(0)
+                )
         folder = saved(tmp_path / name, lm)
-        with pytest.raises(UserError, match=r"cannot be read exactly|no decoder could be loaded|missing"):
+        with pytest.raises(
+            UserError, match=r"cannot be read exactly|no decoder could be loaded|missing"
+        ):
             open_run(folder)
         with pytest.raises(UserError):
             build(preset="nano", vocabulary=ROWS, context=16, special={}, init=str(folder))
@@ -508,11 +598,13 @@ def test_a_fingerprint_holds_content_and_no_path(tmp_path: Path) -> None:
         model_fingerprint(str(tmp_path))
 
 
-# ------------------------------------------------------------------------------------------------ optimiser state
+# ---------------------------------------------------------------------------------- optimiser state
 
 
 @pytest.fixture(scope="module")
-def trained(foreign_store: TokenStore, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(
+    foreign_store: TokenStore, source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A checkpoint after two steps."""
     trainer = trainer_of(foreign_store, source)
     for _ in range(2):
@@ -549,15 +641,36 @@ WTE = "model.lm.transformer.wte.weight"
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (state(lambda t: t.update({"optimizer.1.exp_avg": torch.zeros(2)})), r"optimizer\.1\.exp_avg is \(2,\)"),
-        (state(lambda t: t.update({"optimizer.0.step": torch.zeros(3)})), r"optimizer\.0\.step is \(3,\)"),
-        (state(lambda t: t.update({"optimizer.0.exp_avg": t["optimizer.0.exp_avg"].half()})), "in float16, in this model"),
-        (state(lambda t: t.update({"optimizer.x.exp_avg": t.pop("optimizer.1.exp_avg")})), r"optimizer\.\d?\.?\w+"),
-        (state(lambda t: t.update({"optimizer.99.exp_avg": t.pop("optimizer.1.exp_avg")})), r"optimizer\.\d?\.?\w+"),
+        (
+            state(lambda t: t.update({"optimizer.1.exp_avg": torch.zeros(2)})),
+            r"optimizer\.1\.exp_avg is \(2,\)",
+        ),
+        (
+            state(lambda t: t.update({"optimizer.0.step": torch.zeros(3)})),
+            r"optimizer\.0\.step is \(3,\)",
+        ),
+        (
+            state(lambda t: t.update({"optimizer.0.exp_avg": t["optimizer.0.exp_avg"].half()})),
+            "in float16, in this model",
+        ),
+        (
+            state(lambda t: t.update({"optimizer.x.exp_avg": t.pop("optimizer.1.exp_avg")})),
+            r"optimizer\.\d?\.?\w+",
+        ),
+        (
+            state(lambda t: t.update({"optimizer.99.exp_avg": t.pop("optimizer.1.exp_avg")})),
+            r"optimizer\.\d?\.?\w+",
+        ),
         (state(lambda t: t.update({"optimizer": t.pop("optimizer.1.exp_avg")})), "optimizer"),
-        (state(lambda t: t.update({"other.weight": t.pop("optimizer.1.exp_avg")})), "optimizer.1.exp_avg is missing"),
+        (
+            state(lambda t: t.update({"other.weight": t.pop("optimizer.1.exp_avg")})),
+            "optimizer.1.exp_avg is missing",
+        ),
         (state(lambda t: t.pop("optimizer.1.exp_avg_sq")), "holds .* tensors, .* were saved"),
-        (state(lambda t: [t.pop(n) for n in list(t) if n.startswith("optimizer")]), "holds .* tensors, .* were saved"),
+        (
+            state(lambda t: [t.pop(n) for n in list(t) if n.startswith("optimizer")]),
+            "holds .* tensors, .* were saved",
+        ),
         (state(lambda t: t.update({"optimizer.0.step": torch.tensor(-2.0)})), "have taken"),
         (state(lambda t: t.update({"optimizer.0.step": torch.tensor(7.0)})), "have taken"),
         (state(lambda t: t.update({"optimizer.0.step": torch.tensor(1.5)})), "have taken"),
@@ -569,7 +682,7 @@ WTE = "model.lm.transformer.wte.weight"
         (counter(tokens=-5), r"counters\.json: tokens is -5"),
         (counter(seconds=-1.0), r"counters\.json: seconds is -1"),
     ],
-)  # fmt: skip
+)
 def test_an_optimiser_state_that_does_not_fit_is_refused_before_it_is_copied(
     tamper: Callable[[Path], None],
     message: str,
@@ -601,15 +714,23 @@ def test_an_optimiser_state_that_does_not_fit_is_refused_before_it_is_copied(
 def test_an_own_row_count_outlives_saving_and_continuing(source: Path, tmp_path: Path) -> None:
     from lookaround.model.export import export
 
-    grown = build(preset="nano", vocabulary=ROWS, context=16, special={}, mask=ROWS, init=str(source))
+    grown = build(
+        preset="nano", vocabulary=ROWS, context=16, special={}, mask=ROWS, init=str(source)
+    )
     export(grown, tmp_path, parse("ar + mlm").modes(), mask=ROWS)
     assert load(tmp_path).own_rows == ROWS
-    assert json.loads((tmp_path / "generation_config.json").read_text())["suppress_tokens"] == [ROWS]
+    assert json.loads((tmp_path / "generation_config.json").read_text())["suppress_tokens"] == [
+        ROWS
+    ]
     for mask in (None, ROWS):
-        again = build(preset="nano", vocabulary=ROWS, context=16, special={}, mask=mask, init=str(tmp_path))
+        again = build(
+            preset="nano", vocabulary=ROWS, context=16, special={}, mask=mask, init=str(tmp_path)
+        )
         assert (again.own_rows, len(again.embedding.weight)) == (ROWS, ROWS + 1)
     larger = build(preset="nano", vocabulary=ROWS + 5, context=16, special={}, init=str(tmp_path))
-    assert (larger.own_rows, len(larger.embedding.weight)) == (None, ROWS + 5), "all of these may be targets"
+    assert (larger.own_rows, len(larger.embedding.weight)) == (None, ROWS + 5), (
+        "all of these may be targets"
+    )
     assert larger.lm.generation_config.suppress_tokens is None
 
 

@@ -1,4 +1,6 @@
-"""Heads beyond the LM head: one depth at a time has the gradient of the plain sum, in every way a step is taken."""
+"""Heads beyond the LM head: one depth at a time has the gradient of the plain sum, in every way a
+step is taken.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,14 @@ from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import Scores, Verifier
 from lookaround.model.backbone import Backbone, build
-from lookaround.model.heads import BlockHeads, HydraHeads, MedusaHeads, TokenOrderHead, depth_states, spec_of
+from lookaround.model.heads import (
+    BlockHeads,
+    HydraHeads,
+    MedusaHeads,
+    TokenOrderHead,
+    depth_states,
+    spec_of,
+)
 from lookaround.objectives import MTP, TOP, Batch, Vocabulary, parse
 from lookaround.objectives.contract import HeadSpec, Shown, View
 from lookaround.objectives.heads import LOOK_AHEAD_KINDS
@@ -38,7 +47,9 @@ def backbone(spec: str, *, double: bool = True, layers: int = 2) -> Backbone:
     heads = parse(spec).at(0.0).head_specs()
     model = build(preset="nano", vocabulary=VOCABULARY, context=64, special={}, heads=heads, seed=1)
     generator = torch.Generator().manual_seed(2)
-    for parameter in model.heads.parameters():  # away from the identity, so that every path has a gradient
+    for (
+        parameter
+    ) in model.heads.parameters():  # away from the identity, so that every path has a gradient
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
     return model.double() if double else model
 
@@ -49,16 +60,22 @@ def naive_loss(model: Backbone, view: View) -> torch.Tensor:
     weight = model.unembedding.weight
     total = torch.zeros((), dtype=weight.dtype)
 
-    def add(states_btd: torch.Tensor, chosen: torch.Tensor, unembedding: torch.Tensor) -> torch.Tensor:
+    def add(
+        states_btd: torch.Tensor, chosen: torch.Tensor, unembedding: torch.Tensor
+    ) -> torch.Tensor:
         logits = states_btd.flatten(0, 1)[view.pairs.state[chosen]] @ unembedding.T
-        losses = F.cross_entropy(logits.to(weight.dtype), view.pairs.target[chosen], reduction="none")
+        losses = F.cross_entropy(
+            logits.to(weight.dtype), view.pairs.target[chosen], reduction="none"
+        )
         return (losses * view.pairs.weight[chosen].to(losses.dtype)).sum()
 
     total = total + add(trunk.last, (view.pairs.head == 0).nonzero().flatten(), weight)
     for number, head in enumerate(model.heads, start=1):
         reads = getattr(trunk, head.reads)
         for depth, states in depth_states(head, reads, model.embedding.weight, view.shown):
-            chosen = ((view.pairs.head == number) & (view.pairs.offset == depth + 1)).nonzero().flatten()
+            chosen = (
+                ((view.pairs.head == number) & (view.pairs.offset == depth + 1)).nonzero().flatten()
+            )
             own = head.unembedding(depth)
             total = total + add(states, chosen, weight if own is None else own)
     return total
@@ -68,7 +85,9 @@ def gradients(model: Backbone) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float) -> None:
+def assert_same(
+    one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float
+) -> None:
     assert one.keys() == other.keys()
     for name, grad in one.items():
         assert (grad - other[name]).abs().max() <= tolerance, name
@@ -79,7 +98,9 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], to
 def test_one_depth_at_a_time_has_the_plain_gradient(heads: str, n: int) -> None:
     spec = f'mtp(n={n}, heads="{heads}", weights=0.7)'
     model = backbone(spec)
-    (view,) = parse(spec).view(random_batch(4, 20, vocabulary=VOCABULARY, packed=True, padded=True), 0, 0)
+    (view,) = parse(spec).view(
+        random_batch(4, 20, vocabulary=VOCABULARY, packed=True, padded=True), 0, 0
+    )
     loss, (reported,) = objective_loss(model, spec, (view,), (0.5,))
     loss.backward()
     ours = gradients(model)
@@ -111,7 +132,7 @@ def after_backward(
     return gradients(model)
 
 
-# ------------------------------------------------------------------------------------------------ ways to take a step
+# ------------------------------------------------------------------------------ ways to take a step
 
 
 @pytest.mark.parametrize("heads", LOOK_AHEAD_KINDS)
@@ -167,7 +188,8 @@ def test_activation_checkpointing_changes_no_gradient(heads: str) -> None:
 
 IN_PROCESSES = {
     "parallel": "mtp(n=4)",
-    "forward": 'mtp(n=4, curriculum="forward")',  # its first part: heads are there and have nothing to do
+    # its first part: heads are there and have nothing to do
+    "forward": 'mtp(n=4, curriculum="forward")',
     "hydra": 'mtp(n=4, heads="hydra")',
     "detached": 'mtp(n=3, heads="sequential", through=0)',
     "far": "mtp(n=3, weights=(0, 1, 1))",
@@ -177,7 +199,9 @@ IN_PROCESSES = {
 
 
 def view_of_rows(name: str, rows: Tensor) -> View:
-    """Rows of a batch; "short" and "none": the second process has documents of two tokens, or of one, which has no pairs."""
+    """Rows of a batch; "short" and "none": the second process has documents of two tokens, or of
+    one, which has no pairs.
+    """
     batch = random_batch(4, 20, vocabulary=VOCABULARY, packed=True)
     if name in ("short", "none"):
         assert batch.documents is not None
@@ -212,19 +236,33 @@ distributed.destroy_process_group()
 def test_two_processes_average_the_gradient(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(tmp_path)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d",
-               "--rdzv-endpoint=localhost:0", str(script)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--master-port=0",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0",
+        str(script),
+    ]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=200
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for name, spec in IN_PROCESSES.items():
         together = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        alone = after_backward(backbone(spec), spec, [view_of_rows(name, torch.arange(4))], scale=0.25)
+        alone = after_backward(
+            backbone(spec), spec, [view_of_rows(name, torch.arange(4))], scale=0.25
+        )
         assert_same(together, alone, 1e-10)
 
 
-# ------------------------------------------------------------------------------------------------ memory
+# ------------------------------------------------------------------------------------------- memory
 
 
 class Logits(TorchDispatchMode):
@@ -236,10 +274,16 @@ class Logits(TorchDispatchMode):
         self.known = {p.untyped_storage().data_ptr() for p in parameters}
         self.alive: Any = WeakIdKeyDictionary()
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         out = function(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(tensor, Tensor) and tensor.ndim > 1 and tensor.shape[-1] == self.vocabulary:
+            if (
+                isinstance(tensor, Tensor)
+                and tensor.ndim > 1
+                and tensor.shape[-1] == self.vocabulary
+            ):
                 storage = tensor.untyped_storage()
                 if storage.data_ptr() not in self.known:
                     self.alive[storage] = storage.nbytes()
@@ -253,7 +297,11 @@ def test_logits_of_one_depth_live_at_a_time() -> None:
     def peak(n: int, heads: str, loss_of: Callable[[Backbone, View], Tensor]) -> int:
         objective = MTP(n=n, heads=heads)
         model = build(
-            preset="nano", vocabulary=vocabulary, context=64, special={}, heads=objective.head_specs()
+            preset="nano",
+            vocabulary=vocabulary,
+            context=64,
+            special={},
+            heads=objective.head_specs(),
         )
         (view,) = objective.view(random_batch(6, 40, vocabulary=vocabulary), 0, 0)
         with Logits(vocabulary, model.parameters()) as logits:
@@ -271,7 +319,7 @@ def test_logits_of_one_depth_live_at_a_time() -> None:
     assert peak(4, "parallel", naive_loss) > 1.8 * one, "and sees them where all are kept"
 
 
-# ------------------------------------------------------------------------------------------------ what is scored
+# ----------------------------------------------------------------------------------- what is scored
 
 
 @pytest.mark.parametrize(("packed", "padded"), [(True, True), (False, True), (False, False)])
@@ -287,7 +335,11 @@ def test_targets_keep_to_their_document_and_are_never_prompts(packed: bool, padd
             for offset in range(1, 6):
                 to = at + offset
                 if to < 24 and scorable[row, to]:
-                    documents = (0, 0) if batch.documents is None else batch.documents[row, [at, to]].tolist()
+                    documents = (
+                        (0, 0)
+                        if batch.documents is None
+                        else batch.documents[row, [at, to]].tolist()
+                    )
                     if documents[0] == documents[1] != -1:
                         expected.add(
                             (
@@ -298,7 +350,13 @@ def test_targets_keep_to_their_document_and_are_never_prompts(packed: bool, padd
                                 offset > 1,
                             )
                         )
-    columns = (view.pairs.state, view.pairs.offset, view.pairs.target, view.pairs.weight, view.pairs.head)
+    columns = (
+        view.pairs.state,
+        view.pairs.offset,
+        view.pairs.target,
+        view.pairs.weight,
+        view.pairs.head,
+    )
     found = list(zip(*(column.tolist() for column in columns), strict=True))
     assert len(found) == len(set(found))
     assert set(found) == expected
@@ -309,7 +367,9 @@ def test_targets_keep_to_their_document_and_are_never_prompts(packed: bool, padd
     ("curriculum", "reaches"),
     [("static", [4] * 5), ("forward", [1, 2, 3, 4, 4]), ("reverse", [4, 3, 2, 1, 1])],
 )
-def test_a_curriculum_adds_or_drops_one_token_at_a_time(curriculum: str, reaches: list[int]) -> None:
+def test_a_curriculum_adds_or_drops_one_token_at_a_time(
+    curriculum: str, reaches: list[int]
+) -> None:
     objective = MTP(n=4, weights=0.5, curriculum=curriculum)
     for progress, reach in zip((0.0, 0.25, 0.5, 0.75, 1.0), reaches, strict=True):
         now = objective.at(progress)
@@ -340,7 +400,12 @@ def test_random_tokens_cannot_be_told(heads: str) -> None:
     vocabulary = 16
     objective = MTP(n=3, heads=heads)
     model = build(
-        preset="nano", vocabulary=vocabulary, context=32, special={}, heads=objective.head_specs(), seed=0
+        preset="nano",
+        vocabulary=vocabulary,
+        context=32,
+        special={},
+        heads=objective.head_specs(),
+        seed=0,
     )
     generator = torch.Generator().manual_seed(0)
 
@@ -364,7 +429,7 @@ def test_random_tokens_cannot_be_told(heads: str) -> None:
         assert loss > math.log(vocabulary) - 0.02, f"{offset} ahead"
 
 
-# ------------------------------------------------------------------------------------------------ modules
+# ------------------------------------------------------------------------------------------ modules
 
 
 def test_every_depth_has_distinct_residual_blocks() -> None:
@@ -386,7 +451,9 @@ def test_shared_heads_are_one_layer() -> None:
     count = {
         name: sum(
             p.numel()
-            for p in BlockHeads(config, n, chained=True, conditioned=True, shared=shared).parameters()
+            for p in BlockHeads(
+                config, n, chained=True, conditioned=True, shared=shared
+            ).parameters()
         )
         for name, n, shared in (("one", 2, False), ("shared", 5, True), ("each", 5, False))
     }
@@ -399,7 +466,12 @@ def test_shared_heads_are_one_layer() -> None:
 @pytest.mark.parametrize("kind", ["linear", "medusa", "medusa-own", "hydra", "offset"])
 def test_heads_begin_as_copies_of_the_lm_head(kind: str) -> None:
     model = build(
-        preset="nano", vocabulary=VOCABULARY, context=64, special={}, heads=(head_spec(kind, 4),), seed=3
+        preset="nano",
+        vocabulary=VOCABULARY,
+        context=64,
+        special={},
+        heads=(head_spec(kind, 4),),
+        seed=3,
     )
     view = packed_view("ar")
     trunk = model.trunk(view.shown)
@@ -414,7 +486,9 @@ def test_heads_begin_as_copies_of_the_lm_head(kind: str) -> None:
 @pytest.mark.parametrize("window", [None, 1, 3, 8])
 @pytest.mark.parametrize("packed", [True, False])
 def test_token_order_is_the_dense_listnet_loss(window: int | None, packed: bool) -> None:
-    """Few tokens, so that many come again: y = W - distance of the first coming, nothing for the others."""
+    """Few tokens, so that many come again: y = W - distance of the first coming, nothing for the
+    others.
+    """
     vocabulary, width = 12, 16
     batch = random_batch(5, width, vocabulary=vocabulary, packed=packed, padded=packed)
     scorable = torch.ones_like(batch.tokens, dtype=torch.bool)
@@ -446,11 +520,13 @@ def test_token_order_is_the_dense_listnet_loss(window: int | None, packed: bool)
     assert head.auxiliary(hidden, view, None, None).item() == pytest.approx(loss.item(), rel=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------ decoding
+# ----------------------------------------------------------------------------------------- decoding
 
 
 class Wander(Verifier):
-    """Keeps any path of the tree and goes on with any token; `check` is told what each step began with."""
+    """Keeps any path of the tree and goes on with any token; `check` is told what each step began
+    with.
+    """
 
     def __init__(self, seed: int, vocabulary: int, check: Callable[..., None]) -> None:
         self.chance, self.vocabulary, self.check = random.Random(seed), vocabulary, check
@@ -462,19 +538,25 @@ class Wander(Verifier):
         walks = []
         for _ in drafts:
             path: list[int] = []
-            while (children := tree.children[path[-1] if path else 0]) and self.chance.random() < 0.8:
+            while (
+                children := tree.children[path[-1] if path else 0]
+            ) and self.chance.random() < 0.8:
                 path.append(self.chance.choice(children))
             self.lengths.add(len(path))
             walks.append((path, self.chance.randrange(self.vocabulary)))
         return walks
 
 
-BRANCHING = Tree(((0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (0, 1, 0), (0, 1, 1), (0, 0, 0, 0)))
+BRANCHING = Tree(
+    ((0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (0, 1, 0), (0, 1, 1), (0, 0, 0, 0))
+)
 
 
 @torch.no_grad()
 def trained_logits(model: Backbone, text: list[int], drafts: list[int]) -> Tensor:
-    """The head's logits (V,) after a text (its last token is certain) and drafts, as training makes them."""
+    """The head's logits (V,) after a text (its last token is certain) and drafts, as training makes
+    them.
+    """
     ids = torch.tensor([[*text, *drafts, 0]])
     shown = Shown(ids)
     (head,) = model.heads
@@ -487,13 +569,23 @@ def trained_logits(model: Backbone, text: list[int], drafts: list[int]) -> Tenso
 
 @pytest.mark.parametrize("tree", [Tree.chain(4), BRANCHING], ids=["chain", "branching"])
 @pytest.mark.parametrize(
-    "kind", ["parallel", "causal", "sequential", "shared", "hydra", "linear", "medusa-own", "offset"]
+    "kind",
+    ["parallel", "causal", "sequential", "shared", "hydra", "linear", "medusa-own", "offset"],
 )
-def test_heads_draft_as_they_were_trained(kind: str, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever was kept and forgotten before: every depth's cache is rewound right, in every row."""
+def test_heads_draft_as_they_were_trained(
+    kind: str, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was kept and forgotten before: every depth's cache is rewound right, in every
+    row.
+    """
     vocabulary = 12
     model = build(
-        preset="nano", vocabulary=vocabulary, context=64, special={}, heads=(head_spec(kind, 5),), seed=1
+        preset="nano",
+        vocabulary=vocabulary,
+        context=64,
+        special={},
+        heads=(head_spec(kind, 5),),
+        seed=1,
     )
     generator = torch.Generator().manual_seed(2)
     for parameter in model.heads.parameters():
@@ -531,9 +623,13 @@ def test_heads_draft_as_they_were_trained(kind: str, tree: Tree, monkeypatch: py
     speculator = Speculator(model, tree)
     ends = set()
     for eos, sizes in ((None, (1, 10, 2, 5)), (0, (3, 7, 9)), (None, (4, 6, 8)), (0, (1, 1))):
-        prompts = [torch.randint(vocabulary, (size,), generator=generator).tolist() for size in sizes]
+        prompts = [
+            torch.randint(vocabulary, (size,), generator=generator).tolist() for size in sizes
+        ]
         made.clear()
-        ends |= set(speculator.generate(prompts, max_new_tokens=20, verifier=verifier, eos=eos).ended)
+        ends |= set(
+            speculator.generate(prompts, max_new_tokens=20, verifier=verifier, eos=eos).ended
+        )
     assert verifier.lengths == {0, 1, 2, 3, 4}
     assert compared == {(depth, row) for depth in range(1, 5) for row in range(4)}
     assert ends == {"eos", "length"}

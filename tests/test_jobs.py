@@ -1,4 +1,6 @@
-"""The one loop over jobs: results as they come, stops that save, and what jobs say of themselves."""
+"""The one loop over jobs: results as they come, stops that save, and what jobs say of
+themselves.
+"""
 
 from __future__ import annotations
 

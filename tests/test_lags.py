@@ -1,4 +1,6 @@
-"""Counting: exact against brute force, over parts, shards and executors; resumed, reused, and refused where it must be."""
+"""Counting: exact against brute force, over parts, shards and executors; resumed, reused, and
+refused where it must be.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def counted(counts: LagCounts, lags: tuple[int, ...]) -> Counter:
     row, target = code.split(found.keys)
     unpacked = []
     for r, t in zip(row.tolist(), target.tolist(), strict=True):
-        tokens = [(r >> code.bits * place) & ((1 << code.bits) - 1) for place in reversed(range(code.n))]
+        tokens = [
+            (r >> code.bits * place) & ((1 << code.bits) - 1) for place in reversed(range(code.n))
+        ]
         unpacked.append((*tokens, t))
     return Counter(dict(zip(unpacked, found.counts.tolist(), strict=True)))
 
@@ -52,7 +56,9 @@ def counted(counts: LagCounts, lags: tuple[int, ...]) -> Counter:
     lags=st.lists(st.integers(-5, 5).filter(bool), min_size=1, max_size=3, unique=True),
     part=st.integers(1, 9),
 )
-def test_counts_are_those_of_looking_at_every_position(documents: list, lags: list, part: int) -> None:
+def test_counts_are_those_of_looking_at_every_position(
+    documents: list, lags: list, part: int
+) -> None:
     before, module.PART_TOKENS = module.PART_TOKENS, part
     try:
         counts = LagCounts.of_documents(documents, 5, [tuple(lags)])
@@ -73,10 +79,15 @@ def test_matrices_of_any_vocabulary(vocabulary: int) -> None:
     counts = LagCounts.of_documents(documents, vocabulary, [3])
     matrix, behind = counts.matrix(3).tocoo(), counts.matrix(-3)
     expected = brute_force(documents, (3,))
-    found = {(int(u), int(v)): int(n) for u, v, n in zip(matrix.row, matrix.col, matrix.data, strict=True)}
+    found = {
+        (int(u), int(v)): int(n)
+        for u, v, n in zip(matrix.row, matrix.col, matrix.data, strict=True)
+    }
     assert found == dict(expected)
     assert matrix.dtype == np.int64
-    assert all(behind[v, u] == n for (u, v), n in expected.items()), "a lag below 0 is the transpose"
+    assert all(behind[v, u] == n for (u, v), n in expected.items()), (
+        "a lag below 0 is the transpose"
+    )
 
 
 def test_merging_is_addition() -> None:
@@ -130,7 +141,9 @@ def sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenStore:
     return store
 
 
-def test_a_store_of_many_shards_and_parts_is_counted_exactly(sharded: TokenStore, tmp_path: Path) -> None:
+def test_a_store_of_many_shards_and_parts_is_counted_exactly(
+    sharded: TokenStore, tmp_path: Path
+) -> None:
     counts = count_lags(sharded, LAGS, folder=tmp_path / "counts")
     documents = store_documents(sharded)
     for lags in LAGS:
@@ -155,7 +168,9 @@ def test_a_dask_cluster_counts_the_same(store: TokenStore, tmp_path: Path) -> No
         "distributed", reason="dask is not installed: pip install 'lookaround[cluster]'"
     )
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         ours = count_lags(store, [1, 5], folder=tmp_path / "dask", executor=client.get_executor())
@@ -204,7 +219,9 @@ def test_counts_are_reused_and_extended(store: TokenStore, tmp_path: Path) -> No
     count_lags(store, [1, 2], folder=tmp_path, on_progress=lambda *event: seen.append(event))
     assert seen[-1][:2] == (2, 2)
     seen.clear()
-    counts = count_lags(store, [1, 2, -3], folder=tmp_path, on_progress=lambda *event: seen.append(event))
+    counts = count_lags(
+        store, [1, 2, -3], folder=tmp_path, on_progress=lambda *event: seen.append(event)
+    )
     assert [event[:2] for event in seen] == [(1, 1)]
     assert sorted(counts.pairs) == [(1,), (2,), (3,)]
     assert count_lags(store, [1, -2]).folder == store.folder / "counts-train", "beside the tokens"
@@ -233,7 +250,9 @@ def test_counts_of_another_split_are_refused(store: TokenStore, tmp_path: Path) 
         count_lags(store, [1, 2], split="test", folder=tmp_path)
 
 
-def test_counts_of_another_corpus_or_tokenizer_are_refused(store: TokenStore, tmp_path: Path) -> None:
+def test_counts_of_another_corpus_or_tokenizer_are_refused(
+    store: TokenStore, tmp_path: Path
+) -> None:
     count_lags(store, [1], folder=tmp_path / "counts")
     other = prepare(
         make_corpus("others", sentences(50, seed=9), {}), vocabulary=300, cache=tmp_path / "cache"
@@ -247,11 +266,15 @@ def test_counts_of_another_corpus_or_tokenizer_are_refused(store: TokenStore, tm
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ([1.0, float("nan"), 2.0], "entry 1: nan is no count"), ([3, -2, 1], "entry 1: -2 is no count"),
-        (["a", "b", "c"], "another shape or type"), ([1j, 2, 3], "another shape or type"),
-        ([1, 1, 0], "entry 2: 0 is no count"), ([1.0, 2.0, 0.5], "entry 2: 0.5 is no count"), ([1, 1], "another shape"),
+        ([1.0, float("nan"), 2.0], "entry 1: nan is no count"),
+        ([3, -2, 1], "entry 1: -2 is no count"),
+        (["a", "b", "c"], "another shape or type"),
+        ([1j, 2, 3], "another shape or type"),
+        ([1, 1, 0], "entry 2: 0 is no count"),
+        ([1.0, 2.0, 0.5], "entry 2: 0.5 is no count"),
+        ([1, 1], "another shape"),
     ],
-)  # fmt: skip
+)
 def test_impossible_counts_in_a_file_are_refused(
     store: TokenStore, tmp_path: Path, counts: list, words: str
 ) -> None:
@@ -275,7 +298,11 @@ def test_damaged_files_are_named(store: TokenStore, tmp_path: Path) -> None:
     np.savez(file, keys=np.array([1, 5], np.uint32), counts=np.array([1, 1]))
     with pytest.raises(UserError, match="its index says"):
         made.matrix(1)
-    for key in (511, 400 << 9, 1 << 30):  # a target, a context and a number that no pair of 300 tokens has
+    for key in (
+        511,
+        400 << 9,
+        1 << 30,
+    ):  # a target, a context and a number that no pair of 300 tokens has
         np.savez(file, keys=np.array([key], np.uint32), counts=np.array([1]))
         with pytest.raises(UserError, match="another vocabulary"):
             made.matrix(1)

@@ -15,7 +15,9 @@ from lookaround.train.loss import ComponentSums
 
 def backbone(spec: str) -> Backbone:
     heads = parse(spec).head_specs()
-    return build(preset="nano", vocabulary=100, context=64, special={}, heads=heads, seed=1).double()
+    return build(
+        preset="nano", vocabulary=100, context=64, special={}, heads=heads, seed=1
+    ).double()
 
 
 def sums_of(spec: str, rows: torch.Tensor) -> ComponentSums:
@@ -34,11 +36,15 @@ def test_the_mean_is_the_components_means_by_their_coefficients() -> None:
 
 
 def test_a_component_that_scored_nothing_does_not_lower_the_mean() -> None:
-    """Its coefficient leaves the divisor with it, so that a log and a validation of few rows are comparable."""
+    """Its coefficient leaves the divisor with it, so that a log and a validation of few rows are
+    comparable.
+    """
     for row in range(16):
         sums = sums_of("ar + 3*mlm(rate=0.5)", torch.tensor([row]))
         (there,) = sums.normalisers.nonzero().flatten().tolist()
-        assert sums.mean() == pytest.approx(float(sums.totals[there] / sums.normalisers[there]), rel=1e-12)
+        assert sums.mean() == pytest.approx(
+            float(sums.totals[there] / sums.normalisers[there]), rel=1e-12
+        )
     assert math.isnan(ComponentSums((Component("ar"),)).mean())
 
 

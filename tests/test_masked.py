@@ -1,4 +1,6 @@
-"""Filling masks: against naive loops over the stock model, and the joint law of two tokens against enumeration."""
+"""Filling masks: against naive loops over the stock model, and the joint law of two tokens against
+enumeration.
+"""
 
 from __future__ import annotations
 
@@ -28,17 +30,28 @@ PROMPT = [5, 9, 4]
 
 
 def tiny(size: int, spread: float, eos: int | None = EOS) -> tuple[Backbone, Any]:
-    """A random model in float64 that feels every token of its window, and a tokenizer of `size` ids."""
+    """A random model in float64 that feels every token of its window, and a tokenizer of `size`
+    ids.
+    """
     config = LlamaConfig(
-        vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        tie_word_embeddings=True,
+    )
     backbone = Backbone(LlamaForCausalLM(config))
     generator = torch.Generator().manual_seed(1)
     for parameter in backbone.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=spread, generator=generator)
-    tokenizer = SimpleNamespace(bos=BOS, eos=eos, vocabulary=Vocabulary(size, MASK, (PAD, BOS, EOS, MASK)))
+    tokenizer = SimpleNamespace(
+        bos=BOS, eos=eos, vocabulary=Vocabulary(size, MASK, (PAD, BOS, EOS, MASK))
+    )
     return backbone.double().eval(), tokenizer
 
 
@@ -55,7 +68,9 @@ def endless() -> tuple[Backbone, Any]:
 
 @torch.no_grad()
 def laws(backbone: Backbone, mode: Mode, window: list[int], *, eos: bool) -> Tensor:
-    """Log-probabilities (T, V) of the token at every place of one window, out of the stock model by definition."""
+    """Log-probabilities (T, V) of the token at every place of one window, out of the stock model by
+    definition.
+    """
     logits = backbone.lm(torch.tensor([window]), is_causal=False).logits[0].clone()
     logits[:, [PAD, BOS, MASK] if eos else [PAD, BOS, EOS, MASK]] = -torch.inf
     log = logits.log_softmax(-1)
@@ -74,7 +89,9 @@ def padded(ids: list[int]) -> list[int]:
 def test_one_per_pass_from_the_left_is_a_loop_over_the_next_token(
     mode: Mode, temperature: float, endless: tuple[Backbone, Any]
 ) -> None:
-    """Also beyond the window; and `continue_tokens` makes the same draws: no mask of its windows differs."""
+    """Also beyond the window; and `continue_tokens` makes the same draws: no mask of its windows
+    differs.
+    """
     backbone, tokenizer = endless
     options: dict[str, Any] = {
         "context": CONTEXT,
@@ -113,12 +130,22 @@ def test_confidence_fills_the_most_certain_masks(
         order.append([place - 4 for place in chosen])
     seen: list[list[int | None]] = []
     filled = fill(
-        backbone, tokenizer, PROMPT, mode, context=CONTEXT, max_new_tokens=7, per_pass=per_pass, order="confidence",
-        temperature=0.0, on_pass=seen.append,
-    )  # fmt: skip
+        backbone,
+        tokenizer,
+        PROMPT,
+        mode,
+        context=CONTEXT,
+        max_new_tokens=7,
+        per_pass=per_pass,
+        order="confidence",
+        temperature=0.0,
+        on_pass=seen.append,
+    )
     assert filled.tokens == window[4:11]
     assert filled.order == order
-    assert filled.order != sorted(filled.order), "the test says nothing where confidence runs from the left"
+    assert filled.order != sorted(filled.order), (
+        "the test says nothing where confidence runs from the left"
+    )
     standing: set[int] = set()
     for places, so_far in zip(order, seen, strict=True):
         standing |= set(places)
@@ -132,10 +159,21 @@ def test_all_in_one_pass_is_the_argmax_of_a_single_forward(
 ) -> None:
     backbone, tokenizer = endless
     filled = fill(
-        backbone, tokenizer, PROMPT, mode, context=CONTEXT, max_new_tokens=8, per_pass=99, order=order, temperature=0.0
-    )  # fmt: skip
+        backbone,
+        tokenizer,
+        PROMPT,
+        mode,
+        context=CONTEXT,
+        max_new_tokens=8,
+        per_pass=99,
+        order=order,
+        temperature=0.0,
+    )
     assert filled.passes == 1
-    assert filled.tokens == laws(backbone, mode, padded([BOS, *PROMPT]), eos=False)[4:].argmax(-1).tolist()
+    assert (
+        filled.tokens
+        == laws(backbone, mode, padded([BOS, *PROMPT]), eos=False)[4:].argmax(-1).tolist()
+    )
 
 
 @pytest.mark.parametrize("mode", SHIFTS, ids=str)
@@ -143,9 +181,16 @@ def test_all_in_one_pass_is_the_argmax_of_a_single_forward(
 def test_texts_longer_than_the_window_are_filled_in_blocks(
     mode: Mode, order: str, endless: tuple[Backbone, Any]
 ) -> None:
-    """Eight tokens fill the window, then come three at a time: a quarter of it, behind the nine before them."""
+    """Eight tokens fill the window, then come three at a time: a quarter of it, behind the nine
+    before them.
+    """
     backbone, tokenizer = endless
-    options: dict[str, Any] = {"context": CONTEXT, "per_pass": 99, "order": order, "temperature": 0.0}
+    options: dict[str, Any] = {
+        "context": CONTEXT,
+        "per_pass": 99,
+        "order": order,
+        "temperature": 0.0,
+    }
     filled = fill(backbone, tokenizer, PROMPT, mode, max_new_tokens=13, **options)
     ids = [BOS, *PROMPT]
     for block in (8, 3, 2):
@@ -155,7 +200,9 @@ def test_texts_longer_than_the_window_are_filled_in_blocks(
     assert filled.tokens == ids[4:]
     assert filled.order == [[*range(8)], [8, 9, 10], [11, 12]]
     for context in (2, 3, 5):
-        few = fill(backbone, tokenizer, PROMPT, mode, max_new_tokens=6, **options | {"context": context})
+        few = fill(
+            backbone, tokenizer, PROMPT, mode, max_new_tokens=6, **options | {"context": context}
+        )
         assert len(few.tokens) == 6
 
 
@@ -163,7 +210,12 @@ def test_texts_longer_than_the_window_are_filled_in_blocks(
 def test_sharing_passes_changes_nothing(order: str, model: tuple[Backbone, Any]) -> None:
     backbone, tokenizer = model
     prompts = [[4 + number % 8, 6, 11 - number // 2] for number in range(12)]
-    options: dict[str, Any] = {"context": CONTEXT, "max_new_tokens": 20, "per_pass": 2, "order": order}
+    options: dict[str, Any] = {
+        "context": CONTEXT,
+        "max_new_tokens": 20,
+        "per_pass": 2,
+        "order": order,
+    }
     together = fill_many(backbone, tokenizer, prompts, SHIFTS[1], seeds=range(12), **options)
     alone = [
         fill(backbone, tokenizer, prompt, SHIFTS[1], seed=seed, **options)
@@ -178,7 +230,10 @@ def test_sharing_passes_changes_nothing(order: str, model: tuple[Backbone, Any])
 
 @pytest.mark.parametrize("mode", SHIFTS, ids=str)
 def test_two_tokens_have_the_law_they_should(mode: Mode) -> None:
-    """One per pass: the chain rule. Both in one pass: the product of the marginals, and that is something else."""
+    """One per pass: the chain rule.
+
+    Both in one pass: the product of the marginals, and that is something else.
+    """
     backbone, tokenizer = tiny(8, 0.5)
     draws, ids = 12_000, [4, 5, 6, 7]
     start = [BOS, 6, 4]
@@ -197,9 +252,15 @@ def test_two_tokens_have_the_law_they_should(mode: Mode) -> None:
         counts: Counter[tuple[int, ...]] = Counter()
         for begin in range(0, draws, 2000):
             filled = fill_many(
-                backbone, tokenizer, [start[1:]] * 2000, mode, context=CONTEXT, max_new_tokens=2,
-                per_pass=per_pass, seeds=range(begin, begin + 2000),
-            )  # fmt: skip
+                backbone,
+                tokenizer,
+                [start[1:]] * 2000,
+                mode,
+                context=CONTEXT,
+                max_new_tokens=2,
+                per_pass=per_pass,
+                seeds=range(begin, begin + 2000),
+            )
             counts.update(tuple(one.tokens) for one in filled)
         return counts
 
@@ -207,11 +268,17 @@ def test_two_tokens_have_the_law_they_should(mode: Mode) -> None:
         """P(a chi-square as large) under `law`, rare outcomes pooled."""
         assert set(counts) <= set(law)
         often = [text for text in law if law[text] * draws >= 5]
-        expected = np.array([*(law[text] for text in often), 1 - sum(law[text] for text in often)]) * draws
-        seen = np.array([*(counts[text] for text in often), draws - sum(counts[text] for text in often)])
+        expected = (
+            np.array([*(law[text] for text in often), 1 - sum(law[text] for text in often)]) * draws
+        )
+        seen = np.array(
+            [*(counts[text] for text in often), draws - sum(counts[text] for text in often)]
+        )
         some = expected > 1e-6 * draws
         assert not seen[~some].any()
-        return float(stats.chisquare(seen[some], expected[some] / expected[some].sum() * draws).pvalue)
+        return float(
+            stats.chisquare(seen[some], expected[some] / expected[some].sum() * draws).pvalue
+        )
 
     one, both = drawn(1), drawn(2)
     assert agreement(one, chain) > 1e-3
@@ -237,11 +304,13 @@ def test_quality_is_the_chain_rule_position_by_position(
     assert math.isnan(quality(backbone, tokenizer, PROMPT, [], mode, context=CONTEXT))
 
 
-# ---------------------------------------------------------------------------------------- ends and errors
+# ---------------------------------------------------------------------------------- ends and errors
 
 
 def ending(at: int) -> tuple[Backbone, Any]:
-    """A stand-in whose law at place t of the window is token 10 + t, EOS at place `at`, the surer the further right."""
+    """A stand-in whose law at place t of the window is token 10 + t, EOS at place `at`, the surer
+    the further right.
+    """
 
     class Fixed(torch.nn.Module):
         device = torch.device("cpu")
@@ -249,7 +318,9 @@ def ending(at: int) -> tuple[Backbone, Any]:
         def log_probabilities(self, shown: Any, state: Tensor, forbidden: Tensor) -> Tensor:
             place = state % CONTEXT + 1  # read with shift 1
             logits = torch.zeros(len(place), 40)
-            logits[torch.arange(len(place)), torch.where(place == at, EOS, 10 + place)] = 5.0 + place
+            logits[torch.arange(len(place)), torch.where(place == at, EOS, 10 + place)] = (
+                5.0 + place
+            )
             logits[:, forbidden] = -torch.inf
             return logits.log_softmax(-1)
 
@@ -260,9 +331,17 @@ def ending(at: int) -> tuple[Backbone, Any]:
 def greedy(at: int, order: str, per_pass: int, seen: list[Any] | None = None) -> Filled:
     backbone, tokenizer = ending(at)
     return fill(
-        backbone, tokenizer, PROMPT, SHIFTS[1], context=CONTEXT, max_new_tokens=8, per_pass=per_pass, order=order,
-        temperature=0.0, on_pass=None if seen is None else seen.append,
-    )  # fmt: skip
+        backbone,
+        tokenizer,
+        PROMPT,
+        SHIFTS[1],
+        context=CONTEXT,
+        max_new_tokens=8,
+        per_pass=per_pass,
+        order=order,
+        temperature=0.0,
+        on_pass=None if seen is None else seen.append,
+    )
 
 
 def test_text_ends_at_its_first_eos() -> None:
@@ -288,7 +367,9 @@ def test_confidence_makes_no_pass_for_what_would_be_dropped(model: tuple[Backbon
     short = 0
     for seed in range(40):
         seen: list[list[int | None]] = []
-        filled = fill(backbone, tokenizer, PROMPT, SHIFTS[1], seed=seed, on_pass=seen.append, **options)
+        filled = fill(
+            backbone, tokenizer, PROMPT, SHIFTS[1], seed=seed, on_pass=seen.append, **options
+        )
         assert EOS not in filled.tokens
         last = seen[-1]
         end = last.index(EOS) if EOS in last else 8
@@ -322,4 +403,6 @@ def test_what_cannot_be_filled_is_refused(model: tuple[Backbone, Any]) -> None:
         fill_many(backbone, tokenizer, [PROMPT, PROMPT], SHIFTS[0], seeds=[0], **options)
     with pytest.raises(UserError, match=r"tokens: \[2\] are special"):
         quality(backbone, tokenizer, PROMPT, [5, EOS], SHIFTS[0], context=CONTEXT)
-    assert fill(backbone, tokenizer, PROMPT, SHIFTS[0], context=CONTEXT, max_new_tokens=0).tokens == []
+    assert (
+        fill(backbone, tokenizer, PROMPT, SHIFTS[0], context=CONTEXT, max_new_tokens=0).tokens == []
+    )

@@ -1,4 +1,6 @@
-"""Objectives to matrices: against sums by hand and against the pairs that training's views score."""
+"""Objectives to matrices: against sums by hand and against the pairs that training's views
+score.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from lookaround.support.errors import UserError
 from lookaround.theory import matrices as module
 from lookaround.theory.lags import LagCounts, count_lags
 from lookaround.theory.law import contexts
-from lookaround.theory.matrices import Cooccurrence, cooccurrence, far_law, kept_law, shuffled_cooccurrence
+from lookaround.theory.matrices import (
+    Cooccurrence,
+    cooccurrence,
+    far_law,
+    kept_law,
+    shuffled_cooccurrence,
+)
 
 BOS = 0
 
@@ -67,18 +75,23 @@ def test_ar_on_a_store_is_exactly_the_pairs_that_training_scores(store: TokenSto
     found = np.zeros((store.index["vocabulary"],) * 2)
     batch = rows.take(np.arange(len(rows)))
     (view,) = parse("ar").view(batch, 0, 0)
-    np.add.at(found, (batch.tokens.flatten()[view.pairs.state].numpy(), view.pairs.target.numpy()), 1)
+    np.add.at(
+        found, (batch.tokens.flatten()[view.pairs.state].numpy(), view.pairs.target.numpy()), 1
+    )
     joint = cooccurrence(count_lags(store, [1]), {(1,): 1.0}, min_count=1)
     assert dense(joint, len(found)) == pytest.approx(found / found.sum(), abs=1e-15)
 
 
 @pytest.mark.parametrize(
-    ("spec", "nearest"), [("mlm(rate=0.4)", 1), ("dar", 1), ("mlm(rate=0.3)", 2), ("vmlm(suffix=0.5)", 1)]
+    ("spec", "nearest"),
+    [("mlm(rate=0.4)", 1), ("dar", 1), ("mlm(rate=0.3)", 2), ("vmlm(suffix=0.5)", 1)],
 )
 def test_masked_and_farther_targets_agree_with_sampled_views(
     store: TokenStore, spec: str, nearest: int
 ) -> None:
-    """P(nearest visible tokens, target) of views of a store: the independence of lags and text is all that is assumed."""
+    """P(nearest visible tokens, target) of views of a store: the independence of lags and text is
+    all that is assumed.
+    """
     from test_objectives import nearest_visible, scored_with_visible
 
     objective = parse(spec)
@@ -90,12 +103,19 @@ def test_masked_and_farther_targets_agree_with_sampled_views(
     for repeat in range(12):
         batch = rows.take(np.arange(len(rows)), np.arange(len(rows)) + 1000 * repeat)
         row, target, visible, weight = scored_with_visible(objective, batch)
-        real = batch.documents[row] >= 0 if batch.documents is not None else torch.ones_like(visible)
-        for r, t, v, w in zip(row.tolist(), target.tolist(), visible & real, weight.tolist(), strict=True):
+        real = (
+            batch.documents[row] >= 0 if batch.documents is not None else torch.ones_like(visible)
+        )
+        for r, t, v, w in zip(
+            row.tolist(), target.tolist(), visible & real, weight.tolist(), strict=True
+        ):
             for lags, share in nearest_visible(t, v.nonzero().flatten().tolist(), nearest).items():
                 lags = (lags,) if nearest == 1 else lags
                 if len(lags) == nearest and lags in law:
-                    key = (*(int(batch.tokens[r, t - lag]) for lag in lags), int(batch.tokens[r, t]))
+                    key = (
+                        *(int(batch.tokens[r, t - lag]) for lag in lags),
+                        int(batch.tokens[r, t]),
+                    )
                     found[key] = found.get(key, 0.0) + share * w
     total = sum(found.values())
     code = joint.code
@@ -104,7 +124,8 @@ def test_masked_and_farther_targets_agree_with_sampled_views(
     for r, c, mass in zip(matrix.row, matrix.col, matrix.data, strict=True):
         packed = int(joint.rows[r])
         tokens = [
-            (packed >> code.bits * place) & ((1 << code.bits) - 1) for place in reversed(range(nearest))
+            (packed >> code.bits * place) & ((1 << code.bits) - 1)
+            for place in reversed(range(nearest))
         ]
         expected[(*tokens, int(joint.columns[c]))] = mass
     frequent = [key for key, mass in expected.items() if mass * total > 30]
@@ -178,7 +199,9 @@ def test_shuffled_pairs_keep_their_margins_and_nothing_else(
 
 def test_the_law_that_is_counted() -> None:
     whole = contexts(parse("mlm"), 1, 64)
-    assert kept_law(parse("mlm"), 1, 64, 3) == {(lag,): mass for lag, mass in whole.items() if abs(lag) <= 3}
+    assert kept_law(parse("mlm"), 1, 64, 3) == {
+        (lag,): mass for lag, mass in whole.items() if abs(lag) <= 3
+    }
     law = kept_law(parse("mlm(rate=0.3)"), 2, 64, 8)
     assert 0.95 <= sum(law.values()) <= 1
     assert all(len(lags) == 2 for lags in law)

@@ -1,4 +1,6 @@
-"""The backbone: who sees whom, losses and gradients against the plain ones, exports that transformers loads."""
+"""The backbone: who sees whom, losses and gradients against the plain ones, exports that
+transformers loads.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ import torch
 from torch.nn import functional as F
 
 from conftest import objective_loss, random_batch
-from lookaround.model import Backbone, build, export, linear_cross_entropy, load, require_honest_attention
+from lookaround.model import (
+    Backbone,
+    build,
+    export,
+    linear_cross_entropy,
+    load,
+    require_honest_attention,
+)
 from lookaround.model.backbone import require_plain_logits
 from lookaround.model.masks import allowed, attention_arguments
 from lookaround.objectives import Attention, HeadSpec, Mode, Shown, parse
@@ -24,7 +33,10 @@ ALL_MODES = (Mode("causal", 1), Mode("bidirectional", 0), Mode("prefix", 1))
 
 def backbone(heads: tuple[HeadSpec, ...] = (), **options: Any) -> Backbone:
     return build(
-        **({"preset": "nano", "vocabulary": 100, "context": 32, "special": SPECIAL, "heads": heads} | options)
+        **(
+            {"preset": "nano", "vocabulary": 100, "context": 32, "special": SPECIAL, "heads": heads}
+            | options
+        )
     )
 
 
@@ -36,7 +48,11 @@ def brute_force(kind: str, length: int, documents: list[int], width: int) -> tor
     sees = torch.zeros(width, width, dtype=torch.bool)
     for i in range(width):
         for j in range(width):
-            by_kind = kind == "bidirectional" or j <= i or (kind == "prefix" and i < length and j < length)
+            by_kind = (
+                kind == "bidirectional"
+                or j <= i
+                or (kind == "prefix" and i < length and j < length)
+            )
             sees[i, j] = by_kind and documents[i] == documents[j]
     return sees
 
@@ -85,18 +101,22 @@ def test_other_decoders_keep_the_patterns(family: str) -> None:
         sizes = {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 2, "attn_pdrop": 0.0}
     elif family == "Qwen3":
         sizes |= {"num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 64}
-    lm = getattr(transformers, f"{family}LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM")(
-        getattr(transformers, f"{family}Config")(**sizes)
-    )
+    lm = getattr(
+        transformers, f"{family}LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM"
+    )(getattr(transformers, f"{family}Config")(**sizes))
     require_honest_attention(Backbone(lm), (Mode("causal", 1),))
-    if family != "GPT2":  # absolute positions; bidirectional use is covered by the leak check of each run
+    if (
+        family != "GPT2"
+    ):  # absolute positions; bidirectional use is covered by the leak check of each run
         require_honest_attention(Backbone(lm), ALL_MODES)
 
 
 def test_a_model_that_lies_is_refused() -> None:
     model = backbone()
     honest = model.lm.model.forward
-    model.lm.model.forward = lambda *args, is_causal=True, **kwargs: honest(*args, is_causal=True, **kwargs)
+    model.lm.model.forward = lambda *args, is_causal=True, **kwargs: honest(
+        *args, is_causal=True, **kwargs
+    )
     require_honest_attention(model, (Mode("causal", 1),))
     with pytest.raises(UserError, match=r"bidirectional.*position 0 does not see position 1"):
         require_honest_attention(model, (Mode("bidirectional", 0),))
@@ -106,7 +126,9 @@ def test_a_model_that_lies_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_linear_cross_entropy_is_the_plain_one(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linear_cross_entropy_is_the_plain_one(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lookaround.model.losses.CHUNK_BYTES", 4 * 50 * 7)  # seven rows at a time
     torch.manual_seed(0)
     inputs = [
@@ -250,7 +272,12 @@ def test_fill_mask_gives_our_top_token_on_100_sentences(tmp_path: Path, store: A
 def test_third_party_model_is_continued(real_data: Path) -> None:
     path = str(real_data / "models" / "stories260K")
     model = build(
-        preset="nano", vocabulary=513, context=64, special=SPECIAL, init=path, heads=(OffsetSpec(4),)
+        preset="nano",
+        vocabulary=513,
+        context=64,
+        special=SPECIAL,
+        init=path,
+        heads=(OffsetSpec(4),),
     )
     require_honest_attention(model, ALL_MODES)
     assert model.unembedding.weight.shape[0] == 513
@@ -273,7 +300,9 @@ def test_truncated_and_missing_files_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_refusal_leaves_a_model_as_it_was(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_leaves_a_model_as_it_was(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("on the way")
 

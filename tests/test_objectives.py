@@ -1,4 +1,6 @@
-"""Objectives: what views show and score, that draws are keyed by row alone, the algebra, and contexts against counts."""
+"""Objectives: what views show and score, that draws are keyed by row alone, the algebra, and
+contexts against counts.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,36 @@ from lookaround.support.randomness import keyed_uniform, stream_number
 from lookaround.theory.law import contexts, patterns
 
 SPECS = [
-    "ar", "mlm", "mlm(rate=0.4)", "mlm(rate=0.3, shift=1)", "dar", 'dar(horizon=4, share=1, law="harmonic")', "vmlm",
-    'vmlm(low=0.1, high=0.7, law="quadratic", suffix=0.5)', "vmlm(suffix=0, shift=0)", "vmlm(suffix=1, near=1)",
-    'vmlm(law="cosine", near=0.5)', "prefixlm", "mdlm", 'mdlm(weight="elbo")', "ar + mlm", "ar + 3*vmlm", "mlm + 2*dar + prefixlm",
-    "mtp", "mtp(n=3, weights=0.5)", "mtp(n=4, weights=(1, 0, 0.75, 0.5))", "mtp(n=1)", "top", "mtp + dar + top",
-    "reverse", "teacherless", "nextlat", "bst", "ar + 2*reverse", "teacherless + nextlat",
-]  # fmt: skip
+    "ar",
+    "mlm",
+    "mlm(rate=0.4)",
+    "mlm(rate=0.3, shift=1)",
+    "dar",
+    'dar(horizon=4, share=1, law="harmonic")',
+    "vmlm",
+    'vmlm(low=0.1, high=0.7, law="quadratic", suffix=0.5)',
+    "vmlm(suffix=0, shift=0)",
+    "vmlm(suffix=1, near=1)",
+    'vmlm(law="cosine", near=0.5)',
+    "prefixlm",
+    "mdlm",
+    'mdlm(weight="elbo")',
+    "ar + mlm",
+    "ar + 3*vmlm",
+    "mlm + 2*dar + prefixlm",
+    "mtp",
+    "mtp(n=3, weights=0.5)",
+    "mtp(n=4, weights=(1, 0, 0.75, 0.5))",
+    "mtp(n=1)",
+    "top",
+    "mtp + dar + top",
+    "reverse",
+    "teacherless",
+    "nextlat",
+    "bst",
+    "ar + 2*reverse",
+    "teacherless + nextlat",
+]
 SPECS += [name for name in Objective.registry if name not in SPECS]  # whatever file was added
 
 
@@ -55,11 +81,13 @@ def places(objective: Objective, batch: Batch) -> torch.Tensor:
     return objective.arranged(replace(batch, tokens=position)).tokens
 
 
-# ---------------------------------------------------------------------------------------- every objective
+# ---------------------------------------------------------------------------------- every objective
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("shape", [{}, {"packed": True}, {"padded": True}, {"packed": True, "padded": True}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"packed": True}, {"padded": True}, {"packed": True, "padded": True}]
+)
 def test_targets_are_real_tokens_of_the_states_own_document(spec: str, shape: dict) -> None:
     batch = random_batch(64, 24, **shape)
     uniform = keyed_uniform(0, 0, batch.row, "component", 1)[:, 0]
@@ -71,9 +99,13 @@ def test_targets_are_real_tokens_of_the_states_own_document(spec: str, shape: di
         if len(views) == 1:
             own = batch
         else:  # a component's rows, in order, are those that drew it
-            coefficients = np.cumsum([w for w, _ in objective.terms]) / sum(w for w, _ in objective.terms)
+            coefficients = np.cumsum([w for w, _ in objective.terms]) / sum(
+                w for w, _ in objective.terms
+            )
             own = batch.take(
-                torch.from_numpy(np.searchsorted(coefficients, uniform.numpy(), side="right") == component)
+                torch.from_numpy(
+                    np.searchsorted(coefficients, uniform.numpy(), side="right") == component
+                )
                 .nonzero()
                 .flatten()
             )
@@ -109,8 +141,12 @@ def test_a_rows_view_depends_on_its_key_alone(spec: str) -> None:
             if len(views) == 1 and not hasattr(objective, "terms"):
                 own = part.row
             else:
-                borders = np.cumsum([w for w, _ in objective.terms])[:-1] / sum(w for w, _ in objective.terms)
-                own = part.row[torch.from_numpy(np.searchsorted(borders, uniform, side="right") == component)]
+                borders = np.cumsum([w for w, _ in objective.terms])[:-1] / sum(
+                    w for w, _ in objective.terms
+                )
+                own = part.row[
+                    torch.from_numpy(np.searchsorted(borders, uniform, side="right") == component)
+                ]
             for r, t, o, h, w in zip(
                 *pairs(view), view.pairs.offset, view.pairs.head, view.pairs.weight, strict=True
             ):
@@ -120,12 +156,14 @@ def test_a_rows_view_depends_on_its_key_alone(spec: str) -> None:
     whole = by_row(torch.arange(32))
     halves = by_row(torch.arange(0, 32, 2)) | by_row(torch.arange(1, 32, 2))
     assert whole == halves
-    assert same_pairs(objective, batch, (5, 2), (6, 2)) == same_pairs(objective, batch, (5, 2), (5, 3)), (
-        "what draws by the seed draws by the epoch too"
-    )
+    assert same_pairs(objective, batch, (5, 2), (6, 2)) == same_pairs(
+        objective, batch, (5, 2), (5, 3)
+    ), "what draws by the seed draws by the epoch too"
 
 
-def same_pairs(objective: Objective, batch: Batch, key: tuple[int, int], other: tuple[int, int]) -> bool:
+def same_pairs(
+    objective: Objective, batch: Batch, key: tuple[int, int], other: tuple[int, int]
+) -> bool:
     """Whether two keys (seed, epoch) score the same pairs."""
     first, second = objective.view(batch, *key), objective.view(batch, *other)
     return all(
@@ -147,17 +185,24 @@ def scored_with_visible(
         selected = torch.zeros(count, width, dtype=torch.bool)
         selected[row, target] = True
         visible = ~selected[row]
-    else:  # a causal state sees what stands up to it; later prefix tokens never stand beyond a scored state
+    # a causal state sees what stands up to it; later prefix tokens never stand beyond a scored
+    # state
+    else:
         visible = torch.arange(width)[None] <= (view.pairs.state % width)[:, None]
         visible = torch.zeros_like(visible).scatter_(
             1, text[row], visible
         )  # where a shown token stands in the text
-        visible &= (view.shown.input_ids != batch.vocabulary.mask)[row]  # masks and dummies show nothing
+        visible &= (view.shown.input_ids != batch.vocabulary.mask)[
+            row
+        ]  # masks and dummies show nothing
     return row, target, visible, view.pairs.weight.double()
 
 
-def assert_shares(expected: dict, found: list[dict], row: torch.Tensor, weight: torch.Tensor) -> None:
-    """A t-test for each key of some mass: pairs of one row are correlated, so the scale is taken from 30 blocks of rows.
+def assert_shares(
+    expected: dict, found: list[dict], row: torch.Tensor, weight: torch.Tensor
+) -> None:
+    """A t-test for each key of some mass: pairs of one row are correlated, so the scale is taken
+    from 30 blocks of rows.
 
     found: for each pair {key: share of the pair}.
     """
@@ -180,7 +225,9 @@ def assert_shares(expected: dict, found: list[dict], row: torch.Tensor, weight: 
 
 
 def nearest_visible(target: int, visible: list[int], nearest: int) -> dict:
-    """{signed lags: share} of the `nearest` nearest visible positions by brute force: ties for the last place are split."""
+    """{signed lags: share} of the `nearest` nearest visible positions by brute force: ties for the
+    last place are split.
+    """
     order = sorted(visible, key=lambda position: abs(target - position))
     chosen, rest = order[:nearest], order[nearest:]
     tied = bool(chosen and rest) and abs(target - chosen[-1]) == abs(target - rest[0])
@@ -237,25 +284,34 @@ def test_contexts_are_the_patterns_condensed(spec: str, nearest: int, length: in
     assert found == pytest.approx(expected, abs=1e-12)
     near = contexts(objective, nearest, length, reach=2)
     lags = (lambda key: (key,)) if nearest == 1 else (lambda key: key)
-    assert near == pytest.approx({k: v for k, v in found.items() if max(map(abs, lags(k))) <= 2}, abs=1e-12)
+    assert near == pytest.approx(
+        {k: v for k, v in found.items() if max(map(abs, lags(k))) <= 2}, abs=1e-12
+    )
 
 
 def test_contexts_of_rows_of_several_lengths_weigh_them_by_their_targets() -> None:
     objective = parse("mlm(rate=0.3)")
     short, long = contexts(objective, 1, 4), contexts(objective, 1, 16)
-    mixed = contexts(objective, 1, {4: 5, 16: 1})  # 5 rows of 3 tokens that may be targets, 1 row of 15
+    mixed = contexts(
+        objective, 1, {4: 5, 16: 1}
+    )  # 5 rows of 3 tokens that may be targets, 1 row of 15
     assert mixed[-1] == pytest.approx((short[-1] + long[-1]) / 2)
 
 
 def test_contexts_of_a_schedule_are_averaged_over_the_budget() -> None:
     lags = contexts(parse("mlm(rate=linear(0.2, 0.6))"), 1, 16)
-    mean = np.mean([contexts(parse(f"mlm(rate={rate})"), 1, 16)[1] for rate in np.linspace(0.2, 0.6, 101)])
+    mean = np.mean(
+        [contexts(parse(f"mlm(rate={rate})"), 1, 16)[1] for rate in np.linspace(0.2, 0.6, 101)]
+    )
     assert lags[1] == pytest.approx(mean, abs=1e-3)
     assert sum(lags.values()) == pytest.approx(1)
 
 
 def test_a_wrong_context_law_fails_the_same_test() -> None:
-    expected, other = contexts(parse("mlm(rate=0.4)"), 1, 16), contexts(parse("mlm(rate=0.3)"), 1, 16)
+    expected, other = (
+        contexts(parse("mlm(rate=0.4)"), 1, 16),
+        contexts(parse("mlm(rate=0.3)"), 1, 16),
+    )
     assert abs(expected[1] - other[1]) > 0.02
 
 
@@ -276,7 +332,7 @@ def test_contexts_without_a_context_or_a_target_are_refused() -> None:
         patterns(AR(), 15)
 
 
-# ---------------------------------------------------------------------------------------- one by one
+# --------------------------------------------------------------------------------------- one by one
 
 
 def test_ar_scores_every_next_token() -> None:
@@ -294,11 +350,16 @@ def test_mlm_masking_agrees_with_transformers() -> None:
     from tokenizers import Tokenizer, models
     from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
-    vocabulary = {"<pad>": 0, "<bos>": 1, "<eos>": 2, "<mask>": 3} | {f"w{i}": i for i in range(4, 100)}
+    vocabulary = {"<pad>": 0, "<bos>": 1, "<eos>": 2, "<mask>": 3} | {
+        f"w{i}": i for i in range(4, 100)
+    }
     hf = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>")),
-        pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", mask_token="<mask>",
-    )  # fmt: skip
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        mask_token="<mask>",
+    )
     batch = random_batch(4000, 32)
     for rate in (0.15, 0.4):
         torch.manual_seed(0)
@@ -346,7 +407,10 @@ def test_dar_adds_one_farther_target_per_state() -> None:
     assert len(view.pairs.state[far].unique()) == int(far.sum()), "one for each state"
     assert view.normaliser == pytest.approx(float(view.pairs.weight.sum()))
     inside = view.pairs.state[far] % 24 < 24 - 5
-    assert stats.chisquare(torch.bincount(view.pairs.offset[far][inside], minlength=6)[2:]).pvalue > 1e-4
+    assert (
+        stats.chisquare(torch.bincount(view.pairs.offset[far][inside], minlength=6)[2:]).pvalue
+        > 1e-4
+    )
 
 
 def test_vmlm_rates_vary_and_suffixes_run_past_the_documents_end() -> None:
@@ -417,14 +481,23 @@ def test_sequence_and_schedules_change_with_progress() -> None:
 @pytest.mark.parametrize(
     ("text", "canonical"),
     [
-        ("ar", "ar"), ("ar()", "ar"), (" mlm(rate=0.15) ", "mlm"), ("mlm(rate=0.40)", "mlm(rate=0.4)"), ("3*ar", "ar"),
-        ("ar+3*vmlm", "ar + 3*vmlm"), ("2*ar + 2*mlm", "2*ar + 2*mlm"), ("ar + mlm + dar", "ar + mlm + dar"),
-        ("0.25*ar>>0.75*mlm(rate=0.4)", "0.25*ar >> 0.75*mlm(rate=0.4)"), ("ar >> mlm >> dar", "ar >> mlm >> dar"),
-        ("mlm(rate=linear(0.3,0.15))", "mlm(rate=linear(0.3, 0.15))"), ("vmlm(law=cosine)", 'vmlm(law="cosine")'),
+        ("ar", "ar"),
+        ("ar()", "ar"),
+        (" mlm(rate=0.15) ", "mlm"),
+        ("mlm(rate=0.40)", "mlm(rate=0.4)"),
+        ("3*ar", "ar"),
+        ("ar+3*vmlm", "ar + 3*vmlm"),
+        ("2*ar + 2*mlm", "2*ar + 2*mlm"),
+        ("ar + mlm + dar", "ar + mlm + dar"),
+        ("0.25*ar>>0.75*mlm(rate=0.4)", "0.25*ar >> 0.75*mlm(rate=0.4)"),
+        ("ar >> mlm >> dar", "ar >> mlm >> dar"),
+        ("mlm(rate=linear(0.3,0.15))", "mlm(rate=linear(0.3, 0.15))"),
+        ("vmlm(law=cosine)", 'vmlm(law="cosine")'),
         ("mlm(replace=(1,0,0))", "mlm(replace=(1, 0, 0))"),
-        ("0.12345678*ar >> mlm", "0.12345678*ar >> mlm"), ("ar + mlm >> 2*dar", "ar + mlm >> 2*dar"),
+        ("0.12345678*ar >> mlm", "0.12345678*ar >> mlm"),
+        ("ar + mlm >> 2*dar", "ar + mlm >> 2*dar"),
     ],
-)  # fmt: skip
+)
 def test_specs_have_one_canonical_form(text: str, canonical: str) -> None:
     objective = parse(text)
     assert objective.spec == canonical
@@ -444,15 +517,31 @@ def test_lists_drop_repetitions() -> None:
 @pytest.mark.parametrize(
     ("text", "column", "words"),
     [
-        ("", 1, "empty|not a list"), ("foo", 1, "unknown objective; known are"), ("ar, mlm(rate=1.5)", 14, r"rate must be .*\(0, 1\]"),
-        ("mlm(rate=0)", 10, "rate must be"), ("mlm(rat=1)", 5, "no parameter 'rat'; its parameters: rate"), ("mlm(0.3)", 5, "name it: rate="),
-        ("0*ar", 1, "positive"), ("ar + 3", 6, "not an objective"), ("ar + (ar >> mlm)", 1, "outermost"), ("mlm(rate=linear(0, 1))", 10, "rate"),
-        ("mlm(rate=linear(1))", 10, "two numbers"), ("ar(", 3, "not a list"), ("__import__('os').system('x')", 1, "not an objective"),
-        ("mlm(rate=__import__('os'))", 10, "not a value"), ("dar(horizon=1)", 13, "horizon"), ("vmlm(low=0.5, high=0.2)", 20, "at least low"),
-        ("mlm(replace=(1, 2))", 13, "add up to 1"), ("mlm(rate=0.1, rate=0.2)", 1, "."), ("mlm(rate=True)", 10, "not a value"),
-        ("mlm(shift=2)", 11, "shift"), ("vmlm(law='gauss')", 10, "law must be one of"), ("vmlm(low=linear(0.1, 0.9), high=0.5)", 33, "at least low"), ("mdlm(weight=1)", 13, "one of"),
+        ("", 1, "empty|not a list"),
+        ("foo", 1, "unknown objective; known are"),
+        ("ar, mlm(rate=1.5)", 14, r"rate must be .*\(0, 1\]"),
+        ("mlm(rate=0)", 10, "rate must be"),
+        ("mlm(rat=1)", 5, "no parameter 'rat'; its parameters: rate"),
+        ("mlm(0.3)", 5, "name it: rate="),
+        ("0*ar", 1, "positive"),
+        ("ar + 3", 6, "not an objective"),
+        ("ar + (ar >> mlm)", 1, "outermost"),
+        ("mlm(rate=linear(0, 1))", 10, "rate"),
+        ("mlm(rate=linear(1))", 10, "two numbers"),
+        ("ar(", 3, "not a list"),
+        ("__import__('os').system('x')", 1, "not an objective"),
+        ("mlm(rate=__import__('os'))", 10, "not a value"),
+        ("dar(horizon=1)", 13, "horizon"),
+        ("vmlm(low=0.5, high=0.2)", 20, "at least low"),
+        ("mlm(replace=(1, 2))", 13, "add up to 1"),
+        ("mlm(rate=0.1, rate=0.2)", 1, "."),
+        ("mlm(rate=True)", 10, "not a value"),
+        ("mlm(shift=2)", 11, "shift"),
+        ("vmlm(law='gauss')", 10, "law must be one of"),
+        ("vmlm(low=linear(0.1, 0.9), high=0.5)", 33, "at least low"),
+        ("mdlm(weight=1)", 13, "one of"),
     ],
-)  # fmt: skip
+)
 def test_bad_specs_point_at_the_offending_place(text: str, column: int, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         parse_list(text)
@@ -470,7 +559,9 @@ def test_the_objective_of_the_docs_is_one_file() -> None:
         exec(compile(code, "jump.py", "exec", dont_inherit=True), module)
         spec = "jump(far=3)"
         assert parse(spec).spec == spec
-        test_targets_are_real_tokens_of_the_states_own_document(spec, {"packed": True, "padded": True})
+        test_targets_are_real_tokens_of_the_states_own_document(
+            spec, {"packed": True, "padded": True}
+        )
         test_a_rows_view_depends_on_its_key_alone(spec)
         test_contexts_agree_with_lags_counted_in_sampled_views(spec, 1)
         test_patterns_agree_with_what_sampled_views_show(spec)
@@ -483,7 +574,12 @@ def test_keyed_uniform_is_uniform_and_uncorrelated() -> None:
     assert stats.kstest(drawn.ravel(), "uniform").pvalue > 1e-4
     other = keyed_uniform(0, 0, torch.arange(2000), "replace", 64).numpy()
     later = keyed_uniform(0, 1, torch.arange(2000), "select", 64).numpy()
-    for a, b in ((drawn, other), (drawn, later), (drawn[:-1], drawn[1:]), (drawn[:, :-1], drawn[:, 1:])):
+    for a, b in (
+        (drawn, other),
+        (drawn, later),
+        (drawn[:-1], drawn[1:]),
+        (drawn[:, :-1], drawn[:, 1:]),
+    ):
         assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.015
 
 
@@ -491,7 +587,7 @@ def test_vocabulary_keeps_special_tokens_out_of_the_pool() -> None:
     assert Vocabulary(8, 3, (0, 1)).ordinary().tolist() == [2, 4, 5, 6, 7]
 
 
-# ---------------------------------------------------------------------------------------- the contract
+# ------------------------------------------------------------------------------------- the contract
 
 
 @dataclass(frozen=True)
@@ -542,7 +638,9 @@ def test_a_taken_name_is_refused() -> None:
         ("weight", torch.zeros(3, dtype=torch.float64), "weight must be .* torch.float32"),
     ],
 )
-def test_pairs_that_do_not_fit_together_are_refused(column: str, value: torch.Tensor, words: str) -> None:
+def test_pairs_that_do_not_fit_together_are_refused(
+    column: str, value: torch.Tensor, words: str
+) -> None:
     (view,) = AR().view(random_batch(1, 4), 0, 0)
     with pytest.raises(ValueError, match=words):
         replace(view.pairs, **{column: value})

@@ -1,4 +1,6 @@
-"""A run on disk: one process at a time, known by its content, and gone where nothing of it is worth keeping."""
+"""A run on disk: one process at a time, known by its content, and gone where nothing of it is worth
+keeping.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ BUDGET = Budget(600, "tokens")
 
 def settings(**options: object) -> Settings:
     lines = ["model.preset=pico", "model.context=32", "train.batch=4", "model.precision=fp32"]
-    return read_settings(None, lines, **{name.replace("__", "."): value for name, value in options.items()})
+    return read_settings(
+        None, lines, **{name.replace("__", "."): value for name, value in options.items()}
+    )
 
 
 def run(out: Path, store: TokenStore, **options: object) -> dict:
@@ -42,15 +46,18 @@ def test_a_second_process_is_kept_out(store: TokenStore, tmp_path: Path) -> None
 def test_another_corpus_under_the_same_name_is_refused(store: TokenStore, tmp_path: Path) -> None:
     run(tmp_path / "out", store)
     other = prepare(
-        make_corpus("words", [f"another text {i} of words" for i in range(60)], {}), vocabulary=280,
+        make_corpus("words", [f"another text {i} of words" for i in range(60)], {}),
+        vocabulary=280,
         cache=tmp_path / "cache",
-    )  # fmt: skip
+    )
     assert run(tmp_path / "out", store, data__corpus="moved/to.txt")["status"] == "finished"
     with pytest.raises(UserError, match="the corpus or its tokenizer has changed"):
         run(tmp_path / "out", other)
 
 
-def test_the_model_it_goes_on_from_is_known_by_its_weights(store: TokenStore, tmp_path: Path) -> None:
+def test_the_model_it_goes_on_from_is_known_by_its_weights(
+    store: TokenStore, tmp_path: Path
+) -> None:
     start, moved = tmp_path / "start", tmp_path / "moved"
     run(start, store)
     run(tmp_path / "out", store, model__init=str(start))
@@ -65,7 +72,9 @@ def test_the_model_it_goes_on_from_is_known_by_its_weights(store: TokenStore, tm
     "error",
     [
         MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"
+        ),
         torch.OutOfMemoryError("CUDA out of memory"),
     ],
 )

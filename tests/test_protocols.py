@@ -1,4 +1,6 @@
-"""Protocols: one file is enough, a taken name is refused, and nothing but the codec knows of text."""
+"""Protocols: one file is enough, a taken name is refused, and nothing but the codec knows of
+text.
+"""
 
 from __future__ import annotations
 
@@ -137,10 +139,16 @@ def test_a_single_model_is_evaluated_by_it_too(store: TokenStore) -> None:
 
 @pytest.mark.parametrize("name", protocols())
 def test_every_protocol_that_is_found_keeps_its_word(name: str, store: TokenStore) -> None:
-    """Whatever file was added: the same scores for the same seed, plain data, an interval around the value."""
+    """Whatever file was added: the same scores for the same seed, plain data, an interval around
+    the value.
+    """
     protocol, readable = protocols()[name], readable_of(store.tokenizer)
     rows = Rows(store.split("test"), readable.context, store.tokenizer)
-    data = [item for item in (text_task(), TextData(rows, rows, store.unigram())) if protocol.accepts(item)]
+    data = [
+        item
+        for item in (text_task(), TextData(rows, rows, store.unigram()))
+        if protocol.accepts(item)
+    ]
     assert data, "a labelled text or held-out text is what everybody has"
     for item in data:
         assert all(count > 0 for count in protocol.cost(item, SMALL).values())
@@ -156,7 +164,9 @@ def test_every_protocol_that_is_found_keeps_its_word(name: str, store: TokenStor
 
 
 def declare(**fields: Any) -> type[Protocol]:
-    def run(self: Any, readable: Readable, data: Any, settings: EvaluateSettings, seed: int) -> Scores:
+    def run(
+        self: Any, readable: Readable, data: Any, settings: EvaluateSettings, seed: int
+    ) -> Scores:
         return Scores("none", 0.0)
 
     return type("Mine", (Protocol,), {"needs": TaskData, "run": run, **fields})
@@ -166,7 +176,10 @@ def declare(**fields: Any) -> type[Protocol]:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "probe"}, r"Mine: the name 'probe' is taken by lookaround\.evaluation\.probe\.Probe"),
+        (
+            {"name": "probe"},
+            r"Mine: the name 'probe' is taken by lookaround\.evaluation\.probe\.Probe",
+        ),
         ({"name": "classification"}, "taken by lookaround.evaluation.probe.Probe"),
         ({"name": "mine", "key": "bits_per_byte"}, "taken by .*BitsPerByte"),
         ({"name": "majority"}, "taken by .*Majority"),
@@ -243,8 +256,12 @@ def test_images_need_no_text() -> None:
     length = np.array([len(item) for item in ids])
     split = Split((np.concatenate(ids),), np.zeros_like(length), length.cumsum() - length, length)
     rows = Rows(split, 32, codec)
-    assert (rows.take(np.array([0])).tokens[0, 17:] == codec.bos).all(), "BOS fills up without a pad"
-    task = TaskData("light", "accuracy", list(images[:40]), labels[:40], list(images[40:]), labels[40:])
+    assert (rows.take(np.array([0])).tokens[0, 17:] == codec.bos).all(), (
+        "BOS fills up without a pad"
+    )
+    task = TaskData(
+        "light", "accuracy", list(images[:40]), labels[:40], list(images[40:]), labels[40:]
+    )
     text = TextData(rows, rows, np.bincount(np.concatenate(ids), minlength=codec.size))
     assert set(baseline_scores(task, SMALL)) == {"majority"}, "TF-IDF is of texts"
     assert set(run_baselines(text, SMALL)) == {"unigram"}
@@ -277,7 +294,9 @@ def own(store: TokenStore, tmp_path: Path) -> tuple[Readable, Path]:
 
     file = tmp_path / "own.txt"
     file.write_text("\n\n".join(sentences(60)))
-    settings = read_settings(None, ["data.split_seed=7", "data.test=0.2"], **{"data.corpus": str(file)})
+    settings = read_settings(
+        None, ["data.split_seed=7", "data.test=0.2"], **{"data.corpus": str(file)}
+    )
     data = {"corpus_fingerprint": read_corpus(str(file)).fingerprint}
     info = {"settings": settings.model_dump(), "data": data}
     return replace(readable_of(store.tokenizer), info=info), file
@@ -293,10 +312,15 @@ def test_own_text_is_split_as_in_training(own: tuple[Readable, Path]) -> None:
     assert named == found, "whatever the settings say"
     data = text_data(readable, DataSettings())
     assert data is not None
-    assert (len(data.test.split.length), len(data.validation.split.length)) == (12, len(found.validation))
+    assert (len(data.test.split.length), len(data.validation.split.length)) == (
+        12,
+        len(found.validation),
+    )
 
 
-def test_changed_text_is_refused_and_other_text_is_not(own: tuple[Readable, Path], tmp_path: Path) -> None:
+def test_changed_text_is_refused_and_other_text_is_not(
+    own: tuple[Readable, Path], tmp_path: Path
+) -> None:
     readable, file = own
     file.write_text(file.read_text() + "\n\none more document")
     with pytest.raises(UserError, match=r"own\.txt: has changed since this model was trained"):
@@ -315,10 +339,14 @@ def test_evaluations_of_the_older_layout_are_refused(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("spent: {}\ncurve: []\nlearning_rate: 0.1\n")
     file = tmp_path / "evaluation.json"
     file.write_text(json.dumps({"classification": {}, "bits": [1.0], "bits_per_byte": 1.0}))
-    with pytest.raises(UserError, match=r"evaluation\.json: written by an older lookaround; delete it"):
+    with pytest.raises(
+        UserError, match=r"evaluation\.json: written by an older lookaround; delete it"
+    ):
         read_evaluation(tmp_path)
     file.write_text(json.dumps({"modes": {}}))
-    with pytest.raises(UserError, match=r"evaluation\.json: truncated or not ours \(field 'scores'"):
+    with pytest.raises(
+        UserError, match=r"evaluation\.json: truncated or not ours \(field 'scores'"
+    ):
         read_evaluation(tmp_path)
 
 

@@ -1,4 +1,6 @@
-"""The reports: safe against hostile text, the same bytes every time, and honest where a number is missing."""
+"""The reports: safe against hostile text, the same bytes every time, and honest where a number is
+missing.
+"""
 
 import hashlib
 import io
@@ -42,7 +44,12 @@ def page(results):
 
 
 def small(**changes):
-    shape = {"objectives": ("ar", "mlm(rate=0.4)"), "rungs": (0.5, 1.0), "seeds": 2, "tasks": ("topic",)}
+    shape = {
+        "objectives": ("ar", "mlm(rate=0.4)"),
+        "rungs": (0.5, 1.0),
+        "seeds": 2,
+        "tasks": ("topic",),
+    }
     return sample_results(**(shape | changes))
 
 
@@ -94,7 +101,10 @@ def test_the_page_asks_the_network_for_nothing(page):
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", without_namespaces)
     assert "<script" not in page
     links = [
-        a for _, attributes in Elements(page).tags for a in ("href", "src", "xlink:href") if a in attributes
+        a
+        for _, attributes in Elements(page).tags
+        for a in ("href", "src", "xlink:href")
+        if a in attributes
     ]
     assert set(links) <= {"xlink:href"}  # the markers of the figures, by fragment
     assert all(h.startswith("#") for h in re.findall(r'xlink:href="([^"]*)"', page))
@@ -108,7 +118,8 @@ def test_a_typical_page_is_small(page):
 def test_the_same_results_give_the_same_bytes(results, page):
     assert render_html(results) == page
     script = (
-        "import sys, hashlib; from report_sample import sample_results; from lookaround.report import render_html;"
+        "import sys, hashlib; from report_sample import sample_results; from lookaround.report "
+        "import render_html;"
         "print(hashlib.sha256(render_html(sample_results()).encode()).hexdigest())"
     )
     paths = [str(Path(__file__).parent), *sys.path]
@@ -125,7 +136,9 @@ def test_rendering_leaves_matplotlib_as_it_was(results):
     before = dict(matplotlib.rcParams)
     figures.tradeoff(Study(results))
     assert dict(matplotlib.rcParams) == before
-    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    assert (
+        "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    )
 
 
 def test_text_from_the_results_cannot_become_markup():
@@ -327,7 +340,10 @@ def run_without(key):
         (with_run(rung="full"), "field 'runs[1].rung' is text; expected a number"),
         (with_run(objective=None), "field 'runs[1].objective' is null; expected text"),
         (with_run(seed=[]), "field 'runs[1].seed' is a list; expected an integer"),
-        (with_run(classification=[1]), "field 'runs[1].classification' is a list; expected an object"),
+        (
+            with_run(classification=[1]),
+            "field 'runs[1].classification' is a list; expected an object",
+        ),
         (with_run(samples=["text"]), "field 'runs[1].samples[0]' is text; expected an object"),
         (small() | {"baselines": {"topic": 3}}, "field 'baselines['topic']' is a number"),
         (small() | {"metrics": {"toy": 3}}, "field 'metrics['toy']' is a number"),
@@ -368,7 +384,16 @@ def test_the_tables_fit_80_columns_and_lose_nothing(tasks):
     for metric in study.metrics:
         for objective in study.objectives:
             assert f"{study.score(objective, metric).mean:.3f}" in text
-    for word in ("2.1 PFLOP", "19.0M", "7 min", "0.002", "65%", "unigram model", "Recommendation", "note: "):
+    for word in (
+        "2.1 PFLOP",
+        "19.0M",
+        "7 min",
+        "0.002",
+        "65%",
+        "unigram model",
+        "Recommendation",
+        "note: ",
+    ):
         assert word in text
     assert ("TF-IDF" in text) == bool(tasks)
     assert "\x1b" not in text
@@ -385,7 +410,9 @@ def test_a_wide_terminal_gets_one_table():
 def test_a_score_without_a_summary_row_is_the_mean_of_its_runs():
     results = small() | {"summary": []}
     study = Study(results)
-    runs = [r["bits_per_byte"] for r in results["runs"] if r["objective"] == "ar" and r["rung"] == 1.0]
+    runs = [
+        r["bits_per_byte"] for r in results["runs"] if r["objective"] == "ar" and r["rung"] == 1.0
+    ]
     assert study.score("ar", "bits_per_byte").mean == pytest.approx(sum(runs) / len(runs))
     assert not study.score("ar", "bits_per_byte").bounded
 
@@ -413,11 +440,21 @@ def test_verdicts_follow_the_direction_of_the_metric():
 
 
 def with_protocol(results, *, higher=False):
-    """The results with a protocol "toy" that has scores on the first task: 1.0, 2.0, .. by objective."""
+    """The results with a protocol "toy" that has scores on the first task: 1.0, 2.0, .. by
+    objective.
+    """
     task = next(iter(results["tasks"]))
-    results["metrics"] = {"toy": {"title": "a toy", "higher": higher, "about": "Counts & compares."}}
+    results["metrics"] = {
+        "toy": {"title": "a toy", "higher": higher, "about": "Counts & compares."}
+    }
     for number, objective in enumerate(Study(results).objectives, start=1):
-        interval = {"mean": number + 0.125, "low": number, "high": number + 0.25, "n": 3, "method": "made up"}
+        interval = {
+            "mean": number + 0.125,
+            "low": number,
+            "high": number + 0.25,
+            "n": 3,
+            "method": "made up",
+        }
         for metric in (f"toy/{task}", "toy"):
             row = {"objective": objective, "rung": 1.0, "metric": metric, **interval}
             results["summary"].append(row)
@@ -466,8 +503,13 @@ def test_a_protocol_with_several_tasks_has_a_mean():
 
 def test_formats():
     assert [format_count(v) for v in (0, 980, 5_200, 131_400_000, 1.3e9, math.nan)] == [
-        "0", "980", "5.2k", "131M", "1.3B", "-",
-    ]  # fmt: skip
+        "0",
+        "980",
+        "5.2k",
+        "131M",
+        "1.3B",
+        "-",
+    ]
     assert [format_flops(v) for v in (2e15, 9.5e11, 999_999, 12)] == [
         "2.0 PFLOP",
         "950 GFLOP",

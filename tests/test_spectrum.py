@@ -1,4 +1,6 @@
-"""Spectra against whole SVDs, the spectral loss against its gradient and its optimum, features of texts."""
+"""Spectra against whole SVDs, the spectral loss against its gradient and its optimum, features of
+texts.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def counts() -> LagCounts:
 
 
 def test_fitted_values_are_those_of_the_whole_svd(counts: LagCounts) -> None:
-    model = CooccurrenceSpectrum("mlm(rate=0.4)", rank=6, length=64, reach=8, min_count=1).fit(counts)
+    model = CooccurrenceSpectrum("mlm(rate=0.4)", rank=6, length=64, reach=8, min_count=1).fit(
+        counts
+    )
     law = kept_law(parse("mlm(rate=0.4)"), 1, 64, 8)
     joint = np.asarray(cooccurrence(counts, law, min_count=1).matrix)
     of_context, of_target = joint.sum(axis=1), joint.sum(axis=0)
@@ -49,7 +53,9 @@ def test_fitted_values_are_those_of_the_whole_svd(counts: LagCounts) -> None:
     assert model.tail_energy_ == pytest.approx((values[6:] ** 2).sum())
     assert model.energy_ == pytest.approx((values**2).sum())
     best = left[:, :6] * values[:6] @ right[:6]
-    found = np.sqrt(np.outer(of_context, of_target)) * (model.context_features_ @ model.target_features_.T)
+    found = np.sqrt(np.outer(of_context, of_target)) * (
+        model.context_features_ @ model.target_features_.T
+    )
     assert found == pytest.approx(best, abs=1e-10), "the best rank-6 matrix, through the features"
     share = values[:6] / values[:6].sum()
     assert model.effective_rank_ == pytest.approx(np.exp(-(share * np.log(share)).sum()))
@@ -65,20 +71,30 @@ def test_constructor_only_stores(counts: LagCounts) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sparse", "dense", "float32", "flat float32"])
-def test_large_matrices_agree_with_the_whole_svd(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ARPACK on sparse and dense matrices, block Krylov on dense float32 ones where it converges."""
+def test_large_matrices_agree_with_the_whole_svd(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ARPACK on sparse and dense matrices, block Krylov on dense float32 ones where it
+    converges.
+    """
     generator = np.random.default_rng(1)
     joint = generator.pareto(0.6, (700, 620)).clip(0, 50) * (generator.random((700, 620)) < 0.2)
     if not kind.startswith("flat"):
-        themes = generator.dirichlet(np.full(700, 0.1), 60).T @ generator.dirichlet(np.full(620, 0.1), 60)
+        themes = generator.dirichlet(np.full(700, 0.1), 60).T @ generator.dirichlet(
+            np.full(620, 0.1), 60
+        )
         joint = joint / joint.sum() + 3 * themes / themes.sum()
     scaled, _, _ = normalised(joint / joint.sum())
     values = np.linalg.svd(scaled, compute_uv=False)
-    given = {"sparse": sparse.csr_array(scaled), "dense": scaled}.get(kind, scaled.astype(np.float32))
+    given = {"sparse": sparse.csr_array(scaled), "dense": scaled}.get(
+        kind, scaled.astype(np.float32)
+    )
     used = []
     for name in ("_arpack", "_block_krylov"):
         real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *a, name=name, real=real: used.append(name) or real(*a))
+        monkeypatch.setattr(
+            module, name, lambda *a, name=name, real=real: used.append(name) or real(*a)
+        )
     left, found, right, residual = truncated_svd(given, 16)
     expected = {"float32": ["_block_krylov"], "flat float32": ["_block_krylov", "_arpack"]}
     assert used == expected.get(kind, ["_arpack"])
@@ -112,16 +128,18 @@ def test_ranks_above_the_usable_contexts_are_refused(counts: LagCounts) -> None:
         CooccurrenceSpectrum("dar(horizon=12)", rank=4).fit(counts)
 
 
-# ---------------------------------------------------------------------------------------- the spectral loss
+# -------------------------------------------------------------------------------- the spectral loss
 
 
 def spectral_loss(
     joint: np.ndarray, context_features: np.ndarray, target_features: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """(loss, gradient by f (R, k), gradient by g (V', k)) of the spectral contrastive loss of tables of features.
+    """(loss, gradient by f (R, k), gradient by g (V', k)) of the spectral contrastive loss of
+    tables of features.
 
-    loss = -2 sum_cy A[c,y] f_c.g_y + sum_cy d_c d_y (f_c.g_y)^2 = ||Abar - F G^T||^2 - ||Abar||^2 with F = D_c^1/2 f and
-    G = D_t^1/2 g (HaoChen et al. 2021, equation 6, for pairs of two kinds). joint (R, V') sums to 1.
+    loss = -2 sum_cy A[c,y] f_c.g_y + sum_cy d_c d_y (f_c.g_y)^2 = ||Abar - F G^T||^2 - ||Abar||^2
+    with F = D_c^1/2 f and G = D_t^1/2 g (HaoChen et al. 2021, equation 6, for pairs of two kinds).
+    joint (R, V') sums to 1.
     """
     of_context, of_target = joint.sum(axis=1), joint.sum(axis=0)
     scores = context_features @ target_features.T
@@ -144,7 +162,9 @@ def test_the_spectral_loss_is_the_distance_to_the_matrix() -> None:
     assert loss == pytest.approx(distance - np.square(scaled).sum(), abs=1e-12)
     # as expectations over pairs: -2 E f.g + E over independent (c, y) of (f.g)^2
     by_pairs = -2 * sum(joint[c, y] * f[c] @ g[y] for c in range(6) for y in range(5))
-    by_pairs += sum(of_context[c] * of_target[y] * (f[c] @ g[y]) ** 2 for c in range(6) for y in range(5))
+    by_pairs += sum(
+        of_context[c] * of_target[y] * (f[c] @ g[y]) ** 2 for c in range(6) for y in range(5)
+    )
     assert loss == pytest.approx(by_pairs, abs=1e-12)
 
     def value(x: np.ndarray) -> float:
@@ -160,7 +180,9 @@ def test_the_spectral_loss_is_the_distance_to_the_matrix() -> None:
 @pytest.mark.parametrize("spec", ["ar", "mlm(rate=0.4)", "dar", "vmlm"])
 @pytest.mark.parametrize("name", ["sticky", "cycles", "agreement"])
 def test_minimising_the_spectral_loss_gives_the_truncated_svd(name: str, spec: str) -> None:
-    """L-BFGS from a random start, in float64, in worlds with a gap after the rank: F G^T to 1e-8."""
+    """L-BFGS from a random start, in float64, in worlds with a gap after the rank: F G^T to
+    1e-8.
+    """
     world = next(world for world in worlds() if world.name == name)
     joint = literal_cooccurrence(world, parse(spec)).joint
     joint = joint[:, joint.any(axis=0)]
@@ -177,7 +199,9 @@ def test_minimising_the_spectral_loss_gives_the_truncated_svd(name: str, spec: s
         return loss, np.concatenate([(df / roots[0]).ravel(), (dg / roots[1]).ravel()])
 
     generator = np.random.default_rng(0)
-    x = np.concatenate([generator.standard_normal(n * rank) / np.sqrt(n) for n in (size, joint.shape[1])])
+    x = np.concatenate(
+        [generator.standard_normal(n * rank) / np.sqrt(n) for n in (size, joint.shape[1])]
+    )
     options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 0, "gtol": 1e-14, "maxcor": 50}
     for _ in range(3):  # a line search that rounding ends is started again from where it stood
         x = minimize(objective, x, jac=True, method="L-BFGS-B", options=options).x
@@ -186,7 +210,7 @@ def test_minimising_the_spectral_loss_gives_the_truncated_svd(name: str, spec: s
     assert np.abs(product - best).max() < 1e-8
 
 
-# ---------------------------------------------------------------------------------------- features of texts
+# -------------------------------------------------------------------------------- features of texts
 
 
 def test_features_of_a_text_are_the_mean_over_its_known_tokens(counts: LagCounts) -> None:

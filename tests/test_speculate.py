@@ -1,4 +1,6 @@
-"""`speculate` from a model to a measured folder, what transformers makes of that folder, and what is refused."""
+"""`speculate` from a model to a measured folder, what transformers makes of that folder, and what
+is refused.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +57,15 @@ from lookaround.train.loop import StopSignal
 
 logging.set_verbosity_error()
 SMALL = [
-    "speculate.samples=3000", "speculate.prompts=12", "speculate.prompt_tokens=8", "speculate.new_tokens=12",
-    "speculate.batches=[1,3]", "speculate.rounds=1", "speculate.budget=20k", "train.checkpoint_every=5",
-]  # fmt: skip
+    "speculate.samples=3000",
+    "speculate.prompts=12",
+    "speculate.prompt_tokens=8",
+    "speculate.new_tokens=12",
+    "speculate.batches=[1,3]",
+    "speculate.rounds=1",
+    "speculate.budget=20k",
+    "train.checkpoint_every=5",
+]
 
 
 def lookaround(*arguments: object, ok: bool = True) -> SimpleNamespace:
@@ -83,7 +91,9 @@ def sets(*more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("corpus") / "text.jsonl"
-    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in sentences(150, length=(30, 80))))
+    file.write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in sentences(150, length=(30, 80)))
+    )
     return file
 
 
@@ -93,9 +103,19 @@ def run(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
     os.environ["LOOKAROUND_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     out = tmp_path_factory.mktemp("runs") / "ar"
     lookaround(
-        "pretrain", corpus, "--budget", "60k", "--out", out, "--set", "data.vocabulary=300", "--set", "model.context=48",
-        "--learning-rate", "0.004",
-    )  # fmt: skip
+        "pretrain",
+        corpus,
+        "--budget",
+        "60k",
+        "--out",
+        out,
+        "--set",
+        "data.vocabulary=300",
+        "--set",
+        "model.context=48",
+        "--learning-rate",
+        "0.004",
+    )
     return out
 
 
@@ -136,12 +156,19 @@ def test_the_folder_is_a_plain_model_with_the_weights_it_was_made_of(run: Path, 
     assert type(other) is LlamaForCausalLM
     for (name, a), (_, b) in zip(one.state_dict().items(), other.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
-    for file in ("tokenizer.json", "heads.safetensors", "speculation.json", "custom_generate/generate.py"):
+    for file in (
+        "tokenizer.json",
+        "heads.safetensors",
+        "speculation.json",
+        "custom_generate/generate.py",
+    ):
         assert (fast / file).is_file()
     assert not (fast / "work").exists()
 
 
-def test_the_same_command_again_does_nothing_and_other_settings_are_refused(run: Path, fast: Path) -> None:
+def test_the_same_command_again_does_nothing_and_other_settings_are_refused(
+    run: Path, fast: Path
+) -> None:
     before = {file: file.stat().st_mtime_ns for file in fast.rglob("*") if file.is_file()}
     lookaround("speculate", run, "--out", fast, *sets())
     assert before == {file: file.stat().st_mtime_ns for file in fast.rglob("*") if file.is_file()}
@@ -185,7 +212,9 @@ def test_a_model_is_known_by_its_weights_and_a_text_by_its_words(
     moved = model.rename(tmp_path / "moved")
     with pytest.raises(Interrupted):
         again(moved)
-    assert samples == {file: file.stat().st_mtime_ns for file in samples}, "what is there is not made again"
+    assert samples == {file: file.stat().st_mtime_ns for file in samples}, (
+        "what is there is not made again"
+    )
 
 
 @pytest.mark.parametrize("stage", ["accuracies on held-out prompts", "measuring speed"])
@@ -212,7 +241,16 @@ def test_a_second_process_is_kept_out(tmp_path: Path, run: Path) -> None:
 
 def test_a_stopped_run_goes_on_to_the_same_heads(tmp_path: Path, run: Path, fast: Path) -> None:
     out = tmp_path / "again"
-    arguments = [sys.executable, "-m", "lookaround", "speculate", str(run), "--out", str(out), *sets()]
+    arguments = [
+        sys.executable,
+        "-m",
+        "lookaround",
+        "speculate",
+        str(run),
+        "--out",
+        str(out),
+        *sets(),
+    ]
     for number in (signal.SIGKILL, signal.SIGINT):
         job = subprocess.Popen(
             arguments,
@@ -240,15 +278,20 @@ def test_joint_training_changes_the_model_and_says_by_how_much(
     if lora:
         pytest.importorskip("peft", reason="peft is not installed")
     settings = read_settings(
-        None, [*SMALL, "speculate.samples=1000"], **{"speculate.joint": True, "speculate.lora": lora}
+        None,
+        [*SMALL, "speculate.samples=1000"],
+        **{"speculate.joint": True, "speculate.lora": lora},
     )
     result = speculate(open_speculation(settings, run), tmp_path / "out")
     assert result["speculative"]["identical"] is True
     assert result["bits_per_byte"] != result["bits_per_byte_before"]
-    one, other = (AutoModelForCausalLM.from_pretrained(folder) for folder in (run, tmp_path / "out"))
+    one, other = (
+        AutoModelForCausalLM.from_pretrained(folder) for folder in (run, tmp_path / "out")
+    )
     assert one.state_dict().keys() == other.state_dict().keys()
     same = [
-        torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     ]
     assert not all(same)
     embeddings = [model.get_input_embeddings().weight for model in (one, other)]
@@ -258,9 +301,19 @@ def test_joint_training_changes_the_model_and_says_by_how_much(
 def test_a_model_with_heads_of_its_own_uses_them(tmp_path: Path, corpus: Path) -> None:
     out = tmp_path / "mtp"
     lookaround(
-        "pretrain", corpus, "--objective", 'mtp(n=3, heads="sequential")', "--budget", "10k", "--out", out,
-        "--set", "data.vocabulary=300", "--set", "model.context=48",
-    )  # fmt: skip
+        "pretrain",
+        corpus,
+        "--objective",
+        'mtp(n=3, heads="sequential")',
+        "--budget",
+        "10k",
+        "--out",
+        out,
+        "--set",
+        "data.vocabulary=300",
+        "--set",
+        "model.context=48",
+    )
     settings = read_settings(None, SMALL)
     plan = open_speculation(settings, out)
     assert plan.kind is None
@@ -291,7 +344,7 @@ def test_without_text_the_model_begins_its_texts_itself(tmp_path: Path, real_dat
     assert result["accuracies"][0][0] > 0.2  # the likeliest draft of the first depth
 
 
-# ---------------------------------------------------------------------------------------- within transformers
+# ------------------------------------------------------------------------------ within transformers
 
 
 def test_a_trusted_folder_generates_what_the_plain_model_does(fast: Path) -> None:
@@ -318,10 +371,17 @@ def test_the_callable_obeys_what_generate_is_asked_for(fast: Path) -> None:
     mask = torch.ones_like(ids)
     mask[1, :4] = 0  # left-padded, as transformers wants it
     options = {"max_new_tokens": 14, "do_sample": False, "attention_mask": mask, "pad_token_id": 0}
-    for more in ({}, {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}, {"eos_token_id": [7, 9, 11, 20]},
-                 {"min_new_tokens": 5, "eos_token_id": list(range(10, 150))}):  # fmt: skip
+    for more in (
+        {},
+        {"repetition_penalty": 1.4},
+        {"no_repeat_ngram_size": 2},
+        {"eos_token_id": [7, 9, 11, 20]},
+        {"min_new_tokens": 5, "eos_token_id": list(range(10, 150))},
+    ):
         expected = model.generate(ids, **options, **more)
-        assert torch.equal(model.generate(ids, custom_generate=quick, **options, **more), expected), more
+        assert torch.equal(
+            model.generate(ids, custom_generate=quick, **options, **more), expected
+        ), more
     penalty = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(1.7)])
     assert torch.equal(
         model.generate(ids, custom_generate=quick, logits_processor=penalty, **options),
@@ -367,13 +427,17 @@ def test_stop_strings_and_streamers(fast: Path) -> None:
     model.generate(ids, custom_generate=custom_generate(speculator, streamer=streamer), **options)
     assert "".join(streamer) == text
     trusted = AutoModelForCausalLM.from_pretrained(fast, trust_remote_code=True)
-    assert torch.equal(trusted.generate(ids, stop_strings=[stop], tokenizer=tokenizer, **options), expected)
+    assert torch.equal(
+        trusted.generate(ids, stop_strings=[stop], tokenizer=tokenizer, **options), expected
+    )
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
     trusted.generate(ids, streamer=streamer, **options)
     assert "".join(streamer) == text
 
 
-def test_generate_shows_drafts_and_says_the_same_without_them(fast: Path, run: Path, tmp_path: Path) -> None:
+def test_generate_shows_drafts_and_says_the_same_without_them(
+    fast: Path, run: Path, tmp_path: Path
+) -> None:
     answers = []
     for model, more in ((fast, ["--show-drafts"]), (run, [])):
         file = tmp_path / "out.json"
@@ -395,21 +459,33 @@ def test_generate_shows_drafts_and_says_the_same_without_them(fast: Path, run: P
     done = lookaround("generate", run, "a", "--show-drafts", ok=False)
     assert "no heads that look ahead" in done.stderr
     cut = answers[0][0][:5]
-    lookaround("generate", fast, "12: the cat", "--temperature", 0, "--stop", cut[-2:], "--json", file)
+    lookaround(
+        "generate", fast, "12: the cat", "--temperature", 0, "--stop", cut[-2:], "--json", file
+    )
     assert json.loads(file.read_text())["texts"][0]["continuation"].endswith(cut[-2:])
     for rule in ("exact", "typical"):
         lookaround("generate", fast, "12: the cat", "--accept", rule, "--top-k", 5, "--json", file)
         assert json.loads(file.read_text())["texts"][0]["tokens_per_forward"] >= 1
-    assert "must be exact or typical" in lookaround("generate", fast, "a", "--accept", "all", ok=False).stderr
+    assert (
+        "must be exact or typical"
+        in lookaround("generate", fast, "a", "--accept", "all", ok=False).stderr
+    )
 
 
-# ---------------------------------------------------------------------------------------- other models
+# ------------------------------------------------------------------------------------- other models
 
 
 def tiny(kind: type, config: type, **more: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "bos_token_id": 1,
-             "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
+    sizes = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
     return kind(config(**(sizes | more))).eval()
 
 
@@ -420,7 +496,9 @@ def test_medusa_heads_fit_other_architectures() -> None:
         lm.set_attn_implementation(implementation)
         speculator = Speculator(Backbone(lm, (LookAheadSpec("hydra", 4),)).double())
         ids = torch.randint(3, 60, (3, 5), generator=torch.Generator().manual_seed(1))
-        expected = lm.generate(ids, max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0)
+        expected = lm.generate(
+            ids, max_new_tokens=40, do_sample=False, eos_token_id=None, pad_token_id=0
+        )
         made = speculator.generate(ids.tolist(), max_new_tokens=40, tree=Tree.cartesian((2, 2, 1)))
         assert made.tokens == expected[:, 5:].tolist()
 
@@ -441,7 +519,9 @@ def test_caches_that_cannot_be_rewound_are_refused() -> None:
         require_rewindable(tiny(MistralForCausalLM, MistralConfig, sliding_window=8, **mistral))
     require_rewindable(tiny(MistralForCausalLM, MistralConfig, sliding_window=None, **mistral))
     with pytest.raises(UserError, match="encoder"):
-        require_rewindable(tiny(LlamaForCausalLM, LlamaConfig, intermediate_size=64, is_causal=False))
+        require_rewindable(
+            tiny(LlamaForCausalLM, LlamaConfig, intermediate_size=64, is_causal=False)
+        )
 
 
 def test_a_model_that_changes_its_logits_is_refused() -> None:
@@ -554,12 +634,16 @@ def test_a_damaged_description_is_named(tmp_path: Path, text: str, message: str)
         (["data.corpus=nowhere.txt"], "nowhere.txt"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(run: Path, assignments: list[str], message: str) -> None:
+def test_settings_that_cannot_be_are_refused(
+    run: Path, assignments: list[str], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         open_speculation(read_settings(None, [*SMALL, *assignments]), run)
 
 
-def test_a_masked_model_is_refused_and_has_its_own_way(tmp_path: Path, corpus: Path, run: Path) -> None:
+def test_a_masked_model_is_refused_and_has_its_own_way(
+    tmp_path: Path, corpus: Path, run: Path
+) -> None:
     masked = tmp_path / "masked"
     lookaround(
         "pretrain",
@@ -596,7 +680,10 @@ def test_a_masked_model_is_refused_and_has_its_own_way(tmp_path: Path, corpus: P
     assert text["passes"] <= 3
     assert "bits per token" in done.stdout
     assert text["bits_per_token"] > 0
-    assert "are for masked models" in lookaround("generate", run, "a", "--per-pass", 2, ok=False).stderr
+    assert (
+        "are for masked models"
+        in lookaround("generate", run, "a", "--per-pass", 2, ok=False).stderr
+    )
 
 
 def test_adapters_are_merged_into_a_plain_model() -> None:

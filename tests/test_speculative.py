@@ -1,4 +1,6 @@
-"""Several tokens per pass: the output is what it is without drafts, whatever the heads, the tree and the batch."""
+"""Several tokens per pass: the output is what it is without drafts, whatever the heads, the tree
+and the batch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,17 @@ from lookaround.model.backbone import Backbone, build
 from lookaround.objectives.heads import LookAheadSpec
 
 VOCABULARY = 40
-KINDS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra", "offset")
+KINDS = (
+    "parallel",
+    "causal",
+    "sequential",
+    "shared",
+    "linear",
+    "medusa",
+    "medusa-own",
+    "hydra",
+    "offset",
+)
 TREES = (
     Tree.chain(4),
     Tree.cartesian((3, 2, 1, 1)),
@@ -103,11 +115,15 @@ def test_the_fewest_tokens_that_make_up_a_share() -> None:
 
 @torch.inference_mode()
 def test_logits_of_a_tree_are_those_of_its_paths_one_after_the_other() -> None:
-    """In float32, with another sequence of another length beside it, and after a branch was forgotten."""
+    """In float32, with another sequence of another length beside it, and after a branch was
+    forgotten.
+    """
     model = speculator("medusa").backbone.float()
     generator = torch.Generator().manual_seed(1)
     for tree in (*TREES, Tree.cartesian((2, 2, 2))):
-        texts = [torch.randint(VOCABULARY, (size,), generator=generator).tolist() for size in (5, 9)]
+        texts = [
+            torch.randint(VOCABULARY, (size,), generator=generator).tolist() for size in (5, 9)
+        ]
         cached = CachedModel(model.decoder, 2)
         padded = torch.tensor([text + [0] * (9 - len(text)) for text in texts])
         cached(padded, torch.ones(9, 9, dtype=torch.bool).tril())

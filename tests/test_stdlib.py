@@ -1,4 +1,6 @@
-"""The embedded default: large enough, the same each time, its test windows from files that training never sees."""
+"""The embedded default: large enough, the same each time, its test windows from files that training
+never sees.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,18 @@ def test_task_is_by_file() -> None:
     assert 8 <= len(task.classes) <= 12
     assert task == stdlib_task()
     train, test = Counter(task.train_labels), Counter(task.test_labels)
-    assert all(40 <= train[label] <= 150 and 15 <= test[label] <= 60 for label in range(len(task.classes)))
+    assert all(
+        40 <= train[label] <= 150 and 15 <= test[label] <= 60 for label in range(len(task.classes))
+    )
     texts = task.train_inputs + task.test_inputs
     assert len(set(texts)) == len(texts)
     assert all(100 <= len(text) < 2000 for text in texts)
 
     root = Path(sysconfig.get_paths()["stdlib"])
     for label, package in enumerate(task.classes):
-        sources = {path: path.read_text(encoding="utf-8") for path in (root / package).rglob("*.py")}
+        sources = {
+            path: path.read_text(encoding="utf-8") for path in (root / package).rglob("*.py")
+        }
 
         def files(
             part: list[str], labels: list[int], label: int = label, sources: dict = sources

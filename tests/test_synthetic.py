@@ -1,4 +1,6 @@
-"""A grid of synthetic tasks: what is refused, a small grid from end to end, resumption, and its report."""
+"""A grid of synthetic tasks: what is refused, a small grid from end to end, resumption, and its
+report.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +69,17 @@ class Here(Executor):
 
 def settings(**values: Any) -> Settings:
     small = {
-        "model.preset": "pico", "synthetic.tasks": ["pathstar(2,3)"], "synthetic.objectives": "ar, teacherless", "synthetic.seeds": 2, "synthetic.steps": 12,
-        "synthetic.batch": 8, "synthetic.every": 4, "synthetic.queries": 60, "synthetic.watched": 40, "synthetic.lr_factors": [1.0],
-    }  # fmt: skip
+        "model.preset": "pico",
+        "synthetic.tasks": ["pathstar(2,3)"],
+        "synthetic.objectives": "ar, teacherless",
+        "synthetic.seeds": 2,
+        "synthetic.steps": 12,
+        "synthetic.batch": 8,
+        "synthetic.every": 4,
+        "synthetic.queries": 60,
+        "synthetic.watched": 40,
+        "synthetic.lr_factors": [1.0],
+    }
     return read_settings(
         None, None, small, **{name.replace("__", "."): value for name, value in values.items()}
     )
@@ -81,7 +91,7 @@ def same(row: dict[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in row.items() if k != "seconds"}, "curve": curve}
 
 
-# ---------------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------- what is refused
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,10 @@ def same(row: dict[str, Any]) -> dict[str, Any]:
         ({"synthetic__tasks": ["pathstar(1,3)"]}, "degree must be 2 or more"),
         ({"synthetic__tasks": ["pathstar(2,1)"]}, "2 or more"),
         ({"synthetic__tasks": ["3x3"]}, "task '3x3': is no task; write"),
-        ({"synthetic__tasks": ["2,3"]}, "task '2,3': is no task; write one of .*pathstar.degree, length"),
+        (
+            {"synthetic__tasks": ["2,3"]},
+            "task '2,3': is no task; write one of .*pathstar.degree, length",
+        ),
         ({"model__context": 17}, "model.context: task pathstar(2,3) has rows of 18 tokens, got 17"),
         (
             {"synthetic__objectives": f"mtp(n=20, weights=({'0, ' * 19}1))"},
@@ -108,10 +121,14 @@ def test_bad_input_is_refused_before_any_training(values: dict[str, Any], words:
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["synthetic", "--task", "pathstar(1,3)", "--out", str(tmp_path / "x")])
+    result = CliRunner().invoke(
+        app, ["synthetic", "--task", "pathstar(1,3)", "--out", str(tmp_path / "x")]
+    )
     assert isinstance(result.exception, UserError)
     assert not (tmp_path / "x").exists()
-    result = CliRunner().invoke(app, ["synthetic", "--preset", "huge", "--out", str(tmp_path / "x")])
+    result = CliRunner().invoke(
+        app, ["synthetic", "--preset", "huge", "--out", str(tmp_path / "x")]
+    )
     assert "known are cpu, full, gpu" in str(result.exception)
 
 
@@ -122,7 +139,10 @@ def test_learning_rates_are_chosen_per_task_or_on_the_first() -> None:
         "synthetic__lr_factors": [1.0, 2.0],
     }
     each = open_grid(settings(**both)).followers
-    assert each["pathstar(2,3)", "ar"] == [("pathstar(2,3)", "ar"), ("pathstar(2,3,hop=True)", "ar")]
+    assert each["pathstar(2,3)", "ar"] == [
+        ("pathstar(2,3)", "ar"),
+        ("pathstar(2,3,hop=True)", "ar"),
+    ]
     assert each["pathstar(3,3)", "reverse"] == [("pathstar(3,3)", "reverse")]
     alone = open_grid(
         settings(
@@ -136,7 +156,10 @@ def test_learning_rates_are_chosen_per_task_or_on_the_first() -> None:
     }
     first = open_grid(settings(synthetic__search="first", **both)).followers
     assert first.keys() == {("pathstar(2,3)", "ar"), ("pathstar(2,3)", "reverse")}
-    assert first["pathstar(2,3)", "reverse"] == [("pathstar(2,3)", "reverse"), ("pathstar(3,3)", "reverse")]
+    assert first["pathstar(2,3)", "reverse"] == [
+        ("pathstar(2,3)", "reverse"),
+        ("pathstar(3,3)", "reverse"),
+    ]
 
 
 @pytest.mark.parametrize("spec", ["teacherless", "ar + reverse", "ar >> bst"])
@@ -179,20 +202,35 @@ def test_a_file_overrules_a_preset_and_an_option_overrules_both(tmp_path: Path) 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("synthetic") / "grid"
-    return out, run_grid(open_grid(settings()), out, command="lookaround synthetic", executor=Here())
+    return out, run_grid(
+        open_grid(settings()), out, command="lookaround synthetic", executor=Here()
+    )
 
 
-def test_a_grid_has_a_row_per_run_with_what_was_promised(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_a_grid_has_a_row_per_run_with_what_was_promised(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
     out, results = finished
     assert json.loads((out / "results.json").read_text()) == results
     promised = {
-        "objective", "graph", "seed", "exact_match", "first_hop", "later_positions", "train_exact_match", "seconds"
-    }  # fmt: skip
+        "objective",
+        "graph",
+        "seed",
+        "exact_match",
+        "first_hop",
+        "later_positions",
+        "train_exact_match",
+        "seconds",
+    }
     rows = results["rows"]
     assert [(row["graph"], row["objective"], row["seed"]) for row in rows] == [
-        ("pathstar(2,3)", "ar", 0), ("pathstar(2,3)", "ar", 1), ("pathstar(2,3)", "teacherless", 0), ("pathstar(2,3)", "teacherless", 1),
-        ("pathstar(2,3,hop=True)", "ar", 0), ("pathstar(2,3,hop=True)", "ar", 1),
-    ]  # fmt: skip
+        ("pathstar(2,3)", "ar", 0),
+        ("pathstar(2,3)", "ar", 1),
+        ("pathstar(2,3)", "teacherless", 0),
+        ("pathstar(2,3)", "teacherless", 1),
+        ("pathstar(2,3,hop=True)", "ar", 0),
+        ("pathstar(2,3,hop=True)", "ar", 1),
+    ]
     for row in rows:
         assert promised <= row.keys()
         assert [entry["step"] for entry in row["curve"]] == [4, 8, 12]
@@ -213,7 +251,9 @@ def test_models_load_in_transformers(finished: tuple[Path, dict[str, Any]]) -> N
     assert model.config.vocab_size == 14
 
 
-def test_a_finished_grid_is_not_run_again_and_can_grow(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_a_finished_grid_is_not_run_again_and_can_grow(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
     out, results = finished
     before = {path: path.stat().st_mtime_ns for path in out.rglob("row.json")}
     again = run_grid(
@@ -263,9 +303,14 @@ def _always_listening(self: Any, phase: str, step: int, total: int, rate: float 
 
 @pytest.mark.parametrize("passes", [2, 7, 12])  # within points of the curve, and within the score
 def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
-    passes: int, finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    passes: int,
+    finished: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    grid = open_grid(settings(synthetic__seeds=1, synthetic__objectives="ar", synthetic__control=False))
+    grid = open_grid(
+        settings(synthetic__seeds=1, synthetic__objectives="ar", synthetic__control=False)
+    )
     out = tmp_path / "grid"
     own = Reader._laws
     count = iter(range(1, 1000))
@@ -306,7 +351,8 @@ def test_a_run_that_diverges_is_scored_as_it_was_and_the_grid_goes_on(
     assert (diverged["diverged_at"], diverged["steps"]) == (6, 4)
     assert [point["step"] for point in diverged["curve"]] == [4]
     assert any(
-        "G(2,3): ar, seed 1: the loss was not finite at step 6; scored as the run was at step 4" in line
+        "G(2,3): ar, seed 1: the loss was not finite at step 6; scored as the run was at step 4"
+        in line
         for line in synthetic_findings(results)
     )
     write_synthetic(results, tmp_path / "synthetic.html")
@@ -329,7 +375,9 @@ def test_a_run_that_is_stopped_and_then_diverges_is_scored_as_if_it_had_not_been
 
     monkeypatch.setattr(loop.Trainer, "step", step)
     monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
-    grid = open_grid(settings(synthetic__objectives="ar", synthetic__control=False, synthetic__seeds=1))
+    grid = open_grid(
+        settings(synthetic__objectives="ar", synthetic__control=False, synthetic__seeds=1)
+    )
     whole = run_grid(grid, tmp_path / "whole", command="x", executor=Here())
     stops.append(tmp_path / "stopped")
     with pytest.raises(Interrupted):
@@ -365,7 +413,8 @@ def test_weights_that_are_not_finite_are_never_scored(
 
 def test_a_control_alone_is_a_task_like_others(tmp_path: Path) -> None:
     alone = [
-        row(name, 0, 0.5, graph="pathstar(3,3,hop=True)", later_positions=None) for name in ("ar", "reverse")
+        row(name, 0, 0.5, graph="pathstar(3,3,hop=True)", later_positions=None)
+        for name in ("ar", "reverse")
     ]
     beside = [row("ar", 0, 0.5), *alone]
     for rows in (alone, beside):
@@ -379,9 +428,13 @@ def test_a_control_alone_is_a_task_like_others(tmp_path: Path) -> None:
 def test_a_curve_beyond_the_last_checkpoint_leaves_no_point_twice(tmp_path: Path) -> None:
     grid = open_grid(settings(synthetic__steps=8))
     job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, TASK, "ar", 0, 1.0, 1)
-    curve = {"curve": [{"step": 4, "seconds": 1.0, "exact_match": 0.5, "positions": [1.0, 0.5, 1.0]}]}
+    curve = {
+        "curve": [{"step": 4, "seconds": 1.0, "exact_match": 0.5, "positions": [1.0, 0.5, 1.0]}]
+    }
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "curve.json").write_text(json.dumps(curve))  # and its checkpoint was removed
+    (tmp_path / "run" / "curve.json").write_text(
+        json.dumps(curve)
+    )  # and its checkpoint was removed
     assert [entry["step"] for entry in run_job(job)["curve"]] == [4, 8]
 
 
@@ -415,27 +468,55 @@ def test_learning_rates_are_tried_on_a_seed_of_their_own(
             right = {1.0: 0.5, 2.0: 0.9}[job.factor]
             return {"curve": [{"step": 4, "exact_match": right, "positions": [right]}]}
         return {
-            "objective": job.objective, "graph": job.task.spec, "seed": job.seed, "exact_match": 1.0, "first_hop": 1.0,
-            "later_positions": 1.0, "train_exact_match": 1.0, "seconds": 1.0, "steps": 4, "solved_at": 4, "learned_at": [4],
-            "left_chance_at": 4, "diverged_at": None, "ways": {"one by one": 1.0}, "parameters": 1, "chance": 0.5, "learning_rate": job.factor, "curve": [],
-        }  # fmt: skip
+            "objective": job.objective,
+            "graph": job.task.spec,
+            "seed": job.seed,
+            "exact_match": 1.0,
+            "first_hop": 1.0,
+            "later_positions": 1.0,
+            "train_exact_match": 1.0,
+            "seconds": 1.0,
+            "steps": 4,
+            "solved_at": 4,
+            "learned_at": [4],
+            "left_chance_at": 4,
+            "diverged_at": None,
+            "ways": {"one by one": 1.0},
+            "parameters": 1,
+            "chance": 0.5,
+            "learning_rate": job.factor,
+            "curve": [],
+        }
 
     monkeypatch.setattr(grid_module, "run_job", fake)
     grid = open_grid(
-        settings(synthetic__lr_factors=[4.0, 2.0, 1.0], synthetic__objectives="ar", synthetic__control=False)
+        settings(
+            synthetic__lr_factors=[4.0, 2.0, 1.0],
+            synthetic__objectives="ar",
+            synthetic__control=False,
+        )
     )
     results = run_grid(grid, tmp_path / "grid", command="x", executor=Here())
     assert [job.factor for job in asked if job.trial] == [1.0, 2.0, 4.0]
     assert {job.factor for job in asked if not job.trial} == {2.0}
     assert {job.steps for job in asked if job.trial} == {5}
-    assert not {job.seed for job in asked if job.trial} & {job.seed for job in asked if not job.trial}
-    assert results["learning_rates"] == {"pathstar(2,3)": {"ar": {"x1": 0.5, "x2": 0.9, "x4": -1.0}}}
+    assert not {job.seed for job in asked if job.trial} & {
+        job.seed for job in asked if not job.trial
+    }
+    assert results["learning_rates"] == {
+        "pathstar(2,3)": {"ar": {"x1": 0.5, "x2": 0.9, "x4": -1.0}}
+    }
 
 
 def test_parts_that_write_in_different_orders_are_refused_together() -> None:
-    with pytest.raises(UserError, match="its parts write in different orders; train them one by one"):
+    with pytest.raises(
+        UserError, match="its parts write in different orders; train them one by one"
+    ):
         open_grid(settings(synthetic__objectives="ar + reverse"))
-    assert open_grid(settings(synthetic__objectives="ar + 2*teacherless, reverse >> ar")).total == 2 * 2
+    assert (
+        open_grid(settings(synthetic__objectives="ar + 2*teacherless, reverse >> ar")).total
+        == 2 * 2
+    )
 
 
 def end(right: float, step: int = 4) -> dict[str, Any]:
@@ -453,13 +534,22 @@ def end(right: float, step: int = 4) -> dict[str, Any]:
         ({1.0: {"curve": []}, 2.0: {"curve": []}}, 1.0),
     ],
 )
-def test_the_rate_that_is_best_soonest_or_largest_is_taken(tried: dict[float, dict], best: float) -> None:
+def test_the_rate_that_is_best_soonest_or_largest_is_taken(
+    tried: dict[float, dict], best: float
+) -> None:
     assert grid_module._best_rate(tried) == best
 
 
 @pytest.mark.parametrize(
-    ("task", "objective"), [("pathstar(2,3)", "ar"), ("pathstar(2,3)", "mdlm"), ("pathstar(2,3)", "teacherless"), ("countdown(2,20)", "ar"), ("countdown(2,20)", "mdlm")]
-)  # fmt: skip
+    ("task", "objective"),
+    [
+        ("pathstar(2,3)", "ar"),
+        ("pathstar(2,3)", "mdlm"),
+        ("pathstar(2,3)", "teacherless"),
+        ("countdown(2,20)", "ar"),
+        ("countdown(2,20)", "mdlm"),
+    ],
+)
 def test_the_estimate_counts_every_row_that_is_read(
     task: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -474,7 +564,9 @@ def test_the_estimate_counts_every_row_that_is_read(
     asked = {"synthetic__tasks": [task], "synthetic__objectives": objective, "synthetic__steps": 10}
     grid = open_grid(settings(synthetic__control=False, **asked))
     row = run_job(
-        SyntheticJob(tmp_path, tmp_path / "run", grid.settings, parse_task(task), objective, 0, 1.0, 1)
+        SyntheticJob(
+            tmp_path, tmp_path / "run", grid.settings, parse_task(task), objective, 0, 1.0, 1
+        )
     )
     assert [point["step"] for point in row["curve"]] == [4, 8, 10]
     trainer = make_trainer(grid.settings, grid.tasks[task], grid.objectives[objective], 0, 0.1)
@@ -486,8 +578,9 @@ def test_the_estimate_counts_every_row_that_is_read(
 
 
 @pytest.mark.parametrize(
-    ("asked", "jobs", "threads"), [("", 2, 4), ("1", 2, 1), ("6", 2, 4), ("1", 1, 1), ("0", 1, 8), ("many", 8, 1), ("", 16, 1)]
-)  # fmt: skip
+    ("asked", "jobs", "threads"),
+    [("", 2, 4), ("1", 2, 1), ("6", 2, 4), ("1", 1, 1), ("0", 1, 8), ("many", 8, 1), ("", 16, 1)],
+)
 def test_threads_are_a_share_of_the_cores_or_what_was_asked_for(
     asked: str, jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,7 +594,9 @@ def test_trials_add_their_points_to_the_scoring(monkeypatch: pytest.MonkeyPatch)
 
     def scoring(factors: list[float]) -> float:
         grid = open_grid(
-            settings(synthetic__objectives="ar", synthetic__control=False, synthetic__lr_factors=factors)
+            settings(
+                synthetic__objectives="ar", synthetic__control=False, synthetic__lr_factors=factors
+            )
         )
         return estimate(grid).by_run[0]["scoring_seconds"]
 
@@ -536,7 +631,9 @@ def _flops_of(grid: Grid, model: str, spec: str) -> float:
     """FLOPs of a step of an objective on the model that another one trains."""
     (task,) = grid.tasks.values()
     trainer = make_trainer(grid.settings, task, parse(model), 0, 0.1)
-    return expected_cost(parse(spec), trainer.backbone, trainer.rows, grid.settings.synthetic.batch, "flops")
+    return expected_cost(
+        parse(spec), trainer.backbone, trainer.rows, grid.settings.synthetic.batch, "flops"
+    )
 
 
 def test_both_phases_of_a_sequence_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -568,11 +665,13 @@ def test_a_run_in_this_process_leaves_the_threads_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = torch.get_num_threads()
-    run_job(SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, before + 1, True))
+    run_job(
+        SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, before + 1, True)
+    )
     assert torch.get_num_threads() == before
 
 
-# ---------------------------------------------------------------------------------------- an earlier layout
+# -------------------------------------------------------------------------------- an earlier layout
 
 
 def test_a_folder_of_an_earlier_layout_is_refused_by_name(tmp_path: Path) -> None:
@@ -597,7 +696,9 @@ def test_a_folder_of_an_earlier_layout_is_refused_by_name(tmp_path: Path) -> Non
 def test_settings_of_an_earlier_name_are_refused_by_name(text: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text(text)
-    with pytest.raises(UserError, match=r"settings.yaml: .*the section 'plan' is called 'synthetic' now"):
+    with pytest.raises(
+        UserError, match=r"settings.yaml: .*the section 'plan' is called 'synthetic' now"
+    ):
         read_settings(file)
     with pytest.raises(UserError, match="the section 'plan' is called 'synthetic' now"):
         read_settings(None, ["plan.steps=7"])
@@ -615,28 +716,49 @@ def test_a_model_of_an_earlier_lookaround_is_still_evaluated_on_its_own_text(
     assert text.test.width == 32
 
 
-# ---------------------------------------------------------------------------------------- what is said of it
+# ------------------------------------------------------------------------------- what is said of it
 
 
 def row(
     objective: str, seed: int, exact: float, later: float = 1.0, train: float = 1.0, **more: Any
 ) -> dict[str, Any]:
     curve = [
-        {"step": s, "seconds": 1.0, "exact_match": exact, "positions": [1.0, exact, later]} for s in (4, 8)
+        {"step": s, "seconds": 1.0, "exact_match": exact, "positions": [1.0, exact, later]}
+        for s in (4, 8)
     ]
     return {
-        "objective": objective, "graph": "pathstar(2,3)", "seed": seed, "exact_match": exact, "first_hop": exact, "later_positions": later,
-        "train_exact_match": train, "seconds": 2.0, "steps": 800, "solved_at": 100 if exact > 0.95 else None, "learned_at": [4, None, 4],
-        "left_chance_at": 100 if exact > 0.6 else None, "diverged_at": None, "ways": {"one by one": exact}, "parameters": 10, "chance": 0.5,
-        "learning_rate": 0.1, "queries": 60, "curve": curve, "positions": [1.0, exact, later],
-    } | more  # fmt: skip
+        "objective": objective,
+        "graph": "pathstar(2,3)",
+        "seed": seed,
+        "exact_match": exact,
+        "first_hop": exact,
+        "later_positions": later,
+        "train_exact_match": train,
+        "seconds": 2.0,
+        "steps": 800,
+        "solved_at": 100 if exact > 0.95 else None,
+        "learned_at": [4, None, 4],
+        "left_chance_at": 100 if exact > 0.6 else None,
+        "diverged_at": None,
+        "ways": {"one by one": exact},
+        "parameters": 10,
+        "chance": 0.5,
+        "learning_rate": 0.1,
+        "queries": 60,
+        "curve": curve,
+        "positions": [1.0, exact, later],
+    } | more
 
 
 ROWS = [
-    *(row("ar", seed, 0.5) for seed in range(3)), *(row("reverse", seed, 1.0) for seed in range(3)),
-    row("mdlm", 0, 0.99), row("mdlm", 1, 0.5), row("top", 0, 0.1, later=0.3, train=0.1), row("dar", 0, 0.3, later=0.9, train=1.0),
+    *(row("ar", seed, 0.5) for seed in range(3)),
+    *(row("reverse", seed, 1.0) for seed in range(3)),
+    row("mdlm", 0, 0.99),
+    row("mdlm", 1, 0.5),
+    row("top", 0, 0.1, later=0.3, train=0.1),
+    row("dar", 0, 0.3, later=0.9, train=1.0),
     row("ar", 0, 0.5, graph="pathstar(2,3,hop=True)", later_positions=None),
-]  # fmt: skip
+]
 
 
 def tasks_of(rows: list[dict[str, Any]]) -> list[Task]:
@@ -649,9 +771,14 @@ def summary_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def results(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "rows": rows, "summary": summary_of(rows), "margins": {"same": 0.03, "guessing": 0.05}, "tasks": describe(tasks_of(rows)), "settings": settings(synthetic__queries=70).model_dump(), "command": "lookaround synthetic '<b>'",
+        "rows": rows,
+        "summary": summary_of(rows),
+        "margins": {"same": 0.03, "guessing": 0.05},
+        "tasks": describe(tasks_of(rows)),
+        "settings": settings(synthetic__queries=70).model_dump(),
+        "command": "lookaround synthetic '<b>'",
         "learning_rates": {},
-    }  # fmt: skip
+    }
 
 
 def test_summary_has_means_intervals_and_the_share_of_successes() -> None:
@@ -659,7 +786,9 @@ def test_summary_has_means_intervals_and_the_share_of_successes() -> None:
     mixed = summary["pathstar(2,3)", "mdlm"]
     assert mixed["success"] == 0.5
     assert mixed["exact_match"]["mean"] == pytest.approx(0.745)
-    half = 12.706204736 * (0.99 - 0.5) / 2**0.5 / 2**0.5  # t(0.975, 1) times the standard error of two values
+    half = (
+        12.706204736 * (0.99 - 0.5) / 2**0.5 / 2**0.5
+    )  # t(0.975, 1) times the standard error of two values
     assert mixed["exact_match"]["low"] == pytest.approx(0.745 - half)
     assert "later_positions" not in summary["pathstar(2,3,hop=True)", "ar"]
 
@@ -669,11 +798,16 @@ def test_findings_tell_the_cheat_from_what_was_never_fitted() -> None:
     print_synthetic(results(ROWS), console)
     text = console.export_text()
     for words in (
-        "copies along an arm that it has guessed (the Clever Hans cheat): ar", "looks ahead in every run: reverse",
-        "looks ahead in some runs: mdlm", "was not fitted, in training either, within these steps: top",
-        "fits its training problems and fails on others: dar", "ar was trained for 8.0 times the 100 steps that reverse needed",
-        "was still guessing", "ar (first hop only)", "G(2,3): there are only 60 different held-out problems",
-    ):  # fmt: skip
+        "copies along an arm that it has guessed (the Clever Hans cheat): ar",
+        "looks ahead in every run: reverse",
+        "looks ahead in some runs: mdlm",
+        "was not fitted, in training either, within these steps: top",
+        "fits its training problems and fails on others: dar",
+        "ar was trained for 8.0 times the 100 steps that reverse needed",
+        "was still guessing",
+        "ar (first hop only)",
+        "G(2,3): there are only 60 different held-out problems",
+    ):
         assert words in text
 
 
@@ -720,7 +854,8 @@ def test_rates_that_were_chosen_among_guesses_are_named() -> None:
     sums = [row("ar", seed, 0.3, graph="addition(3)") for seed in range(2)]
     tried = {"addition(3)": {"ar": {"x1": 0.3, "x2": 0.31}}}
     assert not any(
-        "learning rate" in line for line in synthetic_findings(results(sums) | {"learning_rates": tried})
+        "learning rate" in line
+        for line in synthetic_findings(results(sums) | {"learning_rates": tried})
     )
     assert not any("learning rate" in line for line in synthetic_findings(results(ROWS)))
 
@@ -752,18 +887,36 @@ def test_sums_are_introduced_as_sums(tmp_path: Path) -> None:
         (lambda r: r.update(summary=[]), "field 'summary' is empty"),
         (lambda r: r["rows"][2].pop("curve"), r"rows\[2\]: truncated or not ours \(field 'curve'"),
         (lambda r: r["rows"][2].update(curve=[3]), r"rows\[2\]\.curve: truncated or not ours"),
-        (lambda r: r["summary"][1].pop("ways"), r"summary\[1\]: truncated or not ours \(field 'ways'"),
-        (lambda r: r["summary"][1].update(seconds=None), r"summary\[1\]: truncated or not ours \(field 'seconds'"),
+        (
+            lambda r: r["summary"][1].pop("ways"),
+            r"summary\[1\]: truncated or not ours \(field 'ways'",
+        ),
+        (
+            lambda r: r["summary"][1].update(seconds=None),
+            r"summary\[1\]: truncated or not ours \(field 'seconds'",
+        ),
         (lambda r: r.update(settings={}), "settings: truncated or not ours"),
-        (lambda r: r.update(learning_rates={"pathstar(2,3)": 1}), "learning_rates: truncated or not ours"),
-        (lambda r: r.update(learning_rates={"pathstar(2,3)": {"ar": 1}}), r"learning_rates.pathstar\(2,3\): truncated or not ours"),
+        (
+            lambda r: r.update(learning_rates={"pathstar(2,3)": 1}),
+            "learning_rates: truncated or not ours",
+        ),
+        (
+            lambda r: r.update(learning_rates={"pathstar(2,3)": {"ar": 1}}),
+            r"learning_rates.pathstar\(2,3\): truncated or not ours",
+        ),
         (lambda r: r.pop("margins"), "truncated or not ours .field 'margins'"),
         (lambda r: r["margins"].pop("same"), "margins: truncated or not ours .field 'same'"),
         (lambda r: r["tasks"].popitem(), "tasks: truncated or not ours .field 'pathstar"),
-        (lambda r: r["tasks"]["pathstar(2,3)"].pop("title"), r"tasks\.pathstar\(2,3\): .*field 'title'"),
-        (lambda r: r["settings"].update(synthetic={}), r"settings\.synthetic: truncated or not ours"),
+        (
+            lambda r: r["tasks"]["pathstar(2,3)"].pop("title"),
+            r"tasks\.pathstar\(2,3\): .*field 'title'",
+        ),
+        (
+            lambda r: r["settings"].update(synthetic={}),
+            r"settings\.synthetic: truncated or not ours",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_edited_result_is_refused_by_name(
     edit: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
 ) -> None:
@@ -790,7 +943,9 @@ def test_a_row_without_a_field_is_refused_by_name(tmp_path: Path) -> None:
     whole = row("ar", 0, 0.5)
     for name in ("chance", "solved_at", "later_positions", "ways"):
         (tmp_path / "run").mkdir(exist_ok=True)
-        (tmp_path / "run" / "row.json").write_text(json.dumps({k: v for k, v in whole.items() if k != name}))
+        (tmp_path / "run" / "row.json").write_text(
+            json.dumps({k: v for k, v in whole.items() if k != name})
+        )
         with pytest.raises(UserError, match=f"field '{name}' is missing"):
             run_job(SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1))
 
@@ -829,13 +984,17 @@ def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
         "--jobs",
         "1",
     ]
-    dry = CliRunner().invoke(app, [*command, *small, "--out", str(out), "--dry-run", "--json", str(file)])
+    dry = CliRunner().invoke(
+        app, [*command, *small, "--out", str(out), "--dry-run", "--json", str(file)]
+    )
     assert dry.exit_code == 0, dry.output
     assert "runs of at most 4 steps" in dry.output
     assert " of scoring at most" in " ".join(dry.output.split())
     assert not out.exists()
     assert json.loads(file.read_text())["runs"] == 1
-    both = CliRunner().invoke(app, [*command, *small, "--control", "--dry-run", "--json", str(file)])
+    both = CliRunner().invoke(
+        app, [*command, *small, "--control", "--dry-run", "--json", str(file)]
+    )
     assert both.exit_code == 0, both.output
     assert [run["graph"] for run in json.loads(file.read_text())["by_run"]] == [
         "pathstar(2,2)",

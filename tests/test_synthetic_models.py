@@ -1,4 +1,6 @@
-"""Objectives of synthetic tasks: the losses of latent-state and belief heads against plain loops, how answers are written, and what a curve says."""
+"""Objectives of synthetic tasks: the losses of latent-state and belief heads against plain loops,
+how answers are written, and what a curve says.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +49,17 @@ BATCHES: dict[str, Callable[[], Batch]] = {
 
 
 def backbone(spec: str, batch: Batch, *, noise: float = 0.0) -> Backbone:
-    """A float64 model of the size of a batch; heads stand away from where they begin, and with `noise` the trunk does too."""
+    """A float64 model of the size of a batch; heads stand away from where they begin, and with
+    `noise` the trunk does too.
+    """
     model = build(
-        preset="pico", vocabulary=batch.vocabulary.size, context=batch.tokens.shape[1],
+        preset="pico",
+        vocabulary=batch.vocabulary.size,
+        context=batch.tokens.shape[1],
         special={"bos_token_id": None, "eos_token_id": None, "pad_token_id": None},
-        heads=parse(spec).head_specs(), seed=1,
-    ).double()  # fmt: skip
+        heads=parse(spec).head_specs(),
+        seed=1,
+    ).double()
     generator = torch.Generator().manual_seed(2)
     for parameters, scale in ((model.heads.parameters(), 0.2), (model.lm.parameters(), noise)):
         for parameter in parameters:
@@ -75,7 +82,9 @@ def untied(batch: Batch, width: int = 64) -> tuple[Tensor, nn.Linear]:
     generator = torch.Generator().manual_seed(4)
     embedding = torch.randn(batch.vocabulary.size, width, generator=generator, dtype=torch.float64)
     unembedding = nn.Linear(width, batch.vocabulary.size, bias=False, dtype=torch.float64)
-    unembedding.weight.data = 0.3 * torch.randn(unembedding.weight.shape, generator=generator).double()
+    unembedding.weight.data = (
+        0.3 * torch.randn(unembedding.weight.shape, generator=generator).double()
+    )
     return embedding.requires_grad_(), unembedding
 
 
@@ -84,7 +93,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
     assert float((found - expected).abs().max()) <= 1e-5 * (1e-3 + float(expected.abs().max()))
 
 
-# ------------------------------------------------------------------------------------------------ plain loops
+# -------------------------------------------------------------------------------------- plain loops
 
 
 def document(batch: Batch, row: int, at: int) -> int:
@@ -92,12 +101,16 @@ def document(batch: Batch, row: int, at: int) -> int:
 
 
 def may_be_target(batch: Batch, row: int, at: int) -> bool:
-    return (batch.scorable is None or bool(batch.scorable[row, at])) and document(batch, row, at) >= 0
+    return (batch.scorable is None or bool(batch.scorable[row, at])) and document(
+        batch, row, at
+    ) >= 0
 
 
 def predicts(batch: Batch, row: int, at: int) -> bool:
     """Whether the state at a place has a next token to predict in its own document."""
-    if not 0 <= at < batch.tokens.shape[1] - 1 or document(batch, row, at) != document(batch, row, at + 1):
+    if not 0 <= at < batch.tokens.shape[1] - 1 or document(batch, row, at) != document(
+        batch, row, at + 1
+    ):
         return False
     return may_be_target(batch, row, at + 1)
 
@@ -142,14 +155,20 @@ def naive_next_states(
 
 
 def naive_suffix(head: BeliefHead, batch: Batch, row: int, after: int, embedding: Tensor) -> Tensor:
-    """The state of the tokens behind a place, which are read from the last one on, by themselves."""
+    """The state of the tokens behind a place, which are read from the last one on, by
+    themselves.
+    """
     read = [head.begin]
     for at in reversed(range(after + 1, batch.tokens.shape[1])):
         read.append(embedding[batch.tokens[row, at]])
-    return head.encoder(inputs_embeds=torch.stack(read)[None], use_cache=False).last_hidden_state[0, -1]
+    return head.encoder(inputs_embeds=torch.stack(read)[None], use_cache=False).last_hidden_state[
+        0, -1
+    ]
 
 
-def naive_belief(head: BeliefHead, states: Tensor, batch: Batch, embedding: Tensor, out: Tensor) -> Tensor:
+def naive_belief(
+    head: BeliefHead, states: Tensor, batch: Batch, embedding: Tensor, out: Tensor
+) -> Tensor:
     rows, width = batch.tokens.shape
     losses, scored = [], 0
     for row in range(rows):
@@ -170,12 +189,14 @@ def naive_belief(head: BeliefHead, states: Tensor, batch: Batch, embedding: Tens
     return torch.stack(losses).mean() * scored
 
 
-# ------------------------------------------------------------------------------------------------ next states
+# -------------------------------------------------------------------------------------- next states
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 4])
 @pytest.mark.parametrize("batch", BATCHES)
-def test_next_states_have_the_loss_and_the_gradient_of_two_plain_loops(batch: str, horizon: int) -> None:
+def test_next_states_have_the_loss_and_the_gradient_of_two_plain_loops(
+    batch: str, horizon: int
+) -> None:
     rows = BATCHES[batch]()
     spec = f"nextlat(horizon={horizon})"
     head = backbone(spec, rows).heads[0]
@@ -186,7 +207,9 @@ def test_next_states_have_the_loss_and_the_gradient_of_two_plain_loops(batch: st
     plain = naive_next_states(head, states, rows, embedding, unembedding.weight)
     assert plain.item() > 1
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
-    ours, theirs = (torch.autograd.grad(total, wanted, retain_graph=True) for total in (loss, plain))
+    ours, theirs = (
+        torch.autograd.grad(total, wanted, retain_graph=True) for total in (loss, plain)
+    )
     for found, expected in zip(ours, theirs, strict=True):
         assert expected.any()
         assert_close(found, expected)
@@ -198,11 +221,15 @@ def test_a_step_is_a_residual_mlp_on_what_was_normed() -> None:
     normed = [x / (x * x).mean().add(torch.finfo(x.dtype).eps).sqrt() for x in (state, token)]
     inner = head.up.weight @ torch.cat(normed) + head.up.bias
     inner = inner * (1 + torch.erf(inner / math.sqrt(2))) / 2
-    assert torch.allclose(head.step(state, token), state + head.down.weight @ inner + head.down.bias)
+    assert torch.allclose(
+        head.step(state, token), state + head.down.weight @ inner + head.down.bias
+    )
     fresh = build(
         preset="pico", vocabulary=9, context=9, special={}, heads=parse("nextlat").head_specs()
     ).heads[0]
-    assert fresh.step(state.float(), token.float()).equal(state.float()), "it begins as the identity"
+    assert fresh.step(state.float(), token.float()).equal(state.float()), (
+        "it begins as the identity"
+    )
 
 
 def test_neither_the_unembedding_nor_the_true_states_are_drawn_to_the_guesses() -> None:
@@ -211,7 +238,9 @@ def test_neither_the_unembedding_nor_the_true_states_are_drawn_to_the_guesses() 
     states = random_states(rows).requires_grad_()
     embedding, unembedding = untied(rows)
     loss = head.auxiliary(states, only_view("nextlat", rows), embedding, unembedding)
-    (unembedded,) = torch.autograd.grad(loss, [unembedding.weight], retain_graph=True, allow_unused=True)
+    (unembedded,) = torch.autograd.grad(
+        loss, [unembedding.weight], retain_graph=True, allow_unused=True
+    )
     assert unembedded is None
     (grad,) = torch.autograd.grad(loss, [states])
     moved = grad.abs().sum(-1) > 0
@@ -255,12 +284,14 @@ def test_a_guess_never_leaves_its_row_or_document() -> None:
     assert not changed[~other].equal(gradient[~other])
 
 
-# ------------------------------------------------------------------------------------------------ beliefs
+# ------------------------------------------------------------------------------------------ beliefs
 
 
 @pytest.mark.parametrize("batch", ["paths", "hops", "text"])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_beliefs_have_the_loss_and_the_gradient_of_all_pairs_one_by_one(batch: str, layers: int) -> None:
+def test_beliefs_have_the_loss_and_the_gradient_of_all_pairs_one_by_one(
+    batch: str, layers: int
+) -> None:
     """Rows with a prompt, and whole rows of text, where everything after BOS is a target."""
     rows = text(2, 9, packed=False, padded=False) if batch == "text" else BATCHES[batch]()
     spec = f"bst(layers={layers})"
@@ -271,7 +302,9 @@ def test_beliefs_have_the_loss_and_the_gradient_of_all_pairs_one_by_one(batch: s
     loss = head.auxiliary(states, only_view(spec, rows), embedding, unembedding)
     plain = naive_belief(head, states, rows, embedding, unembedding.weight)
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
-    ours, theirs = (torch.autograd.grad(total, wanted, retain_graph=True) for total in (loss, plain))
+    ours, theirs = (
+        torch.autograd.grad(total, wanted, retain_graph=True) for total in (loss, plain)
+    )
     for found, expected in zip(ours, theirs, strict=True):
         assert expected.any()
         assert_close(found, expected)
@@ -286,7 +319,9 @@ def test_a_suffix_has_read_only_what_stands_behind_it() -> None:
     head.join.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
 
     def suffixes(batch: Batch) -> Tensor:
-        """(A, D): the suffix that was joined to prefixes of the first row behind each answer token."""
+        """(A, D): the suffix that was joined to prefixes of the first row behind each answer
+        token.
+        """
         seen.clear()
         head.auxiliary(states, only_view("bst", batch), embedding, unembedding)
         (joined,) = seen
@@ -297,7 +332,9 @@ def test_a_suffix_has_read_only_what_stands_behind_it() -> None:
             for i in range(j + 1):
                 prefix = states[0, PATHS.prompt + i - 1]
                 of_prefix = joined[(joined[:, :width] == prefix).all(1), width:]
-                assert len(of_prefix) == PATHS.answer - i, "a prefix meets every suffix that does not overlap"
+                assert len(of_prefix) == PATHS.answer - i, (
+                    "a prefix meets every suffix that does not overlap"
+                )
                 behind.append(of_prefix[j - i])
             assert all(state.equal(behind[0]) for state in behind)
             expected = naive_suffix(head, batch, 0, PATHS.prompt + j, embedding)
@@ -314,7 +351,7 @@ def test_a_suffix_has_read_only_what_stands_behind_it() -> None:
         assert (apart[:changed] > 1e-6).all()
 
 
-# ------------------------------------------------------------------------------------------------ backbones
+# ---------------------------------------------------------------------------------------- backbones
 
 
 def naive_auxiliary(model: Backbone, number: int, states: Tensor, batch: Batch) -> Tensor:
@@ -339,7 +376,9 @@ def test_a_step_is_the_next_tokens_loss_and_the_weighted_auxiliary_loss(
     near = naive_cross_entropy(states, rows, model.unembedding.weight)
     plain = 0.25 * (near + weight * naive_auxiliary(model, 1, states, rows))
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
-    assert reported.item() == pytest.approx(near.item(), rel=1e-9), "what is logged is the next token's"
+    assert reported.item() == pytest.approx(near.item(), rel=1e-9), (
+        "what is logged is the next token's"
+    )
     names, parameters = zip(*model.named_parameters(), strict=True)
     ours, theirs = (torch.autograd.grad(total, parameters) for total in (loss, plain))
     for name, found, expected in zip(names, ours, theirs, strict=True):
@@ -357,7 +396,9 @@ def test_heads_of_a_mixture_take_their_own_rows() -> None:
     assert min(drawn) > 0
     assert sum(drawn) == 16
     plain = torch.zeros(())
-    for number, (view, scale, weight) in enumerate(zip(views, (0.7, 0.1), (1, 0.5), strict=True), start=1):
+    for number, (view, scale, weight) in enumerate(
+        zip(views, (0.7, 0.1), (1, 0.5), strict=True), start=1
+    ):
         own = rows.take(
             torch.tensor([rows.tokens.tolist().index(row) for row in view.shown.input_ids.tolist()])
         )
@@ -408,27 +449,45 @@ def test_the_cost_of_heads_is_finite_and_grows_with_them(batch: str) -> None:
     ahead = [cost(f"nextlat(horizon={horizon})") - plain for horizon in (1, 2, 4)]
     assert 0 < ahead[0] < math.inf
     targets = len(only_view("ar", rows).pairs) / len(rows.tokens)  # per row; a guess ends with them
-    guesses = [sum(max(targets - step, 0) for step in range(1, horizon + 1)) for horizon in (1, 2, 4)]
+    guesses = [
+        sum(max(targets - step, 0) for step in range(1, horizon + 1)) for horizon in (1, 2, 4)
+    ]
     assert ahead == pytest.approx([ahead[0] * count / guesses[0] for count in guesses])
     assert plain < cost("bst") < cost("bst(layers=2)") < math.inf
     assert backbone("bst", rows).heads[0].flops(torch.zeros(0), 0, 8) == 0
 
 
-# ------------------------------------------------------------------------------------------------ written answers
+# ---------------------------------------------------------------------------------- written answers
 
 WAYS = [
-    ("ar", "one by one"), ("reverse", "one by one"), ("nextlat", "one by one"), ("bst", "one by one"),
-    ("prefixlm", "one by one"), ("teacherless", "parallel"), ("teacherless", "one by one"), ("vmlm", "confident first"),
-    *((spec, way) for spec in ("mdlm", "mlm(rate=0.5)") for way in ("confident first", "one by one", "parallel")),
-    ("ar + teacherless", "parallel"), ("teacherless >> reverse", "one by one"), ("ar + mdlm", "confident first"),
-]  # fmt: skip
+    ("ar", "one by one"),
+    ("reverse", "one by one"),
+    ("nextlat", "one by one"),
+    ("bst", "one by one"),
+    ("prefixlm", "one by one"),
+    ("teacherless", "parallel"),
+    ("teacherless", "one by one"),
+    ("vmlm", "confident first"),
+    *(
+        (spec, way)
+        for spec in ("mdlm", "mlm(rate=0.5)")
+        for way in ("confident first", "one by one", "parallel")
+    ),
+    ("ar + teacherless", "parallel"),
+    ("teacherless >> reverse", "one by one"),
+    ("ar + mdlm", "confident first"),
+]
 CAUSAL_WAYS = [
-    pair for pair in WAYS if pair[1] == "one by one" and pair[0] in ("ar", "reverse", "nextlat", "bst")
+    pair
+    for pair in WAYS
+    if pair[1] == "one by one" and pair[0] in ("ar", "reverse", "nextlat", "bst")
 ]
 
 
 def reader(spec: str, way: str, task: Task = SMALL, noise: float = 0.3) -> Reader:
-    """A reader of a model whose random weights are large enough for it to answer each problem in its own way."""
+    """A reader of a model whose random weights are large enough for it to answer each problem in
+    its own way.
+    """
     return Reader(backbone(spec, problems(task, 1), noise=noise), parse(spec), task, way)
 
 
@@ -444,14 +503,19 @@ def generated(model: Backbone, batch: Batch, task: Task = SMALL) -> Tensor:
     """What transformers writes after the prompt."""
     prompt = batch.tokens[:, : task.prompt]
     tokens = model.lm.generate(
-        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=task.answer,
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        max_new_tokens=task.answer,
         suppress_tokens=[task.vocabulary.mask],
-    )  # fmt: skip
+    )
     return tokens[:, task.prompt :]
 
 
 def naive_law(given: Reader, shown: Tensor, place: int) -> Tensor:
-    """Log-probabilities (V,) of one place of one answer: a bidirectional or prefix model sees a row (T,) by itself."""
+    """Log-probabilities (V,) of one place of one answer: a bidirectional or prefix model sees a row
+    (T,) by itself.
+    """
     prompt, width = given.task.prompt, len(shown)
     kind, shift = given.objective.modes()[-1]
     sees = torch.ones(1, width, width, dtype=torch.bool)
@@ -471,7 +535,9 @@ def naive_written(given: Reader, batch: Batch) -> Tensor:
     for row in batch.tokens:
         shown = torch.cat([row[: task.prompt], torch.full((task.answer,), task.vocabulary.mask)])
         if given.way == "parallel":
-            found.append([int(naive_law(given, shown, place).argmax()) for place in range(task.answer)])
+            found.append(
+                [int(naive_law(given, shown, place).argmax()) for place in range(task.answer)]
+            )
             continue
         left = list(range(task.answer))
         while left:
@@ -503,7 +569,9 @@ def naive_forced(given: Reader, batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize(("spec", "way"), CAUSAL_WAYS)
 @pytest.mark.parametrize("task", [SMALL, PATHS, HOPS], ids=lambda task: task.spec)
-def test_causal_models_write_what_transformers_generates(spec: str, way: str, task: PathStar) -> None:
+def test_causal_models_write_what_transformers_generates(
+    spec: str, way: str, task: PathStar
+) -> None:
     given, batch = reader(spec, way, task), problems(task, 30)
     expected = generated(given.backbone, batch, task)
     assert len(expected.unique(dim=0)) > 5, "or there is nothing to tell apart"
@@ -529,9 +597,15 @@ def test_answers_are_those_of_one_place_after_the_other_in_one_row_after_the_oth
 
 @pytest.mark.parametrize(
     ("spec", "way"),
-    [pair for pair in WAYS if pair[1] == "parallel" or pair in CAUSAL_WAYS or pair[0] == "prefixlm"],
+    [
+        pair
+        for pair in WAYS
+        if pair[1] == "parallel" or pair in CAUSAL_WAYS or pair[0] == "prefixlm"
+    ],
 )
-def test_forced_answers_are_right_in_all_places_if_and_only_if_written_ones_are(spec: str, way: str) -> None:
+def test_forced_answers_are_right_in_all_places_if_and_only_if_written_ones_are(
+    spec: str, way: str
+) -> None:
     given, batch = reader(spec, way), problems(SMALL, 60)
     written = given.written(batch)
     row = torch.arange(60)
@@ -555,16 +629,22 @@ def test_forced_answers_are_right_in_all_places_if_and_only_if_written_ones_are(
 
 @pytest.mark.parametrize("spec", ["mdlm", "mlm(rate=0.5)"])
 def test_masked_models_are_scored_by_what_they_write(spec: str) -> None:
-    """Being right in every place, given the true tokens before it, does not mean that they would write the answer."""
+    """Being right in every place, given the true tokens before it, does not mean that they would
+    write the answer.
+    """
     given, batch = reader(spec, "confident first"), problems(SMALL, 40)
     told = with_answers(
         batch, torch.where((torch.arange(40) % 4 > 0)[:, None], given.written(batch), truth(batch))
     )
     shares, solved = given.accuracy(told)
-    assert solved == pytest.approx(float((given.written(told) == truth(told)).all(1).double().mean()))
+    assert solved == pytest.approx(
+        float((given.written(told) == truth(told)).all(1).double().mean())
+    )
     assert 0.75 <= solved < 1
     right = given.forced(told) == truth(told)
-    assert shares == pytest.approx([float(right[:, place].double().mean()) for place in range(SMALL.answer)])
+    assert shares == pytest.approx(
+        [float(right[:, place].double().mean()) for place in range(SMALL.answer)]
+    )
 
 
 @pytest.mark.parametrize(("spec", "way"), WAYS)
@@ -583,10 +663,15 @@ def test_the_dummy_is_never_an_answer(spec: str, way: str) -> None:
     given, batch = reader(spec, way), problems(SMALL, 20)
     dummy = SMALL.vocabulary.mask
     with torch.no_grad():
-        given.backbone.unembedding.weight[dummy] *= 30  # in every other state it is by far the likeliest
+        given.backbone.unembedding.weight[dummy] *= (
+            30  # in every other state it is by far the likeliest
+        )
         views = parse(spec).at(1.0).view(batch, 0, 0)
         plain = torch.cat(
-            [given.backbone.log_probabilities(view.shown, view.pairs.state).argmax(-1) for view in views]
+            [
+                given.backbone.log_probabilities(view.shown, view.pairs.state).argmax(-1)
+                for view in views
+            ]
         )
     assert (plain == dummy).any()
     for found in (given.written(batch), given.forced(batch)):
@@ -608,7 +693,11 @@ def test_answers_do_not_depend_on_the_rows_of_a_pass(
 @pytest.mark.parametrize("training", [True, False])
 def test_a_model_is_left_in_the_mode_it_was_in(training: bool) -> None:
     batch = problems(SMALL, 3)
-    for spec, way in (("ar", "one by one"), ("mdlm", "confident first"), ("teacherless", "parallel")):
+    for spec, way in (
+        ("ar", "one by one"),
+        ("mdlm", "confident first"),
+        ("teacherless", "parallel"),
+    ):
         given = reader(spec, way)
         given.backbone.train(training)
         tokens = batch.tokens.clone()
@@ -619,11 +708,13 @@ def test_a_model_is_left_in_the_mode_it_was_in(training: bool) -> None:
         assert batch.tokens.equal(tokens)
 
 
-# ------------------------------------------------------------------------------------------------ told backbones
+# ----------------------------------------------------------------------------------- told backbones
 
 
 class Told(nn.Module):
-    """A backbone of one's own making: rule(shown (B, T)) is the log-probabilities (B, A, V) of the answers' places."""
+    """A backbone of one's own making: rule(shown (B, T)) is the log-probabilities (B, A, V) of the
+    answers' places.
+    """
 
     device = torch.device("cpu")
 
@@ -632,7 +723,9 @@ class Told(nn.Module):
         self.task, self.rule = task, rule
         self.shown: list[Tensor] = []
 
-    def log_probabilities(self, shown: Shown, state: Tensor, forbidden: Tensor | None = None) -> Tensor:
+    def log_probabilities(
+        self, shown: Shown, state: Tensor, forbidden: Tensor | None = None
+    ) -> Tensor:
         assert not self.training
         assert forbidden is not None
         assert forbidden.tolist() == [self.task.vocabulary.mask]
@@ -653,7 +746,9 @@ def test_reversed_answers_come_back_in_the_order_of_the_text() -> None:
     reversed_tokens = torch.arange(PATHS.answer).expand(5, -1)  # the n-th that it writes is n
 
     def rule(shown: Tensor) -> Tensor:
-        return certain(reversed_tokens, torch.tensor(0.9).expand(5, PATHS.answer), PATHS.vocabulary.size)
+        return certain(
+            reversed_tokens, torch.tensor(0.9).expand(5, PATHS.answer), PATHS.vocabulary.size
+        )
 
     model = Told(PATHS, rule)
     given = Reader(model, parse("reverse"), PATHS, "one by one")  # type: ignore[arg-type]
@@ -672,11 +767,15 @@ def test_reversed_answers_come_back_in_the_order_of_the_text() -> None:
 def test_the_most_certain_place_is_written_first_and_one_in_a_pass() -> None:
     batch = problems(PATHS, 6)
     generator = torch.Generator().manual_seed(0)
-    certainty = 0.3 + 0.1 * torch.stack([torch.randperm(PATHS.answer, generator=generator) for _ in range(6)])
+    certainty = 0.3 + 0.1 * torch.stack(
+        [torch.randperm(PATHS.answer, generator=generator) for _ in range(6)]
+    )
     dummy = PATHS.vocabulary.mask
 
     def rule(shown: Tensor) -> Tensor:
-        """Every place is said to hold the number of tokens that are written already, as surely as ever."""
+        """Every place is said to hold the number of tokens that are written already, as surely as
+        ever.
+        """
         done = (shown[:, PATHS.prompt :] != dummy).sum(1, keepdim=True)
         return certain(done.expand(6, PATHS.answer), certainty, PATHS.vocabulary.size)
 
@@ -691,9 +790,16 @@ def test_the_most_certain_place_is_written_first_and_one_in_a_pass() -> None:
 
 
 def test_certainty_is_asked_again_after_every_token() -> None:
-    """What is written at one place makes another certain: the places follow one another as the tokens say."""
+    """What is written at one place makes another certain: the places follow one another as the
+    tokens say.
+    """
     batch = problems(PATHS, 1)
-    follows = {None: (2, 5), 2: (0, 6), 0: (3, 4), 3: (1, 7)}  # after a place: the next one, and its token
+    follows = {
+        None: (2, 5),
+        2: (0, 6),
+        0: (3, 4),
+        3: (1, 7),
+    }  # after a place: the next one, and its token
 
     def rule(shown: Tensor) -> Tensor:
         last = None
@@ -710,7 +816,7 @@ def test_certainty_is_asked_again_after_every_token() -> None:
     assert given.written(batch).tolist() == [[6, 7, 5, 4]]
 
 
-# ------------------------------------------------------------------------------------------------ the target part
+# ---------------------------------------------------------------------------------- the target part
 
 REARRANGED = {
     **BATCHES,
@@ -761,7 +867,9 @@ def test_teacherless_models_are_shown_no_target(batch: str) -> None:
     assert (view.shown.input_ids[target] == rows.vocabulary.mask).all()
     assert view.shown.input_ids[~target].equal(rows.tokens[~target])
     for column in ("state", "target", "offset", "weight"):
-        assert getattr(view.pairs, column).equal(getattr(plain.pairs, column)), "what is scored is that of ar"
+        assert getattr(view.pairs, column).equal(getattr(plain.pairs, column)), (
+            "what is scored is that of ar"
+        )
 
 
 def test_a_mixture_hides_targets_in_some_rows_and_shows_them_in_others() -> None:
@@ -798,16 +906,21 @@ def test_a_sequence_hides_targets_first_and_shows_them_later() -> None:
 @pytest.mark.parametrize(
     ("spec", "ways"),
     [
-        ("ar", ("one by one",)), ("reverse", ("one by one",)), ("prefixlm", ("one by one",)), ("nextlat", ("one by one",)),
-        ("bst", ("one by one",)), ("teacherless", ("parallel", "one by one")),
-        ("mdlm", ("confident first", "one by one", "parallel")), ("vmlm", ("confident first", "one by one", "parallel")),
+        ("ar", ("one by one",)),
+        ("reverse", ("one by one",)),
+        ("prefixlm", ("one by one",)),
+        ("nextlat", ("one by one",)),
+        ("bst", ("one by one",)),
+        ("teacherless", ("parallel", "one by one")),
+        ("mdlm", ("confident first", "one by one", "parallel")),
+        ("vmlm", ("confident first", "one by one", "parallel")),
     ],
-)  # fmt: skip
+)
 def test_the_first_way_to_write_is_the_objectives_own(spec: str, ways: tuple[str, ...]) -> None:
     assert parse(spec).decodings() == ways
 
 
-# ------------------------------------------------------------------------------------------------ learning curves
+# ---------------------------------------------------------------------------------- learning curves
 
 
 def curve(path: Path, solved: list[float], places: list[list[float]] | None = None) -> Curve:
@@ -815,7 +928,14 @@ def curve(path: Path, solved: list[float], places: list[list[float]] | None = No
     found = Curve(path / "curve.json")
     for number, share in enumerate(solved):
         positions = [share] if places is None else places[number]
-        found.add({"step": 10 * (number + 1), "seconds": 1.0, "exact_match": share, "positions": positions})
+        found.add(
+            {
+                "step": 10 * (number + 1),
+                "seconds": 1.0,
+                "exact_match": share,
+                "positions": positions,
+            }
+        )
     return found
 
 
@@ -829,7 +949,11 @@ def test_a_curve_lives_in_its_file_and_is_cut_where_a_run_goes_on(tmp_path: Path
     assert [entry["step"] for entry in again.entries] == [10, 20]
     again.add({"step": 30, "seconds": 2.0, "exact_match": 0.9, "positions": [0.9]})
     kept = json.loads((tmp_path / "curve.json").read_text())["curve"]
-    assert [(entry["step"], entry["exact_match"]) for entry in kept] == [(10, 0.1), (20, 0.2), (30, 0.9)]
+    assert [(entry["step"], entry["exact_match"]) for entry in kept] == [
+        (10, 0.1),
+        (20, 0.2),
+        (30, 0.9),
+    ]
     again.cut(0)
     assert again.entries == []
 
@@ -837,10 +961,17 @@ def test_a_curve_lives_in_its_file_and_is_cut_where_a_run_goes_on(tmp_path: Path
 @pytest.mark.parametrize(
     ("points", "stop_at", "ends"),
     [
-        ([], 0.9, False), ([1.0], 0.9, False), ([0.1, 1.0], 0.9, False), ([1.0, 0.1], 0.9, False), ([0.9, 0.9], 0.9, True),
-        ([0.1, 1.0, 1.0], 0.9, True), ([1.0, 1.0, 0.5], 0.9, False), ([1.0, 1.0], None, False), ([1.0, 0.99], 1.0, False),
+        ([], 0.9, False),
+        ([1.0], 0.9, False),
+        ([0.1, 1.0], 0.9, False),
+        ([1.0, 0.1], 0.9, False),
+        ([0.9, 0.9], 0.9, True),
+        ([0.1, 1.0, 1.0], 0.9, True),
+        ([1.0, 1.0, 0.5], 0.9, False),
+        ([1.0, 1.0], None, False),
+        ([1.0, 0.99], 1.0, False),
     ],
-)  # fmt: skip
+)
 def test_two_points_in_a_row_end_a_run(
     points: list[float], stop_at: float | None, ends: bool, tmp_path: Path
 ) -> None:
@@ -850,10 +981,16 @@ def test_two_points_in_a_row_end_a_run(
 @pytest.mark.parametrize(
     ("points", "stop_at", "step"),
     [
-        ([], 0.9, None), ([0.1, 0.5], 0.9, None), ([0.1, 0.9, 1.0], 0.9, 20), ([0.9, 0.95], 0.9, 10), ([0.9, 0.1, 0.9], 0.9, 30),
-        ([0.9, 0.9, 0.1], 0.9, None), ([0.94, 0.95, 0.96], None, 20), ([0.94, 0.5, 0.94], None, None),
+        ([], 0.9, None),
+        ([0.1, 0.5], 0.9, None),
+        ([0.1, 0.9, 1.0], 0.9, 20),
+        ([0.9, 0.95], 0.9, 10),
+        ([0.9, 0.1, 0.9], 0.9, 30),
+        ([0.9, 0.9, 0.1], 0.9, None),
+        ([0.94, 0.95, 0.96], None, 20),
+        ([0.94, 0.5, 0.94], None, None),
     ],
-)  # fmt: skip
+)
 def test_a_problem_is_solved_at_the_step_from_which_on_it_stays_so(
     points: list[float], stop_at: float | None, step: int | None, tmp_path: Path
 ) -> None:
@@ -869,10 +1006,14 @@ def test_a_place_is_learned_at_the_first_step_that_gets_it_right(tmp_path: Path)
 @pytest.mark.parametrize(
     ("points", "chance", "step"),
     [
-        ([], 0.5, None), ([0.5, 0.54], 0.5, None), ([0.5, 0.56, 0.9], 0.5, 20), ([0.9, 0.5, 0.9], 0.5, 30), ([0.9, 0.5], 0.5, None),
+        ([], 0.5, None),
+        ([0.5, 0.54], 0.5, None),
+        ([0.5, 0.56, 0.9], 0.5, 20),
+        ([0.9, 0.5, 0.9], 0.5, 30),
+        ([0.9, 0.5], 0.5, None),
         ([0.9, 1.0], math.nan, None),
     ],
-)  # fmt: skip
+)
 def test_a_run_has_left_chance_where_it_stays_above_guessing(
     points: list[float], chance: float, step: int | None, tmp_path: Path
 ) -> None:

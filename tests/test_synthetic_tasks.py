@@ -1,4 +1,6 @@
-"""Problems of the synthetic tasks: read back from their text by parsers of the test's own, they are what they say, fair, and in one part."""
+"""Problems of the synthetic tasks: read back from their text by parsers of the test's own, they are
+what they say, fair, and in one part.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ def encoded(task: Task, line: str) -> list[int]:
     return [task.words.index(word) for word in re.findall(r"\d+|[^\d,]", line)]
 
 
-# ------------------------------------------------------------------------------------------------ path-star graphs
+# --------------------------------------------------------------------------------- path-star graphs
 
 
 class Star(NamedTuple):
@@ -78,7 +80,9 @@ def read_star(line: str, query: str) -> Star:
     match = re.fullmatch(rf"{prompt}=(?P<answer>{NUMBER}(?:,{NUMBER})*)", line)
     assert match, line
     edges = [(int(a), int(b)) for a, b in (pair.split(",") for pair in match["edges"].split("|"))]
-    return Star(edges, int(match["start"]), int(match["goal"]), [int(n) for n in match["answer"].split(",")])
+    return Star(
+        edges, int(match["start"]), int(match["goal"]), [int(n) for n in match["answer"].split(",")]
+    )
 
 
 def walks(edges: list[Edge], node: int, goal: int, seen: tuple[int, ...] = ()) -> list[list[int]]:
@@ -94,7 +98,9 @@ def walks(edges: list[Edge], node: int, goal: int, seen: tuple[int, ...] = ()) -
 
 
 def graph_of(star: Star) -> Graph:
-    """The start and the set of arms, each from the start's neighbour to the leaf: the graph, however it is put."""
+    """The start and the set of arms, each from the start's neighbour to the leaf: the graph,
+    however it is put.
+    """
     leaves = {b for _, b in star.edges} - {a for a, _ in star.edges}
     arms = [tuple(walk[1:]) for leaf in leaves for walk in walks(star.edges, star.start, leaf)]
     return star.start, frozenset(arms)
@@ -109,7 +115,9 @@ def assert_path_star(task: PathStar, line: str) -> None:
     assert len(labels) == d * (l - 1) + 1
     assert max(labels) < task.symbols
     assert sum(a == start for a, _ in edges) == d
-    assert sorted(b for _, b in edges) == sorted(labels - {start}), "every other node has one edge into it"
+    assert sorted(b for _, b in edges) == sorted(labels - {start}), (
+        "every other node has one edge into it"
+    )
     _, arms = graph_of(star)
     assert len(arms) == d
     assert {len(arm) for arm in arms} == {l - 1}
@@ -131,8 +139,13 @@ def assert_path_star(task: PathStar, line: str) -> None:
 def star_tasks(draw: st.DrawFn) -> PathStar:
     degree, length = draw(st.integers(2, 5)), draw(st.integers(2, 6))
     labels = degree * (length - 1) + 1 + draw(st.integers(0, 20))
-    query, edges = draw(st.sampled_from(["before", "after"])), draw(st.sampled_from(["shuffled", "arm"]))
-    return PathStar(degree, length, labels=labels, query=query, edges=edges, hop=draw(st.booleans()))
+    query, edges = (
+        draw(st.sampled_from(["before", "after"])),
+        draw(st.sampled_from(["shuffled", "arm"])),
+    )
+    return PathStar(
+        degree, length, labels=labels, query=query, edges=edges, hop=draw(st.booleans())
+    )
 
 
 seeds = st.integers(0, 1 << 62)
@@ -171,7 +184,9 @@ def test_a_line_of_the_published_data_is_of_this_grammar() -> None:
 def test_words_have_the_published_numbers() -> None:
     for labels in (9, 50):
         task = PathStar(2, 5, labels=labels)
-        assert [task.text([token]) for token in range(labels)] == [str(label) for label in range(labels)]
+        assert [task.text([token]) for token in range(labels)] == [
+            str(label) for label in range(labels)
+        ]
         assert task.text([labels, labels + 1, labels + 2, labels + 3]) == "|=/$"
         assert task.vocabulary.size == labels + 4
         assert task.vocabulary.mask == labels + 3
@@ -200,14 +215,16 @@ def test_only_the_whole_path_solves_a_graph(hop: bool) -> None:
         assert task.solved(tokens, wrong).tolist() == [False, True] * 10
 
 
-# ------------------------------------------------------------------------------------------------ fairness
+# ----------------------------------------------------------------------------------------- fairness
 
 
 @pytest.mark.parametrize("query", ["after", "before"])
 @pytest.mark.parametrize(("degree", "length"), [(2, 4), (5, 2), (3, 3)])
 def test_labels_edges_and_goals_are_drawn_fairly(degree: int, length: int, query: str) -> None:
     task = PathStar(degree, length, labels=degree * (length - 1) + 4, query=query)
-    stars = [read_star(line, query) for line in lines(task, task.draw(5, np.arange(4000), 0).tokens)]
+    stars = [
+        read_star(line, query) for line in lines(task, task.draw(5, np.arange(4000), 0).tokens)
+    ]
     assert fair(np.bincount([star.start for star in stars], minlength=task.symbols))
     assert fair(np.bincount([star.edges[0][1] for star in stars], minlength=task.symbols))
     assert fair(np.bincount([star.goal for star in stars], minlength=task.symbols))
@@ -218,14 +235,18 @@ def test_labels_edges_and_goals_are_drawn_fairly(degree: int, length: int, query
     arrivals = [[e for e in star.edges if e[0] == star.start] for star in stars]
     first = [e.index((s.start, s.answer[1])) for e, s in zip(arrivals, stars, strict=True)]
     assert fair(np.bincount(first, minlength=degree)), "the first edge from the start tells nothing"
-    ranks = [sorted(b for _, b in e).index(s.answer[1]) for e, s in zip(arrivals, stars, strict=True)]
+    ranks = [
+        sorted(b for _, b in e).index(s.answer[1]) for e, s in zip(arrivals, stars, strict=True)
+    ]
     assert fair(np.bincount(ranks, minlength=degree)), "nor does the size of a label"
 
 
 @pytest.mark.parametrize("degree", [2, 3, 5])
 def test_the_goal_is_in_any_arm_of_those_that_are_listed(degree: int) -> None:
     task = PathStar(degree, 3, labels=2 * degree + 3, edges="arm")
-    stars = [read_star(line, "after") for line in lines(task, task.draw(6, np.arange(4000), 0).tokens)]
+    stars = [
+        read_star(line, "after") for line in lines(task, task.draw(6, np.arange(4000), 0).tokens)
+    ]
     arm = [[b for _, b in star.edges].index(star.goal) // 2 for star in stars]
     assert fair(np.bincount(arm, minlength=degree))
     assert fair(np.bincount([star.start for star in stars], minlength=task.symbols))
@@ -233,7 +254,9 @@ def test_the_goal_is_in_any_arm_of_those_that_are_listed(degree: int) -> None:
     assert fair(np.bincount(ranks, minlength=degree))
     table = np.zeros((task.symbols, degree))
     np.add.at(table, ([star.start for star in stars], arm), 1)
-    assert stats.chi2_contingency(table).pvalue > 1e-4, "the goal's arm does not depend on the start"
+    assert stats.chi2_contingency(table).pvalue > 1e-4, (
+        "the goal's arm does not depend on the start"
+    )
 
 
 def test_all_graphs_and_orders_of_edges_are_as_likely_as_one_another() -> None:
@@ -243,11 +266,15 @@ def test_all_graphs_and_orders_of_edges_are_as_likely_as_one_another() -> None:
     assert fair(seen.values())
 
 
-# ------------------------------------------------------------------------------------------------ keyed draws
+# -------------------------------------------------------------------------------------- keyed draws
 
 TASKS = [
-    PathStar(3, 4, labels=20), PathStar(2, 3, labels=6, query="before", edges="arm", hop=True), Addition(3), Countdown(3, 30), Countdown(5, 99),
-]  # fmt: skip
+    PathStar(3, 4, labels=20),
+    PathStar(2, 3, labels=6, query="before", edges="arm", hop=True),
+    Addition(3),
+    Countdown(3, 30),
+    Countdown(5, 99),
+]
 # whatever file was added, as it is by default
 TASKS += [
     kind()
@@ -275,14 +302,22 @@ def test_a_number_of_a_seed_is_one_problem_in_whatever_batch(task: Task, split: 
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=seeds, number=numbers, task=st.sampled_from(TASKS), split=st.sampled_from(sorted(SPLITS)))
-def test_a_problem_drawn_alone_is_the_same(seed: int, number: list[int], task: Task, split: str) -> None:
+@given(
+    seed=seeds, number=numbers, task=st.sampled_from(TASKS), split=st.sampled_from(sorted(SPLITS))
+)
+def test_a_problem_drawn_alone_is_the_same(
+    seed: int, number: list[int], task: Task, split: str
+) -> None:
     problems = Problems(task, split)
     whole = problems.take(seed, np.array(number)).tokens
-    assert torch.equal(whole, torch.cat([problems.take(seed, np.array([n])).tokens for n in number]))
+    assert torch.equal(
+        whole, torch.cat([problems.take(seed, np.array([n])).tokens for n in number])
+    )
 
 
-def test_many_problems_are_drawn_in_parts_to_the_same_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_problems_are_drawn_in_parts_to_the_same_effect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     part = Problems(PathStar(2, 3, labels=10), "validation")
     whole = part.take(5, np.arange(100)).tokens
     monkeypatch.setattr("lookaround.studies.synthetic.tasks.base.DRAWN_AT_ONCE", 7)
@@ -291,7 +326,9 @@ def test_many_problems_are_drawn_in_parts_to_the_same_effect(monkeypatch: pytest
 
 def test_without_a_fixed_set_every_place_is_a_new_problem() -> None:
     problems = Problems(PathStar(3, 4, labels=20), "train")
-    assert torch.equal(problems.at(1, np.arange(300)).tokens, problems.take(1, np.arange(300)).tokens)
+    assert torch.equal(
+        problems.at(1, np.arange(300)).tokens, problems.take(1, np.arange(300)).tokens
+    )
     assert len(problems.at(1, np.arange(300)).tokens.unique(dim=0)) == 300
 
 
@@ -312,7 +349,7 @@ def test_every_epoch_is_the_fixed_set_in_some_order(samples: int, seed: int, par
         assert len(set(map(tuple, epochs))) == 4, "and the order is a new one"
 
 
-# ------------------------------------------------------------------------------------------------ parts
+# -------------------------------------------------------------------------------------------- parts
 
 
 def canonical(task: Task, line: str) -> object:
@@ -329,9 +366,15 @@ def canonical_of(task: Task, tokens: np.ndarray | torch.Tensor) -> set:
 
 
 SMALL = [
-    PathStar(2, 3, labels=6), PathStar(2, 3, labels=6, query="before", edges="arm"), PathStar(2, 3, labels=6, query="before", hop=True),
-    PathStar(2, 3, labels=6, query="after", edges="arm", hop=True), PathStar(3, 2, labels=6), PathStar(2, 2, labels=7), Addition(1), Countdown(2, 12),
-]  # fmt: skip
+    PathStar(2, 3, labels=6),
+    PathStar(2, 3, labels=6, query="before", edges="arm"),
+    PathStar(2, 3, labels=6, query="before", hop=True),
+    PathStar(2, 3, labels=6, query="after", edges="arm", hop=True),
+    PathStar(3, 2, labels=6),
+    PathStar(2, 2, labels=7),
+    Addition(1),
+    Countdown(2, 12),
+]
 
 
 def small_name(task: Task) -> str:
@@ -340,7 +383,9 @@ def small_name(task: Task) -> str:
 
 @pytest.mark.parametrize("task", SMALL, ids=small_name)
 def test_parts_share_no_problem_and_leave_none_out(task: Task) -> None:
-    parts = {s: canonical_of(task, Problems(task, s).take(0, np.arange(3500)).tokens) for s in SPLITS}
+    parts = {
+        s: canonical_of(task, Problems(task, s).take(0, np.arange(3500)).tokens) for s in SPLITS
+    }
     everything = canonical_of(task, task.draw(9, np.arange(5000), 0).tokens)
     for one, other in itertools.combinations(parts.values(), 2):
         assert not one & other
@@ -349,18 +394,24 @@ def test_parts_share_no_problem_and_leave_none_out(task: Task) -> None:
 
 def test_all_360_graphs_of_two_arms_on_six_labels_fall_in_the_parts_by_their_shares() -> None:
     task = PathStar(2, 3, labels=6)
-    parts = {s: canonical_of(task, Problems(task, s).take(0, np.arange(4000)).tokens) for s in SPLITS}
+    parts = {
+        s: canonical_of(task, Problems(task, s).take(0, np.arange(4000)).tokens) for s in SPLITS
+    }
     assert sum(map(len, parts.values())) == 360, "6! / (1! 2!) graphs"
     for split, share in {"test": 0.2, "validation": 0.1, "train": 0.7}.items():
         assert len(parts[split]) / 360 == pytest.approx(share, abs=0.06), split
 
 
-@pytest.mark.parametrize("task", [PathStar(3, 3, labels=30), Addition(4), Countdown(4, 100)], ids=small_name)
+@pytest.mark.parametrize(
+    "task", [PathStar(3, 3, labels=30), Addition(4), Countdown(4, 100)], ids=small_name
+)
 def test_parts_have_their_shares_of_many_problems(task: Task) -> None:
     share = task.draw(0, np.arange(20_000), 0).key / 2.0**64
     for split, (low, high) in SPLITS.items():
         inside = ((share >= low) & (share < high)).mean()
-        assert inside == pytest.approx({"test": 0.2, "validation": 0.1, "train": 0.7}[split], abs=0.015)
+        assert inside == pytest.approx(
+            {"test": 0.2, "validation": 0.1, "train": 0.7}[split], abs=0.015
+        )
 
 
 def test_a_key_is_that_of_the_graph_however_it_is_put() -> None:
@@ -400,7 +451,11 @@ def test_problems_of_a_part_are_as_likely_as_one_another(split: str) -> None:
 def test_a_part_without_problems_is_refused() -> None:
     task = PathStar(2, 2, labels=3)  # 3 graphs: a start and the two others
     share = task.draw(0, np.arange(200), 0).key / 2.0**64
-    empty = [split for split, (low, high) in SPLITS.items() if not ((share >= low) & (share < high)).any()]
+    empty = [
+        split
+        for split, (low, high) in SPLITS.items()
+        if not ((share >= low) & (share < high)).any()
+    ]
     assert empty
     for split in empty:
         with pytest.raises(
@@ -423,7 +478,9 @@ def test_distinct_problems_are_of_the_part_and_put_differently(task: Task) -> No
     assert torch.equal(batch.tokens, Problems(task, "test").distinct(0, 40).tokens)
 
 
-@pytest.mark.parametrize("task", [PathStar(2, 2, labels=5), Addition(1), Countdown(2, 4)], ids=small_name)
+@pytest.mark.parametrize(
+    "task", [PathStar(2, 2, labels=5), Addition(1), Countdown(2, 4)], ids=small_name
+)
 @pytest.mark.parametrize("count", [500, 3000])
 def test_where_there_are_fewer_problems_all_of_them_are_found(task: Task, count: int) -> None:
     problems = Problems(task, "test")
@@ -438,7 +495,7 @@ def test_as_many_problems_are_found_as_are_asked_for_where_there_are_as_many() -
     assert len(problems.distinct(1, 6).tokens) == min(6, len(prompts))
 
 
-# ------------------------------------------------------------------------------------------------ addition
+# ----------------------------------------------------------------------------------------- addition
 
 
 @settings(max_examples=60, deadline=None)
@@ -447,9 +504,15 @@ def test_a_sum_is_right_and_padded(digits: int, seed: int, number: list[int]) ->
     task = Addition(digits)
     tokens = task.draw(seed, np.array(number), 0).tokens
     assert tokens.shape == (len(number), task.width)
-    assert (task.prompt, task.answer, task.spec) == (2 * digits + 2, digits + 1, f"addition({digits})")
+    assert (task.prompt, task.answer, task.spec) == (
+        2 * digits + 2,
+        digits + 1,
+        f"addition({digits})",
+    )
     for row in tokens.tolist():
-        match = re.fullmatch(rf"(\d{{{digits}}})\+(\d{{{digits}}})=(\d{{{digits + 1}}})", task.text(row))
+        match = re.fullmatch(
+            rf"(\d{{{digits}}})\+(\d{{{digits}}})=(\d{{{digits + 1}}})", task.text(row)
+        )
         assert match
         assert int(match[1]) + int(match[2]) == int(match[3])
         assert task.text(row[: task.prompt]) == f"{match[1]}+{match[2]}="
@@ -463,7 +526,9 @@ def test_all_sums_of_digits_are_drawn_and_both_orders_have_one_key() -> None:
     assert fair(seen.values())
     keys = dict(zip(lines(task, tokens), key.tolist(), strict=True))
     assert all(
-        keys[f"{a}+{b}={a + b:02}"] == keys[f"{b}+{a}={a + b:02}"] for a in range(10) for b in range(10)
+        keys[f"{a}+{b}={a + b:02}"] == keys[f"{b}+{a}={a + b:02}"]
+        for a in range(10)
+        for b in range(10)
     )
     assert len(set(keys.values())) == 55
 
@@ -475,7 +540,9 @@ def test_every_place_of_a_number_takes_every_digit() -> None:
         assert fair(np.bincount(tokens[:, place], minlength=10)), place
     assert np.unique(tokens[:, 8]).tolist() == [0, 1]
     assert (tokens[:, 8] == 1).mean() == pytest.approx(0.5, abs=0.03), "as hard to guess as a coin"
-    assert Addition(3).chance == pytest.approx(1 - 499_500 / 10**6), "sums from 1000 up: 499,500 pairs"
+    assert Addition(3).chance == pytest.approx(1 - 499_500 / 10**6), (
+        "sums from 1000 up: 499,500 pairs"
+    )
 
 
 def test_only_the_sum_solves_an_addition() -> None:
@@ -486,7 +553,7 @@ def test_only_the_sum_solves_an_addition() -> None:
     assert task.solved(torch.tensor([row] * 4), answers).tolist() == [True, False, False, False]
 
 
-# ------------------------------------------------------------------------------------------------ countdown
+# ---------------------------------------------------------------------------------------- countdown
 
 ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
@@ -499,7 +566,9 @@ def made(left: int, sign: str, right: int) -> Fraction | None:
 
 
 def is_right(line: str, most: int) -> bool:
-    """Whether the answer in a line uses every number once, in steps that hold, and reaches the target."""
+    """Whether the answer in a line uses every number once, in steps that hold, and reaches the
+    target.
+    """
     prompt, _, answer = line.partition("=")
     given_numbers, target = prompt.split("|")
     held = [int(number) for number in given_numbers.split(",")]
@@ -582,7 +651,10 @@ def test_the_numbers_are_fair_and_every_operation_occurs() -> None:
         ("3,3,5|5=3/3=1;5/1=5", True),
         ("3,3,5|5=3-3=0;5/0=5", False),  # no division by zero
         ("3,3,5|5=3-3=0;0/5=5", False),
-        ("3,7,2|20=7+3|10;10*2=20", False),  # another token where = or ; or a number or a sign should be
+        (
+            "3,7,2|20=7+3|10;10*2=20",
+            False,
+        ),  # another token where = or ; or a number or a sign should be
         ("3,7,2|20=7+3=10;10*2;20", False),
         ("3,7,2|20=7+3=10=10*2=20", False),
         ("3,7,2|20=7+3=10|10*2=20", False),
@@ -594,7 +666,7 @@ def test_the_numbers_are_fair_and_every_operation_occurs() -> None:
         ("3,7,2|20=7+3=/;/*2=20", False),
         ("3,7,2|20=7,7,7,7,7,7,7,7,7,7,7", False),
     ],
-)  # fmt: skip
+)
 def test_answers_by_hand(line: str, right: bool) -> None:
     assert is_right(line, 50) == right
     assert judged(Countdown(3, 50), line) == right
@@ -621,7 +693,9 @@ def test_no_step_gives_zero() -> None:
 
 
 @pytest.mark.parametrize("given_numbers", [(1, 1, 1), (6, 3, 2), (4, 4, 7), (9, 8, 2), (10, 5, 1)])
-def test_of_all_that_can_be_written_the_right_answers_are_taken(given_numbers: tuple[int, ...]) -> None:
+def test_of_all_that_can_be_written_the_right_answers_are_taken(
+    given_numbers: tuple[int, ...],
+) -> None:
     task, seen = Countdown(3, 12), Counter[bool]()
     for a, b, c in set(itertools.permutations(given_numbers)):
         for sign, later in itertools.product("+-*/", repeat=2):
@@ -645,9 +719,15 @@ STEPS = 3  # of the answers that are changed at random
 
 @st.composite
 def changed_answers(draw: st.DrawFn) -> tuple[Countdown, list[int]]:
-    """A drawn problem whose answer has been changed a few times: by tokens, operands, signs or whole steps."""
+    """A drawn problem whose answer has been changed a few times: by tokens, operands, signs or
+    whole steps.
+    """
     task = Countdown(STEPS + 1, draw(st.sampled_from([4, 6, 9, 30])))
-    row = task.draw(draw(st.integers(0, 999)), np.array([draw(st.integers(0, 999))]), 0).tokens[0].tolist()
+    row = (
+        task.draw(draw(st.integers(0, 999)), np.array([draw(st.integers(0, 999))]), 0)
+        .tokens[0]
+        .tolist()
+    )
     prompt, answer = row[: task.prompt], row[task.prompt :]
     place, step = st.integers(0, task.answer - 1), st.integers(0, STEPS - 1)
     for change in draw(
@@ -677,7 +757,9 @@ def changed_answers(draw: st.DrawFn) -> tuple[Countdown, list[int]]:
 
 @settings(max_examples=600, deadline=None)
 @given(changed=changed_answers())
-def test_a_changed_answer_is_taken_if_and_only_if_it_is_right(changed: tuple[Countdown, list[int]]) -> None:
+def test_a_changed_answer_is_taken_if_and_only_if_it_is_right(
+    changed: tuple[Countdown, list[int]],
+) -> None:
     task, row = changed
     line = task.text(row)
     tokens = torch.tensor([row])
@@ -699,7 +781,7 @@ def test_answers_are_judged_row_by_row() -> None:
     assert not all(expected)
 
 
-# ------------------------------------------------------------------------------------------------ specs
+# -------------------------------------------------------------------------------------------- specs
 
 
 @pytest.mark.parametrize(
@@ -729,7 +811,11 @@ def test_a_spec_is_a_task(text: str, task: Task) -> None:
 
 
 def test_two_labels_are_drawn_from_for_each_node_unless_told() -> None:
-    assert (PathStar(3, 5).symbols, PathStar(2, 2).symbols, PathStar(3, 5, labels=40).symbols) == (26, 6, 40)
+    assert (PathStar(3, 5).symbols, PathStar(2, 2).symbols, PathStar(3, 5, labels=40).symbols) == (
+        26,
+        6,
+        40,
+    )
     assert PathStar(3, 5).words == PathStar(3, 5, labels=26).words
 
 
@@ -745,10 +831,38 @@ def test_settings_stand_in_where_a_spec_is_silent() -> None:
 
 
 NO_TASK = (
-    "", "3", "3,", ",5", "3,5", "3,5:hop", "3,5,7", "3;5", "3x5", "2.5,3", "a,b", "3,5:", "--3,5", "subtraction", "addition()",
-    "addition(3", "Addition", "countdown()", "countdown(,50)", "pathstar()", "pathstar(2,3):hop", "addition + addition", "task.Task",
-    "__import__('os').abort()", "(lambda: addition)()", "addition(3)(4)", "name", "Task", "(" * 150, "9" * 5000 + ",3", "[" * 100_000,
-)  # fmt: skip
+    "",
+    "3",
+    "3,",
+    ",5",
+    "3,5",
+    "3,5:hop",
+    "3,5,7",
+    "3;5",
+    "3x5",
+    "2.5,3",
+    "a,b",
+    "3,5:",
+    "--3,5",
+    "subtraction",
+    "addition()",
+    "addition(3",
+    "Addition",
+    "countdown()",
+    "countdown(,50)",
+    "pathstar()",
+    "pathstar(2,3):hop",
+    "addition + addition",
+    "task.Task",
+    "__import__('os').abort()",
+    "(lambda: addition)()",
+    "addition(3)(4)",
+    "name",
+    "Task",
+    "(" * 150,
+    "9" * 5000 + ",3",
+    "[" * 100_000,
+)
 
 
 @pytest.mark.parametrize(
@@ -757,11 +871,18 @@ NO_TASK = (
         ("pathstar(1,5)", r"^pathstar\(1,5\): degree must be 2 or more: .*, got 1"),
         ("pathstar(0,5)", "degree must be 2 or more"),
         ("pathstar(-3,5)", r"pathstar\(-3,5\): degree must be 2 or more"),
-        ("pathstar(3,1)", r"pathstar\(3,1\): length must be 2 or more: it counts the nodes .* with the start, got 1"),
+        (
+            "pathstar(3,1)",
+            r"pathstar\(3,1\): length must be 2 or more: it counts the nodes .* with the start, "
+            r"got 1",
+        ),
         ("pathstar(3,0)", "length must be 2 or more"),
         ("pathstar(3,-5)", "length must be 2 or more"),
         ("pathstar(1,5,hop=True)", "degree must be 2 or more"),
-        ("pathstar(3,5,labels=12)", r"pathstar\(3,5,labels=12\): labels must be 13 \(its nodes\) to 10000, got 12"),
+        (
+            "pathstar(3,5,labels=12)",
+            r"pathstar\(3,5,labels=12\): labels must be 13 \(its nodes\) to 10000, got 12",
+        ),
         ("pathstar(2,2,labels=2,hop=True)", r"labels must be 3 \(its nodes\)"),
         ("pathstar(3,5,labels=-1)", r"labels must be 13 \(its nodes\) to 10000, got -1"),
         ("pathstar(3,5,labels=1000000000)", "labels must be 13"),
@@ -772,15 +893,27 @@ NO_TASK = (
         ("pathstar(3,5,labels=many)", "labels must be int or None, got 'many'"),
         ("pathstar(True,5)", "degree must be int, got True"),
         ("pathstar(2.5,5)", "degree must be int, got 2.5"),
-        ("pathstar(3)", r"missing a required argument: 'length'; write pathstar\(degree, length, \*, "),
+        (
+            "pathstar(3)",
+            r"missing a required argument: 'length'; write pathstar\(degree, length, \*, ",
+        ),
         ("pathstar(length=3)", "missing a required argument: 'degree'"),
-        ("pathstar(3,5,50)", r"too many positional arguments; write pathstar\(degree, length, \*, labels=None"),
+        (
+            "pathstar(3,5,50)",
+            r"too many positional arguments; write pathstar\(degree, length, \*, labels=None",
+        ),
         ("pathstar(3,5,length=5)", "multiple values for argument 'length'"),
         ("pathstar(3,5,hop=True,hop=False)", "a parameter is given twice"),
-        ("pathstar(3,5,arms=3)", r"unexpected keyword argument 'arms'; write pathstar\(degree, length"),
+        (
+            "pathstar(3,5,arms=3)",
+            r"unexpected keyword argument 'arms'; write pathstar\(degree, length",
+        ),
         ("pathstar(3,5,**{'hop': True})", "keywords must be strings; write pathstar"),
         ("pathstar(*[3,5])", "is no value; write pathstar"),
-        ("pathstar(99999,99999)", "its rows have .* tokens; write a smaller one, with at most 8192"),
+        (
+            "pathstar(99999,99999)",
+            "its rows have .* tokens; write a smaller one, with at most 8192",
+        ),
         ("addition(0)", r"addition\(0\): digits must be 1 to 9, got 0"),
         ("addition(10)", "digits must be 1 to 9, got 10"),
         ("addition(-1)", "digits must be 1 to 9, got -1"),
@@ -799,7 +932,7 @@ NO_TASK = (
         ("countdown(3,50,1)", "too many positional arguments; write countdown"),
         *((text, "is no task; write one of ") for text in NO_TASK),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_task_is_refused_on_one_line(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         parse_task(text)
@@ -808,7 +941,11 @@ def test_what_is_no_task_is_refused_on_one_line(text: str, words: str) -> None:
     assert len(message) < 300
     if "is no task" in words:
         assert repr(text[:40])[1:-1] in message
-        for right in ("pathstar(degree, length,", "addition(digits=3)", "countdown(numbers=3, most=50)"):
+        for right in (
+            "pathstar(degree, length,",
+            "addition(digits=3)",
+            "countdown(numbers=3, most=50)",
+        ):
             assert right in message
 
 
@@ -819,7 +956,7 @@ def test_odd_words_are_refused_on_one_line_too(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------ draws as they were
+# ------------------------------------------------------------------------------- draws as they were
 
 
 @pytest.mark.parametrize(
@@ -836,12 +973,18 @@ def test_odd_words_are_refused_on_one_line_too(text: str) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value.spec,
 )
-def test_the_problems_that_were_published_are_drawn_to_the_last_bit(task: Task, digest: str) -> None:
+def test_the_problems_that_were_published_are_drawn_to_the_last_bit(
+    task: Task, digest: str
+) -> None:
     found = hashlib.sha256()
     for attempt in (0, 1):
         tokens, key = task.draw(7, np.arange(50), attempt)
-        found.update(np.ascontiguousarray(tokens, dtype="<i8").tobytes() + key.astype("<u8").tobytes())
-    batches = [Problems(task, split).take(3, np.arange(50)) for split in ("train", "validation", "test")]
+        found.update(
+            np.ascontiguousarray(tokens, dtype="<i8").tobytes() + key.astype("<u8").tobytes()
+        )
+    batches = [
+        Problems(task, split).take(3, np.arange(50)) for split in ("train", "validation", "test")
+    ]
     batches.append(Problems(task, "train", samples=20).at(5, np.arange(50)))
     batches.append(Problems(task, "test").distinct(0, 30))
     for batch in batches:
@@ -849,12 +992,13 @@ def test_the_problems_that_were_published_are_drawn_to_the_last_bit(task: Task, 
     assert found.hexdigest()[:16] == digest
 
 
-# ------------------------------------------------------------------------------------------------ one file is enough
+# ------------------------------------------------------------------------------- one file is enough
 
 
 def test_a_taken_name_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"Other: the name 'addition' is taken by .*addition.Addition; give it another"
+        ValueError,
+        match=r"Other: the name 'addition' is taken by .*addition.Addition; give it another",
     ):
         type("Other", (Task,), {"name": "addition"})
     assert Task.registry["addition"] is Addition
@@ -880,7 +1024,8 @@ def test_one_file_in_the_folder_is_found_by_itself(tmp_path: Path) -> None:
     shutil.copytree(source, tmp_path / "lookaround", ignore=shutil.ignore_patterns("__pycache__"))
     example_of_the_docs(tmp_path / "lookaround/studies/synthetic/tasks")
     program = (
-        "from lookaround.studies.synthetic.tasks import parse_task; task = parse_task('reversal(4)'); "
+        "from lookaround.studies.synthetic.tasks import parse_task; task = "
+        "parse_task('reversal(4)'); "
         "print(task.spec, task.text(task.draw(0, [7], 0).tokens[0]))"
     )
     done = subprocess.run(
@@ -897,7 +1042,9 @@ def test_one_file_in_the_folder_is_found_by_itself(tmp_path: Path) -> None:
     assert line[:4] == line[:4:-1]
 
 
-def test_one_file_is_trained_scored_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_file_is_trained_scored_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Task, "registry", dict(Task.registry))
     spec = importlib.util.spec_from_file_location("reversal", example_of_the_docs(tmp_path))
     assert spec is not None
@@ -920,9 +1067,16 @@ def test_one_file_is_trained_scored_and_reported(tmp_path: Path, monkeypatch: py
         "synthetic.lr_factors": [1.0],
     }
     grid = open_grid(read_settings(None, None, small))
-    job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, grid.tasks["reversal(4)"], "ar", 0, 1.0, 1)
+    job = SyntheticJob(
+        tmp_path, tmp_path / "run", grid.settings, grid.tasks["reversal(4)"], "ar", 0, 1.0, 1
+    )
     row = run_job(job)
-    assert (row["graph"], row["steps"], row["queries"], len(row["positions"])) == ("reversal(4)", 4, 20, 4)
+    assert (row["graph"], row["steps"], row["queries"], len(row["positions"])) == (
+        "reversal(4)",
+        4,
+        20,
+        4,
+    )
     with ThreadPoolExecutor(1) as executor:
         results = run_grid(grid, tmp_path / "grid", command="x", executor=executor)
     assert {**results["rows"][0], "seconds": 0, "curve": 0} == {

@@ -1,4 +1,6 @@
-"""Tasks: the files that make one, its name and metric, what is left out with a note and what is refused."""
+"""Tasks: the files that make one, its name and metric, what is left out with a note and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,15 @@ def test_every_format_gives_the_same_task(tmp_path: Path) -> None:
     data = rows(40)
     labels, texts = zip(*data, strict=True)
     table(tmp_path / "a.tsv.gz", data)
-    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for label, text in data))
+    (tmp_path / "a.csv").write_text(
+        "text,label\n" + "".join(f"{text},{label}\n" for label, text in data)
+    )
     (tmp_path / "a.jsonl").write_text(
         "".join(json.dumps({"sentence": t, "category": c}) + "\n" for c, t in data)
     )
-    pyarrow.parquet.write_table(pyarrow.table({"label": labels, "text": texts}), tmp_path / "a.parquet")
+    pyarrow.parquet.write_table(
+        pyarrow.table({"label": labels, "text": texts}), tmp_path / "a.parquet"
+    )
     tasks = [only(tmp_path / name) for name in ("a.tsv.gz", "a.csv", "a.jsonl", "a.parquet")]
     assert all(task == tasks[0] for task in tasks)
     assert tasks[0].name == "a"
@@ -134,7 +140,9 @@ def test_class_folders_inside_train_and_test(tmp_path: Path) -> None:
         for label in ("pos", "neg"):
             (tmp_path / "imdb" / part / label).mkdir(parents=True)
             for number in range(count):
-                (tmp_path / "imdb" / part / label / f"{number}.txt").write_text(f"{part} {label} {number}")
+                (tmp_path / "imdb" / part / label / f"{number}.txt").write_text(
+                    f"{part} {label} {number}"
+                )
     task = only(tmp_path / "imdb")
     assert (task.name, task.classes, len(task.train_inputs), len(task.test_inputs)) == (
         "imdb",
@@ -164,7 +172,13 @@ def test_names(tmp_path: Path) -> None:
         table(tmp_path / name, rows(20))
         for name in ("x/all.tsv", "y/all.tsv", "x/same.tsv", "y/same.tsv", "z/own.tsv")
     ]
-    assert [task.name for task in read_tasks(paths)] == ["x-all", "y-all", "x-same", "y-same", "own"]
+    assert [task.name for task in read_tasks(paths)] == [
+        "x-all",
+        "y-all",
+        "x-same",
+        "y-same",
+        "own",
+    ]
     assert "both tasks would be called 'z-own'" in refused(paths[4], paths[4])
     table(tmp_path / "own" / "train.tsv", rows(20))
     assert {task.name for task in read_tasks([paths[4], tmp_path / "own"])} == {
@@ -183,9 +197,13 @@ def test_metrics(tmp_path: Path) -> None:
 
 
 def test_rare_classes_are_left_out_with_a_note(tmp_path: Path) -> None:
-    task = only(table(tmp_path / "a.tsv", [*rows(20), ("alone", "one"), ("pair", "two"), ("pair", "three")]))
+    task = only(
+        table(tmp_path / "a.tsv", [*rows(20), ("alone", "one"), ("pair", "two"), ("pair", "three")])
+    )
     assert task.classes == ["a", "b"]
-    assert task.notes == ["classes left out for want of 2 different texts to train on: 'alone', 'pair'"]
+    assert task.notes == [
+        "classes left out for want of 2 different texts to train on: 'alone', 'pair'"
+    ]
     assert not {"one", "two", "three"} & set(task.train_inputs + task.test_inputs)
     assert "1 usable class found ('a')" in refused(
         table(tmp_path / "b.tsv", [*rows(9, classes="a"), ("b", "x")])
@@ -196,7 +214,10 @@ def test_rare_classes_are_left_out_with_a_note(tmp_path: Path) -> None:
 
 def test_unknown_test_labels_and_overlap_are_noted(tmp_path: Path) -> None:
     train = table(tmp_path / "train.tsv", [*rows(50), ("once", "lonely")])
-    table(tmp_path / "test.tsv", [*rows(40, "new"), ("z", "zz"), ("once", "o"), ("a", ""), ("a", " text 0 ")])
+    table(
+        tmp_path / "test.tsv",
+        [*rows(40, "new"), ("z", "zz"), ("once", "o"), ("a", ""), ("a", " text 0 ")],
+    )
     task = only(train)
     assert task.notes == [
         "1 empty text dropped from test.tsv",
@@ -211,18 +232,27 @@ def test_overlapping_test_part_is_refused(tmp_path: Path) -> None:
     train = table(tmp_path / "train.tsv", rows(50))
     table(tmp_path / "test.tsv", [*rows(30, "new"), *rows(2)])
     message = refused(train)
-    assert "the test split overlaps the training part: 2 of 32 texts are in both, such as 'text 0'" in message
+    assert (
+        "the test split overlaps the training part: 2 of 32 texts are in both, such as 'text 0'"
+        in message
+    )
     assert "test.tsv" in message
     table(tmp_path / "test.tsv", [("z", "new")])
     assert "no test text is left" in refused(train)
 
 
 def test_labels(tmp_path: Path) -> None:
-    task = only(table(tmp_path / "a.tsv", [(number % 11, f"text {number}") for number in range(66)]))
+    task = only(
+        table(tmp_path / "a.tsv", [(number % 11, f"text {number}") for number in range(66)])
+    )
     assert task.classes == [str(number) for number in range(11)]  # in the order of numbers
-    task = only(table(tmp_path / "b.tsv", [(f"{number % 2}.0", f"text {number}") for number in range(20)]))
+    task = only(
+        table(tmp_path / "b.tsv", [(f"{number % 2}.0", f"text {number}") for number in range(20)])
+    )
     assert task.classes == ["0", "1"]
-    task = only(table(tmp_path / "c.tsv", [(f"{number % 3}.5", f"text {number}") for number in range(20)]))
+    task = only(
+        table(tmp_path / "c.tsv", [(f"{number % 3}.5", f"text {number}") for number in range(20)])
+    )
     assert task.classes == ["0.5", "1.5", "2.5"]
 
 
@@ -236,7 +266,11 @@ def test_labels(tmp_path: Path) -> None:
         ("a.tsv", "label\ttext\na\tx\n\ty\n", "a.tsv:3: no label in column 'label'"),
         ("a.tsv", "label\ttext\na\tx\nb\n", "a.tsv:3: 1 fields found"),
         ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "y"}\n', "a.jsonl:2: no label"),
-        ("a.jsonl", '{"text": "x", "label": ["a"]}\n', "a.jsonl:1: label ['a'] in column 'label' is a list"),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": ["a"]}\n',
+            "a.jsonl:1: label ['a'] in column 'label' is a list",
+        ),
         ("a.jsonl", '{"text": 3, "label": "a"}\n', "a.jsonl:1: column 'text' holds int 3"),
         ("a.jsonl", '{"text": "x", "label": NaN}\n', "a.jsonl:1: no label"),
     ],
@@ -264,7 +298,10 @@ def test_real_tasks() -> None:
     names = ("banking77", "clinc150", "sentence_polarity", "sms_spam", "snips")
     glue = ("CoLA", "RTE", "SST-2")
     tasks = read_tasks(
-        [*(folder / "classification" / name for name in names), *(folder / "glue" / name for name in glue)]
+        [
+            *(folder / "classification" / name for name in names),
+            *(folder / "glue" / name for name in glue),
+        ]
     )
     assert [task.name for task in tasks] == [*names, *glue]
     assert [len(task.classes) for task in tasks] == [77, 150, 2, 2, 7, 2, 2, 2]

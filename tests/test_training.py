@@ -1,4 +1,6 @@
-"""The loop: micro-batches, processes and kills change nothing; budgets and schedules are what they say."""
+"""The loop: micro-batches, processes and kills change nothing; budgets and schedules are what they
+say.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def test_eight_micro_batches_are_one_batch(store: TokenStore, spec: str) -> None
 def test_a_step_across_an_epochs_border_is_the_same_in_micro_batches(store: TokenStore) -> None:
     objective = parse("vmlm")
     whole, parts = (
-        make_trainer(settings(train__micro_batch=size), objective, store, seed=0, learning_rate=1e-2)
+        make_trainer(
+            settings(train__micro_batch=size), objective, store, seed=0, learning_rate=1e-2
+        )
         for size in (8, 1)
     )
     border = len(whole.rows) // 8
@@ -83,7 +87,9 @@ def test_a_step_across_an_epochs_border_is_the_same_in_micro_batches(store: Toke
         (together,), _ = whole.views(step, objective)
         apart, _ = parts.views(step, objective)
         assert together[0].pairs.target.equal(torch.cat([views[0].pairs.target for views in apart]))
-        assert together[0].shown.input_ids.equal(torch.cat([views[0].shown.input_ids for views in apart]))
+        assert together[0].shown.input_ids.equal(
+            torch.cat([views[0].shown.input_ids for views in apart])
+        )
 
 
 WORKER = """
@@ -114,10 +120,22 @@ def test_two_processes_are_one(store: TokenStore, tmp_path: Path) -> None:
     script.write_text(
         WORKER.format(tests=str(Path(__file__).parent), store=str(store.folder), out=str(tmp_path))
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d",
-               "--rdzv-endpoint=localhost:0", str(script)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--master-port=0",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0",
+        str(script),
+    ]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for spec in SPECS:
@@ -125,7 +143,11 @@ def test_two_processes_are_one(store: TokenStore, tmp_path: Path) -> None:
         together = torch.load(tmp_path / f"{spec}.pt", weights_only=True)
         for name, tensor in alone.items():
             torch.testing.assert_close(
-                together[name], tensor, rtol=0, atol=1e-6, msg=lambda m, s=spec, n=name: f"{s} {n}: {m}"
+                together[name],
+                tensor,
+                rtol=0,
+                atol=1e-6,
+                msg=lambda m, s=spec, n=name: f"{s} {n}: {m}",
             )
 
 
@@ -154,12 +176,17 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
         pretrain(one, objective, budget, store, tmp_path / "resumed", stop=stop, report=at_five)
     stop.set = False
     again = pretrain(one, objective, budget, store, tmp_path / "resumed", stop=stop)
-    first, second = (open_run(tmp_path / name).backbone.state_dict() for name in ("straight", "resumed"))
+    first, second = (
+        open_run(tmp_path / name).backbone.state_dict() for name in ("straight", "resumed")
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert {k: v for k, v in again["spent"].items() if k != "seconds"} == {
         k: v for k, v in straight["spent"].items() if k != "seconds"
     }
-    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("straight", "resumed")]
+    lines = [
+        (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        for name in ("straight", "resumed")
+    ]
     assert len(lines[0]) == len(lines[1])
     before = (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns
     assert pretrain(one, objective, budget, store, tmp_path / "resumed")["status"] == "finished"
@@ -180,25 +207,53 @@ def test_killed_by_9_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) ->
     from conftest import sentences
 
     (tmp_path / "text.txt").write_text("\n\n".join(sentences(150)))
-    common = [sys.executable, "-m", "lookaround", "pretrain", str(tmp_path / "text.txt"), "--objective", "dar + vmlm",
-              "--budget", "12k", "--set", "train.batch=4", "--set", "model.context=32", "--set", "train.checkpoint_every=5",
-              "--set", "data.vocabulary=300"]  # fmt: skip
+    common = [
+        sys.executable,
+        "-m",
+        "lookaround",
+        "pretrain",
+        str(tmp_path / "text.txt"),
+        "--objective",
+        "dar + vmlm",
+        "--budget",
+        "12k",
+        "--set",
+        "train.batch=4",
+        "--set",
+        "model.context=32",
+        "--set",
+        "train.checkpoint_every=5",
+        "--set",
+        "data.vocabulary=300",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(
-        [*common, "--out", str(tmp_path / "a")], check=True, env=environment, capture_output=True, timeout=200
+        [*common, "--out", str(tmp_path / "a")],
+        check=True,
+        env=environment,
+        capture_output=True,
+        timeout=200,
     )
     process = subprocess.Popen(
         [*common, "--out", str(tmp_path / "b")], env=environment, stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and len(list((tmp_path / "b").glob("checkpoint-0*[05]"))) == 0:
+    while (
+        time.monotonic() < deadline and len(list((tmp_path / "b").glob("checkpoint-0*[05]"))) == 0
+    ):
         time.sleep(0.02)
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "b" / "model.safetensors").exists(), "the kill came too late to test anything"
+    assert not (tmp_path / "b" / "model.safetensors").exists(), (
+        "the kill came too late to test anything"
+    )
     subprocess.run(
-        [*common, "--out", str(tmp_path / "b")], check=True, env=environment, capture_output=True, timeout=200
+        [*common, "--out", str(tmp_path / "b")],
+        check=True,
+        env=environment,
+        capture_output=True,
+        timeout=200,
     )
     first, second = (open_run(tmp_path / name).backbone.state_dict() for name in "ab")
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -241,7 +296,11 @@ def test_the_loss_falls_and_metrics_tell(store: TokenStore, tmp_path: Path) -> N
     import json
 
     trainer = make_trainer(
-        settings(model__precision="fp32", train__log_every=5), parse("ar"), store, seed=0, learning_rate=1e-2
+        settings(model__precision="fp32", train__log_every=5),
+        parse("ar"),
+        store,
+        seed=0,
+        learning_rate=1e-2,
     )
     trainer.run(60, Plan((1.0,), (60,)), WarmupStableDecay(2, 50, 60), folder=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -252,26 +311,42 @@ def test_the_loss_falls_and_metrics_tell(store: TokenStore, tmp_path: Path) -> N
 
 
 def test_a_diverged_run_says_so(store: TokenStore) -> None:
-    trainer = make_trainer(settings(model__precision="fp32"), parse("ar"), store, seed=0, learning_rate=1e-2)
+    trainer = make_trainer(
+        settings(model__precision="fp32"), parse("ar"), store, seed=0, learning_rate=1e-2
+    )
     with torch.no_grad():
         trainer.backbone.unembedding.weight.fill_(float("nan"))
     with pytest.raises(UserError, match="not finite at learning rate"):
         trainer.run(3, Plan((1.0,), (3,)), WarmupStableDecay(0, 3, 3))
 
 
-# ---------------------------------------------------------------------------------------- budgets, schedules, rows
+# ------------------------------------------------------------------------- budgets, schedules, rows
 
 
 @pytest.mark.parametrize(
     ("text", "amount", "unit"),
-    [("5M", 5e6, "tokens"), ("2e15flops", 2e15, "flops"), ("300s", 300, "seconds"), ("10min", 600, "seconds"), ("1.5h", 5400, "seconds"),
-     ("100k tokens", 1e5, "tokens"), ("5000 tokens", 5000, "tokens"), ("5e6tokens", 5e6, "tokens"), ("3PFLOPs", 3e15, "flops"), ("1B", 1e9, "tokens"), ("12000", 12000, "tokens"), (".5M", 5e5, "tokens")],
-)  # fmt: skip
+    [
+        ("5M", 5e6, "tokens"),
+        ("2e15flops", 2e15, "flops"),
+        ("300s", 300, "seconds"),
+        ("10min", 600, "seconds"),
+        ("1.5h", 5400, "seconds"),
+        ("100k tokens", 1e5, "tokens"),
+        ("5000 tokens", 5000, "tokens"),
+        ("5e6tokens", 5e6, "tokens"),
+        ("3PFLOPs", 3e15, "flops"),
+        ("1B", 1e9, "tokens"),
+        ("12000", 12000, "tokens"),
+        (".5M", 5e5, "tokens"),
+    ],
+)
 def test_budgets(text: str, amount: float, unit: str) -> None:
     assert parse_budget(text) == Budget(amount, unit)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["", "many", "5X", "-3M", "0", "5Ms", "1e999", "nan", "3 parsecs", "M"])
+@pytest.mark.parametrize(
+    "text", ["", "many", "5X", "-3M", "0", "5Ms", "1e999", "nan", "3 parsecs", "M"]
+)
 def test_nonsense_budgets_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"budget '.*': "):
         parse_budget(text)
@@ -336,7 +411,9 @@ def test_rows_cover_every_token_of_every_document(store: TokenStore) -> None:
         begin = rows.offset[window]
         covered[rows.document[window]][begin : begin + rows.length[window]] = True
     assert all(line.all() for line in covered)
-    assert all(rows.length[w] == 16 or split.length[rows.document[w]] < 16 for w in range(len(rows.length)))
+    assert all(
+        rows.length[w] == 16 or split.length[rows.document[w]] < 16 for w in range(len(rows.length))
+    )
 
 
 @pytest.mark.parametrize("pack", [False, True])
@@ -361,12 +438,16 @@ def test_prompts_are_shown_and_never_targets(store: TokenStore, pack: bool) -> N
 
 
 def test_packed_rows_hold_the_same_windows(store: TokenStore) -> None:
-    plain, packed = (Rows(store.split("train"), 64, store.tokenizer, pack=flag) for flag in (False, True))
+    plain, packed = (
+        Rows(store.split("train"), 64, store.tokenizer, pack=flag) for flag in (False, True)
+    )
     assert len(packed) < len(plain)
 
     def count(rows: Rows) -> int:
         batches = [rows.take(np.array([i])) for i in range(len(rows))]
-        return sum(rows.width if b.documents is None else int((b.documents >= 0).sum()) for b in batches)
+        return sum(
+            rows.width if b.documents is None else int((b.documents >= 0).sum()) for b in batches
+        )
 
     assert count(plain) == count(packed)
     batch = packed.take(np.arange(len(packed)))

@@ -1,4 +1,6 @@
-"""Trees of drafts: their tables are what a path-by-path reading gives, and grown trees are the best there are."""
+"""Trees of drafts: their tables are what a path-by-path reading gives, and grown trees are the best
+there are.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def random_tree(seed: int) -> Tree:
     paths: list[Path] = []
     for _ in range(chance.randint(1, 64)):
         parent = chance.choice([(), *(path for path in paths if len(path) < 6)])
-        paths.append((*parent, chance.choice([r for r in range(70) if (*parent, r) not in paths][:3])))
+        paths.append(
+            (*parent, chance.choice([r for r in range(70) if (*parent, r) not in paths][:3]))
+        )
     chance.shuffle(paths)
     return Tree(tuple(paths))
 
@@ -42,7 +46,9 @@ def test_tables_of_a_thousand_trees_read_path_by_path() -> None:
         assert tree.depths.tolist() == [len(path) for path in places]
         assert [places[i] for i in tree.parents] == [path[:-1] for path in tree.paths]
         below = [[p for p in tree.paths if p[:-1] == path] for path in places]
-        assert [[places[i] for i in children] for children in tree.children] == [sorted(b) for b in below]
+        assert [[places[i] for i in children] for children in tree.children] == [
+            sorted(b) for b in below
+        ]
         assert len(tree) == len(tree.paths)
         for depth in range(tree.depth + 2):
             assert tree.cut(depth).paths == tuple(p for p in tree.paths if len(p) <= depth)
@@ -96,11 +102,13 @@ def test_chains_and_products() -> None:
     assert len(Tree.cartesian(())) == 0
 
 
-# ------------------------------------------------------------------------------------------------ growing
+# ------------------------------------------------------------------------------------------ growing
 
 
 def best_sum(value: Callable[[Path], float], budget: int, depth: int, width: int) -> float:
-    """The largest sum of values of any prefix-closed tree of at most `budget` nodes, by shares of it among subtrees."""
+    """The largest sum of values of any prefix-closed tree of at most `budget` nodes, by shares of
+    it among subtrees.
+    """
 
     def below(path: Path) -> list[float]:
         """[the best sum of n nodes below a path, n = 0 .. budget]"""
@@ -109,7 +117,9 @@ def best_sum(value: Callable[[Path], float], budget: int, depth: int, width: int
             child = (*path, rank)
             under = below(child)
             with_child = [0.0] + [value(child) + under[n - 1] for n in range(1, budget + 1)]
-            best = [max(best[n - m] + with_child[m] for m in range(n + 1)) for n in range(budget + 1)]
+            best = [
+                max(best[n - m] + with_child[m] for m in range(n + 1)) for n in range(budget + 1)
+            ]
         return best
 
     return below(())[budget]
@@ -126,7 +136,9 @@ def test_a_tree_grown_from_accuracies_is_the_best_there_is(seed: int) -> None:
     for budget in range(1, 9):
         tree = grow_from_accuracies(table, budget)
         assert len(tree) <= budget
-        assert sum(map(value, tree.paths)) == pytest.approx(best_sum(value, budget, 3, 3), abs=1e-12)
+        assert sum(map(value, tree.paths)) == pytest.approx(
+            best_sum(value, budget, 3, 3), abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -144,11 +156,15 @@ def test_a_tree_grown_from_joint_ranks_is_the_best_there_is(seed: int) -> None:
     for budget in range(1, 9):
         tree = grow(budget, value, 3, 3)
         assert len(tree) <= budget
-        assert sum(map(share, tree.paths)) == pytest.approx(best_sum(share, budget, 3, 3), abs=1e-12)
+        assert sum(map(share, tree.paths)) == pytest.approx(
+            best_sum(share, budget, 3, 3), abs=1e-12
+        )
 
 
 def test_only_the_positions_asked_for_count() -> None:
-    value = ranks_along([np.array([[0, 0], [1, 0]]), np.array([[1, 1]])], np.array([False, True, True]))
+    value = ranks_along(
+        [np.array([[0, 0], [1, 0]]), np.array([[1, 1]])], np.array([False, True, True])
+    )
     assert [value(path) for path in ((0,), (1,), (1, 0), (1, 1))] == [0, 1, 0.5, 0.5]
 
 
@@ -160,7 +176,7 @@ def test_no_text_gives_no_tree() -> None:
     assert grow_from_ranks([], [3]) == {3: (Tree(), 1.0)}
 
 
-# ------------------------------------------------------------------------------------------------ tokens per step
+# ---------------------------------------------------------------------------------- tokens per step
 
 
 def rank_tables(seed: int) -> list[np.ndarray]:

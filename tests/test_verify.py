@@ -1,4 +1,6 @@
-"""Verifiers on a model that is a table: what is generated has the law that it has without drafts, to the last digit."""
+"""Verifiers on a model that is a table: what is generated has the law that it has without drafts,
+to the last digit.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ TREES = {"chain": CHAIN, "branching": BRANCHING, "product": Tree.cartesian((2, 2
 
 def table(seed: int, spread: float) -> Tensor:
     """Logits (V, V, V) after each pair of tokens."""
-    return spread * torch.randn(V, V, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return spread * torch.randn(
+        V, V, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 MODEL, DRAFT = table(1, 2.5), table(2, 1.0)
@@ -57,7 +61,9 @@ def likeliest(logits: Tensor, count: int) -> tuple[Tensor, None]:
 Chooser = Callable[[Tensor, int], tuple[Tensor, Any]]
 
 
-def propose(texts: Tensor, tree: Tree, choose: Chooser = likeliest, draft: Tensor = DRAFT) -> Proposal:
+def propose(
+    texts: Tensor, tree: Tree, choose: Chooser = likeliest, draft: Tensor = DRAFT
+) -> Proposal:
     """Drafts of a table, each place's children from a draw of their own."""
     tokens = torch.zeros(len(texts), len(tree), dtype=torch.int64)
     laws: dict[int, Tensor] = {}
@@ -90,7 +96,10 @@ def generate(
     plain: Any = None,
     looking: Any = (),
 ) -> Tensor:
-    """(rows, count) new tokens after START, by as many steps as it takes; plain, looking: processors for Scores."""
+    """(rows, count) new tokens after START, by as many steps as it takes;
+
+    plain, looking: processors for Scores.
+    """
     texts = [list(START) for _ in range(rows)]
     while active := [text for text in texts if len(text) < len(START) + count]:
         lengths = sorted({len(text) for text in active})
@@ -110,14 +119,17 @@ def generate(
 
 
 def joint_law(repeats: bool = True) -> Tensor:
-    """P (V, V, V) of the first three tokens after START; repeats: whether a token may follow itself."""
+    """P (V, V, V) of the first three tokens after START;
+
+    repeats: whether a token may follow itself.
+    """
     last = torch.eye(V, dtype=torch.bool)
     law = (MODEL if repeats else MODEL.masked_fill(last, -torch.inf)).softmax(-1)
     first = law[START[0], START[1]]
     return first[:, None, None] * law[START[1]][:, :, None] * law
 
 
-# ------------------------------------------------------------------------------------------------ by enumeration
+# ----------------------------------------------------------------------------------- by enumeration
 
 
 class Fork(Exception):
@@ -156,7 +168,9 @@ def branches(verifier: Scripted, walk: Callable[[], Any]) -> Iterator[tuple[floa
         try:
             result = walk()
         except Fork as fork:
-            pending += [(probability * p, [*decisions, i]) for i, p in enumerate(fork.args[0]) if p > 0]
+            pending += [
+                (probability * p, [*decisions, i]) for i, p in enumerate(fork.args[0]) if p > 0
+            ]
         else:
             yield probability, result
 
@@ -166,8 +180,9 @@ def drawings(
 ) -> Iterator[tuple[float, list[int], dict[int, Tensor]]]:
     """(probability, tokens, {place: law}) of every way to draw a tree's drafts without replacement.
 
-    together: all places of a depth share one draw, as heads do that are told no draft tokens; its law is that after `text`
-    moved on by its own last token, so that it differs from depth to depth.
+    together: all places of a depth share one draw, as heads do that are told no draft tokens; its
+        law is that after `text` moved on by its own last token, so that it differs from depth to
+        depth.
     """
 
     def draws(law: Tensor, count: int) -> Iterator[tuple[float, tuple[int, ...]]]:
@@ -185,7 +200,9 @@ def drawings(
             along = [text[-1]] * len(along)
         return DRAFT[tuple([*text, *along][-2:])].softmax(-1)
 
-    def go_on(turn: int, tokens: list[int], laws: dict[int, Tensor], probability: float) -> Iterator[Any]:
+    def go_on(
+        turn: int, tokens: list[int], laws: dict[int, Tensor], probability: float
+    ) -> Iterator[Any]:
         while turn < len(groups) and not groups[turn]:
             turn += 1
         if turn == len(groups):
@@ -193,12 +210,16 @@ def drawings(
             return
         group = groups[turn]
         law = law_at(group[0], tokens)
-        turns = [(child, number) for place in group for number, child in enumerate(tree.children[place])]
+        turns = [
+            (child, number) for place in group for number, child in enumerate(tree.children[place])
+        ]
         for chance, order in draws(law, 1 + max(number for _, number in turns)):
             now = list(tokens)
             for child, number in turns:
                 now[child - 1] = order[number]
-            yield from go_on(turn + 1, now, {**laws, **dict.fromkeys(group, law)}, probability * chance)
+            yield from go_on(
+                turn + 1, now, {**laws, **dict.fromkeys(group, law)}, probability * chance
+            )
 
     inner = [place for place, children in enumerate(tree.children) if children]
     if together:
@@ -220,7 +241,9 @@ class NoRepeat(Processors):
 def law_of_step(
     tree: Tree, text: tuple[int, ...], drawn: str, favour: float, looking: Any
 ) -> dict[tuple[int, ...], float]:
-    """{new tokens: probability} of one step, by every way to draw drafts and to take or refuse them."""
+    """{new tokens: probability} of one step, by every way to draw drafts and to take or refuse
+    them.
+    """
     verifier = Scripted(sampled=drawn != "likeliest", favour=favour)
     ends = torch.tensor([text])
     if drawn == "likeliest":
@@ -230,10 +253,15 @@ def law_of_step(
     law: dict[tuple[int, ...], float] = {}
     for chance, tokens, laws in ways:
         drafts = torch.tensor([tokens])
-        proposal = Proposal(drafts, None if laws is None else lambda _, place, laws=laws: laws[place])
-        # without laws all places would draw beforehand; a processor has each drawn where a walk comes by
+        proposal = Proposal(
+            drafts, None if laws is None else lambda _, place, laws=laws: laws[place]
+        )
+        # without laws all places would draw beforehand; a processor has each drawn where a walk
+        # comes by
         logits = look_up(MODEL, texts_at(ends, tree, drafts))
-        scores = Scores(logits, Processors(), looking or (Processors() if laws is None else ()), [list(text)])
+        scores = Scores(
+            logits, Processors(), looking or (Processors() if laws is None else ()), [list(text)]
+        )
         for probability, ((path, token),) in branches(
             verifier, lambda p=proposal, s=scores: verifier.walk(tree, p, s)
         ):
@@ -284,7 +312,7 @@ def test_the_enumeration_sees_a_rule_that_favours_drafts() -> None:
     assert float((law - joint_law()).abs().sum()) / 2 > 0.02
 
 
-# ------------------------------------------------------------------------------------------------ by drawing
+# --------------------------------------------------------------------------------------- by drawing
 
 
 class Favouring(ExactSampling):
@@ -295,7 +323,9 @@ class Favouring(ExactSampling):
 
 
 def distance(tokens: Tensor) -> tuple[float, float]:
-    """(chi-square p-value, total variation) of drawn texts (rows, 3) against the joint law; rare texts are one cell."""
+    """(chi-square p-value, total variation) of drawn texts (rows, 3) against the joint law; rare
+    texts are one cell.
+    """
     flat = (tokens[:, 0] * V + tokens[:, 1]) * V + tokens[:, 2]
     counts = torch.bincount(flat, minlength=V**3).double()
     law = joint_law().flatten()
@@ -309,15 +339,25 @@ def distance(tokens: Tensor) -> tuple[float, float]:
 
 @pytest.mark.parametrize(
     ("tree", "sampled", "rows"),
-    [(CHAIN, True, 50_000), (BRANCHING, True, 50_000), (CHAIN, False, 100_000), (BRANCHING, False, 100_000)],
+    [
+        (CHAIN, True, 50_000),
+        (BRANCHING, True, 50_000),
+        (CHAIN, False, 100_000),
+        (BRANCHING, False, 100_000),
+    ],
 )
-def test_the_law_of_three_tokens_is_unchanged_by_drawing(tree: Tree, sampled: bool, rows: int) -> None:
+def test_the_law_of_three_tokens_is_unchanged_by_drawing(
+    tree: Tree, sampled: bool, rows: int
+) -> None:
     rows = int(os.environ.get("LOOKAROUND_DRAWS", rows))  # RESULTS.md: a million
     generator = torch.Generator().manual_seed(len(tree))
     choose = Sampler(1.0, generator) if sampled else likeliest
-    p_value, variation = distance(generate(ExactSampling(generator, sampled=sampled), tree, rows, 3, choose))
+    p_value, variation = distance(
+        generate(ExactSampling(generator, sampled=sampled), tree, rows, 3, choose)
+    )
     print(
-        f"{rows:,} draws, {len(tree)} nodes, sampled={sampled}: p {p_value:.3f}, total variation {variation:.5f}"
+        f"{rows:,} draws, {len(tree)} nodes, sampled={sampled}: p {p_value:.3f}, total variation "
+        f"{variation:.5f}"
     )
     assert p_value > 1e-3
     assert variation < 0.01
@@ -339,13 +379,17 @@ def drawn_in_turn(law: Tensor) -> Tensor:
 
 def shares(tokens: Tensor) -> Tensor:
     """How often each pair (V, V) stands in the first two columns."""
-    return torch.bincount(tokens[:, 0] * V + tokens[:, 1], minlength=V * V).view(V, V).double() / len(tokens)
+    return torch.bincount(tokens[:, 0] * V + tokens[:, 1], minlength=V * V).view(
+        V, V
+    ).double() / len(tokens)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_drafts_are_drawn_without_replacement_from_the_law_that_is_told(temperature: float) -> None:
     logits = DRAFT[3, 1]
-    drawn, told = Sampler(temperature, torch.Generator().manual_seed(1))(logits.expand(100_000, V), 2)
+    drawn, told = Sampler(temperature, torch.Generator().manual_seed(1))(
+        logits.expand(100_000, V), 2
+    )
     law = (logits / temperature).softmax(-1)
     assert float((told.double() - law).abs().max()) < 1e-6
     assert float((shares(drawn) - drawn_in_turn(law)).abs().max()) < 0.008
@@ -370,7 +414,7 @@ def test_heads_draw_siblings_in_turn_from_the_law_that_is_told(tree: Tree, kind:
     assert float((drawn - drawn_in_turn(law)).abs().max()) < 0.008
 
 
-# ------------------------------------------------------------------------------------------------ greedy
+# ------------------------------------------------------------------------------------------- greedy
 
 
 @pytest.mark.parametrize("tree", [*TREES, "empty"])
@@ -396,7 +440,7 @@ def test_processors_that_look_at_logits_alone_run_in_every_place() -> None:
         assert scores.at(1, place, path).equal(expected)
 
 
-# ------------------------------------------------------------------------------------------------ typical acceptance
+# ------------------------------------------------------------------------------- typical acceptance
 
 
 def test_typical_acceptance_is_the_formula_of_the_paper() -> None:
@@ -406,13 +450,19 @@ def test_typical_acceptance_is_the_formula_of_the_paper() -> None:
     # H = 1.010 nats: min(0.09, 0.3 exp(-H) = 0.109) = 0.09
     peaked = torch.tensor([0.7, 0.1, 0.1, 0.05, 0.05], dtype=torch.float64)
     assert verifier.stands(peaked).tolist() == [True, True, True, False, False]
-    assert Typical(None, 0.3, 0.09).stands(peaked).all(), "threshold 0.0328 where the two are swapped"
+    assert Typical(None, 0.3, 0.09).stands(peaked).all(), (
+        "threshold 0.0328 where the two are swapped"
+    )
     # H = 3.033 nats: min(0.09, 0.3 exp(-H) = 0.0145) = 0.0145
     flat = torch.tensor([0.06, *[0.05] * 18, 0.02, 0.015, 0.005], dtype=torch.float64)
     assert verifier.stands(flat).tolist() == [True] * 21 + [False]
-    laws = torch.rand(50, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64).pow(3)
+    laws = torch.rand(50, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64).pow(
+        3
+    )
     laws /= laws.sum(1, keepdim=True)
-    for law, stands in zip(laws.tolist(), Typical(None, 0.2, 0.7).stands(laws).tolist(), strict=True):
+    for law, stands in zip(
+        laws.tolist(), Typical(None, 0.2, 0.7).stands(laws).tolist(), strict=True
+    ):
         entropy = -sum(p * math.log(p) for p in law)
         assert stands == [p > min(0.2, 0.7 * math.exp(-entropy)) for p in law]
 
@@ -432,7 +482,10 @@ def test_typical_acceptance_takes_the_longest_path_and_then_the_likeliest() -> N
                 above = tuple(tree.mask[parent].nonzero().flatten().tolist()[1:])
                 own = int(proposal.tokens[row, place - 1])
                 if above in worth and bool(verifier.stands(laws[row, parent])[own]):
-                    worth[(*above, place)] = (len(above) + 1, worth[above][1] * float(laws[row, parent, own]))
+                    worth[(*above, place)] = (
+                        len(above) + 1,
+                        worth[above][1] * float(laws[row, parent, own]),
+                    )
             assert tuple(walk) == max(worth, key=worth.__getitem__)
             assert token == int(laws[row, walk[-1] if walk else 0].argmax())
             lengths.add(len(walk))
@@ -449,7 +502,9 @@ def test_typical_acceptance_of_the_likeliest_is_greedy() -> None:
 
 def test_typical_acceptance_varies_with_the_seed_at_a_temperature() -> None:
     def made(seed: int, rows: int = 1, tree: Tree = BRANCHING) -> Tensor:
-        return generate(Typical(torch.Generator().manual_seed(seed)), tree, rows, 20, plain=warpers(1.5))
+        return generate(
+            Typical(torch.Generator().manual_seed(seed)), tree, rows, 20, plain=warpers(1.5)
+        )
 
     assert made(0).equal(made(0))
     assert len({tuple(made(seed)[0].tolist()) for seed in range(5)}) == 5
@@ -458,7 +513,7 @@ def test_typical_acceptance_varies_with_the_seed_at_a_temperature() -> None:
     assert float((first - law).abs().max()) < 0.03
 
 
-# ------------------------------------------------------------------------------------------------ short paths
+# -------------------------------------------------------------------------------------- short paths
 
 
 @pytest.mark.parametrize("rule", ["greedy", "typical", "exact", "exact, sampled"])

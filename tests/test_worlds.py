@@ -1,4 +1,6 @@
-"""Enumerable worlds: literal matrices against brute force, what is proved and what is refuted, lengths in closed form."""
+"""Enumerable worlds: literal matrices against brute force, what is proved and what is refuted,
+lengths in closed form.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def test_worlds_list_every_sequence_once() -> None:
 
 
 def test_ar_by_hand() -> None:
-    world = World.mixture("two", [0.25, 0.75], [[1, 0], [0.5, 0.5]], [np.full((2, 2), 0.5), np.eye(2)], 2)
+    world = World.mixture(
+        "two", [0.25, 0.75], [[1, 0], [0.5, 0.5]], [np.full((2, 2), 0.5), np.eye(2)], 2
+    )
     literal = literal_cooccurrence(world, parse("ar"))
     table = dict(zip(literal.contexts, literal.joint, strict=True))
     first = np.array([0.25 + 0.375, 0.375])
@@ -53,7 +57,9 @@ def test_mlm_by_listing_masks() -> None:
     for mask in itertools.product((False, True), repeat=world.length):
         hidden = [i for i, m in enumerate(mask) if m]
         mass = rate ** len(hidden) * (1 - rate) ** (world.length - len(hidden))
-        for sequence, probability in zip(world.sequences, world.probability.sum(axis=1), strict=True):
+        for sequence, probability in zip(
+            world.sequences, world.probability.sum(axis=1), strict=True
+        ):
             context = tuple((i + 1, int(t)) for i, t in enumerate(sequence) if i not in hidden)
             for target in hidden:
                 key = context, int(sequence[target])
@@ -62,7 +68,8 @@ def test_mlm_by_listing_masks() -> None:
     literal = literal_cooccurrence(world, parse(f"mlm(rate={rate})"))
     for context, row in zip(literal.contexts, literal.joint, strict=True):
         assert row == pytest.approx(
-            [table.get((context, token), 0.0) / whole for token in range(world.vocabulary)], abs=1e-14
+            [table.get((context, token), 0.0) / whole for token in range(world.vocabulary)],
+            abs=1e-14,
         )
 
 
@@ -70,12 +77,18 @@ def test_mlm_by_listing_masks() -> None:
     "spec", ["ar", "dar", "mlm(rate=0.4)", "vmlm(suffix=0.5)", "prefixlm", 'mdlm(weight="elbo")']
 )
 def test_literal_matrices_agree_with_training_views(spec: str) -> None:
-    """Sequences drawn from a world, shown to training's own views: the (visible content, target) pairs they score."""
+    """Sequences drawn from a world, shown to training's own views: the (visible content, target)
+    pairs they score.
+    """
     world = worlds()[1]
     generator = np.random.default_rng(0)
-    drawn = world.sequences[generator.choice(len(world.sequences), 30_000, p=world.probability.sum(axis=1))]
+    drawn = world.sequences[
+        generator.choice(len(world.sequences), 30_000, p=world.probability.sum(axis=1))
+    ]
     tokens = torch.cat([torch.full((len(drawn), 1), 90), torch.from_numpy(drawn)], dim=1)
-    batch = Batch(tokens, torch.arange(len(drawn)), Vocabulary(100, 99, (90, 99)), None, tokens != 90)
+    batch = Batch(
+        tokens, torch.arange(len(drawn)), Vocabulary(100, 99, (90, 99)), None, tokens != 90
+    )
     (view,) = parse(spec).view(batch, 0, 0)
     width = world.length + 1
     row, target = view.pairs.state // width, view.pairs.state % width + view.pairs.offset
@@ -100,16 +113,21 @@ def test_literal_matrices_agree_with_training_views(spec: str) -> None:
         for token, mass in enumerate(line)
     }
     distance = (
-        sum(abs(expected.get(key, 0.0) - found.get(key, 0.0) / whole) for key in {*expected, *found}) / 2
+        sum(
+            abs(expected.get(key, 0.0) - found.get(key, 0.0) / whole) for key in {*expected, *found}
+        )
+        / 2
     )
     cells = sum(mass > 0 for mass in expected.values())
-    effective = sum(view.pairs.weight.tolist()) ** 2 / sum(w * w for w in view.pairs.weight.tolist())
+    effective = sum(view.pairs.weight.tolist()) ** 2 / sum(
+        w * w for w in view.pairs.weight.tolist()
+    )
     assert distance < 0.8 * np.sqrt(cells / effective), (
         "no more than drawing so many pairs into so many cells makes"
     )
 
 
-# ---------------------------------------------------------------------------------------- chains, n = 1
+# ------------------------------------------------------------------------------------ chains, n = 1
 
 
 def random_chain(generator: np.random.Generator, size: int, kind: str) -> np.ndarray:
@@ -132,8 +150,12 @@ def ar_and_mlm(transition: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["circulant", "reversible"])
-def test_masking_never_leaves_a_larger_tail_in_a_normal_chain_and_never_a_smaller_alpha(kind: str) -> None:
-    """Both halves of the condition in docs/theory.md: the tail that is proved, the clustering that is refuted."""
+def test_masking_never_leaves_a_larger_tail_in_a_normal_chain_and_never_a_smaller_alpha(
+    kind: str,
+) -> None:
+    """Both halves of the condition in docs/theory.md: the tail that is proved, the clustering that
+    is refuted.
+    """
     generator = np.random.default_rng(0)
     for _ in range(40):
         size = int(generator.integers(3, 9))
@@ -152,13 +174,18 @@ def test_the_total_energy_and_twice_the_rank_hold_in_any_chain() -> None:
     for _ in range(60):
         size = int(generator.integers(3, 9))
         ar, mlm = ar_and_mlm(random_chain(generator, size, "any"))
-        first, second = np.linalg.svd(ar, compute_uv=False) ** 2, np.linalg.svd(mlm, compute_uv=False) ** 2
+        first, second = (
+            np.linalg.svd(ar, compute_uv=False) ** 2,
+            np.linalg.svd(mlm, compute_uv=False) ** 2,
+        )
         for rank in range(size):
             assert second[2 * rank :].sum() <= first[rank:].sum() + 1e-10
 
 
 def test_a_chain_where_masking_leaves_the_larger_tail() -> None:
-    """The next token depends on the group of this one alone: `ar` has rank 2, and its transpose other directions."""
+    """The next token depends on the group of this one alone: `ar` has rank 2, and its transpose
+    other directions.
+    """
     groups = np.array([[0.7, 0.1, 0.1, 0.1], [0.05, 0.15, 0.1, 0.7]])
     transition = groups[[0, 1, 0, 1]]
     ar, mlm = ar_and_mlm(transition)
@@ -182,16 +209,19 @@ def test_counts_of_a_long_text_approach_the_chain() -> None:
     assert stationary(transition) @ transition == pytest.approx(stationary(transition))
 
 
-# ---------------------------------------------------------------------------------------- signs and lengths
+# -------------------------------------------------------------------------------- signs and lengths
 
 
 def test_neither_sign_holds_in_every_world() -> None:
-    """tail(AR) - tail(MLM) and error(AR) - error(MLM): both of either sign somewhere, and not always the same one."""
+    """tail(AR) - tail(MLM) and error(AR) - error(MLM): both of either sign somewhere, and not
+    always the same one.
+    """
     tails, errors = [], []
     for world in worlds():
         for rank in (1, 2, 3):
             ar, mlm = (
-                world_figures(literal_cooccurrence(world, parse(s)), rank) for s in ("ar", "mlm(rate=0.5)")
+                world_figures(literal_cooccurrence(world, parse(s)), rank)
+                for s in ("ar", "mlm(rate=0.5)")
             )
             if abs(ar.tail - mlm.tail) > 1e-6 and abs(ar.probe.error - mlm.probe.error) > 1e-6:
                 tails.append(np.sign(ar.tail - mlm.tail))
@@ -207,11 +237,13 @@ def test_lengths_that_training_shows(tokens: int) -> None:
     hidden = np.arange(
         1, tokens + 1
     )  # a row with h hidden tokens gives h targets, each of which sees tokens - h
-    seen = np.array([comb(tokens, h) * rate**h * (1 - rate) ** (tokens - h) * h for h in hidden]) / (
-        tokens * rate
-    )
+    seen = np.array(
+        [comb(tokens, h) * rate**h * (1 - rate) ** (tokens - h) * h for h in hidden]
+    ) / (tokens * rate)
     expected = np.abs(seen - 1 / tokens).sum() / 2
-    assert length_misalignment(parse(f"mlm(rate={rate})"), tokens) == pytest.approx(expected, abs=1e-12)
+    assert length_misalignment(parse(f"mlm(rate={rate})"), tokens) == pytest.approx(
+        expected, abs=1e-12
+    )
     # a rate uniform on (0, 1) makes h uniform, its targets h: weighing by 1/rate undoes just that
     flat = np.abs(hidden / hidden.sum() - 1 / tokens).sum() / 2
     assert length_misalignment(parse("mdlm"), tokens) == pytest.approx(flat, abs=2e-3)

@@ -1,4 +1,6 @@
-"""The command line. Heavy libraries are imported inside commands, so that `--help` answers at once."""
+"""The command line. Heavy libraries are imported inside commands, so that `--help` answers at
+once.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="lookaround",
-    help="Which self-supervised objective should you pretrain with, on your data and at your budget?",
+    help="Which self-supervised objective should you pretrain with, on your data and at your "
+    "budget?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,30 +39,40 @@ app = typer.Typer(
 Corpus = Annotated[
     str | None,
     typer.Argument(
-        help="Text: .txt .jsonl .csv .tsv .parquet (.gz .xz .zst), a folder of those, or a datasets name."
+        help="Text: .txt .jsonl .csv .tsv .parquet (.gz .xz .zst), a folder of those, or a "
+        "datasets name."
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="A YAML file of settings.", show_default=False)]
 Assign = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, a.b=c; repeatable.", show_default=False)
+    list[str] | None,
+    typer.Option("--set", help="One setting, a.b=c; repeatable.", show_default=False),
 ]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Also write the result here as JSON.", show_default=False)
+    Path | None,
+    typer.Option("--json", help="Also write the result here as JSON.", show_default=False),
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of data order, draws and weights.", show_default="0")]
+Seed = Annotated[
+    int | None, typer.Option(help="Seed of data order, draws and weights.", show_default="0")
+]
 Tasks = Annotated[
     list[str] | None,
-    typer.Option("--task", help="Labelled texts: a csv/tsv/jsonl file or a folder per class; repeatable."),
+    typer.Option(
+        "--task", help="Labelled texts: a csv/tsv/jsonl file or a folder per class; repeatable."
+    ),
 ]
 Column = Annotated[
     str | None, typer.Option(help="Column or field that holds the text.", show_default="found")
 ]
 Tokenizer = Annotated[
-    str | None, typer.Option(help="A Hugging Face tokenizer.", show_default="a byte-level BPE trained here")
+    str | None,
+    typer.Option(help="A Hugging Face tokenizer.", show_default="a byte-level BPE trained here"),
 ]
 Preset = Annotated[
     str | None,
-    typer.Option("--model", help="pico, nano, tiny, mini, small (30M) or base (110M).", show_default="nano"),
+    typer.Option(
+        "--model", help="pico, nano, tiny, mini, small (30M) or base (110M).", show_default="nano"
+    ),
 ]
 Init = Annotated[
     str | None, typer.Option(help="Continue from this Hugging Face decoder.", show_default=False)
@@ -73,24 +86,31 @@ def compare(
     task: Tasks = None,
     objectives: Annotated[
         str | None,
-        typer.Option(help='E.g. "ar, mlm(rate=0.4), ar + vmlm".', show_default="ar, mlm, dar, vmlm"),
+        typer.Option(
+            help='E.g. "ar, mlm(rate=0.4), ar + vmlm".', show_default="ar, mlm, dar, vmlm"
+        ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs per objective.", show_default="1")] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Of each run: 5M (tokens of ar), 2e15flops or 300s.", show_default="a few minutes"),
+        typer.Option(
+            help="Of each run: 5M (tokens of ar), 2e15flops or 300s.", show_default="a few minutes"
+        ),
     ] = None,
     equal: Annotated[
-        str | None, typer.Option(help="What is equal: flops, tokens or seconds.", show_default="flops")
+        str | None,
+        typer.Option(help="What is equal: flops, tokens or seconds.", show_default="flops"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the study; the same command resumes it.")] = Path(
-        "lookaround-compare"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the study; the same command resumes it.")
+    ] = Path("lookaround-compare"),
     model: Preset = None,
     init: Init = None,
     tokenizer: Tokenizer = None,
     text_column: Column = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes.", show_default="one per core")
+    ] = None,
     no_samples: Annotated[
         bool, typer.Option("--no-samples", help="Keep all text out of results and report.")
     ] = False,
@@ -100,18 +120,29 @@ def compare(
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """Train several objectives at equal budget, evaluate classification and generation, and recommend one per need."""
+    """Train several objectives at equal budget, evaluate classification and generation, and
+    recommend one per need.
+    """
     _check_outputs(json_, folder=out)
     settings = _settings(
-        config, set_, seed,
+        config,
+        set_,
+        seed,
         {
-            "data.corpus": corpus, "data.text_column": text_column, "data.tokenizer": tokenizer,
-            "model.preset": model, "model.init": init,
-            "compare.tasks": task or None, "compare.objectives": objectives, "compare.seeds": seeds,
-            "compare.budget": budget, "compare.equal": equal, "compare.jobs": jobs,
+            "data.corpus": corpus,
+            "data.text_column": text_column,
+            "data.tokenizer": tokenizer,
+            "model.preset": model,
+            "model.init": init,
+            "compare.tasks": task or None,
+            "compare.objectives": objectives,
+            "compare.seeds": seeds,
+            "compare.budget": budget,
+            "compare.equal": equal,
+            "compare.jobs": jobs,
             "evaluate.samples": 0 if no_samples else None,
         },
-    )  # fmt: skip
+    )
     with _loading("reading the corpus and loading libraries") as console:
         from lookaround.report import print_results, write_report
         from lookaround.studies.compare.compare import compare as run_study
@@ -127,8 +158,10 @@ def compare(
     train = study.store.index["splits"]["train"]
     _say(
         console,
-        f"{study.corpus.name}: {train['documents']:,} training documents, {train['tokens']:,} tokens; "
-        f"{len(study.objectives)} objectives x {settings.compare.seeds} seed{'s' * (settings.compare.seeds > 1)} "
+        f"{study.corpus.name}: {train['documents']:,} training documents, {train['tokens']:,} "
+        "tokens; "
+        f"{len(study.objectives)} objectives x {settings.compare.seeds} "
+        f"seed{'s' * (settings.compare.seeds > 1)} "
         f"x {len(study.rungs)} rungs up to {study.budget} into {out}/",
     )
     began = time.monotonic()
@@ -150,16 +183,22 @@ def forecast(
     task: Tasks = None,
     objectives: Annotated[
         str | None,
-        typer.Option(help='E.g. "ar, mlm(rate=0.4), ar + vmlm".', show_default="ar, mlm, dar, vmlm"),
+        typer.Option(
+            help='E.g. "ar, mlm(rate=0.4), ar + vmlm".', show_default="ar, mlm, dar, vmlm"
+        ),
     ] = None,
     context: Annotated[
         int | None,
-        typer.Option(help="Visible tokens of a context: 1 = a token, 2 = a bigram.", show_default="1"),
+        typer.Option(
+            help="Visible tokens of a context: 1 = a token, 2 = a bigram.", show_default="1"
+        ),
     ] = None,
-    rank: Annotated[int | None, typer.Option(help="Singular values kept.", show_default="128")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the forecast; the same command resumes it.")] = Path(
-        "lookaround-forecast"
-    ),
+    rank: Annotated[
+        int | None, typer.Option(help="Singular values kept.", show_default="128")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the forecast; the same command resumes it.")
+    ] = Path("lookaround-forecast"),
     tokenizer: Tokenizer = None,
     text_column: Column = None,
     dry_run: DryRun = False,
@@ -168,16 +207,24 @@ def forecast(
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """What the corpus says before any training: each objective's co-occurrence spectrum on a corpus, and probes, beside three controls."""
+    """What the corpus says before any training: each objective's co-occurrence spectrum on a
+    corpus, and probes, beside three controls.
+    """
     _check_outputs(json_, folder=out)
     settings = _settings(
-        config, set_, seed,
+        config,
+        set_,
+        seed,
         {
-            "data.corpus": corpus, "data.text_column": text_column, "data.tokenizer": tokenizer,
-            "compare.tasks": task or None, "compare.objectives": objectives,
-            "forecast.context": context, "forecast.rank": rank,
+            "data.corpus": corpus,
+            "data.text_column": text_column,
+            "data.tokenizer": tokenizer,
+            "compare.tasks": task or None,
+            "compare.objectives": objectives,
+            "forecast.context": context,
+            "forecast.rank": rank,
         },
-    )  # fmt: skip
+    )
     with _loading("reading the corpus and loading libraries") as console:
         from lookaround.report import print_forecast, write_forecast
         from lookaround.studies.forecast.forecast import cost, open_forecast
@@ -195,8 +242,10 @@ def forecast(
     train = plan.store.index["splits"]["train"]
     _say(
         console,
-        f"{plan.corpus}: {train['documents']:,} training documents, {train['tokens']:,} tokens, vocabulary "
-        f"{plan.store.index['vocabulary']:,}; {len(plan.objectives)} objectives, {len(plan.data)} tasks",
+        f"{plan.corpus}: {train['documents']:,} training documents, {train['tokens']:,} tokens, "
+        "vocabulary "
+        f"{plan.store.index['vocabulary']:,}; {len(plan.objectives)} objectives, {len(plan.data)} "
+        "tasks",
     )
     with stop_on_signals() as stop, _Progress(console) as progress:
         result = run_forecast(plan, out, stop=stop, report=progress.report)
@@ -205,8 +254,10 @@ def forecast(
     print_forecast(result, console)
     _say(
         console,
-        f"\n{out / 'forecast.html'} shows it with the spectra; {out / 'forecast.json'} holds the numbers "
-        f"({result['seconds']['all']:.0f} s, of which {result['seconds']['counting']:.0f} s counting).",
+        f"\n{out / 'forecast.html'} shows it with the spectra; {out / 'forecast.json'} holds the "
+        "numbers "
+        f"({result['seconds']['all']:.0f} s, of which {result['seconds']['counting']:.0f} s "
+        "counting).",
     )
     _write_json(json_, result)
 
@@ -214,11 +265,13 @@ def forecast(
 @app.command()
 def pretrain(
     corpus: Corpus = None,
-    objective: Annotated[str, typer.Option(help='E.g. "ar", "0.25*ar >> 0.75*mlm(rate=0.4)".')] = "ar",
+    objective: Annotated[
+        str, typer.Option(help='E.g. "ar", "0.25*ar >> 0.75*mlm(rate=0.4)".')
+    ] = "ar",
     budget: Annotated[str, typer.Option(help="5M (tokens), 2e15flops or 300s.")] = "5M",
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same command resumes it.")] = Path(
-        "lookaround-run"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the run; the same command resumes it.")
+    ] = Path("lookaround-run"),
     as_: Annotated[
         str | None,
         typer.Option(
@@ -238,15 +291,24 @@ def pretrain(
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """Train one model with one objective into a folder that transformers loads. Works under torchrun."""
+    """Train one model with one objective into a folder that transformers loads.
+
+    Works under torchrun.
+    """
     _check_outputs(json_, folder=out)
     settings = _settings(
-        config, set_, seed,
+        config,
+        set_,
+        seed,
         {
-            "data.corpus": corpus, "data.text_column": text_column, "data.tokenizer": tokenizer,
-            "model.preset": model, "model.init": init, "train.learning_rate": learning_rate,
+            "data.corpus": corpus,
+            "data.text_column": text_column,
+            "data.tokenizer": tokenizer,
+            "model.preset": model,
+            "model.init": init,
+            "train.learning_rate": learning_rate,
         },
-    )  # fmt: skip
+    )
     from lookaround.objectives import parse, require_for_text
 
     chosen = parse(objective)
@@ -266,31 +328,43 @@ def pretrain(
         amount = parse_budget(budget)
         source = settings.data.corpus
         text = (
-            stdlib_corpus() if source is None else read_corpus(source, text_column=settings.data.text_column)
+            stdlib_corpus()
+            if source is None
+            else read_corpus(source, text_column=settings.data.text_column)
         )
         require_form(as_, chosen.modes(), "llama")
     if dry_run:
         one = settings.model_copy(deep=True)
         one.compare.objectives, one.compare.budget, one.compare.ladder = objective, budget, [1.0]
-        one.compare.lr_factors, one.compare.equal = [1.0], "tokens" if amount.unit == "tokens" else None
+        one.compare.lr_factors, one.compare.equal = (
+            [1.0],
+            "tokens" if amount.unit == "tokens" else None,
+        )
         cost = estimate(open_study(one))
         _print_estimate(console, cost, 1)
         _write_json(json_, vars(cost))
         return
 
-    with world() as processes, stop_on_signals() as stop, _Progress(console, lines="steps") as progress:
+    with (
+        world() as processes,
+        stop_on_signals() as stop,
+        _Progress(console, lines="steps") as progress,
+    ):
         if not processes.main:
             processes.barrier()  # one process writes the token shards, the others find them
         store = open_store(text, settings)
         if processes.main:
             processes.barrier()
         step = partial(report_step, progress.report, chosen.spec)
-        info = train(settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=step)
+        info = train(
+            settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=step
+        )
         main = processes.main
     spent = info["spent"]
     _say(
         console,
-        f"{out}: {chosen.spec} finished after {spent['step']:,} steps, {spent['tokens']:,} tokens, {spent['targets']:,} targets, "
+        f"{out}: {chosen.spec} finished after {spent['step']:,} steps, {spent['tokens']:,} "
+        f"tokens, {spent['targets']:,} targets, "
         f"{spent['flops']:.3g} FLOPs, {spent['seconds']:.0f} s",
     )
     if main:
@@ -300,18 +374,25 @@ def pretrain(
 @app.command()
 def evaluate(
     model: Annotated[
-        Path, typer.Argument(help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False
+        ),
     ],
     corpus: Annotated[
-        str | None, typer.Option(help="Text for bits per byte.", show_default="the run's own test part")
+        str | None,
+        typer.Option(help="Text for bits per byte.", show_default="the run's own test part"),
     ] = None,
     task: Tasks = None,
     mode: Annotated[
         str | None,
-        typer.Option(help="causal, bidirectional or prefix.", show_default="per half, as compare does"),
+        typer.Option(
+            help="causal, bidirectional or prefix.", show_default="per half, as compare does"
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write evaluation.json into this folder.", show_default=False)
+        Path | None,
+        typer.Option(help="Write evaluation.json into this folder.", show_default=False),
     ] = None,
     text_column: Column = None,
     dry_run: DryRun = False,
@@ -320,7 +401,9 @@ def evaluate(
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """Bits per byte by prefix length, probes on labelled tasks, and sampled continuations of one model."""
+    """Bits per byte by prefix length, probes on labelled tasks, and sampled continuations of one
+    model.
+    """
     _check_outputs(json_, folder=out)
     settings = _settings(
         config,
@@ -346,12 +429,16 @@ def evaluate(
         if mode:
             run.require_mode(mode)
         metrics = dict(settings.evaluate.metrics)
-        tasks = read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
+        tasks = (
+            read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
+        )
         text = text_data(run, settings.data)
         data: list[TaskData | TextData] = [task_data(item, settings.evaluate) for item in tasks]
         data += [text] if text else []
         if not data:
-            raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
+            raise UserError(
+                f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both"
+            )
         known = protocols()
         costs = [
             protocol.cost(item, settings.evaluate)
@@ -362,14 +449,19 @@ def evaluate(
     if dry_run:
         tokens, texts = (sum(cost.get(kind, 0) for cost in costs) for kind in ("tokens", "texts"))
         parameters = run.backbone.parameter_count
-        _say(console, f"{parameters:,} parameters; {tokens:,} tokens to score, {texts:,} texts to embed")
+        _say(
+            console,
+            f"{parameters:,} parameters; {tokens:,} tokens to score, {texts:,} texts to embed",
+        )
         _write_json(json_, {"parameters": parameters, "tokens": tokens, "texts": texts})
         return
     with console.status("evaluating"):
         evaluation = run_protocols(run, data, settings.evaluate, settings.seed)
         floor = {item.name: run_baselines(item, settings.evaluate) for item in data}
     for item in data:
-        of_model = {name: on[item.name] for name, on in evaluation.scores.items() if item.name in on}
+        of_model = {
+            name: on[item.name] for name, on in evaluation.scores.items() if item.name in on
+        }
         for name, scores in (of_model | floor[item.name]).items():
             protocol = (known | baselines())[name]
             for line in protocol.lines(item.name, scores, evaluation.modes.get(name, "")):
@@ -394,7 +486,10 @@ def evaluate(
 @app.command()
 def speculate(
     model: Annotated[
-        Path, typer.Argument(help="A causal run, or any Hugging Face decoder folder.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A causal run, or any Hugging Face decoder folder.", show_default=False
+        ),
     ],
     corpus: Annotated[
         str | None,
@@ -414,21 +509,26 @@ def speculate(
         int | None, typer.Option(help="Tokens drafted beyond the next one.", show_default="4")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Of the heads' training: 2M (tokens) or 1e15flops.", show_default="2M")
+        str | None,
+        typer.Option(help="Of the heads' training: 2M (tokens) or 1e15flops.", show_default="2M"),
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(help="Tokens of the model's own samples to learn from; 0: none.", show_default="200000"),
+        typer.Option(
+            help="Tokens of the model's own samples to learn from; 0: none.", show_default="200000"
+        ),
     ] = None,
     joint: Annotated[
-        bool, typer.Option("--joint", help="After the heads, train heads and model together (Medusa-2).")
+        bool,
+        typer.Option("--joint", help="After the heads, train heads and model together (Medusa-2)."),
     ] = False,
     lora: Annotated[
-        int | None, typer.Option(help="Rank of adapters in joint training (needs peft).", show_default="none")
+        int | None,
+        typer.Option(help="Rank of adapters in joint training (needs peft).", show_default="none"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the faster model; the same command resumes.")] = Path(
-        "lookaround-speculate"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the faster model; the same command resumes.")
+    ] = Path("lookaround-speculate"),
     text_column: Column = None,
     dry_run: DryRun = False,
     seed: Seed = None,
@@ -436,16 +536,25 @@ def speculate(
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """Several tokens per pass, the same output: train heads for a model, build the tree, measure, write a folder."""
+    """Several tokens per pass, the same output: train heads for a model, build the tree, measure,
+    write a folder.
+    """
     _check_outputs(json_, folder=out)
     settings = _settings(
-        config, set_, seed,
+        config,
+        set_,
+        seed,
         {
-            "data.corpus": corpus, "data.text_column": text_column, "speculate.heads": heads,
-            "speculate.depths": depths, "speculate.budget": budget, "speculate.samples": samples,
-            "speculate.joint": joint or None, "speculate.lora": lora,
+            "data.corpus": corpus,
+            "data.text_column": text_column,
+            "speculate.heads": heads,
+            "speculate.depths": depths,
+            "speculate.budget": budget,
+            "speculate.samples": samples,
+            "speculate.joint": joint or None,
+            "speculate.lora": lora,
         },
-    )  # fmt: skip
+    )
     with _loading("loading the model and reading the text") as console:
         from lookaround.report import print_speculation
         from lookaround.studies.speculate.speculate import open_speculation
@@ -457,7 +566,8 @@ def speculate(
     what = plan.kind or f"its own {plan.run.backbone.head_specs[0].kind}"
     _say(
         console,
-        f"{model}: {parameters:,} parameters, {what} heads; {plan.corpus}: {len(plan.train):,} training documents, "
+        f"{model}: {parameters:,} parameters, {what} heads; {plan.corpus}: {len(plan.train):,} "
+        "training documents, "
         f"{len(plan.calibrate)} + {len(plan.measure)} held-out prompts; into {out}/",
     )
     if dry_run:
@@ -475,7 +585,8 @@ def speculate(
     print_speculation(result, console)
     _say(
         console,
-        f"\n{out}: loads as a plain model; fast with trust_remote_code=True, or lookaround generate {out}",
+        f"\n{out}: loads as a plain model; fast with trust_remote_code=True, or lookaround "
+        f"generate {out}",
     )
     _write_json(json_, result)
 
@@ -483,7 +594,10 @@ def speculate(
 @app.command()
 def generate(
     model: Annotated[
-        Path, typer.Argument(help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False
+        ),
     ],
     prompt: Annotated[
         list[str] | None, typer.Argument(help="Texts to continue.", show_default="one empty text")
@@ -493,20 +607,26 @@ def generate(
     top_k: Annotated[int, typer.Option(min=0, help="0: all.")] = 0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
     mode: Annotated[
-        str | None, typer.Option(help="causal, bidirectional or prefix.", show_default="causal if trained")
+        str | None,
+        typer.Option(help="causal, bidirectional or prefix.", show_default="causal if trained"),
     ] = None,
     stop: Annotated[
-        list[str] | None, typer.Option(help="End a text after this string; repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option(help="End a text after this string; repeatable.", show_default=False),
     ] = None,
     show_drafts: Annotated[
         bool, typer.Option("--show-drafts", help="Colour the tokens that were accepted drafts.")
     ] = False,
     order: Annotated[
-        str, typer.Option(help="Masked models: left, or confidence (the most certain tokens first).")
+        str,
+        typer.Option(help="Masked models: left, or confidence (the most certain tokens first)."),
     ] = "left",
-    per_pass: Annotated[int, typer.Option(min=1, help="Masked models: tokens filled in per pass.")] = 1,
+    per_pass: Annotated[
+        int, typer.Option(min=1, help="Masked models: tokens filled in per pass.")
+    ] = 1,
     accept: Annotated[
-        str, typer.Option(help="exact, or typical: faster when sampling, but changes the distribution.")
+        str,
+        typer.Option(help="exact, or typical: faster when sampling, but changes the distribution."),
     ] = "exact",
     out: Annotated[
         Path | None, typer.Option(help="Write the texts to this file.", show_default=False)
@@ -517,7 +637,9 @@ def generate(
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """Continue texts with a model of any objective; several tokens per pass where it has heads that look ahead."""
+    """Continue texts with a model of any objective; several tokens per pass where it has heads that
+    look ahead.
+    """
     _check_outputs(json_, file=out)
     if not math.isfinite(temperature):
         raise UserError(f"--temperature {temperature}: must be a finite number")
@@ -538,23 +660,42 @@ def generate(
         run = open_run(model)
         chosen = run.require_mode(mode) if mode else generation_mode(run.final_modes)
         writer = Writer(
-            run, model, chosen, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-            stop=stop or [], rule=accept, order=order, per_pass=per_pass, seed=settings.seed,
-        )  # fmt: skip
+            run,
+            model,
+            chosen,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            stop=stop or [],
+            rule=accept,
+            order=order,
+            per_pass=per_pass,
+            seed=settings.seed,
+        )
     if dry_run:
         parameters = run.backbone.parameter_count
-        _say(console, f"{parameters:,} parameters; {chosen}; window {run.context}; {writer.description}")
+        _say(
+            console,
+            f"{parameters:,} parameters; {chosen}; window {run.context}; {writer.description}",
+        )
         _write_json(json_, {"parameters": parameters, "mode": str(chosen), "window": run.context})
         return
     if show_drafts and not writer.drafts:
-        raise UserError(f"--show-drafts: {model} has no heads that look ahead (or is not read causally)")
+        raise UserError(
+            f"--show-drafts: {model} has no heads that look ahead (or is not read causally)"
+        )
     texts: list[dict[str, Any]] = []
     for text in prompt or [""]:
         _say(console, text, end="", style="dim")
         for piece, drafted in writer.write(text):
             _say(console, piece, end="", style="green" if show_drafts and drafted else None)
         console.print()
-        entry: dict[str, Any] = {"prompt": text, "continuation": writer.text, "tokens": len(writer.tokens)}
+        entry: dict[str, Any] = {
+            "prompt": text,
+            "continuation": writer.text,
+            "tokens": len(writer.tokens),
+        }
         if writer.stats is not None:
             entry["tokens_per_forward"] = writer.stats.tokens_per_forward
             entry["acceptance_by_depth"] = writer.stats.acceptance_by_depth
@@ -567,7 +708,8 @@ def generate(
             }
             _say(
                 console,
-                f"[{writer.filled.passes} passes; {bits:.2f} bits per token by the model's own law from left to right, "
+                f"[{writer.filled.passes} passes; {bits:.2f} bits per token by the model's own "
+                "law from left to right, "
                 f"{slow:.2f} for a text made one token per pass]",
                 style="dim",
             )
@@ -576,7 +718,8 @@ def generate(
             shares = ", ".join(f"{share:.2f}" for share in writer.stats.acceptance_by_depth)
             _say(
                 console,
-                f"[{writer.stats.tokens_per_forward:.2f} tokens per forward; accepted by depth {shares}; green: accepted drafts]",
+                f"[{writer.stats.tokens_per_forward:.2f} tokens per forward; accepted by depth "
+                f"{shares}; green: accepted drafts]",
                 style="dim",
             )
     if out is not None:
@@ -595,7 +738,9 @@ def synthetic(
     ] = None,
     objectives: Annotated[
         str | None,
-        typer.Option(help='E.g. "ar, reverse, mtp(n=4, weights=1.0)".', show_default="the preset's"),
+        typer.Option(
+            help='E.g. "ar, reverse, mtp(n=4, weights=1.0)".', show_default="the preset's"
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Runs per task and objective.", show_default="the preset's")
@@ -606,12 +751,14 @@ def synthetic(
     preset: Annotated[
         str, typer.Option(help="cpu (40 minutes on two cores), full (all objectives) or gpu.")
     ] = "cpu",
-    out: Annotated[Path, typer.Option(help="Folder of the grid; the same command resumes it.")] = Path(
-        "lookaround-synthetic"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the grid; the same command resumes it.")
+    ] = Path("lookaround-synthetic"),
     model: Annotated[
         str | None,
-        typer.Option("--model", help="pico, nano, tiny, mini, small or base.", show_default="the preset's"),
+        typer.Option(
+            "--model", help="pico, nano, tiny, mini, small or base.", show_default="the preset's"
+        ),
     ] = None,
     init: Init = None,
     control: Annotated[
@@ -622,18 +769,29 @@ def synthetic(
             show_default="the preset's",
         ),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes.", show_default="one per core")
+    ] = None,
     dry_run: DryRun = False,
     seed: Seed = None,
     config: Config = None,
     set_: Assign = None,
     json_: Json = None,
 ) -> None:
-    """Does an objective look ahead? Trains every one on synthetic tasks, where next-token prediction guesses."""
+    """Does an objective look ahead?
+
+    Trains every one on synthetic tasks, where next-token prediction guesses.
+    """
     _check_outputs(json_, folder=out)
     with _loading("loading libraries") as console:
         from lookaround.report import print_synthetic, write_synthetic
-        from lookaround.studies.synthetic.grid import PRESETS, estimate, folder_of, open_grid, run_grid
+        from lookaround.studies.synthetic.grid import (
+            PRESETS,
+            estimate,
+            folder_of,
+            open_grid,
+            run_grid,
+        )
 
     if preset not in PRESETS:
         raise UserError(f"--preset {preset}: unknown; known are {', '.join(PRESETS)}")
@@ -669,7 +827,8 @@ def synthetic(
     print_synthetic(results, console)
     _say(
         console,
-        f"\n{out / 'synthetic.html'} shows it with the learning curves; {out / 'results.json'} holds the "
+        f"\n{out / 'synthetic.html'} shows it with the learning curves; {out / 'results.json'} "
+        "holds the "
         f"numbers ({time.monotonic() - began:.0f} s).",
     )
     _write_json(json_, results)
@@ -683,7 +842,8 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The page to write.", show_default="report.html or synthetic.html beside the results"
+            help="The page to write.",
+            show_default="report.html or synthetic.html beside the results",
         ),
     ] = None,
     no_samples: Annotated[
@@ -726,7 +886,7 @@ def report(
         _write_json(json_, loaded)
 
 
-# ------------------------------------------------------------------------------------------------ helpers
+# ------------------------------------------------------------------------------------------ helpers
 
 
 def _settings(
@@ -741,7 +901,9 @@ def _settings(
     return read_settings(config, assignments, defaults, seed=seed, **options)
 
 
-def _check_outputs(json_: Path | None, *, file: Path | None = None, folder: Path | None = None) -> None:
+def _check_outputs(
+    json_: Path | None, *, file: Path | None = None, folder: Path | None = None
+) -> None:
     """Refuses places that cannot be written to before any work is done."""
     for option, path in (("--json", json_), ("--out", file)):
         if path is not None and path.is_dir():
@@ -761,7 +923,9 @@ def _command() -> str:
 
 @contextmanager
 def _loading(what: str, quiet: bool = False) -> Iterator[Console]:
-    """A console, which shows `what` for the length of the block; quiet: it prints nothing.
+    """A console, which shows `what` for the length of the block;
+
+    quiet: it prints nothing.
 
     Keeps progress bars and load reports of transformers and datasets off the screen.
     """
@@ -799,8 +963,10 @@ def _print_estimate(console: Console, cost: Any, jobs: int) -> None:
             for spec, flops in cost.flops_per_run.items()
         ),
         f"FLOPs in all      {cost.flops:.3g} (all runs, rungs and the search of learning rates)",
-        f"memory            about {cost.memory_bytes / 2**30:.2f} GiB for each of {jobs} processes, beside about 1 GiB of libraries",
-        f"training time     about {cost.seconds / 60:.1f} min on this machine; evaluation comes on top",
+        f"memory            about {cost.memory_bytes / 2**30:.2f} GiB for each of {jobs} "
+        "processes, beside about 1 GiB of libraries",
+        f"training time     about {cost.seconds / 60:.1f} min on this machine; evaluation comes "
+        "on top",
     ]
     for line in lines:
         _say(console, line)
@@ -814,25 +980,32 @@ def _print_grid_estimate(console: Console, cost: Any) -> None:
         step = run["seconds_per_step"]
         _say(
             console,
-            f"  {run['graph']:<{tasks}}  {run['objective']:<{names}}  {run['parameters']:>11,} parameters  "
+            f"  {run['graph']:<{tasks}}  {run['objective']:<{names}}  {run['parameters']:>11,} "
+            "parameters  "
             + (f"{1000 * step:6.1f} ms a step" if step < 1 else f"{step:6.1f} s a step"),
         )
     _say(
         console,
-        f"{cost.runs} runs of at most {cost.steps:,} steps, {cost.jobs} at a time: {cost.flops:.3g} FLOPs, "
-        f"{format_seconds(cost.seconds)} of training and about {format_seconds(cost.scoring_seconds)} of scoring at most; "
+        f"{cost.runs} runs of at most {cost.steps:,} steps, {cost.jobs} at a time: "
+        f"{cost.flops:.3g} FLOPs, "
+        f"{format_seconds(cost.seconds)} of training and about "
+        f"{format_seconds(cost.scoring_seconds)} of scoring at most; "
         "runs that solve their task end sooner",
     )
 
 
 class _Progress:
-    """A bar per stage and per running job, with what it notes and the time left; on no terminal, lines.
+    """A bar per stage and per running job, with what it notes and the time left; on no terminal,
+    lines.
 
-    lines: printed where there is no terminal: "stages" = one for each that has ended, "steps" = one every half minute.
-    "jobs" = a line for each finished job, on a terminal too, and the time that the study has taken.
+    lines: printed where there is no terminal: "stages" = one for each that has ended, "steps" = one
+        every half minute. "jobs" = a line for each finished job, on a terminal too, and the time
+        that the study has taken.
     """
 
-    def __init__(self, console: Console, lines: Literal["jobs", "stages", "steps"] | None = None) -> None:
+    def __init__(
+        self, console: Console, lines: Literal["jobs", "stages", "steps"] | None = None
+    ) -> None:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -845,9 +1018,14 @@ class _Progress:
         self.console, self.lines = console, lines
         counted = TimeElapsedColumn() if lines == "jobs" else MofNCompleteColumn()
         self.bar = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(24), counted, TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(), console=console, disable=not console.is_terminal,
-        )  # fmt: skip
+            TextColumn("{task.description}", markup=False),
+            BarColumn(24),
+            counted,
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
         self.tasks: dict[str, TaskID] = {}
         self.began = self.last = time.monotonic()
         if lines == "jobs":
@@ -906,7 +1084,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # what the argument parser raises, whoever vendors it
+        if not hasattr(
+            error, "format_message"
+        ):  # what the argument parser raises, whoever vendors it
             raise
         if not str(error) and hasattr(error, "ctx"):  # no arguments: the help was what was wanted
             error.show()  # type: ignore[attr-defined]

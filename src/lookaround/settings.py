@@ -1,4 +1,6 @@
-"""Every setting of a run, typed and checked: defaults, then `--config FILE`, then `--set a.b=c`, then command-line options."""
+"""Every setting of a run, typed and checked: defaults, then `--config FILE`, then `--set a.b=c`,
+then command-line options.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ AFFECTS_RESULT: dict[str, JsonValue] = {"affects_result": True}
 
 
 def result(*default: Any, **options: Any) -> Any:
-    """A field that results depend on, so that a run goes on only where it is the same; others may change."""
+    """A field that results depend on, so that a run goes on only where it is the same; others may
+    change.
+    """
     return Field(*default, json_schema_extra=AFFECTS_RESULT, **options)
 
 
@@ -48,7 +52,9 @@ class _Section(BaseModel):
 class DataSettings(_Section):
     """Where the text comes from and how it becomes tokens."""
 
-    corpus: str | None = Field(None, description="file, folder or datasets name; none: the embedded default")
+    corpus: str | None = Field(
+        None, description="file, folder or datasets name; none: the embedded default"
+    )
     text_column: str | None = Field(
         None, description="the column or field that holds the text; found if not given"
     )
@@ -57,7 +63,9 @@ class DataSettings(_Section):
     )
     vocabulary: int | None = result(None, ge=1, description="tokens of the BPE; none: the preset's")
     pack: bool = result(False, description="several short documents in a row, isolated by the mask")
-    validation: float = result(0.05, gt=0, lt=0.5, description="share of the documents for validation")
+    validation: float = result(
+        0.05, gt=0, lt=0.5, description="share of the documents for validation"
+    )
     test: float = result(0.05, gt=0, lt=0.5, description="share of the documents for testing")
     split_seed: int = result(0, ge=0, description="seed of the split by document")
 
@@ -95,7 +103,9 @@ class TrainSettings(_Section):
     beta1: float = result(0.9, ge=0, lt=1)
     beta2: float = result(0.98, ge=0, lt=1)
     clip: float = result(1.0, gt=0, description="largest norm of the gradient")
-    warmup: float = result(0.02, ge=0, lt=1, description="share of the budget with a rising learning rate")
+    warmup: float = result(
+        0.02, ge=0, lt=1, description="share of the budget with a rising learning rate"
+    )
     decay: float = result(
         0.2, ge=0, le=1, description="last share of the budget, with a learning rate falling to 0"
     )
@@ -106,15 +116,20 @@ class TrainSettings(_Section):
 class EvaluateSettings(_Section):
     """Both halves: classification and generation."""
 
-    probe_train: int = result(3000, ge=10, description="labelled examples that a probe is fitted on, at most")
-    probe_test: int = result(2000, ge=10, description="labelled examples that a probe is scored on, at most")
+    probe_train: int = result(
+        3000, ge=10, description="labelled examples that a probe is fitted on, at most"
+    )
+    probe_test: int = result(
+        2000, ge=10, description="labelled examples that a probe is scored on, at most"
+    )
     positions: int = result(256, ge=2, description="scored tokens per prefix length")
     prefix_lengths: list[int] | None = result(
         None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
     )
     generation_mode: Literal["causal", "bidirectional", "prefix"] | None = result(
         None,
-        description="'causal', 'bidirectional' or 'prefix'; none: causal if the end of the budget trained it",
+        description="'causal', 'bidirectional' or 'prefix'; none: causal if the end of the budget "
+        "trained it",
     )
     classification_mode: Literal["causal", "bidirectional", "prefix"] | None = result(
         None, description="likewise; none: the last bidirectional one"
@@ -122,7 +137,9 @@ class EvaluateSettings(_Section):
     metrics: dict[str, Literal["accuracy", "matthews"]] = result(
         default_factory=dict, description="metric by task name"
     )
-    samples: int = Field(3, ge=0, description="continuations of test documents that the report shows")
+    samples: int = Field(
+        3, ge=0, description="continuations of test documents that the report shows"
+    )
     sample_tokens: int = Field(48, ge=1)
     temperature: float = Field(0.8, ge=0)
     bootstrap: int = Field(2000, ge=100, description="resamples of an interval")
@@ -134,15 +151,21 @@ class CompareSettings(_Section):
     objectives: str = Field("ar, mlm, dar, vmlm", description="comma-separated specs")
     tasks: list[str] = Field(default_factory=list, description="labelled files or folders")
     seeds: int = Field(1, ge=1)
-    budget: str = result("3.2e12flops", description="of a run at the last rung: 5M (tokens), 2e15flops, 300s")
+    budget: str = result(
+        "3.2e12flops", description="of a run at the last rung: 5M (tokens), 2e15flops, 300s"
+    )
     equal: Literal["flops", "tokens", "seconds"] | None = result(
         None, description="what is equal; none: FLOPs, or the budget's seconds"
     )
-    ladder: list[float] = Field([0.125, 0.25, 0.5, 1.0], description="rungs, as shares of the budget")
+    ladder: list[float] = Field(
+        [0.125, 0.25, 0.5, 1.0], description="rungs, as shares of the budget"
+    )
     lr_factors: list[float] = result(
         [1.0, 2.0, 4.0], description="tried at the smallest rung; one of them: no search"
     )
-    jobs: int | None = Field(None, ge=1, description="processes; none: one per core, or one on a GPU")
+    jobs: int | None = Field(
+        None, ge=1, description="processes; none: one per core, or one on a GPU"
+    )
 
 
 class ForecastSettings(_Section):
@@ -154,45 +177,66 @@ class ForecastSettings(_Section):
     )
     rank: int = result(128, ge=2, description="singular values kept; features of a text")
     reach: int = result(16, ge=1, description="largest distance of a context token from its target")
-    min_count: int = result(5, ge=1, description="contexts and targets expected less often are left out")
+    min_count: int = result(
+        5, ge=1, description="contexts and targets expected less often are left out"
+    )
     features: Literal["context", "target", "both"] = result(
-        "both", description="what a text is averaged over: contexts, targets, or half of the rank of each"
+        "both",
+        description="what a text is averaged over: contexts, targets, or half of the rank of each",
     )
     weighting: Literal["spectral", "unit"] = result(
         "spectral", description="a token's feature as the theory has it, or scaled to length 1"
     )
     hash_bits: int | None = result(
-        None, ge=1, le=48, description="hash n-grams to 2^bits rows; none: exact, as far as they fit 64 bits"
+        None,
+        ge=1,
+        le=48,
+        description="hash n-grams to 2^bits rows; none: exact, as far as they fit 64 bits",
     )
     far_lag: int | None = result(
         None,
         ge=2,
-        description="lag of the control that predicts one far token; none: 64, or half of the longest document",
+        description="lag of the control that predicts one far token; none: 64, or half of the "
+        "longest document",
     )
 
 
 class SpeculateSettings(_Section):
     """Several tokens per pass for a model that exists."""
 
-    heads: Literal["medusa", "medusa-own", "hydra", "linear", "sequential", "shared"] | None = result(
-        None, description="kind of heads to train; none: the model's own, or hydra where it has none"
+    heads: Literal["medusa", "medusa-own", "hydra", "linear", "sequential", "shared"] | None = (
+        result(
+            None,
+            description="kind of heads to train; none: the model's own, or hydra where it has none",
+        )
     )
     depths: int = result(4, ge=1, le=16, description="tokens beyond the next one that are drafted")
     decay: float = result(0.8, gt=0, le=1, description="loss weight of depth k is decay^k")
-    budget: str = result("2M", description="of the heads' training: tokens (2M) or FLOPs (1e15flops)")
+    budget: str = result(
+        "2M", description="of the heads' training: tokens (2M) or FLOPs (1e15flops)"
+    )
     samples: int = result(
-        200_000, ge=0, description="tokens of the model's own samples that heads learn from; 0: none"
+        200_000,
+        ge=0,
+        description="tokens of the model's own samples that heads learn from; 0: none",
     )
     sample_temperature: float = result(0.7, ge=0)
     text: bool = result(True, description="heads also learn from the corpus itself")
     coverage: float = result(
-        0.99, gt=0, le=1, description="drafts are taken from the tokens that make up this share of the text"
+        0.99,
+        gt=0,
+        le=1,
+        description="drafts are taken from the tokens that make up this share of the text",
     )
-    joint: bool = result(False, description="after the heads, train heads and model together (Medusa-2)")
+    joint: bool = result(
+        False, description="after the heads, train heads and model together (Medusa-2)"
+    )
     joint_weight: float = result(
         0.2, gt=0, description="weight of the heads' loss beside the model's in joint training"
     )
-    lora: int | None = result(None, ge=1, description="rank of adapters in joint training; none: all weights")
+    lora: int | None = result(
+        None, ge=1, description="rank of adapters in joint training; none: all weights"
+    )
     prompts: int = result(
         200, ge=1, description="held-out prompts for calibration, and as many others for measuring"
     )
@@ -213,10 +257,13 @@ class SyntheticSettings(_Section):
         description="such as pathstar(2,5), addition(3), countdown(3,50)",
     )
     objectives: str = Field(
-        "ar, reverse, mtp(n=2, weights=1.0, matched=True), teacherless", description="comma-separated specs"
+        "ar, reverse, mtp(n=2, weights=1.0, matched=True), teacherless",
+        description="comma-separated specs",
     )
     seeds: int = Field(2, ge=1)
-    steps: int = result(5000, ge=1, description="of every run; those that solve their task end sooner")
+    steps: int = result(
+        5000, ge=1, description="of every run; those that solve their task end sooner"
+    )
     batch: int = result(64, ge=1, description="problems per step")
     learning_rate: float = result(4e-3, gt=0, lt=1, description="peak")
     lr_factors: list[float] = Field(
@@ -227,12 +274,18 @@ class SyntheticSettings(_Section):
     search: Literal["each", "first"] = Field(
         "each", description="learning rates are tried on each task, or on the first for all tasks"
     )
-    trial: float = result(0.4, gt=0, le=1, description="length of such a trial, as a share of the steps")
+    trial: float = result(
+        0.4, gt=0, le=1, description="length of such a trial, as a share of the steps"
+    )
     labels: int | None = result(
         None, ge=2, le=10_000, description="of a graph's nodes; none: two for each node"
     )
-    query: Literal["after", "before"] = result("after", description="where start and goal stand to the edges")
-    edges: Literal["shuffled", "arm"] = result("shuffled", description="order in which edges are listed")
+    query: Literal["after", "before"] = result(
+        "after", description="where start and goal stand to the edges"
+    )
+    edges: Literal["shuffled", "arm"] = result(
+        "shuffled", description="order in which edges are listed"
+    )
     samples: int | None = result(
         None, ge=1, description="size of a fixed training set; none: every problem is new"
     )
@@ -240,14 +293,22 @@ class SyntheticSettings(_Section):
         10_000, ge=1, le=1_000_000, description="held-out problems that a model is scored on"
     )
     watched: int = result(
-        1000, ge=1, le=1_000_000, description="validation problems behind each point of a learning curve"
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="validation problems behind each point of a learning curve",
     )
     every: int = result(250, ge=1, description="steps between points of a learning curve")
     stop_at: float | None = result(
-        0.995, gt=0, le=1, description="a run ends when two points in a row are this right; none: never"
+        0.995,
+        gt=0,
+        le=1,
+        description="a run ends when two points in a row are this right; none: never",
     )
     control: bool = Field(True, description="also train ar on answers that end with the first hop")
-    jobs: int | None = Field(None, ge=1, description="processes; none: one per core, or one on a GPU")
+    jobs: int | None = Field(
+        None, ge=1, description="processes; none: one per core, or one on a GPU"
+    )
 
 
 class Settings(_Section):
@@ -264,10 +325,11 @@ class Settings(_Section):
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
 
     def identity(self, *names: str) -> dict[str, Any]:
-        """{section: {field: value}} of what results depend on in the sections or fields ("model.preset") `names`.
+        """{section: {field: value}} of what results depend on in the sections or fields
+        ("model.preset") `names`.
 
-        "seed" stands for itself. Paths and names of corpus, tokenizer, model and tasks are not among
-        them: fingerprints of their content are what a run is known by.
+        "seed" stands for itself. Paths and names of corpus, tokenizer, model and tasks are not
+        among them: fingerprints of their content are what a run is known by.
         """
         found: dict[str, Any] = {}
         for name in names:
@@ -286,7 +348,8 @@ def read_settings(
     defaults: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Settings:
-    """Settings from a YAML file, then `a.b=c` assignments (values in YAML), then options (dotted names, None = not given).
+    """Settings from a YAML file, then `a.b=c` assignments (values in YAML), then options (dotted
+    names, None = not given).
 
     defaults: {dotted name: value} of a preset, which the file and all else overrule.
 
@@ -309,7 +372,9 @@ def read_settings(
                 f"{config}{line}: not YAML ({getattr(error, 'problem', None) or error})"
             ) from None
         if loaded is not None and not isinstance(loaded, dict):
-            raise UserError(f"{config}: expected sections such as 'train:', found a {type(loaded).__name__}")
+            raise UserError(
+                f"{config}: expected sections such as 'train:', found a {type(loaded).__name__}"
+            )
         sections = {name for name, part in Settings() if isinstance(part, _Section)}
         for name, part in (loaded or {}).items():
             before = values.get(name, {})
@@ -337,7 +402,9 @@ def read_settings(
         if first["type"] == "extra_forbidden":
             known = ", ".join(_known_fields(first["loc"][:-1]))
             hint = (
-                "the section 'plan' is called 'synthetic' now" if field == "plan" else f"known here: {known}"
+                "the section 'plan' is called 'synthetic' now"
+                if field == "plan"
+                else f"known here: {known}"
             )
             raise UserError(f"{origin}: unknown setting '{field}'; {hint}") from None
         raise UserError(f"{origin}: {field}: {first['msg']}, got {first['input']!r}") from None

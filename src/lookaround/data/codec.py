@@ -1,4 +1,6 @@
-"""What rows, tasks and evaluation need to know of tokens; text is one kind of them, images another."""
+"""What rows, tasks and evaluation need to know of tokens; text is one kind of them, images
+another.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Documents to pretrain on, from a file, a folder or a dataset, and their split into train, validation and test.
+"""Documents to pretrain on, from a file, a folder or a dataset, and their split into train,
+validation and test.
 
-A corpus is a list of distinct texts in a fixed order. The split is by document, never by window, and depends on nothing
-but the seed and the texts.
+A corpus is a list of distinct texts in a fixed order. The split is by document, never by window,
+and depends on nothing but the seed and the texts.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ __all__ = ["Corpus", "read_corpus", "split_documents"]
 class Corpus:
     """Distinct documents in a fixed order.
 
-    `description` holds plain JSON values for a public report (names and counts, no folders of the machine);
-    `fingerprint` is the sha256 of the documents in order, each preceded by its length in bytes.
+    `description` holds plain JSON values for a public report (names and counts, no folders of the
+    machine); `fingerprint` is the sha256 of the documents in order, each preceded by its length in
+    bytes.
     """
 
     name: str
@@ -39,13 +41,15 @@ def make_corpus(
 ) -> Corpus:
     """Return a `Corpus` of the non-empty `texts`, each kept where it occurs first.
 
-    `documents`, `duplicates`, `empty` and `bytes` (UTF-8) are added to `description`. Raises UserError if none is left,
-    naming `path`; a description holds no folders.
+    `documents`, `duplicates`, `empty` and `bytes` (UTF-8) are added to `description`. Raises
+    UserError if none is left, naming `path`; a description holds no folders.
     """
     filled = [text for text in texts if text.strip()]
     documents = list(dict.fromkeys(filled))
     if not documents:
-        raise UserError(f"{path or name}: empty, no document with any text; give a corpus with text in it")
+        raise UserError(
+            f"{path or name}: empty, no document with any text; give a corpus with text in it"
+        )
     digest = hashlib.sha256()
     size = 0
     for document in documents:
@@ -62,14 +66,18 @@ def make_corpus(
 
 
 def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus:
-    """Read the documents of a file, a folder, a saved `datasets` folder or a dataset of the Hugging Face hub.
+    """Read the documents of a file, a folder, a saved `datasets` folder or a dataset of the Hugging
+    Face hub.
 
-    A path that exists wins; "owner/name" or "owner/name:config" is looked up on the hub only if there is none.
-    `text_column` names the column of .jsonl, .csv, .tsv, .parquet and datasets that holds the text; without it a usual
-    name or the one clear text column is taken. Raises UserError for everything that cannot be read.
+    A path that exists wins; "owner/name" or "owner/name:config" is looked up on the hub only if
+    there is none. `text_column` names the column of .jsonl, .csv, .tsv, .parquet and datasets that
+    holds the text; without it a usual name or the one clear text column is taken. Raises UserError
+    for everything that cannot be read.
     """
     if not str(source).strip():
-        raise UserError("no corpus given (an empty name); give a file, a folder or the name of a dataset")
+        raise UserError(
+            "no corpus given (an empty name); give a file, a folder or the name of a dataset"
+        )
     path = Path(source).expanduser()
     if not files.is_there(path):
         return _read_hub(str(source), text_column)
@@ -83,7 +91,8 @@ def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus
         raise UserError(f"{path}: format not known from its name; give {files.READABLE}{hint}")
     if text_column is not None and kind not in files.TABLES.values():
         raise UserError(
-            f"{path}: text column {text_column!r} asked for, but a .{kind} file has no columns; leave it out"
+            f"{path}: text column {text_column!r} asked for, but a .{kind} file has no columns; "
+            "leave it out"
         )
     texts, column = _read_file(path, kind, text_column)
     description = {"source": path.name, "format": kind, "files": 1, "text_column": column}
@@ -113,7 +122,8 @@ def _read_folder(folder: Path, text_column: str | None) -> Corpus:
         raise UserError(f"{folder}: an empty folder; put the corpus into it ({files.READABLE})")
     if not data:
         raise UserError(
-            f"{folder}: none of its {len(found)} files can be read, such as {found[0].name!r}; give {files.READABLE}"
+            f"{folder}: none of its {len(found)} files can be read, such as {found[0].name!r}; "
+            f"give {files.READABLE}"
         )
     texts: list[str] = []
     kinds: set[str] = set()
@@ -142,7 +152,8 @@ def _read_saved(folder: Path, text_column: str | None) -> Corpus:
         data = datasets.load_from_disk(str(folder))
     except Exception as error:  # whatever datasets, pyarrow or fsspec make of a broken folder
         raise UserError(
-            f"{folder}: not a complete datasets folder ({files.one_line(error)}); write it again with save_to_disk"
+            f"{folder}: not a complete datasets folder ({files.one_line(error)}); write it again "
+            "with save_to_disk"
         ) from None
     return _from_datasets(data, folder.resolve().name, str(folder), text_column)
 
@@ -160,9 +171,12 @@ def _read_hub(name: str, text_column: str | None) -> Corpus:
 
     try:
         data = datasets.load_dataset(repository, config or None)
-    except Exception as error:  # offline, not found, gated, needs a config: the first line says which
+    except (
+        Exception
+    ) as error:  # offline, not found, gated, needs a config: the first line says which
         raise UserError(
-            f"no file, folder or dataset named {name!r} ({type(error).__name__}: {files.one_line(error)}); give a path that "
+            f"no file, folder or dataset named {name!r} ({type(error).__name__}: "
+            f"{files.one_line(error)}); give a path that "
             "exists, or the name of a dataset on the hub (owner/name or owner/name:config)"
         ) from None
     return _from_datasets(data, name.split("/")[-1], name, text_column)
@@ -170,7 +184,11 @@ def _read_hub(name: str, text_column: str | None) -> Corpus:
 
 def _from_datasets(data: Any, name: str, source: str, text_column: str | None) -> Corpus:
     splits = (
-        {"": data} if not isinstance(data, dict) else {"train": data["train"]} if "train" in data else data
+        {"": data}
+        if not isinstance(data, dict)
+        else {"train": data["train"]}
+        if "train" in data
+        else data
     )
     texts: list[str] = []
     columns: set[str] = set()
@@ -192,7 +210,9 @@ def _from_datasets(data: Any, name: str, source: str, text_column: str | None) -
 
 
 def hash_key(seed: int | str, text: str) -> bytes:
-    """Return the 16 bytes by which texts are put into a random order that no other text can change."""
+    """Return the 16 bytes by which texts are put into a random order that no other text can
+    change.
+    """
     return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()
 
 
@@ -201,28 +221,36 @@ def split_documents(
 ) -> dict[str, list[int]]:
     """Return the indices, in rising order, of the documents of "train", "validation" and "test".
 
-    Documents stand in the order of a hash of seed and text: test takes its share of their number from the front,
-    validation from the back, train keeps the rest, so documents added later move few others and never one from test to
-    validation. Neither takes more than twice its share of the bytes where that can be avoided: a document too large is
-    passed over (where all are too large, the smallest is taken). Each part gets at least one document. Ours. Raises
-    UserError for fewer than 3 documents, or shares that are not above 0 or leave nothing for training.
+    Documents stand in the order of a hash of seed and text: test takes its share of their number
+    from the front, validation from the back, train keeps the rest, so documents added later move
+    few others and never one from test to validation. Neither takes more than twice its share of the
+    bytes where that can be avoided: a document too large is passed over (where all are too large,
+    the smallest is taken). Each part gets at least one document. Ours. Raises UserError for fewer
+    than 3 documents, or shares that are not above 0 or leave nothing for training.
     """
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise UserError(
-            f"validation={validation} and test={test} cannot be split off; both must be above 0 and together below 1"
+            f"validation={validation} and test={test} cannot be split off; both must be above 0 "
+            "and together below 1"
         )
     if len(documents) < 3:
         raise UserError(
-            f"a corpus of {len(documents)} document{'s' * (len(documents) != 1)} cannot be split into train, validation and "
-            "test; at least 3 are needed (in a .txt file a blank line separates documents; or give a folder of files)"
+            f"a corpus of {len(documents)} document{'s' * (len(documents) != 1)} cannot be split "
+            "into train, validation and "
+            "test; at least 3 are needed (in a .txt file a blank line separates documents; or "
+            "give a folder of files)"
         )
     sizes = [len(document.encode("utf-8")) for document in documents]
-    order = sorted(range(len(documents)), key=lambda index: (hash_key(seed, documents[index]), index))
+    order = sorted(
+        range(len(documents)), key=lambda index: (hash_key(seed, documents[index]), index)
+    )
     test_part = _take(order, sizes, test, len(documents) - 2)
     rest = [index for index in reversed(order) if index not in test_part]
     validation_part = _take(rest, sizes, validation, len(rest) - 1)
     train = [
-        index for index in range(len(documents)) if index not in test_part and index not in validation_part
+        index
+        for index in range(len(documents))
+        if index not in test_part and index not in validation_part
     ]
     return {"train": train, "validation": sorted(validation_part), "test": sorted(test_part)}
 

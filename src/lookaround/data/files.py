@@ -1,7 +1,8 @@
 """Files in, rows out: decompression, decoding and tables, with errors that name file and line.
 
-`read_bytes` undoes .gz, .xz and .zst; `read_text` also checks and decodes UTF-8; `read_table` parses .jsonl, .csv, .tsv
-and .parquet into a `Table`. The corpus and task readers stand on these and know no file format of their own.
+`read_bytes` undoes .gz, .xz and .zst; `read_text` also checks and decodes UTF-8; `read_table`
+parses .jsonl, .csv, .tsv and .parquet into a `Table`. The corpus and task readers stand on these
+and know no file format of their own.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ from typing import Any
 
 from lookaround.support.errors import UserError
 
-TABLES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+TABLES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
 WHOLE = {suffix: suffix[1:] for suffix in (".md", ".markdown", ".rst", ".py", ".log", ".text")}
 FORMATS = {".txt": "txt", **TABLES, **WHOLE}
 COMPRESSIONS = (".gz", ".xz", ".zst")
-READABLE = (
-    ".txt, .jsonl, .csv, .tsv, .parquet, .md, .rst, .py, .log or .text, plain or with .gz, .xz or .zst added"
-)
+READABLE = ".txt, .jsonl, .csv, .tsv, .parquet, .md, .rst, .py, .log or .text, plain or with .gz, .xz or .zst added"
 
 TEXT_NAMES = (
     "text",
@@ -62,7 +67,9 @@ def listed(names: Sequence[str], limit: int = 12) -> str:
 
 
 def file_kind(path: str | Path) -> tuple[str, str | None]:
-    """Return the stem without the suffixes we know, and the format: a value of `FORMATS`, or None if it is none of them."""
+    """Return the stem without the suffixes we know, and the format: a value of `FORMATS`, or None
+    if it is none of them.
+    """
     name = Path(path).name
     for suffix in COMPRESSIONS:
         if name.lower().endswith(suffix):
@@ -92,7 +99,8 @@ def find_files(folder: Path) -> Iterator[Path]:
 
     def refuse(error: OSError) -> None:
         raise UserError(
-            f"{error.filename}: cannot be listed ({error.strerror}); give a folder that you may read"
+            f"{error.filename}: cannot be listed ({error.strerror}); give a folder that you may "
+            "read"
         )
 
     found = []
@@ -113,7 +121,8 @@ def read_bytes(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); give a file that exists and that you may read"
+            f"{path}: cannot be read ({error.strerror}); give a file that exists and that you may "
+            "read"
         ) from None
     suffix = path.suffix.lower()
     if suffix not in COMPRESSIONS or not data:
@@ -128,7 +137,8 @@ def read_bytes(path: Path) -> bytes:
         return _unzstd(data)
     except EOFError:
         raise UserError(
-            f"{path}: the {suffix} stream ends too early after {len(data)} bytes (cut short?); {again}"
+            f"{path}: the {suffix} stream ends too early after {len(data)} bytes (cut short?); "
+            f"{again}"
         ) from None
     except MemoryError:
         raise UserError(
@@ -165,13 +175,16 @@ def read_text(path: Path) -> str:
     nul = data.find(b"\0")
     if nul >= 0:
         line = data.count(b"\n", 0, nul) + 1
-        raise UserError(f"{path}:{line}: NUL byte at offset {nul}: a binary file, or UTF-16; give UTF-8 text")
+        raise UserError(
+            f"{path}:{line}: NUL byte at offset {nul}: a binary file, or UTF-16; give UTF-8 text"
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{path}:{line}: byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8 ({error.reason}); "
+            f"{path}:{line}: byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8 "
+            f"({error.reason}); "
             "save the file as UTF-8"
         ) from None
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
@@ -182,8 +195,8 @@ def read_text(path: Path) -> str:
 class Table:
     """Rows with named columns.
 
-    `source` is the file for messages; `columns` maps a name to one value a row; `lines[i]` is the 1-based line on which
-    row i starts, or None where rows have no lines (parquet, datasets).
+    `source` is the file for messages; `columns` maps a name to one value a row; `lines[i]` is the
+    1-based line on which row i starts, or None where rows have no lines (parquet, datasets).
     """
 
     source: str
@@ -193,7 +206,11 @@ class Table:
 
     def where(self, row: int) -> str:
         """Return "file:line", or "file, row n" counted from 1."""
-        return f"{self.source}, row {row + 1}" if self.lines is None else f"{self.source}:{self.lines[row]}"
+        return (
+            f"{self.source}, row {row + 1}"
+            if self.lines is None
+            else f"{self.source}:{self.lines[row]}"
+        )
 
     def find(self, name: str) -> str | None:
         """Return the column called `name`, exactly or else without regard to case, or None."""
@@ -203,7 +220,9 @@ class Table:
 
 
 class ArrowColumns(Mapping[str, Sequence[Any]]):
-    """Columns of a pyarrow table, turned into Python values when first asked for (a table may hold images too)."""
+    """Columns of a pyarrow table, turned into Python values when first asked for (a table may hold
+    images too).
+    """
 
     def __init__(self, table: Any, source: str) -> None:
         self._table, self._source = table, source
@@ -217,7 +236,8 @@ class ArrowColumns(Mapping[str, Sequence[Any]]):
                 self._values[name] = self._table.column(name).to_pylist()
             except (UnicodeDecodeError, ValueError, NotImplementedError) as error:
                 raise UserError(
-                    f"{self._source}: column {name!r} cannot be read ({one_line(error)}); write it as UTF-8 strings"
+                    f"{self._source}: column {name!r} cannot be read ({one_line(error)}); write "
+                    "it as UTF-8 strings"
                 ) from None
         return self._values[name]
 
@@ -237,9 +257,10 @@ def arrow_table(table: Any, source: str) -> Table:
 def read_table(path: Path) -> Table:
     """Return the rows of a .jsonl, .ndjson, .csv, .tsv or .parquet file, compressed or not.
 
-    A row of .jsonl is an object, or a plain string (then the one column is "text"). Fields of .tsv are never quoted.
-    Raises UserError with file and line for broken JSON, a row with the wrong number of fields, a bad quote, a header
-    that is none, or a broken parquet file. A file of zero bytes is a table without columns.
+    A row of .jsonl is an object, or a plain string (then the one column is "text"). Fields of .tsv
+    are never quoted. Raises UserError with file and line for broken JSON, a row with the wrong
+    number of fields, a bad quote, a header that is none, or a broken parquet file. A file of zero
+    bytes is a table without columns.
     """
     kind = file_kind(path)[1]
     if kind == "parquet":
@@ -262,7 +283,8 @@ def read_table(path: Path) -> Table:
                 else "a field must not hold a tab or a line end"
             )
             raise UserError(
-                f"{path}:{line}: {len(row)} fields found, {len(names)} expected ({listed(names)}); {hint}"
+                f"{path}:{line}: {len(row)} fields found, {len(names)} expected "
+                f"({listed(names)}); {hint}"
             )
         lines.append(line)
         for column, value in zip(columns, row, strict=True):
@@ -281,7 +303,8 @@ def _read_parquet(path: Path) -> Table:
         table = pyarrow.parquet.read_table(io.BytesIO(data))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise UserError(
-            f"{path}: not a complete parquet file ({one_line(error)}); write it again, or rename it if it is another format"
+            f"{path}: not a complete parquet file ({one_line(error)}); write it again, or rename "
+            "it if it is another format"
         ) from None
     return arrow_table(table, str(path))
 
@@ -301,7 +324,8 @@ def _read_jsonl(path: Path, text: str) -> Table:
                 else "write one JSON value a line, no list around them"
             )
             raise UserError(
-                f"{path}:{number}:{error.colno}: broken JSON ({error.msg}): {one_line(line, 60)!r}; {hint}"
+                f"{path}:{number}:{error.colno}: broken JSON ({error.msg}): "
+                f"{one_line(line, 60)!r}; {hint}"
             ) from None
         except (ValueError, RecursionError) as error:
             raise UserError(
@@ -311,12 +335,15 @@ def _read_jsonl(path: Path, text: str) -> Table:
             row = {"text": row}
         if not isinstance(row, dict):
             raise UserError(
-                f"{path}:{number}: a JSON {type(row).__name__} found ({one_line(line, 60)}); each line must hold one object or one string"
+                f"{path}:{number}: a JSON {type(row).__name__} found ({one_line(line, 60)}); each "
+                "line must hold one object or one string"
             )
         lines.append(number)
         rows.append(row)
     names = dict.fromkeys(name for row in rows for name in row)
-    return Table(str(path), {name: [row.get(name) for row in rows] for name in names}, lines, len(rows))
+    return Table(
+        str(path), {name: [row.get(name) for row in rows] for name in names}, lines, len(rows)
+    )
 
 
 def _tsv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -336,7 +363,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             start = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"{path}:{start}: broken csv row ({one_line(error)}); quote a field that holds a comma, a quote or a line end, "
+            f"{path}:{start}: broken csv row ({one_line(error)}); quote a field that holds a "
+            "comma, a quote or a line end, "
             'and write a quote inside it as ""'
         ) from None
     finally:
@@ -346,15 +374,23 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 def _check_header(header: list[str], kind: str, where: str) -> list[str]:
     names = [name.strip() for name in header]
     separator = next(
-        (mark for mark in (";", "\t", "|") if kind == "csv" and len(names) == 1 and mark in names[0]), None
+        (
+            mark
+            for mark in (";", "\t", "|")
+            if kind == "csv" and len(names) == 1 and mark in names[0]
+        ),
+        None,
     )
     if separator is not None:
         raise UserError(
-            f"{where}: the fields are separated by {separator!r}; a .csv needs ',' (a file with tabs must be called .tsv)"
+            f"{where}: the fields are separated by {separator!r}; a .csv needs ',' (a file with "
+            "tabs must be called .tsv)"
         )
     long = next((name for name in names if len(name) > 60), None)
     if long is not None:
-        raise UserError(f"{where}: the first row must name the columns; found {one_line(long, 60)!r}")
+        raise UserError(
+            f"{where}: the first row must name the columns; found {one_line(long, 60)!r}"
+        )
     _check_names(names, where)
     return names
 
@@ -373,11 +409,12 @@ class NotText(Exception):
 
 
 def flatten(values: Sequence[Any]) -> list[str]:
-    """Return one text for each value: itself, a list of strings joined by line ends, or a conversation's utterances.
+    """Return one text for each value: itself, a list of strings joined by line ends, or a
+    conversation's utterances.
 
-    A conversation is a list of lists or dicts of strings (turns): of each turn the field with a usual text name is
-    taken, else the field (key or position) that holds the most characters over all turns; ours. None becomes "".
-    Raises NotText for anything else.
+    A conversation is a list of lists or dicts of strings (turns): of each turn the field with a
+    usual text name is taken, else the field (key or position) that holds the most characters over
+    all turns; ours. None becomes "". Raises NotText for anything else.
     """
     totals: Counter[Any] = Counter()
     for row, value in enumerate(values):
@@ -395,22 +432,32 @@ def flatten(values: Sequence[Any]) -> list[str]:
     texts = []
     for value in values:
         if isinstance(value, list):
-            turns = (turn if isinstance(turn, str) else dict(_fields(turn)).get(key, "") for turn in value)
+            turns = (
+                turn if isinstance(turn, str) else dict(_fields(turn)).get(key, "")
+                for turn in value
+            )
             value = "\n".join(turn for turn in turns if turn)
         texts.append(value or "")
     return texts
 
 
 def _fields(turn: Any) -> list[tuple[Any, str]]:
-    pairs = turn.items() if isinstance(turn, dict) else enumerate(turn) if isinstance(turn, list) else ()
+    pairs = (
+        turn.items()
+        if isinstance(turn, dict)
+        else enumerate(turn)
+        if isinstance(turn, list)
+        else ()
+    )
     return [(key, field) for key, field in pairs if isinstance(field, str)]
 
 
 def text_column(table: Table, wanted: str | None = None) -> str:
-    """Return the column that holds the text: `wanted`, else one with a usual name, else the one with the most characters.
+    """Return the column that holds the text: `wanted`, else one with a usual name, else the one
+    with the most characters.
 
-    The last counts only if it holds at least twice as many as any other (first 5,000 rows; ours). Raises UserError with
-    the columns there are.
+    The last counts only if it holds at least twice as many as any other (first 5,000 rows; ours).
+    Raises UserError with the columns there are.
     """
     names = list(table.columns)
     if wanted is not None:
@@ -436,21 +483,26 @@ def text_column(table: Table, wanted: str | None = None) -> str:
         column = table.find(usual)
         if column is not None and sizes[column]:
             return column
-    data = next((name for name in names if len(name.split()) > 3 or re.fullmatch(r"[-+.\d]+", name)), None)
+    data = next(
+        (name for name in names if len(name.split()) > 3 or re.fullmatch(r"[-+.\d]+", name)), None
+    )
     if data is not None and table.lines is not None:
         raise UserError(
-            f"{table.source}: the first row must name the columns, the one with the text 'text'; found {one_line(data, 60)!r}"
+            f"{table.source}: the first row must name the columns, the one with the text 'text'; "
+            f"found {one_line(data, 60)!r}"
         )
     # numbers are no text, and an identifier without a space is none beside a column of words
     sizes = {name: size if name in (spaced or letters) else 0 for name, size in sizes.items()}
     ranked = sorted(names, key=lambda name: -sizes[name])
     if not ranked or not sizes[ranked[0]]:
         raise UserError(
-            f"{table.source}: no column holds text; it has {listed(names)}, and one must be called 'text'"
+            f"{table.source}: no column holds text; it has {listed(names)}, and one must be "
+            "called 'text'"
         )
     if len(ranked) > 1 and sizes[ranked[0]] < 2 * sizes[ranked[1]]:
         raise UserError(
-            f"{table.source}: {ranked[0]!r} and {ranked[1]!r} could both be the text; name the text column, one of {listed(names)}"
+            f"{table.source}: {ranked[0]!r} and {ranked[1]!r} could both be the text; name the "
+            f"text column, one of {listed(names)}"
         )
     return ranked[0]
 
@@ -465,13 +517,15 @@ def column_texts(table: Table, column: str) -> list[str]:
     except NotText as error:
         found = f"{type(error.value).__name__} {one_line(error.value, 60)}"
         raise UserError(
-            f"{table.where(error.row)}: column {column!r} holds {found}, not text; name another column"
+            f"{table.where(error.row)}: column {column!r} holds {found}, not text; name another "
+            "column"
         ) from None
     for row, text in enumerate(texts):
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UserError(
-                f"{table.where(row)}: column {column!r} holds half a surrogate pair at character {error.start}; remove it"
+                f"{table.where(row)}: column {column!r} holds half a surrogate pair at character "
+                f"{error.start}; remove it"
             ) from None
     return texts

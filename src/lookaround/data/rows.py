@@ -32,7 +32,8 @@ class RowSource(Protocol):
 class Rows:
     """Rows of `width` tokens out of a split: one document window each, or several with pack=True.
 
-    A document longer than a row is cut into windows of `width`; the last one is moved back so that it is full.
+    A document longer than a row is cut into windows of `width`; the last one is moved back so that
+    it is full.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Rows:
         pack: bool = False,
         prompts: np.ndarray | None = None,
     ) -> None:
-        """prompts: (documents,), how many first tokens of each document are given and never targets."""
+        """prompts: (documents,), how many first tokens of each document are given and never
+        targets.
+        """
         self.split, self.width, self.codec = split, width, codec
         self.prompts = prompts
         windows = np.maximum(1, -(-split.length // width))
@@ -59,7 +62,9 @@ class Rows:
         return len(self.first) - 1
 
     def take(self, rows: np.ndarray, index: np.ndarray | None = None) -> Batch:
-        """The batch of the given rows (B,); `index` (B,) is what keys their randomness (default: the rows' numbers)."""
+        """The batch of the given rows (B,); `index` (B,) is what keys their randomness (default:
+        the rows' numbers).
+        """
         pad = self.codec.bos if self.codec.pad is None else self.codec.pad
         tokens = np.full((len(rows), self.width), pad, dtype=np.int64)
         documents = np.full((len(rows), self.width), PADDING, dtype=np.int64)
@@ -89,7 +94,9 @@ class Rows:
         )
 
     def at(self, seed: int, index: np.ndarray) -> Batch:
-        """The batch of the given places (B,) in the endless shuffled sequence of rows of this seed."""
+        """The batch of the given places (B,) in the endless shuffled sequence of rows of this
+        seed.
+        """
         epochs, places = np.divmod(index, len(self))
         rows = np.empty_like(places)
         for epoch in np.unique(epochs):
@@ -99,7 +106,9 @@ class Rows:
 
 
 def _pack(lengths: np.ndarray, width: int) -> np.ndarray:
-    """First window of each row (+ the end) when consecutive windows share rows as long as they fit."""
+    """First window of each row (+ the end) when consecutive windows share rows as long as they
+    fit.
+    """
     first, filled = [0], 0
     for window, length in enumerate(lengths):
         if filled + length > width:

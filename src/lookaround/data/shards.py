@@ -1,8 +1,8 @@
 """Token shards on disk.
 
-A store is a folder: tokenizer files, `index.json`, and per split (train, validation, test) flat `uint16`/`uint32` files
-of tokens plus document offsets. Its name carries the fingerprint of corpus and tokenizer, so a second run reuses it and a
-changed corpus does not.
+A store is a folder: tokenizer files, `index.json`, and per split (train, validation, test) flat
+`uint16`/`uint32` files of tokens plus document offsets. Its name carries the fingerprint of corpus
+and tokenizer, so a second run reuses it and a changed corpus does not.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """The tokens of one split: files[shard] hold them, document d is file `shard[d]`, tokens start[d] : start[d] + length[d]."""
+    """The tokens of one split: files[shard] hold them, document d is file `shard[d]`, tokens
+    start[d] : start[d] + length[d].
+    """
 
     files: tuple[np.ndarray, ...]
     shard: np.ndarray
@@ -79,7 +81,9 @@ class TokenStore:
 
 
 def cache_folder() -> Path:
-    """Where token shards are kept: $LOOKAROUND_CACHE, else lookaround/ in $XDG_CACHE_HOME or ~/.cache."""
+    """Where token shards are kept: $LOOKAROUND_CACHE, else lookaround/ in $XDG_CACHE_HOME or
+    ~/.cache.
+    """
     if own := os.environ.get("LOOKAROUND_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lookaround"
@@ -95,9 +99,11 @@ def prepare(
     test: float = 0.05,
     cache: Path | None = None,
 ) -> TokenStore:
-    """The token store of a corpus: found in the cache, or made (documents split, tokenizer trained or loaded, encoded).
+    """The token store of a corpus: found in the cache, or made (documents split, tokenizer trained
+    or loaded, encoded).
 
-    Raises UserError for a lossy tokenizer, too few documents or a full disk; nothing half-written is left behind.
+    Raises UserError for a lossy tokenizer, too few documents or a full disk; nothing half-written
+    is left behind.
     """
     given = load_tokenizer(tokenizer) if tokenizer else None
     key = {
@@ -117,7 +123,9 @@ def prepare(
     except UserError as error:
         raise UserError(f"{corpus.description.get('source', corpus.name)}: {error}") from None
     text = given or train_tokenizer((corpus.documents[i] for i in parts["train"]), vocabulary)
-    sample = [corpus.documents[i][:2000] for i in parts["train"][:: max(1, len(parts["train"]) // 200)]]
+    sample = [
+        corpus.documents[i][:2000] for i in parts["train"][:: max(1, len(parts["train"]) // 200)]
+    ]
     text.require_lossless(sample)
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -136,9 +144,15 @@ def prepare(
 
 
 def _write_store(
-    folder: Path, corpus: Corpus, parts: dict[str, list[int]], tokenizer: TextTokenizer, index: dict[str, Any]
+    folder: Path,
+    corpus: Corpus,
+    parts: dict[str, list[int]],
+    tokenizer: TextTokenizer,
+    index: dict[str, Any],
 ) -> None:
-    """Fills a new folder: tokenizer, shards of every split, token counts of the training part, index."""
+    """Fills a new folder: tokenizer, shards of every split, token counts of the training part,
+    index.
+    """
     tokenizer.save(folder / "tokenizer")
     dtype = np.dtype(np.uint16 if tokenizer.size <= 1 << 16 else np.uint32)
     splits = {}
@@ -154,7 +168,9 @@ def _write_store(
 def _write_split(
     folder: Path, name: str, texts: list[str], tokenizer: TextTokenizer, dtype: np.dtype
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Encodes texts into shards; returns the split's entry of the index and its token counts (vocabulary,)."""
+    """Encodes texts into shards; returns the split's entry of the index and its token counts
+    (vocabulary,).
+    """
     shards: list[str] = []
     written = SHARD_TOKENS
     shard, start, length = [], [], []
@@ -178,7 +194,12 @@ def _write_split(
             out.close()
     np.save(folder / f"{name}.documents.npy", np.array([shard, start, length], dtype=np.int64))
     size = sum(len(text.encode()) for text in texts)
-    return {"shards": shards, "documents": len(texts), "tokens": int(sum(length)), "bytes": size}, counts
+    return {
+        "shards": shards,
+        "documents": len(texts),
+        "tokens": int(sum(length)),
+        "bytes": size,
+    }, counts
 
 
 def in_memory(texts: list[str], tokenizer: TextTokenizer) -> Split:

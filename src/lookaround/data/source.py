@@ -1,4 +1,6 @@
-"""What settings name as corpus and tasks, read; without a corpus, the embedded default and its task."""
+"""What settings name as corpus and tasks, read; without a corpus, the embedded default and its
+task.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,15 @@ __all__ = ["read_source"]
 
 
 def read_source(settings: Settings) -> tuple[Corpus, list[Task]]:
-    """The corpus and the tasks of a study or a forecast; raises UserError for whatever cannot be read."""
+    """The corpus and the tasks of a study or a forecast; raises UserError for whatever cannot be
+    read.
+    """
     paths, metrics = settings.compare.tasks, {**settings.evaluate.metrics}
     if settings.data.corpus is None:
         return stdlib_corpus(), read_tasks(paths, metrics=metrics) if paths else [stdlib_task()]
     if metrics and not paths:
-        raise UserError(f"evaluate.metrics: no task is called '{next(iter(metrics))}', since none is given")
+        raise UserError(
+            f"evaluate.metrics: no task is called '{next(iter(metrics))}', since none is given"
+        )
     corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
     return corpus, read_tasks(paths, metrics=metrics) if paths else []

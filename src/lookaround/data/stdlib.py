@@ -1,7 +1,9 @@
-"""The embedded default, with nothing to download: the source code of the running Python's standard library.
+"""The embedded default, with nothing to download: the source code of the running Python's standard
+library.
 
-The corpus is one document for each source file; the task asks from which package a window of about 400 characters is.
-Both change with the Python version, so results compare only where the fingerprints agree.
+The corpus is one document for each source file; the task asks from which package a window of about
+400 characters is. Both change with the Python version, so results compare only where the
+fingerprints agree.
 """
 
 from __future__ import annotations
@@ -81,7 +83,8 @@ def _root() -> Path:
     root = Path(sysconfig.get_paths()["stdlib"])
     if not (root / "os.py").is_file():
         raise UserError(
-            f"{root}: this Python has no standard library sources there (zipped or stripped); give a corpus of your own"
+            f"{root}: this Python has no standard library sources there (zipped or stripped); "
+            "give a corpus of your own"
         )
     return root
 
@@ -98,19 +101,26 @@ def _read(path: Path) -> str:
 
 def _package_files(root: Path, package: str) -> list[Path]:
     found = [
-        path for path in (root / package).rglob("*.py") if not LEFT_OUT & set(path.relative_to(root).parts)
+        path
+        for path in (root / package).rglob("*.py")
+        if not LEFT_OUT & set(path.relative_to(root).parts)
     ]
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
 def stdlib_corpus() -> Corpus:
-    """Return the sources of the running Python's standard library: its top-level modules and the `PACKAGES`.
+    """Return the sources of the running Python's standard library: its top-level modules and the
+    `PACKAGES`.
 
-    Tests, encodings and pydoc_data are left out; the description names the Python version and the packages found.
-    Raises UserError if this Python keeps no sources.
+    Tests, encodings and pydoc_data are left out; the description names the Python version and the
+    packages found. Raises UserError if this Python keeps no sources.
     """
     root = _root()
-    modules = [path for path in root.glob("*.py") if path.stem in sys.stdlib_module_names - MODULES_LEFT_OUT]
+    modules = [
+        path
+        for path in root.glob("*.py")
+        if path.stem in sys.stdlib_module_names - MODULES_LEFT_OUT
+    ]
     packages = [package for package in PACKAGES if (root / package).is_dir()]
     found = modules + [path for package in packages for path in _package_files(root, package)]
     found.sort(key=lambda path: path.relative_to(root).as_posix())
@@ -131,12 +141,13 @@ def stdlib_corpus() -> Corpus:
 def stdlib_task() -> Task:
     """Return the task "stdlib-package": from which package is this window of about 400 characters?
 
-    A package's files are divided between training and test, never a file's windows; a window that occurs twice anywhere
-    is left out. Ours. Raises UserError if this Python keeps no sources.
+    A package's files are divided between training and test, never a file's windows; a window that
+    occurs twice anywhere is left out. Ours. Raises UserError if this Python keeps no sources.
     """
     root = _root()
     windows = {
-        package: [_windows(_read(path)) for path in _package_files(root, package)] for package in CLASSES
+        package: [_windows(_read(path)) for path in _package_files(root, package)]
+        for package in CLASSES
     }
     count = Counter(window for cut in windows.values() for file in cut for window in file)
     train: list[tuple[str, str]] = []
@@ -149,13 +160,21 @@ def stdlib_task() -> Task:
             continue
         held = _held_files(own)
         for rows, most, wanted in ((train, TRAIN_WINDOWS, False), (test, TEST_WINDOWS, True)):
-            pool = [window for index, file in enumerate(own) if (index in held) == wanted for window in file]
+            pool = [
+                window
+                for index, file in enumerate(own)
+                if (index in held) == wanted
+                for window in file
+            ]
             rows += [
-                (package, window) for window in sorted(pool, key=lambda window: hash_key(0, window))[:most]
+                (package, window)
+                for window in sorted(pool, key=lambda window: hash_key(0, window))[:most]
             ]
     classes = sorted({package for package, _ in train})
     if len(classes) < 2:
-        raise UserError(f"{root}: too few packages with sources for a task; give a task of your own")
+        raise UserError(
+            f"{root}: too few packages with sources for a task; give a task of your own"
+        )
     return Task(
         name="stdlib-package",
         metric="accuracy",
@@ -179,7 +198,9 @@ def _windows(text: str) -> list[str]:
 
 
 def _held_files(own: list[list[str]]) -> set[int]:
-    """Return the files held out for the test: in random order until a quarter of the windows, never more than 0.4."""
+    """Return the files held out for the test: in random order until a quarter of the windows, never
+    more than 0.4.
+    """
     total = sum(map(len, own))
     held: set[int] = set()
     taken = 0

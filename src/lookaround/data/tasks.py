@@ -1,7 +1,8 @@
-"""Labelled texts for the understanding half of a study: a file, a pair of files, or a folder of classes becomes a `Task`.
+"""Labelled texts for the understanding half of a study: a file, a pair of files, or a folder of
+classes becomes a `Task`.
 
-A test part that stands beside the training part is used as it is; otherwise a fifth of each class is held out. The same
-text is never on both sides.
+A test part that stands beside the training part is used as it is; otherwise a fifth of each class
+is held out. The same text is never on both sides.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ PAIRS = (
     ("question", "passage"),
 )
 SINGLES = tuple(
-    dict.fromkeys(("text", "sentence", "sentence1", "premise", "question", *files.TEXT_NAMES, "title"))
+    dict.fromkeys(
+        ("text", "sentence", "sentence1", "premise", "question", *files.TEXT_NAMES, "title")
+    )
 )
 LABELS = (
     "label",
@@ -81,11 +84,13 @@ class _Part:
 def read_tasks(
     paths: Sequence[str | Path], *, metrics: Mapping[str, str] | None = None, seed: int = 0
 ) -> list[Task]:
-    """Read one task from each of `paths`: a table, a folder with train and test tables, or a folder of class folders.
+    """Read one task from each of `paths`: a table, a folder with train and test tables, or a folder
+    of class folders.
 
-    `metrics` maps a task's name to "accuracy" or "matthews"; without it "matthews" serves names with "cola" and accuracy
-    the others. `seed` chooses the texts held out where no test part is given. Raises UserError for anything that is not
-    a classification task or whose test part overlaps the training part.
+    `metrics` maps a task's name to "accuracy" or "matthews"; without it "matthews" serves names
+    with "cola" and accuracy the others. `seed` chooses the texts held out where no test part is
+    given. Raises UserError for anything that is not a classification task or whose test part
+    overlaps the training part.
     """
     if not all(str(path).strip() for path in paths):
         raise UserError("no task given (an empty name); give a table or a folder with a task in it")
@@ -94,9 +99,13 @@ def read_tasks(
     metrics = dict(metrics or {})
     for name, metric in metrics.items():
         if name not in names:
-            raise UserError(f"metric for task {name!r}: no such task; there are {files.listed(names)}")
+            raise UserError(
+                f"metric for task {name!r}: no such task; there are {files.listed(names)}"
+            )
         if metric not in METRICS:
-            raise UserError(f"task {name!r}: unknown metric {metric!r}; give 'accuracy' or 'matthews'")
+            raise UserError(
+                f"task {name!r}: unknown metric {metric!r}; give 'accuracy' or 'matthews'"
+            )
     tasks = []
     for name, (_, train_path, candidates) in zip(names, sources, strict=True):
         metric = metrics.get(name, "matthews" if "cola" in name.lower() else "accuracy")
@@ -104,14 +113,16 @@ def read_tasks(
     return tasks
 
 
-# Where a task's files are: (path as given, training file or folder, test files or folders in order of preference).
+# Where a task's files are: (path as given, training file or folder, test files or folders in order
+# of preference).
 _Source = tuple[Path, Path, list[Path]]
 
 
 def _locate(path: Path) -> _Source:
     if not files.is_there(path):
         raise UserError(
-            f"{files.one_line(path)}: no such file or folder; give a table or a folder with a task in it"
+            f"{files.one_line(path)}: no such file or folder; give a table or a folder with a "
+            "task in it"
         )
     return _locate_in_folder(path) if path.is_dir() else _locate_file(path)
 
@@ -120,7 +131,8 @@ def _locate_file(path: Path) -> _Source:
     stem, kind = files.file_kind(path)
     if kind not in files.TABLES.values():
         raise UserError(
-            f"{path}: a task is a table with a text and a label column (.csv, .tsv, .jsonl, .parquet) or a folder; "
+            f"{path}: a task is a table with a text and a label column (.csv, .tsv, .jsonl, "
+            ".parquet) or a folder; "
             "this name ends in none of these"
         )
     split = re.fullmatch(r"((?:.*[-_.])?)(train|" + "|".join(TEST_STEMS) + ")", stem, re.IGNORECASE)
@@ -134,11 +146,13 @@ def _locate_file(path: Path) -> _Source:
     train = _one(siblings, before + "train", like=path)
     if train is not None:
         raise UserError(
-            f"{path}: a test part on its own; give the train file instead, {train} (its test part is found by name)"
+            f"{path}: a test part on its own; give the train file instead, {train} (its test part "
+            "is found by name)"
         )
     if not before:
         raise UserError(
-            f"{path}: a test part on its own; give the train file instead (train{path.name[len(stem) :]} beside it), "
+            f"{path}: a test part on its own; give the train file instead "
+            f"(train{path.name[len(stem) :]} beside it), "
             "or rename it if it is the whole task"
         )
     return path, path, []
@@ -149,7 +163,9 @@ def _locate_in_folder(folder: Path) -> _Source:
     train = _one(tables, "train", like=None)
     if train is None:  # sts-train.tsv
         ending = [
-            path for path in tables if re.search(r"[-_.]train$", files.file_kind(path)[0], re.IGNORECASE)
+            path
+            for path in tables
+            if re.search(r"[-_.]train$", files.file_kind(path)[0], re.IGNORECASE)
         ]
         train = ending[0] if len(ending) == 1 else None
     if train is not None:
@@ -165,7 +181,8 @@ def _locate_in_folder(folder: Path) -> _Source:
         return folder, folder, []
     found = files.listed([path.name for path in _children(folder)]) or "no files"
     raise UserError(
-        f"{folder}: no task; found {found}; give a folder with train and test tables, or with one sub-folder for each class"
+        f"{folder}: no task; found {found}; give a folder with train and test tables, or with one "
+        "sub-folder for each class"
     )
 
 
@@ -191,10 +208,13 @@ def _one(tables: Sequence[Path], stem: str, like: Path | None) -> Path | None:
     # train.csv beside test.csv and test.jsonl: the same kind is meant
     if len(found) > 1 and like is not None:
         ending = like.name[len(files.file_kind(like)[0]) :]
-        found = [path for path in found if path.name[len(files.file_kind(path)[0]) :] == ending] or found
+        found = [
+            path for path in found if path.name[len(files.file_kind(path)[0]) :] == ending
+        ] or found
     if len(found) > 1:
         raise UserError(
-            f"{found[0].parent}: {found[0].name!r} and {found[1].name!r} both claim to be {stem!r}; keep one of them"
+            f"{found[0].parent}: {found[0].name!r} and {found[1].name!r} both claim to be "
+            f"{stem!r}; keep one of them"
         )
     return found[0] if found else None
 
@@ -211,14 +231,19 @@ def _names(sources: Sequence[_Source]) -> list[str]:
     names = [far if count[near] > 1 else near for near, far in zip(short, long, strict=True)]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        paths = [str(path) for (path, _, _), name in zip(sources, names, strict=True) if name == twice[0]]
+        paths = [
+            str(path) for (path, _, _), name in zip(sources, names, strict=True) if name == twice[0]
+        ]
         raise UserError(
-            f"{files.listed(paths)}: both tasks would be called {twice[0]!r}; rename one, or give it once"
+            f"{files.listed(paths)}: both tasks would be called {twice[0]!r}; rename one, or give "
+            "it once"
         )
     return names
 
 
-def _read_task(name: str, metric: str, train_path: Path, candidates: Sequence[Path], seed: int) -> Task:
+def _read_task(
+    name: str, metric: str, train_path: Path, candidates: Sequence[Path], seed: int
+) -> Task:
     notes: list[str] = []
     train, columns = _read_part(train_path, None)
     test = None
@@ -242,28 +267,34 @@ def _read_task(name: str, metric: str, train_path: Path, candidates: Sequence[Pa
         if unknown:
             test_rows = [row for row in test_rows if row[1] not in unknown]
             notes.append(
-                f"{unknown.total()} test text{'s' * (unknown.total() != 1)} dropped: not in the training part "
+                f"{unknown.total()} test text{'s' * (unknown.total() != 1)} dropped: not in the "
+                "training part "
                 f"{files.listed(sorted(unknown))}"
             )
     count = Counter(label for _, label in train_rows)
-    rare = sorted({*train.labels} - {label for label, times in count.items() if times > 1}, key=_rank)
+    rare = sorted(
+        {*train.labels} - {label for label, times in count.items() if times > 1}, key=_rank
+    )
     if rare:
         train_rows = [row for row in train_rows if row[1] not in rare]
         test_rows = [row for row in test_rows if row[1] not in rare]
         notes.append(
-            f"class{'es' * (len(rare) != 1)} left out for want of 2 different texts to train on: {files.listed(rare)}"
+            f"class{'es' * (len(rare) != 1)} left out for want of 2 different texts to train on: "
+            f"{files.listed(rare)}"
         )
     classes = sorted({label for _, label in train_rows}, key=_rank)
     if len(classes) < 2:
         raise UserError(
-            f"{train.source}: {len(classes)} usable class{'es' * (len(classes) != 1)} found ({files.listed(classes) or 'none'}); "
+            f"{train.source}: {len(classes)} usable class{'es' * (len(classes) != 1)} found "
+            f"({files.listed(classes) or 'none'}); "
             "a task needs at least 2, each with 2 or more texts to train on"
             + "".join(f"; {note}" for note in notes)
         )
     test_rows = _without_overlap(train_rows, test_rows, source, notes)
     if not test_rows:
         raise UserError(
-            f"{source}: no test text is left; the test part needs texts of the classes {files.listed(classes)}"
+            f"{source}: no test text is left; the test part needs texts of the classes "
+            f"{files.listed(classes)}"
         )
     index = {label: position for position, label in enumerate(classes)}
     return Task(
@@ -286,16 +317,21 @@ def _without_overlap(train_rows: _Rows, test_rows: _Rows, source: str, notes: li
     shared = [text for text, _ in test_rows if text in known]
     if len(shared) > OVERLAP * len(test_rows):
         raise UserError(
-            f"{source}: the test split overlaps the training part: {len(shared)} of {len(test_rows)} texts are in both, such as "
+            f"{source}: the test split overlaps the training part: {len(shared)} of "
+            f"{len(test_rows)} texts are in both, such as "
             f"{files.one_line(shared[0], 60)!r}; remove them from one side"
         )
     if shared:
-        notes.append(f"{len(shared)} test text{'s' * (len(shared) != 1)} dropped: also in the training part")
+        notes.append(
+            f"{len(shared)} test text{'s' * (len(shared) != 1)} dropped: also in the training part"
+        )
     return [row for row in test_rows if row[0] not in known]
 
 
 def _hold_out(rows: _Rows, seed: int) -> tuple[_Rows, _Rows]:
-    """Hold out a fifth of each class (at least one text); equal texts stay together, in the class of the first."""
+    """Hold out a fifth of each class (at least one text); equal texts stay together, in the class
+    of the first.
+    """
     first: dict[str, str] = {}
     for text, label in rows:
         first.setdefault(text, label)
@@ -316,7 +352,9 @@ def _rank(label: str) -> tuple[bool, int, str]:
 
 
 def _read_part(path: Path, columns: Sequence[str] | None) -> tuple[_Part, list[str]]:
-    """Read a table, with the named columns (texts and, last, the label) or those found, or a folder of class folders."""
+    """Read a table, with the named columns (texts and, last, the label) or those found, or a folder
+    of class folders.
+    """
     if path.is_dir():
         return _read_classes(path), []
     table = files.read_table(path)
@@ -343,7 +381,8 @@ def _text_columns(table: files.Table) -> list[str]:
         if len(columns) == len(names):
             return columns
     raise UserError(
-        f"{table.source}: no text column found; it has {files.listed(list(table.columns))}; call it 'text' (and a second one 'text_b')"
+        f"{table.source}: no text column found; it has {files.listed(list(table.columns))}; call "
+        "it 'text' (and a second one 'text_b')"
     )
 
 
@@ -353,7 +392,8 @@ def _label_column(table: files.Table) -> str:
         if column is not None:
             return column
     raise UserError(
-        f"{table.source}: no label column found; it has {files.listed(list(table.columns))}; call it 'label'"
+        f"{table.source}: no label column found; it has {files.listed(list(table.columns))}; call "
+        "it 'label'"
     )
 
 
@@ -363,21 +403,27 @@ def _labels(table: files.Table, column: str, rows: Iterable[int]) -> list[str]:
     for row in rows:
         value = values[row]
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
-            raise UserError(f"{table.where(row)}: no label in column {column!r}; give every text one")
+            raise UserError(
+                f"{table.where(row)}: no label in column {column!r}; give every text one"
+            )
         if not isinstance(value, str | int | float):
             raise UserError(
-                f"{table.where(row)}: label {files.one_line(value, 60)} in column {column!r} is a {type(value).__name__}; give a name or number"
+                f"{table.where(row)}: label {files.one_line(value, 60)} in column {column!r} is a "
+                f"{type(value).__name__}; give a name or number"
             )
         label = str(value).strip()
         if re.fullmatch(r"-?\d+\.\d+", label):
             if float(label).is_integer():
-                label = label.partition(".")[0]  # 1.0: a whole number that passed through a float column
+                label = label.partition(".")[
+                    0
+                ]  # 1.0: a whole number that passed through a float column
             else:
                 fractions.add(label)
         labels.append(label)
     if len(fractions) > min(20, len(labels) // 2):
         raise UserError(
-            f"{table.source}: column {column!r} holds scores ({len(fractions)} different fractions such as {min(fractions)}); "
+            f"{table.source}: column {column!r} holds scores ({len(fractions)} different "
+            f"fractions such as {min(fractions)}); "
             "regression is not supported, give classes"
         )
     return labels
@@ -392,7 +438,8 @@ def _read_classes(folder: Path) -> _Part:
             kind = files.file_kind(path)[1]
             if kind in files.TABLES.values():
                 raise UserError(
-                    f"{path}: a table inside a class folder, which holds one text file for each example; if {inner} is the "
+                    f"{path}: a table inside a class folder, which holds one text file for each "
+                    f"example; if {inner} is the "
                     "task, give that folder"
                 )
             if kind is None and path.suffix:  # a name without a dot is a text, as in 20 newsgroups
@@ -405,8 +452,11 @@ def _read_classes(folder: Path) -> _Part:
                 labels.append(inner.name)
     if len(set(labels)) < 2:
         raise UserError(
-            f"{folder}: {len(set(labels))} sub-folders with text files found; a task needs one for each of 2 or more classes, "
+            f"{folder}: {len(set(labels))} sub-folders with text files found; a task needs one "
+            "for each of 2 or more classes, "
             "or train and test tables"
         )
-    notes = [f"{skipped} files of {folder.name} skipped: not text by their names"] if skipped else []
+    notes = (
+        [f"{skipped} files of {folder.name} skipped: not text by their names"] if skipped else []
+    )
     return _Part(str(folder), texts, labels, notes + _dropped(empty, folder))

@@ -1,4 +1,6 @@
-"""Text to ids and back: a byte-level BPE trained here, or any Hugging Face tokenizer, with the bytes of every token."""
+"""Text to ids and back: a byte-level BPE trained here, or any Hugging Face tokenizer, with the
+bytes of every token.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,20 @@ CHUNK = 1000  # documents encoded at a time
 class TextTokenizer:
     """A fast Hugging Face tokenizer with what pretraining needs, itself left as it is.
 
-    bos: what every text begins with: its BOS or CLS token, without one its EOS token (as in EleutherAI's
-    lm-evaluation-harness), without that the last token of a line break. No token is invented.
-    mask: its mask token; without one the first id after its own, for which a model that is to be
-    shown masks needs a row (model/backbone.py, `build`). `masked` is the tokenizer with it.
-    size: ids in all, the mask's included. rows: 1 + the largest id that a text can hold.
+    bos: what every text begins with: its BOS or CLS token, without one its EOS token (as in
+    EleutherAI's lm-evaluation-harness), without that the last token of a line break. No token is
+    invented. mask: its mask token; without one the first id after its own, for which a model that
+    is to be shown masks needs a row (model/backbone.py, `build`). `masked` is the tokenizer with
+    it. size: ids in all, the mask's included. rows: 1 + the largest id that a text can hold.
     """
 
     unit = "byte"
 
     def __init__(self, hf: Any) -> None:
         if not getattr(hf, "is_fast", False):
-            raise UserError(f"tokenizer '{hf.name_or_path}': not a fast tokenizer (it has no tokenizer.json)")
+            raise UserError(
+                f"tokenizer '{hf.name_or_path}': not a fast tokenizer (it has no tokenizer.json)"
+            )
         self.hf = hf
         ids = hf.get_vocab()
         self.eos: int | None = hf.eos_token_id
@@ -45,7 +49,8 @@ class TextTokenizer:
         starts = starts or self.encode(["\n"])[0][-1:]
         if not starts:
             raise UserError(
-                f"tokenizer '{hf.name_or_path}' is lossy: '\\n' comes back as ''; and it has no BOS, CLS or "
+                f"tokenizer '{hf.name_or_path}' is lossy: '\\n' comes back as ''; and it has no "
+                "BOS, CLS or "
                 "EOS token that a text could begin with"
             )
         self.bos: int = starts[0]
@@ -60,14 +65,17 @@ class TextTokenizer:
 
     @cached_property
     def masked(self) -> Any:
-        """The Hugging Face tokenizer with a mask token; raises UserError where it cannot get that id."""
+        """The Hugging Face tokenizer with a mask token; raises UserError where it cannot get that
+        id.
+        """
         if self.hf.mask_token_id is not None:
             return self.hf
         hf = copy.deepcopy(self.hf)
         hf.add_special_tokens({"mask_token": SPECIAL["mask_token"]})
         if hf.mask_token_id != self.vocabulary.mask:
             raise UserError(
-                f"tokenizer '{hf.name_or_path}': its ids have gaps, so a mask token would get the id "
+                f"tokenizer '{hf.name_or_path}': its ids have gaps, so a mask token would get the "
+                "id "
                 f"{hf.mask_token_id}, not {self.vocabulary.mask}; give it a mask token"
             )
         return hf
@@ -83,7 +91,9 @@ class TextTokenizer:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
-        return [item.ids for item in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [
+            item.ids for item in backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        ]
 
     def documents(self, texts: Iterable[str]) -> Iterable[np.ndarray]:
         """Ids of each document, (n,) int64, from BOS to EOS (where the tokenizer has one)."""
@@ -94,10 +104,15 @@ class TextTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are left out."""
-        return self.hf.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self.hf.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
 
     def require_lossless(self, texts: Sequence[str]) -> None:
-        """Refuses a tokenizer that loses text: bits per byte would not be comparable. Raises UserError with an example."""
+        """Refuses a tokenizer that loses text: bits per byte would not be comparable.
+
+        Raises UserError with an example.
+        """
         for text, ids in zip(texts, self.encode(texts), strict=True):
             back = self.decode(ids)
             if back == text:
@@ -107,24 +122,32 @@ class TextTokenizer:
                 min(len(text), len(back)),
             )
             raise UserError(
-                f"tokenizer '{self.hf.name_or_path}' is lossy: {text[max(at - 10, 0) : at + 10]!r} comes back as "
-                f"{back[max(at - 10, 0) : at + 10]!r}; bits per byte need a lossless one (byte-level BPE is)"
+                f"tokenizer '{self.hf.name_or_path}' is lossy: "
+                f"{text[max(at - 10, 0) : at + 10]!r} comes back as "
+                f"{back[max(at - 10, 0) : at + 10]!r}; bits per byte need a lossless one "
+                "(byte-level BPE is)"
             )
 
     def save(self, folder: Path, *, mask: bool = False) -> None:
-        """Writes the tokenizer files that `transformers` reads; mask: with a mask token in any case."""
+        """Writes the tokenizer files that `transformers` reads;
+
+        mask: with a mask token in any case.
+        """
         (self.masked if mask else self.hf).save_pretrained(folder)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> TextTokenizer:
-    """A byte-level BPE with `vocabulary` tokens at most, specials and the 256 bytes included; lossless on any text."""
+    """A byte-level BPE with `vocabulary` tokens at most, specials and the 256 bytes included;
+    lossless on any text.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     least = 256 + len(SPECIAL)
     if vocabulary < least:
         raise UserError(
-            f"data.vocabulary: {vocabulary} is too small; the bytes and special tokens alone take {least}"
+            f"data.vocabulary: {vocabulary} is too small; the bytes and special tokens alone take "
+            f"{least}"
         )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -153,7 +176,9 @@ def load_tokenizer(path: str) -> TextTokenizer:
 
 
 def unloadable(name: str, kind: str, error: Exception) -> UserError:
-    """The one-line error for what `transformers` cannot load from a folder, such as one that brings code."""
+    """The one-line error for what `transformers` cannot load from a folder, such as one that brings
+    code.
+    """
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
     if "trust_remote_code" in str(error):
         reason = "it needs its own code (auto_map), and code of a folder is never run"
@@ -161,7 +186,9 @@ def unloadable(name: str, kind: str, error: Exception) -> UserError:
 
 
 def require_named(path: str, what: str, file: str) -> None:
-    """Refuses what looks like a path and is no folder with `file` in it; other words may be names on the Hugging Face hub."""
+    """Refuses what looks like a path and is no folder with `file` in it; other words may be names
+    on the Hugging Face hub.
+    """
     if path.startswith((".", "/", "~")) or Path(path).exists():
         if not Path(path).is_dir():
             raise UserError(f"{what} '{path}': no such folder")

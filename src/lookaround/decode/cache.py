@@ -1,4 +1,5 @@
-"""A key-value cache that can be rewound: tokens are written, and those that turn out right are kept.
+"""A key-value cache that can be rewound: tokens are written, and those that turn out right are
+kept.
 
 B sequences, L layers, H key-value heads, C slots, Q tokens written at a time, D width of a head.
 """
@@ -32,7 +33,9 @@ class _SlotLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.slots.allocate(key_states, value_states)
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
         return self.slots.write(self.number, key_states, value_states)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -48,10 +51,12 @@ class _SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """Keys and values of all layers in one buffer each; a sequence's tokens lie in its first `lengths[b]` slots.
+    """Keys and values of all layers in one buffer each; a sequence's tokens lie in its first
+    `lengths[b]` slots.
 
-    Every forward pass writes its Q tokens to the slots from `begin` = max(lengths) on, the same for all sequences; `keep` then
-    moves those that are kept to the end of each sequence and forgets the others. The buffers grow by doubling. Ours.
+    Every forward pass writes its Q tokens to the slots from `begin` = max(lengths) on, the same for
+    all sequences; `keep` then moves those that are kept to the end of each sequence and forgets the
+    others. The buffers grow by doubling. Ours.
     """
 
     def __init__(self, layers: int, rows: int, capacity: int = 256) -> None:
@@ -70,7 +75,9 @@ class SlotCache(Cache):
         )
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Puts a layer's new keys and values (B, H, Q, D) into place; returns all up to them, (B, H, begin + Q, D)."""
+        """Puts a layer's new keys and values (B, H, Q, D) into place; returns all up to them, (B,
+        H, begin + Q, D).
+        """
         if self.keys is None or self.values is None:
             self.allocate(key, value)
         assert self.keys is not None
@@ -81,14 +88,17 @@ class SlotCache(Cache):
             self.keys, self.values = (_grown(x, more) for x in (self.keys, self.values))
         if key.shape[1:2] + key.shape[3:] != self.keys.shape[2:3] + self.keys.shape[4:]:
             raise UserError(
-                "this model's layers have keys of different shapes; its cache cannot be rewound here"
+                "this model's layers have keys of different shapes; its cache cannot be rewound "
+                "here"
             )
         self.keys[layer, :, :, self.begin : end] = key
         self.values[layer, :, :, self.begin : end] = value
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def keep(self, picks: Sequence[Sequence[int]]) -> None:
-        """Keeps of each sequence the just-written tokens at the given places (in order), and forgets the others."""
+        """Keeps of each sequence the just-written tokens at the given places (in order), and
+        forgets the others.
+        """
         rows, sources, targets = [], [], []
         for row, pick in enumerate(picks):
             length = self.lengths[row]
@@ -119,7 +129,9 @@ def _grown(buffer: Tensor, capacity: int) -> Tensor:
 
 
 class CachedModel:
-    """A decoder read step by step: new tokens see what was kept of their sequence, and one another as they are told."""
+    """A decoder read step by step: new tokens see what was kept of their sequence, and one another
+    as they are told.
+    """
 
     def __init__(self, decoder: Any, rows: int, capacity: int = 256) -> None:
         self.decoder = decoder
@@ -127,12 +139,19 @@ class CachedModel:
         self.argument = cache_argument(type(decoder))
 
     def __call__(
-        self, new: Tensor, among: Tensor, positions: Tensor | None = None, behind: int = 1, **options: Any
+        self,
+        new: Tensor,
+        among: Tensor,
+        positions: Tensor | None = None,
+        behind: int = 1,
+        **options: Any,
     ) -> Any:
         """The decoder's output at new tokens (B, Q) or states (B, Q, D).
 
-        among: (Q, Q) or (B, Q, Q) bool, who sees whom among the new ones. positions: (B, Q); default: one after another.
-        behind: how far before a position what it sees of the kept tokens must stand, where those stand at 0, 1, 2 ..
+        among: (Q, Q) or (B, Q, Q) bool, who sees whom among the new ones.
+        positions: (B, Q); default: one after another.
+        behind: how far before a position what it sees of the kept tokens must stand, where those
+            stand at 0, 1, 2 ..
         """
         cache, decoder = self.cache, self.decoder
         if positions is None:
@@ -153,32 +172,43 @@ class CachedModel:
 
 
 def cache_argument(kind: type) -> str:
-    """What a decoder class calls its cache: "past_key_values", or "cache" from transformers 5.24 on."""
+    """What a decoder class calls its cache: "past_key_values", or "cache" from transformers 5.24
+    on.
+    """
     names = inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
     return "cache" if "cache" in names else "past_key_values"
 
 
 def require_rewindable(lm: Any) -> None:
-    """Raises UserError where a model's cache cannot be rewound, or where it lies about masks and positions.
+    """Raises UserError where a model's cache cannot be rewound, or where it lies about masks and
+    positions.
 
-    Asked by behaviour: a branch written beside another and forgotten again must leave no trace, and a branching step must give
-    what the branches give one after the other.
+    Asked by behaviour: a branch written beside another and forgotten again must leave no trace, and
+    a branching step must give what the branches give one after the other.
     """
     config = lm.config.get_text_config()
     name = f"model '{lm.config.model_type}'"
     if getattr(lm.config, "is_encoder_decoder", False):
-        raise UserError(f"{name}: is an encoder-decoder; several tokens per pass need a causal decoder")
+        raise UserError(
+            f"{name}: is an encoder-decoder; several tokens per pass need a causal decoder"
+        )
     if getattr(lm.config, "is_causal", True) is False or not hasattr(lm, "generate"):
         raise UserError(
-            f"{name}: is an encoder (it reads both ways); several tokens per pass need a causal model"
+            f"{name}: is an encoder (it reads both ways); several tokens per pass need a causal "
+            "model"
         )
     layers = DynamicCache(config=config).layers
     odd = {type(layer).__name__ for layer in layers if type(layer) is not DynamicLayer}
     parameters = inspect.signature(type(lm.base_model).forward).parameters
-    if odd or not ({"cache", "past_key_values"} & set(parameters)) or "position_ids" not in parameters:
+    if (
+        odd
+        or not ({"cache", "past_key_values"} & set(parameters))
+        or "position_ids" not in parameters
+    ):
         kinds = ", ".join(sorted(odd)) or "no key-value cache with positions"
         raise UserError(
-            f"{name}: its cache cannot be rewound ({kinds}); several tokens per pass need full attention in every layer"
+            f"{name}: its cache cannot be rewound ({kinds}); several tokens per pass need full "
+            "attention in every layer"
         )
     require_plain_logits(lm, name)
     vocabulary = lm.get_output_embeddings().weight.shape[0]
@@ -198,5 +228,6 @@ def require_rewindable(lm: Any) -> None:
     found = torch.cat([tree[0, [0, 2]], rest[0]])
     if float((found - states[0, 4:]).abs().max()) > 1e-2 * float(states.abs().max()):
         raise UserError(
-            f"{name}: does not keep the attention pattern of a tree of drafts, or its cache cannot be rewound"
+            f"{name}: does not keep the attention pattern of a tree of drafts, or its cache "
+            "cannot be rewound"
         )

@@ -1,4 +1,5 @@
-"""What a tree is built from: how often drafts are right on text of the model's own, and what a pass costs on this device.
+"""What a tree is built from: how often drafts are right on text of the model's own, and what a pass
+costs on this device.
 
 T states, K depths.
 """
@@ -16,9 +17,30 @@ from lookaround.decode.tree import Tree
 from lookaround.model.heads import LookAhead, depth_states
 from lookaround.objectives.contract import Shown
 
-__all__ = ["BUDGETS", "Cost", "accuracies", "choose_trees", "draft_ranks", "frequent_tokens", "time_passes"]
+__all__ = [
+    "BUDGETS",
+    "Cost",
+    "accuracies",
+    "choose_trees",
+    "draft_ranks",
+    "frequent_tokens",
+    "time_passes",
+]
 
-BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # nodes that are tried; 0 is decoding without drafts
+BUDGETS = (
+    1,
+    2,
+    3,
+    4,
+    6,
+    8,
+    12,
+    16,
+    24,
+    32,
+    48,
+    64,
+)  # nodes that are tried; 0 is decoding without drafts
 WIDTH = 16  # ranks that are told apart
 LARGEST = 512  # nodes of all sequences in one pass that are worth a try
 
@@ -26,7 +48,8 @@ LARGEST = 512  # nodes of all sequences in one pass that are worth a try
 def frequent_tokens(counts: np.ndarray, share: float) -> list[int] | None:
     """The fewest tokens that make up a share of the text counted, (V,) by token, in rising order.
 
-    None where they are more than half of the vocabulary, so that a list would spare little, and where nothing was counted.
+    None where they are more than half of the vocabulary, so that a list would spare little, and
+    where nothing was counted.
     """
     order = np.argsort(-counts, kind="stable")
     total = counts.sum()
@@ -36,11 +59,16 @@ def frequent_tokens(counts: np.ndarray, share: float) -> list[int] | None:
 
 @torch.inference_mode()
 def draft_ranks(
-    speculator: Speculator, texts: Sequence[Sequence[int]], prompts: Sequence[int], width: int = WIDTH
+    speculator: Speculator,
+    texts: Sequence[Sequence[int]],
+    prompts: Sequence[int],
+    width: int = WIDTH,
 ) -> list[np.ndarray]:
-    """Per text (T, K): at which rank the draft of depth k + 1 holds the token that comes; -1 beyond `width` or the text's end.
+    """Per text (T, K): at which rank the draft of depth k + 1 holds the token that comes; -1 beyond
+    `width` or the text's end.
 
-    texts: prompt and continuation; prompts: tokens of each prompt. Row p belongs to the step whose root is the p-th new token.
+    texts: prompt and continuation;
+    prompts: tokens of each prompt. Row p belongs to the step whose root is the p-th new token.
     """
     backbone, shortlist = speculator.backbone, speculator.shortlist
     head = next(head for head in backbone.heads if isinstance(head, LookAhead))
@@ -51,7 +79,9 @@ def draft_ranks(
         trunk = backbone.trunk(shown)
         count = len(text) - prompt
         table = np.full((count, head.depths), -1)
-        for depth, states in depth_states(head, getattr(trunk, head.reads), backbone.embedding.weight, shown):
+        for depth, states in depth_states(
+            head, getattr(trunk, head.reads), backbone.embedding.weight, shown
+        ):
             here = range(prompt - 1, len(text) - 1 - depth)
             if not len(here):
                 break
@@ -59,13 +89,17 @@ def draft_ranks(
             target = ids[0, here.start + 1 + depth : here.stop + 1 + depth]
             drafted, place = shortlist.places(target)
             rank = (logits > logits.gather(1, place[:, None])).sum(-1)
-            table[: len(here), depth - 1] = torch.where(drafted & (rank < width), rank, -1).cpu().numpy()
+            table[: len(here), depth - 1] = (
+                torch.where(drafted & (rank < width), rank, -1).cpu().numpy()
+            )
         tables.append(table)
     return tables
 
 
 def accuracies(ranks: Sequence[np.ndarray], width: int = WIDTH) -> np.ndarray:
-    """(K, width): P(the i-th token of depth k is right), over the positions that have such a token."""
+    """(K, width): P(the i-th token of depth k is right), over the positions that have such a
+    token.
+    """
     depths = ranks[0].shape[1]
     found = np.zeros((depths, width))
     for depth in range(depths):
@@ -77,7 +111,9 @@ def accuracies(ranks: Sequence[np.ndarray], width: int = WIDTH) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Cost:
-    """One size of tree at one number of sequences: tokens per step as calibrated, seconds per step as timed."""
+    """One size of tree at one number of sequences: tokens per step as calibrated, seconds per step
+    as timed.
+    """
 
     batch: int
     nodes: int
@@ -99,8 +135,8 @@ def time_passes(
 ) -> list[float]:
     """Seconds of a step, draft and pass, with each of several growing trees.
 
-    The trees take turns, and the least of the rounds counts, since what disturbs a machine only adds; a tree is not taken to cost
-    more than a larger one.
+    The trees take turns, and the least of the rounds counts, since what disturbs a machine only
+    adds; a tree is not taken to cost more than a larger one.
     """
     times = np.full((rounds, len(trees)), np.inf)
     for turn in range(rounds):
@@ -119,7 +155,8 @@ def choose_trees(
     *,
     report: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[int, Tree], list[Cost]]:
-    """({sequences: the tree with the most tokens per second}, what was measured); an empty tree where drafts do not pay.
+    """({sequences: the tree with the most tokens per second}, what was measured); an empty tree
+    where drafts do not pay.
 
     grown: {nodes: (tree, tokens per step)}, as grow_from_ranks gives them.
     """
@@ -130,7 +167,9 @@ def choose_trees(
     chosen, costs = {}, []
     for number, batch in enumerate(batches):
         count = max(1, sum(batch * size <= LARGEST for size in sizes))
-        timed = time_passes(speculator, trees[:count], [prompts[i % len(prompts)] for i in range(batch)])
+        timed = time_passes(
+            speculator, trees[:count], [prompts[i % len(prompts)] for i in range(batch)]
+        )
         found = [Cost(batch, *cost) for cost in zip(sizes, tokens, timed, strict=False)]
         chosen[batch] = trees[max(range(count), key=lambda i: found[i].tokens_per_second)]
         costs += found

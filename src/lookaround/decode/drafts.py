@@ -1,7 +1,8 @@
-"""Drafts: what the look-ahead heads of a model propose for the nodes of a tree, kept in step with the text.
+"""Drafts: what the look-ahead heads of a model propose for the nodes of a tree, kept in step with
+the text.
 
-B sequences, Q tokens of a pass, D hidden width, V vocabulary, K depths, N nodes of a tree. A *place* is a node of the tree or
-its root (decode/tree.py).
+B sequences, Q tokens of a pass, D hidden width, V vocabulary, K depths, N nodes of a tree. A
+*place* is a node of the tree or its root (decode/tree.py).
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ __all__ = ["Draft", "Proposal", "Sampler", "Shortlist", "make_draft"]
 
 @dataclass(frozen=True)
 class Proposal:
-    """Draft tokens (B, N) of a tree's nodes; where they were sampled, the laws they were drawn from without replacement.
+    """Draft tokens (B, N) of a tree's nodes; where they were sampled, the laws they were drawn from
+    without replacement.
 
-    law(row, place): the probabilities (V,) that the children of a place were drawn from, in the order of their ranks.
+    law(row, place): the probabilities (V,) that the children of a place were drawn from, in the
+    order of their ranks.
     """
 
     tokens: Tensor
@@ -35,9 +38,11 @@ class Proposal:
 
 
 class Sampler:
-    """Draws draft tokens from softmax(logits / temperature), without replacement: ranks are the order of the draws.
+    """Draws draft tokens from softmax(logits / temperature), without replacement: ranks are the
+    order of the draws.
 
-    The largest of law / Exponential(1) noise: the Gumbel-top-k trick (Kool et al. 2019) without its logarithms.
+    The largest of law / Exponential(1) noise: the Gumbel-top-k trick (Kool et al. 2019) without its
+    logarithms.
     """
 
     def __init__(self, temperature: float, generator: torch.Generator) -> None:
@@ -46,15 +51,19 @@ class Sampler:
     def __call__(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """(tokens (.., count), probabilities (.., V)) of logits (.., V)."""
         law = (logits.float() / self.temperature).softmax(-1)
-        noise = torch.empty(law.shape, device=self.generator.device).exponential_(generator=self.generator)
+        noise = torch.empty(law.shape, device=self.generator.device).exponential_(
+            generator=self.generator
+        )
         return (law / noise.to(law.device)).topk(count, -1).indices, law
 
 
 class Shortlist:
     """The tokens that drafts are taken from: all, or the few that make up nearly all text.
 
-    A short list spares most of the unembedding, which is a large part of a draft's time (Zhao et al. 2025, FR-Spec). Whatever is
-    not on it is never drafted, and so never accepted as a draft; the output stays what it is. ids: in rising order.
+    A short list spares most of the unembedding, which is a large part of a draft's time (Zhao et
+    al. 2025, FR-Spec). Whatever is not on it is never drafted, and so never accepted as a draft;
+    the output stays what it is.
+    ids: in rising order.
     """
 
     def __init__(self, backbone: Backbone, ids: Sequence[int] | None = None) -> None:
@@ -71,20 +80,28 @@ class Shortlist:
         return self.rows[key]
 
     def logits(self, states: Tensor, own: Tensor | None) -> Tensor:
-        """Logits (.., F) of the list's tokens from head states (.., D), by a head's own unembedding or the model's."""
+        """Logits (.., F) of the list's tokens from head states (.., D), by a head's own unembedding
+        or the model's.
+        """
         output = self.backbone.unembedding
         if self.ids is None:
             return self.backbone.logits(states) if own is None else F.linear(states, own)
         if own is not None:
             return F.linear(states, self._rows(own))
         return F.linear(
-            states, self._rows(output.weight), None if output.bias is None else self._rows(output.bias)
+            states,
+            self._rows(output.weight),
+            None if output.bias is None else self._rows(output.bias),
         )
 
-    def choose(self, logits: Tensor, count: int, sampler: Sampler | None) -> tuple[Tensor, Tensor | None]:
+    def choose(
+        self, logits: Tensor, count: int, sampler: Sampler | None
+    ) -> tuple[Tensor, Tensor | None]:
         """(token ids (.., count), the law (.., F) they were drawn from, if they were)."""
         count = min(count, logits.shape[-1])
-        index, law = (logits.topk(count, -1).indices, None) if sampler is None else sampler(logits, count)
+        index, law = (
+            (logits.topk(count, -1).indices, None) if sampler is None else sampler(logits, count)
+        )
         return index if self.ids is None else self.ids[index], law
 
     def places(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +120,10 @@ class Shortlist:
 
 
 class Draft:
-    """A draft of a batch of sequences. `advance` tells it what was kept; `propose` asks for the nodes of a tree."""
+    """A draft of a batch of sequences.
+
+    `advance` tells it what was kept; `propose` asks for the nodes of a tree.
+    """
 
     def __init__(self, backbone: Backbone, head: LookAhead, shortlist: Shortlist) -> None:
         self.backbone, self.head, self.shortlist = backbone, head, shortlist
@@ -116,7 +136,10 @@ class Draft:
     def advance(
         self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
     ) -> None:
-        """New trunk states: those of `states` (B, Q, D) at the places `picks`; following: the token after each of them."""
+        """New trunk states: those of `states` (B, Q, D) at the places `picks`;
+
+        following: the token after each of them.
+        """
         self.root = torch.tensor([tokens[-1] for tokens in following], device=states.device)
 
     def propose(self, tree: Tree, sampler: Sampler | None = None) -> Proposal:
@@ -155,12 +178,16 @@ class _ByDepth(Draft):
         depths = tree.depths.tolist()
         return Proposal(
             tokens[:, at, which],
-            None if law is None else lambda row, place: self.shortlist.whole(law[row, depths[place]]),
+            None
+            if law is None
+            else lambda row, place: self.shortlist.whole(law[row, depths[place]]),
         )
 
 
 class PointwiseDraft(_ByDepth):
-    """Heads that read the last state alone: Medusa's, linear and offset ones, and Hydra's, which are told the path's tokens."""
+    """Heads that read the last state alone: Medusa's, linear and offset ones, and Hydra's, which
+    are told the path's tokens.
+    """
 
     state: Tensor
 
@@ -187,8 +214,11 @@ class PointwiseDraft(_ByDepth):
 
 
 class _Level(NamedTuple):
-    """One depth of a tree: the places that have children there, and for each child its place, its parent among those, and which of
-    the parent's candidates it takes. width: candidates per parent; following: the parents of the next depth's parents.
+    """One depth of a tree: the places that have children there, and for each child its place, its
+    parent among those, and which of the parent's candidates it takes.
+
+    width: candidates per parent;
+    following: the parents of the next depth's parents.
     """
 
     parents: list[int]
@@ -230,7 +260,8 @@ def _level_by_level(
 ) -> Proposal:
     """Drafts the children of all places of one depth at a time.
 
-    start: what the root carries, (B, ..). step(depth, carried, embeddings of the tokens told) -> (carried, states).
+    start: what the root carries, (B, ..). step(depth, carried, embeddings of the tokens told) ->
+        (carried, states).
     """
     rows, device = len(draft.root), draft.root.device
     tokens = torch.zeros(rows, len(tree) + 1, dtype=torch.int64, device=device)
@@ -246,20 +277,25 @@ def _level_by_level(
             laws |= {place: law[:, i] for i, place in enumerate(level.parents)}
         carried = carried[:, level.following]
     whole = draft.shortlist.whole
-    return Proposal(tokens[:, 1:], None if sampler is None else lambda row, place: whole(laws[place][row]))
+    return Proposal(
+        tokens[:, 1:], None if sampler is None else lambda row, place: whole(laws[place][row])
+    )
 
 
 class BlockDraft(_ByDepth):
     """Heads that are transformer layers: each depth keeps a cache of its own in step with the text.
 
-    New positions stand right-aligned in their arrays, so that the last column is always the newest; a row with fewer has padding
-    on its left. Told heads see at depth d the positions up to d - 1 before the newest, whose told tokens are known; the output of
-    each depth at its newest position waits one step for the next depth (`pending`).
+    New positions stand right-aligned in their arrays, so that the last column is always the newest;
+    a row with fewer has padding on its left. Told heads see at depth d the positions up to d - 1
+    before the newest, whose told tokens are known; the output of each depth at its newest position
+    waits one step for the next depth (`pending`).
     """
 
     head: BlockHeads
 
-    def __init__(self, backbone: Backbone, head: BlockHeads, shortlist: Shortlist, rows: int) -> None:
+    def __init__(
+        self, backbone: Backbone, head: BlockHeads, shortlist: Shortlist, rows: int
+    ) -> None:
         super().__init__(backbone, head, shortlist)
         last = len(head.blocks) - 1
         self.streams = [CachedModel(head.blocks[min(k, last)], rows) for k in range(head.depths)]
@@ -274,7 +310,9 @@ class BlockDraft(_ByDepth):
         super().advance(states, picks, following)
         counts = [len(pick) for pick in picks]
         most, device = max(counts), states.device
-        index = torch.tensor([[pick[0]] * (most - len(pick)) + list(pick) for pick in picks], device=device)
+        index = torch.tensor(
+            [[pick[0]] * (most - len(pick)) + list(pick) for pick in picks], device=device
+        )
         tokens = [[0] * (most - len(after)) + list(after) for after in following]
         rows = torch.arange(len(picks), device=device)[:, None]
         self.new = (states[rows, index], counts, torch.tensor(tokens, device=device))
@@ -315,7 +353,9 @@ class BlockDraft(_ByDepth):
         known_width = carried.shape[1]
 
         def step(depth: int, branch: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
-            """One pass of a depth: the positions that have become known, then the tree's nodes (all but the root's)."""
+            """One pass of a depth: the positions that have become known, then the tree's nodes (all
+            but the root's).
+            """
             nonlocal carried, counts
             nodes = branch if depth > 1 else branch[:, :0]
             inputs = torch.cat([carried, nodes], 1)
@@ -335,7 +375,9 @@ class BlockDraft(_ByDepth):
         return proposal
 
     def _hand_on(self, depth: int, out: Tensor, counts: list[int]) -> tuple[Tensor, list[int]]:
-        """(inputs, counts) of the next depth: what waited, then all but the newest output, which waits in its turn."""
+        """(inputs, counts) of the next depth: what waited, then all but the newest output, which
+        waits in its turn.
+        """
         if depth == self.depths:
             return out, counts
         width = out.shape[1]
@@ -352,7 +394,9 @@ class BlockDraft(_ByDepth):
             held = torch.tensor([count == 0 for count in counts], device=out.device)
             newest = torch.where(held[:, None], waiting, newest)
         self.pending[depth] = newest
-        self.waits[depth] = [before or count > 0 for before, count in zip(waits, counts, strict=True)]
+        self.waits[depth] = [
+            before or count > 0 for before, count in zip(waits, counts, strict=True)
+        ]
         return inputs, following
 
     def _pass(
@@ -364,7 +408,9 @@ class BlockDraft(_ByDepth):
         told_depth: int,
         nodes: int = 0,
     ) -> Tensor:
-        """One call of a depth's layer on the known positions and `nodes` nodes beside them; only the known ones are kept."""
+        """One call of a depth's layer on the known positions and `nodes` nodes beside them; only
+        the known ones are kept.
+        """
         rows, width, device = len(counts), inputs.shape[1] - nodes, inputs.device
         stream = self.streams[depth - 1]
         behind = max(told_depth - 1, 1)
@@ -388,18 +434,23 @@ class BlockDraft(_ByDepth):
 
 
 def _columns(tree: Tree, drawn: bool) -> list[int]:
-    """Which candidate of its parent each node takes: the one of its rank, or of drawn ones the first not yet taken.
+    """Which candidate of its parent each node takes: the one of its rank, or of drawn ones the
+    first not yet taken.
 
-    A tree may leave out a rank (0 and 2, say). Of draws without replacement none may be left out: the rule of acceptance takes
-    them in their order, each from what those before it have left.
+    A tree may leave out a rank (0 and 2, say). Of draws without replacement none may be left out:
+    the rule of acceptance takes them in their order, each from what those before it have left.
     """
     if not drawn:
         return [path[-1] for path in tree.paths]
-    return [tree.children[parent].index(place) for place, parent in enumerate(tree.parents, start=1)]
+    return [
+        tree.children[parent].index(place) for place, parent in enumerate(tree.parents, start=1)
+    ]
 
 
 def make_draft(backbone: Backbone, rows: int, shortlist: Shortlist | None = None) -> Draft:
-    """The draft of a backbone's first look-ahead heads for a number of sequences; raises ValueError where it has none."""
+    """The draft of a backbone's first look-ahead heads for a number of sequences; raises ValueError
+    where it has none.
+    """
     head = next((head for head in backbone.heads if isinstance(head, LookAhead)), None)
     if head is None:
         raise ValueError("this model has no heads that look ahead")

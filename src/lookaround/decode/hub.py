@@ -1,4 +1,6 @@
-"""Several tokens per pass from within transformers: `model.generate(...)`, by a callable or by a folder that is trusted."""
+"""Several tokens per pass from within transformers: `model.generate(...)`, by a callable or by a
+folder that is trusted.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ __all__ = ["generate"]
 
 
 class Described(NamedTuple):
-    """What `speculation.json` says: trees by number of sequences, the tokens that are drafted, the precision both were timed in.
+    """What `speculation.json` says: trees by number of sequences, the tokens that are drafted, the
+    precision both were timed in.
 
     None for the trees is a chain, None for the tokens all of them.
     """
@@ -47,13 +50,17 @@ class Described(NamedTuple):
 
 
 def read_description(folder: Path, vocabulary: int) -> Described:
-    """The description of a folder, the defaults where it has none; raises UserError for what is not ours or of another model."""
+    """The description of a folder, the defaults where it has none; raises UserError for what is not
+    ours or of another model.
+    """
     file = folder / SPECULATION_FILE
     if not file.is_file():
         return Described()
     try:
         told = json.loads(file.read_text())
-        trees = {int(batch): Tree.from_json(paths, str(file)) for batch, paths in told["trees"].items()}
+        trees = {
+            int(batch): Tree.from_json(paths, str(file)) for batch, paths in told["trees"].items()
+        }
         size = int(told["vocabulary"])
         shortlist = told.get("shortlist")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -63,23 +70,30 @@ def read_description(folder: Path, vocabulary: int) -> Described:
     if size != vocabulary:
         raise UserError(f"{file}: is of a model with {size} tokens, this one has {vocabulary}")
     if shortlist is not None:
-        whole = isinstance(shortlist, list) and all(type(t) is int and 0 <= t < size for t in shortlist)
+        whole = isinstance(shortlist, list) and all(
+            type(t) is int and 0 <= t < size for t in shortlist
+        )
         if not whole or not shortlist or shortlist != sorted(set(shortlist)):
-            raise UserError(f"{file}: shortlist must be token ids below {size} in rising order, or null")
+            raise UserError(
+                f"{file}: shortlist must be token ids below {size} in rising order, or null"
+            )
     return Described(
         trees, shortlist, torch.bfloat16 if told.get("precision") == "bfloat16" else torch.float32
     )
 
 
 def load_speculator(folder: Path, lm: Any = None) -> Speculator:
-    """The model of a folder with its heads and trees; `lm`: a model already loaded from there, which is used as it is.
+    """The model of a folder with its heads and trees;
+
+    `lm`: a model already loaded from there, which is used as it is.
 
     Raises UserError where there are no heads, or they belong to another model.
     """
     backbone = load(folder) if lm is None else load_heads(folder, lm)
     if backbone is None or not len(backbone.heads):
         raise UserError(
-            f"{folder}: has no heads that look ahead (heads.safetensors); make them with lookaround speculate"
+            f"{folder}: has no heads that look ahead (heads.safetensors); make them with "
+            "lookaround speculate"
         )
     backbone.heads.to(backbone.device, backbone.dtype)
     backbone.eval()
@@ -112,20 +126,29 @@ def generate(
     # transformers drops the tokenizer, and the streamer, on the way to a callable
     if stop_strings is not None:
         if tokenizer is None:
-            raise UserError("stop_strings: need the tokenizer; give generate(..., tokenizer=tokenizer)")
+            raise UserError(
+                "stop_strings: need the tokenizer; give generate(..., tokenizer=tokenizer)"
+            )
         stopping_criteria = StoppingCriteriaList(stopping_criteria or [])
         stopping_criteria.append(StopStringCriteria(tokenizer, stop_strings))
     return type(model).generate(
-        model, inputs if inputs is not None else input_ids, generation_config=generation_config,
-        stopping_criteria=stopping_criteria, custom_generate=custom_generate(speculator, streamer=streamer), **arguments,
-    )  # fmt: skip
+        model,
+        inputs if inputs is not None else input_ids,
+        generation_config=generation_config,
+        stopping_criteria=stopping_criteria,
+        custom_generate=custom_generate(speculator, streamer=streamer),
+        **arguments,
+    )
 
 
 def custom_generate(speculator: Speculator, *, rule: str = "exact", streamer: Any = None) -> Any:
-    """The callable for `model.generate(ids, custom_generate=custom_generate(speculator))`; needs no trust.
+    """The callable for `model.generate(ids, custom_generate=custom_generate(speculator))`; needs no
+    trust.
 
-    rule: "exact" (greedy or sampling, as the configuration says; the output does not change) or "typical". streamer: of
-    transformers, for one sequence. The statistics of the last call are `speculator.last`.
+    rule: "exact" (greedy or sampling, as the configuration says; the output does not change) or
+        "typical".
+    streamer: of transformers, for one sequence. The statistics of the last call are
+        `speculator.last`.
     """
     return partial(_decode, speculator=speculator, rule=rule, streamer=streamer)
 
@@ -148,10 +171,13 @@ def _decode(
 
     config = generation_config
     if speculator.backbone.lm is not model:
-        raise UserError("custom_generate: these heads belong to another model than the one that generates")
+        raise UserError(
+            "custom_generate: these heads belong to another model than the one that generates"
+        )
     if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
         raise UserError(
-            "custom_generate: beams and several sequences per prompt cannot be drafted for; use num_beams=1"
+            "custom_generate: beams and several sequences per prompt cannot be drafted for; use "
+            "num_beams=1"
         )
     rows, width = input_ids.shape
     mask = arguments.get("attention_mask")
@@ -162,10 +188,15 @@ def _decode(
         )
     ]
     room = min(
-        (c.max_length for c in stopping_criteria or () if isinstance(c, MaxLengthCriteria)), default=None
+        (c.max_length for c in stopping_criteria or () if isinstance(c, MaxLengthCriteria)),
+        default=None,
     )
     room = (config.max_length if room is None else room) - width
-    others = [c for c in stopping_criteria or () if not isinstance(c, MaxLengthCriteria | EosTokenCriteria)]
+    others = [
+        c
+        for c in stopping_criteria or ()
+        if not isinstance(c, MaxLengthCriteria | EosTokenCriteria)
+    ]
 
     def stop(text: list[int]) -> bool:
         ids = torch.tensor([text], device=input_ids.device)
@@ -187,15 +218,23 @@ def _decode(
             raise UserError("custom_generate: a streamer takes one sequence at a time")
         streamer.put(input_ids.cpu())
     made = speculator.generate(
-        given, max_new_tokens=room, verifier=verifier, eos=config.eos_token_id,
+        given,
+        max_new_tokens=room,
+        verifier=verifier,
+        eos=config.eos_token_id,
         processors=logits_processor or (),
-        seen=input_ids.tolist(), temperature=temperature, generator=generator, stop=stop if others else None,
+        seen=input_ids.tolist(),
+        temperature=temperature,
+        generator=generator,
+        stop=stop if others else None,
         on_step=None if streamer is None else stream,
-    )  # fmt: skip
+    )
     if streamer is not None:
         streamer.end()
     if "context" in made.ended:
-        warnings.warn(f"generation ended at the model's context of {speculator.limit} tokens", stacklevel=2)
+        warnings.warn(
+            f"generation ended at the model's context of {speculator.limit} tokens", stacklevel=2
+        )
     longest = max(map(len, made.tokens), default=0)
     pad = config.pad_token_id if config.pad_token_id is not None else (given[0][0])
     tail = torch.tensor(

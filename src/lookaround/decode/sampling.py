@@ -21,7 +21,9 @@ __all__ = ["continue_tokens", "filter_log_probabilities", "log_laws", "windows"]
 def filter_log_probabilities(
     log_v: Tensor, *, temperature: float, top_k: int = 0, top_p: float = 1.0
 ) -> Tensor:
-    """Probabilities (V,) after temperature, top-k (0 = all) and top-p (nucleus; Holtzman et al. 2020)."""
+    """Probabilities (V,) after temperature, top-k (0 = all) and top-p (nucleus; Holtzman et al.
+    2020).
+    """
     if temperature == 0:
         return torch.nn.functional.one_hot(log_v.argmax(), len(log_v)).to(log_v.dtype)
     log_v = (log_v / temperature).log_softmax(-1)
@@ -51,8 +53,9 @@ def continue_tokens(
 ) -> Iterator[int]:
     """Yields token ids after `prompt` (ids without BOS) until EOS or `max_new_tokens`.
 
-    A bidirectional model sees masks up to the end of the window of `context` tokens, as in training; when the text outgrows
-    the window its oldest tokens fall out. A causal model keeps its key-value cache.
+    A bidirectional model sees masks up to the end of the window of `context` tokens, as in
+    training; when the text outgrows the window its oldest tokens fall out. A causal model keeps its
+    key-value cache.
     """
     if context < 2:
         raise UserError(f"context: a window of {context} leaves no room for a new token")
@@ -79,9 +82,14 @@ def continue_tokens(
             log_v = log_law(logits_v, forbidden)
         else:
             seen = ids[1 - context :]
-            window_bt, end_bm = windows([seen], context, vocabulary.mask), torch.tensor([[len(seen)]])
+            window_bt, end_bm = (
+                windows([seen], context, vocabulary.mask),
+                torch.tensor([[len(seen)]]),
+            )
             log_v = log_laws(backbone, window_bt, end_bm, mode, forbidden)[0, 0]
-        probability = filter_log_probabilities(log_v.cpu(), temperature=temperature, top_k=top_k, top_p=top_p)
+        probability = filter_log_probabilities(
+            log_v.cpu(), temperature=temperature, top_k=top_k, top_p=top_p
+        )
         token = int(torch.multinomial(probability, 1, generator=generator))
         if token == tokenizer.eos:
             return
@@ -97,7 +105,8 @@ def windows(texts: Sequence[list[int]], context: int, mask: int) -> Tensor:
 def log_laws(
     backbone: Backbone, window_bt: Tensor, position_bm: Tensor, mode: Mode, forbidden: Tensor
 ) -> Tensor:
-    """Log-probabilities (B, M, V), on the model's device, of the tokens at the given positions of the windows.
+    """Log-probabilities (B, M, V), on the model's device, of the tokens at the given positions of
+    the windows.
 
     A prefix model has been given what stands before the first of them.
     """

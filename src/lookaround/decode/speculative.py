@@ -1,7 +1,7 @@
 """The decoding loop: draft, verify, accept; several tokens per pass of the model.
 
-B sequences, Q tokens of a pass, N nodes of a tree. A *pass* is one forward call of the trunk. Plain decoding is the same loop with
-an empty tree.
+B sequences, Q tokens of a pass, N nodes of a tree. A *pass* is one forward call of the trunk. Plain
+decoding is the same loop with an empty tree.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ __all__ = ["Generated", "Speculator", "Stats", "Step", "make_verifier", "warpers
 class Stats:
     """What a generation took. accepted never counts the token that is always right.
 
-    passes: of the trunk, the prompts' included. steps: sequences x passes after the prompt. stepped: tokens made by those;
-    tokens: by all. tried, accepted:
-    by depth, how often a draft of that depth could stand and did. Seconds: prompt_, draft_, verify_ (the trunk's passes) and
-    seconds in all.
+    passes: of the trunk, the prompts' included.
+    steps: sequences x passes after the prompt.
+    stepped: tokens made by those;
+    tokens: by all.
+    tried, accepted: by depth, how often a draft of that depth could stand and did. Seconds:
+        prompt_, draft_, verify_ (the trunk's passes) and seconds in all.
     """
 
     passes: int = 0
@@ -58,7 +60,9 @@ class Stats:
 
     @property
     def acceptance_by_depth(self) -> list[float]:
-        """P(a draft of this depth stands | those before it stood and it was drafted), for depths that were drafted."""
+        """P(a draft of this depth stands | those before it stood and it was drafted), for depths
+        that were drafted.
+        """
         return [a / t for a, t in zip(self.accepted, self.tried, strict=True) if t]
 
 
@@ -73,7 +77,9 @@ class Step:
 
 @dataclass
 class Generated:
-    """Sequences without their prompts, why each ended ("eos", "stop", "length" or "context"), and what it took."""
+    """Sequences without their prompts, why each ended ("eos", "stop", "length" or "context"), and
+    what it took.
+    """
 
     tokens: list[list[int]]
     ended: list[str]
@@ -81,7 +87,9 @@ class Generated:
 
 
 class _Texts:
-    """Sequences under way: what has been made of each, what processors see of it, and why it ended."""
+    """Sequences under way: what has been made of each, what processors see of it, and why it
+    ended.
+    """
 
     def __init__(
         self,
@@ -104,12 +112,16 @@ class _Texts:
         return min(self.most - len(self.made[row]), self.limit - len(self.ids[row]))
 
     def deepest(self, rows: Sequence[int]) -> int:
-        """How deep drafts may go: as far as some sequence still wants tokens, and all have positions for them."""
+        """How deep drafts may go: as far as some sequence still wants tokens, and all have
+        positions for them.
+        """
         wanted = self.most - min(len(self.made[row]) for row in rows)
         return min(wanted, self.limit - max(len(self.ids[row]) for row in rows)) - 1
 
     def add(self, row: int, tokens: list[int], drafts: int) -> int:
-        """Appends new tokens, the first `drafts` of which were drafts, as far as the sequence goes on; returns how many."""
+        """Appends new tokens, the first `drafts` of which were drafts, as far as the sequence goes
+        on; returns how many.
+        """
         kept = 0
         for token in tokens:
             kept += 1
@@ -133,7 +145,8 @@ class _Texts:
 class Speculator:
     """A causal model with heads that look ahead, and the tree its drafts fill.
 
-    Raises UserError for a tree deeper than the heads, heads of another width, and a model whose cache cannot be rewound.
+    Raises UserError for a tree deeper than the heads, heads of another width, and a model whose
+    cache cannot be rewound.
     """
 
     def __init__(
@@ -145,8 +158,11 @@ class Speculator:
         checked: bool = False,
         context: int | None = None,
     ) -> None:
-        """tree: one, or {sequences: tree}; a chain if none. shortlist: the tokens that are drafted; all if none. checked: the model
-        was asked before whether its cache can be rewound. context: the most tokens of a text, prompt included.
+        """tree: one, or {sequences: tree}; a chain if none.
+
+        shortlist: the tokens that are drafted; all if none.
+        checked: the model was asked before whether its cache can be rewound.
+        context: the most tokens of a text, prompt included.
         """
         self.backbone = backbone
         self.shortlist = Shortlist(backbone, shortlist)
@@ -167,7 +183,8 @@ class Speculator:
     def _require_tree(self, tree: Tree) -> None:
         if tree.depth > self.depths:
             raise UserError(
-                f"tree: is {tree.depth} deep, but the heads look only {self.depths} tokens beyond the next one"
+                f"tree: is {tree.depth} deep, but the heads look only {self.depths} tokens beyond "
+                "the next one"
             )
         ids = self.shortlist.ids
         widest = 1 + max((path[-1] for path in tree.paths), default=0)
@@ -187,7 +204,9 @@ class Speculator:
         self, model: CachedModel, new: Tensor, among: Tensor, positions: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """(states after the final norm, states the draft reads) of new tokens, each (B, Q, D)."""
-        out = model(new, among, positions, **({"output_hidden_states": True} if self.before else {}))
+        out = model(
+            new, among, positions, **({"output_hidden_states": True} if self.before else {})
+        )
         last = out.last_hidden_state
         return last, out.hidden_states[-2] if self.before else last
 
@@ -209,10 +228,15 @@ class Speculator:
     ) -> Generated:
         """Continues token sequences (any lengths); returns each one's new tokens, EOS included.
 
-        verifier: Greedy() if none. tree: another than the speculator's own; an empty one decodes plainly. processors: of
-        transformers (a LogitsProcessorList), temperature among them; `temperature` is only what drafts are sampled at, with
-        `generator`. stop: is asked after every token of a sequence, with all its ids. seen: what processors and `stop` take for
-        each prompt, if they are to see something else, such as its padding. on_step: is told new tokens as they come.
+        verifier: Greedy() if none.
+        tree: another than the speculator's own; an empty one decodes plainly.
+        processors: of transformers (a LogitsProcessorList), temperature among them; `temperature`
+            is only what drafts are sampled at, with `generator`.
+        stop: is asked after every token of a sequence, with all its ids.
+        seen: what processors and `stop` take for each prompt, if they are to see something else,
+            such as its padding.
+        on_step: is told new tokens as they come.
+
         Raises UserError for an empty prompt, or one that leaves no room in the context.
         """
         began = time.perf_counter()
@@ -235,12 +259,16 @@ class Speculator:
         )
         padded = [[*ids, *([ids[-1]] * (longest - len(ids)))] for ids in texts.ids]
         causal = torch.ones(longest, longest, dtype=torch.bool, device=self.backbone.device).tril()
-        last, read = self._pass(model, torch.tensor(padded, device=self.backbone.device), causal, None)
+        last, read = self._pass(
+            model, torch.tensor(padded, device=self.backbone.device), causal, None
+        )
         picks: list[Sequence[int]] = [range(len(prompt)) for prompt in prompts]
         model.cache.keep(picks)
         newest = last[range(rows), [len(prompt) - 1 for prompt in prompts]][:, None]
         active = list(range(rows))
-        roots = verifier.first(Scores(self.backbone.logits(newest), plain, looking, texts.seen, active, rows))
+        roots = verifier.first(
+            Scores(self.backbone.logits(newest), plain, looking, texts.seen, active, rows)
+        )
         following = [[*ids[1:], root] for ids, root in zip(texts.ids, roots, strict=True)]
         for row, token in enumerate(roots):
             stats.tokens += texts.add(row, [token], 0)
@@ -275,7 +303,9 @@ class Speculator:
             stats.steps += len(active)
             stats.drafted += len(now) * len(active)
             following = []
-            for row, tokens, (path, token) in zip(active, proposal.tokens.tolist(), walks, strict=True):
+            for row, tokens, (path, token) in zip(
+                active, proposal.tokens.tolist(), walks, strict=True
+            ):
                 following.append([*(tokens[place - 1] for place in path), token])
                 kept = texts.add(row, following[-1], len(path))
                 stats.tokens += kept
@@ -289,15 +319,20 @@ class Speculator:
     def _require_prompts(self, prompts: Sequence[Sequence[int]], most: int) -> None:
         for number, prompt in enumerate(prompts):
             if not len(prompt):
-                raise UserError(f"prompt {number}: is empty; it needs at least one token, such as BOS")
+                raise UserError(
+                    f"prompt {number}: is empty; it needs at least one token, such as BOS"
+                )
             if len(prompt) >= self.limit:
                 raise UserError(
-                    f"prompt {number}: has {len(prompt)} tokens, and the model's context of {self.limit} leaves no room after them"
+                    f"prompt {number}: has {len(prompt)} tokens, and the model's context of "
+                    f"{self.limit} leaves no room after them"
                 )
         if most < 1:
             raise UserError(f"max_new_tokens: {most} is less than one token")
 
-    def _proposal(self, draft: Draft | None, tree: Tree, sampler: Sampler | None, rows: int) -> Proposal:
+    def _proposal(
+        self, draft: Draft | None, tree: Tree, sampler: Sampler | None, rows: int
+    ) -> Proposal:
         if draft is not None and not len(tree):
             draft.keep_up()
         if draft is None or not len(tree):
@@ -316,7 +351,12 @@ class Speculator:
         return new, mask, torch.tensor(lengths, device=device)[:, None] + depths
 
     def _advance(
-        self, draft: Draft | None, states: Tensor, picks: Any, following: list[list[int]], stats: Stats
+        self,
+        draft: Draft | None,
+        states: Tensor,
+        picks: Any,
+        following: list[list[int]],
+        stats: Stats,
     ) -> None:
         if draft is not None:
             clock = time.perf_counter()
@@ -335,14 +375,22 @@ def _count(stats: Stats, tree: Tree, path: Sequence[int]) -> None:
 
 # processors of transformers that look at the logits alone, not at the text so far
 PLAIN = (
-    "TemperatureLogitsWarper", "TopKLogitsWarper", "TopPLogitsWarper", "MinPLogitsWarper", "TypicalLogitsWarper",
-    "EpsilonLogitsWarper", "EtaLogitsWarper", "LogitNormalization", "SuppressTokensLogitsProcessor",
+    "TemperatureLogitsWarper",
+    "TopKLogitsWarper",
+    "TopPLogitsWarper",
+    "MinPLogitsWarper",
+    "TypicalLogitsWarper",
+    "EpsilonLogitsWarper",
+    "EtaLogitsWarper",
+    "LogitNormalization",
+    "SuppressTokensLogitsProcessor",
     "InfNanRemoveLogitsProcessor",
-)  # fmt: skip
+)
 
 
 def _divided(processors: Any) -> tuple[Any, Any]:
-    """(the processors that look at logits alone, those from the first that looks at the text on), as two lists.
+    """(the processors that look at logits alone, those from the first that looks at the text on),
+    as two lists.
 
     Processors run in their order: where one looks at the text, all run where a walk comes by.
     """
@@ -354,8 +402,12 @@ def _divided(processors: Any) -> tuple[Any, Any]:
     return LogitsProcessorList(), LogitsProcessorList(given)
 
 
-def warpers(temperature: float, top_k: int = 0, top_p: float = 1.0, forbidden: Sequence[int] = ()) -> Any:
-    """The processors of transformers for these settings; a temperature of 0 leaves the logits to a greedy verifier."""
+def warpers(
+    temperature: float, top_k: int = 0, top_p: float = 1.0, forbidden: Sequence[int] = ()
+) -> Any:
+    """The processors of transformers for these settings; a temperature of 0 leaves the logits to a
+    greedy verifier.
+    """
     from transformers import (
         LogitsProcessorList,
         SuppressTokensLogitsProcessor,
@@ -378,7 +430,9 @@ def warpers(temperature: float, top_k: int = 0, top_p: float = 1.0, forbidden: S
 
 
 def make_verifier(rule: str, temperature: float, generator: torch.Generator) -> Verifier:
-    """The verifier of a rule, "exact" or "typical", at a temperature: exact is greedy at 0 and sampling above."""
+    """The verifier of a rule, "exact" or "typical", at a temperature: exact is greedy at 0 and
+    sampling above.
+    """
     if rule == "typical":
         return Typical(generator if temperature > 0 else None)
     return ExactSampling(generator) if temperature > 0 else Greedy()

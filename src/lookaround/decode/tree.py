@@ -1,7 +1,9 @@
-"""Trees of draft tokens as data: which ranks are drafted, who sees whom, and how a tree grows from measured accuracies.
+"""Trees of draft tokens as data: which ranks are drafted, who sees whom, and how a tree grows from
+measured accuracies.
 
-A node is a path (i_1, .., i_k) of ranks: the i_k-th likeliest token of depth k, after those before it. The root is the token
-that is certain; it is no node of the tree and stands at place 0 of everything below, node m at place m + 1.
+A node is a path (i_1, .., i_k) of ranks: the i_k-th likeliest token of depth k, after those before
+it. The root is the token that is certain; it is no node of the tree and stands at place 0 of
+everything below, node m at place m + 1.
 """
 
 from __future__ import annotations
@@ -19,24 +21,38 @@ from torch import Tensor
 
 from lookaround.support.errors import UserError
 
-__all__ = ["Tree", "expected_tokens", "grow", "grow_from_accuracies", "grow_from_ranks", "ranks_along"]
+__all__ = [
+    "Tree",
+    "expected_tokens",
+    "grow",
+    "grow_from_accuracies",
+    "grow_from_ranks",
+    "ranks_along",
+]
 
 Path = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A prefix-closed set of paths in the order (length, ranks). Raises ValueError for one that is not."""
+    """A prefix-closed set of paths in the order (length, ranks).
+
+    Raises ValueError for one that is not.
+    """
 
     paths: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        paths = tuple(sorted({tuple(int(i) for i in path) for path in self.paths}, key=lambda p: (len(p), p)))
+        paths = tuple(
+            sorted({tuple(int(i) for i in path) for path in self.paths}, key=lambda p: (len(p), p))
+        )
         object.__setattr__(self, "paths", paths)
         known = {(), *paths}
         for path in paths:
             if not path or min(path) < 0:
-                raise ValueError(f"tree: {list(path)} is no path; a path is one rank from 0 up per depth")
+                raise ValueError(
+                    f"tree: {list(path)} is no path; a path is one rank from 0 up per depth"
+                )
             if path[:-1] not in known:
                 raise ValueError(
                     f"tree: {list(path)} is there without {list(path[:-1])}, from which it goes on"
@@ -57,9 +73,12 @@ class Tree:
 
     @classmethod
     def from_json(cls, value: Any, origin: str = "tree") -> Tree:
-        """A tree out of JSON, a list of lists of ranks; raises UserError naming the path that is amiss."""
+        """A tree out of JSON, a list of lists of ranks; raises UserError naming the path that is
+        amiss.
+        """
         whole = isinstance(value, list) and all(
-            isinstance(path, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in path)
+            isinstance(path, list)
+            and all(isinstance(i, int) and not isinstance(i, bool) for i in path)
             for path in value
         )
         if not whole:
@@ -117,11 +136,12 @@ class Tree:
 
 
 def grow(nodes: int, value: Callable[[Path], float], depth: int, width: int) -> Tree:
-    """The tree of at most `nodes` nodes with the largest sum of values; nodes without value are left out.
+    """The tree of at most `nodes` nodes with the largest sum of values; nodes without value are
+    left out.
 
-    value(path): the probability that the whole path is right; at most its parent's. Since values only fall along a path, taking
-    the connected node of the largest value at every step gives the best tree (Cai et al. 2024, section 2.3.3; the proof is in
-    docs/decoding.md).
+    value(path): the probability that the whole path is right; at most its parent's. Since values
+    only fall along a path, taking the connected node of the largest value at every step gives the
+    best tree (Cai et al. 2024, section 2.3.3; the proof is in docs/decoding.md).
     """
     heap: list[tuple[float, int, Path]] = []
 
@@ -143,7 +163,9 @@ def grow(nodes: int, value: Callable[[Path], float], depth: int, width: int) -> 
 
 
 def grow_from_accuracies(accuracies: Any, nodes: int) -> Tree:
-    """Medusa's tree: accuracies (K, R), P(the i-th token of depth k is right), taken as independent of the other depths."""
+    """Medusa's tree: accuracies (K, R), P(the i-th token of depth k is right), taken as independent
+    of the other depths.
+    """
     table = np.asarray(accuracies, dtype=np.float64)
     return grow(
         nodes,
@@ -153,14 +175,15 @@ def grow_from_accuracies(accuracies: Any, nodes: int) -> Tree:
     )
 
 
-# ------------------------------------------------------------------------------------------------ from ranks met on text
+# --------------------------------------------------------------------------- from ranks met on text
 
 
 def expected_tokens(tree: Tree, ranks: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
     """(tokens per step, steps begun at each position) of greedy decoding of texts with these ranks.
 
-    ranks: per text (T, K), the rank at which depth k of position t holds the token that comes; negative = not among them. A step
-    that begins at t takes the longest path of the tree that is right and one token more, and the next begins after it.
+    ranks: per text (T, K), the rank at which depth k of position t holds the token that comes;
+        negative = not among them. A step that begins at t takes the longest path of the tree that
+        is right and one token more, and the next begins after it.
     """
     steps, tokens, begun = 0, 0, []
     known = tree.place
@@ -182,10 +205,13 @@ def expected_tokens(tree: Tree, ranks: Sequence[np.ndarray]) -> tuple[float, np.
     return tokens / max(steps, 1), np.concatenate(begun) if begun else np.zeros(0, dtype=bool)
 
 
-def ranks_along(ranks: Sequence[np.ndarray], where: np.ndarray | None = None) -> Callable[[Path], float]:
+def ranks_along(
+    ranks: Sequence[np.ndarray], where: np.ndarray | None = None
+) -> Callable[[Path], float]:
     """The value of a path: the share of positions at which all its ranks were right at once.
 
-    Unlike products of accuracies this knows that depths are right together. where: (positions,) bool, those that count.
+    Unlike products of accuracies this knows that depths are right together.
+    where: (positions,) bool, those that count.
     """
     table = np.concatenate(list(ranks)) if len(ranks) else np.zeros((0, 0), dtype=int)
     if where is not None:
@@ -205,9 +231,11 @@ def ranks_along(ranks: Sequence[np.ndarray], where: np.ndarray | None = None) ->
 def grow_from_ranks(
     ranks: Sequence[np.ndarray], nodes: Iterable[int], rounds: int = 3
 ) -> dict[int, tuple[Tree, float]]:
-    """{budget: (tree, tokens per step)}: for every number of nodes the best tree for the positions at which its own steps begin.
+    """{budget: (tree, tokens per step)}: for every number of nodes the best tree for the positions
+    at which its own steps begin.
 
-    Steps begin more often where drafts fail, so the positions are found by simulating the tree of the round before. Ours.
+    Steps begin more often where drafts fail, so the positions are found by simulating the tree of
+    the round before. Ours.
     """
     width = 1 + max((int(table.max(initial=0)) for table in ranks), default=0)
     depth = ranks[0].shape[1] if len(ranks) else 0

@@ -1,10 +1,12 @@
 """Verifiers: which draft tokens of a tree stand, and which token follows them.
 
-Three rules. *Greedy* and *exact sampling* leave what is generated as it would be without drafts: the same tokens, or the same
-distribution. *Typical acceptance* (Cai et al. 2024, section 2.3.1) changes the distribution.
+Three rules. *Greedy* and *exact sampling* leave what is generated as it would be without drafts:
+the same tokens, or the same distribution. *Typical acceptance* (Cai et al. 2024, section 2.3.1)
+changes the distribution.
 
-A verifier walks from the root. `Scores` gives it the model's logits at a place, after logits processors that may look at the
-text so far; places are the root's (0) and the nodes' (decode/tree.py). V vocabulary.
+A verifier walks from the root. `Scores` gives it the model's logits at a place, after logits
+processors that may look at the text so far; places are the root's (0) and the nodes'
+(decode/tree.py). V vocabulary.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ __all__ = ["ExactSampling", "Greedy", "Scores", "Typical", "Verifier"]
 class Scores:
     """The model's logits (B, N + 1, V) at all places of a tree, processed as generation asks for.
 
-    plain: processors that look at the logits alone; they run once over everything. looking: those that look at the text so
-    far, run only where a walk comes by; texts: the ids of each sequence up to its root, included. Such processors may keep
-    something per sequence: they are shown `batch` sequences, of which the one asked for stands at numbers[row].
+    plain: processors that look at the logits alone; they run once over everything.
+    looking: those that look at the text so far, run only where a walk comes by;
+    texts: the ids of each sequence up to its root, included. Such processors may keep something per
+        sequence: they are shown `batch` sequences, of which the one asked for stands at
+        numbers[row].
     """
 
     def __init__(
@@ -42,7 +46,9 @@ class Scores:
         self.looking, self.texts, self.numbers, self.batch = looking, texts, numbers, batch
         if len(plain):
             none = torch.zeros(rows * places, 0, dtype=torch.int64, device=logits.device)
-            logits = plain(none, logits.reshape(-1, vocabulary).float()).view(rows, places, vocabulary)
+            logits = plain(none, logits.reshape(-1, vocabulary).float()).view(
+                rows, places, vocabulary
+            )
         self.logits = logits
 
     @property
@@ -51,7 +57,10 @@ class Scores:
         return not len(self.looking)
 
     def at(self, row: int, place: int, path: Sequence[int]) -> Tensor:
-        """Processed logits (V,) at a place; path: the draft tokens from the root's to it."""
+        """Processed logits (V,) at a place;
+
+        path: the draft tokens from the root's to it.
+        """
         here = self.logits[row, place]
         if self.whole:
             return here
@@ -78,18 +87,27 @@ class Verifier:
 def _follow(
     tree: Tree, proposal: Proposal, scores: Scores, choose: Callable[[Tensor], Tensor]
 ) -> list[tuple[list[int], int]]:
-    """Walks on as long as a child holds the token that is chosen at its parent; choose: tokens (..) by logits (.., V).
+    """Walks on as long as a child holds the token that is chosen at its parent;
 
-    A walk comes by each place once at most, so all may be chosen beforehand where their logits can be had at once.
+    choose: tokens (..) by logits (.., V).
+
+    A walk comes by each place once at most, so all may be chosen beforehand where their logits can
+    be had at once.
     """
     beforehand = choose(scores.logits).tolist() if scores.whole else None
     found = []
     for row, drafts in enumerate(proposal.tokens.tolist()):
         place, path, text = 0, list[int](), list[int]()
         while True:
-            own = choose(scores.at(row, place, text)) if beforehand is None else beforehand[row][place]
+            own = (
+                choose(scores.at(row, place, text))
+                if beforehand is None
+                else beforehand[row][place]
+            )
             token = int(own)
-            child = next((child for child in tree.children[place] if drafts[child - 1] == token), None)
+            child = next(
+                (child for child in tree.children[place] if drafts[child - 1] == token), None
+            )
             if child is None:
                 break
             place = child
@@ -110,11 +128,12 @@ class Greedy(Verifier):
 class ExactSampling(Verifier):
     """Sampling whose distribution no draft can change.
 
-    sampled=True: children were drawn without replacement from the draft's law q. They are tried in that order: a token x is
-    accepted with probability min(1, p(x) / q(x)); after a rejection p becomes the normalised max(p - q, 0) and q loses x. What
-    is left of p gives the token if none is accepted (recursive rejection sampling, Jeon et al. 2024; Chen et al. 2024).
-    sampled=False: children are the draft's likeliest tokens; the model's own token is drawn, and accepted if a child holds
-    it, which is the same rule for a q that is certain.
+    sampled=True: children were drawn without replacement from the draft's law q. They are tried in
+    that order: a token x is accepted with probability min(1, p(x) / q(x)); after a rejection p
+    becomes the normalised max(p - q, 0) and q loses x. What is left of p gives the token if none is
+    accepted (recursive rejection sampling, Jeon et al. 2024; Chen et al. 2024). sampled=False:
+    children are the draft's likeliest tokens; the model's own token is drawn, and accepted if a
+    child holds it, which is the same rule for a q that is certain.
     """
 
     def __init__(self, generator: torch.Generator, *, sampled: bool = True) -> None:
@@ -127,13 +146,17 @@ class ExactSampling(Verifier):
         return drawn.view(probabilities.shape[:-1])
 
     def accepts(self, ratio: float) -> bool:
-        """Whether a draft token stands whose probability under the model is `ratio` times that of its draw."""
+        """Whether a draft token stands whose probability under the model is `ratio` times that of
+        its draw.
+        """
         uniform = torch.rand((), generator=self.generator, device=self.generator.device)
         return float(uniform) < ratio
 
     def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
         if proposal.law is None:
-            return _follow(tree, proposal, scores, lambda logits: self._draw(logits.float().softmax(-1)))
+            return _follow(
+                tree, proposal, scores, lambda logits: self._draw(logits.float().softmax(-1))
+            )
         tokens = proposal.tokens.tolist()
         return [self._reject(tree, own, proposal, scores, row) for row, own in enumerate(tokens)]
 
@@ -171,11 +194,13 @@ class ExactSampling(Verifier):
 
 
 class Typical(Verifier):
-    """Typical acceptance (Cai et al. 2024, section 2.3.1): changes the distribution, towards the likely.
+    """Typical acceptance (Cai et al. 2024, section 2.3.1): changes the distribution, towards the
+    likely.
 
-    A draft token x stands if p(x) > min(epsilon, delta exp(-H(p))), H in nats; the longest accepted path is taken, and of equally
-    long ones the likeliest. The token after it is drawn from p, so that output varies at temperatures above 0; with
-    generator=None it is the likeliest. delta=None is sqrt(epsilon), as the paper has it.
+    A draft token x stands if p(x) > min(epsilon, delta exp(-H(p))), H in nats; the longest accepted
+    path is taken, and of equally long ones the likeliest. The token after it is drawn from p, so
+    that output varies at temperatures above 0; with generator=None it is the likeliest. delta=None
+    is sqrt(epsilon), as the paper has it.
     """
 
     def __init__(
@@ -188,7 +213,9 @@ class Typical(Verifier):
     def stands(self, probabilities: Tensor) -> Tensor:
         """Which tokens a law (.., V) accepts, (.., V) bool."""
         entropy = torch.special.entr(probabilities).sum(-1, keepdim=True)
-        least = torch.minimum(torch.full_like(entropy, self.epsilon), self.delta * torch.exp(-entropy))
+        least = torch.minimum(
+            torch.full_like(entropy, self.epsilon), self.delta * torch.exp(-entropy)
+        )
         return probabilities > least
 
     def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
@@ -201,7 +228,9 @@ class Typical(Verifier):
                 path, text, log = pending.pop()
                 place = path[-1] if path else 0
                 laws[place] = scores.at(row, place, text).double().softmax(-1)
-                best = max(best, (len(path), log, path), key=lambda item: item[:2]) if path else best
+                best = (
+                    max(best, (len(path), log, path), key=lambda item: item[:2]) if path else best
+                )
                 children = tree.children[place]
                 if not children:
                     continue

@@ -1,4 +1,6 @@
-"""Text in, pieces of text out: one prompt after the other, by whatever way of decoding the model allows."""
+"""Text in, pieces of text out: one prompt after the other, by whatever way of decoding the model
+allows.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ __all__ = ["Writer"]
 
 
 class Writer:
-    """Continues texts piece by piece. After `write`, text, tokens and (with drafts) stats are those of the last one."""
+    """Continues texts piece by piece.
+
+    After `write`, text, tokens and (with drafts) stats are those of the last one.
+    """
 
     def __init__(
         self,
@@ -46,7 +51,9 @@ class Writer:
         self.stop, self.rule, self.order, self.per_pass = tuple(stop), rule, order, per_pass
         self.masked = mode.attention == "bidirectional" and (order != "left" or per_pass > 1)
         if (order != "left" or per_pass > 1) and not self.masked:
-            raise UserError(f"--order and --per-pass: are for masked models; this one is read as '{mode}'")
+            raise UserError(
+                f"--order and --per-pass: are for masked models; this one is read as '{mode}'"
+            )
         # of the last text, where a masked model filled several tokens per pass
         self.filled: Filled | None = None
         self.text, self.tokens = "", list[int]()
@@ -63,9 +70,11 @@ class Writer:
         return self.speculator is not None
 
     def cost(self, prompt: str) -> tuple[float, float]:
-        """Bits per token of the last text by the model's own left-to-right law, and of one made a token per pass.
+        """Bits per token of the last text by the model's own left-to-right law, and of one made a
+        token per pass.
 
-        The price of several tokens per pass: those of one pass are drawn independently (decode/masked.py).
+        The price of several tokens per pass: those of one pass are drawn independently
+        (decode/masked.py).
         """
         run = self.run
         ids = run.tokenizer.encode([prompt])[0]
@@ -79,10 +88,19 @@ class Writer:
     def _fill(self, ids: list[int], order: str, per_pass: int) -> Filled:
         run = self.run
         return fill(
-            run.backbone, run.tokenizer, ids, self.mode, context=run.context, max_new_tokens=self.max_new_tokens,
-            per_pass=per_pass, order=order, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p,
+            run.backbone,
+            run.tokenizer,
+            ids,
+            self.mode,
+            context=run.context,
+            max_new_tokens=self.max_new_tokens,
+            per_pass=per_pass,
+            order=order,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
             seed=self.seed,
-        )  # fmt: skip
+        )
 
     @property
     def description(self) -> str:
@@ -93,7 +111,9 @@ class Writer:
         return f"up to {self.speculator.depths + 1} tokens per pass"
 
     def write(self, prompt: str) -> Iterator[tuple[str, bool]]:
-        """(piece of text, whether its last token was an accepted draft), until EOS, a stop string or the length."""
+        """(piece of text, whether its last token was an accepted draft), until EOS, a stop string
+        or the length.
+        """
         tokenizer = self.run.tokenizer
         self.text, self.tokens, self.stats = "", [], None
         shown = ""
@@ -101,8 +121,12 @@ class Writer:
         before = tokenizer.decode(ids)
         for token, drafted in self._tokens(ids):
             self.tokens.append(token)
-            whole = tokenizer.decode([*ids, *self.tokens])  # alone, the first token may lose its space
-            self.text = whole[len(before) :] if whole.startswith(before) else tokenizer.decode(self.tokens)
+            whole = tokenizer.decode(
+                [*ids, *self.tokens]
+            )  # alone, the first token may lose its space
+            self.text = (
+                whole[len(before) :] if whole.startswith(before) else tokenizer.decode(self.tokens)
+            )
             ends = [at + len(s) for s in self.stop if (at := self.text.find(s)) >= 0]
             if ends:
                 self.text = self.text[: min(ends)]
@@ -126,13 +150,23 @@ class Writer:
             yield from self._drafted(ids)
         else:
             made = continue_tokens(
-                run.backbone, run.tokenizer, ids, self.mode, context=run.context, max_new_tokens=self.max_new_tokens,
-                temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed,
-            )  # fmt: skip
+                run.backbone,
+                run.tokenizer,
+                ids,
+                self.mode,
+                context=run.context,
+                max_new_tokens=self.max_new_tokens,
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                seed=self.seed,
+            )
             yield from ((token, False) for token in made)
 
     def _drafted(self, ids: list[int]) -> Iterator[tuple[int, bool]]:
-        """The same by several tokens per pass; the loop runs beside the reader, who gets tokens as they stand."""
+        """The same by several tokens per pass; the loop runs beside the reader, who gets tokens as
+        they stand.
+        """
         assert self.speculator is not None
         speculator, tokenizer = self.speculator, self.run.tokenizer
         size = self.run.backbone.output.weight.shape[0]
@@ -144,11 +178,16 @@ class Writer:
         def work() -> None:
             try:
                 made = speculator.generate(
-                    [[tokenizer.bos, *ids]], max_new_tokens=self.max_new_tokens, eos=tokenizer.eos,
-                    verifier=make_verifier(self.rule, self.temperature, generator), generator=generator,
+                    [[tokenizer.bos, *ids]],
+                    max_new_tokens=self.max_new_tokens,
+                    eos=tokenizer.eos,
+                    verifier=make_verifier(self.rule, self.temperature, generator),
+                    generator=generator,
                     processors=warpers(self.temperature, self.top_k, self.top_p, never),
-                    temperature=self.temperature or 1.0, stop=lambda text: halt.is_set(), on_step=steps.put,
-                )  # fmt: skip
+                    temperature=self.temperature or 1.0,
+                    stop=lambda text: halt.is_set(),
+                    on_step=steps.put,
+                )
                 self.stats = made.stats
                 steps.put(None)
             except BaseException as error:

@@ -11,7 +11,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from lookaround.evaluation.bits_per_byte import BitsPerByte, bits_scores, scored_tokens, unigram_bits
+from lookaround.evaluation.bits_per_byte import (
+    BitsPerByte,
+    bits_scores,
+    scored_tokens,
+    unigram_bits,
+)
 from lookaround.evaluation.probe import fitted, score
 from lookaround.evaluation.registry import Protocol, Scores, TaskData, TextData, registered
 from lookaround.model.readable import Readable
@@ -36,7 +41,9 @@ class Baseline(Protocol[Data]):
     reads_model = False
 
     @abstractmethod
-    def run(self, readable: Readable | None, data: Data, settings: EvaluateSettings, seed: int) -> Scores: ...
+    def run(
+        self, readable: Readable | None, data: Data, settings: EvaluateSettings, seed: int
+    ) -> Scores: ...
 
     def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
         return [f"{name}, {self.title}: {scores.value:.3f}"]
@@ -47,7 +54,9 @@ class Majority(Baseline[TaskData]):
 
     name, needs, title = "majority", TaskData, "majority class"
 
-    def run(self, readable: Readable | None, data: TaskData, settings: EvaluateSettings, seed: int) -> Scores:
+    def run(
+        self, readable: Readable | None, data: TaskData, settings: EvaluateSettings, seed: int
+    ) -> Scores:
         answer = np.full_like(data.test_labels, np.bincount(data.train_labels).argmax())
         return Scores(data.metric, score(data.metric, data.test_labels, answer))
 
@@ -60,7 +69,9 @@ class TfIdf(Baseline[TaskData]):
     def accepts(self, data: object) -> bool:
         return isinstance(data, TaskData) and data.is_text
 
-    def run(self, readable: Readable | None, data: TaskData, settings: EvaluateSettings, seed: int) -> Scores:
+    def run(
+        self, readable: Readable | None, data: TaskData, settings: EvaluateSettings, seed: int
+    ) -> Scores:
         vectorizer = TfidfVectorizer(
             sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]"
         )
@@ -78,7 +89,9 @@ class Unigram(Baseline[TextData]):
     def accepts(self, data: object) -> bool:
         return isinstance(data, TextData) and data.counts is not None
 
-    def run(self, readable: Readable | None, data: TextData, settings: EvaluateSettings, seed: int) -> Scores:
+    def run(
+        self, readable: Readable | None, data: TextData, settings: EvaluateSettings, seed: int
+    ) -> Scores:
         assert data.counts is not None
         scored = scored_tokens(data.test, settings)
         special = data.test.codec.vocabulary.special
@@ -104,7 +117,11 @@ def baselines() -> dict[str, Baseline[Any]]:
 def run_baselines(data: TaskData | TextData, settings: EvaluateSettings) -> dict[str, Scores]:
     """{baseline: scores} of all that accept this task or text."""
     found = baselines().items()
-    return {name: baseline.run(None, data, settings, 0) for name, baseline in found if baseline.accepts(data)}
+    return {
+        name: baseline.run(None, data, settings, 0)
+        for name, baseline in found
+        if baseline.accepts(data)
+    }
 
 
 def baseline_scores(data: TaskData, settings: EvaluateSettings) -> dict[str, float]:

@@ -1,8 +1,10 @@
-"""Left-to-right chain-rule bits per byte by prefix length: the one likelihood that all objectives share.
+"""Left-to-right chain-rule bits per byte by prefix length: the one likelihood that all objectives
+share.
 
-State s - shift scores token s. A bidirectional model sees the tokens before s and masks from s to the end of the window,
-which has the training length also past the document's end, so that length never leaks; a prefix model sees the whole prefix
-both ways. Special tokens are left out of the softmax. Every objective is scored on the same list of (row, position).
+State s - shift scores token s. A bidirectional model sees the tokens before s and masks from s to
+the end of the window, which has the training length also past the document's end, so that length
+never leaks; a prefix model sees the whole prefix both ways. Special tokens are left out of the
+softmax. Every objective is scored on the same list of (row, position).
 
 K scored tokens, T tokens per row.
 """
@@ -46,8 +48,10 @@ ROWS_PER_PASS = 64
 class ScoredTokens:
     """The list that every objective is scored on.
 
-    row, position, token, size (units of the token: bytes of text), stratum (index into prefix_lengths), document: (K,) int64.
-    weight: (K,) float64, the share of the split's positions that one token of the stratum stands for.
+    row, position, token, size (units of the token: bytes of text), stratum (index into
+    prefix_lengths), document: (K,) int64.
+    weight: (K,) float64, the share of the split's positions that one token of the stratum stands
+        for.
     """
 
     prefix_lengths: tuple[int, ...]
@@ -68,7 +72,8 @@ def default_prefix_lengths(width: int) -> tuple[int, ...]:
 def choose_tokens(
     rows: Rows, prefix_lengths: tuple[int, ...], per_stratum: int, seed: int = 0
 ) -> ScoredTokens:
-    """Draws the list: `per_stratum` tokens with a prefix of prefix_lengths[i] to below prefix_lengths[i + 1] tokens, each i.
+    """Draws the list: `per_stratum` tokens with a prefix of prefix_lengths[i] to below
+    prefix_lengths[i + 1] tokens, each i.
 
     Raises UserError for a prefix length that no row of the split is longer than.
     """
@@ -88,7 +93,8 @@ def choose_tokens(
         if low >= rows.width or total == 0:
             longest = int(filled.max(initial=0))
             raise UserError(
-                f"evaluate.prefix_lengths: {low} is too long; no test document has more than {longest} tokens "
+                f"evaluate.prefix_lengths: {low} is too long; no test document has more than "
+                f"{longest} tokens "
                 f"in a window of {rows.width}"
             )
         drawn = generator.choice(total, size=min(total, 2 * per_stratum), replace=False)
@@ -105,7 +111,9 @@ def choose_tokens(
         )
         plain = np.flatnonzero(~np.isin(token, special))
         if len(plain) == 0:
-            raise UserError(f"evaluate.prefix_lengths: {low} is too long; only special tokens stand there")
+            raise UserError(
+                f"evaluate.prefix_lengths: {low} is too long; only special tokens stand there"
+            )
         stands_for = total * len(plain) / len(token)
         plain = plain[:per_stratum]
         stratum, share = np.full(len(plain), number), np.full(len(plain), stands_for / len(plain))
@@ -124,7 +132,9 @@ def choose_tokens(
 
 
 def scored_tokens(rows: Rows, settings: EvaluateSettings) -> ScoredTokens:
-    """The list of scored tokens of a test split, the same for every model of that codec and training length."""
+    """The list of scored tokens of a test split, the same for every model of that codec and
+    training length.
+    """
     lengths = tuple(settings.prefix_lengths or default_prefix_lengths(rows.width))
     if settings.prefix_lengths is None:
         longest = int(rows.length.max(initial=0))
@@ -137,9 +147,14 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
     vocabulary = rows.codec.vocabulary
     forbidden = torch.tensor(vocabulary.unwritten()).to(backbone.device)
     bits = np.empty(len(scored.row))
-    # one pass serves all positions of a row when what a state sees does not depend on the position asked for
+    # one pass serves all positions of a row when what a state sees does not depend on the position
+    # asked for
     shared = mode.attention == "causal"
-    groups = _groups(scored.row) if shared else [np.array([k]) for k in np.argsort(scored.row, kind="stable")]
+    groups = (
+        _groups(scored.row)
+        if shared
+        else [np.array([k]) for k in np.argsort(scored.row, kind="stable")]
+    )
     for begin in range(0, len(groups), ROWS_PER_PASS):
         group = groups[begin : begin + ROWS_PER_PASS]
         batch = rows.take(np.array([scored.row[members[0]] for members in group]))
@@ -167,7 +182,9 @@ def _groups(row: np.ndarray) -> list[np.ndarray]:
 
 
 def unigram_bits(counts: np.ndarray, scored: ScoredTokens, special: tuple[int, ...]) -> np.ndarray:
-    """Bits of each scored token (K,) under the training part's token frequencies plus one, specials left out."""
+    """Bits of each scored token (K,) under the training part's token frequencies plus one, specials
+    left out.
+    """
     smoothed = counts.astype(np.float64) + 1
     smoothed[list(special)] = 0
     return -np.log2(smoothed[scored.token] / smoothed.sum())
@@ -187,7 +204,9 @@ def bits_per_byte(bits: np.ndarray, scored: ScoredTokens) -> tuple[float, dict[s
 
 
 def per_document(bits: np.ndarray, scored: ScoredTokens) -> tuple[np.ndarray, np.ndarray]:
-    """(weighted bits, weighted bytes) of each document that has scored tokens; ratios of sums resample."""
+    """(weighted bits, weighted bytes) of each document that has scored tokens; ratios of sums
+    resample.
+    """
     _, document = np.unique(scored.document, return_inverse=True)
     return (
         np.bincount(document, bits * scored.weight),
@@ -209,7 +228,9 @@ class BitsPerByte(Protocol[TextData]):
     name, needs, higher, writes = "bits_per_byte", TextData, False, True
     need, floor = "generation", "unigram"
 
-    def run(self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int) -> Scores:
+    def run(
+        self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int
+    ) -> Scores:
         scored, mode = scored_tokens(data.test, settings), self.mode(readable, settings)
         return bits_scores(chain_rule_bits(readable.backbone, data.test, scored, mode), scored)
 
@@ -223,7 +244,9 @@ class BitsPerByte(Protocol[TextData]):
     def entry(
         self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
     ) -> dict[str, Any]:
-        """{"bits_per_byte": in all, "bits_per_byte_by_prefix": {length: ..}}; nothing without text."""
+        """{"bits_per_byte": in all, "bits_per_byte_by_prefix": {length: ..}}; nothing without
+        text.
+        """
         if not scores:
             return {}
         by_prefix = scores[TextData.name].details["by_prefix"]

@@ -22,7 +22,9 @@ TOKENS_PER_PASS = 8192
 
 
 def candidate_layers(layers: int) -> list[int]:
-    """The layers a probe may choose from, 0 = embedding, `layers` = last: all of a small model, four of a deep one."""
+    """The layers a probe may choose from, 0 = embedding, `layers` = last: all of a small model,
+    four of a deep one.
+    """
     return (
         sorted({round(layers * share) for share in (0.0, 0.5, 0.75, 1.0)})
         if layers > 3
@@ -33,9 +35,11 @@ def candidate_layers(layers: int) -> list[int]:
 def pooled_states(
     backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
 ) -> tuple[np.ndarray, int]:
-    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut to `context` tokens).
+    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut to
+    `context` tokens).
 
-    attention: the kind of the mode; a prefix model sees the whole text both ways. BOS is seen but not pooled.
+    attention: the kind of the mode; a prefix model sees the whole text both ways. BOS is seen but
+        not pooled.
     """
     full = [[codec.bos, *ids] for ids in codec.encode(inputs)]
     cut = sum(len(ids) > context for ids in full)

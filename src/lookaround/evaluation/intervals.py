@@ -50,8 +50,9 @@ def resample(
 ) -> np.ndarray:
     """Values (resamples,) of a statistic when items are drawn with replacement; NaN without items.
 
-    statistic: of columns (R, n), values (R,). items: the columns, each (n,). The same seed draws
-    the same items, which makes differences paired.
+    statistic: of columns (R, n), values (R,).
+    items: the columns, each (n,). The same seed draws the same items, which makes differences
+        paired.
     """
     if not items:
         return np.full(resamples, np.nan)

@@ -1,4 +1,6 @@
-"""Which of a model's modes serves which half: classification its last bidirectional one, generation its causal one."""
+"""Which of a model's modes serves which half: classification its last bidirectional one, generation
+its causal one.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,16 @@ __all__ = ["classification_mode", "generation_mode", "reading_mode", "writing_mo
 
 
 def classification_mode(modes: tuple[Mode, ...]) -> Mode:
-    """The last bidirectional mode; else the last one that sees a given text both ways (prefix), else the last."""
+    """The last bidirectional mode; else the last one that sees a given text both ways (prefix),
+    else the last.
+    """
     return _last_of("bidirectional", modes) or _last_of("prefix", modes) or modes[-1]
 
 
 def generation_mode(modes: tuple[Mode, ...]) -> Mode:
-    """The causal mode if one was trained; else the prefix mode, else the last one that predicts from the state before."""
+    """The causal mode if one was trained; else the prefix mode, else the last one that predicts
+    from the state before.
+    """
     by_shift = max(modes, key=lambda mode: mode.shift)
     return _last_of("causal", modes) or _last_of("prefix", modes) or by_shift
 
@@ -25,12 +31,15 @@ def _last_of(kind: str, modes: tuple[Mode, ...]) -> Mode | None:
 
 
 def reading_mode(readable: Readable, settings: EvaluateSettings) -> Mode:
-    """The mode asked for if it was trained, else the one of all that were that serves classification."""
+    """The mode asked for if it was trained, else the one of all that were that serves
+    classification.
+    """
     return _asked(readable, settings.classification_mode, classification_mode(readable.modes))
 
 
 def writing_mode(readable: Readable, settings: EvaluateSettings) -> Mode:
-    """The mode asked for if it was trained, else the one that the end of the budget left for generation.
+    """The mode asked for if it was trained, else the one that the end of the budget left for
+    generation.
 
     `ar >> mlm` forgets its causal mode.
     """

@@ -41,12 +41,15 @@ def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
         return None
     given = data if data.corpus is not None or own is None else own
     corpus = (
-        stdlib_corpus() if given.corpus is None else read_corpus(given.corpus, text_column=given.text_column)
+        stdlib_corpus()
+        if given.corpus is None
+        else read_corpus(given.corpus, text_column=given.text_column)
     )
     if given is own and trained_on not in (None, corpus.fingerprint):
         raise UserError(
             f"{given.corpus or 'the standard library'}: has changed since this model was trained, "
-            "so its test part may have been trained on; give --corpus TEXT to evaluate on other text"
+            "so its test part may have been trained on; give --corpus TEXT to evaluate on other "
+            "text"
         )
     if own is not None and trained_on == corpus.fingerprint:
         given = own
@@ -58,7 +61,9 @@ def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
 
 
 def lossless_rows(readable: Readable, documents: Sequence[str]) -> Rows:
-    """Rows of documents; raises UserError for a tokenizer that loses text, whose bytes don't count."""
+    """Rows of documents; raises UserError for a tokenizer that loses text, whose bytes don't
+    count.
+    """
     readable.tokenizer.require_lossless([text[:2000] for text in documents[:200]])
     return _rows(readable, documents)
 

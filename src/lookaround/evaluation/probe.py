@@ -1,4 +1,5 @@
-"""A linear probe of a text: logistic regression on the frozen states of a model, averaged over the text.
+"""A linear probe of a text: logistic regression on the frozen states of a model, averaged over the
+text.
 
 n examples, L candidate layers, D hidden width.
 """
@@ -23,10 +24,25 @@ from lookaround.evaluation.registry import Protocol, Scores, TaskData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
 
-__all__ = ["METRICS", "Probe", "ProbeResult", "fitted", "least_squares_probe", "linear_probe", "score"]
+__all__ = [
+    "METRICS",
+    "Probe",
+    "ProbeResult",
+    "fitted",
+    "least_squares_probe",
+    "linear_probe",
+    "score",
+]
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # C of logistic regression on standardised features; smaller is stronger
-RIDGE_STRENGTHS = tuple(10.0**k for k in range(-1, 5))  # alpha of ridge regression on standardised features
+STRENGTHS = (
+    0.001,
+    0.01,
+    0.1,
+    1.0,
+)  # C of logistic regression on standardised features; smaller is stronger
+RIDGE_STRENGTHS = tuple(
+    10.0**k for k in range(-1, 5)
+)  # alpha of ridge regression on standardised features
 
 METRICS: dict[str, Callable[..., np.ndarray]] = {  # labels and predictions (.., n) -> scores (..)
     "accuracy": lambda true, predicted: np.mean(true == predicted, axis=-1),
@@ -36,7 +52,9 @@ METRICS: dict[str, Callable[..., np.ndarray]] = {  # labels and predictions (..,
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """A probe's score on the test part, its predictions (n_test,), and the layer and C chosen inside the training part."""
+    """A probe's score on the test part, its predictions (n_test,), and the layer and C chosen
+    inside the training part.
+    """
 
     score: float
     predicted: np.ndarray
@@ -58,7 +76,8 @@ def linear_probe(
     metric: str = "accuracy",
     seed: int = 0,
 ) -> ProbeResult:
-    """Logistic regression on frozen features; layer, then strength, chosen on a fifth of the training part. Ours.
+    """Logistic regression on frozen features; layer, then strength, chosen on a fifth of the
+    training part. Ours.
 
     train_lnd (L, n_train, D) and test_lnd (L, n_test, D) float; labels (n,) int.
     """
@@ -68,7 +87,10 @@ def linear_probe(
         counts
     )  # too few to have every class on both sides
     fit, held = train_test_split(
-        np.arange(len(train_labels)), test_size=0.2, random_state=seed, stratify=None if few else train_labels
+        np.arange(len(train_labels)),
+        test_size=0.2,
+        random_state=seed,
+        stratify=None if few else train_labels,
     )
 
     def held_out(layer: int, strength: float) -> float:
@@ -86,12 +108,16 @@ def linear_probe(
 
 def _fit(features_nd: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:
     return fitted(
-        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200)), features_nd, labels
+        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200)),
+        features_nd,
+        labels,
     )
 
 
 def fitted(model: Pipeline, inputs: Any, labels: np.ndarray) -> Pipeline:
-    """The model fitted to labels (n,) as far as its iterations go, without a warning where they end it."""
+    """The model fitted to labels (n,) as far as its iterations go, without a warning where they end
+    it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(inputs, labels)
@@ -105,9 +131,11 @@ def least_squares_probe(
     *,
     metric: str = "accuracy",
 ) -> ProbeResult:
-    """Ridge regression on standardised features (n, D); its strength chosen by leave-one-out on the training part.
+    """Ridge regression on standardised features (n, D); its strength chosen by leave-one-out on the
+    training part.
 
-    The least-squares probe that the bounds of theory speak of, in closed form: many features are tried in seconds.
+    The least-squares probe that the bounds of theory speak of, in closed form: many features are
+    tried in seconds.
     """
     model = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=RIDGE_STRENGTHS)).fit(
         train_nd, train_labels
@@ -122,14 +150,20 @@ class Probe(Protocol[TaskData]):
     name, needs, key, title = "probe", TaskData, "classification", "mean score"
     need, floor = "classification", "tfidf"
 
-    def run(self, readable: Readable, data: TaskData, settings: EvaluateSettings, seed: int) -> Scores:
+    def run(
+        self, readable: Readable, data: TaskData, settings: EvaluateSettings, seed: int
+    ) -> Scores:
         """Its items are (true, predicted) of each test example."""
         attention = self.mode(readable, settings).attention
         (train, cut), (test, cut_test) = (
-            pooled_states(readable.backbone, readable.tokenizer, inputs, attention, readable.context)
+            pooled_states(
+                readable.backbone, readable.tokenizer, inputs, attention, readable.context
+            )
             for inputs in (data.train_inputs, data.test_inputs)
         )
-        probe = linear_probe(train, data.train_labels, test, data.test_labels, metric=data.metric, seed=seed)
+        probe = linear_probe(
+            train, data.train_labels, test, data.test_labels, metric=data.metric, seed=seed
+        )
         layers = candidate_layers(readable.backbone.lm.config.get_text_config().num_hidden_layers)
         return Scores(
             data.metric,

@@ -1,4 +1,5 @@
-"""Protocols of evaluation, found by name: a file of this package that defines one is all that it takes.
+"""Protocols of evaluation, found by name: a file of this package that defines one is all that it
+takes.
 
     class Length(Protocol[TaskData]):
         name, needs = "length", TaskData
@@ -215,7 +216,10 @@ class Protocol(ABC, Generic[Data]):
     def entry(
         self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
     ) -> dict[str, Any]:
-        """What a run of results.json holds of it; `whole`: with details, as in evaluation.json."""
+        """What a run of results.json holds of it;
+
+        `whole`: with details, as in evaluation.json.
+        """
         values = {
             name: {"score": found.value, **found.details} if whole else found.value
             for name, found in scores.items()

@@ -22,7 +22,9 @@ class Samples(Protocol[TextData]):
 
     name, needs, writes = "samples", TextData, True
 
-    def run(self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int) -> Scores:
+    def run(
+        self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int
+    ) -> Scores:
         """The same prompts for every model; no figure."""
         split, codec, context = data.test.split, data.test.codec, readable.context
         mode, documents = self.mode(readable, settings), len(split.length)

@@ -1,6 +1,12 @@
 """The backbone: stock Hugging Face decoders, any attention pattern, and their export."""
 
-from lookaround.model.backbone import PRESETS, Backbone, build, load_decoder, require_honest_attention
+from lookaround.model.backbone import (
+    PRESETS,
+    Backbone,
+    build,
+    load_decoder,
+    require_honest_attention,
+)
 from lookaround.model.export import export, load
 from lookaround.model.losses import linear_cross_entropy
 

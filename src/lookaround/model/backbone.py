@@ -33,11 +33,33 @@ __all__ = [
     "require_plain_logits",
 ]
 
-PRESETS: dict[str, dict[str, int]] = {  # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
-    "pico": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
-    "nano": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "tiny": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4},
-    "mini": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6},
+PRESETS: dict[
+    str, dict[str, int]
+] = {  # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
+    "pico": {
+        "hidden_size": 64,
+        "intermediate_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
+    "nano": {
+        "hidden_size": 128,
+        "intermediate_size": 352,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    },
+    "tiny": {
+        "hidden_size": 256,
+        "intermediate_size": 688,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
+    "mini": {
+        "hidden_size": 384,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 6,
+    },
     "small": {
         "hidden_size": 512,
         "intermediate_size": 1376,
@@ -56,14 +78,18 @@ VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 
 
 
 class Backbone(nn.Module):
-    """A causal LM of transformers, read under any attention pattern, with the extra heads an objective asks for.
+    """A causal LM of transformers, read under any attention pattern, with the extra heads an
+    objective asks for.
 
-    `lm` stays a stock model: its state dict is what gets exported. own_rows: how many rows of the
-    unembedding belong to the model's distribution over tokens; those after them are shown as input
-    only (a mask token added to another's model) and stand in no softmax. None: all belong to it.
+    `lm` stays a stock model: its state dict is what gets exported.
+    own_rows: how many rows of the unembedding belong to the model's distribution over tokens; those
+        after them are shown as input only (a mask token added to another's model) and stand in no
+        softmax. None: all belong to it.
     """
 
-    def __init__(self, lm: Any, heads: Iterable[HeadSpec] = (), *, own_rows: int | None = None) -> None:
+    def __init__(
+        self, lm: Any, heads: Iterable[HeadSpec] = (), *, own_rows: int | None = None
+    ) -> None:
         super().__init__()
         self.lm = lm
         self.head_specs = tuple(heads)
@@ -72,7 +98,9 @@ class Backbone(nn.Module):
         self.width: int = config.hidden_size
         if own_rows is not None:
             config = copy.copy(config)
-            config.vocab_size = own_rows  # heads with an unembedding of their own have these rows too
+            config.vocab_size = (
+                own_rows  # heads with an unembedding of their own have these rows too
+            )
         self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
         for head in self.heads:
             if isinstance(head, LookAhead):
@@ -89,7 +117,9 @@ class Backbone(nn.Module):
 
     @property
     def output(self) -> Output:
-        """The unembedding of the rows that belong to the model: weight (V', D), bias (V',) or None."""
+        """The unembedding of the rows that belong to the model: weight (V', D), bias (V',) or
+        None.
+        """
         return Output(self.unembedding.weight, self.unembedding.bias).first(self.own_rows)
 
     def logits(self, states: Tensor) -> Tensor:
@@ -109,9 +139,13 @@ class Backbone(nn.Module):
         return self.unembedding.weight.dtype
 
     def states(self, shown: Shown, *, all_layers: bool = False) -> Any:
-        """Hidden states (B, T, D) after the final norm; with all_layers, the tuple from embedding to last."""
+        """Hidden states (B, T, D) after the final norm; with all_layers, the tuple from embedding
+        to last.
+        """
         arguments = attention_arguments(shown, self.lm.config._attn_implementation, self.dtype)
-        out = self.decoder(shown.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments)
+        out = self.decoder(
+            shown.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments
+        )
         return out.hidden_states if all_layers else out.last_hidden_state
 
     def trunk(self, shown: Shown) -> Trunk:
@@ -121,10 +155,13 @@ class Backbone(nn.Module):
             return Trunk(layers[-1], layers[-2])
         return Trunk(self.states(shown))
 
-    def log_probabilities(self, shown: Shown, state: Tensor, forbidden: Tensor | None = None) -> Tensor:
+    def log_probabilities(
+        self, shown: Shown, state: Tensor, forbidden: Tensor | None = None
+    ) -> Tensor:
         """Log-probabilities (N, V') of the model's rows at flat state indices (N,), by the LM head.
 
-        forbidden: ids that are left out of the softmax; ids beyond the model's rows are never in it.
+        forbidden: ids that are left out of the softmax; ids beyond the model's rows are never in
+            it.
         """
         return log_law(self.logits(self.states(shown).flatten(0, 1)[state]), forbidden)
 
@@ -169,9 +206,11 @@ def build(
 ) -> Backbone:
     """A backbone: a fresh Llama of a preset, or the decoder at `init`, with a row for each token.
 
-    vocabulary: ids that are both shown and predicted. special: bos/eos/pad_token_id for the
-    configuration. mask: with `init`, an id that is only shown; where the checkpoint has no row for
-    it, one is added that no softmax holds, so that training begins at the checkpoint's own loss.
+    vocabulary: ids that are both shown and predicted.
+    special: bos/eos/pad_token_id for the configuration.
+    mask: with `init`, an id that is only shown; where the checkpoint has no row for it, one is
+        added that no softmax holds, so that training begins at the checkpoint's own loss.
+
     Raises UserError for an unknown preset, a context longer than the checkpoint's, or a checkpoint
     that is no decoder.
     """
@@ -180,7 +219,8 @@ def build(
     if init is not None:
         if any(spec.replaces for spec in heads):
             raise UserError(
-                f"model.init: '{init}' is trained already, so no layer of it can make way for heads (matched=True)"
+                f"model.init: '{init}' is trained already, so no layer of it can make way for "
+                "heads (matched=True)"
             )
         lm = load_decoder(init)
         own_rows = _add_rows(lm, vocabulary, mask)
@@ -189,7 +229,8 @@ def build(
         backbone = Backbone(lm, heads, own_rows=own_rows)
         if backbone.limit < context:
             raise UserError(
-                f"model.context: {context} is longer than the {backbone.limit} positions of '{init}'"
+                f"model.context: {context} is longer than the {backbone.limit} positions of "
+                f"'{init}'"
             )
         return backbone
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -200,7 +241,8 @@ def build(
     sizes["num_hidden_layers"] -= sum(spec.replaces for spec in heads)
     if sizes["num_hidden_layers"] < 1:
         raise UserError(
-            f"model.preset: the heads would replace all {PRESETS[preset]['num_hidden_layers']} layers of '{preset}'; "
+            f"model.preset: the heads would replace all {PRESETS[preset]['num_hidden_layers']} "
+            f"layers of '{preset}'; "
             "take a smaller n or matched=False"
         )
     config = LlamaConfig(
@@ -208,7 +250,8 @@ def build(
         max_position_embeddings=max(context, 512),
         num_key_value_heads=PRESETS[preset]["num_attention_heads"],
         tie_word_embeddings=True,
-        # "small init" (Nguyen & Salazar 2019): 0.02 is right for wide models and slows narrow ones down
+        # "small init" (Nguyen & Salazar 2019): 0.02 is right for wide models and slows narrow ones
+        # down
         initializer_range=(2 / (5 * PRESETS[preset]["hidden_size"])) ** 0.5,
         **sizes,
     )
@@ -217,7 +260,9 @@ def build(
 
 @torch.no_grad()
 def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
-    """Gives a model rows for `vocabulary` and `mask`, each the mean of its own; returns its own_rows."""
+    """Gives a model rows for `vocabulary` and `mask`, each the mean of its own; returns its
+    own_rows.
+    """
     before = lm.get_output_embeddings().weight.shape[0]
     begun = getattr(lm.config, "own_rows", None) or before
     own = max(begun, vocabulary)
@@ -260,7 +305,9 @@ def load_decoder(path: str) -> Any:
         if config.model_type == "eurobert":
             known = {*LlamaConfig().to_dict(), "own_rows"} - {"model_type"}
             fields = {key: value for key, value in config.to_dict().items() if key in known}
-            loaded: Any = LlamaForCausalLM.from_pretrained(path, config=LlamaConfig(**fields), **exactly)
+            loaded: Any = LlamaForCausalLM.from_pretrained(
+                path, config=LlamaConfig(**fields), **exactly
+            )
         else:
             loaded = AutoModelForCausalLM.from_pretrained(
                 path, config=copy.deepcopy(config), trust_remote_code=False, **exactly
@@ -273,22 +320,30 @@ def load_decoder(path: str) -> Any:
     _require_whole(path, lm, told)
     own, rows = getattr(lm.config, "own_rows", None), lm.get_output_embeddings().weight.shape[0]
     if own is not None and (type(own) is not int or not 0 < own <= rows):
-        raise UserError(f"model '{path}': own_rows of its config.json is {own!r}, must be 1 to {rows}")
+        raise UserError(
+            f"model '{path}': own_rows of its config.json is {own!r}, must be 1 to {rows}"
+        )
     require_plain_logits(lm, f"model '{path}'")
     return lm
 
 
 def _require_whole(path: str, lm: Any, told: dict[str, Any]) -> None:
-    """Raises UserError unless the files hold exactly the weights of this class, but for poolers and other heads."""
+    """Raises UserError unless the files hold exactly the weights of this class, but for poolers and
+    other heads.
+    """
     trunk = {lm.base_model_prefix, *dict(lm.base_model.named_children())}
-    output = next(name for name, module in lm.named_modules() if module is lm.get_output_embeddings())
+    output = next(
+        name for name, module in lm.named_modules() if module is lm.get_output_embeddings()
+    )
     left_out = {
         key
         for key in told["unexpected_keys"]
         if "pooler" in key.split(".")
         or not ({key.split(".")[0]} & trunk or key.startswith(f"{output}.") or _numbered(key))
     }
-    shapes = [f"{key} {tuple(found)} for {tuple(own)}" for key, found, own in told["mismatched_keys"]]
+    shapes = [
+        f"{key} {tuple(found)} for {tuple(own)}" for key, found, own in told["mismatched_keys"]
+    ]
     for names, what in (
         (shapes, "of another shape than its config.json says"),
         (told["missing_keys"], "missing from its files"),
@@ -297,12 +352,16 @@ def _require_whole(path: str, lm: Any, told: dict[str, Any]) -> None:
     ):
         if names:
             raise UserError(
-                f"model '{path}': {len(names)} weights of {type(lm).__name__} are {what} ({_few(names)}); "
+                f"model '{path}': {len(names)} weights of {type(lm).__name__} are {what} "
+                f"({_few(names)}); "
                 "nothing is drawn at random in their place"
             )
     if left_out:
         logging.getLogger(__name__).warning(
-            "model '%s': left out, since %s has no place for it: %s", path, type(lm).__name__, _few(left_out)
+            "model '%s': left out, since %s has no place for it: %s",
+            path,
+            type(lm).__name__,
+            _few(left_out),
         )
 
 
@@ -346,10 +405,12 @@ def require_plain_logits(lm: Any, name: str) -> None:
 
 
 def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: int = 12) -> None:
-    """Asks the model itself "does position i see j?" for every attention kind in use, alone and with two documents a row.
+    """Asks the model itself "does position i see j?" for every attention kind in use, alone and
+    with two documents a row.
 
-    Every token is changed in turn; the states that move must be exactly those that the pattern lets see it, also through
-    several layers. Raises UserError naming the pattern and the positions where the model does otherwise.
+    Every token is changed in turn; the states that move must be exactly those that the pattern lets
+    see it, also through several layers. Raises UserError naming the pattern and the positions where
+    the model does otherwise.
     """
     vocabulary = backbone.unembedding.weight.shape[0]
     generator = torch.Generator().manual_seed(0)
@@ -357,20 +418,32 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
     other = (base + 1 + torch.randint(vocabulary - 1, base.shape, generator=generator)) % vocabulary
     tokens = base.repeat(width + 1, 1)
     tokens[torch.arange(width) + 1, torch.arange(width)] = other[0]
-    two = torch.cat([torch.zeros(width // 2), torch.ones(width - width // 2)]).long().expand_as(tokens)
+    two = (
+        torch.cat([torch.zeros(width // 2), torch.ones(width - width // 2)])
+        .long()
+        .expand_as(tokens)
+    )
     for kind in dict.fromkeys(mode.attention for mode in modes):
         for documents in (None, two):
-            shown = Shown(tokens, attention_of(kind, torch.full((width + 1,), width // 3)), documents)
+            shown = Shown(
+                tokens, attention_of(kind, torch.full((width + 1,), width // 3)), documents
+            )
             with reading(backbone):
                 hidden_btd = backbone.states(shown.to(backbone.device)).cpu()
-            moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T  # [i, j]: state i moved when token j changed
+            moved = (
+                (hidden_btd[1:] != hidden_btd[:1]).any(-1).T
+            )  # [i, j]: state i moved when token j changed
             sees = allowed(shown)[0]
-            for _ in range(width.bit_length()):  # what is seen through one layer is seen through all
+            for _ in range(
+                width.bit_length()
+            ):  # what is seen through one layer is seen through all
                 sees = (sees.float() @ sees.float()) > 0
             if not torch.equal(moved, sees):
                 i, j = (moved != sees).nonzero()[0].tolist()
                 pattern = f"{kind}{' with two documents in a row' if documents is not None else ''}"
                 raise UserError(
-                    f"model '{backbone.lm.config.model_type}' does not keep the attention pattern it is asked for: under "
-                    f"'{pattern}', position {i} {'sees' if moved[i, j] else 'does not see'} position {j}"
+                    f"model '{backbone.lm.config.model_type}' does not keep the attention pattern "
+                    "it is asked for: under "
+                    f"'{pattern}', position {i} {'sees' if moved[i, j] else 'does not see'} "
+                    f"position {j}"
                 )

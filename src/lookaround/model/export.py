@@ -1,6 +1,7 @@
 """Checkpoints as plain Hugging Face folders, and back.
 
-Our own settings lie beside them in `run.yaml`, extra heads in `heads.safetensors`; nothing needs remote code.
+Our own settings lie beside them in `run.yaml`, extra heads in `heads.safetensors`; nothing needs
+remote code.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ HEADS_FILE = "heads.safetensors"
 
 
 def default_form(modes: tuple[Mode, ...], model_type: str) -> str:
-    """How a model with these modes is exported: "eurobert" if all it does is fill masks in place, else "llama"."""
+    """How a model with these modes is exported: "eurobert" if all it does is fill masks in place,
+    else "llama".
+    """
     in_place = all(mode == Mode("bidirectional", 0) for mode in modes)
     return "eurobert" if in_place and model_type == "llama" else "llama"
 
@@ -37,7 +40,8 @@ def require_form(form: str | None, modes: tuple[Mode, ...], model_type: str) -> 
         raise UserError(f"--as {form}: unknown form; known are {', '.join(FORMS)}")
     if form == "eurobert" and Mode("bidirectional", 0) not in modes:
         raise UserError(
-            "--as eurobert: fill-mask reads the logits at the mask, but this objective trains the model to predict otherwise "
+            "--as eurobert: fill-mask reads the logits at the mask, but this objective trains the "
+            "model to predict otherwise "
             f"({'; '.join(map(str, modes))}); use --as llama"
         )
     if form == "eurobert" and model_type != "llama":
@@ -47,16 +51,24 @@ def require_form(form: str | None, modes: tuple[Mode, ...], model_type: str) -> 
 def export(
     backbone: Backbone, folder: Path, modes: tuple[Mode, ...], *, mask: int, form: str | None = None
 ) -> None:
-    """Writes config.json, model.safetensors and, where there are any, heads.safetensors into an existing folder.
+    """Writes config.json, model.safetensors and, where there are any, heads.safetensors into an
+    existing folder.
 
-    modes: what the model was trained for; mask: id of the mask token. form: "llama" (causal, or bidirectional by
-    `is_causal: false`) or "eurobert" (AutoModelForMaskedLM, fill-mask). Raises UserError for a form that would lie.
+    modes: what the model was trained for;
+    mask: id of the mask token.
+    form: "llama" (causal, or bidirectional by `is_causal: false`) or "eurobert"
+        (AutoModelForMaskedLM, fill-mask).
+
+    Raises UserError for a form that would lie.
     """
     require_form(form, modes, backbone.lm.config.model_type)
     form = form or default_form(modes, backbone.lm.config.model_type)
     config = copy.deepcopy(backbone.lm.config)
     causal = any(mode.attention != "bidirectional" for mode in modes)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.lm.state_dict().items()}
+    weights = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in backbone.lm.state_dict().items()
+    }
     if config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
     if form == "eurobert":
@@ -72,13 +84,16 @@ def export(
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     if len(backbone.heads):
         heads = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in backbone.heads.state_dict().items()
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in backbone.heads.state_dict().items()
         }
         specs = [describe(spec) for spec in backbone.head_specs]
         described = {
-            "heads": json.dumps(specs), "width": str(backbone.width), "vocabulary": str(_vocabulary(backbone.lm)),
+            "heads": json.dumps(specs),
+            "width": str(backbone.width),
+            "vocabulary": str(_vocabulary(backbone.lm)),
             "model": json.dumps(_probe(backbone.lm)),
-        }  # fmt: skip
+        }
         save_file(heads, folder / HEADS_FILE, metadata=described)
 
 
@@ -89,15 +104,22 @@ def _eurobert_config(config: Any, mask: int) -> Any:
     """
     from transformers import EuroBertConfig
 
-    fields = {key: value for key, value in config.to_dict().items() if key in EuroBertConfig().to_dict()}
+    fields = {
+        key: value for key, value in config.to_dict().items() if key in EuroBertConfig().to_dict()
+    }
     for key in ("model_type", "architectures", "transformers_version"):
         fields.pop(key, None)
     return EuroBertConfig(**fields, mask_token_id=mask, architectures=["EuroBertForMaskedLM"])
 
 
 def load(folder: Path) -> Backbone:
-    """The backbone of an exported folder with its extra heads; raises UserError naming the file that is amiss."""
-    for name, files in (("config.json", "config.json"), ("model.safetensors", "model*.safetensors")):
+    """The backbone of an exported folder with its extra heads; raises UserError naming the file
+    that is amiss.
+    """
+    for name, files in (
+        ("config.json", "config.json"),
+        ("model.safetensors", "model*.safetensors"),
+    ):
         if not any(folder.glob(files)):  # weights may lie in several
             raise UserError(f"{folder}: no checkpoint here ({name} is missing)")
     lm = load_decoder(str(folder))
@@ -106,7 +128,9 @@ def load(folder: Path) -> Backbone:
 
 
 def load_heads(folder: Path, lm: Any) -> Backbone | None:
-    """The model with the extra heads of a folder, None where it has none; raises UserError for heads of another model."""
+    """The model with the extra heads of a folder, None where it has none; raises UserError for
+    heads of another model.
+    """
     file = folder / HEADS_FILE
     if not file.is_file():
         return None
@@ -116,12 +140,18 @@ def load_heads(folder: Path, lm: Any) -> Backbone | None:
         specs = tuple(map(spec_of, json.loads(described["heads"])))
         weights = load_file(file)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: truncated or foreign file ({str(error).splitlines()[0][:120]})") from None
-    own = {"width": str(lm.config.get_text_config().hidden_size), "vocabulary": str(_vocabulary(lm))}
+        raise UserError(
+            f"{file}: truncated or foreign file ({str(error).splitlines()[0][:120]})"
+        ) from None
+    own = {
+        "width": str(lm.config.get_text_config().hidden_size),
+        "vocabulary": str(_vocabulary(lm)),
+    }
     for name, value in own.items():
         if described.get(name, value) != value:
             raise UserError(
-                f"{file}: these heads belong to another model ({name} {described[name]}, this one has {value})"
+                f"{file}: these heads belong to another model ({name} {described[name]}, this one "
+                f"has {value})"
             )
     if "model" in described and not _same_weights(json.loads(described["model"]), _probe(lm)):
         raise UserError(f"{file}: these heads belong to another model (its weights are not these)")
@@ -140,7 +170,9 @@ def _vocabulary(lm: Any) -> int:
 
 
 def _probe(lm: Any) -> dict[str, float]:
-    """The mean size of the first 256 values of every tensor, which tells one model from another in any precision."""
+    """The mean size of the first 256 values of every tensor, which tells one model from another in
+    any precision.
+    """
     return {
         name: float(tensor.detach().flatten()[:256].float().abs().mean())
         for name, tensor in lm.state_dict().items()
@@ -148,4 +180,6 @@ def _probe(lm: Any) -> dict[str, float]:
 
 
 def _same_weights(one: dict[str, float], other: dict[str, float]) -> bool:
-    return one.keys() == other.keys() and all(abs(one[n] - other[n]) <= 5e-3 * abs(one[n]) for n in one)
+    return one.keys() == other.keys() and all(
+        abs(one[n] - other[n]) <= 5e-3 * abs(one[n]) for n in one
+    )

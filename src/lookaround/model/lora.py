@@ -1,4 +1,6 @@
-"""Low-rank adapters on a decoder through peft (an extra: `pip install "lookaround[lora]"`), and their merging."""
+"""Low-rank adapters on a decoder through peft (an extra: `pip install "lookaround[lora]"`), and
+their merging.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ def require_peft() -> None:
 
 
 def add_lora(lm: Any, rank: int, *, seed: int = 0) -> None:
-    """Puts adapters of this rank on all linear maps of a model, LM head left out, in place; only they are trained.
+    """Puts adapters of this rank on all linear maps of a model, LM head left out, in place; only
+    they are trained.
 
-    Rank, alpha = rank / 2 and dropout 0 after Cai et al. 2024 (rank 32, alpha 16). Raises UserError without peft.
+    Rank, alpha = rank / 2 and dropout 0 after Cai et al. 2024 (rank 32, alpha 16). Raises UserError
+    without peft.
     """
     require_peft()
     from peft import LoraConfig, inject_adapter_in_model
@@ -39,7 +43,9 @@ def add_lora(lm: Any, rank: int, *, seed: int = 0) -> None:
 
 
 def merge_lora(lm: Any) -> None:
-    """Adds the adapters into the weights they stand on and takes them off, so that the model is a plain one again."""
+    """Adds the adapters into the weights they stand on and takes them off, so that the model is a
+    plain one again.
+    """
     from peft.tuners.lora import LoraLayer
 
     for name, module in list(lm.named_modules()):

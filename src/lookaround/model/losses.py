@@ -12,21 +12,26 @@ from torch import Tensor
 
 __all__ = ["at_least_single", "linear_cross_entropy"]
 
-# Logits in float32 that live at a time. On a CPU: small enough for a cache, large enough for full-speed matrix products. On
-# a GPU: large enough that launches cost little (H100, `base`, 64 x 1024 tokens: 228,000 tokens/s, 160,000 with 32 MiB).
+# Logits in float32 that live at a time. On a CPU: small enough for a cache, large enough for
+# full-speed matrix products. On a GPU: large enough that launches cost little (H100, `base`, 64 x
+# 1024 tokens: 228,000 tokens/s, 160,000 with 32 MiB).
 CHUNK_BYTES = 32 << 20
 GPU_CHUNK_BYTES = 512 << 20
 
 
 def _chunk_rows(pairs: int, vocabulary: int, device: torch.device) -> int:
-    """Rows of logits that live at a time; multiples of 64 keep the matrix products at full speed."""
+    """Rows of logits that live at a time; multiples of 64 keep the matrix products at full
+    speed.
+    """
     chunk = GPU_CHUNK_BYTES if device.type == "cuda" else CHUNK_BYTES
     rows = max(1, chunk // (4 * vocabulary))
     return max(1, min(pairs, rows - rows % 64 if rows > 64 else rows))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Forward computes the gradients as well, chunk by chunk, so that logits are made once and never kept."""
+    """Forward computes the gradients as well, chunk by chunk, so that logits are made once and
+    never kept.
+    """
 
     @staticmethod
     def forward(
@@ -49,7 +54,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_bias = torch.zeros(vocabulary, dtype=exact, device=device) if needs_bias else None
         nll = torch.empty(pairs, dtype=exact, device=device)
         size = _chunk_rows(pairs, vocabulary, device)
-        # one buffer of each kind for all chunks: fresh ones of this size would be mapped and zeroed by the system each time
+        # one buffer of each kind for all chunks: fresh ones of this size would be mapped and zeroed
+        # by the system each time
         logits_buffer = torch.empty(size, vocabulary, dtype=compute, device=device)
         exact_buffer = torch.empty(size, vocabulary, dtype=exact, device=device)
         for begin in range(0, pairs, size):
@@ -64,7 +70,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             true = probability.gather(1, index)
             top = probability.amax(1, keepdim=True)
             torch.softmax(probability, 1, out=probability)
-            # the largest probability is exp(top - log Z): one exponential serves the loss and its gradient
+            # the largest probability is exp(top - log Z): one exponential serves the loss and its
+            # gradient
             loss = top - probability.amax(1, keepdim=True).log() - true
             nll[here] = loss[:, 0]
             if not (needs_hidden or needs_weight or needs_bias):
@@ -106,17 +113,25 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """(sum of weight * cross-entropy, cross-entropy of each pair (N,)), in nats.
 
-    hidden_nd (N, D), weight_vd (V, D), target (N,) int64, weight (N,). compute: dtype of the matrix products (default:
-    that of hidden_nd, or of autocast where it is on); sums and softmax are float32, or float64 for float64 input. Only
-    the first result carries gradients. At most CHUNK_BYTES of logits live at a time. Ours; after the idea of Liger's fused
-    linear cross-entropy (Hsu et al. 2024).
+    hidden_nd (N, D), weight_vd (V, D), target (N,) int64, weight (N,).
+    compute: dtype of the matrix products (default: that of hidden_nd, or of autocast where it is
+        on); sums and softmax are float32, or float64 for float64 input. Only the first result
+        carries gradients. At most CHUNK_BYTES of logits live at a time. Ours; after the idea of
+        Liger's fused linear cross-entropy (Hsu et al. 2024).
     """
     device = hidden_nd.device.type
     if not torch.is_grad_enabled():
-        hidden_nd, weight_vd = hidden_nd.detach(), weight_vd.detach()  # no gradients are made on the way
+        hidden_nd, weight_vd = (
+            hidden_nd.detach(),
+            weight_vd.detach(),
+        )  # no gradients are made on the way
         bias_v = None if bias_v is None else bias_v.detach()
     if compute is None:
-        compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_nd.dtype
+        compute = (
+            torch.get_autocast_dtype(device)
+            if torch.is_autocast_enabled(device)
+            else hidden_nd.dtype
+        )
     with torch.autocast(device, enabled=False):
         return _LinearCrossEntropy.apply(hidden_nd, weight_vd, bias_v, target, weight, compute)  # type: ignore[no-any-return]
 

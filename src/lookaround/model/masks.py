@@ -1,8 +1,9 @@
 """The one place that turns an attention pattern into arguments of a Hugging Face decoder.
 
-Pure causal and bidirectional patterns are asked for by `is_causal` with no mask at all, which keeps the fused kernels;
-everything else is a 4D mask: boolean for sdpa, additive float for eager (eager adds a boolean mask as 0/1, which is
-silently wrong). Documents are always isolated by a mask of ours, never by position ids.
+Pure causal and bidirectional patterns are asked for by `is_causal` with no mask at all, which keeps
+the fused kernels; everything else is a 4D mask: boolean for sdpa, additive float for eager (eager
+adds a boolean mask as 0/1, which is silently wrong). Documents are always isolated by a mask of
+ours, never by position ids.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ __all__ = ["allowed", "attention_arguments", "attention_of", "cache_mask", "mask
 
 
 def allowed(shown: Shown) -> Tensor:
-    """Who may attend to whom, (B or 1, T, T) bool: entry [b, i, j] says that position i sees position j."""
+    """Who may attend to whom, (B or 1, T, T) bool: entry [b, i, j] says that position i sees
+    position j.
+    """
     attention, documents = shown.attention, shown.documents
     position = torch.arange(shown.input_ids.shape[1], device=shown.input_ids.device)
     causal = position[None, :, None] >= position[None, None, :]
@@ -43,7 +46,8 @@ def allowed(shown: Shown) -> Tensor:
 def attention_arguments(shown: Shown, implementation: str, dtype: torch.dtype) -> dict[str, Any]:
     """Keyword arguments (`attention_mask`, `is_causal`) for the decoder's forward.
 
-    implementation: the model's attention implementation, "sdpa" or "eager"; dtype: of an additive mask.
+    implementation: the model's attention implementation, "sdpa" or "eager";
+    dtype: of an additive mask.
     """
     kind, mask = shown.attention.kind, None
     if shown.documents is not None or kind not in ("causal", "bidirectional"):
@@ -53,19 +57,25 @@ def attention_arguments(shown: Shown, implementation: str, dtype: torch.dtype) -
 
 
 def mask_argument(mask: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:
-    """A boolean mask as an attention implementation takes it: as it is for "sdpa", else added to the scores."""
+    """A boolean mask as an attention implementation takes it: as it is for "sdpa", else added to
+    the scores.
+    """
     if implementation == "sdpa":
         return mask
     added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
     return added.masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def cache_mask(among: Tensor, kept: Sequence[int], slots: int, positions: Tensor, behind: int = 1) -> Tensor:
+def cache_mask(
+    among: Tensor, kept: Sequence[int], slots: int, positions: Tensor, behind: int = 1
+) -> Tensor:
     """Who sees whom when Q new tokens are written behind a cache, (B, 1, Q, slots + Q) bool.
 
-    among: (1 or B, Q, Q) bool, the new tokens among themselves. kept: (B,), how many of the `slots` slots hold tokens of
-    each sequence, which stand at positions 0, 1, 2 .. positions: (B, Q) of the new tokens. behind: how far before a
-    position what it sees of the kept tokens must stand.
+    among: (1 or B, Q, Q) bool, the new tokens among themselves.
+    kept: (B,), how many of the `slots` slots hold tokens of each sequence, which stand at positions
+        0, 1, 2 ..
+    positions: (B, Q) of the new tokens.
+    behind: how far before a position what it sees of the kept tokens must stand.
     """
     rows, width = positions.shape
     ragged = behind > 1 or min(kept) < slots
@@ -74,13 +84,17 @@ def cache_mask(among: Tensor, kept: Sequence[int], slots: int, positions: Tensor
     if ragged:
         slot = torch.arange(slots, device=among.device)
         sees = (slot < torch.tensor(kept, device=among.device)[:, None])[:, None]
-        mask[:, 0, :, :slots] = sees if behind == 1 else sees & (positions[:, :, None] - slot >= behind)
+        mask[:, 0, :, :slots] = (
+            sees if behind == 1 else sees & (positions[:, :, None] - slot >= behind)
+        )
     mask[:, 0, :, slots:] = among
     return mask.expand(rows, -1, -1, -1)
 
 
 def attention_of(kind: str, lengths: Tensor) -> Attention:
-    """The pattern of a mode at evaluation, where the first `lengths` (B,) tokens are given: a prefix is what is given."""
+    """The pattern of a mode at evaluation, where the first `lengths` (B,) tokens are given: a
+    prefix is what is given.
+    """
     if kind == "prefix":
         return Attention("prefix", lengths=lengths)
     return CAUSAL if kind == "causal" else BIDIRECTIONAL

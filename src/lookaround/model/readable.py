@@ -21,13 +21,21 @@ RUN_FILE = "run.yaml"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    fields = {"modes": list, "context": int, "plan": dict, "data": dict, "settings": dict, "objective": str}
+    fields = {
+        "modes": list,
+        "context": int,
+        "plan": dict,
+        "data": dict,
+        "settings": dict,
+        "objective": str,
+    }
     return read_mapping(folder / RUN_FILE, fields)
 
 
 @dataclass(frozen=True)
 class Readable:
-    """A trained model ready for use: backbone, tokenizer, its modes, its training length, and run.yaml where there is one.
+    """A trained model ready for use: backbone, tokenizer, its modes, its training length, and
+    run.yaml where there is one.
 
     final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
     """
@@ -40,15 +48,21 @@ class Readable:
     info: dict[str, Any] | None
 
     def require_mode(self, asked: str) -> Mode:
-        """The mode of the asked attention kind; raises UserError for a kind that was not trained."""
+        """The mode of the asked attention kind; raises UserError for a kind that was not
+        trained.
+        """
         for mode in self.modes:
             if mode.attention == asked:
                 return mode
-        raise UserError(f"mode '{asked}': this model was trained for {'; '.join(map(str, self.modes))}")
+        raise UserError(
+            f"mode '{asked}': this model was trained for {'; '.join(map(str, self.modes))}"
+        )
 
 
 def open_run(folder: Path) -> Readable:
-    """Opens a run, a checkpoint of one, or any Hugging Face decoder or EuroBERT folder; raises UserError."""
+    """Opens a run, a checkpoint of one, or any Hugging Face decoder or EuroBERT folder; raises
+    UserError.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run or a Hugging Face checkpoint folder")
     backbone = load(folder).to(local_device())
@@ -74,11 +88,19 @@ def open_run(folder: Path) -> Readable:
 def _require_rows(
     folder: Path, backbone: Backbone, tokenizer: TextTokenizer, modes: tuple[Mode, ...]
 ) -> None:
-    """Raises UserError for a tokenizer with tokens that the model has no row for: reading adds none."""
+    """Raises UserError for a tokenizer with tokens that the model has no row for: reading adds
+    none.
+    """
     shown, own = backbone.embedding.weight.shape[0], backbone.output.weight.shape[0]
     if tokenizer.rows > own:
         raise UserError(
-            f"{folder}: its tokenizer has {tokenizer.rows} tokens, its model only {own} rows for them"
+            f"{folder}: its tokenizer has {tokenizer.rows} tokens, its model only {own} rows for "
+            "them"
         )
-    if any(mode.attention == "bidirectional" for mode in modes) and tokenizer.vocabulary.mask >= shown:
-        raise UserError(f"{folder}: is read with masks, and its tokenizer has no mask token; give it one")
+    if (
+        any(mode.attention == "bidirectional" for mode in modes)
+        and tokenizer.vocabulary.mask >= shown
+    ):
+        raise UserError(
+            f"{folder}: is read with masks, and its tokenizer has no mask token; give it one"
+        )

@@ -1,4 +1,6 @@
-"""What is visible, who attends to whom, which pairs are scored: the contract that training, theory and evaluation read."""
+"""What is visible, who attends to whom, which pairs are scored: the contract that training, theory
+and evaluation read.
+"""
 
 from lookaround.objectives.autoregressive import AR, DAR, PrefixLM
 from lookaround.objectives.contract import (

@@ -1,4 +1,6 @@
-"""Objectives whose state t sees the tokens up to t: `ar`, its diversity-enhanced form `dar`, and `prefixlm`."""
+"""Objectives whose state t sees the tokens up to t: `ar`, its diversity-enhanced form `dar`, and
+`prefixlm`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class AR(Objective):
     name = "ar"
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        return (scored_pairs(batch, batch.targets(1), 1, Shown(batch.tokens, CAUSAL, batch.borders)),)
+        return (
+            scored_pairs(batch, batch.targets(1), 1, Shown(batch.tokens, CAUSAL, batch.borders)),
+        )
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("causal", 1),)
@@ -44,10 +48,12 @@ class AR(Objective):
 
 @dataclass(frozen=True)
 class DAR(AR):
-    """Diversity-enhanced autoregression ("Look Ahead or Look Around?", arXiv 2407.00935; the form is ours).
+    """Diversity-enhanced autoregression ("Look Ahead or Look Around?", arXiv 2407.00935; the form
+    is ours).
 
-    Every state predicts the next token, and, with loss weight `share`, one token sampled 2..horizon ahead through an
-    offset embedding and a small MLP (head 1). law: "uniform", or "harmonic" with probability proportional to 1/offset.
+    Every state predicts the next token, and, with loss weight `share`, one token sampled 2..horizon
+    ahead through an offset embedding and a small MLP (head 1).
+    law: "uniform", or "harmonic" with probability proportional to 1/offset.
     """
 
     horizon: int = 8
@@ -82,7 +88,9 @@ class DAR(AR):
         weight = torch.cat([near.pairs.weight, torch.full((len(state),), float(self.share))])
         pairs = Pairs(
             state=torch.cat([near.pairs.state, state]),
-            target=torch.cat([near.pairs.target, batch.tokens.gather(1, position).flatten()[state]]),
+            target=torch.cat(
+                [near.pairs.target, batch.tokens.gather(1, position).flatten()[state]]
+            ),
             offset=torch.cat([near.pairs.offset, offset.flatten()[state]]),
             head=torch.cat([near.pairs.head, torch.ones_like(state)]),
             weight=weight,
@@ -99,7 +107,8 @@ class DAR(AR):
 
 @dataclass(frozen=True)
 class PrefixLM(Objective):
-    """Prefix language modelling (Raffel et al. 2020): a prefix that sees itself both ways, the rest causal and scored.
+    """Prefix language modelling (Raffel et al. 2020): a prefix that sees itself both ways, the rest
+    causal and scored.
 
     The prefix takes a share of the row's first document drawn uniformly from [low, high].
     """
@@ -118,7 +127,8 @@ class PrefixLM(Objective):
         _, length = batch.spans()
         uniform = keyed_uniform(seed, epoch, batch.row, "cut", 1)[:, 0]
         share = self.low + (self.high - self.low) * uniform
-        # at least the first token, at most all but the last, so that every row of two tokens has a target
+        # at least the first token, at most all but the last, so that every row of two tokens has a
+        # target
         prefix = 1 + (share * (length[:, 0] - 1)).long().clamp(max=(length[:, 0] - 2).clamp(min=0))
         where = batch.targets(1) & (torch.arange(batch.tokens.shape[1]) >= prefix[:, None])
         shown = Shown(batch.tokens, Attention("prefix", lengths=prefix), batch.borders)
@@ -131,9 +141,12 @@ class PrefixLM(Objective):
         return (Ahead(1, scored=self._after_prefix),)
 
     def _after_prefix(self, target: np.ndarray, length: int) -> np.ndarray:
-        """P(the prefix is at most as long as the number of tokens before each target), as `view` draws it."""
+        """P(the prefix is at most as long as the number of tokens before each target), as `view`
+        draws it.
+        """
         if length < 3:
             return np.ones(len(target))
-        # 1 + floor(share * (length - 1)), at most length - 1, is <= target iff share < target / (length - 1)
+        # 1 + floor(share * (length - 1)), at most length - 1, is <= target iff share < target /
+        # (length - 1)
         drawn = (target / (length - 1) - self.low) / max(self.high - self.low, 1e-12)
         return np.where(target == length - 1, 1.0, np.clip(drawn, 0, 1))

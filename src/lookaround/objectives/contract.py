@@ -1,9 +1,11 @@
-"""The contract between objectives and everything else: what a model is shown, which pairs are scored, what they are divided by.
+"""The contract between objectives and everything else: what a model is shown, which pairs are
+scored, what they are divided by.
 
 Axes: B sequences (rows), T tokens, N scored pairs.
 
-Data only: no model, no loop, no law. An objective (objectives/objective.py) makes a `View` of a `Batch`: a `Shown`, which is
-all that a model needs to be read, and `Pairs`, the (state, target) pairs that are scored.
+Data only: no model, no loop, no law. An objective (objectives/objective.py) makes a `View` of a
+`Batch`: a `Shown`, which is all that a model needs to be read, and `Pairs`, the (state, target)
+pairs that are scored.
 """
 
 from __future__ import annotations
@@ -34,25 +36,31 @@ __all__ = [
 PADDING = -1  # the document number of a padding token
 
 
-# ------------------------------------------------------------------------------------------------ what goes in
+# ------------------------------------------------------------------------------------- what goes in
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What an objective must know of the tokenizer: its size, its mask token and its special tokens."""
+    """What an objective must know of the tokenizer: its size, its mask token and its special
+    tokens.
+    """
 
     size: int
     mask: int
     special: tuple[int, ...] = ()
 
     def ordinary(self) -> Tensor:
-        """Ids that stand for text, (size - specials,): the pool that random replacements are drawn from."""
+        """Ids that stand for text, (size - specials,): the pool that random replacements are drawn
+        from.
+        """
         keep = torch.ones(self.size, dtype=torch.bool)
         keep[self.unwritten()] = False
         return keep.nonzero().flatten()
 
     def unwritten(self, eos: int | None = None) -> list[int]:
-        """Ids that stand for no text, in rising order: the special tokens and the mask, but for `eos` where text may end."""
+        """Ids that stand for no text, in rising order: the special tokens and the mask, but for
+        `eos` where text may end.
+        """
         return sorted({*self.special, self.mask} - {eos})
 
 
@@ -60,9 +68,12 @@ class Vocabulary:
 class Batch:
     """Rows of tokens as the loader gives them.
 
-    tokens: (B, T) int64. documents: (B, T) int64, numbered from 0 within a row, -1 = padding (always at the row's end);
-    None = every row is one whole document window. scorable: (B, T) bool, False where a token may be neither target
-    nor masked (BOS, padding, prompts); None = all. row: (B,) int64, the global sequence index that keys all randomness.
+    tokens: (B, T) int64.
+    documents: (B, T) int64, numbered from 0 within a row, -1 = padding (always at the row's end);
+        None = every row is one whole document window.
+    scorable: (B, T) bool, False where a token may be neither target nor masked (BOS, padding,
+        prompts); None = all.
+    row: (B,) int64, the global sequence index that keys all randomness.
     """
 
     tokens: Tensor
@@ -84,7 +95,11 @@ class Batch:
     @property
     def eligible(self) -> Tensor:
         """(B, T) bool: tokens that may be masked or be targets."""
-        eligible = torch.ones_like(self.tokens, dtype=torch.bool) if self.scorable is None else self.scorable
+        eligible = (
+            torch.ones_like(self.tokens, dtype=torch.bool)
+            if self.scorable is None
+            else self.scorable
+        )
         return eligible if self.documents is None else eligible & (self.documents != PADDING)
 
     @property
@@ -94,11 +109,15 @@ class Batch:
 
     @property
     def borders(self) -> Tensor | None:
-        """Document numbers, where some row holds more than one: a causal state never sees the padding at a row's end."""
+        """Document numbers, where some row holds more than one: a causal state never sees the
+        padding at a row's end.
+        """
         return self.documents if self.packed else None
 
     def targets(self, offset: int) -> Tensor:
-        """(B, T) bool: eligible tokens that have a state `offset` positions before them in their own document."""
+        """(B, T) bool: eligible tokens that have a state `offset` positions before them in their
+        own document.
+        """
         targets = torch.zeros_like(self.tokens, dtype=torch.bool)
         targets[:, offset:] = self.eligible[:, offset:]
         if self.documents is not None:
@@ -107,7 +126,9 @@ class Batch:
         return targets
 
     def spans(self) -> tuple[Tensor, Tensor]:
-        """(start, length), each (B, T): where the document of each token starts in its row and how long it is there."""
+        """(start, length), each (B, T): where the document of each token starts in its row and how
+        long it is there.
+        """
         rows, width = self.tokens.shape
         if self.documents is None:
             return torch.zeros_like(self.tokens), torch.full_like(self.tokens, width)
@@ -121,14 +142,16 @@ class Batch:
         return first.gather(1, number), counts.gather(1, number)
 
 
-# ------------------------------------------------------------------------------------------------ what comes out
+# ----------------------------------------------------------------------------------- what comes out
 
 
 class Movable:
     """Data of which some is tensors."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same with every tensor on `device`; itself, not made and validated again, where all are there."""
+        """The same with every tensor on `device`; itself, not made and validated again, where all
+        are there.
+        """
         values = tuple(vars(self).values())
         moved = tuple(_moved(value, device) for value in values)
         if all(new is old for new, old in zip(moved, values, strict=True)):
@@ -144,7 +167,9 @@ def _moved(value: Any, device: torch.device | str) -> Any:
 
 @dataclass(frozen=True)
 class Attention(Movable):
-    """Who may attend to whom: causal, bidirectional, prefix (lengths (B,)) or dense (allowed (B, T, T) bool)."""
+    """Who may attend to whom: causal, bidirectional, prefix (lengths (B,)) or dense (allowed (B, T,
+    T) bool).
+    """
 
     kind: Literal["causal", "bidirectional", "prefix", "dense"]
     lengths: Tensor | None = None
@@ -171,12 +196,16 @@ class Shown(Movable):
 
 @dataclass(frozen=True)
 class Pairs(Movable):
-    """N scored pairs of a state and the token it is to predict. Raises ValueError for columns that do not fit together.
+    """N scored pairs of a state and the token it is to predict.
+
+    Raises ValueError for columns that do not fit together.
 
     state: (N,) int64, flat index b*T + t of the hidden state that predicts.
     target: (N,) int64, the token id to predict.
-    offset: (N,) int64, target position - state position: 0 its own place (BERT), 1 the next, 2.. further ahead.
-    head: (N,) int64, 0 = the LM head; others count through `Component.heads`, from `Component.first` on.
+    offset: (N,) int64, target position - state position: 0 its own place (BERT), 1 the next, 2..
+        further ahead.
+    head: (N,) int64, 0 = the LM head; others count through `Component.heads`, from
+        `Component.first` on.
     weight: (N,) float32.
     """
 
@@ -204,8 +233,11 @@ class View(Movable):
     """What one component of an objective makes of its rows of a batch.
 
     shown: what the model sees of the B rows. B may be 0: a component of a mixture that drew no row.
-    pairs: what is scored. normaliser: what the weighted sum of cross-entropies is divided by, over all micro-batches and
-    processes. Raises ValueError for pairs outside of the rows.
+    pairs: what is scored.
+    normaliser: what the weighted sum of cross-entropies is divided by, over all micro-batches and
+        processes.
+
+    Raises ValueError for pairs outside of the rows.
     """
 
     shown: Shown
@@ -218,8 +250,15 @@ class View(Movable):
             return  # a look at a device's numbers would wait for it; views are made on the CPU
         rows, width = self.shown.input_ids.shape
         place = state % width + offset
-        if state.min() < 0 or state.max() >= rows * width or place.min() < 0 or place.max() >= width:
-            raise ValueError(f"view: states or targets stand outside of the {rows} rows of {width} tokens")
+        if (
+            state.min() < 0
+            or state.max() >= rows * width
+            or place.min() < 0
+            or place.max() >= width
+        ):
+            raise ValueError(
+                f"view: states or targets stand outside of the {rows} rows of {width} tokens"
+            )
 
     @property
     def rows(self) -> int:
@@ -248,9 +287,11 @@ def scored_pairs(
     weight: Tensor | None = None,
     normaliser: float | None = None,
 ) -> View:
-    """A view that scores, by the LM head, the tokens at `where` (B, T) bool from the states `offset` positions before them.
+    """A view that scores, by the LM head, the tokens at `where` (B, T) bool from the states
+    `offset` positions before them.
 
-    weight: (B, T) float, or None for ones. normaliser: None for the number of targets.
+    weight: (B, T) float, or None for ones.
+    normaliser: None for the number of targets.
     """
     target_position = where.flatten().nonzero().flatten()
     count = len(target_position)
@@ -264,11 +305,13 @@ def scored_pairs(
     return View(shown, pairs, float(count) if normaliser is None else normaliser)
 
 
-# ------------------------------------------------------------------------------------------------ what is known before
+# ----------------------------------------------------------------------------- what is known before
 
 
 class Mode(NamedTuple):
-    """One way a model was trained to be read: attention kind, and how far the predicting state stands before its target."""
+    """One way a model was trained to be read: attention kind, and how far the predicting state
+    stands before its target.
+    """
 
     attention: str
     shift: int
@@ -287,11 +330,14 @@ class Writing(StrEnum):
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What a head beyond the LM head is made of; a kind of head has a spec of its own (objectives/heads.py).
+    """What a head beyond the LM head is made of; a kind of head has a spec of its own
+    (objectives/heads.py).
 
-    replaces: layers of a fresh trunk that make way for it, so that both together have the parameters of the trunk alone.
-    through: the share of its loss's gradient that reaches the trunk. weight: of its loss, where that is an auxiliary term
-    and not a cross-entropy on listed pairs. The last two belong to training and say nothing of the module.
+    replaces: layers of a fresh trunk that make way for it, so that both together have the
+        parameters of the trunk alone.
+    through: the share of its loss's gradient that reaches the trunk.
+    weight: of its loss, where that is an auxiliary term and not a cross-entropy on listed pairs.
+        The last two belong to training and say nothing of the module.
     """
 
     kind: str
@@ -305,8 +351,10 @@ class HeadSpec:
 class Component(NamedTuple):
     """A part of an objective with a normaliser of its own, known before training.
 
-    name: its spec. coefficient: how its mean loss enters the sum. heads: those its views use beyond the LM head, numbered
-    from `first` on among the heads of the whole objective (the LM head is 0).
+    name: its spec.
+    coefficient: how its mean loss enters the sum.
+    heads: those its views use beyond the LM head, numbered from `first` on among the heads of the
+        whole objective (the LM head is 0).
     """
 
     name: str

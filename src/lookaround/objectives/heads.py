@@ -16,7 +16,16 @@ __all__ = [
     "TokenOrderSpec",
 ]
 
-LOOK_AHEAD_KINDS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra")
+LOOK_AHEAD_KINDS = (
+    "parallel",
+    "causal",
+    "sequential",
+    "shared",
+    "linear",
+    "medusa",
+    "medusa-own",
+    "hydra",
+)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-"""How targets stand to visible tokens: the elementary laws that objectives are made of, and what follows from them.
+"""How targets stand to visible tokens: the elementary laws that objectives are made of, and what
+follows from them.
 
-A law says which tokens of a row are visible when a target is predicted and with what weight the target is scored. An
-objective lists its laws (`Objective.laws`); `contexts` (the nearest visible tokens) and `patterns` (all of them) are
-worked out here, once for all objectives. Rows have `length` tokens of which the first, BOS, is always visible and
-never a target. Lags are target position - context position. Masses are expected loss weights per row, so that laws,
-rates and row lengths are mixed by adding. Ours.
+A law says which tokens of a row are visible when a target is predicted and with what weight the
+target is scored. An objective lists its laws (`Objective.laws`); `contexts` (the nearest visible
+tokens) and `patterns` (all of them) are worked out here, once for all objectives. Rows have
+`length` tokens of which the first, BOS, is always visible and never a target. Lags are target
+position - context position. Masses are expected loss weights per row, so that laws, rates and row
+lengths are mixed by adding. Ours.
 
 R rates, P target positions 1..length-1.
 """
@@ -35,14 +37,16 @@ class Law:
     def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
         """{signed lags of the `nearest` nearest visible tokens, leftmost first: mass}.
 
-        Where the last place is contested by two tokens equally near, each gets half. A tuple is shorter where the row
-        holds fewer visible tokens. Tuples with a lag beyond `reach`, and those rarer than a share `least` of all, may be
-        left out: there are binomially many.
+        Where the last place is contested by two tokens equally near, each gets half. A tuple is
+        shorter where the row holds fewer visible tokens. Tuples with a lag beyond `reach`, and
+        those rarer than a share `least` of all, may be left out: there are binomially many.
         """
         raise NotImplementedError
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
-        """Every (target, visible positions) with its mass; rows of at most LONGEST_ENUMERATED tokens."""
+        """Every (target, visible positions) with its mass; rows of at most LONGEST_ENUMERATED
+        tokens.
+        """
         raise NotImplementedError
 
 
@@ -50,7 +54,8 @@ class Law:
 class Ahead(Law):
     """State t sees the tokens 0..t and predicts token t + offset.
 
-    scored(target positions (P,), length) gives the probability that a target is scored at all; None = always.
+    scored(target positions (P,), length) gives the probability that a target is scored at all; None
+    = always.
     """
 
     offset: int = 1
@@ -60,7 +65,9 @@ class Ahead(Law):
     def _masses(self, length: int) -> np.ndarray:
         """Mass of the target of each state, (length - offset,)."""
         target = np.arange(self.offset, length)
-        return self.weight * (np.ones(len(target)) if self.scored is None else self.scored(target, length))
+        return self.weight * (
+            np.ones(len(target)) if self.scored is None else self.scored(target, length)
+        )
 
     def mass(self, length: int) -> float:
         return float(self._masses(length).sum())
@@ -83,9 +90,11 @@ class Ahead(Law):
 
 @dataclass(frozen=True)
 class Outside(Law):
-    """A target at t sees the tokens 0..before(t)-1 and those from after(t) to the row's end (none: no token after it).
+    """A target at t sees the tokens 0..before(t)-1 and those from after(t) to the row's end (none:
+    no token after it).
 
-    before and after take target positions (P,) and give positions (P,); every token but BOS is a target.
+    before and after take target positions (P,) and give positions (P,); every token but BOS is a
+    target.
     """
 
     before: Callable[[np.ndarray], np.ndarray]
@@ -108,11 +117,15 @@ class Outside(Law):
         return found
 
     def _visible(self, length: int, near: int | None = None) -> Iterator[tuple[int, list[int]]]:
-        """(target, its visible positions in rising order), of which at most `near` on either side where that is given."""
+        """(target, its visible positions in rising order), of which at most `near` on either side
+        where that is given.
+        """
         targets = np.arange(1, length)
         before = self.before(targets)
         after = np.full(length - 1, length) if self.after is None else self.after(targets)
-        for target, end, start in zip(targets.tolist(), before.tolist(), after.tolist(), strict=True):
+        for target, end, start in zip(
+            targets.tolist(), before.tolist(), after.tolist(), strict=True
+        ):
             first = 0 if near is None else max(0, end - near)
             last = length if near is None else min(length, start + near)
             yield target, [*range(first, end), *range(start, last)]
@@ -124,9 +137,11 @@ class Outside(Law):
 
 @dataclass(frozen=True)
 class Scattered(Law):
-    """Each token but BOS is hidden with a probability drawn once per row; the hidden ones are the targets.
+    """Each token but BOS is hidden with a probability drawn once per row; the hidden ones are the
+    targets.
 
-    rates (R,) and their weights (R,): the law of that probability, times the weight of a target drawn under it.
+    rates (R,) and their weights (R,): the law of that probability, times the weight of a target
+    drawn under it.
     """
 
     rates: tuple[float, ...]
@@ -155,7 +170,9 @@ class Scattered(Law):
             both = sees_left * sees_right
             following: dict[Tuple, np.ndarray] = {}
             for lags, mass in under_way.items():
-                following[lags] = following.get(lags, 0) + mass * (1 - sees_left - sees_right + both)
+                following[lags] = following.get(lags, 0) + mass * (
+                    1 - sees_left - sees_right + both
+                )
                 one_left = nearest - len(lags) == 1
                 share = both / 2 if one_left else both  # a tie for the last place is split
                 for lag, alone in ((distance, sees_left - both), (-distance, sees_right - both)):
@@ -172,8 +189,11 @@ class Scattered(Law):
                         finish(key, float(pair.sum()))
                     else:
                         following[key] = following.get(key, 0) + pair
-            under_way = {lags: mass for lags, mass in following.items() if mass.sum() > least * start.sum()}
-        # a row with fewer visible tokens: BOS was reached, and all that stands beyond reach on the right is hidden
+            under_way = {
+                lags: mass for lags, mass in following.items() if mass.sum() > least * start.sum()
+            }
+        # a row with fewer visible tokens: BOS was reached, and all that stands beyond reach on the
+        # right is hidden
         ended = np.where(target <= last, rate ** np.clip(length - 1 - target - last, 0, None), 0.0)
         for lags, mass in under_way.items():
             if lags:
@@ -197,7 +217,9 @@ class Scattered(Law):
 
 @dataclass(frozen=True)
 class HiddenSuffix(Law):
-    """Everything from a uniformly drawn position on is hidden; the k-th hidden token is a target of weight k**-near."""
+    """Everything from a uniformly drawn position on is hidden; the k-th hidden token is a target of
+    weight k**-near.
+    """
 
     near: float = 0.0
     weight: float = 1.0
@@ -213,7 +235,9 @@ class HiddenSuffix(Law):
             for count in range(1, nearest + 1):
                 # the first hidden position is `count`, or anything from `nearest` to length - rank
                 cuts = (
-                    (1 if count <= length - rank else 0) if count < nearest else length - rank - nearest + 1
+                    (1 if count <= length - rank else 0)
+                    if count < nearest
+                    else length - rank - nearest + 1
                 )
                 if cuts > 0 and rank + count - 1 <= reach:
                     found[tuple(range(rank + count - 1, rank - 1, -1))] = mass * cuts

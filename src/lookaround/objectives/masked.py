@@ -1,7 +1,8 @@
 """Objectives that hide tokens and predict them from both sides: `mlm`, `vmlm`, `mdlm`.
 
-With shift=0 the state at a masked position predicts its own token (BERT); with shift=1 the state before it does, so
-that one head serves autoregressive and masked prediction (masked next-token prediction).
+With shift=0 the state at a masked position predicts its own token (BERT); with shift=1 the state
+before it does, so that one head serves autoregressive and masked prediction (masked next-token
+prediction).
 """
 
 from __future__ import annotations
@@ -33,8 +34,14 @@ MIN_RATE = 1e-3
 
 
 def _bidirectional_documents(batch: Batch) -> Tensor | None:
-    """Document numbers where a row is not one whole document window, so that padding and neighbours stay unseen."""
-    return batch.documents if batch.documents is not None and bool((batch.documents != 0).any()) else None
+    """Document numbers where a row is not one whole document window, so that padding and neighbours
+    stay unseen.
+    """
+    return (
+        batch.documents
+        if batch.documents is not None and bool((batch.documents != 0).any())
+        else None
+    )
 
 
 def _rate_nodes(quantile: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +61,9 @@ class Masked(Objective):
 
 @dataclass(frozen=True)
 class MLM(Masked):
-    """Masked language modelling (BERT): tokens selected at `rate`, of which replace=(mask, random, keep) shares are shown."""
+    """Masked language modelling (BERT): tokens selected at `rate`, of which replace=(mask, random,
+    keep) shares are shown.
+    """
 
     rate: float = 0.15
     replace: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -96,12 +105,14 @@ class MLM(Masked):
 
 @dataclass(frozen=True)
 class VMLM(Masked):
-    """Variable-length masked modelling ("Look Ahead or Look Around?", arXiv 2407.00935; the form is ours).
+    """Variable-length masked modelling ("Look Ahead or Look Around?", arXiv 2407.00935; the form is
+    ours).
 
-    A share 1 - suffix of the rows hides tokens at random, at a rate drawn per row from [low, high] by `law`. The rest
-    hides everything from a uniformly drawn position to the row's end - also past the document's end, so that its length
-    never leaks - which is what left-to-right generation asks for. There, near=0 scores all hidden tokens alike and
-    near > 0 gives the k-th one the weight k**-near.
+    A share 1 - suffix of the rows hides tokens at random, at a rate drawn per row from [low, high]
+    by `law`. The rest hides everything from a uniformly drawn position to the row's end - also past
+    the document's end, so that its length never leaks - which is what left-to-right generation asks
+    for. There, near=0 scores all hidden tokens alike and near > 0 gives the k-th one the weight
+    k**-near.
     """
 
     low: float = 0.05
@@ -119,7 +130,9 @@ class VMLM(Masked):
         self._require_order("low", "high")
         self._require_one_of("law", LAWS)
         self._require_share("suffix", zero=True)
-        self._require(isinstance(self.near, int | float) and self.near >= 0, "near", "a number from 0 up")
+        self._require(
+            isinstance(self.near, int | float) and self.near >= 0, "near", "a number from 0 up"
+        )
         self._require_int("shift", 0, 1)
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
@@ -152,7 +165,9 @@ class VMLM(Masked):
     def laws(self) -> tuple[Law, ...]:
         laws: tuple[Law, ...] = ()
         if self.suffix < 1:
-            rates, shares = _rate_nodes(lambda u: self.low + (self.high - self.low) * LAWS[self.law](u))
+            rates, shares = _rate_nodes(
+                lambda u: self.low + (self.high - self.low) * LAWS[self.law](u)
+            )
             laws += (Scattered(tuple(rates), tuple((1 - self.suffix) * shares)),)
         if self.suffix > 0:
             laws += (HiddenSuffix(self.near, self.suffix),)
@@ -161,10 +176,12 @@ class VMLM(Masked):
 
 @dataclass(frozen=True)
 class MDLM(Masked):
-    """Masked diffusion (Sahoo et al. 2024; Shi et al. 2024): the rate is drawn from U(0, 1) per row.
+    """Masked diffusion (Sahoo et al. 2024; Shi et al. 2024): the rate is drawn from U(0, 1) per
+    row.
 
-    weight="elbo" gives each masked token the weight 1/rate and divides by the number of tokens, an upper bound of the
-    negative log-likelihood; weight="flat" scores masked tokens alike and divides by their number.
+    weight="elbo" gives each masked token the weight 1/rate and divides by the number of tokens, an
+    upper bound of the negative log-likelihood; weight="flat" scores masked tokens alike and divides
+    by their number.
     """
 
     weight: str = "flat"
@@ -190,4 +207,6 @@ class MDLM(Masked):
 
     def laws(self) -> tuple[Law, ...]:
         rates, shares = _rate_nodes(lambda u: MIN_RATE + (1 - MIN_RATE) * u)
-        return (Scattered(tuple(rates), tuple(shares / rates if self.weight == "elbo" else shares)),)
+        return (
+            Scattered(tuple(rates), tuple(shares / rates if self.weight == "elbo" else shares)),
+        )

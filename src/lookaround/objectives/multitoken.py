@@ -1,4 +1,6 @@
-"""Objectives that look ahead from every state: multi-token prediction `mtp`, token order `top`, next states `nextlat`."""
+"""Objectives that look ahead from every state: multi-token prediction `mtp`, token order `top`,
+next states `nextlat`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,12 @@ import torch
 
 from lookaround.objectives.autoregressive import AR
 from lookaround.objectives.contract import CAUSAL, Batch, HeadSpec, Pairs, Shown, View
-from lookaround.objectives.heads import LOOK_AHEAD_KINDS, LookAheadSpec, NextLatentSpec, TokenOrderSpec
+from lookaround.objectives.heads import (
+    LOOK_AHEAD_KINDS,
+    LookAheadSpec,
+    NextLatentSpec,
+    TokenOrderSpec,
+)
 from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.objective import Objective
 from lookaround.objectives.schedules import Schedule
@@ -19,18 +26,24 @@ __all__ = ["MTP", "TOP", "NextLat"]
 
 @dataclass(frozen=True)
 class MTP(AR):
-    """Multi-token prediction: every state predicts the tokens 1 to n ahead (Gloeckle et al. 2024, arXiv 2404.19737).
+    """Multi-token prediction: every state predicts the tokens 1 to n ahead (Gloeckle et al. 2024,
+    arXiv 2404.19737).
 
-    n counts the ordinary next token; the n - 1 farther ones have heads (model/heads/). heads: "parallel" (a transformer
-    layer each beside the trunk's last, Gloeckle), "causal" (each on top of the one before), "sequential" (each also told the
-    token before its target, DeepSeek-V3), "shared" (the same with one layer for all depths, FastMTP), "linear", "medusa"
-    (a residual block; "medusa-own" with an unembedding each) or "hydra" (an MLP told the tokens in between).
+    n counts the ordinary next token; the n - 1 farther ones have heads (model/heads/).
+    heads: "parallel" (a transformer layer each beside the trunk's last, Gloeckle), "causal" (each
+        on top of the one before), "sequential" (each also told the token before its target,
+        DeepSeek-V3), "shared" (the same with one layer for all depths, FastMTP), "linear", "medusa"
+        (a residual block; "medusa-own" with an unembedding each) or "hydra" (an MLP told the tokens
+        in between).
 
-    weights: of the losses; a number b gives b^(k-1) to the token k ahead, a tuple one weight for each of 1..n; the token 1
-    ahead may have weight 0, which leaves it out. through: the share of the farther losses' gradient that reaches the trunk
-    (0 leaves the trunk to the next token alone). curriculum: "forward" begins with the next token and adds one farther token
-    in each of n equal parts of the budget, "reverse" begins with all and drops them (2505.22757). reach: the tokens 1 to
-    `reach` ahead are scored now; none: all n. matched: n - 1 layers of a fresh trunk make way for the heads.
+    weights: of the losses; a number b gives b^(k-1) to the token k ahead, a tuple one weight for
+        each of 1..n; the token 1 ahead may have weight 0, which leaves it out.
+    through: the share of the farther losses' gradient that reaches the trunk (0 leaves the trunk to
+        the next token alone).
+    curriculum: "forward" begins with the next token and adds one farther token in each of n equal
+        parts of the budget, "reverse" begins with all and drops them (2505.22757).
+    reach: the tokens 1 to `reach` ahead are scored now; none: all n.
+    matched: n - 1 layers of a fresh trunk make way for the heads.
     """
 
     n: int = 4
@@ -53,7 +66,9 @@ class MTP(AR):
             self._require_int("reach", 1, self.n)
         rule = f"a number above 0 or {self.n} numbers from 0 up, of which one is above 0"
         given = self.weights if isinstance(self.weights, tuple) else (self.weights,)
-        real = all(isinstance(w, int | float) and not isinstance(w, bool) and 0 <= w < 1e6 for w in given)
+        real = all(
+            isinstance(w, int | float) and not isinstance(w, bool) and 0 <= w < 1e6 for w in given
+        )
         length = not isinstance(self.weights, tuple) or len(given) == self.n
         self._require(real and length and max(given) > 0, "weights", rule)
 
@@ -97,7 +112,9 @@ class MTP(AR):
         if self.n == 1:
             return ()
         replaces = self.n - 1 if self.matched else 0
-        through = self.through.at(0.0) if isinstance(self.through, Schedule) else float(self.through)
+        through = (
+            self.through.at(0.0) if isinstance(self.through, Schedule) else float(self.through)
+        )
         return (LookAheadSpec(self.heads, self.n, replaces=replaces, through=through),)
 
     def laws(self) -> tuple[Law, ...]:
@@ -106,11 +123,14 @@ class MTP(AR):
 
 @dataclass(frozen=True)
 class TOP(AR):
-    """Token-order prediction (arXiv 2508.19228): the next token, and beside it the order in which the coming tokens come.
+    """Token-order prediction (arXiv 2508.19228): the next token, and beside it the order in which
+    the coming tokens come.
 
-    An extra linear head ranks the vocabulary: token v, first met d <= window tokens ahead, has the score window - d, and the
-    head learns softmax(scores) (ListNet). weight: of that loss beside the next token's. window: none = the row.
-    The current token does not count, and neither do tokens of other documents or that are no targets.
+    An extra linear head ranks the vocabulary: token v, first met d <= window tokens ahead, has the
+    score window - d, and the head learns softmax(scores) (ListNet).
+    weight: of that loss beside the next token's.
+    window: none = the row. The current token does not count, and neither do tokens of other
+        documents or that are no targets.
     """
 
     window: int | None = None
@@ -129,10 +149,12 @@ class TOP(AR):
 
 @dataclass(frozen=True)
 class NextLat(AR):
-    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the next token, and beside it the model's own coming states.
+    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the next token, and beside it
+    the model's own coming states.
 
-    A small MLP steps from a state and the next token to the next state, `horizon` steps on; each guess is drawn to the true state
-    by a smooth-L1 distance and by the KL divergence of what the unembedding makes of the two. True states are held fixed.
+    A small MLP steps from a state and the next token to the next state, `horizon` steps on; each
+    guess is drawn to the true state by a smooth-L1 distance and by the KL divergence of what the
+    unembedding makes of the two. True states are held fixed.
     weight: of that loss beside the next token's.
     """
 

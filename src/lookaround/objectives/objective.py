@@ -1,7 +1,9 @@
-"""Objectives and how they combine: `ar`, `ar + 3*vmlm` (a mixture), `0.25*ar >> 0.75*mlm(rate=0.4)` (one after the other).
+"""Objectives and how they combine: `ar`, `ar + 3*vmlm` (a mixture), `0.25*ar >> 0.75*mlm(rate=0.4)`
+(one after the other).
 
-An objective holds no model, no loop and no device code. Randomness is keyed by (seed, epoch, row) and never by micro-batch
-or rank, so that accumulation, packing and the number of processes change nothing.
+An objective holds no model, no loop and no device code. Randomness is keyed by (seed, epoch, row)
+and never by micro-batch or rank, so that accumulation, packing and the number of processes change
+nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ from typing import Any, ClassVar
 
 import torch
 
-from lookaround.objectives.contract import Batch, Component, HeadSpec, Mode, Pairs, Shown, View, Writing
+from lookaround.objectives.contract import (
+    Batch,
+    Component,
+    HeadSpec,
+    Mode,
+    Pairs,
+    Shown,
+    View,
+    Writing,
+)
 from lookaround.objectives.laws import Law
 from lookaround.objectives.schedules import Schedule
 from lookaround.support.randomness import keyed_uniform
@@ -49,13 +60,20 @@ class Term:
 
     def __rmul__(self, weight: float) -> Weighted:
         """Raises ValueError for weights that are not positive numbers."""
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, int | float)
+            or not 0 < weight < math.inf
+        ):
             raise ValueError(f"a weight must be a positive number, got {weight}")
         inner, objective = self.weighed
         return Weighted(weight * inner, objective)
 
     def __rshift__(self, other: Term) -> Sequence:
-        """One after the other; sequences are flattened. Raises ValueError for a sequence with a weight."""
+        """One after the other; sequences are flattened.
+
+        Raises ValueError for a sequence with a weight.
+        """
         terms: list[tuple[float, Objective]] = []
         for side in (self, other):
             weight, objective = side.weighed
@@ -77,19 +95,24 @@ class Term:
 
 @dataclass(frozen=True)
 class Objective(Term):
-    """Base of all objectives: a frozen dataclass whose fields are its parameters and whose `name` is its spec.
+    """Base of all objectives: a frozen dataclass whose fields are its parameters and whose `name`
+    is its spec.
 
-    Subclasses give `view`, `modes` and `laws`; `head_specs` only where they need more than the LM head. The operators build
-    mixtures: `ar + 3*vmlm` draws each row's component in proportion 1:3, `0.25*ar >> 0.75*mlm` spends a quarter of the
-    budget on the first, then the rest on the second.
+    Subclasses give `view`, `modes` and `laws`; `head_specs` only where they need more than the LM
+    head. The operators build mixtures: `ar + 3*vmlm` draws each row's component in proportion 1:3,
+    `0.25*ar >> 0.75*mlm` spends a quarter of the budget on the first, then the rest on the second.
     """
 
     name = ""  # not annotated: a class attribute, not a field
-    prompted = False  # whether it treats a row's target part in a way that plain text has no use for
+    prompted = (
+        False  # whether it treats a row's target part in a way that plain text has no use for
+    )
     registry: ClassVar[dict[str, type[Objective]]] = {}
 
     def __init_subclass__(cls) -> None:
-        """Makes a class with a name of its own known to the parser; raises ValueError for a taken name."""
+        """Makes a class with a name of its own known to the parser; raises ValueError for a taken
+        name.
+        """
         if cls.name and cls.name != getattr(cls.__mro__[1], "name", ""):
             register(Objective.registry, cls.name, cls)
 
@@ -125,13 +148,17 @@ class Objective(Term):
         return (Writing.ONE_BY_ONE,)
 
     def laws(self) -> tuple[Law, ...]:
-        """How targets stand to visible tokens (objectives/laws.py); of an objective that does not change with the budget."""
+        """How targets stand to visible tokens (objectives/laws.py); of an objective that does not
+        change with the budget.
+        """
         raise NotImplementedError(f"{type(self).__qualname__} has no laws() (objectives/laws.py)")
 
     # -- parameters that change with the budget spent
 
     def at(self, progress: float) -> Objective:
-        """The objective at a share `progress` in [0, 1] of the budget: schedules replaced by their values."""
+        """The objective at a share `progress` in [0, 1] of the budget: schedules replaced by their
+        values.
+        """
         values = {name: value.at(progress) for name, value in self._schedules()}
         return replace(self, **values) if values else self
 
@@ -173,15 +200,21 @@ class Objective(Term):
 
     def _require(self, condition: bool, name: str, rule: str) -> None:
         if not condition:
-            raise ParameterError(name, f"{name} must be {rule}, got {_literal(getattr(self, name))}")
+            raise ParameterError(
+                name, f"{name} must be {rule}, got {_literal(getattr(self, name))}"
+            )
 
     def _require_share(self, name: str, *, zero: bool = False) -> None:
-        """The parameter is a number or a schedule whose values lie in (0, 1], or [0, 1] with zero=True."""
+        """The parameter is a number or a schedule whose values lie in (0, 1], or [0, 1] with
+        zero=True.
+        """
         value = getattr(self, name)
         rule = f"a number in {'[' if zero else '('}0, 1]"
         for number in value.ends() if isinstance(value, Schedule) else (value,):
             real = isinstance(number, int | float) and not isinstance(number, bool)
-            self._require(real and (number >= 0 if zero else number > 0) and number <= 1, name, rule)
+            self._require(
+                real and (number >= 0 if zero else number > 0) and number <= 1, name, rule
+            )
 
     def _require_positive(self, name: str) -> None:
         value = getattr(self, name)
@@ -192,11 +225,15 @@ class Objective(Term):
         """One parameter is never above another, at any moment of the budget."""
         for progress in (0.0, 0.25, 0.5, 0.75, 1.0):
             pair = [getattr(self, name) for name in (low, high)]
-            least, most = (value.at(progress) if isinstance(value, Schedule) else value for value in pair)
+            least, most = (
+                value.at(progress) if isinstance(value, Schedule) else value for value in pair
+            )
             self._require(least <= most, high, f"at least {low}={_literal(pair[0])}")
 
     def _require_one_of(self, name: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> None:
-        self._require(getattr(self, name) in allowed, name, "one of " + ", ".join(map(repr, allowed)))
+        self._require(
+            getattr(self, name) in allowed, name, "one of " + ", ".join(map(repr, allowed))
+        )
 
     def _require_int(self, name: str, low: int, high: int | None = None) -> None:
         value = getattr(self, name)
@@ -234,14 +271,18 @@ class Combination(Objective):
         return [weight / total for weight, _ in self.terms]
 
     def modes(self) -> tuple[Mode, ...]:
-        return tuple(dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes()))
+        return tuple(
+            dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes())
+        )
 
     @property
     def prompted(self) -> bool:  # type: ignore[override]
         return any(objective.prompted for _, objective in self.terms)
 
     def decodings(self) -> tuple[Writing, ...]:
-        return tuple(dict.fromkeys(way for _, objective in self.terms for way in objective.decodings()))
+        return tuple(
+            dict.fromkeys(way for _, objective in self.terms for way in objective.decodings())
+        )
 
     def head_specs(self) -> tuple[HeadSpec, ...]:
         return tuple(head for _, objective in self.terms for head in objective.head_specs())
@@ -261,10 +302,11 @@ class Combination(Objective):
 
 @dataclass(frozen=True)
 class Mixture(Combination):
-    """Each row draws its component in proportion to the weights; the components' losses are combined by the same.
+    """Each row draws its component in proportion to the weights; the components' losses are
+    combined by the same.
 
-    Every component is normalised by its own targets before it is weighted: `ar + mlm` is half masked, though masked
-    rows have fewer targets.
+    Every component is normalised by its own targets before it is weighted: `ar + mlm` is half
+    masked, though masked rows have fewer targets.
     """
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
@@ -276,7 +318,9 @@ class Mixture(Combination):
         for number, (_, objective) in enumerate(self.terms):
             rows = (drawn == number).nonzero().flatten()
             if len(rows):
-                views += (view.renumbered(shift) for view in objective.view(batch.take(rows), seed, epoch))
+                views += (
+                    view.renumbered(shift) for view in objective.view(batch.take(rows), seed, epoch)
+                )
             else:
                 views += [_empty(batch.tokens.shape[1])] * len(objective.components())
             shift += len(objective.head_specs())
@@ -290,7 +334,9 @@ class Mixture(Combination):
         return orders[0]
 
     def at(self, progress: float) -> Objective:
-        return replace(self, terms=tuple((weight, part.at(progress)) for weight, part in self.terms))
+        return replace(
+            self, terms=tuple((weight, part.at(progress)) for weight, part in self.terms)
+        )
 
     @property
     def stationary(self) -> bool:
@@ -303,13 +349,17 @@ class Mixture(Combination):
 
 @dataclass(frozen=True)
 class Sequence(Combination):
-    """One objective after the other, each for its share of the budget; schedules inside a phase run over that phase."""
+    """One objective after the other, each for its share of the budget; schedules inside a phase run
+    over that phase.
+    """
 
     def phases(self) -> tuple[tuple[float, Objective], ...]:
         return tuple(zip(self.shares, (objective for _, objective in self.terms), strict=True))
 
     def at(self, progress: float) -> Mixture:
-        """The phase of that moment, as a mixture of it alone that names heads by their place in the whole."""
+        """The phase of that moment, as a mixture of it alone that names heads by their place in the
+        whole.
+        """
         starts = list(itertools.accumulate(self.shares, initial=0.0))[:-1]
         number = sum(start <= progress for start in starts[1:])
         share, objective = self.phases()[number]
@@ -341,13 +391,17 @@ def _tidy(weight: float) -> float:
 
 def _term(weight: float, objective: Objective) -> str:
     inner = (
-        f"({objective.spec})" if isinstance(objective, Mixture | Sequence) and weight != 1 else objective.spec
+        f"({objective.spec})"
+        if isinstance(objective, Mixture | Sequence) and weight != 1
+        else objective.spec
     )
     return inner if weight == 1 else f"{_tidy(weight)!r}*{inner}"
 
 
 class ParameterError(ValueError):
-    """A parameter of an objective is out of its range; `parameter` names it, so that the parser can point at it."""
+    """A parameter of an objective is out of its range; `parameter` names it, so that the parser can
+    point at it.
+    """
 
     def __init__(self, parameter: str, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,6 @@
-"""Specs to objectives: "ar, mlm(rate=0.4), 0.25*ar >> 0.75*mlm", read with `ast`, never with `eval`."""
+"""Specs to objectives: "ar, mlm(rate=0.4), 0.25*ar >> 0.75*mlm", read with `ast`, never with
+`eval`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ def parse_list(text: str) -> list[Objective]:
     except SyntaxError as error:
         column = max(min((error.offset or 2) - 1, len(text)), 1)
         raise UserError(
-            f"objectives '{text}', column {column}: not a list of objectives such as 'ar, mlm(rate=0.4)'"
+            f"objectives '{text}', column {column}: not a list of objectives such as 'ar, "
+            "mlm(rate=0.4)'"
         ) from None
     if not text.strip() or not isinstance(tree, ast.Tuple) or not tree.elts:
         raise UserError(f"objectives '{text}': empty; give a list such as 'ar, mlm'")
@@ -40,17 +43,21 @@ def parse(text: str) -> Objective:
     found = parse_list(text)
     if len(found) != 1:
         raise UserError(
-            f"objective '{text}': found {len(found)} objectives, one is wanted; join them by + or >>"
+            f"objective '{text}': found {len(found)} objectives, one is wanted; join them by + or "
+            ">>"
         )
     return found[0]
 
 
 def require_for_text(objectives: Iterable[Objective]) -> None:
-    """Raises UserError for an objective that works on the target part of prompted rows, which plain text has not."""
+    """Raises UserError for an objective that works on the target part of prompted rows, which plain
+    text has not.
+    """
     for objective in objectives:
         if objective.prompted:
             raise UserError(
-                f"objective '{objective.spec}': works on the target part of rows that begin with a prompt, and plain text "
+                f"objective '{objective.spec}': works on the target part of rows that begin with "
+                "a prompt, and plain text "
                 "has no target part; it is for lookaround synthetic"
             )
 
@@ -59,14 +66,18 @@ WHAT = f"write a number, a word, or one of {', '.join(SCHEDULES)} with (start, e
 
 
 class _Reader:
-    """Walks the syntax tree of a spec; every refusal names the column and the words it stands on."""
+    """Walks the syntax tree of a spec; every refusal names the column and the words it stands
+    on.
+    """
 
     def __init__(self, text: str, source: str) -> None:
         self.text, self.source = text, source
 
     def refuse(self, node: ast.AST, problem: str) -> NoReturn:
         words = ast.get_source_segment(self.source, node) or ""  # type: ignore[arg-type]
-        column = getattr(node, "col_offset", 1)  # the added bracket makes the 0-based offset a 1-based column
+        column = getattr(
+            node, "col_offset", 1
+        )  # the added bracket makes the 0-based offset a 1-based column
         raise UserError(f"objectives '{self.text}', column {column} ('{words}'): {problem}")
 
     def objective(self, node: ast.expr) -> Term:
@@ -93,7 +104,9 @@ class _Reader:
                     return weight * objective
                 except (TypeError, ValueError):
                     self.refuse(node.left, "a weight must be a positive number")
-        self.refuse(node, "not an objective; write e.g. ar, mlm(rate=0.4), ar + 3*vmlm, 0.25*ar >> 0.75*mlm")
+        self.refuse(
+            node, "not an objective; write e.g. ar, mlm(rate=0.4), ar + 3*vmlm, 0.25*ar >> 0.75*mlm"
+        )
 
     def known(self, name: ast.expr) -> type[Objective]:
         assert isinstance(name, ast.Name)
@@ -109,7 +122,10 @@ class _Reader:
         for keyword in keywords:
             if keyword.arg not in fields:
                 known = ", ".join(fields) or "none"
-                self.refuse(keyword, f"{kind.name} has no parameter '{keyword.arg}'; its parameters: {known}")
+                self.refuse(
+                    keyword,
+                    f"{kind.name} has no parameter '{keyword.arg}'; its parameters: {known}",
+                )
             if keyword.arg in values:
                 self.refuse(keyword, f"'{keyword.arg}' is given twice")
             values[keyword.arg] = value = self.value(keyword.value)
@@ -135,7 +151,9 @@ class _Reader:
                 return tuple(self.value(item) for item in node.elts)
             case ast.Name(id=word):
                 return word  # law=uniform reads as law="uniform"
-            case ast.Call(func=ast.Name(id=word), args=[start, end], keywords=[]) if word in SCHEDULES:
+            case ast.Call(func=ast.Name(id=word), args=[start, end], keywords=[]) if (
+                word in SCHEDULES
+            ):
                 return SCHEDULES[word](self.number(start), self.number(end))
             case ast.Call(func=ast.Name(id=word)) if word in SCHEDULES:
                 self.refuse(node, f"{word} takes two numbers, {word}(start, end)")

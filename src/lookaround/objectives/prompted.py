@@ -1,4 +1,5 @@
-"""Objectives on the target part of rows that begin with a prompt: `reverse`, `teacherless` and `bst`.
+"""Objectives on the target part of rows that begin with a prompt: `reverse`, `teacherless` and
+`bst`.
 
 The target part is what may be scored (`Batch.scorable`); a row without a prompt has BOS for one.
 """
@@ -19,22 +20,29 @@ __all__ = ["BST", "Reverse", "Teacherless"]
 
 
 def reversed_order(batch: Batch) -> Tensor:
-    """(B, T): which position each token comes from when the target part of every document is read backwards."""
+    """(B, T): which position each token comes from when the target part of every document is read
+    backwards.
+    """
     rows, width = batch.tokens.shape
     position = torch.arange(width).expand(rows, width)
     eligible = batch.eligible
     document = torch.zeros_like(batch.tokens) if batch.documents is None else batch.documents
-    # eligible tokens sorted by (document, position), and by (document, -position): the n-th goes to the n-th place
+    # eligible tokens sorted by (document, position), and by (document, -position): the n-th goes to
+    # the n-th place
     last = document.amax() + 2
     key = torch.where(eligible, document, last) * width
     forward = (key + position).argsort(dim=1, stable=True)
-    backward = (key + torch.where(eligible, width - 1 - position, position)).argsort(dim=1, stable=True)
+    backward = (key + torch.where(eligible, width - 1 - position, position)).argsort(
+        dim=1, stable=True
+    )
     return torch.empty_like(forward).scatter_(1, forward, backward)
 
 
 @dataclass(frozen=True)
 class Reverse(AR):
-    """Causal modelling of the target part read backwards: its last token first (Bachmann & Nagarajan 2024, arXiv 2403.06963)."""
+    """Causal modelling of the target part read backwards: its last token first (Bachmann &
+    Nagarajan 2024, arXiv 2403.06963).
+    """
 
     name = "reverse"
     prompted = True
@@ -51,9 +59,11 @@ class Reverse(AR):
 
 @dataclass(frozen=True)
 class Teacherless(AR):
-    """The whole target part at once from dummies in its place (Monea et al. 2023; Bachmann & Nagarajan 2024, arXiv 2403.06963).
+    """The whole target part at once from dummies in its place (Monea et al. 2023; Bachmann &
+    Nagarajan 2024, arXiv 2403.06963).
 
-    Every target is predicted by the state before it, which sees the prompt and dummies; the dummy is the mask token.
+    Every target is predicted by the state before it, which sees the prompt and dummies; the dummy
+    is the mask token.
     """
 
     name = "teacherless"
@@ -73,12 +83,15 @@ class Teacherless(AR):
 
 @dataclass(frozen=True)
 class BST(AR):
-    """A belief-state transformer (Hu et al. 2024, arXiv 2410.23506): the next token, and beside it a second encoder.
+    """A belief-state transformer (Hu et al. 2024, arXiv 2410.23506): the next token, and beside it
+    a second encoder.
 
-    The second encoder reads the target part from its end. From every prefix and every suffix with something in between, an MLP
-    predicts the token after the prefix and the one before the suffix. The LM head's loss is that of the empty suffix, and
-    only the LM head is used to write (theirs reads the empty suffix too; that is the one difference). layers: of the second
-    encoder. matched: as many layers of a fresh trunk make way for it.
+    The second encoder reads the target part from its end. From every prefix and every suffix with
+    something in between, an MLP predicts the token after the prefix and the one before the suffix.
+    The LM head's loss is that of the empty suffix, and only the LM head is used to write (theirs
+    reads the empty suffix too; that is the one difference).
+    layers: of the second encoder.
+    matched: as many layers of a fresh trunk make way for it.
     """
 
     layers: int = 1

@@ -8,7 +8,12 @@ write_report(results, "runs/compare/report.html")
 from lookaround.report.forecast import print_forecast, write_forecast
 from lookaround.report.html import render_html, write_report
 from lookaround.report.speculation import print_speculation
-from lookaround.report.synthetic import load_synthetic, print_synthetic, synthetic_figures, write_synthetic
+from lookaround.report.synthetic import (
+    load_synthetic,
+    print_synthetic,
+    synthetic_figures,
+    write_synthetic,
+)
 from lookaround.report.table import format_seconds, load_results, print_results
 
 __all__ = [

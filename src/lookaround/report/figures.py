@@ -1,8 +1,10 @@
-"""The figures of the report: results in, one inline SVG string out (or "" where there is nothing to draw).
+"""The figures of the report: results in, one inline SVG string out (or "" where there is nothing to
+draw).
 
-Every figure is drawn at 400 points wide, so that its text can still be read at the width of a phone. Colours are
-written as CSS variables with a fallback, `var(--s0,#0065b0)`: the page that holds a figure restyles it for a dark
-scheme, and a figure on its own keeps the light colours. Text stays text; the same dict gives the same bytes.
+Every figure is drawn at 400 points wide, so that its text can still be read at the width of a
+phone. Colours are written as CSS variables with a fallback, `var(--s0,#0065b0)`: the page that
+holds a figure restyles it for a dark scheme, and a figure on its own keeps the light colours. Text
+stays text; the same dict gives the same bytes.
 """
 
 import io
@@ -32,11 +34,22 @@ from lookaround.report.table import (
     printable,
 )
 
-__all__ = ["SERIES", "by_prefix", "key", "ladder", "learning", "losses", "off_scale", "spectra", "tradeoff"]
+__all__ = [
+    "SERIES",
+    "by_prefix",
+    "key",
+    "ladder",
+    "learning",
+    "losses",
+    "off_scale",
+    "spectra",
+    "tradeoff",
+]
 
 INK, SOFT, LINE, CARD = "#1b1f24", "#59636e", "#dde2e8", "#fffffe"
 
-# Colours for the light scheme; told apart without red-green vision, and each has its own marker as well.
+# Colours for the light scheme; told apart without red-green vision, and each has its own marker as
+# well.
 SERIES = ("#0065b0", "#cf4b00", "#00835f", "#b5418e", "#8f6c00", "#2389bd", "#7a3b2e", "#4b5563")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h", "*")
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # the second and third time round the colours
@@ -47,7 +60,9 @@ _CSS_NAMES = {INK: "ink", SOFT: "soft", LINE: "line", CARD: "card"} | {
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the layout is the same on every machine
+    "font.sans-serif": [
+        "DejaVu Sans"
+    ],  # ships with matplotlib: the layout is the same on every machine
     "font.size": 11.5,
     "text.color": INK,
     "axes.edgecolor": SOFT,
@@ -76,10 +91,16 @@ _LABEL_PLACES = [  # offsets in points from the marker, the nearest first
     (dx, dy, side)
     for reach in (8, 14, 22)
     for dx, dy, side in (
-        (reach, 4, "left"), (reach, -11, "left"), (-reach, 4, "right"), (-reach, -11, "right"),
-        (reach + 4, -3.5, "left"), (-reach - 4, -3.5, "right"), (0, reach + 2, "center"), (0, -reach - 8, "center"),
+        (reach, 4, "left"),
+        (reach, -11, "left"),
+        (-reach, 4, "right"),
+        (-reach, -11, "right"),
+        (reach + 4, -3.5, "left"),
+        (-reach - 4, -3.5, "right"),
+        (0, reach + 2, "center"),
+        (0, -reach - 8, "center"),
     )
-]  # fmt: skip
+]
 _NOTE: dict[str, Any] = {
     "textcoords": "offset points",
     "color": SOFT,
@@ -101,15 +122,21 @@ class _Point(NamedTuple):
 
 
 def key(index: int) -> str:
-    """The legend entry of objective number `index` as a small SVG: its line and its marker, 26 x 12 points."""
+    """The legend entry of objective number `index` as a small SVG: its line and its marker, 26 x 12
+    points.
+    """
     marker = MarkerStyle(_MARKERS[index % len(_MARKERS)])
     outline = marker.get_path().transformed(marker.get_transform())
     scale = 4.2 / float(np.abs(outline.vertices).max())
     drawn = []
     for vertices, code in outline.iter_segments(simplify=False):
         points = np.asarray(vertices).reshape(-1, 2) * (scale, -scale) + (13, 6)
-        letter = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}.get(code, "Z")
-        drawn.append("Z" if letter == "Z" else letter + " ".join(f"{x:.1f} {y:.1f}" for x, y in points))
+        letter = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}.get(
+            code, "Z"
+        )
+        drawn.append(
+            "Z" if letter == "Z" else letter + " ".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        )
     dashes = ("", ' stroke-dasharray="5 2"', ' stroke-dasharray="1.5 1.5"')[_round(index)]
     colour = _themed(_colour(index))
     return (
@@ -138,16 +165,27 @@ def tradeoff(study: Study) -> str:
             continue
         colour = _colour(index)
         trail = [(b.mean, s.mean) for b, s in points if b.known and s.known]
-        axes.plot(*zip(*trail, strict=True), color=colour, linewidth=1, alpha=0.5, marker=".", markersize=4)
+        axes.plot(
+            *zip(*trail, strict=True),
+            color=colour,
+            linewidth=1,
+            alpha=0.5,
+            marker=".",
+            markersize=4,
+        )
         shown = min(bits.mean, high)
         if bits.bounded and bits.mean <= high:
             axes.plot([bits.low, bits.high], [score.mean] * 2, color=colour, linewidth=1.3)
         if score.bounded:
             axes.plot([shown] * 2, [score.low, score.high], color=colour, linewidth=1.3)
-        axes.plot([shown], [score.mean], **_marker(index, 8), linestyle="none", clip_on=False, zorder=4)
+        axes.plot(
+            [shown], [score.mean], **_marker(index, 8), linestyle="none", clip_on=False, zorder=4
+        )
         beyond = "" if bits.mean <= high else f" ({bits.mean:.2f}: off the scale)"
         text = _short(objective) + beyond
-        placed.append(_Point(shown, score.mean, bits.low, bits.high, score.low, score.high, text, colour))
+        placed.append(
+            _Point(shown, score.mean, bits.low, bits.high, score.low, score.high, text, colour)
+        )
     if not placed:
         return ""
     scores = [study.score(o, metric, rung) for o in study.objectives for rung in recent]
@@ -167,7 +205,8 @@ def tradeoff(study: Study) -> str:
 
 
 def ladder(study: Study, metric: str) -> str:
-    """One metric against training compute for every objective, with interval bands and the baselines' lines.
+    """One metric against training compute for every objective, with interval bands and the
+    baselines' lines.
 
     Needs two rungs: at a single budget the table says it all.
     """
@@ -199,7 +238,9 @@ def ladder(study: Study, metric: str) -> str:
         low_bits, high_bits = _bits_limits(study, study.rungs)
         everything = [min(v, high_bits) for v in everything] + [low_bits, high_bits]
     _compute_axis(axes, study)
-    shown = _reference_lines(axes, study, metric, [value for value in everything if math.isfinite(value)])
+    shown = _reference_lines(
+        axes, study, metric, [value for value in everything if math.isfinite(value)]
+    )
     _limit(axes.set_ylim, everything + shown, 0.11)
     better = "higher" if study.higher(metric) else "lower"
     _title(axes, f"{_short(study.title(metric))} ({better} is better)")
@@ -228,7 +269,9 @@ def losses(study: Study) -> str:
     if not levels:
         return ""
     _log_axis(axes, "training compute (log scale)")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_flops(value).replace(".0 ", " ")))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: format_flops(value).replace(".0 ", " "))
+    )
     _title(axes, "training loss, nats per target")
     low, high = float(np.min(levels)), float(np.percentile(levels, 98))
     _limit(axes.set_ylim, [low, high], 0.06)
@@ -273,16 +316,22 @@ def by_prefix(study: Study) -> str:
 
 
 def spectra(forecast: dict[str, Any]) -> str:
-    """Singular values against their number for every line of a forecast that has them, controls included."""
+    """Singular values against their number for every line of a forecast that has them, controls
+    included.
+    """
     figure, axes = _new(4.2)
     drawn = 0
-    for index, line in enumerate([*(forecast.get("objectives") or []), *(forecast.get("controls") or [])]):
+    for index, line in enumerate(
+        [*(forecast.get("objectives") or []), *(forecast.get("controls") or [])]
+    ):
         values = [number(value) for value in line.get("singular_values") or []]
         if len(values) < 2:
             continue
         places = range(1, len(values) + 1)
         marks = sorted({min(round(1.6**k), len(values)) - 1 for k in range(30)})
-        axes.plot(places, values, linestyle=_DASHES[_round(index)], **_marker(index, 5), markevery=marks)
+        axes.plot(
+            places, values, linestyle=_DASHES[_round(index)], **_marker(index, 5), markevery=marks
+        )
         drawn = max(drawn, len(values))
     if not drawn:
         return ""
@@ -291,18 +340,26 @@ def spectra(forecast: dict[str, Any]) -> str:
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_ylim(0, 1.04)
     _title(axes, "singular value")
-    return _svg(figure, "spectra", "Singular values of every objective", f"The first {drawn} of each line.")
+    return _svg(
+        figure, "spectra", "Singular values of every objective", f"The first {drawn} of each line."
+    )
 
 
-def learning(group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], number_of: int) -> str:
-    """Learning curves of one task by place of the answer, a panel for each objective: (summary entry, its rows) in order.
+def learning(
+    group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], number_of: int
+) -> str:
+    """Learning curves of one task by place of the answer, a panel for each objective: (summary
+    entry, its rows) in order.
 
-    Thin lines are seeds, thick ones their means; the dashed line is chance. number_of: of the task on its page.
+    Thin lines are seeds, thick ones their means; the dashed line is chance.
+    number_of: of the task on its page.
     """
     columns = 2
     lines = math.ceil(len(group) / columns)
     figure, panels = _grid(lines, columns, 1.75 * lines + 0.35)
-    last = max((entry["step"] for _, rows in group for row in rows for entry in row["curve"]), default=1)
+    last = max(
+        (entry["step"] for _, rows in group for row in rows for entry in row["curve"]), default=1
+    )
     for axes in panels[len(group) :]:
         axes.set_visible(False)
     for axes, (entry, rows) in zip(panels, group, strict=False):
@@ -328,9 +385,12 @@ def learning(group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], n
     for axes in panels[max(0, len(group) - columns) : len(group)]:
         axes.set_xlabel("steps")
     return _svg(
-        figure, f"learning-{number_of}", "Learning curves by place of the answer",
-        "Accuracy on validation problems of each token of the answer against steps, a panel for each objective.",
-    )  # fmt: skip
+        figure,
+        f"learning-{number_of}",
+        "Learning curves by place of the answer",
+        "Accuracy on validation problems of each token of the answer against steps, a panel for "
+        "each objective.",
+    )
 
 
 def off_scale(study: Study) -> list[str]:
@@ -387,11 +447,14 @@ def _grid(lines: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", parse_math=False)  # over the axis, where a phone has room for it
+    axes.set_title(
+        text, loc="left", parse_math=False
+    )  # over the axis, where a phone has room for it
 
 
 def _svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """The figure as an <svg> element: scales with its container, has a title and a description, names no URL.
+    """The figure as an <svg> element: scales with its container, has a title and a description,
+    names no URL.
 
     `name` is ours, never from the results: it keeps the ids of two figures on one page apart.
     """
@@ -413,19 +476,26 @@ def _svg(figure: Figure, name: str, title: str, description: str) -> str:
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{view}" width="100%" role="img" stroke-linejoin="round" '
-        f'aria-labelledby="title-{name} text-{name}"><title id="title-{name}">{escape(printable(title))}</title>'
+        f'aria-labelledby="title-{name} text-{name}"><title '
+        f'id="title-{name}">{escape(printable(title))}</title>'
         f'<desc id="text-{name}">{escape(printable(description))}</desc>{body.strip()}\n'
     )
 
 
 def _rounded(match: re.Match[str]) -> str:
-    path = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), match[0])
+    path = re.sub(
+        r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), match[0]
+    )
     return re.sub(r"\s+", " ", path).replace(' "', '"')
 
 
 def _restyled(match: re.Match[str]) -> str:
     style = re.sub(r"#[0-9a-f]{6}", lambda found: _themed(found[0]), match[0])
-    return style.replace("'DejaVu Sans'", "system-ui, sans-serif").replace("; ", ";").replace(": ", ":")
+    return (
+        style.replace("'DejaVu Sans'", "system-ui, sans-serif")
+        .replace("; ", ";")
+        .replace(": ", ":")
+    )
 
 
 def _themed(colour: str) -> str:
@@ -447,9 +517,13 @@ def _limit(setter: Any, values: Sequence[float], margin: float) -> None:
 
 
 def _bits_limits(study: Study, rungs: Sequence[float]) -> tuple[float, float]:
-    """The bits per byte to show: one objective far above the unigram model must not flatten all the others."""
+    """The bits per byte to show: one objective far above the unigram model must not flatten all the
+    others.
+    """
     scores = [
-        study.score(objective, "bits_per_byte", rung) for objective in study.objectives for rung in rungs
+        study.score(objective, "bits_per_byte", rung)
+        for objective in study.objectives
+        for rung in rungs
     ]
     values = [v for s in scores for v in s[:3] if not math.isnan(v)]
     if not values:
@@ -470,7 +544,8 @@ def _compute_axis(axes: Axes, study: Study) -> None:
 
 
 def _reference_lines(axes: Axes, study: Study, metric: str, values: list[float]) -> list[float]:
-    """Dotted lines at the unigram model or the baselines; one far from all `values` is named instead of drawn.
+    """Dotted lines at the unigram model or the baselines; one far from all `values` is named
+    instead of drawn.
 
     Returns the values of the lines drawn. Their labels stand apart, so that none covers another.
     """
@@ -478,7 +553,11 @@ def _reference_lines(axes: Axes, study: Study, metric: str, values: list[float])
         lines = [("unigram model", study.unigram, 1.0, "right")]
     else:
         names = {"majority": "majority", "random_init": "random init", "tfidf": "TF-IDF"}
-        places = {"majority": (1.0, "right"), "random_init": (0.5, "center"), "tfidf": (0.0, "left")}
+        places = {
+            "majority": (1.0, "right"),
+            "random_init": (0.5, "center"),
+            "tfidf": (0.0, "left"),
+        }
         lines = [(names[kind], study.baseline(kind, metric), *places[kind]) for kind in BASELINES]
     reach = 0.6 * (max(values) - min(values)) or 0.2 * abs(max(values))
     shown: list[float] = []
@@ -492,17 +571,27 @@ def _reference_lines(axes: Axes, study: Study, metric: str, values: list[float])
         shown.append(value)
         axes.axhline(value, color=SOFT, linewidth=1, linestyle=(0, (1.5, 2)))
         axes.annotate(
-            label, (place, value), (0, 3), xycoords=axes.get_yaxis_transform(), ha=side, fontsize=10, **_NOTE
+            label,
+            (place, value),
+            (0, 3),
+            xycoords=axes.get_yaxis_transform(),
+            ha=side,
+            fontsize=10,
+            **_NOTE,
         )
     for side, height, offset in (("above", 1.0, -10), ("below", 0.0, 5)):
         if outside[side]:
             text = f"{side} the axis: {', '.join(outside[side])}"
-            axes.annotate(text, (0.0, height), (3, offset), xycoords="axes fraction", fontsize=10, **_NOTE)
+            axes.annotate(
+                text, (0.0, height), (3, offset), xycoords="axes fraction", fontsize=10, **_NOTE
+            )
     return shown
 
 
 def _label_points(figure: Figure, axes: Axes, points: list[_Point]) -> None:
-    """Write each name beside its marker where it covers nothing; a name without room is left to the legend."""
+    """Write each name beside its marker where it covers nothing; a name without room is left to the
+    legend.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         figure.draw_without_rendering()
@@ -518,9 +607,15 @@ def _label_points(figure: Figure, axes: Axes, points: list[_Point]) -> None:
         for point in points:
             for dx, dy, side in _LABEL_PLACES:
                 label = axes.annotate(
-                    point.text, (point.x, point.y), (dx, dy), textcoords="offset points",
-                    ha=side, fontsize=10.5, color=point.colour, parse_math=False,
-                )  # fmt: skip
+                    point.text,
+                    (point.x, point.y),
+                    (dx, dy),
+                    textcoords="offset points",
+                    ha=side,
+                    fontsize=10.5,
+                    color=point.colour,
+                    parse_math=False,
+                )
                 label.set_in_layout(False)
                 box = label.get_window_extent()
                 inside = (
@@ -562,4 +657,6 @@ def _prefixes(run: dict[str, Any]) -> dict[int, float]:
 
 
 def _prefix_place(length: int) -> float:
-    return float(length) if length else 0.5  # the empty prefix has no logarithm; it stands one step before 1
+    return (
+        float(length) if length else 0.5
+    )  # the empty prefix has no logarithm; it stands one step before 1

@@ -29,14 +29,29 @@ from lookaround.support.storage import write_text
 __all__ = ["forecast_section", "print_forecast", "write_forecast"]
 
 _FIGURES = (  # heading, what it means, how a line's cell reads
-    ("tail energy", "sum of sigma^2 beyond the rank: how much of the matrix a table of this rank leaves out; reported, never ranked on",
-     lambda line: _cell(line.get("tail_energy"), "{:.1f}")),
+    (
+        "tail energy",
+        "sum of sigma^2 beyond the rank: how much of the matrix a table of this rank leaves out; "
+        "reported, never ranked on",
+        lambda line: _cell(line.get("tail_energy"), "{:.1f}"),
+    ),
     ("sigma2", "the second singular value", lambda line: _cell(line.get("sigma2"), "{:.3f}")),
-    ("compo-\nnents", "connected components of the graph of contexts and targets", lambda line: _cell(line.get("components"), "{:.0f}")),
-    ("meeting", "probability that two contexts drawn by frequency share a target",
-     lambda line: "saturated" if line.get("saturated") else _cell(line.get("meeting"), "{:.3f}")),
-    ("effective\nrank", "exp of the entropy of the singular values kept", lambda line: _cell(line.get("effective_rank"), "{:.0f}")),
-)  # fmt: skip
+    (
+        "compo-\nnents",
+        "connected components of the graph of contexts and targets",
+        lambda line: _cell(line.get("components"), "{:.0f}"),
+    ),
+    (
+        "meeting",
+        "probability that two contexts drawn by frequency share a target",
+        lambda line: "saturated" if line.get("saturated") else _cell(line.get("meeting"), "{:.3f}"),
+    ),
+    (
+        "effective\nrank",
+        "exp of the entropy of the singular values kept",
+        lambda line: _cell(line.get("effective_rank"), "{:.0f}"),
+    ),
+)
 _HEADING_WIDTH = 14  # the name of a task is broken there
 
 
@@ -56,7 +71,9 @@ def _tasks(result: dict[str, Any]) -> list[str]:
 
 
 def _score(result: dict[str, Any], line: dict[str, Any], task: str) -> str:
-    """A score, with the mark of what it can't be told apart from: = the leader's equals, ^ the leader."""
+    """A score, with the mark of what it can't be told apart from: = the leader's equals, ^ the
+    leader.
+    """
     score = format_score(number((line.get("tasks") or {}).get(task)))
     close = (result.get("not_distinguished") or {}).get(task) or []
     name = line["objective"]
@@ -66,7 +83,10 @@ def _score(result: dict[str, Any], line: dict[str, Any], task: str) -> str:
 
 
 def _leader(result: dict[str, Any], task: str) -> str:
-    scores = {line["objective"]: number(line["tasks"].get(task)) for line in result.get("objectives") or []}
+    scores = {
+        line["objective"]: number(line["tasks"].get(task))
+        for line in result.get("objectives") or []
+    }
     return max(scores, key=lambda name: scores[name]) if scores else ""
 
 
@@ -88,18 +108,22 @@ def _features(result: dict[str, Any]) -> str:
 
 
 def print_forecast(result: dict[str, Any], console: Console) -> None:
-    """Print the table, the recommendation per task, the track record and the notes of a forecast."""
+    """Print the table, the recommendation per task, the track record and the notes of a
+    forecast.
+    """
     tasks = _tasks(result)
     print_text(
         console,
-        f"Before any training: contexts of {_contexts(result)}, rank {result['rank']}, probes on {_features(result)}",
+        f"Before any training: contexts of {_contexts(result)}, rank {result['rank']}, probes on "
+        f"{_features(result)}",
         "bold",
     )
     lines = [line for line, _ in _lines(result)]
     columns = [Column(heading, [read(line) for line in lines]) for heading, _, read in _FIGURES]
     columns += [
         Column(
-            "\n".join(wrap(printable(task), _HEADING_WIDTH)), [_score(result, line, task) for line in lines]
+            "\n".join(wrap(printable(task), _HEADING_WIDTH)),
+            [_score(result, line, task) for line in lines],
         )
         for task in tasks
     ]
@@ -108,7 +132,8 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
     if tasks:
         print_text(
             console,
-            "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last three lines: controls",
+            "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last "
+            "three lines: controls",
         )
     console.print()
     if tasks:
@@ -116,7 +141,10 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
         answers = (result.get("recommendation") or {}).items()
         print_answers(
             console,
-            [(task, told, not told.startswith("nothing"), reasons.get(task)) for task, told in answers],
+            [
+                (task, told, not told.startswith("nothing"), reasons.get(task))
+                for task, told in answers
+            ],
         )
     print_text(console, f"Track record: {(result.get('track_record') or {}).get('sentence', '')}")
     for note in result.get("notes") or []:
@@ -128,14 +156,17 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
 
 
 def write_forecast(result: dict[str, Any], path: str | Path) -> None:
-    """Write the forecast as a self-contained page, whole or not at all; raises UserError where it cannot be written."""
+    """Write the forecast as a self-contained page, whole or not at all; raises UserError where it
+    cannot be written.
+    """
     corpus = result.get("corpus") or {}
     facts = [
         f"{format_count(number(corpus.get('tokens')))} tokens",
         f"vocabulary {number(corpus.get('vocabulary')):,.0f}",
     ]
     head = (
-        f'<header><p class="brand">lookaround forecast</p><h1>What objectives make of {esc(corpus.get("name") or "this corpus")}</h1>'
+        '<header><p class="brand">lookaround forecast</p><h1>What objectives make of '
+        f"{esc(corpus.get('name') or 'this corpus')}</h1>"
         f'<ul class="facts">{items(facts)}</ul></header>\n<main>'
     )
     foot = (
@@ -147,26 +178,35 @@ def write_forecast(result: dict[str, Any], path: str | Path) -> None:
 
 
 def forecast_section(result: dict[str, Any]) -> str:
-    """The forecast as a <section> of a page: table with controls, recommendation per task, figure, what it is not."""
+    """The forecast as a <section> of a page: table with controls, recommendation per task, figure,
+    what it is not.
+    """
     record = result.get("track_record") or {}
     notes = [f"Track record: {record.get('sentence', '')}", *(result.get("notes") or [])]
     lead = (
-        f"One count of the corpus gives every objective its co-occurrence matrix of contexts ({_contexts(result)}) and targets. A text "
-        f"is the mean of its tokens' features ({_features(result)}, rank {result.get('rank')}); the score is a least-squares "
-        "probe's. No model was trained. The last lines are controls: what predicts only one far token, what is left when all "
+        "One count of the corpus gives every objective its co-occurrence matrix of contexts "
+        f"({_contexts(result)}) and targets. A text "
+        f"is the mean of its tokens' features ({_features(result)}, rank {result.get('rank')}); "
+        "the score is a least-squares "
+        "probe's. No model was trained. The last lines are controls: what predicts only one far "
+        "token, what is left when all "
         "order is shuffled away, and what needs no objective at all."
     )
     spectra = figures.spectra(result)
     figure = (
-        f'<div class="figures"><figure class="aside"><h3>Singular values</h3><div class="chart">{spectra}</div>'
-        f'<div class="reading">{_legend(result)}<figcaption>A spectrum that falls faster leaves less beyond the rank (tail '
-        "energy). A faster fall is no merit by itself: shuffled pairs and far tokens fall fastest.</figcaption></div></figure></div>"
+        '<div class="figures"><figure class="aside"><h3>Singular values</h3><div '
+        f'class="chart">{spectra}</div>'
+        f'<div class="reading">{_legend(result)}<figcaption>A spectrum that falls faster leaves '
+        "less beyond the rank (tail "
+        "energy). A faster fall is no merit by itself: shuffled pairs and far tokens fall "
+        "fastest.</figcaption></div></figure></div>"
         if spectra
         else ""
     )
     return (
         '<section aria-labelledby="forecast"><h2 id="forecast">Before any training</h2>'
-        f'<p class="lead">{esc(lead)}</p><ul class="notes" aria-label="Notes on the forecast">{items(notes)}</ul>'
+        f'<p class="lead">{esc(lead)}</p><ul class="notes" aria-label="Notes on the '
+        f'forecast">{items(notes)}</ul>'
         f"{_table(result)}{_answers(result)}{figure}</section>"
     )
 
@@ -174,7 +214,8 @@ def forecast_section(result: dict[str, Any]) -> str:
 def _table(result: dict[str, Any]) -> str:
     tasks = _tasks(result)
     heads = "".join(
-        f'<th scope="col" title="{esc(meaning)}">{esc(heading.replace("-" + chr(10), "").replace(chr(10), " "))}</th>'
+        '<th scope="col" '
+        f'title="{esc(meaning)}">{esc(heading.replace("-" + chr(10), "").replace(chr(10), " "))}</th>'
         for heading, meaning, _ in _FIGURES
     )
     heads += "".join(f'<th scope="col">{esc(task)}</th>' for task in tasks)
@@ -190,10 +231,13 @@ def _table(result: dict[str, Any]) -> str:
                 mark = '<span class="unclear">not told apart</span>'
             cells += f"<td>{esc(score)}{mark}</td>"
         key = figures.key(place) if line.get("singular_values") else ""
-        bodies[control].append(f'<tr><th scope="row">{key}{esc(line["objective"])}</th>{cells}</tr>')
+        bodies[control].append(
+            f'<tr><th scope="row">{key}{esc(line["objective"])}</th>{cells}</tr>'
+        )
     return scroll(
         "Forecast",
-        f'<table><thead><tr><th scope="col">objective</th>{heads}</tr></thead><tbody>{"".join(bodies[False])}</tbody>'
+        "<table><thead><tr><th "
+        f'scope="col">objective</th>{heads}</tr></thead><tbody>{"".join(bodies[False])}</tbody>'
         f'<tbody class="baselines">{"".join(bodies[True])}</tbody></table>',
     )
 
@@ -201,7 +245,8 @@ def _table(result: dict[str, Any]) -> str:
 def _answers(result: dict[str, Any]) -> str:
     reasons = result.get("reasons") or {}
     rows = "".join(
-        f'<tr><th scope="row">{esc(task)}</th><td class="text">{esc(answer)}</td><td class="text">{esc(reasons.get(task, ""))}</td></tr>'
+        f'<tr><th scope="row">{esc(task)}</th><td class="text">{esc(answer)}</td><td '
+        f'class="text">{esc(reasons.get(task, ""))}</td></tr>'
         for task, answer in (result.get("recommendation") or {}).items()
     )
     if not rows:

@@ -1,9 +1,10 @@
-"""One self-contained HTML page for a study: no request, no script, readable on a phone, in the dark and on paper.
+"""One self-contained HTML page for a study: no request, no script, readable on a phone, in the dark
+and on paper.
 
     write_report(load_results("runs/compare/results.json"), "runs/compare/report.html")
 
-Every text that comes from the results passes through `esc` (attributes included), and the page's own
-Content-Security-Policy forbids whatever might slip through. The same dict gives the same bytes.
+Every text that comes from the results passes through `esc` (attributes included), and the page's
+own Content-Security-Policy forbids whatever might slip through. The same dict gives the same bytes.
 """
 
 import math
@@ -54,16 +55,18 @@ _QUESTIONS = {
 def write_report(results: dict[str, Any], path: str | Path, *, samples: bool = True) -> None:
     """Write `render_html(results)` to `path`, whole or not at all: a reader never sees half a page.
 
-    Raises UserError if the folder cannot be written to; an older file at `path` is then left as it was.
+    Raises UserError if the folder cannot be written to; an older file at `path` is then left as it
+    was.
     """
     write_text(Path(path), render_html(results, samples=samples))
 
 
 def render_html(results: dict[str, Any], *, samples: bool = True) -> str:
-    """The page for the dict of a results.json (docs/results-format.md), as text to be saved in UTF-8.
+    """The page for the dict of a results.json (docs/results-format.md), as text to be saved in
+    UTF-8.
 
-    With `samples=False` no prompt and no continuation is in the page, and it says so. Parts without data are left
-    out; numbers that are absent, null or NaN are shown as a dash.
+    With `samples=False` no prompt and no continuation is in the page, and it says so. Parts without
+    data are left out; numbers that are absent, null or NaN are shown as a dash.
     """
     study = Study(results)
     sections = [
@@ -98,7 +101,8 @@ def _header(study: Study) -> str:
     if not math.isnan(number(corpus.get("bytes"))):
         facts.append(f"{format_count(number(corpus['bytes']))} bytes of text")
     return (
-        f'<header><p class="brand">lookaround compare</p><h1>Which objective for {esc(_corpus_name(study))}?</h1>'
+        '<header><p class="brand">lookaround compare</p><h1>Which objective for '
+        f"{esc(_corpus_name(study))}?</h1>"
         f'<ul class="facts">{items(facts)}</ul></header>\n<main>'
     )
 
@@ -122,7 +126,8 @@ def _headline(study: Study) -> str:
         notes.insert(0, "One seed only: the intervals do not cover the variation between seeds.")
     callout = f'<ul class="notes" aria-label="Notes">{items(notes)}</ul>' if notes else ""
     return (
-        f'<section aria-labelledby="answer"><h2 id="answer">Recommendation at the {esc(_budget(study))}</h2>'
+        '<section aria-labelledby="answer"><h2 id="answer">Recommendation at the '
+        f"{esc(_budget(study))}</h2>"
         f'<div class="cards">{cards}</div>{callout}</section>'
     )
 
@@ -161,9 +166,13 @@ def _card_scores(study: Study, need: str, objective: str) -> str:
         if not score.known:
             continue
         share = format_share(score.mean, study.unigram)
-        of_unigram = f", {share} of the unigram model" if metric == "bits_per_byte" and share != "-" else ""
+        of_unigram = (
+            f", {share} of the unigram model" if metric == "bits_per_byte" and share != "-" else ""
+        )
         span = f' <span class="span">[{_span(score)}]</span>' if score.bounded else ""
-        lines.append(f"<li><b>{_signless(score.mean)}</b>{span} {esc(study.title(metric))}{of_unigram}</li>")
+        lines.append(
+            f"<li><b>{_signless(score.mean)}</b>{span} {esc(study.title(metric))}{of_unigram}</li>"
+        )
     return f'<ul class="score">{"".join(lines)}</ul>' if lines else ""
 
 
@@ -176,22 +185,33 @@ def _main_table(study: Study) -> str:
     rows = []
     for index, objective in enumerate(study.objectives):
         badges = "".join(
-            f'<span class="badge">{need}</span>' for need in NEEDS if study.recommended(need) == objective
+            f'<span class="badge">{need}</span>'
+            for need in NEEDS
+            if study.recommended(need) == objective
         )
         cells = _cells(study, objective, study.full, scales)
         rows.append(
-            f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code>{badges}{_mode(study, objective)}</th>'
+            "<tr><th "
+            f'scope="row">{figures.key(index)}<code>{esc(objective)}</code>{badges}{_mode(study, objective)}</th>'
             f"{''.join(cells)}</tr>"
         )
-    scored = {name: {m: study.baseline(kind, m) for m in study.metrics} for kind, name in BASELINES.items()}
-    scored["unigram model"] = dict.fromkeys(study.metrics, math.nan) | {"bits_per_byte": study.unigram}
+    scored = {
+        name: {m: study.baseline(kind, m) for m in study.metrics}
+        for kind, name in BASELINES.items()
+    }
+    scored["unigram model"] = dict.fromkeys(study.metrics, math.nan) | {
+        "bits_per_byte": study.unigram
+    }
     baselines = []
     for name, values in scored.items():
         cells = [f"<td>{_value(Interval(values[metric]))}</td>" for metric in study.metrics]
-        cells = _beside_bits(study, cells, f"<td>{'100%' if name == 'unigram model' else _DASH}</td>")
+        cells = _beside_bits(
+            study, cells, f"<td>{'100%' if name == 'unigram model' else _DASH}</td>"
+        )
         if any(not math.isnan(values[metric]) for metric in study.metrics):
             baselines.append(
-                f'<tr><th scope="row">{esc(name)}</th>{"".join(cells)}<td colspan="{len(_COSTS) + 1}"></td></tr>'
+                f'<tr><th scope="row">{esc(name)}</th>{"".join(cells)}<td '
+                f'colspan="{len(_COSTS) + 1}"></td></tr>'
             )
     footer = f'<tbody class="baselines">{"".join(baselines)}</tbody>' if baselines else ""
     falling = [study.title(metric) for metric in study.metrics if not study.higher(metric)]
@@ -204,8 +224,11 @@ def _main_table(study: Study) -> str:
     flag = " A red or amber ▼ marks a mean that a baseline beats." if baselines else ""
     table = f"<table><thead><tr>{_head('objective')}{''.join(_heads(study))}</tr></thead><tbody>{''.join(rows)}</tbody>{footer}</table>"
     return (
-        f'<section aria-labelledby="scores"><h2 id="scores">Every objective at the {esc(_budget(study))}</h2>'
-        f'<p class="lead">{esc(", ".join(explained))}. Under each name: the attention and shift the model was read with. {esc(lower[:1].upper() + lower[1:])}: lower is better; scores: higher is better.{flag}</p>'
+        '<section aria-labelledby="scores"><h2 id="scores">Every objective at the '
+        f"{esc(_budget(study))}</h2>"
+        f'<p class="lead">{esc(", ".join(explained))}. Under each name: the attention and shift '
+        f"the model was read with. {esc(lower[:1].upper() + lower[1:])}: lower is better; scores: "
+        f"higher is better.{flag}</p>"
         f"{scroll('Scores at the largest budget', table)}</section>"
     )
 
@@ -220,14 +243,17 @@ def _all_rungs(study: Study) -> str:
         for rung in study.rungs:
             cells = _cells(study, objective, rung, {})
             rows.append(
-                f'<tr><th scope="row">{figures.key(index)}<code>{esc(objective)}</code></th><td>{format_rung(rung)}</td>'
-                f'{"".join(cells)}<td class="cost">{len(study.runs_at(objective, rung)) or _DASH}</td></tr>'
+                "<tr><th "
+                f'scope="row">{figures.key(index)}<code>{esc(objective)}</code></th><td>{format_rung(rung)}</td>'
+                f"{''.join(cells)}<td "
+                f'class="cost">{len(study.runs_at(objective, rung)) or _DASH}</td></tr>'
             )
         bodies.append(f"<tbody>{''.join(rows)}</tbody>")
     table = f"<table><thead><tr>{''.join(heads)}</tr></thead>{''.join(bodies)}</table>"
     return (
         '<section aria-labelledby="ladder"><h2 id="ladder">Every rung of the ladder</h2>'
-        f"<details><summary>{len(study.objectives)} objectives at {len(study.rungs)} budgets</summary>"
+        f"<details><summary>{len(study.objectives)} objectives at {len(study.rungs)} "
+        "budgets</summary>"
         f"{scroll('Scores at every rung', table)}</details></section>"
     )
 
@@ -249,26 +275,36 @@ def _heads(study: Study) -> list[str]:
 
 
 def _beside_bits(study: Study, cells: list[str], share: str) -> list[str]:
-    """The cells of all metrics, with that of the share of the unigram model behind bits per byte."""
+    """The cells of all metrics, with that of the share of the unigram model behind bits per
+    byte.
+    """
     if not study.has_unigram:
         return cells
     place = study.metrics.index("bits_per_byte") + 1
     return [*cells[:place], share, *cells[place:]]
 
 
-def _cells(study: Study, objective: str, rung: float, scales: dict[str, tuple[float, float]]) -> list[str]:
-    """The scores and costs of one objective at a rung; a bar in each score whose column has a scale."""
+def _cells(
+    study: Study, objective: str, rung: float, scales: dict[str, tuple[float, float]]
+) -> list[str]:
+    """The scores and costs of one objective at a rung; a bar in each score whose column has a
+    scale.
+    """
     cells = []
     for metric in study.metrics:
         score = study.score(objective, metric, rung)
-        flags = "".join(_flag(kind, higher=study.higher(metric)) for kind in study.below(metric, score.mean))
+        flags = "".join(
+            _flag(kind, higher=study.higher(metric)) for kind in study.below(metric, score.mean)
+        )
         bar = _bar(score, scales[metric]) if metric in scales else ""
         cells.append(f"<td>{_value(score)}{bar}{flags}</td>")
     share = format_share(study.score(objective, "bits_per_byte", rung).mean, study.unigram)
     cells = _beside_bits(study, cells, f"<td>{_dashed(share)}</td>")
     for pair in _COSTS:
         upper, lower = (form(study.cost(objective, key, rung)) for _, key, form in pair)
-        cells.append(f'<td class="cost">{_dashed(upper)}<span class="span">{_dashed(lower)}</span></td>')
+        cells.append(
+            f'<td class="cost">{_dashed(upper)}<span class="span">{_dashed(lower)}</span></td>'
+        )
     return [*cells, f'<td class="cost">{_dashed(study.learning_rate(objective, rung))}</td>']
 
 
@@ -277,7 +313,9 @@ def _dashed(text: str) -> str:
 
 
 def _mode(study: Study, objective: str) -> str:
-    """What `mode` says: one line per need, or a single line without the need where all are read alike."""
+    """What `mode` says: one line per need, or a single line without the need where all are read
+    alike.
+    """
     parts = [part.strip() for part in study.mode(objective).split(";") if part.strip()]
     ways = {part.partition(":")[2].strip() for part in parts}
     if len(parts) > 1 and len(ways) == 1 and "" not in ways:
@@ -288,7 +326,9 @@ def _mode(study: Study, objective: str) -> str:
 def _value(score: Interval) -> str:
     if not score.known:
         return _DASH
-    return _signless(score.mean) + (f'<span class="span">{_span(score)}</span>' if score.bounded else "")
+    return _signless(score.mean) + (
+        f'<span class="span">{_span(score)}</span>' if score.bounded else ""
+    )
 
 
 def _signless(value: float) -> str:
@@ -312,7 +352,9 @@ def _scale(study: Study, metric: str) -> tuple[float, float]:
 
 
 def _bar(score: Interval, scale: tuple[float, float]) -> str:
-    """Where an interval lies between the lowest and the highest value of its column, as a small strip."""
+    """Where an interval lies between the lowest and the highest value of its column, as a small
+    strip.
+    """
     low, high = scale
     if not score.known or high <= low:
         return ""
@@ -332,7 +374,9 @@ def _differences(study: Study) -> str:
     tables = {rung: table for rung, table in tables.items() if table}
     if not tables:
         return ""
-    methods = dict.fromkeys(str(row.get("method") or "") for row in study.results.get("differences") or [])
+    methods = dict.fromkeys(
+        str(row.get("method") or "") for row in study.results.get("differences") or []
+    )
     said = "; ".join(method for method in methods if method)
     parts = []
     for number_, (rung, table) in enumerate(tables.items()):
@@ -346,7 +390,8 @@ def _differences(study: Study) -> str:
     return (
         '<section aria-labelledby="differences"><h2 id="differences">Paired differences</h2>'
         '<p class="lead">Objective minus reference on the same seeds, data order and test items'
-        f"{f' ({esc(said)})' if said else ''}. Only an interval that excludes 0 supports a claim; the others are "
+        f"{f' ({esc(said)})' if said else ''}. Only an interval that excludes 0 supports a claim; "
+        "the others are "
         f"marked unclear.</p>{''.join(parts)}</section>"
     )
 
@@ -402,23 +447,28 @@ def _figures(study: Study) -> str:
                 for metric in ("bits_per_byte", study.classification)
                 if metric in study.metrics
             ],
-            "Bands are the intervals. Lines that cross change places: a ranking at a small budget need not hold at a "
+            "Bands are the intervals. Lines that cross change places: a ranking at a small budget "
+            "need not hold at a "
             "larger one. Dotted: the baselines." + _beyond(study),
         ),
         _panels(
             study,
             "Training loss",
             [figures.losses(study)],
-            "Losses of different objectives are not comparable: each scores other targets from other contexts. Read "
-            "each line against itself: is it still falling? The runs at the largest budget, averaged over "
+            "Losses of different objectives are not comparable: each scores other targets from "
+            "other contexts. Read "
+            "each line against itself: is it still falling? The runs at the largest budget, "
+            "averaged over "
             "neighbouring steps; the first seed in bold.",
         ),
         _panels(
             study,
             "By length of the prefix",
             [figures.by_prefix(study)],
-            "How many bits a byte costs after so many tokens of context. Mean over seeds; shading from the lowest to "
-            "the highest seed. A line that stays high at short prefixes needs much context before it can write.",
+            "How many bits a byte costs after so many tokens of context. Mean over seeds; shading "
+            "from the lowest to "
+            "the highest seed. A line that stays high at short prefixes needs much context before "
+            "it can write.",
         ),
     ]
     if not any(groups):
@@ -437,7 +487,8 @@ def _beyond(study: Study) -> str:
 def _tradeoff(study: Study) -> str:
     if study.classification is None:
         return (
-            '<p class="lead">No classification task was given, so there is no trade-off between classification and '
+            '<p class="lead">No classification task was given, so there is no trade-off between '
+            "classification and "
             "generation to show.</p>"
             if study.objectives
             else ""
@@ -451,13 +502,16 @@ def _tradeoff(study: Study) -> str:
         study,
         "Classification against generation",
         [figures.tradeoff(study)],
-        "The bits-per-byte axis is inverted, so better is up and to the right. One marker per objective at the "
+        "The bits-per-byte axis is inverted, so better is up and to the right. One marker per "
+        "objective at the "
         f"{_budget(study)}; crosses are the intervals.{trail}",
         wide=True,
     )
 
 
-def _panels(study: Study, title: str, charts: Sequence[str], caption: str, *, wide: bool = False) -> str:
+def _panels(
+    study: Study, title: str, charts: Sequence[str], caption: str, *, wide: bool = False
+) -> str:
     charts = [chart for chart in charts if chart]
     if not charts:
         return ""
@@ -484,11 +538,14 @@ def _samples(study: Study, wanted: bool) -> str:
         return f"{start}<p>Samples were left out of this page.</p></section>"
     groups = []
     for index, objective in enumerate(study.objectives):
-        run = next((run for run in study.runs_at(objective, study.full) if run.get("samples")), None)
+        run = next(
+            (run for run in study.runs_at(objective, study.full) if run.get("samples")), None
+        )
         if run is None:
             continue
         texts = "".join(
-            f'<blockquote><span class="prompt">{esc(sample.get("prompt") or "")}</span>{esc(sample.get("continuation") or "")}'
+            "<blockquote><span "
+            f'class="prompt">{esc(sample.get("prompt") or "")}</span>{esc(sample.get("continuation") or "")}'
             "</blockquote>"
             for sample in run["samples"]
         )
@@ -507,32 +564,46 @@ def _samples(study: Study, wanted: bool) -> str:
 
 
 _DEFINITIONS = {
-    "Bits per byte": "The left-to-right chain rule for every objective: with shift s, the state s places before a token "
-    "scores it, and all that the state may see of that token and of what follows, up to the fixed end of the window, is "
-    "masked. Special tokens are left out of the softmax. The sum of bits over the sum of bytes of the scored tokens, on "
-    "the same documents and positions for every objective. Each score is an exact conditional likelihood, not a bound.",
-    "Of the unigram": "The same number as a share of what a model of token frequencies alone needs: near 100% means that "
+    "Bits per byte": "The left-to-right chain rule for every objective: with shift s, the state s "
+    "places before a token "
+    "scores it, and all that the state may see of that token and of what follows, up to the fixed "
+    "end of the window, is "
+    "masked. Special tokens are left out of the softmax. The sum of bits over the sum of bytes of "
+    "the scored tokens, on "
+    "the same documents and positions for every objective. Each score is an exact conditional "
+    "likelihood, not a bound.",
+    "Of the unigram": "The same number as a share of what a model of token frequencies alone "
+    "needs: near 100% means that "
     "the model has learned nothing from context.",
-    "Classification": "A linear probe on mean-pooled hidden states of the frozen model; the layer and the strength of "
-    "regularisation are chosen inside the training part, and the test part is scored once. Each task has its own "
+    "Classification": "A linear probe on mean-pooled hidden states of the frozen model; the layer "
+    "and the strength of "
+    "regularisation are chosen inside the training part, and the test part is scored once. Each "
+    "task has its own "
     "metric; the mean score is the plain mean over tasks.",
-    "Baselines": "Majority: always the most frequent class. TF-IDF: logistic regression on word statistics, no neural "
+    "Baselines": "Majority: always the most frequent class. TF-IDF: logistic regression on word "
+    "statistics, no neural "
     "model. Random initialisation: the same probe on an untrained model.",
-    "Equal budget": "Every objective gets the same training {equal} at each rung of the ladder, the decay included. FLOPs, "
+    "Equal budget": "Every objective gets the same training {equal} at each rung of the ladder, "
+    "the decay included. FLOPs, "
     "tokens, scored targets and seconds are stated side by side.",
-    "Mode": "The attention and the shift a model was read with, for classification and for generation.",
-    "Paired difference": "Objective minus reference, per seed, on the same data order and test items. Much of the "
+    "Mode": "The attention and the shift a model was read with, for classification and for "
+    "generation.",
+    "Paired difference": "Objective minus reference, per seed, on the same data order and test "
+    "items. Much of the "
     "variation is common to both and cancels, so it can be clear where two intervals overlap.",
-    "Intervals": "The t-interval over seeds; with one seed a paired bootstrap over documents and test examples, which "
+    "Intervals": "The t-interval over seeds; with one seed a paired bootstrap over documents and "
+    "test examples, which "
     "does not cover the variation between seeds.",
 }
 _LIMITS = (
     "How the ranking continues beyond the largest budget: lines may cross again.",
     "Fine-tuned or instruction-tuned quality: the probe reads frozen states.",
-    "The quality of written text as a reader sees it: bits per byte measure prediction, not style or truth.",
+    "The quality of written text as a reader sees it: bits per byte measure prediction, not style "
+    "or truth.",
     "Other corpora, tokenizers, languages or model shapes.",
     "The best learning rate of each objective: each had the same few trials at the smallest rung.",
-    "A correction for having compared many pairs: of 20 true zeros, one 95% interval excludes 0 by chance.",
+    "A correction for having compared many pairs: of 20 true zeros, one 95% interval excludes 0 "
+    "by chance.",
 )
 
 
@@ -565,12 +636,14 @@ def _tasks(study: Study) -> str:
         )
         notes = "; ".join(str(note) for note in about.get("notes") or [])
         rows.append(
-            f'<tr><th scope="row">{esc(name)}</th><td class="text">{esc(about.get("metric") or "")}</td>{numbers}'
+            f'<tr><th scope="row">{esc(name)}</th><td '
+            f'class="text">{esc(about.get("metric") or "")}</td>{numbers}'
             f'<td class="text">{esc(notes)}</td></tr>'
         )
     names = ("task", "metric", "train", "test", "classes", "notes")
     heads = "".join(
-        f'<th scope="col"{" class=text" if name in ("metric", "notes") else ""}>{name}</th>' for name in names
+        f'<th scope="col"{" class=text" if name in ("metric", "notes") else ""}>{name}</th>'
+        for name in names
     )
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f"<h3>Tasks</h3>{scroll('Tasks', table)}"
@@ -584,19 +657,24 @@ def _provenance(study: Study) -> str:
         if results.get(key)
     )
     settings = results.get("settings") or {}
-    details = f"<details><summary>All settings</summary>{_pairs(settings)}</details>" if settings else ""
+    details = (
+        f"<details><summary>All settings</summary>{_pairs(settings)}</details>" if settings else ""
+    )
     command = str(results.get("command") or "")
     again = f"<h3>To repeat it</h3>{repeat(command)}" if command else ""
     version = (results.get("versions") or {}).get("lookaround")
     made = f"Made by lookaround{f' {esc(version)}' if version else ''} from a results.json of version {esc(results.get('version'))}."
     return (
         '<section aria-labelledby="origin"><h2 id="origin">Where it comes from</h2>'
-        f'{again}<div class="boxes">{boxes}</div>{details}</section>\n</main>\n<footer><p>{made}</p></footer>'
+        f"{again}<div "
+        f'class="boxes">{boxes}</div>{details}</section>\n</main>\n<footer><p>{made}</p></footer>'
     )
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    listed = "".join(f"<div><dt>{esc(key)}</dt><dd>{esc(text)}</dd></div>" for key, text in _flat(values))
+    listed = "".join(
+        f"<div><dt>{esc(key)}</dt><dd>{esc(text)}</dd></div>" for key, text in _flat(values)
+    )
     return f'<dl class="pairs">{listed}</dl>'
 
 

@@ -13,7 +13,8 @@ def page(title: str, sections: Sequence[str]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
+        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" '
+        'content="no-referrer">\n'
         f"<title>{esc(title)}</title>\n<style>\n{_CSS.strip()}\n</style>\n</head>\n<body>\n"
         + "\n".join(section for section in sections if section)
         + "\n</body>\n</html>\n"
@@ -26,8 +27,12 @@ def esc(value: object) -> str:
 
 
 def _allowed(character: str) -> bool:
-    code = ord(character)  # controls, surrogates and text-direction overrides have no place in a report
-    return not (code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000 or 0x202A <= code < 0x202F)
+    code = ord(
+        character
+    )  # controls, surrogates and text-direction overrides have no place in a report
+    return not (
+        code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000 or 0x202A <= code < 0x202F
+    )
 
 
 def items(texts: Iterable[object]) -> str:

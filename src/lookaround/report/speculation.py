@@ -16,15 +16,26 @@ __all__ = ["print_speculation", "speculation_lines"]
 def print_speculation(result: dict[str, Any], console: Console) -> None:
     """Speed by number of sequences, then what was found, in words."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("sequences", "nodes", "tokens per\nforward", "transformers\ntokens/s", "without drafts\ntokens/s",
-                    "drafts\ntokens/s", "times\ntransformers"):  # fmt: skip
+    for heading in (
+        "sequences",
+        "nodes",
+        "tokens per\nforward",
+        "transformers\ntokens/s",
+        "without drafts\ntokens/s",
+        "drafts\ntokens/s",
+        "times\ntransformers",
+    ):
         table.add_column(heading, justify="right")
     for entry in result["by_batch"]:
         table.add_row(
-            str(entry["batch"]), str(entry["nodes"]), f"{entry['tokens_per_forward']:.2f}",
-            f"{entry['plain_tokens_per_second']:,.0f}", f"{entry['loop_tokens_per_second']:,.0f}",
-            f"{entry['speculative_tokens_per_second']:,.0f}", f"{entry['speedup']:.2f}",
-        )  # fmt: skip
+            str(entry["batch"]),
+            str(entry["nodes"]),
+            f"{entry['tokens_per_forward']:.2f}",
+            f"{entry['plain_tokens_per_second']:,.0f}",
+            f"{entry['loop_tokens_per_second']:,.0f}",
+            f"{entry['speculative_tokens_per_second']:,.0f}",
+            f"{entry['speedup']:.2f}",
+        )
     console.print(table)
     console.print()
     for line in speculation_lines(result):
@@ -37,10 +48,12 @@ def speculation_lines(result: dict[str, Any]) -> list[str]:
     depths = ", ".join(f"{share:.2f}" for share in found["acceptance_by_depth"])
     same = "token for token the same" if found["identical"] else "NOT the same: please report this"
     lines = [
-        f"tokens per forward  {found['tokens_per_forward']:.2f} on {result['prompts']} held-out prompts "
+        f"tokens per forward  {found['tokens_per_forward']:.2f} on {result['prompts']} held-out "
+        "prompts "
         f"({result['expected_tokens_per_forward']:.2f} expected from calibration)",
         f"accepted by depth   {depths}",
-        f"greedy output       in float64 {same}; in {result['precision']} {found['flips']} of {result['prompts']} texts differ "
+        f"greedy output       in float64 {same}; in {result['precision']} {found['flips']} of "
+        f"{result['prompts']} texts differ "
         "somewhere (near-ties)",
     ]
     if result.get("bits_per_byte") is not None:
@@ -56,9 +69,13 @@ def speculation_lines(result: dict[str, Any]) -> list[str]:
     pays = result["pays_up_to_batch"]
     measured = max(entry["batch"] for entry in result["by_batch"])
     if pays is None:
-        lines.append("it does not pay     on this machine at any number of sequences that was measured")
+        lines.append(
+            "it does not pay     on this machine at any number of sequences that was measured"
+        )
     elif pays == measured:
         lines.append(f"it pays             at all numbers of sequences measured, up to {measured}")
     else:
-        lines.append(f"it pays             up to {pays} sequences at once on this machine, not beyond")
+        lines.append(
+            f"it pays             up to {pays} sequences at once on this machine, not beyond"
+        )
     return lines

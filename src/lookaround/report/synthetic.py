@@ -37,13 +37,15 @@ CLEVER, UNFIT = 0.99, 0.95
 _COLUMNS = (
     (
         "exact match",
-        "answers that are right as a whole, on held-out problems; mean and 95% t-interval over seeds",
+        "answers that are right as a whole, on held-out problems; mean and 95% t-interval over "
+        "seeds",
     ),
     ("success", "share of the runs with an exact match of 95% or more"),
     ("first hop", "accuracy of the token that takes looking ahead"),
     (
         "later",
-        "accuracy of the tokens after it, the true ones before them given (in parallel: of themselves)",
+        "accuracy of the tokens after it, the true ones before them given (in parallel: of "
+        "themselves)",
     ),
     ("train", "exact match on problems of the training part"),
     ("solved at", "steps after which a run stays solved on validation problems; - if it never was"),
@@ -104,7 +106,8 @@ def load_synthetic(path: Path) -> dict[str, Any] | None:
     Raises UserError that names what is missing or of an earlier layout.
     """
     older = (
-        "written by an older lookaround, with tasks named in another way; train the grid again with "
+        "written by an older lookaround, with tasks named in another way; train the grid again "
+        "with "
         "`lookaround synthetic`"
     )
     try:
@@ -114,7 +117,8 @@ def load_synthetic(path: Path) -> dict[str, Any] | None:
             raise UserError(f"{path.parent / 'plan.yaml'}: {older}") from None
         if (path.parent / "synthetic.yaml").is_file():
             raise UserError(
-                f"{path}: not written yet; the `lookaround synthetic` of this folder goes on with what is missing"
+                f"{path}: not written yet; the `lookaround synthetic` of this folder goes on with "
+                "what is missing"
             ) from None
         return None
     except ValueError:
@@ -174,7 +178,9 @@ def _chance(entries: Sequence[dict[str, Any]]) -> float:
 def _heading(title: str, entries: Sequence[dict[str, Any]]) -> str:
     chance = _chance(entries)
     return title + (
-        f"; a guess at the first hop is right in {_percent(chance)}" if math.isfinite(chance) else ""
+        f"; a guess at the first hop is right in {_percent(chance)}"
+        if math.isfinite(chance)
+        else ""
     )
 
 
@@ -221,8 +227,12 @@ def synthetic_findings(results: dict[str, Any]) -> list[str]:
         kinds: dict[str, list[str]] = {}
         for entry in entries:
             if not _control(entry):
-                kinds.setdefault(_verdict(entry, margins["guessing"], copied), []).append(entry["objective"])
-        lines += [f"{title}: {verdict}: {', '.join(objectives)}" for verdict, objectives in kinds.items()]
+                kinds.setdefault(_verdict(entry, margins["guessing"], copied), []).append(
+                    entry["objective"]
+                )
+        lines += [
+            f"{title}: {verdict}: {', '.join(objectives)}" for verdict, objectives in kinds.items()
+        ]
         lines += _against_reverse(title, entries)
         if copied:
             tried = results["learning_rates"].get(graph, {})
@@ -234,7 +244,8 @@ def synthetic_findings(results: dict[str, Any]) -> list[str]:
         if found < asked
     ]
     lines += [
-        f"{_title(results, row['graph'])}: {row['objective']}, seed {row['seed']}: the loss was not finite at "
+        f"{_title(results, row['graph'])}: {row['objective']}, seed {row['seed']}: the loss was "
+        "not finite at "
         f"step {row['diverged_at']:,}; scored as the run was at step {row['steps']:,}"
         for row in results["rows"]
         if row["diverged_at"]
@@ -243,7 +254,9 @@ def synthetic_findings(results: dict[str, Any]) -> list[str]:
 
 
 def _against_reverse(title: str, entries: Sequence[dict[str, Any]]) -> list[str]:
-    """How long `ar` was trained against what `reverse` needed, and whether it was still guessing then."""
+    """How long `ar` was trained against what `reverse` needed, and whether it was still guessing
+    then.
+    """
     by_name = {entry["objective"]: entry for entry in entries if not _control(entry)}
     if not {"ar", "reverse"} <= by_name.keys() or not math.isfinite(_chance(entries)):
         return []
@@ -257,7 +270,8 @@ def _against_reverse(title: str, entries: Sequence[dict[str, Any]]) -> list[str]
         else "was still guessing"
     )
     return [
-        f"{title}: ar was trained for {given / needed:.1f} times the {needed:,} steps that reverse needed, "
+        f"{title}: ar was trained for {given / needed:.1f} times the {needed:,} steps that "
+        "reverse needed, "
         f"and {end}"
     ]
 
@@ -265,7 +279,8 @@ def _against_reverse(title: str, entries: Sequence[dict[str, Any]]) -> list[str]
 def _undecided(
     title: str, chance: float, tried: dict[str, dict[str, Any]], margins: dict[str, Any]
 ) -> list[str]:
-    """The objectives whose trials were all still guessing, so that nothing told their learning rates apart.
+    """The objectives whose trials were all still guessing, so that nothing told their learning
+    rates apart.
 
     tried: {objective: {factor: accuracy, below 0 of one that diverged}}.
     """
@@ -306,13 +321,18 @@ def _verdict(entry: dict[str, Any], margin: float, copied: bool) -> str:
 
 
 def print_synthetic(results: dict[str, Any], console: Console) -> None:
-    """A table for each task, then the findings in words. Columns that a narrow terminal has no room for are left out."""
+    """A table for each task, then the findings in words.
+
+    Columns that a narrow terminal has no room for are left out.
+    """
     for graph, entries in _graphs(results).items():
         print_text(console, _heading(_title(results, graph), entries), "bold")
         names = [printable(_name(entry)) for entry in entries]
         lines = [_cells(entry) for entry in entries]
         most = min(
-            max(map(len, ["objective", *names])), 34 if console.width >= 100 else 24, console.width // 2
+            max(map(len, ["objective", *names])),
+            34 if console.width >= 100 else 24,
+            console.width // 2,
         )
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         table.add_column("objective", min_width=most, max_width=most, overflow="fold")
@@ -326,8 +346,10 @@ def print_synthetic(results: dict[str, Any], console: Console) -> None:
                 room -= wide
         for entry, name, cells in zip(entries, names, lines, strict=True):
             table.add_row(
-                Text(name), *(Text(cells[place]) for place in shown), style="dim" if _control(entry) else ""
-            )  # fmt: skip
+                Text(name),
+                *(Text(cells[place]) for place in shown),
+                style="dim" if _control(entry) else "",
+            )
         console.print(table)
         console.print()
     for line in synthetic_findings(results):
@@ -339,7 +361,9 @@ def print_synthetic(results: dict[str, Any], console: Console) -> None:
 
 
 def write_synthetic(results: dict[str, Any], path: str | Path) -> None:
-    """Write the results as a self-contained page, whole or not at all; raises UserError where it cannot be written."""
+    """Write the results as a self-contained page, whole or not at all; raises UserError where it
+    cannot be written.
+    """
     settings = results["settings"]["synthetic"]
     queries = min(row["queries"] for row in results["rows"])
     facts = [
@@ -354,7 +378,8 @@ def write_synthetic(results: dict[str, Any], path: str | Path) -> None:
     head = (
         '<header><p class="brand">lookaround synthetic</p><h1>Does the objective look ahead?</h1>'
         f'<ul class="facts">{items(facts)}</ul></header>\n<main><section>{leads}'
-        f'<ul class="notes" aria-label="What was found">{items(synthetic_findings(results))}</ul></section>'
+        '<ul class="notes" aria-label="What was '
+        f'found">{items(synthetic_findings(results))}</ul></section>'
     )
     parts = [
         _section(results, place, graph, entries)
@@ -389,9 +414,13 @@ def _curves(results: dict[str, Any], place: int, entries: Sequence[dict[str, Any
     return figures.learning(shown, place)
 
 
-def _section(results: dict[str, Any], place: int, graph: str, entries: Sequence[dict[str, Any]]) -> str:
+def _section(
+    results: dict[str, Any], place: int, graph: str, entries: Sequence[dict[str, Any]]
+) -> str:
     title = _title(results, graph)
-    heads = "".join(f'<th scope="col" title="{esc(meaning)}">{esc(name)}</th>' for name, meaning in _COLUMNS)
+    heads = "".join(
+        f'<th scope="col" title="{esc(meaning)}">{esc(name)}</th>' for name, meaning in _COLUMNS
+    )
     rows = {True: "", False: ""}
     for entry in entries:
         cells = "".join(f"<td>{esc(cell)}</td>" for cell in _cells(entry))
@@ -401,18 +430,23 @@ def _section(results: dict[str, Any], place: int, graph: str, entries: Sequence[
             cells = cells.replace("</td>", f'<span class="span">{esc(told)}</span></td>', 1)
         rows[_control(entry)] += f'<tr><th scope="row">{esc(_name(entry))}</th>{cells}</tr>'
     table = (
-        f'<table><thead><tr><th scope="col">objective</th>{heads}</tr></thead><tbody>{rows[False]}</tbody>'
+        "<table><thead><tr><th "
+        f'scope="col">objective</th>{heads}</tr></thead><tbody>{rows[False]}</tbody>'
         f'<tbody class="baselines">{rows[True]}</tbody></table>'
     )
     places = next((len(row["positions"]) for row in results["rows"] if row["graph"] == graph), 0)
     names = "".join(f"<li>{figures.key(token)}token {token + 1}</li>" for token in range(places))
     figure = (
-        f'<figure class="aside"><h3>In which order the answer is learned</h3><div class="chart">{_curves(results, place, entries)}</div>'
-        f'<div class="reading"><ul class="legend">{names}</ul><figcaption>Accuracy of each token of the answer on validation problems, '
-        "the true ones before it given (by itself, for what writes in parallel). Thin lines are seeds. The dashed line is a guess "
+        '<figure class="aside"><h3>In which order the answer is learned</h3><div '
+        f'class="chart">{_curves(results, place, entries)}</div>'
+        f'<div class="reading"><ul class="legend">{names}</ul><figcaption>Accuracy of each token '
+        "of the answer on validation problems, "
+        "the true ones before it given (by itself, for what writes in parallel). Thin lines are "
+        "seeds. The dashed line is a guess "
         "among the arms.</figcaption></div></figure>"
     )
     return (
-        f'<section aria-labelledby="task-{place}"><h2 id="task-{place}">{esc(_heading(title, entries))}</h2>'
+        f'<section aria-labelledby="task-{place}"><h2 '
+        f'id="task-{place}">{esc(_heading(title, entries))}</h2>'
         f'{scroll(f"Results on {title}", table)}<div class="figures">{figure}</div></section>'
     )

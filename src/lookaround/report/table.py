@@ -3,8 +3,9 @@
     results = load_results("runs/compare/results.json")
     print_results(results, rich.console.Console())
 
-`Study` is the only place that knows where a number lies in the file; the terminal tables, the figures and the
-HTML page all ask it. A number that is absent, null or NaN is `nan` here and a dash wherever it is shown.
+`Study` is the only place that knows where a number lies in the file; the terminal tables, the
+figures and the HTML page all ask it. A number that is absent, null or NaN is `nan` here and a dash
+wherever it is shown.
 """
 
 import json
@@ -45,7 +46,8 @@ BASELINES = {
 }
 MISSING = "-"
 
-# Field -> (type, required). What is optional may also be null: a study without tasks has no scores to give.
+# Field -> (type, required). What is optional may also be null: a study without tasks has no scores
+# to give.
 _TOP_LEVEL: dict[str, tuple[type, bool]] = {
     "command": (str, True),
     "settings": (dict, False),
@@ -72,7 +74,9 @@ _ROWS = {
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "rung": (lambda value: not math.isnan(number(value)), "a number in (0, 1]"),
     "seed": (lambda value: type(value) is int, "an integer"),
-    **dict.fromkeys(("objective", "reference", "metric"), (lambda value: isinstance(value, str), "text")),
+    **dict.fromkeys(
+        ("objective", "reference", "metric"), (lambda value: isinstance(value, str), "text")
+    ),
 }
 # optional fields of a run; a list holds objects
 _IN_RUNS = {
@@ -88,14 +92,16 @@ _IN_RUNS = {
 def load_results(path: str | Path) -> dict[str, Any]:
     """Read a results.json of version 1 and check that what the reports need is there.
 
-    Raises `UserError`, in one line that names the file and the field, for a missing file, for text that is not
-    JSON, for another version, and for a missing or mistyped field.
+    Raises `UserError`, in one line that names the file and the field, for a missing file, for text
+    that is not JSON, for another version, and for a missing or mistyped field.
     """
     path = Path(path)
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `lookaround compare` writes a results.json") from None
+        raise UserError(
+            f"{path}: no such file; `lookaround compare` writes a results.json"
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -103,7 +109,9 @@ def load_results(path: str | Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from None
     if not isinstance(results, dict):
-        raise UserError(f"{path}: found {_kind(results)}; expected the JSON object of a results.json")
+        raise UserError(
+            f"{path}: found {_kind(results)}; expected the JSON object of a results.json"
+        )
     if "version" not in results:
         raise UserError(f"{path}: field 'version' is missing; expected {SUPPORTED_VERSION}")
     if results["version"] is True or results["version"] != SUPPORTED_VERSION:
@@ -210,9 +218,10 @@ def _interval(row: dict[str, Any]) -> Interval:
 class Study:
     """Lookups over the dict of a results.json; every list keeps the order of the file.
 
-    Attributes: `objectives`, `rungs` (ascending), `full` (the largest rung), `seeds`, `tasks`, `unigram` (bits
-    per byte of the unigram model, or nan), `columns` (protocol to the tasks it has scores of; none: of the text),
-    `metrics` (the columns of a table of scores, those with a number only).
+    Attributes: `objectives`, `rungs` (ascending), `full` (the largest rung), `seeds`, `tasks`,
+    `unigram` (bits per byte of the unigram model, or nan), `columns` (protocol to the tasks it has
+    scores of; none: of the text), `metrics` (the columns of a table of scores, those with a number
+    only).
     """
 
     def __init__(self, results: dict[str, Any]):
@@ -240,7 +249,11 @@ class Study:
             metric
             for key, tasks in columns.items()
             for metric in ([key] if len(tasks) != 1 else []) + [f"{key}/{task}" for task in tasks]
-            if any(self.score(name, metric, rung).known for name in self.objectives for rung in self.rungs)
+            if any(
+                self.score(name, metric, rung).known
+                for name in self.objectives
+                for rung in self.rungs
+            )
         ]
 
     @property
@@ -250,7 +263,9 @@ class Study:
 
     @property
     def classification(self) -> str | None:
-        """The metric that stands for classification: the mean over tasks, the only task, or None."""
+        """The metric that stands for classification: the mean over tasks, the only task, or
+        None.
+        """
         return next((m for m in self.metrics if m.partition("/")[0] == "classification"), None)
 
     def about(self, metric: str) -> dict[str, Any]:
@@ -262,7 +277,9 @@ class Study:
         return bool(self.about(metric).get("higher", metric != "bits_per_byte"))
 
     def title(self, metric: str) -> str:
-        """The heading of a metric: "bits per byte", "mean score", the task's name, "task (title)"."""
+        """The heading of a metric: "bits per byte", "mean score", the task's name, "task
+        (title)".
+        """
         key, _, task = metric.partition("/")
         title = str(self.about(metric).get("title") or key.replace("_", " "))
         if key == "classification":
@@ -270,10 +287,14 @@ class Study:
         return f"{task} ({title})" if task else title
 
     def runs_at(self, objective: str, rung: float) -> list[dict[str, Any]]:
-        return [run for run in self.runs if run["objective"] == objective and float(run["rung"]) == rung]
+        return [
+            run for run in self.runs if run["objective"] == objective and float(run["rung"]) == rung
+        ]
 
     def score(self, objective: str, metric: str, rung: float | None = None) -> Interval:
-        """The summary row of one objective at a rung (the full budget if None), else the mean of its runs."""
+        """The summary row of one objective at a rung (the full budget if None), else the mean of
+        its runs.
+        """
         rung = self.full if rung is None else rung
         key, _, task = metric.partition("/")
         # with one task the mean over tasks is that task
@@ -322,7 +343,9 @@ class Study:
         return [kind for kind in BASELINES if sign * value < sign * self.baseline(kind, metric)]
 
     def recommended(self, need: str) -> str:
-        """The recommended objective for a need, or "" where the file names none (inconclusive, not asked)."""
+        """The recommended objective for a need, or "" where the file names none (inconclusive, not
+        asked).
+        """
         answer = str((self.results.get("recommendation") or {}).get(need) or "")
         return answer if answer in self.objectives else ""
 
@@ -330,7 +353,9 @@ class Study:
         return list(dict.fromkeys(row.method for row in self._summary.values() if row.method))
 
     def differences(self, rung: float) -> list[tuple[str, str, str, Interval]]:
-        """(objective, reference, metric, objective minus reference) of every paired difference at a rung."""
+        """(objective, reference, metric, objective minus reference) of every paired difference at a
+        rung.
+        """
         return [
             (str(row["objective"]), str(row["reference"]), str(row["metric"]), _interval(row))
             for row in self.results.get("differences") or []
@@ -366,7 +391,9 @@ def format_count(value: float) -> str:
 
 
 def format_flops(value: float) -> str:
-    """Floating point operations: 950 GFLOP, 2.0 PFLOP (a multiplication and an addition count as two)."""
+    """Floating point operations: 950 GFLOP, 2.0 PFLOP (a multiplication and an addition count as
+    two).
+    """
     scaled = _scaled(value, ["", "k", "M", "G", "T", "P", "E", "Z", "Y"])
     if scaled == MISSING:
         return scaled
@@ -412,7 +439,9 @@ def format_share(value: float, whole: float) -> str:
 
 
 def printable(text: object) -> str:
-    """Text on one line: whatever cannot be printed (control characters, line ends) becomes a space."""
+    """Text on one line: whatever cannot be printed (control characters, line ends) becomes a
+    space.
+    """
     return "".join(character if character.isprintable() else " " for character in str(text)).strip()
 
 
@@ -422,7 +451,11 @@ def printable(text: object) -> str:
 _GAP = 2  # spaces between columns
 _NAME_WIDTH = 28  # longer names are folded
 _HEADING_WIDTH = 16  # the name of a task is broken there
-_SERIOUS = {"unigram", "majority", "random_init"}  # below one of these a model has learned nothing of use
+_SERIOUS = {
+    "unigram",
+    "majority",
+    "random_init",
+}  # below one of these a model has learned nothing of use
 
 
 class Column(NamedTuple):
@@ -441,10 +474,12 @@ class Column(NamedTuple):
 
 
 def print_results(results: dict[str, Any], console: Console) -> None:
-    """Print the scores at the full budget, the baselines, the recommendation per need and the notes.
+    """Print the scores at the full budget, the baselines, the recommendation per need and the
+    notes.
 
-    Takes the dict of `load_results`. Columns that do not fit the console's width go into a further table, so
-    nothing is cut off or wrapped within a number; a console without colours loses no information.
+    Takes the dict of `load_results`. Columns that do not fit the console's width go into a further
+    table, so nothing is cut off or wrapped within a number; a console without colours loses no
+    information.
     """
     study = Study(results)
     scores, costs, labels, flagged = _columns(study)
@@ -455,7 +490,12 @@ def print_results(results: dict[str, Any], console: Console) -> None:
     console.print()
     recommendation, reasons = (results.get(key) or {} for key in ("recommendation", "reasons"))
     answers = [
-        (need, recommendation.get(need) or "not measured", bool(study.recommended(need)), reasons.get(need))
+        (
+            need,
+            recommendation.get(need) or "not measured",
+            bool(study.recommended(need)),
+            reasons.get(need),
+        )
         for need in NEEDS
     ]
     print_answers(console, answers)
@@ -471,9 +511,13 @@ def _heading(study: Study) -> str:
 
 
 def _columns(study: Study) -> tuple[list[Column], list[Column], list[str], list[str]]:
-    """The columns of scores, the columns of costs, the labels of the rows, and what the flags mean."""
+    """The columns of scores, the columns of costs, the labels of the rows, and what the flags
+    mean.
+    """
     baselines = [
-        kind for kind in BASELINES if any(not math.isnan(study.baseline(kind, m)) for m in study.metrics)
+        kind
+        for kind in BASELINES
+        if any(not math.isnan(study.baseline(kind, m)) for m in study.metrics)
     ]
     labels = [*map(printable, study.objectives), *(BASELINES[kind] for kind in baselines)]
     labels += ["unigram model"] if study.has_unigram else []
@@ -512,10 +556,13 @@ def _columns(study: Study) -> tuple[list[Column], list[Column], list[str], list[
         Column(heading, [form(study.cost(o, key)) for o in study.objectives] + padding)
         for key, (heading, form) in shown.items()
     ]
-    costs.append(Column("learning\nrate", [study.learning_rate(o) for o in study.objectives] + padding))
+    costs.append(
+        Column("learning\nrate", [study.learning_rate(o) for o in study.objectives] + padding)
+    )
     explanations = {
         "!": "!   the mean is below TF-IDF + logistic regression",
-        "!!": "!!  the mean is below the majority class or a random initialisation, or above the unigram model's bits",
+        "!!": "!!  the mean is below the majority class or a random initialisation, or above the "
+        "unigram model's bits",
     }
     return scores, costs, labels, [text for flag, text in explanations.items() if flag in flags]
 
@@ -566,7 +613,9 @@ def _table(labels: Sequence[str], columns: list[Column], models: int) -> Table:
     lines = max(column.heading.count("\n") for column in columns)
     table.add_column(Text("\n" * lines + "objective"), max_width=_NAME_WIDTH, overflow="fold")
     for column in columns:
-        heading = "\n" * (lines - column.heading.count("\n")) + column.heading  # headings stand on the rows
+        heading = (
+            "\n" * (lines - column.heading.count("\n")) + column.heading
+        )  # headings stand on the rows
         table.add_column(Text(heading), justify="right", no_wrap=True)
     for row, label in enumerate(labels):
         cells = [column.cells[row] for column in columns]
@@ -585,11 +634,14 @@ def print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str 
     """The recommendation: (what for, answer, whether it names an objective, why) of each."""
     print_text(console, "Recommendation", style="bold")
     grid = Table.grid(padding=(0, _GAP, 0, 0))
-    grid.add_column(no_wrap=True, width=min(28, max((len(name) for name, *_ in answers), default=1)))
+    grid.add_column(
+        no_wrap=True, width=min(28, max((len(name) for name, *_ in answers), default=1))
+    )
     grid.add_column()
     for name, answer, decided, reason in answers:
         grid.add_row(
-            Text(printable(name)), Text(printable(answer), "bold green" if decided else "bold yellow")
+            Text(printable(name)),
+            Text(printable(answer), "bold green" if decided else "bold yellow"),
         )
         if reason:
             grid.add_row("", Text(printable(reason)))

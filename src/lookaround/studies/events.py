@@ -25,8 +25,10 @@ class Running:
 class Event:
     """How far a study is, or one line about what has ended.
 
-    stage: what is under way; empty for the study as a whole. done, total: of that stage, in its own
-    units (0 of 0: not known). note: a remark beside it, such as a rate. running: the jobs at work.
+    stage: what is under way; empty for the study as a whole.
+    done, total: of that stage, in its own units (0 of 0: not known).
+    note: a remark beside it, such as a rate.
+    running: the jobs at work.
     finished: a line about a job that has ended; the other fields are empty then.
     """
 

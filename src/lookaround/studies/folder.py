@@ -1,4 +1,6 @@
-"""The folder of a run or a study: refused, locked, opened or resumed, saved and published in one place."""
+"""The folder of a run or a study: refused, locked, opened or resumed, saved and published in one
+place.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,11 @@ CONTENT = {"corpus": "the corpus or its tokenizer has changed", "model": "the mo
 class StudyFolder:
     """The folder of one run or study.
 
-    path: the folder. file: name of the YAML file in it that says what it is. what: the same in words
-    ("a study of ours"). identity: what may not change while the folder lives: "settings" (the sections
-    of `Settings.identity`) and fingerprints of content, never a path or a name.
+    path: the folder.
+    file: name of the YAML file in it that says what it is.
+    what: the same in words ("a study of ours").
+    identity: what may not change while the folder lives: "settings" (the sections of
+        `Settings.identity`) and fingerprints of content, never a path or a name.
 
     state: what `save` has stored, by this process or one before it; empty for a new folder.
     """
@@ -64,22 +68,27 @@ class StudyFolder:
             older = state.pop("layout", None) != LAYOUT
         if older:
             raise UserError(
-                f"{self.file if name in names else self.path / OLDER[name]}: written by an older lookaround, which "
-                f"kept other things there; give another --out, or go on with the version that made it"
+                f"{self.file if name in names else self.path / OLDER[name]}: written by an older "
+                "lookaround, which "
+                "kept other things there; give another --out, or go on with the version that "
+                "made it"
             )
         if name in names:
             _require_same(state.pop("identity"), self.identity, self.file)
             self.state = state
         elif names - {LOCK_FILE}:
-            raise UserError(f"{self.path}: not empty and not {self.what} (no {name}); give another --out")
+            raise UserError(
+                f"{self.path}: not empty and not {self.what} (no {name}); give another --out"
+            )
 
     @contextmanager
     def opened(self, main: bool = True) -> Iterator[dict[str, Any]]:
         """Holds the folder against other processes for the length of the block; gives its `state`.
 
-        A new folder in which nothing was saved is removed where the block fails. main: False in all but
-        one of the processes of a run, which share the folder of that one. Raises UserError as `require`
-        does, and where another process is at work.
+        A new folder in which nothing was saved is removed where the block fails.
+        main: False in all but one of the processes of a run, which share the folder of that one.
+
+        Raises UserError as `require` does, and where another process is at work.
         """
         self.require()
         if not main:
@@ -109,7 +118,9 @@ class StudyFolder:
         write_yaml(self.file, {"layout": LAYOUT, "identity": self.identity, **self.state})
 
     def publish(self, fill: Callable[[Path], None]) -> None:
-        """Puts what fill(folder) writes beside the folder's own files, in place of older ones of the same names."""
+        """Puts what fill(folder) writes beside the folder's own files, in place of older ones of
+        the same names.
+        """
         final = self.path / "final"
         write_folder(final, fill)
         for file in sorted(final.iterdir()):
@@ -125,26 +136,35 @@ class StudyFolder:
 
 
 def slug(spec: str) -> str:
-    """A folder name for a spec: readable, and unique by a few letters of its hash where it had to be changed."""
+    """A folder name for a spec: readable, and unique by a few letters of its hash where it had to
+    be changed.
+    """
     plain = re.sub(r"[^a-z0-9.]+", "-", spec.lower()).strip("-")
-    return plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
+    return (
+        plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
+    )
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Path) -> None:
-    """Raises UserError naming the first thing in which a folder's run differs from the one asked for.
+    """Raises UserError naming the first thing in which a folder's run differs from the one asked
+    for.
 
-    Of settings, those are compared that count today; one that a folder is too old to know had its default.
+    Of settings, those are compared that count today; one that a folder is too old to know had its
+    default.
     """
     defaults = _flatten(Settings().model_dump(mode="json"))
     was, asked = defaults | _flatten(before.get("settings", {})), _flatten(now.get("settings", {}))
     pairs = [(f"settings.{name}", was.get(name), asked[name]) for name in sorted(asked)]
-    old, new = (_flatten({k: v for k, v in given.items() if k != "settings"}) for given in (before, now))
+    old, new = (
+        _flatten({k: v for k, v in given.items() if k != "settings"}) for given in (before, now)
+    )
     pairs += [(name, old.get(name), new.get(name)) for name in sorted(old | new)]
     for name, one, other in pairs:
         if one != other:
             differs = _told(name, one, other)
             raise UserError(
-                f"{origin}: belongs to another run: {differs}; give another --out, or what it was made of"
+                f"{origin}: belongs to another run: {differs}; give another --out, or what it was "
+                "made of"
             )
 
 
@@ -159,5 +179,7 @@ def _told(name: str, was: Any, now: Any) -> str:
 def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
     """{section.field: value}; what is no section keeps its name."""
     inner = {name: part for name, part in sections.items() if isinstance(part, dict)}
-    fields = {f"{name}.{field}": value for name, part in inner.items() for field, value in part.items()}
+    fields = {
+        f"{name}.{field}": value for name, part in inner.items() for field, value in part.items()
+    }
     return {name: value for name, value in sections.items() if name not in inner} | fields

@@ -1,7 +1,8 @@
-"""Local processes for work that is done in parallel; anything that takes a concurrent.futures executor takes these.
+"""Local processes for work that is done in parallel; anything that takes a concurrent.futures
+executor takes these.
 
-A job and its study talk through files, so that any executor serves: status.json says how far the job is, the study's .stop asks
-it to save and end.
+A job and its study talk through files, so that any executor serves: status.json says how far the
+job is, the study's .stop asks it to save and end.
 """
 
 from __future__ import annotations
@@ -37,11 +38,14 @@ STOPPED = "stopped; the same command goes on from there"
 
 
 class Jobs:
-    """The jobs of a study on an executor: `finished` gives each result as it comes, and more may be submitted meanwhile.
+    """The jobs of a study on an executor: `finished` gives each result as it comes, and more may be
+    submitted meanwhile.
 
-    study: its folder. stop: becomes True when the study is to save and end: jobs that have not begun are
-    dropped then, and those that run are asked to save. executor: none is local processes. remedy: what
-    may help where a process dies.
+    study: its folder.
+    stop: becomes True when the study is to save and end: jobs that have not begun are dropped then,
+        and those that run are asked to save.
+    executor: none is local processes.
+    remedy: what may help where a process dies.
     """
 
     def __init__(
@@ -72,11 +76,13 @@ class Jobs:
         self.pending[self.executor.submit(function, *arguments)] = key
 
     def finished(self, report: Report, total: int, stage: str = "") -> Iterator[tuple[Any, Any]]:
-        """(key, result) of each job in the order in which they end; the report hears twice a second how far all are.
+        """(key, result) of each job in the order in which they end; the report hears twice a second
+        how far all are.
 
         total: jobs of the study; those that `done` counts already are among them.
 
-        Raises what a job raises, UserError where a process has died, and Interrupted once all have saved after a request to stop.
+        Raises what a job raises, UserError where a process has died, and Interrupted once all have
+        saved after a request to stop.
         """
         while self.pending:
             ended, _ = wait(self.pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -84,7 +90,8 @@ class Jobs:
                 for future in [future for future in self.pending if future.cancel()]:
                     del self.pending[future]
                     self.dropped = True
-                self.stop_file.touch()  # after that, or what ends by it would make room for one of them
+                # after that, or what ends by it would make room for one of them
+                self.stop_file.touch()
             for future in [future for future in ended if future in self.pending]:
                 key = self.pending.pop(future)
                 self.done += 1
@@ -102,7 +109,8 @@ class Jobs:
             if self.stop.set:
                 raise Interrupted(f"{self.study}: {STOPPED}") from None
             raise UserError(
-                f"{self.study}: a process of the study died, most likely out of memory; the same command goes on "
+                f"{self.study}: a process of the study died, most likely out of memory; the same "
+                "command goes on "
                 f"from there, with {self.remedy} if it dies again"
             ) from None
 
@@ -118,11 +126,15 @@ class Jobs:
 
 
 def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
-    """Local processes, each held to its share of the cores, which end with their parent whatever ends it."""
+    """Local processes, each held to its share of the cores, which end with their parent whatever
+    ends it.
+    """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
+    )
 
 
 def _end_with(parent: int) -> None:
@@ -138,7 +150,8 @@ def _end_with(parent: int) -> None:
 
 
 class Status:
-    """status.json of a running job in its folder, and the job's ear for the study's request to stop.
+    """status.json of a running job in its folder, and the job's ear for the study's request to
+    stop.
 
     stop: set where the study asks.
     """
@@ -153,7 +166,9 @@ class Status:
         self.tell(phase, progress.step, end, progress.tokens_per_second)
 
     def tell(self, phase: str, step: int, total: int, rate: float = 0.0) -> None:
-        """Tells how far the job is and sets `stop` where the study asks for it, twice a second at most."""
+        """Tells how far the job is and sets `stop` where the study asks for it, twice a second at
+        most.
+        """
         now = time.monotonic()
         if now - self.last > 0.5:
             self.last = now

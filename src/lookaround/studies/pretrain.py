@@ -1,7 +1,8 @@
 """`lookaround pretrain`: one training run on disk.
 
-A run folder is a Hugging Face folder at the end; before that it holds checkpoints, which are Hugging Face folders too.
-`run.yaml` says what the run is: the same command resumes it, a finished one does nothing, other settings are refused.
+A run folder is a Hugging Face folder at the end; before that it holds checkpoints, which are
+Hugging Face folders too. `run.yaml` says what the run is: the same command resumes it, a finished
+one does nothing, other settings are refused.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ def pretrain(
     stop: StopSignal | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
-    """Trains one model into `out` and returns the run's description; resumes, or returns at once if it is finished.
+    """Trains one model into `out` and returns the run's description; resumes, or returns at once if
+    it is finished.
 
-    Raises UserError where `out` belongs to another run or another process is at work in it, where the
-    memory does not suffice or the loss diverges; Interrupted after saving when `stop` is set.
+    Raises UserError where `out` belongs to another run or another process is at work in it, where
+    the memory does not suffice or the loss diverges; Interrupted after saving when `stop` is set.
     """
     world = world or World()
     init = settings.model.init
@@ -57,7 +59,9 @@ def pretrain(
         "settings": settings.identity("seed", "data", "model", "train"),
     }
     if (out / RUN_FILE).is_file() and not {"identity", "status"} <= read_run(out).keys():
-        raise UserError(f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out")
+        raise UserError(
+            f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out"
+        )
     folder = StudyFolder(out, RUN_FILE, "a run of ours", identity)
     with folder.opened(world.main) as before, memory_errors("train.micro_batch"):
         if before.get("status") == "finished":
@@ -67,7 +71,11 @@ def pretrain(
                 settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world
             )
             trainer.learning_rate = learning_rate_of(settings, trainer.backbone)
-            plan = Plan(**before["plan"]) if before else world.share(plan_for(trainer, objective, budget))
+            plan = (
+                Plan(**before["plan"])
+                if before
+                else world.share(plan_for(trainer, objective, budget))
+            )
             fill = exporter(trainer.backbone, objective, store, form)
             latest = checkpoint.latest_checkpoint(out)
             if latest is not None:

@@ -17,4 +17,6 @@ class Diverged(UserError):
 
 
 class Interrupted(Exception):
-    """A run was asked to stop (Ctrl-C, SIGTERM) and has saved its state; the message says how to go on."""
+    """A run was asked to stop (Ctrl-C, SIGTERM) and has saved its state; the message says how to go
+    on.
+    """

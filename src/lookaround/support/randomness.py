@@ -1,4 +1,6 @@
-"""Counter-based randomness: every draw is a function of a key, so that its order and its place change nothing."""
+"""Counter-based randomness: every draw is a function of a key, so that its order and its place
+change nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,17 @@ def stream_number(name: str) -> int:
 
 
 def mix64(state: Any) -> Any:
-    """The finaliser of SplitMix64 (Steele et al. 2014; variant 13 of Stafford): a bijection of 64-bit integers."""
+    """The finaliser of SplitMix64 (Steele et al. 2014; variant 13 of Stafford): a bijection of
+    64-bit integers.
+    """
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
 
 
 def keyed_uniform(seed: int, epoch: int, row: Tensor, stream: str, width: int) -> Tensor:
-    """Uniform numbers in [0, 1), (B, width) float64, that depend on (seed, epoch, row, stream, position) and nothing else.
+    """Uniform numbers in [0, 1), (B, width) float64, that depend on (seed, epoch, row, stream,
+    position) and nothing else.
 
     A counter-based generator: SplitMix64 started at a hash of the key. Ours.
     """
@@ -48,9 +53,11 @@ def keyed_uniform(seed: int, epoch: int, row: Tensor, stream: str, width: int) -
 
 
 def permute(places: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
-    """Where a random permutation of range(size) sends `places` (n,), without holding the permutation.
+    """Where a random permutation of range(size) sends `places` (n,), without holding the
+    permutation.
 
-    A four-round Feistel network over the next even number of bits, walked along its cycle until it lands below `size`.
+    A four-round Feistel network over the next even number of bits, walked along its cycle until it
+    lands below `size`.
     """
     half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
     low = np.uint64((1 << half) - 1)

@@ -37,7 +37,8 @@ __all__ = [
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns what goes wrong while `path` is written into a UserError that names it.
 
-    Libraries written in Rust (safetensors, tokenizers) give the system's error number in their message only.
+    Libraries written in Rust (safetensors, tokenizers) give the system's error number in their
+    message only.
     """
     try:
         yield
@@ -49,7 +50,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         if number is None or isinstance(error, UserError):
             raise
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(f"{path}: no space left on the disk; nothing half-written was kept") from None
+            raise UserError(
+                f"{path}: no space left on the disk; nothing half-written was kept"
+            ) from None
         raise UserError(f"{path}: cannot be written ({os.strerror(number)})") from None
 
 
@@ -76,7 +79,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """A JSON or YAML file of ours that holds at least `fields` of these types; raises UserError naming what is amiss."""
+    """A JSON or YAML file of ours that holds at least `fields` of these types; raises UserError
+    naming what is amiss.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -87,18 +92,26 @@ def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> d
     return require_fields(str(path), value, fields)
 
 
-def require_fields(origin: str, value: Any, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """The mapping `value`, which holds at least `fields` of these types; raises UserError naming what is amiss of `origin`."""
+def require_fields(
+    origin: str, value: Any, fields: Mapping[str, type | tuple[type, ...]]
+) -> dict[str, Any]:
+    """The mapping `value`, which holds at least `fields` of these types; raises UserError naming
+    what is amiss of `origin`.
+    """
     if not isinstance(value, dict):
         raise UserError(f"{origin}: truncated or not ours (it holds no fields)")
     for name, kind in fields.items():
         if name not in value or not isinstance(value[name], kind):
-            raise UserError(f"{origin}: truncated or not ours (field '{name}' is missing or of another type)")
+            raise UserError(
+                f"{origin}: truncated or not ours (field '{name}' is missing or of another type)"
+            )
     return value
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes plain data whole or not at all; tuples become lists, so that what is read back is equal."""
+    """Writes plain data whole or not at all; tuples become lists, so that what is read back is
+    equal.
+    """
     plain = json.loads(json.dumps(value))
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
@@ -117,7 +130,9 @@ def make_folder(folder: Path) -> None:
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Makes `folder` out of what `fill` writes into a temporary one; replaces an older folder of the name."""
+    """Makes `folder` out of what `fill` writes into a temporary one; replaces an older folder of
+    the name.
+    """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

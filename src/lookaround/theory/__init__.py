@@ -1,4 +1,6 @@
-"""What an objective makes of a corpus, before any training: counts, matrices, spectra, graphs, bounds, enumerable worlds."""
+"""What an objective makes of a corpus, before any training: counts, matrices, spectra, graphs,
+bounds, enumerable worlds.
+"""
 
 from lookaround.theory.graph import Connectivity, connectivity
 from lookaround.theory.lags import LagCounts, count_lags

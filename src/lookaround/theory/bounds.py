@@ -1,12 +1,13 @@
 """What the spectrum says of a linear probe: exact identities, and a bound on its error.
 
-With one label per context, u = D_c^1/2 Y (Y one-hot), and alpha the probability that the labels of two contexts drawn
-through a shared target differ,
+With one label per context, u = D_c^1/2 Y (Y one-hot), and alpha the probability that the labels of
+two contexts drawn through a shared target differ,
 
     alpha = sum_i (1 - sigma_i^2) ||U_i^T u||^2                                              (over all singular values)
     error of the D_c-weighted least-squares probe on U_k  <=  2 sum_{i>k} ||U_i^T u||^2  <=  2 alpha / (1 - sigma_{k+1}^2)
 
-(HaoChen et al. 2021, arXiv 2106.04156, for one kind of pairs; here for contexts and targets, the proof in docs/theory.md).
+(HaoChen et al. 2021, arXiv 2106.04156, for one kind of pairs; here for contexts and targets, the
+proof in docs/theory.md).
 
 R contexts, V' targets, k rank, C classes.
 """
@@ -36,42 +37,56 @@ def label_vectors(labels: np.ndarray, of_context: np.ndarray) -> np.ndarray:
 
 
 def alpha(joint: Matrix, labels: np.ndarray) -> float:
-    """P(the labels of two contexts drawn through a shared target differ), of a joint (R, V') and labels (R,); -1 = none.
+    """P(the labels of two contexts drawn through a shared target differ), of a joint (R, V') and
+    labels (R,); -1 = none.
 
-    A target is drawn, then two contexts independently given it. Contexts without a label are left out.
+    A target is drawn, then two contexts independently given it. Contexts without a label are left
+    out.
     """
     known = np.flatnonzero(labels >= 0)
     by_class = np.zeros((int(labels.max()) + 1, joint.shape[1]))
     for c in np.unique(labels[known]):
-        by_class[c] = np.asarray(joint[np.flatnonzero(labels == c)].sum(axis=0, dtype=np.float64)).ravel()
+        by_class[c] = np.asarray(
+            joint[np.flatnonzero(labels == c)].sum(axis=0, dtype=np.float64)
+        ).ravel()
     of_target = by_class.sum(axis=0)
     seen = of_target > 0
     return float(1 - (by_class[:, seen] ** 2 / of_target[seen]).sum() / of_target.sum())
 
 
 def alpha_by_chance(joint: Matrix, labels: np.ndarray) -> float:
-    """The same probability for two contexts drawn independently: what alpha is without any connection."""
+    """The same probability for two contexts drawn independently: what alpha is without any
+    connection.
+    """
     of_context = np.asarray(joint.sum(axis=1, dtype=np.float64)).ravel()
     share = np.bincount(labels[labels >= 0], of_context[labels >= 0])
     return float(1 - ((share / share.sum()) ** 2).sum())
 
 
 def alpha_from_spectrum(left: np.ndarray, values: np.ndarray, u: np.ndarray) -> float:
-    """sum_i (1 - sigma_i^2) ||U_i^T u||^2 of a whole SVD, U (R, m) and sigma (m,); directions outside U count with sigma = 0."""
+    """sum_i (1 - sigma_i^2) ||U_i^T u||^2 of a whole SVD, U (R, m) and sigma (m,); directions
+    outside U count with sigma = 0.
+    """
     shares = np.square(left.T @ u).sum(axis=1)
     return float(((1 - values**2) * shares).sum() + max(0.0, (u**2).sum() - shares.sum()))
 
 
 def probe_error(left: np.ndarray, of_context: np.ndarray, labels: np.ndarray) -> float:
-    """The D_c-weighted error of the D_c-weighted least-squares probe on D_c^-1/2 U_k, U_k (R, k), answering its largest score."""
+    """The D_c-weighted error of the D_c-weighted least-squares probe on D_c^-1/2 U_k, U_k (R, k),
+    answering its largest score.
+    """
     u = label_vectors(labels, of_context)
-    scores = left @ (left.T @ u)  # row c holds sqrt(d_c) times the fitted labels: the largest is the same
+    scores = left @ (
+        left.T @ u
+    )  # row c holds sqrt(d_c) times the fitted labels: the largest is the same
     return float(of_context[scores.argmax(axis=1) != labels].sum())
 
 
 @dataclass(frozen=True)
 class ProbeBound:
-    """error <= bound = 2 sum_{i>k} ||U_i^T u||^2 <= spectral_bound = 2 alpha / (1 - sigma_{k+1}^2)."""
+    """error <= bound = 2 sum_{i>k} ||U_i^T u||^2 <= spectral_bound = 2 alpha / (1 -
+    sigma_{k+1}^2).
+    """
 
     error: float
     bound: float
@@ -82,7 +97,9 @@ class ProbeBound:
 def probe_bound(
     left: np.ndarray, values: np.ndarray, of_context: np.ndarray, labels: np.ndarray, rank: int
 ) -> ProbeBound:
-    """Error and bounds of the probe at `rank`, from a whole SVD, U (R, m) and sigma (m,); a spectral bound of inf says nothing."""
+    """Error and bounds of the probe at `rank`, from a whole SVD, U (R, m) and sigma (m,); a
+    spectral bound of inf says nothing.
+    """
     u = label_vectors(labels, of_context)
     outside = float((u**2).sum() - np.square(left[:, :rank].T @ u).sum())
     connected = alpha_from_spectrum(left, values, u)

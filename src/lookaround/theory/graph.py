@@ -1,7 +1,9 @@
-"""The graph of contexts and targets: which contexts meet in a target, and whether those of one class do so more.
+"""The graph of contexts and targets: which contexts meet in a target, and whether those of one
+class do so more.
 
-Two contexts are connected if some target follows both. On real text with a small vocabulary nearly all are, at whatever
-objective; where that is so the figures are called saturated, since they tell nothing apart. Ours.
+Two contexts are connected if some target follows both. On real text with a small vocabulary nearly
+all are, at whatever objective; where that is so the figures are called saturated, since they tell
+nothing apart. Ours.
 """
 
 from __future__ import annotations
@@ -23,9 +25,13 @@ SATURATED = 0.99
 
 @dataclass(frozen=True)
 class Connectivity:
-    """components: of the bipartite graph. gap: 1 - sigma_2^2. meeting: probability that two contexts drawn by their
-    frequency share a target, with the standard error of its estimate (0 where exact). within, between: the same for
-    contexts of one class and of two (nan without labels)."""
+    """components: of the bipartite graph.
+
+    gap: 1 - sigma_2^2.
+    meeting: probability that two contexts drawn by their frequency share a target, with the
+        standard error of its estimate (0 where exact).
+    within, between: the same for contexts of one class and of two (nan without labels).
+    """
 
     components: int
     gap: float
@@ -36,21 +42,27 @@ class Connectivity:
 
     @property
     def saturated(self) -> bool:
-        """Whether nearly everything is connected, so that neither figure can tell objectives apart."""
+        """Whether nearly everything is connected, so that neither figure can tell objectives
+        apart.
+        """
         return self.components == 1 and self.meeting > SATURATED
 
 
 def connectivity(
     matrix: Matrix, singular_values: np.ndarray, labels: np.ndarray | None = None, *, seed: int = 0
 ) -> Connectivity:
-    """The figures of a joint (R, V'), whose singular values fall from 1; labels (R,) int, -1 = none."""
+    """The figures of a joint (R, V'), whose singular values fall from 1; labels (R,) int, -1 =
+    none.
+    """
     second = float(singular_values[1]) if len(singular_values) > 1 else 0.0
     share, error, within, between = meeting_share(matrix, labels, seed=seed)
     return Connectivity(components(matrix), 1 - second**2, share, error, within, between)
 
 
 def components(matrix: Matrix) -> int:
-    """Connected components of the bipartite graph whose edges are the entries above 0; rows and columns without any are left out."""
+    """Connected components of the bipartite graph whose edges are the entries above 0; rows and
+    columns without any are left out.
+    """
     if isinstance(matrix, np.ndarray):
         return _dense_components(matrix)
     graph = sparse.block_array([[None, matrix], [matrix.T, None]], format="csr")
@@ -79,9 +91,11 @@ def _dense_components(matrix: np.ndarray) -> int:
 def meeting_share(
     matrix: Matrix, labels: np.ndarray | None = None, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float, float, float]:
-    """(P(two contexts drawn by their frequency share a target), its standard error, the same within and between classes).
+    """(P(two contexts drawn by their frequency share a target), its standard error, the same within
+    and between classes).
 
-    Exact for up to 1,500 contexts, else from `draws` pairs. labels (R,) int, -1 = none; None gives nan for the last two.
+    Exact for up to 1,500 contexts, else from `draws` pairs. labels (R,) int, -1 = none; None gives
+    nan for the last two.
     """
     of_context = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
     of_context /= of_context.sum()

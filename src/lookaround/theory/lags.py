@@ -1,13 +1,15 @@
-"""Exact counts of tokens that stand a given lag apart: one count that every objective's matrix is made of.
+"""Exact counts of tokens that stand a given lag apart: one count that every objective's matrix is
+made of.
 
     counts = count_lags(store, [1, 2, 3, -1])           # of a token store, kept beside it and reused
     counts = LagCounts.of_documents(documents, vocabulary=300, lags=range(1, 9))
     counts.matrix(2)                                     # C_2[u, v] = #(u at t, v at t + 2), int64, sparse
 
-A lag is target position - context position; C_-l is C_l transposed and is not counted twice. A tuple of lags (leftmost
-context first) counts ordered n-grams of context tokens with their target. Pairs never cross a document's border.
-Counting is a sort of packed keys, 16M tokens at a time: out of core, in parallel over parts of the corpus
-and lags on any concurrent.futures executor. Parts are files, so that a count that was stopped goes on. Ours.
+A lag is target position - context position; C_-l is C_l transposed and is not counted twice. A
+tuple of lags (leftmost context first) counts ordered n-grams of context tokens with their target.
+Pairs never cross a document's border. Counting is a sort of packed keys, 16M tokens at a time: out
+of core, in parallel over parts of the corpus and lags on any concurrent.futures executor. Parts are
+files, so that a count that was stopped goes on. Ours.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ Lags = tuple[int, ...]
 
 
 def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
-    """(the lags as they are counted, whether the count is then transposed): -l is l seen from the other side."""
+    """(the lags as they are counted, whether the count is then transposed): -l is l seen from the
+    other side.
+    """
     given = (int(lags),) if isinstance(lags, int | np.integer) else tuple(int(lag) for lag in lags)
     if not given or 0 in given or len(set(given)) < len(given):
         raise ValueError(f"lags must be different whole numbers other than 0, got {given}")
@@ -48,15 +52,18 @@ def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
     return tuple(sorted(given, reverse=True)), False
 
 
-# ------------------------------------------------------------------------------------------------ keys
+# --------------------------------------------------------------------------------------------- keys
 
 
 @dataclass(frozen=True)
 class Code:
-    """How context tokens and a target become one integer: contexts in the high bits, the target in the low ones.
+    """How context tokens and a target become one integer: contexts in the high bits, the target in
+    the low ones.
 
-    vocabulary: ids are below it. n: context tokens. hash_bits: None to keep the n-gram itself, exact; else rows are
-    hashed to 2^hash_bits, and n-grams that collide share one.
+    vocabulary: ids are below it.
+    n: context tokens.
+    hash_bits: None to keep the n-gram itself, exact; else rows are hashed to 2^hash_bits, and
+        n-grams that collide share one.
     """
 
     vocabulary: int
@@ -66,12 +73,14 @@ class Code:
     def __post_init__(self) -> None:
         if self.hash_bits is not None and not 1 <= self.hash_bits <= 64 - self.bits:
             raise UserError(
-                f"hash_bits: must lie in 1 to {64 - self.bits} at vocabulary {self.vocabulary:,}, got {self.hash_bits}"
+                f"hash_bits: must lie in 1 to {64 - self.bits} at vocabulary {self.vocabulary:,}, "
+                f"got {self.hash_bits}"
             )
         if self.hash_bits is None and self.bits * (self.n + 1) > 64:
             most = 64 // self.bits - 1
             raise UserError(
-                f"context: {self.n} tokens of a vocabulary of {self.vocabulary:,} don't fit 64 bits; give at most {most}, "
+                f"context: {self.n} tokens of a vocabulary of {self.vocabulary:,} don't fit 64 "
+                f"bits; give at most {most}, "
                 f"or hash them (hash_bits)"
             )
 
@@ -86,7 +95,9 @@ class Code:
         return np.dtype(np.uint32 if narrow else np.uint64)
 
     def contexts(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
-        """Row numbers of n-grams: `tokens` are n arrays (k,) of unsigned integers, the leftmost token first."""
+        """Row numbers of n-grams: `tokens` are n arrays (k,) of unsigned integers, the leftmost
+        token first.
+        """
         rows = tokens[0].astype(self.dtype)
         if self.hash_bits is None:
             for column in tokens[1:]:
@@ -107,10 +118,14 @@ class Code:
 
     def split(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(row numbers uint64, targets int64) of keys."""
-        return (keys >> self.dtype.type(self.bits)).astype(np.uint64), self.targets(keys).astype(np.int64)
+        return (keys >> self.dtype.type(self.bits)).astype(np.uint64), self.targets(keys).astype(
+            np.int64
+        )
 
     def holds(self, keys: np.ndarray) -> bool:
-        """Whether keys are of this code: of its type, with ids below the vocabulary in every place."""
+        """Whether keys are of this code: of its type, with ids below the vocabulary in every
+        place.
+        """
         if keys.dtype != self.dtype:
             return False
         if self.hash_bits is not None:
@@ -151,7 +166,9 @@ def run_starts(keys: np.ndarray) -> np.ndarray:
 
 
 def merge(parts: Iterable[Tally]) -> Tally:
-    """The sum of tallies, a few at a time: like sizes are merged with like, so that the work stays near linear."""
+    """The sum of tallies, a few at a time: like sizes are merged with like, so that the work stays
+    near linear.
+    """
     stack: list[Tally] = []
     for part in parts:
         stack.append(part)
@@ -173,13 +190,15 @@ def _add(left: Tally, right: Tally) -> Tally:
     return Tally(keys[start], np.add.reduceat(counts, start) if len(start) else counts)
 
 
-# ------------------------------------------------------------------------------------------------ counting
+# ----------------------------------------------------------------------------------------- counting
 
 
 def _count_range(
     tokens: np.ndarray, document_ends: np.ndarray, lags: Lags, begin: int, end: int, code: Code
 ) -> Tally:
-    """Counts of the tuples whose leftmost token stands in tokens[begin:end]; document_ends (D,) are exclusive, rising."""
+    """Counts of the tuples whose leftmost token stands in tokens[begin:end]; document_ends (D,) are
+    exclusive, rising.
+    """
     offsets = [-lag for lag in lags] + [0]  # of the contexts and of the target, from the target
     leftmost = min(offsets)
     width = max(offsets) - leftmost
@@ -232,12 +251,16 @@ def count_lags(
     executor: Executor | None = None,
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> LagCounts:
-    """Counts of a split of a store at the given lags or tuples of lags, in `folder` (default: beside the store's tokens).
+    """Counts of a split of a store at the given lags or tuples of lags, in `folder` (default:
+    beside the store's tokens).
 
-    What the folder holds already is not counted again. executor: where parts are counted (default: threads, one per
-    core; a process pool or a Dask client's executor must see the same disk). on_progress(jobs done, jobs in all,
-    tokens per job) is told after each job. Raises UserError for a lag that no document is longer than, a folder of
-    another corpus or tokenizer, and a full disk; what was counted stays, and the same call goes on.
+    What the folder holds already is not counted again.
+    executor: where parts are counted (default: threads, one per core; a process pool or a Dask
+        client's executor must see the same disk). on_progress(jobs done, jobs in all, tokens per
+        job) is told after each job.
+
+    Raises UserError for a lag that no document is longer than, a folder of another corpus or
+    tokenizer, and a full disk; what was counted stays, and the same call goes on.
     """
     wanted = list(dict.fromkeys(normal_lags(item)[0] for item in lags))
     parts = store.split(split)
@@ -245,26 +268,37 @@ def count_lags(
     for item in wanted:
         if _width(item) >= longest:
             raise UserError(
-                f"lag {_width(item)}: no document of the corpus is longer than {longest} tokens; give a smaller lag"
+                f"lag {_width(item)}: no document of the corpus is longer than {longest} tokens; "
+                "give a smaller lag"
             )
-    folder = folder or store.folder / (f"counts-{split}" + (f"-hash{hash_bits}" if hash_bits else ""))
+    folder = folder or store.folder / (
+        f"counts-{split}" + (f"-hash{hash_bits}" if hash_bits else "")
+    )
     if (folder / "index.json").is_file():
         counts = LagCounts.load(folder, store)
         if counts.split != split:
             raise UserError(
-                f"{folder}/index.json: counts of split '{counts.split}', now '{split}'; give another folder"
+                f"{folder}/index.json: counts of split '{counts.split}', now '{split}'; give "
+                "another folder"
             )
         if counts.hash_bits != hash_bits and any(len(item) > 1 for item in wanted):
             raise UserError(
-                f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now {hash_bits}; give another folder"
+                f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now "
+                f"{hash_bits}; give another folder"
             )
     else:
         make_folder(folder)
         bos = int(parts.read(0, 0, 1)[0])  # with which every document starts
         counts = LagCounts(
-            store.index["vocabulary"], tokens=parts.tokens, documents=len(parts.length), never_targets=[bos],
-            fingerprint=store.fingerprint, split=split, hash_bits=hash_bits, folder=folder,
-        )  # fmt: skip
+            store.index["vocabulary"],
+            tokens=parts.tokens,
+            documents=len(parts.length),
+            never_targets=[bos],
+            fingerprint=store.fingerprint,
+            split=split,
+            hash_bits=hash_bits,
+            folder=folder,
+        )
         counts._write_index()
     missing = [item for item in wanted if item not in counts.pairs]
     if missing:
@@ -291,11 +325,19 @@ def _count_missing(
     for item in missing:
         code = counts.code(len(item))
         jobs[item] = [
-            _Part(store, counts.split, shard, begin, min(begin + PART_TOKENS, len(file)), item, code,
-                  work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz")
+            _Part(
+                store,
+                counts.split,
+                shard,
+                begin,
+                min(begin + PART_TOKENS, len(file)),
+                item,
+                code,
+                work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz",
+            )
             for shard, file in enumerate(parts.files)
             for begin in range(0, len(file), PART_TOKENS)
-        ]  # fmt: skip
+        ]
     # sorting and arithmetic of numpy run outside the interpreter's lock
     pool = executor or ThreadPoolExecutor(usable_cores())
     pending: dict[Future, Lags] = {
@@ -335,14 +377,17 @@ def _join(files: list[Path], into: Path) -> None:
         os.replace(files[0], into)
 
 
-# ------------------------------------------------------------------------------------------------ what was counted
+# --------------------------------------------------------------------------------- what was counted
 
 
 class LagCounts:
-    """Counts of one corpus at some lags: read from a folder as they are asked for, or held in memory.
+    """Counts of one corpus at some lags: read from a folder as they are asked for, or held in
+    memory.
 
-    vocabulary: ids are below it. tokens, documents: of the corpus. pairs {lags: tuples counted}. never_targets: ids
-    (BOS) that objectives never predict. fingerprint: of corpus and tokenizer, "" for counts in memory.
+    vocabulary: ids are below it.
+    tokens, documents: of the corpus. pairs {lags: tuples counted}.
+    never_targets: ids (BOS) that objectives never predict.
+    fingerprint: of corpus and tokenizer, "" for counts in memory.
     """
 
     def __init__(
@@ -374,7 +419,9 @@ class LagCounts:
         never_targets: Sequence[int] = (),
         hash_bits: int | None = None,
     ) -> LagCounts:
-        """Counts of documents of token ids held in memory; raises ValueError for ids outside the vocabulary."""
+        """Counts of documents of token ids held in memory; raises ValueError for ids outside the
+        vocabulary.
+        """
         arrays = [np.asarray(document, dtype=np.int64) for document in documents]
         flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
         if len(flat) and not 0 <= flat.min() <= flat.max() < vocabulary:
@@ -402,44 +449,77 @@ class LagCounts:
 
     @classmethod
     def load(cls, folder: str | Path, store: TokenStore | None = None) -> LagCounts:
-        """Counts of a folder written by `count_lags`; with a store, only if they are of its corpus and tokenizer.
+        """Counts of a folder written by `count_lags`; with a store, only if they are of its corpus
+        and tokenizer.
 
         Raises UserError where they are of another, or the folder holds none.
         """
         file = Path(folder) / "index.json"
         if not file.is_file():
             raise UserError(f"{folder}: no counts here (no index.json)")
-        fields = {"format": int, "fingerprint": str, "vocabulary": int, "tokens": int, "documents": int,
-                  "never_targets": list, "split": str, "pairs": dict}  # fmt: skip
+        fields = {
+            "format": int,
+            "fingerprint": str,
+            "vocabulary": int,
+            "tokens": int,
+            "documents": int,
+            "never_targets": list,
+            "split": str,
+            "pairs": dict,
+        }
         index = read_mapping(file, fields)
         if index["format"] != FORMAT:
-            raise UserError(f"{file}: field 'format' is {index['format']}; this lookaround reads {FORMAT}")
+            raise UserError(
+                f"{file}: field 'format' is {index['format']}; this lookaround reads {FORMAT}"
+            )
         if store is not None and index["fingerprint"] != store.fingerprint:
             raise UserError(
-                f"{file}: counts of another corpus or tokenizer (fingerprint {index['fingerprint'][:16]}, now "
+                f"{file}: counts of another corpus or tokenizer (fingerprint "
+                f"{index['fingerprint'][:16]}, now "
                 f"{store.fingerprint[:16]}); give another folder, or {_again(Path(folder))}"
             )
         try:
-            pairs = {normal_lags([*map(int, key.split(","))])[0]: int(n) for key, n in index["pairs"].items()}
+            pairs = {
+                normal_lags([*map(int, key.split(","))])[0]: int(n)
+                for key, n in index["pairs"].items()
+            }
             if any(n < 0 for n in pairs.values()):
                 raise ValueError("a negative number")
         except (ValueError, TypeError, OverflowError) as error:
-            raise UserError(f"{file}: field 'pairs' is damaged ({error}); {_again(Path(folder))}") from None
-        if not all(isinstance(t, int) and 0 <= t < index["vocabulary"] for t in index["never_targets"]):
-            raise UserError(f"{file}: field 'never_targets' holds no token ids; {_again(Path(folder))}")
+            raise UserError(
+                f"{file}: field 'pairs' is damaged ({error}); {_again(Path(folder))}"
+            ) from None
+        if not all(
+            isinstance(t, int) and 0 <= t < index["vocabulary"] for t in index["never_targets"]
+        ):
+            raise UserError(
+                f"{file}: field 'never_targets' holds no token ids; {_again(Path(folder))}"
+            )
         return cls(
-            index["vocabulary"], tokens=index["tokens"], documents=index["documents"],
-            never_targets=index["never_targets"], fingerprint=index["fingerprint"], split=index["split"],
-            hash_bits=index.get("hash_bits"), pairs=pairs, folder=Path(folder),
-        )  # fmt: skip
+            index["vocabulary"],
+            tokens=index["tokens"],
+            documents=index["documents"],
+            never_targets=index["never_targets"],
+            fingerprint=index["fingerprint"],
+            split=index["split"],
+            hash_bits=index.get("hash_bits"),
+            pairs=pairs,
+            folder=Path(folder),
+        )
 
     def _write_index(self) -> None:
         assert self.folder is not None
         index = {
-            "format": FORMAT, "fingerprint": self.fingerprint, "split": self.split, "vocabulary": self.vocabulary,
-            "tokens": self.tokens, "documents": self.documents, "never_targets": list(self.never_targets),
-            "hash_bits": self.hash_bits, "pairs": {",".join(map(str, key)): n for key, n in self.pairs.items()},
-        }  # fmt: skip
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "split": self.split,
+            "vocabulary": self.vocabulary,
+            "tokens": self.tokens,
+            "documents": self.documents,
+            "never_targets": list(self.never_targets),
+            "hash_bits": self.hash_bits,
+            "pairs": {",".join(map(str, key)): n for key, n in self.pairs.items()},
+        }
         write_text(self.folder / "index.json", json.dumps(index, indent=1))
 
     def number(self, lags: int | Sequence[int]) -> int:
@@ -447,11 +527,15 @@ class LagCounts:
         key, _ = normal_lags(lags)
         if key not in self.pairs:
             counted = ", ".join(",".join(map(str, item)) for item in sorted(self.pairs)) or "none"
-            raise UserError(f"lag {','.join(map(str, key))}: was not counted; counted are {counted}")
+            raise UserError(
+                f"lag {','.join(map(str, key))}: was not counted; counted are {counted}"
+            )
         return self.pairs[key]
 
     def tally(self, lags: int | Sequence[int]) -> Tally:
-        """Distinct keys (see `Code`) and their counts at lags that were counted; raises UserError for others."""
+        """Distinct keys (see `Code`) and their counts at lags that were counted; raises UserError
+        for others.
+        """
         key, _ = normal_lags(lags)
         number = self.number(key)
         if self.folder is None:
@@ -460,11 +544,13 @@ class LagCounts:
         found = _read_tally(file)
         if not self.code(len(key)).holds(found.keys):
             raise UserError(
-                f"{file}: keys of another vocabulary than {self.vocabulary:,}; {_again(self.folder)}"
+                f"{file}: keys of another vocabulary than {self.vocabulary:,}; "
+                f"{_again(self.folder)}"
             )
         if found.total != number:
             raise UserError(
-                f"{file}: holds {found.total:,} pairs, its index says {number:,}; {_again(self.folder)}"
+                f"{file}: holds {found.total:,} pairs, its index says {number:,}; "
+                f"{_again(self.folder)}"
             )
         return found
 
@@ -473,7 +559,9 @@ class LagCounts:
         return Code(self.vocabulary, n, self.hash_bits if n > 1 else None)
 
     def matrix(self, lag: int) -> sparse.csr_array:
-        """C_lag (vocabulary, vocabulary) int64: rows are context tokens, columns the tokens `lag` further on."""
+        """C_lag (vocabulary, vocabulary) int64: rows are context tokens, columns the tokens `lag`
+        further on.
+        """
         key, transposed = normal_lags(lag)
         found = self.tally(key)
         rows, columns = self.code(1).split(found.keys)
@@ -483,7 +571,7 @@ class LagCounts:
         return sparse.csr_array(matrix.T) if transposed else matrix
 
 
-# ------------------------------------------------------------------------------------------------ files
+# -------------------------------------------------------------------------------------------- files
 
 
 def _again(folder: Path) -> str:
@@ -498,16 +586,24 @@ def _write_tally(file: Path, found: Tally) -> None:
     """Writes a tally whole or not at all; counts take 4 bytes where they fit."""
     small = len(found.counts) == 0 or found.counts.max() < 1 << 32
     with whole_file(file) as handle:
-        np.savez(handle, keys=found.keys, counts=found.counts.astype(np.uint32) if small else found.counts)
+        np.savez(
+            handle,
+            keys=found.keys,
+            counts=found.counts.astype(np.uint32) if small else found.counts,
+        )
 
 
 def _read_tally(file: Path) -> Tally:
-    """Reads a tally with care; raises UserError for one that is truncated, not ours, or holds impossible counts."""
+    """Reads a tally with care; raises UserError for one that is truncated, not ours, or holds
+    impossible counts.
+    """
     try:
         with np.load(file, allow_pickle=False) as data:
             keys, counts = data["keys"], data["counts"]
     except FileNotFoundError:
-        raise UserError(f"{file}: no such file, though its index names it; {_again(file.parent)}") from None
+        raise UserError(
+            f"{file}: no such file, though its index names it; {_again(file.parent)}"
+        ) from None
     except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
         reason = type(error).__name__
         raise UserError(
@@ -522,12 +618,15 @@ def _read_tally(file: Path) -> Tally:
         raise UserError(
             f"{file}: field 'keys' or 'counts' is of another shape or type; {_again(file.parent)}"
         )
-    wrong = np.flatnonzero(~(counts > 0) | (counts % 1 != 0) if counts.dtype.kind == "f" else counts <= 0)
+    wrong = np.flatnonzero(
+        ~(counts > 0) | (counts % 1 != 0) if counts.dtype.kind == "f" else counts <= 0
+    )
     if len(wrong):
         found = f"entry {wrong[0]}: {counts[wrong[0]]} is no count; expected whole numbers above 0"
         raise UserError(f"{file}: field 'counts', {found}; {_again(file.parent)}")
     if np.any(keys[1:] <= keys[:-1]):
         raise UserError(
-            f"{file}: field 'keys' is not in rising order; it is damaged or not ours; {_again(file.parent)}"
+            f"{file}: field 'keys' is not in rising order; it is damaged or not ours; "
+            f"{_again(file.parent)}"
         )
     return Tally(keys, counts.astype(np.int64))

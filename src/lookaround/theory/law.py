@@ -1,8 +1,9 @@
-"""How an objective's targets stand to its visible tokens: lags of the nearest ones, or whole patterns of short rows.
+"""How an objective's targets stand to its visible tokens: lags of the nearest ones, or whole
+patterns of short rows.
 
-Both follow from the elementary laws that an objective lists (`Objective.laws`, objectives/laws.py), weighted by the loss
-weights of its pairs and averaged over the budget where its parameters change with it. A mixture or a sequence has the
-laws of its parts, each with its share. Ours.
+Both follow from the elementary laws that an objective lists (`Objective.laws`, objectives/laws.py),
+weighted by the loss weights of its pairs and averaged over the budget where its parameters change
+with it. A mixture or a sequence has the laws of its parts, each with its share. Ours.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def contexts(
     if nearest < 1:
         raise ValueError(f"contexts need at least one visible token, got nearest={nearest}")
     if not rows or min(rows) < 2:
-        raise ValueError(f"a row needs BOS and at least one token, got length={min(rows, default=0)}")
+        raise ValueError(
+            f"a row needs BOS and at least one token, got length={min(rows, default=0)}"
+        )
     farthest = max(rows) if reach is None else reach
 
     def masses(part: Objective) -> tuple[dict, float]:
@@ -66,9 +69,11 @@ def contexts(
 
 
 def patterns(objective: Objective, length: int) -> dict[Pattern, float]:
-    """P(target position, visible positions) in rows of `length` tokens: the literal law that `contexts` condenses.
+    """P(target position, visible positions) in rows of `length` tokens: the literal law that
+    `contexts` condenses.
 
-    Sums to 1. Raises ValueError for rows of more than laws.LONGEST_ENUMERATED tokens: there are 2^(length - 1).
+    Sums to 1. Raises ValueError for rows of more than laws.LONGEST_ENUMERATED tokens: there are
+    2^(length - 1).
     """
     if not 2 <= length <= LONGEST_ENUMERATED:
         raise ValueError(
@@ -86,7 +91,9 @@ def patterns(objective: Objective, length: int) -> dict[Pattern, float]:
 
 
 def _over_budget(objective: Objective, masses: Masses) -> dict:
-    """Masses normalised at each moment of the budget and averaged over it; of a combination, its parts' by their shares."""
+    """Masses normalised at each moment of the budget and averaged over it; of a combination, its
+    parts' by their shares.
+    """
     averaged: dict = {}
     if isinstance(objective, Combination):
         for share, (_, part) in zip(objective.shares, objective.terms, strict=True):

@@ -1,9 +1,12 @@
-"""From counts to the matrix of an objective: A_o = sum over lags of q_o(lag) C_lag / (pairs at that lag).
+"""From counts to the matrix of an objective: A_o = sum over lags of q_o(lag) C_lag / (pairs at that
+lag).
 
-q_o is `contexts(objective, n, rows)` (theory/law.py): the law of the lags from the n nearest visible tokens to the target. So A_o[c, y] is
-the probability of the pair (context tokens c, target token y) under the objective on this corpus, and all objectives share
-one count. With n = 1 rows are tokens, whatever their lag; with n >= 2 they are ordered n-grams. A restricted-context
-statistic (arXiv 2407.00935 for the view of objectives as factorisations; this form is ours), not what a network sees.
+q_o is `contexts(objective, n, rows)` (theory/law.py): the law of the lags from the n nearest
+visible tokens to the target. So A_o[c, y] is the probability of the pair (context tokens c, target
+token y) under the objective on this corpus, and all objectives share one count. With n = 1 rows are
+tokens, whatever their lag; with n >= 2 they are ordered n-grams. A restricted-context statistic
+(arXiv 2407.00935 for the view of objectives as factorisations; this form is ours), not what a
+network sees.
 
 R rows (contexts), V columns (targets).
 """
@@ -28,7 +31,9 @@ Matrix: TypeAlias = np.ndarray | sparse.csr_array
 
 # a matrix larger than this is kept sparse; two of the size are held while lags are added up
 DENSE_BYTES = 1 << 30
-DOUBLE_TOKENS = 4096  # dense matrices of larger vocabularies are float32: the products are bound by memory
+DOUBLE_TOKENS = (
+    4096  # dense matrices of larger vocabularies are float32: the products are bound by memory
+)
 SPARSE_SHARE = 0.08  # a dense matrix with fewer nonzeros is faster as a sparse one
 TUPLES = 48  # tuples of lags that are counted for n >= 2, at most
 COVERED = 0.95  # share of the law that they need not exceed
@@ -40,10 +45,12 @@ SHUFFLED_PAIRS = 1 << 24  # pairs shuffled at a time
 class Cooccurrence:
     """The matrix of an objective on a corpus.
 
-    matrix: (R, V') probabilities that sum to 1, dense or sparse. rows (R,): token ids, or row numbers of n-grams (see
-    `Code`), rising. columns (V',): token ids, rising. vocabulary, context: the ids' range and n. beyond: share of the
-    objective's law that lies beyond the lags counted and was left out. dropped: share of the pairs left out with rows
-    and columns of fewer than the minimum count. pairs: pairs counted at each lag, the least of them.
+    matrix: (R, V') probabilities that sum to 1, dense or sparse. rows (R,): token ids, or row
+        numbers of n-grams (see `Code`), rising. columns (V',): token ids, rising. vocabulary,
+        context: the ids' range and n.
+    beyond: share of the objective's law that lies beyond the lags counted and was left out.
+    dropped: share of the pairs left out with rows and columns of fewer than the minimum count.
+    pairs: pairs counted at each lag, the least of them.
     """
 
     matrix: Matrix
@@ -62,9 +69,11 @@ class Cooccurrence:
 def kept_law(
     objective: Objective, context: int, length: int | Mapping[int, float] = 128, reach: int = 16
 ) -> dict[Lags, float]:
-    """{tuple of lags: probability} of an objective's contexts that is counted: for n >= 2 its likeliest tuples.
+    """{tuple of lags: probability} of an objective's contexts that is counted: for n >= 2 its
+    likeliest tuples.
 
-    length, reach: as in `Objective.contexts`. Tuples with fewer than `context` visible tokens are left out.
+    length, reach: as in `Objective.contexts`. Tuples with fewer than `context` visible tokens are
+        left out.
     """
     law = contexts(objective, context, length, reach, LEAST if context > 1 else 0.0)
     tuples = {(key,) if isinstance(key, int) else key: mass for key, mass in law.items()}
@@ -80,17 +89,21 @@ def kept_law(
 
 
 def far_law(lag: int, context: int) -> dict[Lags, float]:
-    """The law of the control that sees `context` adjacent tokens and predicts the one `lag` after the last of them."""
+    """The law of the control that sees `context` adjacent tokens and predicts the one `lag` after
+    the last of them.
+    """
     return {tuple(range(lag + context - 1, lag - 1, -1)): 1.0}
 
 
 def cooccurrence(
     counts: LagCounts, law: Mapping[Lags, float], *, context: int = 1, min_count: int = 5
 ) -> Cooccurrence:
-    """The matrix of a law {lags: probability} on counted text; what the probabilities lack of 1 is reported as beyond.
+    """The matrix of a law {lags: probability} on counted text; what the probabilities lack of 1 is
+    reported as beyond.
 
-    min_count: rows and columns expected fewer times in the corpus are left out. Raises UserError for lags that were not
-    counted, or where nothing is left.
+    min_count: rows and columns expected fewer times in the corpus are left out.
+
+    Raises UserError for lags that were not counted, or where nothing is left.
     """
     if not law:
         raise UserError("no lag of the objective lies within reach; count larger lags")
@@ -103,7 +116,9 @@ def cooccurrence(
         rows: np.ndarray = np.arange(counts.vocabulary)
     else:
         matrix, rows = _ngram_matrix(counts, law, context, min_count)
-    return _pruned(matrix, rows, np.arange(counts.vocabulary), counts.code(context), beyond, pairs, min_count)
+    return _pruned(
+        matrix, rows, np.arange(counts.vocabulary), counts.code(context), beyond, pairs, min_count
+    )
 
 
 def _pruned(
@@ -123,7 +138,8 @@ def _pruned(
     keep_rows, keep_columns = np.flatnonzero(of_row >= least), np.flatnonzero(of_column >= least)
     if not len(keep_rows) or not len(keep_columns):
         raise UserError(
-            f"no context or no target occurs {min_count} times or more in the {pairs:,} pairs counted; "
+            f"no context or no target occurs {min_count} times or more in the {pairs:,} pairs "
+            "counted; "
             "give a larger corpus or a smaller minimum count"
         )
     left = whole
@@ -139,11 +155,17 @@ def _pruned(
     else:
         matrix.data *= 1 / left
     return Cooccurrence(
-        matrix, rows[keep_rows], columns[keep_columns], code, beyond, max(0.0, 1 - left / whole), pairs
+        matrix,
+        rows[keep_rows],
+        columns[keep_columns],
+        code,
+        beyond,
+        max(0.0, 1 - left / whole),
+        pairs,
     )
 
 
-# ------------------------------------------------------------------------------------------------ n = 1
+# -------------------------------------------------------------------------------------------- n = 1
 
 
 def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
@@ -160,12 +182,16 @@ def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
         found = counts.tally(lag)
         places = found.keys.astype(np.int64)
         if (mass := law.get((lag,), 0.0)) > 0:
-            np.add.at(ahead.reshape(-1), places, (found.counts * (mass / found.total)).astype(dtype))
+            np.add.at(
+                ahead.reshape(-1), places, (found.counts * (mass / found.total)).astype(dtype)
+            )
         if (mass := law.get((-lag,), 0.0)) > 0:
             behind = np.zeros(padded, dtype) if behind is None else behind
             number = found.counts.copy()
             for token in counts.never_targets:  # as the earlier token it is the target here
-                number[slice(*np.searchsorted(places, [token << code.bits, token + 1 << code.bits]))] = 0
+                number[
+                    slice(*np.searchsorted(places, [token << code.bits, token + 1 << code.bits]))
+                ] = 0
             np.add.at(behind.reshape(-1), places, (number * (mass / number.sum())).astype(dtype))
     matrix = ahead[:, :size]
     if behind is not None:
@@ -189,13 +215,15 @@ def _sparse_token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> sparse
     return total
 
 
-# ------------------------------------------------------------------------------------------------ n >= 2
+# ------------------------------------------------------------------------------------------- n >= 2
 
 
 def _ngram_matrix(
     counts: LagCounts, law: Mapping[Lags, float], context: int, min_count: int
 ) -> tuple[sparse.csr_array, np.ndarray]:
-    """(sum of q(lags) C_lags / pairs as (R, vocabulary), row numbers (R,)) over rows of the minimum count."""
+    """(sum of q(lags) C_lags / pairs as (R, vocabulary), row numbers (R,)) over rows of the minimum
+    count.
+    """
     code = counts.code(context)
     weights: dict[str, list[np.ndarray]] = {"row": [], "mass": []}
     for lags, mass in law.items():  # first the rows that are frequent enough
@@ -209,7 +237,8 @@ def _ngram_matrix(
     rows = rows[frequent * pairs >= max(min_count, 1) * (1 - 1e-6)]
     if not len(rows):
         raise UserError(
-            f"no {context}-gram occurs {min_count} times or more in the {pairs:,} tuples counted; give a larger corpus, "
+            f"no {context}-gram occurs {min_count} times or more in the {pairs:,} tuples counted; "
+            "give a larger corpus, "
             "a smaller minimum count or fewer context tokens"
         )
     total: sparse.csr_array | None = None
@@ -225,7 +254,9 @@ def _ngram_matrix(
     return total, rows
 
 
-def _ngram_shares(counts: LagCounts, code: Code, lags: Lags) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _ngram_shares(
+    counts: LagCounts, code: Code, lags: Lags
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row numbers, targets, shares that sum to 1) of a tuple of lags; BOS is never predicted."""
     found = counts.tally(lags)
     row, column = code.split(found.keys)
@@ -234,15 +265,17 @@ def _ngram_shares(counts: LagCounts, code: Code, lags: Lags) -> tuple[np.ndarray
     return row[predicted], column[predicted], number / number.sum()
 
 
-# ------------------------------------------------------------------------------------------------ the noise floor
+# ---------------------------------------------------------------------------------- the noise floor
 
 
 def shuffled_cooccurrence(
     counts: LagCounts, *, context: int = 1, min_count: int = 5, seed: int = 0
 ) -> Cooccurrence:
-    """The control of equal size: the pairs of `ar` with their targets shuffled over the whole corpus.
+    """The control of equal size: the pairs of `ar` with their targets shuffled over the whole
+    corpus.
 
-    Row and column counts stay exactly as they are and nothing else does: what is left is the noise of so many pairs.
+    Row and column counts stay exactly as they are and nothing else does: what is left is the noise
+    of so many pairs.
     """
     lags = tuple(range(context, 0, -1))
     found = counts.tally(lags)
@@ -251,8 +284,12 @@ def shuffled_cooccurrence(
     rows, place = np.unique(row, return_inverse=True)
     of_row = np.bincount(place, found.counts).astype(np.int64)
     of_column = np.bincount(column, found.counts, counts.vocabulary).astype(np.int64)
-    shuffled = merge(_shuffled_parts(of_row, of_column, counts.vocabulary, np.random.default_rng(seed)))
-    at, column = (part.astype(np.int64) for part in np.divmod(shuffled.keys, np.uint64(counts.vocabulary)))
+    shuffled = merge(
+        _shuffled_parts(of_row, of_column, counts.vocabulary, np.random.default_rng(seed))
+    )
+    at, column = (
+        part.astype(np.int64) for part in np.divmod(shuffled.keys, np.uint64(counts.vocabulary))
+    )
     shape = (len(rows), counts.vocabulary)
     matrix = sparse.csr_array((shuffled.counts.astype(np.float64), (at, column)), shape=shape)
     every = rows.astype(np.int64) if context == 1 else rows
@@ -262,7 +299,9 @@ def shuffled_cooccurrence(
 def _shuffled_parts(
     of_row: np.ndarray, of_column: np.ndarray, vocabulary: int, generator: np.random.Generator
 ):
-    """Tallies of (row, column) pairs in which the columns were dealt to the rows at random, some at a time."""
+    """Tallies of (row, column) pairs in which the columns were dealt to the rows at random, some at
+    a time.
+    """
     left = of_column.copy()
     ends = of_row.cumsum()
     for begin in range(0, int(ends[-1]), SHUFFLED_PAIRS):

@@ -4,9 +4,10 @@
     literal = literal_cooccurrence(world, parse("mlm(rate=0.4)"))
     literal.joint, literal.labels
 
-Here a context is literal: the visible tokens with their positions; the target is a token. Nothing is restricted to the
-nearest tokens, nothing is estimated. Sequences stand after a BOS that is always visible and never predicted, as in training.
-Chains with stationary transitions give the n = 1 matrices exactly as well (`chain_cooccurrence`). Ours.
+Here a context is literal: the visible tokens with their positions; the target is a token. Nothing
+is restricted to the nearest tokens, nothing is estimated. Sequences stand after a BOS that is
+always visible and never predicted, as in training. Chains with stationary transitions give the n =
+1 matrices exactly as well (`chain_cooccurrence`). Ours.
 
 S sequences, T tokens, C classes, R contexts, V tokens of the vocabulary.
 """
@@ -35,7 +36,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class World:
-    """All sequences (S, T) of token ids below `vocabulary`, with probability (S, C): P(sequence, class)."""
+    """All sequences (S, T) of token ids below `vocabulary`, with probability (S, C): P(sequence,
+    class).
+    """
 
     name: str
     vocabulary: int
@@ -51,7 +54,9 @@ class World:
         transitions: Sequence[Sequence[Sequence[float]] | np.ndarray],
         length: int,
     ) -> World:
-        """A class is drawn by `prior` (C,), then a Markov chain with its own start (V,) and transitions (V, V) runs for T tokens."""
+        """A class is drawn by `prior` (C,), then a Markov chain with its own start (V,) and
+        transitions (V, V) runs for T tokens.
+        """
         size = len(starts[0])
         sequences = np.array(list(itertools.product(range(size), repeat=length)))
         joint = []
@@ -66,13 +71,19 @@ class World:
 
     @classmethod
     def of_emissions(cls, name: str, prior: Sequence[float], emissions: np.ndarray) -> World:
-        """Tokens independent given the class: emissions (C, T, V) = P(token at position | class)."""
+        """Tokens independent given the class: emissions (C, T, V) = P(token at position |
+        class).
+        """
         classes, length, size = emissions.shape
         sequences = np.array(list(itertools.product(range(size), repeat=length)))
         probability = np.stack(
-            [prior[c] * np.prod([emissions[c, t][sequences[:, t]] for t in range(length)], axis=0) for c in range(classes)],
+            [
+                prior[c]
+                * np.prod([emissions[c, t][sequences[:, t]] for t in range(length)], axis=0)
+                for c in range(classes)
+            ],
             axis=1,
-        )  # fmt: skip
+        )
         return cls._possible(name, size, sequences, probability)
 
     @classmethod
@@ -87,7 +98,9 @@ class World:
         return cls._possible(name, vocabulary, sequences, probability / probability.sum())
 
     @classmethod
-    def _possible(cls, name: str, size: int, sequences: np.ndarray, probability: np.ndarray) -> World:
+    def _possible(
+        cls, name: str, size: int, sequences: np.ndarray, probability: np.ndarray
+    ) -> World:
         possible = probability.sum(axis=1) > 0
         return cls(name, size, sequences[possible], probability[possible])
 
@@ -100,8 +113,10 @@ class World:
 class Literal:
     """The literal matrix of an objective in a world.
 
-    joint (R, V): P(context, target). contexts: for each row the (position, token) pairs seen, positions from 1 (BOS is 0).
-    class_probability (R, C): P(context, class). labels (R,): the likeliest class of each context.
+    joint (R, V): P(context, target).
+    contexts: for each row the (position, token) pairs seen, positions from 1 (BOS is 0).
+        class_probability (R, C): P(context, class). labels (R,): the likeliest class of each
+        context.
     """
 
     joint: np.ndarray
@@ -111,13 +126,19 @@ class Literal:
     @property
     def labels(self) -> np.ndarray:
         share = self.class_probability / self.class_probability.sum(axis=1, keepdims=True)
-        return share.round(12).argmax(axis=1)  # the first of classes equally likely, whatever the rounding
+        return share.round(12).argmax(
+            axis=1
+        )  # the first of classes equally likely, whatever the rounding
 
 
-def literal_cooccurrence(world: World, objective: Objective, *, position: int | None = None) -> Literal:
+def literal_cooccurrence(
+    world: World, objective: Objective, *, position: int | None = None
+) -> Literal:
     """What the objective's own law of visible tokens and targets makes of a world.
 
-    position: only targets at this place, 1..T (for `ar` the fixed target position of the paper; None averages over all).
+    position: only targets at this place, 1..T (for `ar` the fixed target position of the paper;
+        None averages over all).
+
     Raises ValueError for a position that the objective never predicts.
     """
     contexts: dict[tuple[tuple[int, int], ...], int] = {}
@@ -128,9 +149,12 @@ def literal_cooccurrence(world: World, objective: Objective, *, position: int | 
         places = [place - 1 for place in visible if place > 0]
         seen, which = np.unique(world.sequences[:, places], axis=0, return_inverse=True)
         numbers = [
-            contexts.setdefault(tuple((p + 1, int(token)) for p, token in zip(places, row, strict=True)), len(contexts))
+            contexts.setdefault(
+                tuple((p + 1, int(token)) for p, token in zip(places, row, strict=True)),
+                len(contexts),
+            )
             for row in seen
-        ]  # fmt: skip
+        ]
         rows.append(np.array(numbers)[which.reshape(-1)])
         targets.append(world.sequences[:, target - 1])
         masses.append(share * world.probability)
@@ -147,21 +171,23 @@ def literal_cooccurrence(world: World, objective: Objective, *, position: int | 
     return Literal(joint, tuple(contexts), by_class)
 
 
-# ------------------------------------------------------------------------------------------------ lengths
+# ------------------------------------------------------------------------------------------ lengths
 
 
 def prefix_coverage(objective: Objective, tokens: int) -> np.ndarray:
-    """For each prefix of 0..tokens-1 tokens, P(a training pair is just what generation asks there), (tokens,).
+    """For each prefix of 0..tokens-1 tokens, P(a training pair is just what generation asks there),
+    (tokens,).
 
-    Generation asks for the next token given exactly the prefix. `ar` gives 1/tokens everywhere; a fixed rate gives
-    amounts that fall off exponentially on both sides of the lengths it shows.
+    Generation asks for the next token given exactly the prefix. `ar` gives 1/tokens everywhere; a
+    fixed rate gives amounts that fall off exponentially on both sides of the lengths it shows.
     """
     law = patterns(objective, tokens + 1)
     return np.array([law.get((size + 1, tuple(range(size + 1))), 0.0) for size in range(tokens)])
 
 
 def length_misalignment(objective: Objective, tokens: int) -> float:
-    """Total variation between the number of visible tokens in training pairs and in generation (uniform on 0..tokens-1).
+    """Total variation between the number of visible tokens in training pairs and in generation
+    (uniform on 0..tokens-1).
 
     0 = every length is trained as often as it is asked for, 1 = none is. In [0, 1].
     """
@@ -172,7 +198,7 @@ def length_misalignment(objective: Objective, tokens: int) -> float:
     return float(np.abs(seen - asked).sum() / 2)
 
 
-# ------------------------------------------------------------------------------------------------ chains, n = 1
+# ------------------------------------------------------------------------------------ chains, n = 1
 
 
 def stationary(transition: np.ndarray) -> np.ndarray:
@@ -184,7 +210,9 @@ def stationary(transition: np.ndarray) -> np.ndarray:
 
 
 def chain_cooccurrence(transition: np.ndarray, law: Mapping[int, float]) -> np.ndarray:
-    """A (V, V) of a law of signed lags {lag: probability} in the stationary chain: sum_l q(l) D P^l, transposed for l < 0."""
+    """A (V, V) of a law of signed lags {lag: probability} in the stationary chain: sum_l q(l) D
+    P^l, transposed for l < 0.
+    """
     of_token = np.diag(stationary(transition))
     joint = np.zeros_like(of_token)
     for lag, mass in law.items():

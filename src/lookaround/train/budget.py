@@ -1,8 +1,9 @@
 """Budgets in tokens, FLOPs or seconds, and the steps they pay for.
 
-FLOPs of a step are counted, not measured: 6 per trunk parameter and token position, 12 x layers x hidden width x row length
-per position for attention (full, whatever the pattern), 6 x hidden width x vocabulary per scored pair for the unembedding,
-and what extra heads state per pair. Forward and backward; padding is paid for.
+FLOPs of a step are counted, not measured: 6 per trunk parameter and token position, 12 x layers x
+hidden width x row length per position for attention (full, whatever the pattern), 6 x hidden width
+x vocabulary per scored pair for the unembedding, and what extra heads state per pair. Forward and
+backward; padding is paid for.
 """
 
 from __future__ import annotations
@@ -27,9 +28,16 @@ __all__ = ["Budget", "Plan", "expected_cost", "make_plan", "parse_budget", "view
 Unit = Literal["tokens", "flops", "seconds"]
 _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "p": 1e15}
 _UNITS: dict[str, tuple[Unit, float]] = {
-    "": ("tokens", 1.0), "tokens": ("tokens", 1.0), "tok": ("tokens", 1.0), "flops": ("flops", 1.0), "flop": ("flops", 1.0),
-    "s": ("seconds", 1.0), "sec": ("seconds", 1.0), "min": ("seconds", 60.0), "h": ("seconds", 3600.0),
-}  # fmt: skip
+    "": ("tokens", 1.0),
+    "tokens": ("tokens", 1.0),
+    "tok": ("tokens", 1.0),
+    "flops": ("flops", 1.0),
+    "flop": ("flops", 1.0),
+    "s": ("seconds", 1.0),
+    "sec": ("seconds", 1.0),
+    "min": ("seconds", 60.0),
+    "h": ("seconds", 3600.0),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,8 @@ def parse_budget(text: str) -> Budget:
     parts = None if match is None else match.groups()
     if parts is None or (_UNITS[parts[2]][0] == "seconds" and parts[1]):
         raise UserError(
-            f"budget '{text}': not a budget; write tokens (5M), FLOPs (2e15flops) or time (300s, 10min)"
+            f"budget '{text}': not a budget; write tokens (5M), FLOPs (2e15flops) or time (300s, "
+            "10min)"
         )
     unit, scale = _UNITS[parts[2]]
     amount = float(parts[0]) * _SCALES[parts[1]] * scale
@@ -69,7 +78,8 @@ def view_flops(backbone: Backbone, component: Component, view: View) -> float:
     rows, width = view.shown.input_ids.shape
     config = backbone.lm.config.get_text_config()
     per_position = (
-        6 * backbone.parameters_without_embeddings + 12 * config.num_hidden_layers * backbone.width * width
+        6 * backbone.parameters_without_embeddings
+        + 12 * config.num_hidden_layers * backbone.width * width
     )
     vocabulary = backbone.output.weight.shape[0]
     pairs = view.pairs
@@ -80,8 +90,12 @@ def view_flops(backbone: Backbone, component: Component, view: View) -> float:
     return total
 
 
-def expected_cost(objective: Objective, backbone: Backbone, rows: RowSource, batch: int, unit: Unit) -> float:
-    """Mean cost of a step of `batch` rows in tokens or FLOPs, over schedules too; from views of 16 times 64 rows at most."""
+def expected_cost(
+    objective: Objective, backbone: Backbone, rows: RowSource, batch: int, unit: Unit
+) -> float:
+    """Mean cost of a step of `batch` rows in tokens or FLOPs, over schedules too; from views of 16
+    times 64 rows at most.
+    """
     costs = []
     few = min(batch, 64)
     for i, progress in enumerate(np.linspace(0, 1, 16)):
@@ -102,7 +116,9 @@ def token_count(documents: Tensor | None, rows: int, width: int) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of each phase of an objective for one budget, and the share of the budget spent at every step."""
+    """Steps of each phase of an objective for one budget, and the share of the budget spent at
+    every step.
+    """
 
     shares: tuple[float, ...]
     steps: tuple[int, ...]
@@ -123,7 +139,10 @@ class Plan:
 
 
 def make_plan(
-    objective: Objective, budget: Budget, cost: Callable[[Objective], float], given: str | None = None
+    objective: Objective,
+    budget: Budget,
+    cost: Callable[[Objective], float],
+    given: str | None = None,
 ) -> Plan:
     """The plan of a budget; cost(objective) is what a step costs in the budget's unit.
 
@@ -135,6 +154,7 @@ def make_plan(
         share, phase = phases[steps.index(min(steps))]
         need = cost(phase) / share
         raise UserError(
-            f"budget {given or budget}: too small for one step of '{phase.spec}', which takes {need:.3g} {budget.unit} of budget"
+            f"budget {given or budget}: too small for one step of '{phase.spec}', which takes "
+            f"{need:.3g} {budget.unit} of budget"
         )
     return Plan(tuple(share for share, _ in phases), tuple(steps))

@@ -1,6 +1,8 @@
-"""Checkpoints: Hugging Face folders that also hold the optimiser's state, written whole or not at all.
+"""Checkpoints: Hugging Face folders that also hold the optimiser's state, written whole or not at
+all.
 
-A checkpoint is written under a temporary name, synced to disk and renamed; a kill at any moment leaves the one before.
+A checkpoint is written under a temporary name, synced to disk and renamed; a kill at any moment
+leaves the one before.
 """
 
 from __future__ import annotations
@@ -36,13 +38,16 @@ def save_checkpoint(
     fill: Callable[[Path], None],
     keep: frozenset[int] = frozenset(),
 ) -> Path:
-    """Saves folder/checkpoint-STEP and removes older checkpoints but those of the steps in `keep`."""
+    """Saves folder/checkpoint-STEP and removes older checkpoints but those of the steps in
+    `keep`.
+    """
     step = counters["step"]
 
     def write(into: Path) -> None:
         fill(into)
         save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, into / STATE_FILE
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            into / STATE_FILE,
         )
         (into / COUNTERS_FILE).write_text(json.dumps({**counters, "tensors": len(tensors)}))
 
@@ -65,21 +70,29 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def latest_checkpoint(folder: Path, at_most: int | None = None) -> Path | None:
-    """The newest whole checkpoint of a run folder, at step `at_most` or before; None where there is none."""
+    """The newest whole checkpoint of a run folder, at step `at_most` or before; None where there is
+    none.
+    """
     found = [path for step, path in checkpoints(folder) if at_most is None or step <= at_most]
     return found[-1] if found else None
 
 
 def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(counters, tensors) of a checkpoint; raises UserError naming the file that is truncated or foreign."""
+    """(counters, tensors) of a checkpoint; raises UserError naming the file that is truncated or
+    foreign.
+    """
     number = (int, float)
     fields: dict[str, Any] = {"step": int, "tokens": int, "targets": int, "tensors": int}
     counters = read_mapping(path / COUNTERS_FILE, {**fields, "flops": number, "seconds": number})
     for name in (*fields, "flops", "seconds"):
         if not 0 <= counters[name] < math.inf:
-            raise UserError(f"{path / COUNTERS_FILE}: {name} is {counters[name]}, must be 0 or more")
+            raise UserError(
+                f"{path / COUNTERS_FILE}: {name} is {counters[name]}, must be 0 or more"
+            )
     if path.name != f"checkpoint-{counters['step']:08d}":
-        raise UserError(f"{path / COUNTERS_FILE}: is of step {counters['step']}, its folder is {path.name}")
+        raise UserError(
+            f"{path / COUNTERS_FILE}: is of step {counters['step']}, its folder is {path.name}"
+        )
     try:
         tensors = load_file(path / STATE_FILE)
     except (OSError, SafetensorError) as error:
@@ -95,11 +108,15 @@ def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state as flat named tensors."""
     state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+    return {
+        f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()
+    }
 
 
 def require_tensors(given: dict[str, Tensor], own: Mapping[str, Tensor], origin: str) -> None:
-    """Raises UserError unless both hold the same names, shapes and dtypes; names the first that differs."""
+    """Raises UserError unless both hold the same names, shapes and dtypes; names the first that
+    differs.
+    """
     for name in sorted({*given, *own}):
         one, other = (
             f"{tuple(tensors[name].shape)} in {str(tensors[name].dtype).removeprefix('torch.')}"
@@ -145,7 +162,8 @@ def optimizer_state(
     steps = {float(entry["step"]) for entry in state.values()}
     if max(steps, default=0) != step or any(taken < 1 or taken % 1 for taken in steps):
         raise UserError(
-            f"{origin}: its parameters have taken {sorted(steps)[:4]} steps, the checkpoint {step}: "
+            f"{origin}: its parameters have taken {sorted(steps)[:4]} steps, the checkpoint "
+            f"{step}: "
             "truncated or foreign checkpoint"
         )
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

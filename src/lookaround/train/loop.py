@@ -1,7 +1,8 @@
 """The one training loop: views of a batch, weighted sums of cross-entropy, one optimiser step.
 
-A component's loss is sum(weight * CE) / normaliser over all processes and micro-batches; components are combined by their
-coefficients after that. So accumulation, packing and world size change nothing.
+A component's loss is sum(weight * CE) / normaliser over all processes and micro-batches; components
+are combined by their coefficients after that. So accumulation, packing and world size change
+nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ __all__ = ["Progress", "Trainer", "default_learning_rate", "stop_on_signals"]
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar needs after a step: steps done, steps in all, tokens per second, the last logged loss."""
+    """What a progress bar needs after a step: steps done, steps in all, tokens per second, the last
+    logged loss.
+    """
 
     step: int
     total: int
@@ -49,7 +52,10 @@ class Progress:
 
 @dataclass
 class Counters:
-    """What a run has spent. seconds: of training alone, without evaluation and checkpoints."""
+    """What a run has spent.
+
+    seconds: of training alone, without evaluation and checkpoints.
+    """
 
     step: int = 0
     tokens: int = 0
@@ -67,7 +73,9 @@ class StopSignal:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopSignal]:
-    """Catches SIGINT and SIGTERM for the length of the block (in the main thread; elsewhere it does nothing)."""
+    """Catches SIGINT and SIGTERM for the length of the block (in the main thread; elsewhere it does
+    nothing).
+    """
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -87,12 +95,17 @@ def stop_on_signals() -> Iterator[StopSignal]:
 
 
 def default_learning_rate(width: int) -> float:
-    """The base rate of AdamW for a hidden width: 0.001 at 128, falling with the square root. Ours, measured at `nano`."""
+    """The base rate of AdamW for a hidden width: 0.001 at 128, falling with the square root.
+
+    Ours, measured at `nano`.
+    """
     return 0.001 * (128 / width) ** 0.5
 
 
 def autocast_dtype(precision: str, width: int, device: torch.device) -> torch.dtype | None:
-    """The autocast dtype of a precision setting; "auto" is bf16 where the hardware has it and the model is wide enough."""
+    """The autocast dtype of a precision setting; "auto" is bf16 where the hardware has it and the
+    model is wide enough.
+    """
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else None
     if device.type == "cuda":
@@ -126,17 +139,21 @@ class Trainer:
         self.precision, self.compile = precision, compile
         if settings.batch % self.world.size:
             raise UserError(
-                f"train.batch: {settings.batch} rows do not divide among {self.world.size} processes"
+                f"train.batch: {settings.batch} rows do not divide among {self.world.size} "
+                "processes"
             )
         backbone.to(self.world.device, torch.float64 if precision == "fp64" else torch.float32)
         self.backbone = backbone
         self.dtype = autocast_dtype(precision, backbone.width, self.world.device)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(backbone, settings),
-            lr=learning_rate, betas=(settings.beta1, settings.beta2), fused=True,
-        )  # fmt: skip
+            lr=learning_rate,
+            betas=(settings.beta1, settings.beta2),
+            fused=True,
+        )
         if compile:
-            # Layer by layer: traced as a whole, transformers writes out the mask, which costs the fused attention.
+            # Layer by layer: traced as a whole, transformers writes out the mask, which costs the
+            # fused attention.
             for layer in getattr(backbone.decoder, "layers", [backbone.decoder]):
                 layer.compile()
         self.loss = parallelize(ObjectiveLoss(backbone), self.world)
@@ -144,19 +161,25 @@ class Trainer:
     # -- one step
 
     def views(self, step: int, objective: Objective) -> tuple[list[tuple[View, ...]], int]:
-        """The views of this process's micro-batches of a step, and its tokens (padding left out)."""
+        """The views of this process's micro-batches of a step, and its tokens (padding left
+        out).
+        """
         batch = self.settings.batch
         index = np.arange(step * batch, (step + 1) * batch)[self.world.rank :: self.world.size]
         size = self.settings.micro_batch or len(index)
         micro, tokens = [], 0
         for begin in range(0, len(index), size):
             drawn = self.rows.at(self.seed, index[begin : begin + size])
-            micro.append(objective.view(drawn, self.seed, 0))  # rows are numbered through all epochs
+            micro.append(
+                objective.view(drawn, self.seed, 0)
+            )  # rows are numbered through all epochs
             tokens += token_count(drawn.documents, *drawn.tokens.shape)
         return micro, tokens
 
     def step(self, plan: Plan, factor: float) -> ComponentSums:
-        """One optimiser step at `factor` times the learning rate; returns its loss over all processes."""
+        """One optimiser step at `factor` times the learning rate; returns its loss over all
+        processes.
+        """
         objective = self.objective.at(plan.progress(self.counters.step))
         components = objective.components()
         micro, tokens = self.views(self.counters.step, objective)
@@ -183,7 +206,9 @@ class Trainer:
         self._spend(components, micro, tokens)
         return sums
 
-    def _spend(self, components: tuple[Component, ...], micro: list[tuple[View, ...]], tokens: int) -> None:
+    def _spend(
+        self, components: tuple[Component, ...], micro: list[tuple[View, ...]], tokens: int
+    ) -> None:
         """Counts a step of all processes."""
         spent = torch.zeros(3, dtype=torch.float64)
         spent[0] = tokens
@@ -213,11 +238,14 @@ class Trainer:
     ) -> None:
         """Trains until step `until`, with metrics and checkpoints in `folder` where one is given.
 
-        fill(path) writes a checkpoint's own files (model, tokenizer). Raises Interrupted after saving when `stop` is set.
+        fill(path) writes a checkpoint's own files (model, tokenizer). Raises Interrupted after
+        saving when `stop` is set.
         """
         self.backbone.train()
         metrics = (
-            MetricsFile(folder / "metrics.jsonl", self.counters.step) if folder and self.world.main else None
+            MetricsFile(folder / "metrics.jsonl", self.counters.step)
+            if folder and self.world.main
+            else None
         )
         window = ComponentSums(())
         loss, rate = float("nan"), 0.0
@@ -230,7 +258,8 @@ class Trainer:
             step = self.counters.step
             if not bool(window.totals.isfinite().all()):
                 raise Diverged(
-                    f"step {step}: the loss is not finite at learning rate {self.learning_rate:g}; use a smaller one"
+                    f"step {step}: the loss is not finite at learning rate "
+                    f"{self.learning_rate:g}; use a smaller one"
                 )
             if step % self.settings.log_every == 0 or step == until:
                 loss = window.mean()
@@ -252,11 +281,15 @@ class Trainer:
             if report:
                 report(Progress(step, until, rate, loss))
             if stopping and step < until:
-                raise Interrupted(f"stopped at step {step} of {until}; the same command goes on from there")
+                raise Interrupted(
+                    f"stopped at step {step} of {until}; the same command goes on from there"
+                )
 
     # -- state
 
-    def save(self, folder: Path, fill: Callable[[Path], None], keep: frozenset[int] = frozenset()) -> None:
+    def save(
+        self, folder: Path, fill: Callable[[Path], None], keep: frozenset[int] = frozenset()
+    ) -> None:
         """Saves a checkpoint of this step (by the main process)."""
         if self.world.main:
             checkpoint.save_checkpoint(folder, vars(self.counters), self.state(), fill, keep)
@@ -264,17 +297,25 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that changes by training, as named tensors."""
-        model = {f"model.{name}": p for name, p in self.backbone.named_parameters() if p.requires_grad}
-        return model | {f"optimizer.{name}": t for name, t in checkpoint.tensors_of(self.optimizer).items()}
+        model = {
+            f"model.{name}": p for name, p in self.backbone.named_parameters() if p.requires_grad
+        }
+        return model | {
+            f"optimizer.{name}": t for name, t in checkpoint.tensors_of(self.optimizer).items()
+        }
 
     def restore_from(self, path: Path) -> None:
-        """Puts a checkpoint back; raises UserError naming it where it is truncated or of another model."""
+        """Puts a checkpoint back; raises UserError naming it where it is truncated or of another
+        model.
+        """
         self.restore(*checkpoint.load_training_state(path), origin=path / checkpoint.STATE_FILE)
 
     def restore(
         self, counters: dict[str, Any], tensors: dict[str, Tensor], origin: Path | str = "state"
     ) -> None:
-        """Puts a saved state back; raises UserError, with nothing changed, where it does not fit."""
+        """Puts a saved state back; raises UserError, with nothing changed, where it does not
+        fit.
+        """
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
@@ -302,7 +343,9 @@ class Trainer:
 
 
 def _parameter_groups(backbone: Backbone, settings: TrainSettings) -> list[dict[str, Any]]:
-    """What is trained, by weight decay (matrices only) and, where heads learn at a rate of their own, by that."""
+    """What is trained, by weight decay (matrices only) and, where heads learn at a rate of their
+    own, by that.
+    """
     heads = {id(p) for p in backbone.heads.parameters()} if settings.head_rate != 1 else set()
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for parameter in backbone.parameters():
@@ -328,7 +371,9 @@ class MetricsFile:
     def __post_init__(self) -> None:
         if self.path.is_file():
             kept = [
-                line for line in self.path.read_text().splitlines() if line and _step_of(line) <= self.step
+                line
+                for line in self.path.read_text().splitlines()
+                if line and _step_of(line) <= self.step
             ]
             self.path.write_text("".join(line + "\n" for line in kept))
 

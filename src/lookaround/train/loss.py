@@ -1,7 +1,9 @@
-"""The loss of an objective: one spelling of a component's mean for the step, the log and validation.
+"""The loss of an objective: one spelling of a component's mean for the step, the log and
+validation.
 
-C components, N scored pairs. A component's loss is sum(weight * CE) / normaliser over all micro-batches and processes;
-components are combined by their coefficients after that, else `ar + mlm` would be 87 % AR.
+C components, N scored pairs. A component's loss is sum(weight * CE) / normaliser over all
+micro-batches and processes; components are combined by their coefficients after that, else `ar +
+mlm` would be 87 % AR.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ __all__ = ["ComponentSums", "ObjectiveLoss"]
 
 
 class ComponentSums:
-    """Sums of weighted cross-entropies (C,), in nats, and of what divides them (C,), over any number of views."""
+    """Sums of weighted cross-entropies (C,), in nats, and of what divides them (C,), over any
+    number of views.
+    """
 
     def __init__(self, components: Sequence[Component]) -> None:
         self.coefficients = tuple(component.coefficient for component in components)
@@ -34,7 +38,9 @@ class ComponentSums:
             self.normalisers[number] += view.normaliser
 
     def scales(self, processes: int) -> tuple[float, ...]:
-        """What each process multiplies a component's sum by: gradients are averaged over processes, the sum is wanted."""
+        """What each process multiplies a component's sum by: gradients are averaged over processes,
+        the sum is wanted.
+        """
         return tuple(
             coefficient * processes / max(float(normaliser), 1e-12)
             for coefficient, normaliser in zip(self.coefficients, self.normalisers, strict=True)
@@ -54,7 +60,9 @@ class ComponentSums:
         return self
 
     def mean(self) -> float:
-        """The mean loss by the coefficients of the components that scored something; NaN where none did."""
+        """The mean loss by the coefficients of the components that scored something; NaN where none
+        did.
+        """
         present = [
             (coefficient, float(total) / float(normaliser))
             for coefficient, total, normaliser in zip(
@@ -63,7 +71,11 @@ class ComponentSums:
             if normaliser
         ]
         whole = sum(coefficient for coefficient, _ in present)
-        return sum(coefficient * mean for coefficient, mean in present) / whole if present else float("nan")
+        return (
+            sum(coefficient * mean for coefficient, mean in present) / whole
+            if present
+            else float("nan")
+        )
 
 
 class ObjectiveLoss(nn.Module):
@@ -78,8 +90,8 @@ class ObjectiveLoss(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """(the loss, the detached sum(weight * CE) of each view), in nats.
 
-        The loss is the sum over views of scale * (sum(weight * CE) + weight * auxiliary terms). A view without rows is
-        left out.
+        The loss is the sum over views of scale * (sum(weight * CE) + weight * auxiliary terms). A
+        view without rows is left out.
         """
         heads = self.backbone.heads
         total = torch.zeros((), device=self.backbone.device)
@@ -105,7 +117,9 @@ class ObjectiveLoss(nn.Module):
                         trunk.last, view, self.backbone.embedding.weight, self.backbone.output
                     )
                     total = total + scale * spec.weight * term
-            if any(spec.through == 0 for spec in component.heads) or not bool((view.pairs.head == 0).any()):
+            if any(spec.through == 0 for spec in component.heads) or not bool(
+                (view.pairs.head == 0).any()
+            ):
                 total = total + 0 * trunk.last[:1, :1].sum()  # as below
         # every parameter takes part in every step, as DistributedDataParallel wants it
         for number, head in enumerate(heads, start=1):
@@ -127,7 +141,9 @@ class ObjectiveLoss(nn.Module):
         )
         return loss
 
-    def _look_ahead(self, number: int, view: View, trunk: Trunk, scale: float, through: float) -> Tensor:
+    def _look_ahead(
+        self, number: int, view: View, trunk: Trunk, scale: float, through: float
+    ) -> Tensor:
         head = cast(LookAhead, self.backbone.heads[number - 1])
         return look_ahead_loss(
             head,

@@ -64,7 +64,9 @@ def parallelize(module: nn.Module, world: World) -> nn.Module:
 
 def accumulating(module: nn.Module, more: bool) -> AbstractContextManager[None]:
     """A backward pass whose gradients stay on their process while `more` micro-batches follow."""
-    return module.no_sync() if more and isinstance(module, DistributedDataParallel) else nullcontext()
+    return (
+        module.no_sync() if more and isinstance(module, DistributedDataParallel) else nullcontext()
+    )
 
 
 @contextmanager

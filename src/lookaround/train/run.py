@@ -1,4 +1,6 @@
-"""What a training run is made of: its model, trainer, plan and schedule, and what run.yaml says of it."""
+"""What a training run is made of: its model, trainer, plan and schedule, and what run.yaml says of
+it.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,13 @@ def vocabulary_of(settings: Settings) -> int:
     return settings.data.vocabulary or VOCABULARIES[settings.model.preset]
 
 
-def build_backbone(settings: Settings, objective: Objective, tokenizer: TextTokenizer, seed: int) -> Backbone:
+def build_backbone(
+    settings: Settings, objective: Objective, tokenizer: TextTokenizer, seed: int
+) -> Backbone:
     """The backbone of a run, asked whether it keeps the attention patterns of its objective.
 
-    A checkpoint to continue from gets a row for the mask token only where the objective shows masks.
+    A checkpoint to continue from gets a row for the mask token only where the objective shows
+    masks.
     """
     init = settings.model.init
     masks = shows_masks(objective)
@@ -71,12 +76,20 @@ def make_trainer(
     world: World | None = None,
 ) -> Trainer:
     """A trainer at step 0 on the training part of a store."""
-    rows = Rows(store.split("train"), settings.model.context, store.tokenizer, pack=settings.data.pack)
+    rows = Rows(
+        store.split("train"), settings.model.context, store.tokenizer, pack=settings.data.pack
+    )
     return Trainer(
-        build_backbone(settings, objective, store.tokenizer, seed), objective, rows,
-        settings=settings.train, seed=seed, learning_rate=learning_rate, precision=settings.model.precision,
-        compile=settings.model.compile, world=world or World(device=local_device()),
-    )  # fmt: skip
+        build_backbone(settings, objective, store.tokenizer, seed),
+        objective,
+        rows,
+        settings=settings.train,
+        seed=seed,
+        learning_rate=learning_rate,
+        precision=settings.model.precision,
+        compile=settings.model.compile,
+        world=world or World(device=local_device()),
+    )
 
 
 def learning_rate_of(settings: Settings, backbone: Backbone) -> float:
@@ -86,10 +99,16 @@ def learning_rate_of(settings: Settings, backbone: Backbone) -> float:
 def seconds_per_step(trainer: Trainer, objective: Objective, steps: int = 6) -> float:
     """Seconds of a step of one phase, the median of a few on a copy of the model."""
     probe = Trainer(
-        copy.deepcopy(trainer.backbone), objective, trainer.rows,
-        settings=trainer.settings, seed=trainer.seed, learning_rate=trainer.learning_rate,
-        precision=trainer.precision, compile=trainer.compile, world=trainer.world,
-    )  # fmt: skip
+        copy.deepcopy(trainer.backbone),
+        objective,
+        trainer.rows,
+        settings=trainer.settings,
+        seed=trainer.seed,
+        learning_rate=trainer.learning_rate,
+        precision=trainer.precision,
+        compile=trainer.compile,
+        world=trainer.world,
+    )
     plan = Plan((1.0,), (steps,))
     times = []
     for _ in range(steps):
@@ -106,13 +125,17 @@ def step_cost(trainer: Trainer, objective: Objective, unit: Unit) -> float:
     return expected_cost(objective, trainer.backbone, trainer.rows, trainer.settings.batch, unit)
 
 
-def plan_for(trainer: Trainer, objective: Objective, budget: Budget, given: str | None = None) -> Plan:
+def plan_for(
+    trainer: Trainer, objective: Objective, budget: Budget, given: str | None = None
+) -> Plan:
     """The plan of a budget on this trainer."""
     return make_plan(objective, budget, lambda phase: step_cost(trainer, phase, budget.unit), given)
 
 
 def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
-    """A budget in FLOPs: tokens and seconds are taken as those that `ar` would need on this trainer's model."""
+    """A budget in FLOPs: tokens and seconds are taken as those that `ar` would need on this
+    trainer's model.
+    """
     if budget.unit == "flops":
         return budget
     steps = budget.amount / step_cost(trainer, AR(), budget.unit)
@@ -122,7 +145,9 @@ def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
 def schedule_for(
     settings: Settings, end: int, smallest_end: int | None = None, longest_end: int | None = None
 ) -> WarmupStableDecay:
-    """The schedule of a run of `end` steps; on a ladder, all rungs share the warmup (of the longest, within the smallest)."""
+    """The schedule of a run of `end` steps; on a ladder, all rungs share the warmup (of the
+    longest, within the smallest).
+    """
     warmup = round(settings.train.warmup * (longest_end or end))
     start = round((1 - settings.train.decay) * end)
     return WarmupStableDecay(min(warmup, round((smallest_end or end) / 4)), start, end)

@@ -1,6 +1,8 @@
-"""Heads beyond the LM head: modules that look further ahead than the next token, or teach the trunk to.
+"""Heads beyond the LM head: modules that look further ahead than the next token, or teach the trunk
+to.
 
-A kind of head is a module in a file here, and a spec in objectives/heads.py that says what it is made of.
+A kind of head is a module in a file here, and a spec in objectives/heads.py that says what it is
+made of.
 """
 
 from __future__ import annotations
@@ -16,7 +18,13 @@ from lookaround.model.heads.belief import BeliefHead
 from lookaround.model.heads.blocks import BlockHeads
 from lookaround.model.heads.contract import Auxiliary, Output, Trunk
 from lookaround.model.heads.depthwise import depth_states, look_ahead_loss
-from lookaround.model.heads.lookahead import HydraHeads, LinearHeads, LookAhead, MedusaHeads, OffsetHead
+from lookaround.model.heads.lookahead import (
+    HydraHeads,
+    LinearHeads,
+    LookAhead,
+    MedusaHeads,
+    OffsetHead,
+)
 from lookaround.model.heads.next_latent import NextLatentHead
 from lookaround.model.heads.token_order import TokenOrderHead
 from lookaround.objectives.contract import HeadSpec
@@ -59,7 +67,8 @@ _LOOK_AHEAD: dict[str, Callable[[Any, int], nn.Module]] = {
     "sequential": partial(BlockHeads, chained=True, conditioned=True),
     "shared": partial(BlockHeads, chained=True, conditioned=True, shared=True),
 }
-# {kind: (its spec, its module)}: the module takes the model's text configuration and what the spec counts
+# {kind: (its spec, its module)}: the module takes the model's text configuration and what the spec
+# counts
 _KINDS: dict[str, tuple[type[HeadSpec], Callable[[Any, Any], nn.Module]]] = {
     **{kind: (LookAheadSpec, _LOOK_AHEAD[kind]) for kind in LOOK_AHEAD_KINDS},
     "offset": (OffsetSpec, OffsetHead),
@@ -79,11 +88,17 @@ def build_head(spec: HeadSpec, config: Any) -> nn.Module:
 
 def describe(spec: HeadSpec) -> dict[str, Any]:
     """A spec as plain data, without what belongs to training."""
-    return {name: value for name, value in dataclasses.asdict(spec).items() if name not in _TRAINING}
+    return {
+        name: value for name, value in dataclasses.asdict(spec).items() if name not in _TRAINING
+    }
 
 
 def spec_of(described: dict[str, Any]) -> HeadSpec:
-    """The spec of `describe`; raises KeyError for an unknown kind, TypeError for other fields than it has."""
+    """The spec of `describe`; raises KeyError for an unknown kind, TypeError for other fields than
+    it has.
+    """
     kind, _ = _KINDS[described["kind"]]
-    fields = {name: value for name, value in described.items() if name != "kind" or kind is LookAheadSpec}
+    fields = {
+        name: value for name, value in described.items() if name != "kind" or kind is LookAheadSpec
+    }
     return kind(**fields)

@@ -20,11 +20,14 @@ __all__ = ["BeliefHead"]
 
 
 class BeliefHead(nn.Module):
-    """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506), and what joins the two.
+    """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506), and what
+    joins the two.
 
-    It reads the target part from its end to a place, that place's suffix. From a prefix's state and a suffix's state an MLP gives
-    the token after the prefix and the one before the suffix, for all pairs with something in between. The empty suffix is
-    read too. layers: of the second encoder, `horizon` of its spec. Rows are one document each, without padding.
+    It reads the target part from its end to a place, that place's suffix. From a prefix's state and
+    a suffix's state an MLP gives the token after the prefix and the one before the suffix, for all
+    pairs with something in between. The empty suffix is read too.
+    layers: of the second encoder, `horizon` of its spec. Rows are one document each, without
+        padding.
     """
 
     def __init__(self, config: Any, layers: int) -> None:
@@ -36,15 +39,22 @@ class BeliefHead(nn.Module):
         self.encoder = LlamaModel(narrow_config(config, layers))
         del self.encoder.embed_tokens  # it is given embeddings
         self.begin = nn.Parameter(torch.randn(width) * (2 / (5 * width)) ** 0.5)
-        self.join = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width))
+        self.join = nn.Sequential(
+            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width)
+        )
 
-    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output) -> Tensor:
-        """The sum over the view's states of the mean of both cross-entropies over all (prefix, suffix) pairs of its row, in nats.
+    def auxiliary(
+        self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
+    ) -> Tensor:
+        """The sum over the view's states of the mean of both cross-entropies over all (prefix,
+        suffix) pairs of its row, in nats.
 
         Raises ValueError for rows of several documents or with padding.
         """
         if view.shown.documents is not None:
-            raise ValueError("a belief-state model reads rows of one document each, without padding")
+            raise ValueError(
+                "a belief-state model reads rows of one document each, without padding"
+            )
         if not len(view.pairs.state):
             return hidden_btd.new_zeros(())
         target_bt = view.targets
@@ -75,5 +85,7 @@ class BeliefHead(nn.Module):
         targets = len(offset)
         encoder = sum(p.numel() for p in self.encoder.parameters())
         pairs = targets * (targets * width / max(positions, 1) + 1) / 2
-        joined = sum(p.numel() for p in self.join.parameters()) + 2 * self.vocabulary * len(self.begin)
+        joined = sum(p.numel() for p in self.join.parameters()) + 2 * self.vocabulary * len(
+            self.begin
+        )
         return 6.0 * (encoder * targets + joined * pairs)

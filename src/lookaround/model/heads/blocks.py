@@ -23,12 +23,15 @@ __all__ = ["BlockHeads", "narrow_config"]
 class BlockHeads(LookAhead):
     """Heads that are transformer layers: parallel, causal, sequential and shared ones.
 
-    parallel: each depth is a layer beside the trunk's last (Gloeckle et al. 2024). causal: each on top of the one before (their
-    ablation). sequential: the same, told the token before its target through a map of (state, embedding) to D (DeepSeek-V3).
-    shared: sequential with one layer for all depths (FastMTP). Each layer has a final norm of its own.
+    parallel: each depth is a layer beside the trunk's last (Gloeckle et al. 2024). causal: each on
+    top of the one before (their ablation). sequential: the same, told the token before its target
+    through a map of (state, embedding) to D (DeepSeek-V3).
+    shared: sequential with one layer for all depths (FastMTP). Each layer has a final norm of its
+        own.
 
-    A told head at depth d attends to states whose told tokens are known when it drafts: to its own and to those at least d - 1
-    before it. So it is trained as it is used, and nothing has to be guessed twice.
+    A told head at depth d attends to states whose told tokens are known when it drafts: to its own
+    and to those at least d - 1 before it. So it is trained as it is used, and nothing has to be
+    guessed twice.
     """
 
     pointwise = False
@@ -71,7 +74,9 @@ class BlockHeads(LookAhead):
     def through(
         self, depth: int, carried: Tensor, embedded: Tensor | None, block: Callable[[Tensor], Any]
     ) -> Tensor:
-        """The output of a depth whose layer is called by block(inputs (B, T, D)), with or without a cache."""
+        """The output of a depth whose layer is called by block(inputs (B, T, D)), with or without a
+        cache.
+        """
         if self.conditioned:
             assert embedded is not None
             both = [F.rms_norm(x, x.shape[-1:]) for x in (carried, embedded)]
@@ -93,14 +98,22 @@ class BlockHeads(LookAhead):
 
 
 def narrow_config(config: Any, layers: int) -> Any:
-    """The configuration of a few Llama layers of the width and heads of a decoder with this text configuration."""
+    """The configuration of a few Llama layers of the width and heads of a decoder with this text
+    configuration.
+    """
     from transformers import LlamaConfig
 
     width, attention_heads = config.hidden_size, config.num_attention_heads
     return LlamaConfig(
-        vocab_size=1, hidden_size=width, num_hidden_layers=layers, num_attention_heads=attention_heads,
+        vocab_size=1,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=attention_heads,
         num_key_value_heads=getattr(config, "num_key_value_heads", None) or attention_heads,
         intermediate_size=getattr(config, "intermediate_size", None) or 4 * width,
-        max_position_embeddings=config.max_position_embeddings, initializer_range=(2 / (5 * width)) ** 0.5,
-        bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
+        max_position_embeddings=config.max_position_embeddings,
+        initializer_range=(2 / (5 * width)) ** 0.5,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )

@@ -15,7 +15,9 @@ __all__ = ["Auxiliary", "Output", "Trunk"]
 
 
 class Trunk(NamedTuple):
-    """What heads read: the states after the final norm, and those that enter the last layer where a head asks for them."""
+    """What heads read: the states after the final norm, and those that enter the last layer where a
+    head asks for them.
+    """
 
     last: Tensor
     before: Tensor | None = None
@@ -37,5 +39,9 @@ class Output(NamedTuple):
 class Auxiliary(Protocol):
     """A head whose loss is no cross-entropy on the pairs of a view."""
 
-    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output) -> Tensor:
-        """The sum of its loss over the states of a view, in nats; hidden_btd are the trunk's last states."""
+    def auxiliary(
+        self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
+    ) -> Tensor:
+        """The sum of its loss over the states of a view, in nats; hidden_btd are the trunk's last
+        states.
+        """

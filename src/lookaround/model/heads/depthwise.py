@@ -1,4 +1,5 @@
-"""The loss of look-ahead heads, one depth after the other, so that one depth's logits live at a time.
+"""The loss of look-ahead heads, one depth after the other, so that one depth's logits live at a
+time.
 
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
@@ -19,11 +20,20 @@ from lookaround.objectives.contract import Shown, View
 if TYPE_CHECKING:
     from lookaround.model.heads.lookahead import LookAhead
 
-__all__ = ["DepthwiseLoss", "Part", "chained_depths", "depth_states", "look_ahead_loss", "separate_depths"]
+__all__ = [
+    "DepthwiseLoss",
+    "Part",
+    "chained_depths",
+    "depth_states",
+    "look_ahead_loss",
+    "separate_depths",
+]
 
 
 class Part(NamedTuple):
-    """The scored pairs of one depth: flat indices of their states, targets and scaled weights, each (N,)."""
+    """The scored pairs of one depth: flat indices of their states, targets and scaled weights, each
+    (N,).
+    """
 
     state: Tensor
     target: Tensor
@@ -33,7 +43,9 @@ class Part(NamedTuple):
 def depth_states(
     head: LookAhead, trunk_btd: Tensor, embedding: Tensor, shown: Shown, depths: int | None = None
 ) -> Iterator[tuple[int, Tensor]]:
-    """(depth, states (B, T, D)) of a look-ahead head at every position, the true tokens told; one autograd graph for all."""
+    """(depth, states (B, T, D)) of a look-ahead head at every position, the true tokens told; one
+    autograd graph for all.
+    """
     carried = trunk_btd
     for depth in range(1, (depths or head.depths) + 1):
         following, out = _step(head, depth, carried, embedding, shown)
@@ -63,15 +75,18 @@ def look_ahead_loss(
     through: float = 1.0,
     scale: float = 1.0,
 ) -> Tensor:
-    """scale * sum(weight * CE) of the pairs `chosen` (indices into the view) of one look-ahead head, in nats.
+    """scale * sum(weight * CE) of the pairs `chosen` (indices into the view) of one look-ahead
+    head, in nats.
 
-    Depths run forward and backward one after the other against a detached copy of the trunk's states, so that one depth's
-    logits and, of unchained heads, activations live at a time; the trunk is passed backward once, with the sum of their
-    gradients times `through`. The same gradient as the plain sum of the losses (Gloeckle et al. 2024, section 2); chained
-    heads go back from the depth furthest from the trunk. All gradients are made in the forward pass and without
-    accumulating into `.grad`, so that accumulation, DistributedDataParallel, scaling and autocast see one ordinary operation.
-    output: the whole unembedding, since a part of a tied table would get its gradient twice; rows: how many of its rows
-    the softmax is over, None for all.
+    Depths run forward and backward one after the other against a detached copy of the trunk's
+    states, so that one depth's logits and, of unchained heads, activations live at a time; the
+    trunk is passed backward once, with the sum of their gradients times `through`. The same
+    gradient as the plain sum of the losses (Gloeckle et al. 2024, section 2); chained heads go back
+    from the depth furthest from the trunk. All gradients are made in the forward pass and without
+    accumulating into `.grad`, so that accumulation, DistributedDataParallel, scaling and autocast
+    see one ordinary operation.
+    output: the whole unembedding, since a part of a tied table would get its gradient twice;
+    rows: how many of its rows the softmax is over, None for all.
     """
     offset = view.pairs.offset[chosen]
     parts = {}
@@ -84,13 +99,17 @@ def look_ahead_loss(
     lent: list[Tensor] = []
     if through == 0:
         embedding = embedding.detach()
-        output = Output(output.weight.detach(), None if output.bias is None else output.bias.detach())
+        output = Output(
+            output.weight.detach(), None if output.bias is None else output.bias.detach()
+        )
     else:
         lent += [p for p in output if p is not None] + ([embedding] if head.conditioned else [])
     lent = [p for p in {id(p): p for p in lent}.values() if p.requires_grad and id(p) not in known]
 
     def run(leaf: Tensor, wanted: list[Tensor], backward: bool) -> DepthwiseLoss:
-        loss = DepthwiseLoss(head, leaf, wanted, view.shown, parts, embedding, output, rows, backward)
+        loss = DepthwiseLoss(
+            head, leaf, wanted, view.shown, parts, embedding, output, rows, backward
+        )
         head.depthwise(loss)
         return loss
 
@@ -104,14 +123,22 @@ class _OneDepthAtATime(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, run: Any, backward: bool, through: float, own: int, trunk: Tensor, *parameters: Tensor
+        ctx: Any,
+        run: Any,
+        backward: bool,
+        through: float,
+        own: int,
+        trunk: Tensor,
+        *parameters: Tensor,
     ) -> Tensor:
         leaf = trunk.detach().requires_grad_(backward)
         with torch.set_grad_enabled(backward):
             loss = run(leaf, list(parameters), backward)
             total, grads = loss.total, loss.grads
         if backward:
-            for i, parameter in enumerate(parameters[:own], start=1):  # depths not scored in this step
+            for i, parameter in enumerate(
+                parameters[:own], start=1
+            ):  # depths not scored in this step
                 grads[i] = torch.zeros_like(parameter) if grads[i] is None else grads[i]
             scales = [through, *([1.0] * own), *([through] * (len(parameters) - own))]
             ctx.scales = scales
@@ -129,9 +156,11 @@ class _OneDepthAtATime(torch.autograd.Function):
 
 
 class DepthwiseLoss:
-    """The loss of one head while its depths are run, and its gradients with respect to leaf and parameters.
+    """The loss of one head while its depths are run, and its gradients with respect to leaf and
+    parameters.
 
-    leaf: (B, T, D), the trunk's states. parts: {depth: its scored pairs}.
+    leaf: (B, T, D), the trunk's states.
+    parts: {depth: its scored pairs}.
     """
 
     def __init__(
@@ -165,7 +194,9 @@ class DepthwiseLoss:
         """(what the next depth carries on, states (B, T, D)) of a depth at every position."""
         return _step(self.head, depth, carried, self.embedding, self.shown)
 
-    def back(self, outputs: list[Tensor], given: list[Tensor | None], start: Tensor) -> Tensor | None:
+    def back(
+        self, outputs: list[Tensor], given: list[Tensor | None], start: Tensor
+    ) -> Tensor | None:
         """Adds the parameters' gradients; returns that of `start`."""
         if not self.backward:
             return None
@@ -196,7 +227,9 @@ def separate_depths(loss: DepthwiseLoss) -> None:
 
 
 def chained_depths(loss: DepthwiseLoss) -> None:
-    """Depths on top of one another: forward to the last that is scored, then backward from there."""
+    """Depths on top of one another: forward to the last that is scored, then backward from
+    there.
+    """
     segments: list[tuple[Tensor, Tensor, Tensor]] = []
     carried = loss.leaf
     for depth in range(1, max(loss.parts) + 1):

@@ -1,7 +1,8 @@
 """Heads for the tokens beyond the next one that look at one position at a time.
 
-The token k ahead of a state has offset k; the LM head does offset 1, a look-ahead head does offset k at depth k - 1. States
-of all depths go through the model's own unembedding unless a head brings one of its own.
+The token k ahead of a state has offset k; the LM head does offset 1, a look-ahead head does offset
+k at depth k - 1. States of all depths go through the model's own unembedding unless a head brings
+one of its own.
 
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
@@ -23,10 +24,12 @@ __all__ = ["HydraHeads", "LinearHeads", "LookAhead", "MedusaHeads", "OffsetHead"
 class LookAhead(nn.Module):
     """Heads for the tokens 2 to n ahead, one depth after the other.
 
-    forward(depth, carried, embedded) gives (what the next depth carries on, states for the unembedding). A head that is
-    `chained` carries something on, so that depths are made in order; one that is `conditioned` is told the embedding of the
-    token `depth` ahead, which stands right before its target. reads: "last" or "before", the trunk states of the first depth.
-    `pointwise` heads look at one position at a time and take any leading dimensions; the others take (B, T, D).
+    forward(depth, carried, embedded) gives (what the next depth carries on, states for the
+    unembedding). A head that is `chained` carries something on, so that depths are made in order;
+    one that is `conditioned` is told the embedding of the token `depth` ahead, which stands right
+    before its target.
+    reads: "last" or "before", the trunk states of the first depth. `pointwise` heads look at one
+        position at a time and take any leading dimensions; the others take (B, T, D).
     """
 
     depths: int
@@ -52,7 +55,9 @@ class LookAhead(nn.Module):
         return {}
 
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
-        """FLOPs, forward and backward, of pairs with these offsets (N,) in a batch of `positions` tokens in rows of `width`."""
+        """FLOPs, forward and backward, of pairs with these offsets (N,) in a batch of `positions`
+        tokens in rows of `width`.
+        """
         return 6.0 * sum(p.numel() for p in self.parameters()) / self.depths * len(offset)
 
     def depthwise(self, loss: DepthwiseLoss) -> None:
@@ -61,7 +66,9 @@ class LookAhead(nn.Module):
 
 
 class LinearHeads(LookAhead):
-    """One linear map per depth, beginning as the identity (the "linear heads" of Gloeckle et al. 2024)."""
+    """One linear map per depth, beginning as the identity (the "linear heads" of Gloeckle et al.
+    2024).
+    """
 
     def __init__(self, config: Any, horizon: int) -> None:
         super().__init__()
@@ -91,9 +98,11 @@ class ResidualBlock(nn.Module):
 
 
 class MedusaHeads(LookAhead):
-    """Medusa's heads (Cai et al. 2024, arXiv 2401.10774): distinct residual blocks per depth, beginning as copies of the LM head.
+    """Medusa's heads (Cai et al. 2024, arXiv 2401.10774): distinct residual blocks per depth,
+    beginning as copies of the LM head.
 
-    own: each depth has an unembedding of its own (the paper's layout; V x D parameters each), else the model's is shared.
+    own: each depth has an unembedding of its own (the paper's layout; V x D parameters each), else
+        the model's is shared.
     """
 
     def __init__(self, config: Any, horizon: int, *, layers: int = 1, own: bool = False) -> None:
@@ -101,10 +110,12 @@ class MedusaHeads(LookAhead):
         self.depths = horizon - 1
         width = config.hidden_size
         self.blocks = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(width) for _ in range(layers))) for _ in range(self.depths)
+            nn.Sequential(*(ResidualBlock(width) for _ in range(layers)))
+            for _ in range(self.depths)
         )
         self.unembeddings = nn.ParameterList(
-            nn.Parameter(torch.zeros(config.vocab_size, width)) for _ in range(self.depths if own else 0)
+            nn.Parameter(torch.zeros(config.vocab_size, width))
+            for _ in range(self.depths if own else 0)
         )
 
     def forward(
@@ -121,10 +132,11 @@ class MedusaHeads(LookAhead):
 
 
 class HydraHeads(LookAhead):
-    """Hydra's heads (Ankner et al. 2024): an MLP of the trunk's state and the embeddings of all tokens in between.
+    """Hydra's heads (Ankner et al. 2024): an MLP of the trunk's state and the embeddings of all
+    tokens in between.
 
-    Depth d carries concat(state, e_1 .. e_d), (.., (d + 1) D), and gives state + W2 SiLU(W1 carried): the last map begins at
-    zero, so that a head begins as a copy of the LM head.
+    Depth d carries concat(state, e_1 .. e_d), (.., (d + 1) D), and gives state + W2 SiLU(W1
+    carried): the last map begins at zero, so that a head begins as a copy of the LM head.
     """
 
     chained = True
@@ -138,7 +150,9 @@ class HydraHeads(LookAhead):
         self.up = nn.ModuleList(
             nn.Linear((d + 1) * self.width, inner, bias=False) for d in range(1, self.depths + 1)
         )
-        self.down = nn.ModuleList(nn.Linear(inner, self.width, bias=False) for _ in range(self.depths))
+        self.down = nn.ModuleList(
+            nn.Linear(inner, self.width, bias=False) for _ in range(self.depths)
+        )
         for each in self.down:
             nn.init.zeros_(each.weight)  # type: ignore[arg-type]
 
@@ -153,9 +167,11 @@ class HydraHeads(LookAhead):
 
 
 class OffsetHead(LookAhead):
-    """DAR's head: the state, told by an embedding how far ahead it is to look, through a small residual MLP.
+    """DAR's head: the state, told by an embedding how far ahead it is to look, through a small
+    residual MLP.
 
-    One module for all depths; `depth` may be a tensor of them. It starts as the identity, as a copy of the LM head.
+    One module for all depths; `depth` may be a tensor of them. It starts as the identity, as a copy
+    of the LM head.
     """
 
     def __init__(self, config: Any, horizon: int) -> None:

@@ -19,10 +19,11 @@ __all__ = ["NextLatentHead"]
 
 
 class NextLatentHead(nn.Module):
-    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the state k ahead from a state and the k tokens in between.
+    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the state k ahead from a state
+    and the k tokens in between.
 
-    One residual MLP steps from a state and the next token's embedding to the next state, and is rolled `steps` steps on. The
-    last map begins at zero: a state is guessed to stay as it is.
+    One residual MLP steps from a state and the next token's embedding to the next state, and is
+    rolled `steps` steps on. The last map begins at zero: a state is guessed to stay as it is.
     """
 
     def __init__(self, config: Any, steps: int) -> None:
@@ -39,10 +40,14 @@ class NextLatentHead(nn.Module):
         both = torch.cat([F.rms_norm(x, x.shape[-1:]) for x in (state, embedded)], -1)
         return state + self.down(F.gelu(self.up(both)))
 
-    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output) -> Tensor:
-        """The sum over the view's states of smooth-L1 (a mean over D) and KL(true || guessed next token), averaged over the steps.
+    def auxiliary(
+        self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
+    ) -> Tensor:
+        """The sum over the view's states of smooth-L1 (a mean over D) and KL(true || guessed next
+        token), averaged over the steps.
 
-        True states and the unembedding are held fixed. Guesses end where a row's or document's targets end.
+        True states and the unembedding are held fixed. Guesses end where a row's or document's
+        targets end.
         """
         rows, width = view.shown.input_ids.shape
         flat = hidden_btd.flatten(0, 1)
@@ -54,7 +59,8 @@ class NextLatentHead(nn.Module):
         at, state = view.pairs.state, flat[view.pairs.state]
         total = flat.new_zeros(())
         for _ in range(self.steps):
-            # the next state is there to be guessed if it is scored itself: it stands in the same row and document
+            # the next state is there to be guessed if it is scored itself: it stands in the same
+            # row and document
             keep = scored[(at + 1).clamp(max=rows * width - 1)] & ((at + 1) % width != 0)
             at, state = at[keep] + 1, state[keep]
             if not len(at):

@@ -18,7 +18,9 @@ __all__ = ["TokenOrderHead"]
 
 
 class TokenOrderHead(nn.Module):
-    """Token-order prediction (arXiv 2508.19228): one linear head that ranks the vocabulary by how soon each token comes."""
+    """Token-order prediction (arXiv 2508.19228): one linear head that ranks the vocabulary by how
+    soon each token comes.
+    """
 
     def __init__(self, config: Any, window: int | None) -> None:
         super().__init__()
@@ -26,7 +28,9 @@ class TokenOrderHead(nn.Module):
         self.rank = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         nn.init.normal_(self.rank.weight, std=(2 / (5 * config.hidden_size)) ** 0.5)
 
-    def auxiliary(self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output) -> Tensor:
+    def auxiliary(
+        self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
+    ) -> Tensor:
         """The sum of the ListNet losses of the view's states, in nats."""
         shares, tokens = self.targets(view)
         states = hidden_btd.flatten(0, 1)[view.pairs.state]
@@ -44,16 +48,23 @@ class TokenOrderHead(nn.Module):
         return -(log_nv.gather(1, tokens) * shares).sum()
 
     def targets(self, view: View) -> tuple[Tensor, Tensor]:
-        """(shares (N, W), tokens (N, W)): what each state's ranking should be, as shares of the tokens that come; they sum to 1.
+        """(shares (N, W), tokens (N, W)): what each state's ranking should be, as shares of the
+        tokens that come; they sum to 1.
 
-        A token's share is softmax(window - distance of its first coming) over all that come within the window.
+        A token's share is softmax(window - distance of its first coming) over all that come within
+        the window.
         """
         ids, target = view.shown.input_ids, view.targets
         width = ids.shape[1]
         window = min(self.window or width - 1, width - 1)
         position = torch.arange(width, device=ids.device)
-        # where each token was met before as a target, in its row and document: its first coming is where that is at the state or before
-        met = (ids[:, :, None] == ids[:, None, :]) & (position[:, None] > position) & target[:, None, :]
+        # where each token was met before as a target, in its row and document: its first coming is
+        # where that is at the state or before
+        met = (
+            (ids[:, :, None] == ids[:, None, :])
+            & (position[:, None] > position)
+            & target[:, None, :]
+        )
         if view.shown.documents is not None:
             met &= view.shown.documents[:, :, None] == view.shown.documents[:, None, :]
         before = torch.where(met, position, -1).amax(-1)  # (B, T)
@@ -63,7 +74,9 @@ class TokenOrderHead(nn.Module):
         at = ahead.clamp(max=width - 1)
         first = inside & target[row[:, None], at] & (before[row[:, None], at] <= state[:, None])
         if view.shown.documents is not None:
-            first &= view.shown.documents[row[:, None], at] == view.shown.documents[row, state][:, None]
+            first &= (
+                view.shown.documents[row[:, None], at] == view.shown.documents[row, state][:, None]
+            )
         score = -torch.arange(1.0, window + 1, device=ids.device).expand(first.shape)
         shares = score.masked_fill(~first, -torch.inf).softmax(-1)
         return shares, ids[row[:, None], at]

@@ -2,9 +2,10 @@
 
     lookaround compare corpus.txt --task labels.tsv --objectives "ar, mlm, dar, vmlm" --seeds 3 --budget 20M
 
-One job per objective and seed trains a ladder of budgets: a stable trunk off which every rung branches by a decay of its own
-(objectives that change with the budget train each rung from the start). Jobs run on any concurrent.futures executor and
-keep all state in their folder, so that an interrupted study goes on where it stopped.
+One job per objective and seed trains a ladder of budgets: a stable trunk off which every rung
+branches by a decay of its own (objectives that change with the budget train each rung from the
+start). Jobs run on any concurrent.futures executor and keep all state in their folder, so that an
+interrupted study goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -47,18 +48,23 @@ def compare(
     executor: Executor | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Runs a study into `out` and returns its results (docs/results-format.md), also written to out/results.json.
+    """Runs a study into `out` and returns its results (docs/results-format.md), also written to
+    out/results.json.
 
-    The same folder takes more objectives, seeds and rungs; runs that are there are kept, and results are
-    over those that are asked for. executor: where jobs run (default: local processes, study.jobs of
-    them). Raises UserError where `out` belongs to another study, Interrupted after saving when asked to
+    The same folder takes more objectives, seeds and rungs; runs that are there are kept, and
+    results are over those that are asked for.
+    executor: where jobs run (default: local processes, study.jobs of them).
+
+    Raises UserError where `out` belongs to another study, Interrupted after saving when asked to
     stop.
     """
     study = _as_first_named(study, out / STUDY_FILE)
     folder = StudyFolder(out, STUDY_FILE, "a study of ours", _identity(study))
     with folder.opened() as before, stop_on_signals() as stop:
         if before:
-            require_fields(str(folder.file), before, {"plans": dict, "budget": dict, "smallest": float})
+            require_fields(
+                str(folder.file), before, {"plans": dict, "budget": dict, "smallest": float}
+            )
         with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
             folder.save(**plans_of(study, before))
         results = _run_jobs(study, folder, command, executor, stop, report)
@@ -68,12 +74,20 @@ def compare(
 
 def _content(task: Task) -> str:
     """A hash of a task's examples and metric."""
-    content = [task.metric, task.train_inputs, task.train_labels, task.test_inputs, task.test_labels]
+    content = [
+        task.metric,
+        task.train_inputs,
+        task.train_labels,
+        task.test_inputs,
+        task.test_labels,
+    ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _as_first_named(study: Study, file: Path) -> Study:
-    """The study with its tasks under the names that they had when its folder was made, whatever their files are called now."""
+    """The study with its tasks under the names that they had when its folder was made, whatever
+    their files are called now.
+    """
     if not file.is_file():
         return study
     known = read_mapping(file, {"identity": dict})["identity"].get("tasks", {})
@@ -90,7 +104,9 @@ def _identity(study: Study) -> dict[str, Any]:
         "corpus": study.store.fingerprint,
         "model": model_fingerprint(init) if init else None,
         "tasks": tasks,
-        "settings": study.settings.identity("seed", "data", "model", "train", "evaluate", "compare"),
+        "settings": study.settings.identity(
+            "seed", "data", "model", "train", "evaluate", "compare"
+        ),
     }
 
 
@@ -110,14 +126,28 @@ def _run_jobs(
     def job(objective: str, seed: int, factor: float, trial: bool) -> Job:
         plan, smallest = folder.state["plans"][objective], folder.state["smallest"]
         return Job(
-            out, settings, objective, study.store, data, seed, factor, plan, tuple(study.rungs), smallest, trial,
+            out,
+            settings,
+            objective,
+            study.store,
+            data,
+            seed,
+            factor,
+            plan,
+            tuple(study.rungs),
+            smallest,
+            trial,
             study.threads,
-        )  # fmt: skip
+        )
 
     specs = [objective.spec for objective in study.objectives]
     losses: dict[str, dict[float, float]] = {spec: {} for spec in specs}
     ladders: dict[tuple[str, int], dict[str, Any]] = {}
-    total = len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0)) + len(data) + bool(data)
+    total = (
+        len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0))
+        + len(data)
+        + bool(data)
+    )
     best = dict.fromkeys(specs, factors[0])
     before: dict[str, Any] | str | None = None
     with Jobs(out, stop, jobs=study.jobs, threads=study.threads, executor=executor) as jobs:
@@ -128,18 +158,27 @@ def _run_jobs(
 
         if settings.forecast.enabled:
             plan = Forecast(
-                settings, study.objectives, study.corpus.name, study.corpus.fingerprint, data, study.store
+                settings,
+                study.objectives,
+                study.corpus.name,
+                study.corpus.fingerprint,
+                data,
+                study.store,
             )
             jobs.submit(("forecast", None), forecast_job, plan, out / "forecast")
             total += 1
         if data:
-            jobs.submit(("random", None), random_init_scores, settings, study.store, data, study.threads)
+            jobs.submit(
+                ("random", None), random_init_scores, settings, study.store, data, study.threads
+            )
         for item in data:
             jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
         for spec in specs:
             if len(factors) > 1:
                 for factor in factors:
-                    jobs.submit(("trial", (spec, factor)), run_job, job(spec, seeds[0], factor, True))
+                    jobs.submit(
+                        ("trial", (spec, factor)), run_job, job(spec, seeds[0], factor, True)
+                    )
             else:
                 losses[spec] = {factors[0]: float("nan")}
                 climb(spec)
@@ -162,8 +201,10 @@ def _run_jobs(
                     finite = {f: loss for f, loss in losses[spec].items() if math.isfinite(loss)}
                     if not finite:
                         raise UserError(
-                            f"'{spec}': the loss is not finite at any of the learning rates tried; use smaller "
-                            f"compare.lr_factors, now {factors}, or train.learning_rate, in another --out"
+                            f"'{spec}': the loss is not finite at any of the learning rates "
+                            "tried; use smaller "
+                            f"compare.lr_factors, now {factors}, or train.learning_rate, in "
+                            "another --out"
                         )
                     best[spec] = min(finite, key=lambda f: finite[f])
                     tried = ", x".join(f"{f:g}" for f in factors)
@@ -172,7 +213,9 @@ def _run_jobs(
     for spec in specs:  # the rates that lost have had their say
         for factor in factors:
             if factor != best[spec]:
-                shutil.rmtree(job(spec, seeds[0], factor, True).folder / "trunk", ignore_errors=True)
+                shutil.rmtree(
+                    job(spec, seeds[0], factor, True).folder / "trunk", ignore_errors=True
+                )
     results = study_results(study, out, command, ladders, losses, table, data)
     if isinstance(before, str):
         results["notes"].append(f"No forecast beside the study: {before}")

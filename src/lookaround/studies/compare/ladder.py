@@ -1,7 +1,9 @@
-"""One job of a study: a ladder of budgets for one objective and seed, trained and evaluated in a folder of its own.
+"""One job of a study: a ladder of budgets for one objective and seed, trained and evaluated in a
+folder of its own.
 
-A stable trunk, off which every rung branches by a decay of its own; objectives that change with the budget train each
-rung from the start. Everything is on disk, so that a job that died goes on where it stopped, on whatever executor.
+A stable trunk, off which every rung branches by a decay of its own; objectives that change with the
+budget train each rung from the start. Everything is on disk, so that a job that died goes on where
+it stopped, on whatever executor.
 """
 
 from __future__ import annotations
@@ -53,10 +55,12 @@ VALIDATION_ROWS = 256
 
 @dataclass(frozen=True)
 class Job:
-    """One ladder (or its smallest rung, for the search of a learning rate) of one objective and seed.
+    """One ladder (or its smallest rung, for the search of a learning rate) of one objective and
+    seed.
 
-    plan: of the last rung, {"shares", "steps"}. smallest: the rung that the study was made with, which
-    the warmup of all rungs is held within, whatever rungs were added.
+    plan: of the last rung, {"shares", "steps"}.
+    smallest: the rung that the study was made with, which the warmup of all rungs is held within,
+        whatever rungs were added.
     """
 
     out: Path
@@ -74,19 +78,27 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        return self.out / "runs" / slug(self.objective) / f"lr-{self.factor:g}" / f"seed-{self.seed}"
+        return (
+            self.out / "runs" / slug(self.objective) / f"lr-{self.factor:g}" / f"seed-{self.seed}"
+        )
 
     def schedule(self, rung: float, shared: bool) -> WarmupStableDecay:
-        """The schedule of a rung; where rungs are branches off one trunk, all rise as the last one does."""
+        """The schedule of a rung; where rungs are branches off one trunk, all rise as the last one
+        does.
+        """
         end, smallest, longest = (rung_plan(self.plan, r).total for r in (rung, self.smallest, 1.0))
         return schedule_for(self.settings, end, smallest, longest if shared else end)
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Trains and evaluates what of a job is not done yet; returns {"validation_loss"} of a trial, else {"rungs"}."""
+    """Trains and evaluates what of a job is not done yet; returns {"validation_loss"} of a trial,
+    else {"rungs"}.
+    """
     objective = parse(job.objective)
     job.folder.mkdir(parents=True, exist_ok=True)
-    label = f"{job.objective}, seed {job.seed}" + (f", learning rate x{job.factor:g}" if job.trial else "")
+    label = f"{job.objective}, seed {job.seed}" + (
+        f", learning rate x{job.factor:g}" if job.trial else ""
+    )
     with threads(job.threads), stop_on_signals() as stop:
         status = Status(job.folder, job.out, label, stop)
         if job.trial:
@@ -104,10 +116,14 @@ def run_job(job: Job) -> dict[str, Any]:
             return {"validation_loss": read_mapping(file, {"loss": float})["loss"]}
         _train_ladder(job, objective, job.rungs, status, stop)
         status.done()
-        # a rung that is added later has its trunk made again, bit for bit on CPU: a trunk on disk is
-        # three times the model for each of its forks
+        # a rung that is added later has its trunk made again, bit for bit on CPU: a trunk on disk
+        # is three times the model for each of its forks
         shutil.rmtree(job.folder / "trunk", ignore_errors=True)
-        return {"rungs": {f"{rung:g}": read_evaluation(job.folder / f"rung-{rung:g}") for rung in job.rungs}}
+        return {
+            "rungs": {
+                f"{rung:g}": read_evaluation(job.folder / f"rung-{rung:g}") for rung in job.rungs
+            }
+        }
 
 
 def _train_ladder(
@@ -132,7 +148,9 @@ def _train_rung(
     status: Status,
     stop: StopSignal,
 ) -> Trainer:
-    """One rung: up the trunk to where its decay starts, down the branch, export; returns the trainer, back on the trunk."""
+    """One rung: up the trunk to where its decay starts, down the branch, export; returns the
+    trainer, back on the trunk.
+    """
     settings = job.settings
     plan = rung_plan(job.plan, rung)
     shared = objective.stationary
@@ -152,9 +170,15 @@ def _train_rung(
         if trainer.counters.step < until:
             stage.mkdir(exist_ok=True)
             trainer.run(
-                until, plan, schedule, folder=stage, fill=fill, stop=stop, keep=keep,
+                until,
+                plan,
+                schedule,
+                folder=stage,
+                fill=fill,
+                stop=stop,
+                keep=keep,
                 report=lambda p: status.train(f"training rung {rung:g}", p, schedule.end),
-            )  # fmt: skip
+            )
 
     train(trunk, schedule.decay_start, forks)
     fork = trainer.snapshot()
@@ -182,7 +206,9 @@ def _train_rung(
 
 
 def _curve(trunk: Path, branch: Path, fork: int, points: int = 120) -> list[dict[str, float]]:
-    """The training loss of a rung, at most `points` of it: the trunk up to the fork, then the branch."""
+    """The training loss of a rung, at most `points` of it: the trunk up to the fork, then the
+    branch.
+    """
     entries: list[dict[str, float]] = []
     for folder, last in ((trunk, fork), (branch, math.inf)):
         file = folder / "metrics.jsonl"
@@ -197,7 +223,9 @@ def _curve(trunk: Path, branch: Path, fork: int, points: int = 120) -> list[dict
 
 
 def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> float:
-    """The objective's own loss on validation rows, in nats per target; what a learning rate is chosen by."""
+    """The objective's own loss on validation rows, in nats per target; what a learning rate is
+    chosen by.
+    """
     rows = split_rows(job.settings, job.store, "validation")
     final = objective.at(1.0)
     components = final.components()
@@ -224,7 +252,8 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     file = folder / "evaluation.json"
     if "bits_per_byte" in read_mapping(file, {}):
         raise UserError(
-            f"{file}: written by an older lookaround; delete it, and the same command makes it again"
+            f"{file}: written by an older lookaround; delete it, and the same command makes it "
+            "again"
         )
     found = read_mapping(file, {"modes": dict, "scores": dict})
     scores = {
@@ -245,7 +274,8 @@ def random_init_scores(
 ) -> dict[str, float]:
     """Scores of the backbone before any training on every task.
 
-    count: threads. By task those of the probe, by PROTOCOL/TASK the others: the keys of `baselines` in results.json.
+    count: threads. By task those of the probe, by PROTOCOL/TASK the others: the keys of `baselines`
+        in results.json.
     """
     codec, modes = store.tokenizer, (Mode("bidirectional", 1),)
     with threads(count):

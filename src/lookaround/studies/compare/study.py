@@ -64,12 +64,16 @@ class Study:
     @property
     def jobs(self) -> int:
         chosen = self.settings.compare
-        return jobs_of(chosen.jobs, len(self.objectives) * max(chosen.seeds, len(chosen.lr_factors)))
+        return jobs_of(
+            chosen.jobs, len(self.objectives) * max(chosen.seeds, len(chosen.lr_factors))
+        )
 
     @property
     def equal(self) -> str:
         """What every objective gets the same amount of: "flops", "tokens" or "seconds"."""
-        return self.settings.compare.equal or ("seconds" if self.budget.unit == "seconds" else "flops")
+        return self.settings.compare.equal or (
+            "seconds" if self.budget.unit == "seconds" else "flops"
+        )
 
     @property
     def threads(self) -> int:
@@ -79,7 +83,12 @@ class Study:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a study will cost. flops: of all runs together; memory_bytes: of one process; seconds: on this machine."""
+    """What a study will cost.
+
+    flops: of all runs together;
+    memory_bytes: of one process;
+    seconds: on this machine.
+    """
 
     parameters: int
     flops_per_run: dict[str, float]
@@ -90,7 +99,8 @@ class Estimate:
 
 
 def open_study(settings: Settings) -> Study:
-    """Reads and checks everything a study needs: objectives, budget, corpus, tasks, token shards, the backbone.
+    """Reads and checks everything a study needs: objectives, budget, corpus, tasks, token shards,
+    the backbone.
 
     Raises UserError for any bad input; writes nothing but token shards in the cache.
     """
@@ -105,7 +115,9 @@ def open_study(settings: Settings) -> Study:
     if not factors or any(factor <= 0 for factor in factors):
         raise UserError(f"compare.lr_factors: must be positive numbers, got {factors}")
     if settings.compare.equal == "seconds" and budget.unit != "seconds":
-        raise UserError(f"compare.equal: equal seconds need a budget in seconds such as 300s, got {budget}")
+        raise UserError(
+            f"compare.equal: equal seconds need a budget in seconds such as 300s, got {budget}"
+        )
     corpus, tasks = read_source(settings)
     store = open_store(corpus, settings)
     backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
@@ -144,11 +156,14 @@ def text_data(settings: Settings, store: TokenStore) -> TextData:
 
 
 def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the runs of a study follow: {"budget", "smallest", "plans": {objective: plan of the last rung}}.
+    """What the runs of a study follow: {"budget", "smallest", "plans": {objective: plan of the last
+    rung}}.
 
-    before: the same of the study so far. Its resolved budget, its smallest rung (which warmup and the
-    search of learning rates depend on) and its objectives' plans are kept, so that what is added later
-    is what it would have been from the start. Raises UserError for a rung below one step.
+    before: the same of the study so far. Its resolved budget, its smallest rung (which warmup and
+        the search of learning rates depend on) and its objectives' plans are kept, so that what is
+        added later is what it would have been from the start.
+
+    Raises UserError for a rung below one step.
     """
     settings = study.settings
     before = before or {}
@@ -157,14 +172,17 @@ def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str,
     budget = Budget(**before["budget"]) if "budget" in before else None
     for objective in study.objectives:
         if objective.spec not in plans:
-            trainer = make_trainer(settings, objective, study.store, seed=settings.seed, learning_rate=1e-3)
+            trainer = make_trainer(
+                settings, objective, study.store, seed=settings.seed, learning_rate=1e-3
+            )
             budget = budget or _resolved(study, trainer)
             full = plan_for(trainer, objective, budget, settings.compare.budget)
             plans[objective.spec] = {"shares": list(full.shares), "steps": list(full.steps)}
         for rung in (smallest, *study.rungs):
             if min(rung_plan(plans[objective.spec], rung).steps) < 1:
                 raise UserError(
-                    f"budget {settings.compare.budget}: too small; its rung {rung:g} leaves no step for a part of "
+                    f"budget {settings.compare.budget}: too small; its rung {rung:g} leaves no "
+                    "step for a part of "
                     f"'{objective.spec}'; give more, or fewer rungs (compare.ladder)"
                 )
     return {"budget": vars(budget), "smallest": smallest, "plans": plans}
@@ -191,13 +209,17 @@ def rung_plan(full: Mapping[str, Any], rung: float) -> Plan:
 
 
 def estimate(study: Study) -> Estimate:
-    """What the study will cost, from counted FLOPs and the time of a few steps of `ar` on this machine."""
+    """What the study will cost, from counted FLOPs and the time of a few steps of `ar` on this
+    machine.
+    """
     settings = study.settings
     with threads(study.threads):
         plans = plans_of(study)["plans"]
     flops, steps = {}, {}
     for objective in study.objectives:
-        trainer = make_trainer(settings, objective, study.store, seed=settings.seed, learning_rate=1e-3)
+        trainer = make_trainer(
+            settings, objective, study.store, seed=settings.seed, learning_rate=1e-3
+        )
         costs = [
             expected_cost(phase, trainer.backbone, trainer.rows, settings.train.batch, "flops")
             for _, phase in objective.phases()
@@ -205,8 +227,12 @@ def estimate(study: Study) -> Estimate:
         counts = plans[objective.spec]["steps"]
         flops[objective.spec] = float(np.dot(costs, counts))
         steps[objective.spec] = sum(counts)
-    trainer = make_trainer(settings, parse("ar"), study.store, seed=settings.seed, learning_rate=1e-3)
-    per_step = expected_cost(parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops")
+    trainer = make_trainer(
+        settings, parse("ar"), study.store, seed=settings.seed, learning_rate=1e-3
+    )
+    per_step = expected_cost(
+        parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops"
+    )
     with threads(study.threads):
         rate = study.jobs * per_step / seconds_per_step(trainer, parse("ar"))
     search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]

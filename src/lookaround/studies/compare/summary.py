@@ -1,4 +1,6 @@
-"""From evaluated ladders to results.json: runs, intervals, paired differences, recommendations (docs/results-format.md)."""
+"""From evaluated ladders to results.json: runs, intervals, paired differences, recommendations
+(docs/results-format.md).
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def study_results(
     ]
     summary, differences = _summaries(study, ladders)
     text_line = {name: scores.value for name, scores in of_text.items() if scores.value is not None}
-    recommendation, reasons = recommend(study, summary, differences, table | {TextData.name: text_line})
+    recommendation, reasons = recommend(
+        study, summary, differences, table | {TextData.name: text_line}
+    )
     index = study.store.index
     corpus = {
         "name": study.corpus.name,
@@ -73,7 +77,9 @@ def study_results(
         **{
             key: value
             for name, scores in of_text.items()
-            for key, value in baselines()[name].entry({TextData.name: scores}, settings.evaluate).items()
+            for key, value in baselines()[name]
+            .entry({TextData.name: scores}, settings.evaluate)
+            .items()
         },
         "baselines": table,
         "tasks": tasks,
@@ -124,7 +130,8 @@ def _run_entry(
         "learning_rate": entry["learning_rate"],
         "checkpoint": os.path.relpath(entry["folder"], out),
         "curve": [
-            {key: point[key] for key in ("flops", "tokens", "seconds", "loss")} for point in entry["curve"]
+            {key: point[key] for key in ("flops", "tokens", "seconds", "loss")}
+            for point in entry["curve"]
         ],
     }
     for name, protocol in protocols().items():
@@ -155,7 +162,9 @@ def _summaries(
     study: Study,
     ladders: dict[tuple[str, int], dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(summary, differences) of results.json: intervals over seeds, or over test items where there is one seed."""
+    """(summary, differences) of results.json: intervals over seeds, or over test items where there
+    is one seed.
+    """
     specs = [objective.spec for objective in study.objectives]
     seeds = sorted({seed for _, seed in ladders})
     resamples = study.settings.evaluate.bootstrap if len(seeds) == 1 else 1
@@ -182,7 +191,9 @@ def _summaries(
             }
             for metric, spec in itertools.product(metrics, specs)
         ]
-        for metric, (reference, spec) in itertools.product(metrics, itertools.combinations(specs, 2)):
+        for metric, (reference, spec) in itertools.product(
+            metrics, itertools.combinations(specs, 2)
+        ):
             pairs = [(found[spec, seed][metric], found[reference, seed][metric]) for seed in seeds]
             paired = [(one[0] - other[0], one[1] - other[1]) for one, other in pairs]
             differences.append(
@@ -200,7 +211,9 @@ def _summaries(
 def _leaders(
     specs: list[str], metric: str, higher: bool, summary: list[dict], differences: list[dict]
 ) -> tuple[str, list[str]]:
-    """(best objective, those whose paired difference from it does not exclude 0) at the last rung."""
+    """(best objective, those whose paired difference from it does not exclude 0) at the last
+    rung.
+    """
     means = {e["objective"]: e["mean"] for e in summary if e["metric"] == metric and e["rung"] == 1}
     best = (max if higher else min)(specs, key=lambda spec: means[spec])
     close = []
@@ -256,14 +269,18 @@ def recommend(
                 f"{', '.join(close)} does not exclude 0.{caveat}"
             )
         else:
-            reasons[need] = f"{best}: {figure}; its paired differences from all others exclude 0.{caveat}"
+            reasons[need] = (
+                f"{best}: {figure}; its paired differences from all others exclude 0.{caveat}"
+            )
         lines = [line for line in table.values() if protocol.floor in line]
         if lines:
             sign = 1 if higher else -1
             untrained = np.mean([line.get("random_init", -sign * math.inf) for line in lines])
             floor = np.mean([line[protocol.floor] for line in lines])
             if sign * (entry["mean"] - untrained) <= 0:
-                reasons[need] += f" No objective is better than the model before training ({untrained:.3f})."
+                reasons[need] += (
+                    f" No objective is better than the model before training ({untrained:.3f})."
+                )
             if sign * (entry["mean"] - floor) < 0:
                 beaten_by = f"{baselines()[protocol.floor].title} ({floor:.3f})"
                 reasons[need] += f" All objectives stand below {beaten_by} at this budget."
@@ -279,11 +296,14 @@ def recommend(
         open_needs = [need for need, group in groups.items() if len(group) > 1]
         unsure = f", though {' and '.join(open_needs)} is inconclusive" if open_needs else ""
         reasons["both"] = (
-            f"{shared[0]} alone leads, or is not told apart from the leader, in both{unsure}.{caveat}"
+            f"{shared[0]} alone leads, or is not told apart from the leader, in "
+            f"both{unsure}.{caveat}"
         )
     elif shared:
         recommendation["both"] = f"inconclusive at this budget: {', '.join(shared)}"
-        reasons["both"] = f"{', '.join(shared)} lead, or are not told apart from the leader, in both.{caveat}"
+        reasons["both"] = (
+            f"{', '.join(shared)} lead, or are not told apart from the leader, in both.{caveat}"
+        )
     else:
         leaders = ", ".join(f"{group[0]} for {need}" for need, group in groups.items())
         recommendation["both"] = f"none: {leaders}"
@@ -291,11 +311,14 @@ def recommend(
     return recommendation, reasons
 
 
-def _notes(study: Study, ladders: dict[tuple[str, int], dict[str, Any]], tasks: dict[str, Any]) -> list[str]:
+def _notes(
+    study: Study, ladders: dict[tuple[str, int], dict[str, Any]], tasks: dict[str, Any]
+) -> list[str]:
     notes = []
     if study.settings.compare.seeds == 1:
         notes.append(
-            "One seed: differences between training runs are not covered by the intervals; --seeds 3 covers them."
+            "One seed: differences between training runs are not covered by the intervals; "
+            "--seeds 3 covers them."
         )
     for name, task in tasks.items():
         notes += [f"{name}: {note}" for note in task["notes"]]
@@ -310,6 +333,7 @@ def _notes(study: Study, ladders: dict[tuple[str, int], dict[str, Any]], tasks: 
     moving = [objective.spec for objective in study.objectives if not objective.stationary]
     if moving:
         notes.append(
-            f"Trained from the start for every rung, since they change with the budget: {', '.join(moving)}"
+            "Trained from the start for every rung, since they change with the budget: "
+            f"{', '.join(moving)}"
         )
     return notes

@@ -1,4 +1,5 @@
-"""Several tokens per pass for a model that exists: train heads, build the tree, measure, write a folder that transformers loads.
+"""Several tokens per pass for a model that exists: train heads, build the tree, measure, write a
+folder that transformers loads.
 
     model --> samples of its own --> heads --> ranks on held-out text --> tree, by timing this device --> measured folder
 
@@ -26,7 +27,14 @@ from lookaround import __version__
 from lookaround.data.rows import Rows
 from lookaround.data.shards import Split
 from lookaround.decode.cache import require_rewindable
-from lookaround.decode.calibrate import BUDGETS, Cost, accuracies, choose_trees, draft_ranks, frequent_tokens
+from lookaround.decode.calibrate import (
+    BUDGETS,
+    Cost,
+    accuracies,
+    choose_trees,
+    draft_ranks,
+    frequent_tokens,
+)
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
 from lookaround.decode.speculative import Speculator, Stats, warpers
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
@@ -63,9 +71,11 @@ Tell = Callable[..., None]  # stage, done, total, note
 
 @dataclass(frozen=True)
 class Speculation:
-    """What `speculate` works on: the model, its own heads or the kind to train, and token sequences by use.
+    """What `speculate` works on: the model, its own heads or the kind to train, and token sequences
+    by use.
 
-    train: documents to train on, from BOS; calibrate, measure: prompts of equal length, from documents that are not trained on.
+    train: documents to train on, from BOS;
+    calibrate, measure: prompts of equal length, from documents that are not trained on.
     """
 
     settings: Settings
@@ -80,27 +90,35 @@ class Speculation:
 
     @property
     def objective(self) -> MTP:
-        """What heads beyond the LM head learn: the tokens 2 to K + 1 ahead, weighed by 0.8^k (Cai et al. 2024, equation 1)."""
+        """What heads beyond the LM head learn: the tokens 2 to K + 1 ahead, weighed by 0.8^k (Cai
+        et al. 2024, equation 1).
+        """
         chosen = self.settings.speculate
         weights = (0.0, *(chosen.decay**k for k in range(1, chosen.depths + 1)))
         return MTP(n=chosen.depths + 1, heads=self.kind or "medusa", weights=weights, through=0.0)
 
 
 def open_speculation(settings: Settings, model: Path) -> Speculation:
-    """Reads the model and the text; raises UserError for a model that is not causal, has no room for prompts, or has no text."""
+    """Reads the model and the text; raises UserError for a model that is not causal, has no room
+    for prompts, or has no text.
+    """
     chosen = settings.speculate
     if parse_budget(chosen.budget).unit == "seconds":
         raise UserError(
-            f"speculate.budget {chosen.budget}: give tokens or FLOPs; seconds would not be the same when resumed"
+            f"speculate.budget {chosen.budget}: give tokens or FLOPs; seconds would not be the "
+            "same when resumed"
         )
     if chosen.lora and not chosen.joint:
         raise UserError("speculate.lora: adapters are trained in joint training; add --joint")
     if chosen.lora:
         require_peft()
     run = open_run(model)
-    if run.modes[-1].attention != "causal" and not any(mode == Mode("causal", 1) for mode in run.modes):
+    if run.modes[-1].attention != "causal" and not any(
+        mode == Mode("causal", 1) for mode in run.modes
+    ):
         raise UserError(
-            f"{model}: is read both ways ({run.modes[-1]}); several tokens per pass need a causal model"
+            f"{model}: is read both ways ({run.modes[-1]}); several tokens per pass need a causal "
+            "model"
         )
     require_rewindable(run.backbone.lm)
     own = [head for head in run.backbone.heads if isinstance(head, LookAhead)]
@@ -109,7 +127,8 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     window = min(limit, max(run.context, chosen.prompt_tokens + chosen.new_tokens))
     if chosen.prompt_tokens + chosen.new_tokens > limit:
         raise UserError(
-            f"speculate: {chosen.prompt_tokens} prompt and {chosen.new_tokens} new tokens are more than the {limit} positions of "
+            f"speculate: {chosen.prompt_tokens} prompt and {chosen.new_tokens} new tokens are "
+            f"more than the {limit} positions of "
             f"{model}; set speculate.prompt_tokens or speculate.new_tokens lower"
         )
     run = dataclasses.replace(run, context=window)
@@ -117,16 +136,23 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     run.backbone.eval()
     if text is None:
         if kind is not None and not chosen.samples:
-            raise UserError("speculate.samples: 0 leaves heads nothing to learn from; give --corpus TEXT")
+            raise UserError(
+                "speculate.samples: 0 leaves heads nothing to learn from; give --corpus TEXT"
+            )
         held = _free_prompts(settings, run)
-        return Speculation(settings, model, run, kind, [], held[0::2], held[1::2], [], "samples of its own")
+        return Speculation(
+            settings, model, run, kind, [], held[0::2], held[1::2], [], "samples of its own"
+        )
     parts = {"train": text.train, "validation": text.validation, "test": text.test}
     tokens = {name: list(run.tokenizer.documents(documents)) for name, documents in parts.items()}
-    prompts = {name: _prompts(tokens[name], chosen.prompt_tokens, chosen.prompts) for name in tokens}
+    prompts = {
+        name: _prompts(tokens[name], chosen.prompt_tokens, chosen.prompts) for name in tokens
+    }
     for name, found in prompts.items():
         if not found:
             raise UserError(
-                f"{text.name}: no {name} document has {chosen.prompt_tokens} tokens to prompt with; set "
+                f"{text.name}: no {name} document has {chosen.prompt_tokens} tokens to prompt "
+                "with; set "
                 "speculate.prompt_tokens lower"
             )
     return Speculation(
@@ -149,57 +175,80 @@ def _free_prompts(settings: Settings, run: Readable) -> list[list[int]]:
     found: list[list[int]] = []
     for _ in range(4 * -(-2 * chosen.prompts // CHUNK)):
         made = _sample(
-            run, [[run.tokenizer.bos]] * CHUNK, chosen.prompt_tokens - 1, chosen.sample_temperature, generator
+            run,
+            [[run.tokenizer.bos]] * CHUNK,
+            chosen.prompt_tokens - 1,
+            chosen.sample_temperature,
+            generator,
         )
         found += [
-            text for text in made if len(text) == chosen.prompt_tokens and text[-1] != run.tokenizer.eos
+            text
+            for text in made
+            if len(text) == chosen.prompt_tokens and text[-1] != run.tokenizer.eos
         ]
         if len(found) >= 2 * chosen.prompts:
             return found[: 2 * chosen.prompts]
     raise UserError(
-        f"the model ends its own texts before {chosen.prompt_tokens} tokens; give --corpus TEXT, or set speculate.prompt_tokens lower"
+        f"the model ends its own texts before {chosen.prompt_tokens} tokens; give --corpus TEXT, "
+        "or set speculate.prompt_tokens lower"
     )
 
 
 def _sample(
-    run: Readable, prompts: list[list[int]], new: int, temperature: float, generator: torch.Generator
+    run: Readable,
+    prompts: list[list[int]],
+    new: int,
+    temperature: float,
+    generator: torch.Generator,
 ) -> list[list[int]]:
     """Prompts with what the model makes of them, EOS included."""
     verifier = ExactSampling(generator, sampled=False) if temperature > 0 else Greedy()
     made = Speculator(run.backbone, Tree(), checked=True).generate(
-        prompts, max_new_tokens=new, eos=run.tokenizer.eos, verifier=verifier, processors=warpers(temperature)
+        prompts,
+        max_new_tokens=new,
+        eos=run.tokenizer.eos,
+        verifier=verifier,
+        processors=warpers(temperature),
     )
     return [[*prompt, *text] for prompt, text in zip(prompts, made.tokens, strict=True)]
 
 
 def _prompts(documents: Sequence[np.ndarray], length: int, count: int) -> list[list[int]]:
-    """Windows of `length` tokens (without EOS), spread over the documents, the first token of each document kept in front."""
+    """Windows of `length` tokens (without EOS), spread over the documents, the first token of each
+    document kept in front.
+    """
     places = [(ids, at) for ids in documents for at in range(1, len(ids) - length, length)]
     spread = places[:: max(1, len(places) // count)][:count]
     return [[int(ids[0]), *map(int, ids[at : at + length - 1])] for ids, at in spread]
 
 
-# ------------------------------------------------------------------------------------------------ stages
+# ------------------------------------------------------------------------------------------- stages
 
 
 def speculate(
     plan: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report = silent
 ) -> dict[str, Any]:
-    """Does it all into `out`; returns what was measured. The same call goes on where another was stopped.
+    """Does it all into `out`; returns what was measured.
 
-    Raises UserError where `out` belongs to another model, text or settings or another process is at work
-    in it; Interrupted after saving when `stop` is set.
+    The same call goes on where another was stopped.
+
+    Raises UserError where `out` belongs to another model, text or settings or another process is at
+    work in it; Interrupted after saving when `stop` is set.
     """
     folder = StudyFolder(out, STATE_FILE, "made by speculate", _identity(plan))
     with folder.opened() as before:
         if before.get("status") != "finished":
             folder.save(status="running")
-            folder.save(status="finished", result=_speculate(plan, folder, stop or StopSignal(), report))
+            folder.save(
+                status="finished", result=_speculate(plan, folder, stop or StopSignal(), report)
+            )
             shutil.rmtree(out / "work", ignore_errors=True)
         return folder.state["result"]
 
 
-def _speculate(plan: Speculation, folder: StudyFolder, stop: StopSignal, report: Report) -> dict[str, Any]:
+def _speculate(
+    plan: Speculation, folder: StudyFolder, stop: StopSignal, report: Report
+) -> dict[str, Any]:
     """What was measured, once the model is in the folder."""
 
     def tell(stage: str, done: int, total: int, note: str = "") -> None:
@@ -228,7 +277,10 @@ def _speculate(plan: Speculation, folder: StudyFolder, stop: StopSignal, report:
             "bits_per_byte_before": quality["bits_per_byte"],
             "bits_per_byte": _bits_per_byte(plan, backbone),
         }
-    dtype = autocast_dtype(plan.settings.model.precision, backbone.width, backbone.device) or torch.float32
+    dtype = (
+        autocast_dtype(plan.settings.model.precision, backbone.width, backbone.device)
+        or torch.float32
+    )
     weights = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     backbone.to(dtype)  # the precision that is timed and measured
     clock = time.monotonic()
@@ -258,7 +310,9 @@ def _speculate(plan: Speculation, folder: StudyFolder, stop: StopSignal, report:
 
 
 def _identity(plan: Speculation) -> dict[str, Any]:
-    """What must be the same for a folder to go on: the model's weights, the text in its tokens, and settings."""
+    """What must be the same for a folder to go on: the model's weights, the text in its tokens, and
+    settings.
+    """
     digest = hashlib.sha256(json.dumps(plan.test).encode())
     for ids in (*plan.train, *(plan.calibrate + plan.measure if plan.train else ())):
         digest.update(np.asarray(ids, dtype=np.int64).tobytes() + b"\0")
@@ -271,7 +325,9 @@ def _identity(plan: Speculation) -> dict[str, Any]:
 
 
 def _samples(plan: Speculation, work: Path, tell: Tell) -> list[tuple[np.ndarray, int]]:
-    """(tokens, tokens of the prompt) of texts the model continues itself, from starts of the training documents."""
+    """(tokens, tokens of the prompt) of texts the model continues itself, from starts of the
+    training documents.
+    """
     chosen = plan.settings.speculate
     run = plan.run
     given = chosen.prompt_tokens if plan.train else 1
@@ -298,7 +354,12 @@ def _samples(plan: Speculation, work: Path, tell: Tell) -> list[tuple[np.ndarray
             ) from None
         made += [(ids, given) for ids in parts]
         rate = tokens / max(time.monotonic() - began, 1e-9)
-        tell("samples of the model", number + 1, rounds, f"{rate:,.0f} tokens/s" if tokens else "found")
+        tell(
+            "samples of the model",
+            number + 1,
+            rounds,
+            f"{rate:,.0f} tokens/s" if tokens else "found",
+        )
     return made
 
 
@@ -309,18 +370,24 @@ def _train_heads(
     stop: StopSignal,
     report: Report,
 ) -> Backbone:
-    """Heads on the model, which stays as it is, then with `joint` both together (Medusa-1, Medusa-2)."""
+    """Heads on the model, which stays as it is, then with `joint` both together (Medusa-1,
+    Medusa-2).
+    """
     chosen, settings = plan.settings.speculate, plan.settings
     documents = [ids for ids, _ in samples]
     prompts = [prompt for _, prompt in samples]
     if plan.train and (chosen.text or not samples):
         documents, prompts = documents + plan.train, prompts + [0] * len(plan.train)
     length = np.array([len(ids) for ids in documents], dtype=np.int64)
-    split = Split((np.concatenate(documents),), np.zeros_like(length), length.cumsum() - length, length)
+    split = Split(
+        (np.concatenate(documents),), np.zeros_like(length), length.cumsum() - length, length
+    )
     rows = Rows(split, plan.run.context, plan.run.tokenizer, prompts=np.array(prompts))
     objective = plan.objective
     torch.manual_seed(settings.seed)
-    backbone = Backbone(plan.run.backbone.lm, objective.head_specs(), own_rows=plan.run.backbone.own_rows)
+    backbone = Backbone(
+        plan.run.backbone.lm, objective.head_specs(), own_rows=plan.run.backbone.own_rows
+    )
     stages = [("training the heads", objective, False, 1.0)]
     if chosen.joint:
         weights = (1.0, *(chosen.joint_weight * weight for weight in objective.weights[1:]))  # type: ignore[index]
@@ -339,9 +406,15 @@ def _train_heads(
         if latest is not None:
             trainer.restore_from(latest)
         trainer.run(
-            steps.total, steps, schedule_for(settings, steps.total), folder=folder, fill=lambda path: None,
-            keep=frozenset({steps.total}), stop=stop, report=partial(report_step, report, name),
-        )  # fmt: skip
+            steps.total,
+            steps,
+            schedule_for(settings, steps.total),
+            folder=folder,
+            fill=lambda path: None,
+            keep=frozenset({steps.total}),
+            stop=stop,
+            report=partial(report_step, report, name),
+        )
     if chosen.lora and chosen.joint:
         merge_lora(backbone.lm)
     backbone.to(torch.float32)
@@ -351,18 +424,28 @@ def _train_heads(
 def _stage_trainer(
     settings: Settings, backbone: Backbone, objective: MTP, rows: Rows, number: int, joint: bool
 ) -> Trainer:
-    """A trainer of one stage; in joint training heads learn at four times the model's rate (Cai et al. 2024)."""
+    """A trainer of one stage; in joint training heads learn at four times the model's rate (Cai et
+    al. 2024).
+    """
     rate = settings.train.learning_rate or 2 * default_learning_rate(backbone.width)
     train = settings.train.model_copy(update={"head_rate": 4.0} if joint else {})
     return Trainer(
-        backbone, objective, rows, settings=train, seed=settings.seed + number, learning_rate=rate / 4 if joint else rate,
-        precision=settings.model.precision, world=World(device=local_device()),
-    )  # fmt: skip
+        backbone,
+        objective,
+        rows,
+        settings=train,
+        seed=settings.seed + number,
+        learning_rate=rate / 4 if joint else rate,
+        precision=settings.model.precision,
+        world=World(device=local_device()),
+    )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Trees by number of sequences and the largest grown, what was timed, accuracies (K, ranks), and expected tokens per step."""
+    """Trees by number of sequences and the largest grown, what was timed, accuracies (K, ranks),
+    and expected tokens per step.
+    """
 
     trees: dict[int, Tree]
     largest: Tree
@@ -373,40 +456,56 @@ class Calibration:
 
 
 def _shortlist(plan: Speculation, samples: list[tuple[np.ndarray, int]]) -> list[int] | None:
-    """The tokens that are drafted: those that make up most of the samples and of the training text."""
+    """The tokens that are drafted: those that make up most of the samples and of the training
+    text.
+    """
     counts = np.zeros(plan.run.backbone.output.weight.shape[0], dtype=np.int64)
     for ids in [ids for ids, _ in samples] + plan.train:
         counts += np.bincount(ids, minlength=len(counts))
     return frequent_tokens(counts, plan.settings.speculate.coverage)
 
 
-def _calibrate(plan: Speculation, backbone: Backbone, shortlist: list[int] | None, tell: Tell) -> Calibration:
-    """Follows the model's own greedy text on held-out prompts, grows trees, and times them on this device."""
+def _calibrate(
+    plan: Speculation, backbone: Backbone, shortlist: list[int] | None, tell: Tell
+) -> Calibration:
+    """Follows the model's own greedy text on held-out prompts, grows trees, and times them on this
+    device.
+    """
     chosen, run = plan.settings.speculate, plan.run
     plain = Speculator(backbone, Tree(), shortlist=shortlist, checked=True)
     texts: list[list[int]] = []
     for begin in range(0, len(plan.calibrate), CHUNK):
         prompts = plan.calibrate[begin : begin + CHUNK]
-        made = plain.generate(prompts, max_new_tokens=chosen.new_tokens, eos=run.tokenizer.eos).tokens
+        made = plain.generate(
+            prompts, max_new_tokens=chosen.new_tokens, eos=run.tokenizer.eos
+        ).tokens
         texts += [[*prompt, *text] for prompt, text in zip(prompts, made, strict=True)]
         tell(
-            "accuracies on held-out prompts", min(begin + CHUNK, len(plan.calibrate)), len(plan.calibrate), ""
+            "accuracies on held-out prompts",
+            min(begin + CHUNK, len(plan.calibrate)),
+            len(plan.calibrate),
+            "",
         )
     ranks = draft_ranks(plain, texts, [len(prompt) for prompt in plan.calibrate])
     grown = grow_from_ranks(ranks, BUDGETS)
     trees, costs = choose_trees(
-        plain, grown, plan.calibrate, chosen.batches,
+        plain,
+        grown,
+        plan.calibrate,
+        chosen.batches,
         report=lambda done, total: tell("timing trees on this device", done, total, ""),
-    )  # fmt: skip
+    )
     expected, _ = expected_tokens(trees[min(trees)], ranks)
     return Calibration(trees, grown[BUDGETS[-1]][0], shortlist, costs, accuracies(ranks), expected)
 
 
-# ------------------------------------------------------------------------------------------------ measuring
+# ---------------------------------------------------------------------------------------- measuring
 
 
 def _bits_per_byte(plan: Speculation, backbone: Backbone) -> float | None:
-    """Of the next token on the held-out text; None where the tokenizer loses text, so that bytes cannot be counted."""
+    """Of the next token on the held-out text; None where the tokenizer loses text, so that bytes
+    cannot be counted.
+    """
     run, settings = plan.run, plan.settings.evaluate
     if not plan.test:
         return None
@@ -424,9 +523,14 @@ def transformers_generate(
     """Greedy `model.generate` on prompts of equal length: the new tokens of each, up to its EOS."""
     ids = torch.tensor([list(prompt) for prompt in prompts], device=lm.device)
     made = lm.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, use_cache=True, eos_token_id=eos,
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=new,
+        do_sample=False,
+        use_cache=True,
+        eos_token_id=eos,
         pad_token_id=0 if eos is None else eos,
-    )  # fmt: skip
+    )
     texts = made[:, ids.shape[1] :].tolist()
     return [text[: text.index(eos) + 1] if eos in text else text for text in texts]
 
@@ -437,7 +541,9 @@ def _tokens_per_forward(stats: Sequence[Stats]) -> float:
 
 
 def _measure(plan: Speculation, speculator: Speculator, tell: Tell) -> dict[str, Any]:
-    """Plain generation of transformers, ours without drafts and ours with them, in turns, by number of sequences; and equality."""
+    """Plain generation of transformers, ours without drafts and ours with them, in turns, by number
+    of sequences; and equality.
+    """
     chosen, run = plan.settings.speculate, plan.run
     lm, eos, new = speculator.backbone.lm, run.tokenizer.eos, chosen.new_tokens
     by_batch = []
@@ -446,7 +552,8 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Tell) -> dict[str,
         # enough text at small numbers of sequences
         more = max(1, min(len(plan.measure) // batch, 8 // batch))
         groups = [
-            [plan.measure[(g * batch + i) % len(plan.measure)] for i in range(batch)] for g in range(more)
+            [plan.measure[(g * batch + i) % len(plan.measure)] for i in range(batch)]
+            for g in range(more)
         ]
         drafts = {"plain": None, "loop": Tree(), "speculative": tree}
         times: dict[str, list[float]] = {way: [] for way in drafts}
@@ -481,15 +588,24 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Tell) -> dict[str,
         prompts = plan.measure[begin : begin + 32]
         expected = transformers_generate(lm, prompts, new, eos)
         made_here = speculator.generate(prompts, max_new_tokens=new, eos=eos, tree=one)
-        flips += sum(mine != theirs for mine, theirs in zip(made_here.tokens, expected, strict=True))
+        flips += sum(
+            mine != theirs for mine, theirs in zip(made_here.tokens, expected, strict=True)
+        )
         found.append(made_here.stats)
         speculator.backbone.double()
         identical &= speculator.generate(
             prompts, max_new_tokens=new, eos=eos, tree=one
         ).tokens == transformers_generate(lm, prompts, new, eos)
         speculator.backbone.to(dtype)
-        tell("comparing with plain generation", min(begin + 32, len(plan.measure)), len(plan.measure), "")
-    tried, accepted = (np.sum([getattr(part, name) for part in found], 0) for name in ("tried", "accepted"))
+        tell(
+            "comparing with plain generation",
+            min(begin + 32, len(plan.measure)),
+            len(plan.measure),
+            "",
+        )
+    tried, accepted = (
+        np.sum([getattr(part, name) for part in found], 0) for name in ("tried", "accepted")
+    )
     first = by_batch[0]
     paying = [entry["batch"] for entry in by_batch if entry["speedup"] > 1]
     return {
@@ -509,7 +625,7 @@ def _measure(plan: Speculation, speculator: Speculator, tell: Tell) -> dict[str,
     }
 
 
-# ------------------------------------------------------------------------------------------------ the folder
+# --------------------------------------------------------------------------------------- the folder
 
 
 def _write_model(
@@ -518,7 +634,9 @@ def _write_model(
     export(backbone, folder, (Mode("causal", 1),), mask=plan.run.tokenizer.vocabulary.mask)
     _copy_tokenizer(plan, folder)
     described = {
-        "trees": {str(batch): [list(path) for path in tree.paths] for batch, tree in found.trees.items()},
+        "trees": {
+            str(batch): [list(path) for path in tree.paths] for batch, tree in found.trees.items()
+        },
         "largest": [list(path) for path in found.largest.paths],
         "shortlist": found.shortlist,
         "vocabulary": backbone.unembedding.weight.shape[0],
@@ -533,7 +651,9 @@ def _write_model(
 
 
 def _copy_tokenizer(plan: Speculation, folder: Path) -> None:
-    """The tokenizer's files as they are: tokens that were added for training are not part of the model."""
+    """The tokenizer's files as they are: tokens that were added for training are not part of the
+    model.
+    """
     for name in (
         "tokenizer.json",
         "tokenizer_config.json",

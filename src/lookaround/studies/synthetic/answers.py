@@ -1,4 +1,5 @@
-"""What a model answers, and where it goes wrong: written answers, and each token given the true ones before it.
+"""What a model answers, and where it goes wrong: written answers, and each token given the true
+ones before it.
 
 B problems, A answer tokens, T tokens of a row, V vocabulary.
 
@@ -50,11 +51,13 @@ class Reader:
         # how often `forced` and `written` read a row
         self.forced_reads = 1 if self.stepwise else task.answer
         self.written_reads = 1 if way == Writing.PARALLEL else task.answer
-        # whether a greedy answer is the true one if and only if every token is, given the true ones before it
+        # whether a greedy answer is the true one if and only if every token is, given the true ones
+        # before it
         self.forced_tells = self.stepwise and not task.several
 
     def forced(self, batch: Batch) -> Tensor:
-        """The likeliest token (B, A) at each place, given the true ones before it in the objective's order.
+        """The likeliest token (B, A) at each place, given the true ones before it in the
+        objective's order.
 
         A model that writes in parallel is given none.
         """
@@ -75,7 +78,8 @@ class Reader:
     def accuracy(self, batch: Batch) -> tuple[list[float], float]:
         """(share of right tokens at each place of the answer, share of problems solved).
 
-        A token counts as right given the true ones before it; of a model that writes in parallel, by itself.
+        A token counts as right given the true ones before it; of a model that writes in parallel,
+        by itself.
         """
         right = self.right(batch)
         solved = right.all(1) if self.forced_tells else self.solved(batch)
@@ -99,8 +103,12 @@ class Reader:
 
     def _forced(self, tokens: Tensor) -> Tensor:
         if self.stepwise:
-            return self._laws(self._hidden(tokens, 0) if self.way == Writing.PARALLEL else tokens).argmax(-1)
-        laws = [self._laws(self._hidden(tokens, place))[:, place] for place in range(self.task.answer)]
+            return self._laws(
+                self._hidden(tokens, 0) if self.way == Writing.PARALLEL else tokens
+            ).argmax(-1)
+        laws = [
+            self._laws(self._hidden(tokens, place))[:, place] for place in range(self.task.answer)
+        ]
         return torch.stack(laws, 1).argmax(-1)
 
     def _written(self, tokens: Tensor) -> Tensor:
@@ -125,7 +133,9 @@ class Reader:
         return hidden
 
     def _laws(self, shown: Tensor) -> Tensor:
-        """Log-probabilities (B, A, V) of the answer's tokens given `shown` (B, T), dummies excluded."""
+        """Log-probabilities (B, A, V) of the answer's tokens given `shown` (B, T), dummies
+        excluded.
+        """
         rows, width = shown.shape
         if self.on_read is not None:
             self.on_read(rows)
@@ -134,5 +144,7 @@ class Reader:
         attention = attention_of(self.mode.attention, torch.full((rows,), self.task.prompt))
         device = self.backbone.device
         dummy = torch.tensor([self.task.vocabulary.mask], device=device)
-        log_nv = self.backbone.log_probabilities(Shown(shown, attention).to(device), state.to(device), dummy)
+        log_nv = self.backbone.log_probabilities(
+            Shown(shown, attention).to(device), state.to(device), dummy
+        )
         return log_nv.view(rows, self.task.answer, -1).cpu()

@@ -1,10 +1,11 @@
-"""`lookaround synthetic`: does an objective look ahead? Every objective on one trunk and one set of tasks.
+"""`lookaround synthetic`: does an objective look ahead? Every objective on one trunk and one set of
+tasks.
 
     lookaround synthetic --task "pathstar(2,5)" --task "addition(3)" --objectives "ar, reverse"
 
-One job per task, objective and seed trains a model on problems drawn by a seeded generator and scores
-it on problems of a part of the key space that training never draws from. All runs of a grid have the
-same steps, batch, trunk and test problems.
+One job per task, objective and seed trains a model on problems drawn by a seeded generator and
+scores it on problems of a part of the key space that training never draws from. All runs of a grid
+have the same steps, batch, trunk and test problems.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ TRIAL_SEED = 1 << 20
 
 _ALL = (
     "ar, reverse, teacherless, mdlm, dar, mtp(n={n}, weights=1.0, matched=True), "
-    'mtp(n={n}, heads="sequential", weights=1.0, matched=True), top, nextlat(horizon={h}), bst(matched=True)'
+    'mtp(n={n}, heads="sequential", weights=1.0, matched=True), top, nextlat(horizon={h}), '
+    "bst(matched=True)"
 )
 PRESETS: dict[str, dict[str, Any]] = {
     "cpu": {"model.preset": "pico", "synthetic.trial": 0.35, "synthetic.control": False},
@@ -131,7 +133,9 @@ class Grid:
         controls = controls_of(self.tasks.values())
         followers: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for name, spec in self.runs:
-            source = first if self.settings.synthetic.search == "first" else controls.get(name, name)
+            source = (
+                first if self.settings.synthetic.search == "first" else controls.get(name, name)
+            )
             followers.setdefault((source, spec), []).append((name, spec))
         return followers
 
@@ -175,7 +179,8 @@ def open_grid(settings: Settings) -> Grid:
     for name, task in tasks.items():
         if asked and settings.model.context < task.width:
             raise UserError(
-                f"model.context: task {name} has rows of {task.width} tokens, got {settings.model.context}"
+                f"model.context: task {name} has rows of {task.width} tokens, got "
+                f"{settings.model.context}"
             )
         for split in ("train", "validation", "test"):
             Problems(task, split).take(0, np.arange(1))
@@ -185,7 +190,9 @@ def open_grid(settings: Settings) -> Grid:
 
 
 def _require_targets(objective: Objective, task: Task) -> None:
-    """Raises UserError where an objective has no target in a task's answers, or no order of its own."""
+    """Raises UserError where an objective has no target in a task's answers, or no order of its
+    own.
+    """
     batch = Problems(task, "train").take(0, np.arange(64))
     try:
         objective.at(1.0).arranged(batch)
@@ -195,7 +202,8 @@ def _require_targets(objective: Objective, task: Task) -> None:
         views = objective.at(float(progress)).view(batch, 0, 0)
         if not any(len(view.pairs) for view in views):
             raise UserError(
-                f"objective '{objective.spec}': has nothing to predict in the {task.answer} tokens of an answer to "
+                f"objective '{objective.spec}': has nothing to predict in the {task.answer} "
+                "tokens of an answer to "
                 f"{task.spec}; every part of its budget needs a target there"
             )
 
@@ -210,7 +218,8 @@ class GridEstimate:
     flops: of training.
     seconds: of training on this machine, `jobs` at a time.
     scoring_seconds: of learning curves and scores, likewise.
-    by_run: for each (task, objective), one at a time: parameters, seconds of a step, FLOPs of a run,
+    by_run: for each (task, objective), one at a time: parameters, seconds of a step, FLOPs of a
+    run,
         runs (a trial is a part of one), and the scoring seconds of them all.
     """
 
@@ -224,11 +233,15 @@ class GridEstimate:
 
 
 def estimate(grid: Grid) -> GridEstimate:
-    """The cost of a grid, from counted FLOPs and the time of a few steps and answers of each run."""
+    """The cost of a grid, from counted FLOPs and the time of a few steps and answers of each
+    run.
+    """
     options = grid.settings.synthetic
     with threads(grid.threads):
         by_run = [_estimate_run(grid, name, spec) for name, spec in grid.runs]
-    seconds = sum(run["seconds_per_step"] * run["runs"] for run in by_run) * options.steps / grid.jobs
+    seconds = (
+        sum(run["seconds_per_step"] * run["runs"] for run in by_run) * options.steps / grid.jobs
+    )
     scoring = sum(run["scoring_seconds"] for run in by_run) / grid.jobs
     flops = sum(run["flops"] * run["runs"] for run in by_run)
     return GridEstimate(grid.total, grid.jobs, options.steps, flops, seconds, scoring, by_run)
@@ -242,7 +255,9 @@ def _estimate_run(grid: Grid, name: str, spec: str) -> dict[str, Any]:
     # of a large batch, a part is timed
     few = max(1, min(options.batch, int(TIMED_FLOPS / flops * options.batch)))
     trainer.settings = trainer.settings.model_copy(update={"batch": few})
-    seconds = sum(share * seconds_per_step(trainer, phase.at(0.5)) for share, phase in objective.phases())
+    seconds = sum(
+        share * seconds_per_step(trainer, phase.at(0.5)) for share, phase in objective.phases()
+    )
     ways = readers(trainer.backbone, objective, task)
     trials = len(grid.trials) * ((name, spec) in grid.followers)
     reads = len(grid.seeds) * (
@@ -272,7 +287,9 @@ def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> 
 
 
 def folder_of(grid: Grid, out: Path) -> StudyFolder:
-    """The folder of a grid; its `require` raises UserError where `out` holds something else, and makes nothing."""
+    """The folder of a grid; its `require` raises UserError where `out` holds something else, and
+    makes nothing.
+    """
     return StudyFolder(out, GRID_FILE, "a benchmark of ours", _identity(grid.settings))
 
 
@@ -284,14 +301,16 @@ def run_grid(
     executor: Executor | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Runs a grid into `out` and returns its results (docs/results-format.md), also written to out/results.json.
+    """Runs a grid into `out` and returns its results (docs/results-format.md), also written to
+    out/results.json.
 
     The same folder takes more tasks, objectives and seeds; runs that are there are kept.
 
     executor: where jobs run; None is local processes.
     report: called with what is under way.
 
-    Raises UserError where `out` belongs to other settings, Interrupted after saving on a request to stop.
+    Raises UserError where `out` belongs to other settings, Interrupted after saving on a request to
+    stop.
     """
     folder = folder_of(grid, out)
     with folder.opened(), stop_on_signals() as stop:
@@ -332,7 +351,9 @@ def _run_jobs(
     stop: StopSignal,
     report: Report,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[str, float]]]]:
-    """(rows, accuracy on validation problems of every learning rate tried by task and objective)."""
+    """(rows, accuracy on validation problems of every learning rate tried by task and
+    objective).
+    """
     followers = grid.followers
     tried: dict[tuple[str, str], dict[float, dict[str, Any]]] = {run: {} for run in followers}
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -345,7 +366,9 @@ def _run_jobs(
             folder = out / "runs" / slug(name) / slug(spec) / last
             number = TRIAL_SEED if seed is None else seed
             task, trial = grid.tasks[name], seed is None
-            job = SyntheticJob(out, folder, grid.settings, task, spec, number, factor, grid.threads, trial)
+            job = SyntheticJob(
+                out, folder, grid.settings, task, spec, number, factor, grid.threads, trial
+            )
             jobs.submit(job, run_job, job)
 
         def train(source: tuple[str, str], factor: float) -> None:
@@ -381,9 +404,11 @@ def _run_jobs(
 
 
 def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float:
-    """The factor whose trial ended most accurate on validation problems; the smallest if all diverged.
+    """The factor whose trial ended most accurate on validation problems; the smallest if all
+    diverged.
 
-    Of those that are not told apart (SAME), the soonest there, then the largest: it leaves a plateau first.
+    Of those that are not told apart (SAME), the soonest there, then the largest: it leaves a
+    plateau first.
     """
     ends = {factor: row["curve"][-1] for factor, row in tried.items() if row["curve"]}
     most = max((end["exact_match"] for end in ends.values()), default=0.0)
@@ -393,20 +418,28 @@ def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float:
 
 def _told(row: Mapping[str, Any]) -> str:
     """One line about a finished run."""
-    diverged = f" (the loss was not finite at step {row['diverged_at']:,})" if row["diverged_at"] else ""
+    diverged = (
+        f" (the loss was not finite at step {row['diverged_at']:,})" if row["diverged_at"] else ""
+    )
     return (
-        f"{row['graph']} {row['objective']}, seed {row['seed']}: exact match {row['exact_match']:.3f}, "
-        f"first hop {row['first_hop']:.3f}, {row['steps']:,} steps, {row['seconds']:.0f} s{diverged}"
+        f"{row['graph']} {row['objective']}, seed {row['seed']}: exact match "
+        f"{row['exact_match']:.3f}, "
+        f"first hop {row['first_hop']:.3f}, {row['steps']:,} steps, {row['seconds']:.0f} "
+        f"s{diverged}"
     )
 
 
 def describe(tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
     """What a report says of each task, by its spec."""
-    return {task.spec: {"title": task.title, "about": task.about, "copied": task.copied} for task in tasks}
+    return {
+        task.spec: {"title": task.title, "about": task.about, "copied": task.copied}
+        for task in tasks
+    }
 
 
 def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One entry per task and objective: means and intervals over seeds, and the share that solved the task.
+    """One entry per task and objective: means and intervals over seeds, and the share that solved
+    the task.
 
     rows: of runs, as in results.json.
     controls: {spec of a control: spec of its task}; only tasks with rows count.
@@ -432,7 +465,9 @@ def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[d
             "chance": group[0]["chance"],
             "control_of": own if (own := controls.get(graph)) in graphs else None,
             "learning_rate": group[0]["learning_rate"],
-            "ways": {way: float(np.mean([row["ways"][way] for row in group])) for way in group[0]["ways"]},
+            "ways": {
+                way: float(np.mean([row["ways"][way] for row in group])) for way in group[0]["ways"]
+            },
             "learned_at": [row["learned_at"] for row in group],
             "left_chance_at": [row["left_chance_at"] for row in group],
             "diverged_at": [row["diverged_at"] for row in group],

@@ -28,7 +28,13 @@ from lookaround.studies.synthetic.answers import Reader
 from lookaround.studies.synthetic.tasks import Problems, Task
 from lookaround.support.errors import Diverged, Interrupted
 from lookaround.support.machine import local_device, threads
-from lookaround.support.storage import finite, read_mapping, require_fields, write_folder, write_text
+from lookaround.support.storage import (
+    finite,
+    read_mapping,
+    require_fields,
+    write_folder,
+    write_text,
+)
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan
 from lookaround.train.loop import StopSignal, Trainer, stop_on_signals
@@ -175,7 +181,9 @@ class _Run:
         self.status = Status(job.folder, job.out, self.label, stop)
 
     def _opened(self, at_most: int | None = None) -> Trainer:
-        """The trainer of the last checkpoint, up to a step; drops what the curve holds beyond it."""
+        """The trainer of the last checkpoint, up to a step; drops what the curve holds beyond
+        it.
+        """
         job = self.job
         rate = self.settings.learning_rate * job.factor
         trainer = make_trainer(job.settings, self.task, self.objective, job.seed, rate)
@@ -195,7 +203,10 @@ class _Run:
         last point of the curve.
         """
         job, settings, counters = self.job, self.settings, self.trainer.counters
-        schedule, steps = schedule_for(job.settings, job.steps), make_steps(self.objective, job.steps)
+        schedule, steps = (
+            schedule_for(job.settings, job.steps),
+            make_steps(self.objective, job.steps),
+        )
         while True:
             due = counters.step % settings.every == 0 or counters.step == job.steps
             if due and counters.step > self.curve.end:
@@ -249,7 +260,12 @@ class _Run:
         )[0]
         right, solved = own.accuracy(self.validation)
         self.curve.add(
-            {"step": counters.step, "seconds": counters.seconds, "exact_match": solved, "positions": right}
+            {
+                "step": counters.step,
+                "seconds": counters.seconds,
+                "exact_match": solved,
+                "positions": right,
+            }
         )
 
     def score(self) -> dict[str, Any]:
@@ -306,10 +322,15 @@ def make_steps(objective: Objective, steps: int) -> Plan:
 
 
 def readers(
-    backbone: Backbone, objective: Objective, task: Task, on_read: Callable[[int], None] | None = None
+    backbone: Backbone,
+    objective: Objective,
+    task: Task,
+    on_read: Callable[[int], None] | None = None,
 ) -> list[Reader]:
     """The model in all ways in which it can answer, the objective's own first."""
-    return [Reader(backbone, objective, task, way, on_read) for way in objective.at(1.0).decodings()]
+    return [
+        Reader(backbone, objective, task, way, on_read) for way in objective.at(1.0).decodings()
+    ]
 
 
 def problems_seen(settings: SyntheticSettings) -> int:
@@ -329,7 +350,9 @@ def reads_of_curve(own: Reader, settings: SyntheticSettings, steps: int) -> int:
 
 
 def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """Reads a file with a learning curve and these fields; raises UserError naming what is amiss."""
+    """Reads a file with a learning curve and these fields; raises UserError naming what is
+    amiss.
+    """
     found = read_mapping(path, {"curve": list, **fields})
     for place, point in enumerate(found["curve"]):
         require_fields(f"{path}: curve[{place}]", point, POINT_FIELDS)
@@ -337,7 +360,9 @@ def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class Curve:
-    """The learning curve of a run in a file: accuracy on validation problems, in all and by place."""
+    """The learning curve of a run in a file: accuracy on validation problems, in all and by
+    place.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -3,10 +3,10 @@
 B problems, P prompt tokens, A answer tokens, T = P + A.
 
 A problem is a row of tokens: a prompt, which is given, and an answer, which is scored. Problems are
-drawn by a counter-based generator keyed by (seed, number): number 7 of a seed is the same whatever is
-drawn beside it. Each has a key that is the same however the problem is written (the order of edges,
-the goal that is asked for). Training, validation and test are parts of the space of keys, so that
-they share no problem.
+drawn by a counter-based generator keyed by (seed, number): number 7 of a seed is the same whatever
+is drawn beside it. Each has a key that is the same however the problem is written (the order of
+edges, the goal that is asked for). Training, validation and test are parts of the space of keys, so
+that they share no problem.
 """
 
 from __future__ import annotations
@@ -64,10 +64,11 @@ def key_of(values: Iterable[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Task:
-    """Base of all tasks: a frozen dataclass whose fields are its parameters and whose `name` is its spec.
+    """Base of all tasks: a frozen dataclass whose fields are its parameters and whose `name` is its
+    spec.
 
-    Subclasses give `prompt`, `answer`, `words` and `draw`; the rest only where it differs. A subclass
-    with a name is found by that name; a name that is taken raises ValueError.
+    Subclasses give `prompt`, `answer`, `words` and `draw`; the rest only where it differs. A
+    subclass with a name is found by that name; a name that is taken raises ValueError.
     """
 
     # not annotated: class attributes, not fields
@@ -109,7 +110,9 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """The accuracy of guessing the decision among what could stand there; NaN without a meaning."""
+        """The accuracy of guessing the decision among what could stand there; NaN without a
+        meaning.
+        """
         return math.nan
 
     @property
@@ -124,7 +127,9 @@ class Task:
 
     @property
     def spec(self) -> str:
-        """The canonical spec: positional parameters, and those by name that differ from their defaults."""
+        """The canonical spec: positional parameters, and those by name that differ from their
+        defaults.
+        """
         parts = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -160,20 +165,29 @@ class Task:
         return "".join(word + self.comma * (this and after) for word, this, after in pairs)
 
     def require(self, holds: bool, parameter: str, rule: str) -> None:
-        """Raises UserError that names the task, the parameter and what it must be, unless it holds."""
+        """Raises UserError that names the task, the parameter and what it must be, unless it
+        holds.
+        """
         if not holds:
-            raise UserError(f"{self.spec}: {parameter} must be {rule}, got {getattr(self, parameter)!r}")
+            raise UserError(
+                f"{self.spec}: {parameter} must be {rule}, got {getattr(self, parameter)!r}"
+            )
 
 
 class Problems:
     """The problems of one part of a task's key space, as rows that a trainer reads.
 
-    split: "train", "validation" or "test". samples: None draws every problem afresh (number i is the i-th of the seed); a number
-    holds a fixed set of that many, walked in a new order every epoch.
+    split: "train", "validation" or "test".
+    samples: None draws every problem afresh (number i is the i-th of the seed); a number holds a
+        fixed set of that many, walked in a new order every epoch.
     """
 
     def __init__(
-        self, task: Task, split: Literal["train", "validation", "test"], *, samples: int | None = None
+        self,
+        task: Task,
+        split: Literal["train", "validation", "test"],
+        *,
+        samples: int | None = None,
     ) -> None:
         self.task, self.split, self.samples = task, split, samples
 
@@ -182,7 +196,8 @@ class Problems:
         return self.task.width
 
     def take(self, seed: int, number: np.ndarray, index: np.ndarray | None = None) -> Batch:
-        """The problems of these numbers (B,); `index` keys an objective's draws (default: the numbers).
+        """The problems of these numbers (B,); `index` keys an objective's draws (default: the
+        numbers).
 
         Raises UserError where the part of the key space is as good as empty.
         """
@@ -223,9 +238,12 @@ class Problems:
         return self.take(seed, number, index)
 
     def distinct(self, seed: int, count: int) -> Batch:
-        """`count` different problems as they are put, or all that can be found where there are fewer."""
+        """`count` different problems as they are put, or all that can be found where there are
+        fewer.
+        """
         found: dict[bytes, np.ndarray] = {}
-        # draws since the last new problem: 20 times as many as were found mean that there are no more
+        # draws since the last new problem: 20 times as many as were found mean that there are no
+        # more
         since = 0
         for begin in itertools.count(0, max(count, 1000)):
             for row in self.take(seed, np.arange(begin, begin + max(count, 1000))).tokens.numpy():

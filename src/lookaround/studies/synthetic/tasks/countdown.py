@@ -17,8 +17,9 @@ __all__ = ["Countdown"]
 class Countdown(Task):
     """Reach a target from `numbers` numbers, each used once: `3,7,2|20=7+3=10;10*2=20`.
 
-    Numbers and results are from 1 to `most`. The target is made by combining pairs at random, so that
-    there is an answer; any answer is right whose steps hold. The key is the set of numbers with the target.
+    Numbers and results are from 1 to `most`. The target is made by combining pairs at random, so
+    that there is an answer; any answer is right whose steps hold. The key is the set of numbers
+    with the target.
     """
 
     numbers: int = 3
@@ -74,10 +75,14 @@ class Countdown(Task):
 
     def solved(self, tokens: Tensor, answers: Tensor) -> Tensor:
         rows = zip(tokens[:, : self.prompt].tolist(), answers.tolist(), strict=True)
-        return torch.tensor([self._holds(prompt, answer) for prompt, answer in rows], device=tokens.device)
+        return torch.tensor(
+            [self._holds(prompt, answer) for prompt, answer in rows], device=tokens.device
+        )
 
     def _holds(self, prompt: list[int], answer: list[int]) -> bool:
-        """Whether every step of an answer holds, uses numbers that are there, and the last one gives the target."""
+        """Whether every step of an answer holds, uses numbers that are there, and the last one
+        gives the target.
+        """
         most = self.most
         held = list(prompt[: self.numbers])
         result = 0

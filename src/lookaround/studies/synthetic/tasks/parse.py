@@ -1,4 +1,6 @@
-"""Specs to tasks: "pathstar(2,5)", "pathstar(degree=2, length=5)", "addition"; read with `ast`, never with `eval`."""
+"""Specs to tasks: "pathstar(2,5)", "pathstar(degree=2, length=5)", "addition"; read with `ast`,
+never with `eval`.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ LONGEST_ROW = 8192  # tokens
 def parse_task(text: str, defaults: Mapping[str, Any] | None = None) -> Task:
     """The task of a spec.
 
-    text: a name, or a name with parameters by position or by name. A string may stand without quotes.
-    defaults: {parameter: value} where the spec is silent; parameters that the task lacks are ignored.
+    text: a name, or a name with parameters by position or by name. A string may stand without
+        quotes.
+    defaults: {parameter: value} where the spec is silent; parameters that the task lacks are
+        ignored.
 
     Raises UserError that names the task, the parameter and what would be right.
     """

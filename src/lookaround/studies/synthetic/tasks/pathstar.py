@@ -39,8 +39,10 @@ class PathStar(Task):
 
     name = "pathstar"
     about = (
-        "Several arms leave a node, and the answer is the way to the end of one of them. All but one "
-        "of its tokens can be copied, each from the one before it; the second takes looking ahead to "
+        "Several arms leave a node, and the answer is the way to the end of one of them. All but "
+        "one "
+        "of its tokens can be copied, each from the one before it; the second takes looking ahead "
+        "to "
         "the goal. A model trained to say the next token learns to copy first, and then nothing in "
         "its loss says which arm (Bachmann and Nagarajan 2024)."
     )
@@ -49,8 +51,12 @@ class PathStar(Task):
     larger = "give it more labels"
 
     def __post_init__(self) -> None:
-        self.require(self.degree >= 2, "degree", "2 or more: with one arm there is nothing to choose")
-        self.require(self.length >= 2, "length", "2 or more: it counts the nodes of a path with the start")
+        self.require(
+            self.degree >= 2, "degree", "2 or more: with one arm there is nothing to choose"
+        )
+        self.require(
+            self.length >= 2, "length", "2 or more: it counts the nodes of a path with the start"
+        )
         self.require(self.query in ("after", "before"), "query", "'after' or 'before'")
         self.require(self.edges in ("shuffled", "arm"), "edges", "'shuffled' or 'arm'")
         enough = self.labels is None or self.nodes <= self.labels <= MOST_LABELS
