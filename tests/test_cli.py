@@ -530,7 +530,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "model.precision=fp8": ("model.precision", "'fp8'"),
     "train.learning_rate=.nan": ("train.learning_rate", "nan"),
     "evaluate.temperature=-1": ("evaluate.temperature", "-1"),
-    "evaluate.metrics={mood: f1}": ("evaluate.metrics.mood", "'f1'"),
+    "data.metrics={mood: f1}": ("data.metrics.mood", "'f1'"),
     "compare.seeds=0": ("compare.seeds", "got 0"),
     "compare.equal=flopz": ("compare.equal", "'flopz'"),
 }
@@ -557,7 +557,7 @@ def test_a_bad_setting_is_refused(run: Run, corpus: Path, command: str, setting:
         ("compare.lr_factors=[]", ("compare.lr_factors", "[]")),
         ("compare.lr_factors=[-1]", ("compare.lr_factors", "-1")),
         ("compare.equal=seconds", ("compare.equal", "300s")),
-        ("evaluate.metrics={nope: accuracy}", ("'nope'", "'mood'")),
+        ("data.metrics={nope: accuracy}", ("'nope'", "'mood'")),
         pytest.param("compare.lr_factors=[.nan]", ("compare.lr_factors", "nan")),
         pytest.param("evaluate.generation_mode=foo", ("evaluate.generation_mode", "foo")),
         pytest.param("evaluate.classification_mode=foo", ("evaluate.classification_mode", "foo")),
