@@ -347,8 +347,8 @@ class GenerationConfig(_Section):
     per_pass: int = Field(1, ge=1, description="masks that a bidirectional model fills per pass")
     accept: Literal["exact", "typical"] = Field(
         "exact",
-        description="which drafts of look-ahead heads stand: 'exact' leaves the distribution of the "
-        "output as it is; 'typical' is faster when sampling, but changes it",
+        description="which drafts of look-ahead heads stand: 'exact' leaves the distribution of "
+        "the text as it is; 'typical' is faster when sampling, but changes it",
     )
     mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
         None,
