@@ -6,9 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 
 from lookaround.support.errors import UserError
@@ -18,6 +26,7 @@ __all__ = [
     "DataSettings",
     "EvaluateSettings",
     "ForecastSettings",
+    "GenerationConfig",
     "ModelSettings",
     "PretrainSettings",
     "Settings",
@@ -339,6 +348,42 @@ class SyntheticSettings(_Section):
     )
 
 
+class GenerationConfig(_Section):
+    """How a model continues texts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    max_new_tokens: int = Field(64, ge=1, description="tokens that a text is continued by, at most")
+    temperature: float = Field(
+        0.8, ge=0, description="of the next token's distribution; 0 takes the likeliest token"
+    )
+    top_k: int = Field(0, ge=0, description="draw from the k likeliest tokens only; 0: from all")
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="draw from the fewest tokens that together have this probability; 1: from all",
+    )
+    stop: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default_factory=list, description="strings after which a text ends"
+    )
+    order: Literal["left", "confidence"] = Field(
+        "left",
+        description="which masks a bidirectional model fills first: the leftmost, or those whose "
+        "token is most certain",
+    )
+    per_pass: int = Field(1, ge=1, description="masks that a bidirectional model fills per pass")
+    accept: Literal["exact", "typical"] = Field(
+        "exact",
+        description="which drafts of look-ahead heads stand: 'exact' leaves the distribution of "
+        "the text as it is; 'typical' is faster when sampling, but changes it",
+    )
+    mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
+        None,
+        description="how the model is read; none: causally if the end of its training was causal",
+    )
+
+
 class Settings(_Section):
     """All sections of a configuration file."""
 
@@ -356,6 +401,7 @@ class Settings(_Section):
     forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     speculate: SpeculateSettings = Field(default_factory=SpeculateSettings)
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
+    generate: GenerationConfig = Field(default_factory=GenerationConfig)
 
     def identity(self, *names: str) -> dict[str, Any]:
         """{section: {field: value}} of what results depend on in the sections or fields
