@@ -24,7 +24,7 @@ from lookaround.data.shards import TokenStore
 from lookaround.evaluation.own_text import text_data
 from lookaround.objectives import parse
 from lookaround.report import load_synthetic, print_synthetic, write_synthetic
-from lookaround.report.synthetic import synthetic_findings
+from lookaround.report.findings import synthetic_findings
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.synthetic import grid as grid_module
 from lookaround.studies.synthetic.answers import Reader
