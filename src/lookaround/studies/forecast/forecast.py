@@ -41,8 +41,8 @@ from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.jobs import STOPPED, Jobs, Status
-from lookaround.support.errors import Interrupted, UserError
+from lookaround.studies.jobs import Jobs, Status, stopped
+from lookaround.support.errors import UserError
 from lookaround.support.machine import threads_of, usable_cores
 from lookaround.support.storage import finite, make_folder, read_mapping, write_text
 from lookaround.theory.bounds import alpha, alpha_by_chance
@@ -284,9 +284,9 @@ def forecast(
     whose texts hold no known token, and a folder of another corpus; Interrupted when `stop` is set:
     what is finished is kept.
     """
-    stop = stop or StopSignal()
     identity = {"corpus": plan.store.fingerprint, "settings": plan.settings.identity("data")}
     with contextlib.ExitStack() as stack:
+        stop = stop or stack.enter_context(stop_on_signals())
         place = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = StudyFolder(place, FORECAST_FILE, "a forecast of ours", identity)
         stack.enter_context(folder.opened())
@@ -312,7 +312,7 @@ def _forecast(
         rate = done * tokens / max(time.monotonic() - began, 1e-3)
         report(Event("counting", done, total, f"{rate / 1e6:.0f}M pairs/s"))
         if stop.set:
-            raise Interrupted(f"{folder.path}: {STOPPED}")
+            raise stopped(folder.path, done, total)
 
     counts = count_lags(plan.store, sorted(lags), hash_bits=chosen.hash_bits, on_progress=counting)
     assert counts.folder is not None

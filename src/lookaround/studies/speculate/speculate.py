@@ -52,13 +52,18 @@ from lookaround.objectives.contract import Mode
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, report_step, silent
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.jobs import STOPPED
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import make_folder, whole_file
 from lookaround.train import checkpoint
 from lookaround.train.budget import parse_budget
-from lookaround.train.loop import StopSignal, Trainer, autocast_dtype, default_learning_rate
+from lookaround.train.loop import (
+    StopSignal,
+    Trainer,
+    autocast_dtype,
+    default_learning_rate,
+    stop_on_signals,
+)
 from lookaround.train.parallel import World
 from lookaround.train.run import plan_for, schedule_for
 
@@ -236,12 +241,10 @@ def speculate(
     work in it; Interrupted after saving when `stop` is set.
     """
     folder = StudyFolder(out, STATE_FILE, "made by speculate", _identity(plan))
-    with folder.opened() as before:
+    with folder.opened() as before, stop_on_signals() as signals:
         if before.get("status") != "finished":
             folder.save(status="running")
-            folder.save(
-                status="finished", result=_speculate(plan, folder, stop or StopSignal(), report)
-            )
+            folder.save(status="finished", result=_speculate(plan, folder, stop or signals, report))
             shutil.rmtree(out / "work", ignore_errors=True)
         return folder.state["result"]
 
@@ -255,7 +258,9 @@ def _speculate(
         """Reports, and ends where asked to."""
         report(Event(stage, done, total, note))
         if stop.set:
-            raise Interrupted(f"{folder.path}: {STOPPED}")
+            raise Interrupted(
+                f"{folder.path}: stopped in {stage}; the same command goes on from there"
+            )
 
     work = folder.path / "work"
     make_folder(work)
