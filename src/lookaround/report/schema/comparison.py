@@ -173,7 +173,7 @@ class SummaryRow(Record):
         description="`bits_per_byte`, `classification` (the plain mean over tasks) or "
         "`classification/TASK`; of any other protocol `PROTOCOL` or `PROTOCOL/TASK`"
     )
-    mean: Score = Field(description="mean over seeds, in the unit of the metric")
+    mean: Score = Field(None, description="mean over seeds, in the unit of the metric")
     low: Score = Field(None, description="lower end of the interval")
     high: Score = Field(None, description="upper end of the interval")
     n: int | None = Field(None, description="seeds")
@@ -225,7 +225,7 @@ class ComparisonResults(Results):
     scored_tokens: Named[int] = Field({}, description="prefix length to tokens scored there")
     learning_rates: Named[dict[str, Score]] = Field(
         {},
-        description='objective to the validation loss (nats per target, its own) of each factor '
+        description="objective to the validation loss (nats per target, its own) of each factor "
         'tried, `"x2"` and so on',
     )
     baselines: Named[Baselines] = Field({}, description="task to its baselines; none without tasks")
@@ -269,23 +269,22 @@ class ComparisonResults(Results):
         of_run = [(numbered(run, "mode", "checkpoint"), run) for run in self.runs]
         keys = [({n: row[n] for n in ("objective", "seed", "rung")}, run) for row, run in of_run]
         return {
-            "summary": [row.data() for row in self.summary],
-            "differences": [row.data() for row in self.differences],
-            "runs": [row | run.budget.data() | _by_task(run) for row, run in of_run],
+            "summary": [row.as_dict() for row in self.summary],
+            "differences": [row.as_dict() for row in self.differences],
+            "runs": [row | run.budget.as_dict() | _by_task(run) for row, run in of_run],
             "by_prefix": [
                 key | {"prefix": prefix, "bits_per_byte": value}
                 for key, run in keys
                 for prefix, value in run.bits_per_byte_by_prefix.items()
             ],
-            "curves": [key | point.data() for key, run in keys for point in run.curve],
-            "baselines": [{"task": name} | line.data() for name, line in self.baselines.items()],
+            "curves": [key | point.as_dict() for key, run in keys for point in run.curve],
+            "baselines": [{"task": name} | line.as_dict() for name, line in self.baselines.items()],
         }
 
 
 def _by_task(run: Run) -> dict[str, Any]:
     """{PROTOCOL/TASK: score} of every protocol that has scores by task."""
-    others = {name: found for name, found in (run.model_extra or {}).items()}
-    protocols = {"classification": run.classification} | others
+    protocols = {"classification": run.classification} | (run.model_extra or {})
     return {
         f"{protocol}/{task}": score
         for protocol, scores in protocols.items()

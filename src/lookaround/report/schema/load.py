@@ -18,6 +18,8 @@ _OLDER = (
     "written by an older lookaround, with tasks named in another way; train the grid again with "
     "`lookaround synthetic`"
 )
+# file of a folder without a results.json -> command
+_WITHOUT_RESULTS = {"run": "pretrain", "forecast": "forecast", "speculate": "speculate"}
 
 
 def load_results(path: str | Path) -> Results:
@@ -40,9 +42,14 @@ def load_results(path: str | Path) -> Results:
                 f"{path}: not written yet; the `lookaround synthetic` of this folder goes on with "
                 "what is missing"
             ) from None
-        raise UserError(
-            f"{path}: no such file; `lookaround compare` writes a results.json"
-        ) from None
+        makers = (name for name in _WITHOUT_RESULTS if (path.parent / f"{name}.yaml").is_file())
+        told = next((_WITHOUT_RESULTS[name] for name in makers), None)
+        remedy = (
+            f"`lookaround {told}` keeps its numbers in the file of --json"
+            if told
+            else "`lookaround compare` writes a results.json"
+        )
+        raise UserError(f"{path}: no such file; {remedy}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

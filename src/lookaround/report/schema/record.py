@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     import pandas
     from rich.console import Console
 
-__all__ = ["Listed", "Named", "Record", "Results", "Score", "Share", "kind_of", "numbered", "resolved"]
+__all__ = [
+    "Listed",
+    "Named",
+    "Record",
+    "Results",
+    "Score",
+    "Share",
+    "kind_of",
+    "numbered",
+    "resolved",
+]
 
 VERSION = 1
 
@@ -44,9 +54,9 @@ class Record(BaseModel):
 
     def get(self, name: str, default: Any = None) -> Any:
         """A field by its name; `default` where it was not given."""
-        return self[name] if name in self else default
+        return self[name] if name in self.model_fields_set else default
 
-    def data(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain data, as it is saved."""
         return self.model_dump(exclude_unset=True)
 
@@ -104,7 +114,7 @@ class Results(Record, ABC):
 
     def save(self, path: str | Path) -> None:
         """Writes it as JSON, whole or not at all; raises UserError where that cannot be."""
-        write_text(Path(path), json.dumps(self.data(), indent=1, allow_nan=False) + "\n")
+        write_text(Path(path), json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n")
 
     def __str__(self) -> str:
         from lookaround.report.terminal import as_text
@@ -123,7 +133,7 @@ def numbered(row: Record, *left_out: str) -> dict[str, Any]:
     """The fields of a row of a table that are neither lists nor objects, without some."""
     return {
         name: value
-        for name, value in row.data().items()
+        for name, value in row.as_dict().items()
         if not isinstance(value, list | dict) and name not in left_out
     }
 

@@ -64,7 +64,7 @@ class PretrainResults(Results):
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "spent", the one row of what the run has used."""
-        return {"spent": [{"objective": self.objective, "seed": self.seed} | self.spent.data()]}
+        return {"spent": [{"objective": self.objective, "seed": self.seed} | self.spent.as_dict()]}
 
 
 class TaskScore(Record):
@@ -109,7 +109,7 @@ class EvaluationResults(Results):
             for task, line in (lines if by_task else {"": lines}).items():
                 score = line["score"] if isinstance(line, dict | Record) else line
                 row = {"protocol": protocol, "task": task, "score": score}
-                scores.append(row | (self.baselines.get(task) or Record()).data())
+                scores.append(row | (self.baselines.get(task) or Record()).as_dict())
         by_prefix = self.bits_per_byte_by_prefix.items()
         return {
             "scores": [row for row in scores if isinstance(row["score"], int | float)],

@@ -115,6 +115,6 @@ class SpeculationResults(Results):
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "by_batch" (speed by number of sequences) and "costs" of trees."""
         return {
-            "by_batch": [row.data() for row in self.by_batch],
-            "costs": [row.data() for row in self.costs],
+            "by_batch": [row.as_dict() for row in self.by_batch],
+            "costs": [row.as_dict() for row in self.costs],
         }
