@@ -374,7 +374,7 @@ def test_load_results_on_a_missing_file_and_on_bytes(tmp_path):
         load_results(tmp_path)
     (tmp_path / "fast").mkdir()
     (tmp_path / "fast" / "speculate.yaml").write_text("status: finished")
-    with pytest.raises(UserError, match="`lookaround speculate` keeps its numbers in the file of"):
+    with pytest.raises(UserError, match="`lookaround speculate` writes its numbers to --json"):
         load_results(tmp_path / "fast")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):

@@ -1,8 +1,8 @@
 """Reports of a study: at the terminal, as pandas frames, and as one self-contained HTML page.
 
-    results = load_results("lookaround-compare/results.json")      # docs/results-format.md
-    print(results)
-    results.write_page("report.html")
+results = load_results("lookaround-compare/results.json")      # docs/results-format.md
+print(results)
+results.write_page("report.html")
 """
 
 from lookaround.report.schema import load_results

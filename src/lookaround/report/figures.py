@@ -338,9 +338,7 @@ def spectra(forecast: Any) -> str:
     )
 
 
-def learning(
-    group: Sequence[tuple[dict[str, Any], Sequence[Any]]], number_of: int
-) -> str:
+def learning(group: Sequence[tuple[dict[str, Any], Sequence[Any]]], number_of: int) -> str:
     """Learning curves of one task by place of the answer, a panel for each objective: (summary
     entry, its rows) in order.
 

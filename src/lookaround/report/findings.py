@@ -230,9 +230,10 @@ def _against_reverse(title: str, entries: Sequence[SyntheticEntry]) -> list[str]
     by_name = {entry.objective: entry for entry in entries if not is_control(entry)}
     if not {"ar", "reverse"} <= by_name.keys() or not math.isfinite(_chance(entries)):
         return []
-    if None in by_name["reverse"].solved_at or any(by_name["ar"].diverged_at):
+    solved = [step for step in by_name["reverse"].solved_at if step is not None]
+    if len(solved) < by_name["reverse"].seeds or any(by_name["ar"].diverged_at):
         return []
-    needed, given = max(by_name["reverse"].solved_at), min(by_name["ar"].steps)
+    needed, given = max(solved), min(by_name["ar"].steps)
     left = [step for step in by_name["ar"].left_chance_at if step is not None]
     end = (
         f"left guessing at step {min(left):,} (in {len(left)} of {by_name['ar'].seeds} runs)"

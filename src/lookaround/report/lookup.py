@@ -69,8 +69,8 @@ class Interval(NamedTuple):
 
 
 def _interval(row: SummaryRow) -> Interval:
-    bounds = map(number, (row.mean, row.low, row.high))
-    return Interval(*bounds, row.n or 0, row.method or "")
+    mean, low, high = map(number, (row.mean, row.low, row.high))
+    return Interval(mean, low, high, row.n or 0, row.method or "")
 
 
 class Lookup:
@@ -85,7 +85,8 @@ class Lookup:
     def __init__(self, results: ComparisonResults):
         self.results = results
         self.runs = results.runs
-        rows = [(row.objective, row.rung) for row in (*results.runs, *results.summary)]
+        rows = [(run.objective, run.rung) for run in results.runs]
+        rows += [(row.objective, row.rung) for row in results.summary]
         self.objectives = list(dict.fromkeys(objective for objective, _ in rows))
         self.rungs = sorted({rung for _, rung in rows})
         self.full = self.rungs[-1] if self.rungs else 1.0
@@ -188,8 +189,8 @@ class Lookup:
         baselines = self.results.baselines
         key, _, task = metric.partition("/")
         columns = [f"{key}/{name}" for name in ([task] if task else self.columns.get(key, ()))]
-        lines = [baselines.get(column.removeprefix("classification/")) or {} for column in columns]
-        scores = [number(line.get(kind)) for line in lines]
+        lines = [baselines.get(column.removeprefix("classification/")) for column in columns]
+        scores = [number(line.get(kind)) if line else math.nan for line in lines]
         return fmean(scores) if scores and not any(map(math.isnan, scores)) else math.nan
 
     def below(self, metric: str, value: float) -> list[str]:

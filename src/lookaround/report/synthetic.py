@@ -84,9 +84,7 @@ def _curves(results: Any, place: int, entries: Sequence[Any]) -> str:
     return figures.learning(shown, place)
 
 
-def _section(
-    results: Any, place: int, graph: str, entries: Sequence[Any]
-) -> str:
+def _section(results: Any, place: int, graph: str, entries: Sequence[Any]) -> str:
     title = synthetic_title(results, graph)
     heads = "".join(
         f'<th scope="col" title="{esc(meaning)}">{esc(name)}</th>'

@@ -203,6 +203,8 @@ class ComparisonResults(Results):
     `not measured`; an absent key is not measured either.
     """
 
+    page = "report.html"
+
     version: int = Field(description="`1`")
     command: str = Field(description="the exact command that repeats the study")
     settings: Named[Any] = Field({}, description="all settings, after defaults were filled in")
@@ -214,6 +216,7 @@ class ComparisonResults(Results):
         description="what every objective got the same amount of at each rung: `flops`, `tokens` "
         "or `seconds`",
     )
+    parameters: int | None = Field(None, description="parameters of the model without heads")
     unigram_bits_per_byte: Score = Field(
         None,
         description="bits per byte of the unigram model on the scored tokens: what token "
@@ -254,10 +257,7 @@ class ComparisonResults(Results):
         print_comparison(self, console)
 
     def write_page(self, path: str | Path, *, samples: bool = True) -> None:
-        """Writes the study as one self-contained HTML page; raises UserError where that cannot be.
-
-        samples: whether what the models wrote is shown.
-        """
+        """Writes the study as one self-contained HTML page, as `Results.write_page` says."""
         from lookaround.report.html import write_report
 
         write_report(self, path, samples=samples)

@@ -87,6 +87,8 @@ class ForecastResults(Results):
     A value of `recommendation` is an objective, or a text that starts with `nothing:`.
     """
 
+    page = "forecast.html"
+
     version: int = Field(description="`1`, by the promise above")
     context: int | None = Field(None, description="visible tokens of a context")
     rank: int | None = Field(None, description="singular values kept")
@@ -124,8 +126,8 @@ class ForecastResults(Results):
 
         print_forecast(self, console)
 
-    def write_page(self, path: str | Path) -> None:
-        """Writes it as one self-contained HTML page; raises UserError where that cannot be."""
+    def write_page(self, path: str | Path, *, samples: bool = True) -> None:
+        """Writes it as one self-contained HTML page, as `Results.write_page` says."""
         from lookaround.report.forecast import write_forecast
 
         write_forecast(self, path)

@@ -18,20 +18,20 @@ _OLDER = (
     "written by an older lookaround, with tasks named in another way; train the grid again with "
     "`lookaround synthetic`"
 )
-# file of a folder without a results.json -> command
-_WITHOUT_RESULTS = {"run": "pretrain", "forecast": "forecast", "speculate": "speculate"}
 
 
 def load_results(path: str | Path) -> Results:
     """The results in a file of `compare`, `synthetic`, `forecast` or `speculate`.
 
-    path: the file, or the folder of a study with its results.json.
+    path: the file, or the folder of a study.
 
     Raises `UserError`, in one line that names the file and the field, for a missing file, for text
     that is not JSON, for another version, and for a missing or mistyped field.
     """
     path = Path(path)
-    path = path / "results.json" if path.is_dir() else path
+    if path.is_dir():
+        named = [path / "results.json", path / "forecast.json"]
+        path = next(filter(Path.is_file, named), named[0])
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -42,14 +42,13 @@ def load_results(path: str | Path) -> Results:
                 f"{path}: not written yet; the `lookaround synthetic` of this folder goes on with "
                 "what is missing"
             ) from None
-        makers = (name for name in _WITHOUT_RESULTS if (path.parent / f"{name}.yaml").is_file())
-        told = next((_WITHOUT_RESULTS[name] for name in makers), None)
-        remedy = (
-            f"`lookaround {told}` keeps its numbers in the file of --json"
-            if told
-            else "`lookaround compare` writes a results.json"
-        )
-        raise UserError(f"{path}: no such file; {remedy}") from None
+        if (path.parent / "speculate.yaml").is_file():
+            raise UserError(
+                f"{path}: no such file; `lookaround speculate` writes its numbers to --json FILE"
+            ) from None
+        raise UserError(
+            f"{path}: no such file; `lookaround compare` writes a results.json"
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

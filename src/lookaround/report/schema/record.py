@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -64,7 +64,11 @@ class Record(BaseModel):
 class Results(Record, ABC):
     """What a study returns: it prints as tables, shows itself in a notebook, gives pandas frames,
     and is saved as JSON.
+
+    page: name of the file for its page, beside its numbers.
     """
+
+    page: ClassVar[str] = ""
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
@@ -95,6 +99,13 @@ class Results(Record, ABC):
     @abstractmethod
     def print(self, console: Console) -> None:
         """Prints it as wide as the console; one without colours loses no information."""
+
+    def write_page(self, path: str | Path, *, samples: bool = True) -> None:
+        """Writes it as one self-contained HTML page; raises UserError where that cannot be.
+
+        samples: whether what the models wrote is shown.
+        """
+        raise UserError(f"{path}: there is no page of such a result; save() writes its numbers")
 
     @abstractmethod
     def tables(self) -> dict[str, list[dict[str, Any]]]:

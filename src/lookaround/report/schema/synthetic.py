@@ -151,6 +151,8 @@ class SyntheticResults(Results):
     of one) and `scoring_seconds` (of all of them).
     """
 
+    page = "synthetic.html"
+
     version: int = Field(description="`1`, by the promise above")
     kind: str = Field(description="`synthetic`")
     command: str = Field(description="the command that repeats it")
@@ -170,11 +172,11 @@ class SyntheticResults(Results):
 
     @model_validator(mode="after")
     def _every_task_is_described(self) -> Self:
-        for entry in (*self.rows, *self.summary):
-            if entry.graph not in self.tasks:
+        for graph in [row.graph for row in self.rows] + [entry.graph for entry in self.summary]:
+            if graph not in self.tasks:
                 raise ValueError(
-                    f"field 'tasks[{entry.graph!r}]' is missing; expected an object for each task "
-                    "of the rows"
+                    f"field 'tasks[{graph!r}]' is missing; expected an object for each task of the "
+                    "rows"
                 )
         return self
 
@@ -184,8 +186,8 @@ class SyntheticResults(Results):
 
         print_synthetic(self, console)
 
-    def write_page(self, path: str | Path) -> None:
-        """Writes it as one self-contained HTML page; raises UserError where that cannot be."""
+    def write_page(self, path: str | Path, *, samples: bool = True) -> None:
+        """Writes it as one self-contained HTML page, as `Results.write_page` says."""
         from lookaround.report.synthetic import write_synthetic
 
         write_synthetic(self, path)

@@ -26,6 +26,7 @@ from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.objectives.contract import Mode
+from lookaround.report.schema import SpeculationResults
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.studies.jobs import STOPPED
@@ -50,7 +51,7 @@ STATE_FILE = "speculate.yaml"
 
 def speculate(
     request: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report = silent
-) -> dict[str, Any]:
+) -> SpeculationResults:
     """Does it all into `out`; returns what was measured.
 
     The same call goes on where another was stopped.
@@ -66,7 +67,7 @@ def speculate(
                 status="finished", result=_speculate(request, folder, stop or StopSignal(), report)
             )
             shutil.rmtree(out / "work", ignore_errors=True)
-        return folder.state["result"]
+        return SpeculationResults.of(folder.state["result"])
 
 
 def _speculate(
