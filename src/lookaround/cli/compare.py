@@ -36,7 +36,6 @@ def command(
     if no_samples:
         settings.evaluate.samples = 0
     with loading("reading the corpus and loading libraries") as console:
-        from lookaround.report import print_results, write_report
         from lookaround.studies.compare.compare import compare
         from lookaround.studies.compare.study import estimate, open_study
 
@@ -57,8 +56,8 @@ def command(
     began = time.monotonic()
     with Reporter(console) as progress:
         results = compare(study, out, command=command_line(), report=progress.report)
-    write_report(results, out / "report.html", samples=not no_samples)
-    print_results(results, console)
+    results.write_page(out / "report.html", samples=not no_samples)
+    results.print(console)
     say(
         console,
         f"\n{out / 'report.html'} shows it all; {out / 'results.json'} holds the numbers "

@@ -54,7 +54,6 @@ def command(
         given.write(amount)
         return
     with loading("evaluating"):
-        result, lines = evaluate(request, out)
-    for line in lines:
-        say(console, line)
+        result = evaluate(request, out)
+    result.print(console)
     given.write(result)

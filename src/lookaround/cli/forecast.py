@@ -25,11 +25,7 @@ def command(
     require_place(out)
     settings = given.settings()
     with loading("reading the corpus and loading libraries") as console:
-        import json
-
-        from lookaround.report import print_forecast, write_forecast
         from lookaround.studies.forecast.forecast import cost, forecast, open_forecast
-        from lookaround.support.storage import write_text
 
         request = open_forecast(settings)
         estimate = cost(request)
@@ -47,13 +43,12 @@ def command(
     )
     with Reporter(console) as progress:
         result = forecast(request, out, report=progress.report)
-    write_text(out / "forecast.json", json.dumps(result, indent=1) + "\n")
-    write_forecast(result, out / "forecast.html")
-    print_forecast(result, console)
-    seconds = result["seconds"]
+    result.save(out / "forecast.json")
+    result.write_page(out / "forecast.html")
+    result.print(console)
     say(
         console,
         f"\n{out / 'forecast.html'} shows it with the spectra; {out / 'forecast.json'} holds the "
-        f"numbers ({seconds['all']:.0f} s, of which {seconds['counting']:.0f} s counting).",
+        f"numbers ({result.seconds.all:.0f} s, of which {result.seconds.counting:.0f} s counting).",
     )
     given.write(result)

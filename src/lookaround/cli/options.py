@@ -63,7 +63,8 @@ class Given:
     def write(self, value: Any) -> None:
         """Writes --json, where it was asked for."""
         if self.json is not None:
-            write_text(self.json, json.dumps(value, indent=1) + "\n")
+            data = value.as_dict() if hasattr(value, "as_dict") else value
+            write_text(self.json, json.dumps(data, indent=1) + "\n")
 
 
 def takes_settings(name: str, *, argument: str = "") -> Callable[..., Callable[..., None]]:

@@ -38,12 +38,11 @@ def command(
         return
     with Reporter(console) as progress:
         info = pretrain(request, out, report=progress.report)
-    spent = info["spent"]
+    spent = info.spent
     say(
         console,
-        f"{out}: {request.objective.spec} finished after {spent['step']:,} steps, "
-        f"{spent['tokens']:,} tokens, {spent['targets']:,} targets, {spent['flops']:.3g} FLOPs, "
-        f"{spent['seconds']:.0f} s",
+        f"{out}: {request.objective.spec} finished after {spent.step:,} steps, {spent.tokens:,} "
+        f"tokens, {spent.targets:,} targets, {spent.flops:.3g} FLOPs, {spent.seconds:.0f} s",
     )
     if not follower:
         given.write(info)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,25 +29,11 @@ def command(
     require_file("--out", out)
     from rich.console import Console
 
-    from lookaround.report import (
-        load_results,
-        load_synthetic,
-        print_results,
-        print_synthetic,
-        write_report,
-        write_synthetic,
-    )
+    from lookaround.report import load_results
 
-    file = results / "results.json" if results.is_dir() else results
     console = Console()
-    loaded = load_synthetic(file)
-    if loaded is not None:
-        name, write = "synthetic.html", partial(write_synthetic, loaded)
-        print_synthetic(loaded, console)
-    else:
-        loaded = load_results(file)
-        name, write = "report.html", partial(write_report, loaded, samples=not no_samples)
-        print_results(loaded, console)
-    page = out or file.with_name(name)
-    write(page)
+    loaded = load_results(results)
+    loaded.print(console)
+    page = out or (results if results.is_dir() else results.parent) / loaded.page
+    loaded.write_page(page, samples=not no_samples)
     say(console, f"\n{page}")

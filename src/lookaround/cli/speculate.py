@@ -31,7 +31,6 @@ def command(
     require_place(out)
     settings = given.settings()
     with loading("loading the model and reading the text") as console:
-        from lookaround.report import print_speculation
         from lookaround.studies.speculate.speculate import open_speculation, speculate
 
         request = open_speculation(settings, model)
@@ -55,7 +54,7 @@ def command(
         return
     with Reporter(console) as progress:
         result = speculate(request, out, report=progress.report)
-    print_speculation(result, console)
+    result.print(console)
     say(
         console,
         f"\n{out}: loads as a plain model; fast with trust_remote_code=True, or lookaround "

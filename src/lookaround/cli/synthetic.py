@@ -34,7 +34,6 @@ def command(
     """Trains a grid of objectives and tasks, or says what that would cost."""
     require_place(out)
     with loading("loading libraries") as console:
-        from lookaround.report import print_synthetic, write_synthetic
         from lookaround.studies.synthetic.grid import (
             PRESETS,
             estimate,
@@ -56,9 +55,9 @@ def command(
     began = time.monotonic()
     with Reporter(console) as progress:
         results = run_grid(grid, out, command=command_line(), report=progress.report)
-    write_synthetic(results, out / "synthetic.html")
+    results.write_page(out / "synthetic.html")
     console.print()
-    print_synthetic(results, console)
+    results.print(console)
     say(
         console,
         f"\n{out / 'synthetic.html'} shows it with the learning curves; {out / 'results.json'} "

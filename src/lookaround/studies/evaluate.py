@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lookaround.data.tasks import read_tasks
-from lookaround.evaluation.baselines import baselines, run_baselines
+from lookaround.evaluation.baselines import run_baselines
 from lookaround.evaluation.own_text import text_data
 from lookaround.evaluation.registry import TaskData, TextData, protocols, task_data
 from lookaround.evaluation.registry import evaluate as run_protocols
 from lookaround.model.readable import Readable, open_run
+from lookaround.report.schema import EvaluationResults
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
-from lookaround.support.storage import write_text
 
 __all__ = ["Request", "cost", "evaluate", "open_evaluation"]
 
@@ -74,32 +73,23 @@ def cost(request: Request) -> dict[str, int]:
     return {"parameters": parameters, "tokens": tokens, "texts": texts}
 
 
-def evaluate(request: Request, out: Path | None = None) -> tuple[dict[str, Any], list[str]]:
-    """What every protocol says of the model, and its lines for a terminal.
+def evaluate(request: Request, out: Path | None = None) -> EvaluationResults:
+    """What every protocol and baseline says of the model.
 
     out: a folder that evaluation.json is written into.
     """
-    settings, known = request.settings.evaluate, protocols()
+    settings = request.settings.evaluate
     evaluation = run_protocols(request.readable, request.data, settings, request.settings.seed)
-    floor = {item.name: run_baselines(item, settings) for item in request.data}
-    lines = []
+    result: dict[str, Any] = {"model": request.name, "baselines": {}}
     for item in request.data:
-        scored = {name: on[item.name] for name, on in evaluation.scores.items() if item.name in on}
-        for name, scores in (scored | floor[item.name]).items():
-            mode = evaluation.modes.get(name, "")
-            lines += (known | baselines())[name].lines(item.name, scores, mode)
-    result: dict[str, Any] = {
-        "model": request.name,
-        "baselines": {
-            task: {name: scores.value for name, scores in line.items()}
-            for task, line in floor.items()
-            if task
-        },
-    }
+        if item.name:
+            floor = run_baselines(item, settings)
+            result["baselines"][item.name] = {name: line.value for name, line in floor.items()}
     result |= {f"{need}_mode": mode for need, mode in evaluation.by_need().items()}
-    for name, protocol in known.items():
+    for name, protocol in protocols().items():
         result |= protocol.entry(evaluation.scores[name], settings, whole=True)
+    found = EvaluationResults.of(result)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / "evaluation.json", json.dumps(result, indent=1) + "\n")
-    return result, lines
+        found.save(out / "evaluation.json")
+    return found

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lookaround.data.corpus import Corpus, read_corpus
 from lookaround.data.shards import TokenStore
@@ -22,6 +21,7 @@ from lookaround.model.fingerprint import model_fingerprint
 from lookaround.model.readable import RUN_FILE, read_run
 from lookaround.objectives import parse, require_for_text
 from lookaround.objectives.objective import Objective
+from lookaround.report.schema import PretrainResults
 from lookaround.settings import Settings
 from lookaround.studies.compare.study import Estimate, estimate, open_store, open_study
 from lookaround.studies.events import Report, report_step, silent
@@ -105,7 +105,7 @@ def train_into(
     processes: World | None = None,
     stop: StopSignal | None = None,
     report: Callable[[Progress], None] | None = None,
-) -> dict[str, Any]:
+) -> PretrainResults:
     """Trains one model into `out` and returns the run's description; resumes, or returns at once if
     it is finished.
 
@@ -129,7 +129,7 @@ def train_into(
     folder = StudyFolder(out, RUN_FILE, "a run of ours", identity)
     with folder.opened(processes.main) as before, memory_errors("train.micro_batch"):
         if before.get("status") == "finished":
-            return before | {"identity": folder.identity}
+            return PretrainResults.of(before | {"identity": folder.identity})
         with disk_errors(out):
             trainer = make_trainer(
                 settings, objective, store, seed=settings.seed, learning_rate=1.0, world=processes
@@ -165,4 +165,4 @@ def train_into(
             for _, old in checkpoint.checkpoints(out):
                 shutil.rmtree(old, ignore_errors=True)
         processes.barrier()
-    return info | {"identity": folder.identity}
+    return PretrainResults.of(info | {"identity": folder.identity})
