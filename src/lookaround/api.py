@@ -13,6 +13,7 @@ ones as `settings={"train.batch": 32}`, and raises `UserError` with the same mes
 from __future__ import annotations
 
 import inspect
+import multiprocessing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,14 +145,15 @@ def _offers(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return wrap
 
 
-def _settings(
-    command: str,
-    given: dict[str, Any],
-    *,
-    settings: Mapping[str, Any] | None = None,
-    config: str | Path | None = None,
-) -> Settings:
+def _settings(command: str, options: Mapping[str, Any]) -> Settings:
     """The settings that a function was given as keywords; raises UserError as its command does."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(
+            f"{command}: called again while a process of it starts; put the call under "
+            "if __name__ == '__main__':"
+        )
+    given = dict(options)
+    config, more = given.pop("config", None), given.pop("settings", None) or {}
     names = {keyword_of(name): name for name in (*OFFERED[command], "seed")}
     unknown = next((key for key in given if key not in names), None)
     if unknown is not None:
@@ -159,11 +161,11 @@ def _settings(
             f"{command}: no argument is called '{unknown}'; known are {', '.join(names)}, and "
             "settings={...} for all others"
         )
-    options = dict(settings or {}) | {names[key]: value for key, value in given.items()}
+    values = more | {names[key]: value for key, value in given.items()}
     return read_settings(
         Path(config) if config is not None else None,
         labels={name: key for key, name in names.items()},
-        **{name: _plain(value) for name, value in options.items()},
+        **{name: _plain(value) for name, value in values.items()},
     )
 
 
@@ -204,8 +206,9 @@ def compare(
     from lookaround.studies.compare.study import open_study
 
     given = {"corpus": corpus, **options}
-    study = open_study(_settings("compare", **_split(given)))
-    results = run(study, Path(out), command=_call("compare", out=out, **given), report=report)
+    study = open_study(_settings("compare", given))
+    command = _call("compare", out=out, **given)
+    results = run(study, Path(out), command=command, report=report)
     results.write_page(Path(out) / "report.html")
     return results
 
@@ -226,7 +229,7 @@ def forecast(
     from lookaround.studies.forecast.forecast import forecast as run
     from lookaround.studies.forecast.forecast import open_forecast
 
-    request = open_forecast(_settings("forecast", **_split({"corpus": corpus, **options})))
+    request = open_forecast(_settings("forecast", {"corpus": corpus, **options}))
     results = run(request, Path(out), report=report)
     results.save(Path(out) / "forecast.json")
     results.write_page(Path(out) / "forecast.html")
@@ -251,7 +254,7 @@ def pretrain(
     from lookaround.studies.pretrain import open_pretraining
     from lookaround.studies.pretrain import pretrain as run
 
-    request = open_pretraining(_settings("pretrain", **_split({"corpus": corpus, **options})))
+    request = open_pretraining(_settings("pretrain", {"corpus": corpus, **options}))
     return run(request, Path(out), report=report)
 
 
@@ -274,7 +277,7 @@ def evaluate(
 
     folder = model.folder if isinstance(model, Model) else Path(model)
     readable = model.readable if isinstance(model, Model) else None
-    request = open_evaluation(_settings("evaluate", **_split(options)), folder, mode, readable)
+    request = open_evaluation(_settings("evaluate", options), folder, mode, readable)
     return run(request, Path(out) if out is not None else None)
 
 
@@ -295,15 +298,8 @@ def speculate(
     from lookaround.studies.speculate.speculate import open_speculation
     from lookaround.studies.speculate.speculate import speculate as run
 
-    request = open_speculation(_settings("speculate", **_split(options)), Path(model))
+    request = open_speculation(_settings("speculate", options), Path(model))
     return run(request, Path(out), report=report)
-
-
-def _split(options: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of `_settings` from those of a function."""
-    given = dict(options)
-    own = {key: given.pop(key) for key in ("settings", "config") if key in given}
-    return {"given": given, **own}
 
 
 # ---------------------------------------------------------------------------------- single objects
@@ -348,7 +344,7 @@ class Model:
         """
         from lookaround.decode import generate
 
-        config = _settings("generate", given=options).generate
+        config = _settings("generate", options).generate
         return generate(self.readable, prompts or [""], config, seed=seed)
 
     def __str__(self) -> str:

@@ -64,17 +64,17 @@ def command(
         raise UserError(
             f"--show-drafts: {model} has no heads that look ahead (or is not read causally)"
         )
-    made = [Generated(text) for text in prompt or [""]]
+    texts = [Generated(text) for text in prompt or [""]]
     entries = []
-    for text in made:
-        say(console, text.prompt, end="", style="dim")
-        for piece, drafted in writer.write(text):
+    for made in texts:
+        say(console, made.prompt, end="", style="dim")
+        for piece, drafted in writer.write(made):
             say(console, piece, end="", style="green" if show_drafts and drafted else None)
         console.print()
-        entries.append(_entry(writer, text))
+        entries.append(_entry(writer, made))
         _say_cost(console, entries[-1], show_drafts)
     if out is not None:
-        write_text(out, "\n\n".join(text.prompt + text.text for text in made) + "\n")
+        write_text(out, "\n\n".join(made.prompt + made.text for made in texts) + "\n")
     given.write({"model": str(model), "mode": mode, "texts": entries})
 
 
