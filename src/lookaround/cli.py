@@ -5,7 +5,6 @@ once.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 import sys
@@ -639,90 +638,79 @@ def generate(
     look ahead.
     """
     _check_outputs(json_, file=out)
-    if not math.isfinite(temperature):
-        raise UserError(f"--temperature {temperature}: must be a finite number")
-    if top_p == 0:
-        raise UserError("--top-p 0: must be above 0, or no token would be left")
-    if accept not in ("exact", "typical"):
-        raise UserError(f"--accept {accept}: must be exact or typical")
-    for text in prompt or []:
-        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise UserError(f"prompt {text!r}: not UTF-8")
-    settings = _settings(config, set_, seed, {})
+    asked = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "stop": stop or None,
+        "order": order,
+        "per_pass": per_pass,
+        "accept": accept,
+        "mode": mode,
+    }
+    settings = _settings(config, set_, seed, {f"generate.{name}": v for name, v in asked.items()})
     with _loading("loading") as console:
-        from lookaround.decode.writer import Writer
-        from lookaround.evaluation.modes import generation_mode
+        from lookaround.decode.writer import Generated, Writer
         from lookaround.model.readable import open_run
         from lookaround.support.storage import write_text
 
+        made = [Generated(text) for text in prompt or [""]]
         run = open_run(model)
-        chosen = run.require_mode(mode) if mode else generation_mode(run.final_modes)
-        writer = Writer(
-            run,
-            model,
-            chosen,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            stop=stop or [],
-            rule=accept,
-            order=order,
-            per_pass=per_pass,
-            seed=settings.seed,
-        )
+        writer = Writer(run, settings.generate, seed=settings.seed)
     if dry_run:
         parameters = run.backbone.parameter_count
         _say(
             console,
-            f"{parameters:,} parameters; {chosen}; window {run.context}; {writer.description}",
+            f"{parameters:,} parameters; {writer.mode}; window {run.context}; {writer.description}",
         )
-        _write_json(json_, {"parameters": parameters, "mode": str(chosen), "window": run.context})
+        facts = {"parameters": parameters, "mode": str(writer.mode), "window": run.context}
+        _write_json(json_, facts)
         return
-    if show_drafts and not writer.drafts:
+    if show_drafts and writer.speculator is None:
         raise UserError(
             f"--show-drafts: {model} has no heads that look ahead (or is not read causally)"
         )
     texts: list[dict[str, Any]] = []
-    for text in prompt or [""]:
-        _say(console, text, end="", style="dim")
+    for text in made:
+        _say(console, text.prompt, end="", style="dim")
         for piece, drafted in writer.write(text):
             _say(console, piece, end="", style="green" if show_drafts and drafted else None)
         console.print()
         entry: dict[str, Any] = {
-            "prompt": text,
-            "continuation": writer.text,
-            "tokens": len(writer.tokens),
+            "prompt": text.prompt,
+            "continuation": text.text,
+            "tokens": len(text.tokens),
         }
-        if writer.stats is not None:
-            entry["tokens_per_forward"] = writer.stats.tokens_per_forward
-            entry["acceptance_by_depth"] = writer.stats.acceptance_by_depth
-        if writer.filled is not None:
+        drafts = text.stats if text.stats.tried else None
+        if drafts is not None:
+            entry["tokens_per_forward"] = drafts.tokens_per_forward
+            entry["acceptance_by_depth"] = drafts.acceptance_by_depth
+        if writer.several:
             bits, slow = writer.cost(text)
             entry |= {
-                "passes": writer.filled.passes,
+                "passes": text.stats.passes,
                 "bits_per_token": bits,
                 "bits_per_token_one_per_pass": slow,
             }
             _say(
                 console,
-                f"[{writer.filled.passes} passes; {bits:.2f} bits per token by the model's own "
-                "law from left to right, "
-                f"{slow:.2f} for a text made one token per pass]",
+                f"[{text.stats.passes} passes; {bits:.2f} bits per token as the model itself "
+                f"reads the text from left to right, {slow:.2f} for one made a token per pass]",
                 style="dim",
             )
         texts.append(entry)
-        if show_drafts and writer.stats is not None:
-            shares = ", ".join(f"{share:.2f}" for share in writer.stats.acceptance_by_depth)
+        if show_drafts and drafts is not None:
+            shares = ", ".join(f"{share:.2f}" for share in drafts.acceptance_by_depth)
             _say(
                 console,
-                f"[{writer.stats.tokens_per_forward:.2f} tokens per forward; accepted by depth "
+                f"[{drafts.tokens_per_forward:.2f} tokens per forward; accepted by depth "
                 f"{shares}; green: accepted drafts]",
                 style="dim",
             )
     if out is not None:
         write_text(out, "\n\n".join(item["prompt"] + item["continuation"] for item in texts) + "\n")
-    _write_json(json_, {"model": str(model), "mode": str(chosen), "texts": texts})
+    _write_json(json_, {"model": str(model), "mode": str(writer.mode), "texts": texts})
 
 
 @app.command()

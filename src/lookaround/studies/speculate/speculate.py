@@ -36,7 +36,9 @@ from lookaround.decode.calibrate import (
     frequent_tokens,
 )
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
-from lookaround.decode.speculative import Speculator, Stats, warpers
+from lookaround.decode.sampling import filter_logits
+from lookaround.decode.speculative import Speculator
+from lookaround.decode.stats import Stats
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
 from lookaround.decode.verify import ExactSampling, Greedy
 from lookaround.evaluation.bits_per_byte import bits_per_byte, chain_rule_bits, scored_tokens
@@ -49,7 +51,7 @@ from lookaround.model.lora import add_lora, merge_lora, require_peft
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
 from lookaround.objectives.contract import Mode
-from lookaround.settings import Settings
+from lookaround.settings import GenerationConfig, Settings
 from lookaround.studies.events import Event, Report, report_step, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.studies.jobs import STOPPED
@@ -208,7 +210,7 @@ def _sample(
         max_new_tokens=new,
         eos=run.tokenizer.eos,
         verifier=verifier,
-        processors=warpers(temperature),
+        process=partial(filter_logits, config=GenerationConfig(temperature=temperature)),
     )
     return [[*prompt, *text] for prompt, text in zip(prompts, made.tokens, strict=True)]
 
