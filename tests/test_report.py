@@ -17,15 +17,13 @@ import pytest
 from rich.console import Console
 
 from lookaround.report import figures, load_results, print_results, render_html, write_report
-from lookaround.report.table import (
-    Interval,
-    Study,
+from lookaround.report.lookup import Interval, Lookup, verdict
+from lookaround.report.text import (
     format_count,
     format_flops,
     format_interval,
     format_rung,
     format_seconds,
-    verdict,
 )
 from lookaround.support.errors import UserError
 from report_sample import sample_results
@@ -82,7 +80,7 @@ class Elements(HTMLParser):
         self.balanced &= bool(self.open) and self.open.pop() == tag
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # the page
 
 
@@ -134,7 +132,7 @@ def test_rendering_leaves_matplotlib_as_it_was(results):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    figures.tradeoff(Study(results))
+    figures.tradeoff(Lookup(results))
     assert dict(matplotlib.rcParams) == before
     assert (
         "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
@@ -257,13 +255,13 @@ def test_one_objective_far_off_does_not_flatten_the_others():
     for row in results["summary"]:
         if row["objective"] == "ar" and row["metric"] == "bits_per_byte":
             row.update(mean=12.5, low=12.4, high=12.6)
-    assert figures.off_scale(Study(results)) == ["ar"]
-    assert "12.50: off the scale" in figures.tradeoff(Study(results))
+    assert figures.off_scale(Lookup(results)) == ["ar"]
+    assert "12.50: off the scale" in figures.tradeoff(Lookup(results))
     assert "Beyond the bits-per-byte axis: ar" in render_html(results)
 
 
 def test_every_figure_scales_and_can_be_read_aloud(results):
-    study = Study(results)
+    study = Lookup(results)
     drawn = [
         figures.tradeoff(study),
         figures.ladder(study, "bits_per_byte"),
@@ -294,7 +292,7 @@ def test_write_report_replaces_the_file_whole(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["report.html"]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # reading results.json
 
 
@@ -368,7 +366,7 @@ def test_load_results_on_a_missing_file_and_on_bytes(tmp_path):
         load_results(tmp_path / "binary")
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # the terminal
 
 
@@ -380,7 +378,7 @@ def test_the_tables_fit_80_columns_and_lose_nothing(tasks):
     text = printed(results)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    study = Study(results)
+    study = Lookup(results)
     for metric in study.metrics:
         for objective in study.objectives:
             assert f"{study.score(objective, metric).mean:.3f}" in text
@@ -403,13 +401,13 @@ def test_a_wide_terminal_gets_one_table():
     assert printed(small(), width=200).count("objective  ") == 1
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # lookups and formats
 
 
 def test_a_score_without_a_summary_row_is_the_mean_of_its_runs():
     results = small() | {"summary": []}
-    study = Study(results)
+    study = Lookup(results)
     runs = [
         r["bits_per_byte"] for r in results["runs"] if r["objective"] == "ar" and r["rung"] == 1.0
     ]
@@ -418,19 +416,19 @@ def test_a_score_without_a_summary_row_is_the_mean_of_its_runs():
 
 
 def test_with_one_task_the_mean_over_tasks_is_not_shown_twice():
-    assert Study(small()).metrics == ["bits_per_byte", "classification/topic"]
-    assert Study(small()).classification == "classification/topic"
+    assert Lookup(small()).metrics == ["bits_per_byte", "classification/topic"]
+    assert Lookup(small()).classification == "classification/topic"
 
 
 def test_a_baseline_has_a_mean_only_if_every_task_has_it():
     results = small(tasks=("topic", "sentiment"))
-    assert Study(results).baseline("tfidf", "classification") == pytest.approx((0.71 + 0.78) / 2)
+    assert Lookup(results).baseline("tfidf", "classification") == pytest.approx((0.71 + 0.78) / 2)
     results["baselines"]["topic"]["tfidf"] = None
-    assert math.isnan(Study(results).baseline("tfidf", "classification"))
+    assert math.isnan(Lookup(results).baseline("tfidf", "classification"))
 
 
 def test_verdicts_follow_the_direction_of_the_metric():
-    study = Study(small())
+    study = Lookup(small())
     assert not study.higher("bits_per_byte")
     assert study.higher("classification/topic")
     assert verdict(Interval(-0.1, -0.2, -0.05), higher=False) == "better"
@@ -447,7 +445,7 @@ def with_protocol(results, *, higher=False):
     results["metrics"] = {
         "toy": {"title": "a toy", "higher": higher, "about": "Counts & compares."}
     }
-    for number, objective in enumerate(Study(results).objectives, start=1):
+    for number, objective in enumerate(Lookup(results).objectives, start=1):
         interval = {
             "mean": number + 0.125,
             "low": number,
@@ -468,7 +466,7 @@ def with_protocol(results, *, higher=False):
 
 def test_a_protocol_unknown_to_the_reports_has_its_column():
     results = with_protocol(small())
-    study = Study(results)
+    study = Lookup(results)
     assert study.metrics == ["bits_per_byte", "classification/topic", "toy/topic"]
     assert study.title("toy/topic") == "topic (a toy)"
     assert study.score("mlm(rate=0.4)", "toy/topic").low == 2
@@ -495,7 +493,7 @@ def test_a_protocol_with_several_tasks_has_a_mean():
     for row in list(results["summary"]):
         if row["metric"] == "toy/topic":
             results["summary"].append(row | {"metric": "toy/sentiment"})
-    study = Study(results)
+    study = Lookup(results)
     assert study.metrics[-3:] == ["toy", "toy/topic", "toy/sentiment"]
     assert study.below("toy/topic", 1.125) == ["random_init"]
     assert study.below("toy", 1.125) == [], "not known for every task"

@@ -24,7 +24,7 @@ from lookaround.data.shards import TokenStore
 from lookaround.evaluation.own_text import text_data
 from lookaround.objectives import parse
 from lookaround.report import load_synthetic, print_synthetic, write_synthetic
-from lookaround.report.synthetic import synthetic_findings
+from lookaround.report.findings import synthetic_findings
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.synthetic import grid as grid_module
 from lookaround.studies.synthetic.answers import Reader
@@ -697,10 +697,12 @@ def test_settings_of_an_earlier_name_are_refused_by_name(text: str, tmp_path: Pa
     file = tmp_path / "settings.yaml"
     file.write_text(text)
     with pytest.raises(
-        UserError, match=r"settings.yaml: .*the section 'plan' is called 'synthetic' now"
+        UserError, match=r"settings.yaml: unknown setting 'plan'; it is called 'synthetic' now"
     ):
         read_settings(file)
-    with pytest.raises(UserError, match="the section 'plan' is called 'synthetic' now"):
+    with pytest.raises(
+        UserError, match="--set plan.steps=7: .*'plan'; it is called 'synthetic' now"
+    ):
         read_settings(None, ["plan.steps=7"])
 
 

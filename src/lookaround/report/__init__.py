@@ -5,16 +5,17 @@ print_results(results, rich.console.Console())
 write_report(results, "runs/compare/report.html")
 """
 
-from lookaround.report.forecast import print_forecast, write_forecast
+from lookaround.report.forecast import write_forecast
 from lookaround.report.html import render_html, write_report
-from lookaround.report.speculation import print_speculation
-from lookaround.report.synthetic import (
-    load_synthetic,
+from lookaround.report.lookup import load_results, load_synthetic
+from lookaround.report.synthetic import synthetic_figures, write_synthetic
+from lookaround.report.terminal import (
+    print_forecast,
+    print_results,
+    print_speculation,
     print_synthetic,
-    synthetic_figures,
-    write_synthetic,
 )
-from lookaround.report.table import format_seconds, load_results, print_results
+from lookaround.report.text import format_seconds
 
 __all__ = [
     "format_seconds",

@@ -24,15 +24,8 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from lookaround.report.table import (
-    BASELINES,
-    Study,
-    format_flops,
-    format_rung,
-    mean,
-    number,
-    printable,
-)
+from lookaround.report.lookup import BASELINES, Lookup, mean, number
+from lookaround.report.text import format_flops, format_rung, printable
 
 __all__ = [
     "SERIES",
@@ -146,7 +139,7 @@ def key(index: int) -> str:
     )
 
 
-def tradeoff(study: Study) -> str:
+def tradeoff(study: Lookup) -> str:
     """Classification against bits per byte (axis inverted): better is up and to the right."""
     metric = study.classification
     if metric is None or "bits_per_byte" not in study.metrics:
@@ -204,7 +197,7 @@ def tradeoff(study: Study) -> str:
     )
 
 
-def ladder(study: Study, metric: str) -> str:
+def ladder(study: Lookup, metric: str) -> str:
     """One metric against training compute for every objective, with interval bands and the
     baselines' lines.
 
@@ -252,7 +245,7 @@ def ladder(study: Study, metric: str) -> str:
     )
 
 
-def losses(study: Study) -> str:
+def losses(study: Lookup) -> str:
     """Training loss against compute for the runs at the largest rung, one line per seed."""
     figure, axes = _new(3.5)
     levels: list[float] = []
@@ -278,7 +271,7 @@ def losses(study: Study) -> str:
     return _svg(figure, "losses", "Training loss by compute", "One line per objective and seed.")
 
 
-def by_prefix(study: Study) -> str:
+def by_prefix(study: Lookup) -> str:
     """Bits per byte against the number of tokens before the scored one, at the largest rung."""
     figure, axes = _new(3.5)
     lengths: set[int] = set()
@@ -393,13 +386,13 @@ def learning(
     )
 
 
-def off_scale(study: Study) -> list[str]:
+def off_scale(study: Lookup) -> list[str]:
     """The objectives whose bits per byte at the full budget lie beyond the figures' axes."""
     _, high = _bits_limits(study, study.rungs[-2:])
     return [o for o in study.objectives if study.score(o, "bits_per_byte").mean > high]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # what the figures share
 
 
@@ -516,7 +509,7 @@ def _limit(setter: Any, values: Sequence[float], margin: float) -> None:
         setter(low - room, high + room)
 
 
-def _bits_limits(study: Study, rungs: Sequence[float]) -> tuple[float, float]:
+def _bits_limits(study: Lookup, rungs: Sequence[float]) -> tuple[float, float]:
     """The bits per byte to show: one objective far above the unigram model must not flatten all the
     others.
     """
@@ -535,7 +528,7 @@ def _bits_limits(study: Study, rungs: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.05, high + 0.05)
 
 
-def _compute_axis(axes: Axes, study: Study) -> None:
+def _compute_axis(axes: Axes, study: Lookup) -> None:
     flops = [mean(study.cost(o, "flops", rung) for o in study.objectives) for rung in study.rungs]
     ticks = [(f, rung) for f, rung in zip(flops, study.rungs, strict=True) if f > 0]
     _log_axis(axes, "training compute (log scale), share of the budget")
@@ -543,7 +536,7 @@ def _compute_axis(axes: Axes, study: Study) -> None:
     axes.set_xticks([f for f, _ in ticks], labels)
 
 
-def _reference_lines(axes: Axes, study: Study, metric: str, values: list[float]) -> list[float]:
+def _reference_lines(axes: Axes, study: Lookup, metric: str, values: list[float]) -> list[float]:
     """Dotted lines at the unigram model or the baselines; one far from all `values` is named
     instead of drawn.
 

@@ -1,158 +1,28 @@
-"""A forecast at the terminal, as a page of its own, and as a section of a study's page.
+"""A forecast as a page of its own, and as a section of a study's page.
 
-print_forecast(result, rich.console.Console())
 write_forecast(result, "lookaround-forecast/forecast.html")
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
-from rich.console import Console
-
 from lookaround.report import figures
-from lookaround.report.page import esc, items, page, repeat, scroll
-from lookaround.report.table import (
-    Column,
-    format_count,
-    format_score,
-    number,
-    print_answers,
-    print_columns,
-    print_text,
-    printable,
+from lookaround.report.findings import (
+    FORECAST_COLUMNS,
+    forecast_contexts,
+    forecast_features,
+    forecast_leader,
+    forecast_lines,
+    forecast_tasks,
 )
+from lookaround.report.lookup import number
+from lookaround.report.page import esc, items, page, repeat, scroll
+from lookaround.report.text import format_count, format_score
 from lookaround.support.storage import write_text
 
-__all__ = ["forecast_section", "print_forecast", "write_forecast"]
-
-_FIGURES = (  # heading, what it means, how a line's cell reads
-    (
-        "tail energy",
-        "sum of sigma^2 beyond the rank: how much of the matrix a table of this rank leaves out; "
-        "reported, never ranked on",
-        lambda line: _cell(line.get("tail_energy"), "{:.1f}"),
-    ),
-    ("sigma2", "the second singular value", lambda line: _cell(line.get("sigma2"), "{:.3f}")),
-    (
-        "compo-\nnents",
-        "connected components of the graph of contexts and targets",
-        lambda line: _cell(line.get("components"), "{:.0f}"),
-    ),
-    (
-        "meeting",
-        "probability that two contexts drawn by frequency share a target",
-        lambda line: "saturated" if line.get("saturated") else _cell(line.get("meeting"), "{:.3f}"),
-    ),
-    (
-        "effective\nrank",
-        "exp of the entropy of the singular values kept",
-        lambda line: _cell(line.get("effective_rank"), "{:.0f}"),
-    ),
-)
-_HEADING_WIDTH = 14  # the name of a task is broken there
-
-
-def _cell(value: object, form: str) -> str:
-    found = number(value)
-    return "-" if found != found else form.format(found)
-
-
-def _lines(result: dict[str, Any]) -> list[tuple[dict[str, Any], bool]]:
-    """(line, whether it is a control) in the order of the table."""
-    lines = [(line, False) for line in result.get("objectives") or []]
-    return [*lines, *((line, True) for line in result.get("controls") or [])]
-
-
-def _tasks(result: dict[str, Any]) -> list[str]:
-    return list(result.get("metrics") or {})
-
-
-def _score(result: dict[str, Any], line: dict[str, Any], task: str) -> str:
-    """A score, with the mark of what it can't be told apart from: = the leader's equals, ^ the
-    leader.
-    """
-    score = format_score(number((line.get("tasks") or {}).get(task)))
-    close = (result.get("not_distinguished") or {}).get(task) or []
-    name = line["objective"]
-    if name == _leader(result, task):
-        return f"{score} ^"
-    return f"{score} =" if name in close else f"{score}  "
-
-
-def _leader(result: dict[str, Any], task: str) -> str:
-    scores = {
-        line["objective"]: number(line["tasks"].get(task))
-        for line in result.get("objectives") or []
-    }
-    return max(scores, key=lambda name: scores[name]) if scores else ""
-
-
-def _contexts(result: dict[str, Any]) -> str:
-    return "a token" if result.get("context") == 1 else f"{result.get('context')} tokens in order"
-
-
-def _features(result: dict[str, Any]) -> str:
-    kind = {
-        "context": "context features F",
-        "target": "target features G",
-        "both": "[F, G], half of the rank each",
-    }
-    return kind.get(str(result.get("features")), str(result.get("features")))
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# at the terminal
-
-
-def print_forecast(result: dict[str, Any], console: Console) -> None:
-    """Print the table, the recommendation per task, the track record and the notes of a
-    forecast.
-    """
-    tasks = _tasks(result)
-    print_text(
-        console,
-        f"Before any training: contexts of {_contexts(result)}, rank {result['rank']}, probes on "
-        f"{_features(result)}",
-        "bold",
-    )
-    lines = [line for line, _ in _lines(result)]
-    columns = [Column(heading, [read(line) for line in lines]) for heading, _, read in _FIGURES]
-    columns += [
-        Column(
-            "\n".join(wrap(printable(task), _HEADING_WIDTH)),
-            [_score(result, line, task) for line in lines],
-        )
-        for task in tasks
-    ]
-    labels = [printable(line["objective"]) for line in lines]
-    print_columns(console, [columns], labels, len(result.get("objectives") or []))
-    if tasks:
-        print_text(
-            console,
-            "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last "
-            "three lines: controls",
-        )
-    console.print()
-    if tasks:
-        reasons = result.get("reasons") or {}
-        answers = (result.get("recommendation") or {}).items()
-        print_answers(
-            console,
-            [
-                (task, told, not told.startswith("nothing"), reasons.get(task))
-                for task, told in answers
-            ],
-        )
-    print_text(console, f"Track record: {(result.get('track_record') or {}).get('sentence', '')}")
-    for note in result.get("notes") or []:
-        print_text(console, f"note: {printable(note)}")
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# in HTML
+__all__ = ["forecast_section", "write_forecast"]
 
 
 def write_forecast(result: dict[str, Any], path: str | Path) -> None:
@@ -185,8 +55,8 @@ def forecast_section(result: dict[str, Any]) -> str:
     notes = [f"Track record: {record.get('sentence', '')}", *(result.get("notes") or [])]
     lead = (
         "One count of the corpus gives every objective its co-occurrence matrix of contexts "
-        f"({_contexts(result)}) and targets. A text "
-        f"is the mean of its tokens' features ({_features(result)}, rank {result.get('rank')}); "
+        f"({forecast_contexts(result)}) and targets. A text "
+        f"is the mean of its tokens' features ({forecast_features(result)}, rank {result.get('rank')}); "
         "the score is a least-squares "
         "probe's. No model was trained. The last lines are controls: what predicts only one far "
         "token, what is left when all "
@@ -212,20 +82,20 @@ def forecast_section(result: dict[str, Any]) -> str:
 
 
 def _table(result: dict[str, Any]) -> str:
-    tasks = _tasks(result)
+    tasks = forecast_tasks(result)
     heads = "".join(
         '<th scope="col" '
         f'title="{esc(meaning)}">{esc(heading.replace("-" + chr(10), "").replace(chr(10), " "))}</th>'
-        for heading, meaning, _ in _FIGURES
+        for heading, meaning, _ in FORECAST_COLUMNS
     )
     heads += "".join(f'<th scope="col">{esc(task)}</th>' for task in tasks)
     bodies: dict[bool, list[str]] = {False: [], True: []}
-    for place, (line, control) in enumerate(_lines(result)):
-        cells = "".join(f"<td>{esc(read(line))}</td>" for _, _, read in _FIGURES)
+    for place, (line, control) in enumerate(forecast_lines(result)):
+        cells = "".join(f"<td>{esc(read(line))}</td>" for _, _, read in FORECAST_COLUMNS)
         for task in tasks:
             score = format_score(number((line.get("tasks") or {}).get(task)))
             mark = ""
-            if not control and line["objective"] == _leader(result, task):
+            if not control and line["objective"] == forecast_leader(result, task):
                 mark = '<span class="flag">leads</span>'
             elif line["objective"] in ((result.get("not_distinguished") or {}).get(task) or []):
                 mark = '<span class="unclear">not told apart</span>'
@@ -259,7 +129,7 @@ def _answers(result: dict[str, Any]) -> str:
 def _legend(result: dict[str, Any]) -> str:
     items = "".join(
         f"<li>{figures.key(place)}{esc(line['objective'])}</li>"
-        for place, (line, _) in enumerate(_lines(result))
+        for place, (line, _) in enumerate(forecast_lines(result))
         if line.get("singular_values")
     )
     return f'<ul class="legend">{items}</ul>'

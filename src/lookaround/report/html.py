@@ -14,21 +14,15 @@ from typing import Any
 
 from lookaround.report import figures
 from lookaround.report.forecast import forecast_section
+from lookaround.report.lookup import BASELINES, NEEDS, Interval, Lookup, mean, number, verdict
 from lookaround.report.page import esc, items, page, repeat, scroll
-from lookaround.report.table import (
-    BASELINES,
-    NEEDS,
-    Interval,
-    Study,
+from lookaround.report.text import (
     format_count,
     format_flops,
     format_rung,
     format_score,
     format_seconds,
     format_share,
-    mean,
-    number,
-    verdict,
 )
 from lookaround.support.storage import write_text
 
@@ -68,7 +62,7 @@ def render_html(results: dict[str, Any], *, samples: bool = True) -> str:
     With `samples=False` no prompt and no continuation is in the page, and it says so. Parts without
     data are left out; numbers that are absent, null or NaN are shown as a dash.
     """
-    study = Study(results)
+    study = Lookup(results)
     sections = [
         _header(study),
         _headline(study),
@@ -84,11 +78,11 @@ def render_html(results: dict[str, Any], *, samples: bool = True) -> str:
     return page(f"lookaround compare: {_corpus_name(study)}", sections)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # the answer
 
 
-def _header(study: Study) -> str:
+def _header(study: Lookup) -> str:
     corpus = study.results.get("corpus") or {}
     objectives, seeds = len(study.objectives), len(study.seeds)
     facts = [
@@ -107,11 +101,11 @@ def _header(study: Study) -> str:
     )
 
 
-def _corpus_name(study: Study) -> str:
+def _corpus_name(study: Lookup) -> str:
     return str((study.results.get("corpus") or {}).get("name") or "this corpus")
 
 
-def _budget(study: Study) -> str:
+def _budget(study: Lookup) -> str:
     return "full budget" if study.full == 1 else f"largest budget ({format_rung(study.full)})"
 
 
@@ -119,7 +113,7 @@ def _s(count: int) -> str:
     return "" if count == 1 else "s"
 
 
-def _headline(study: Study) -> str:
+def _headline(study: Lookup) -> str:
     cards = "".join(_card(study, need) for need in NEEDS)
     notes = [str(note) for note in study.results.get("notes") or []]
     if len(study.seeds) == 1 and not any("seed" in note for note in notes):
@@ -132,7 +126,7 @@ def _headline(study: Study) -> str:
     )
 
 
-def _card(study: Study, need: str) -> str:
+def _card(study: Lookup, need: str) -> str:
     answer = str((study.results.get("recommendation") or {}).get(need) or "")
     reason = str((study.results.get("reasons") or {}).get(need) or "")
     chosen = study.recommended(need)
@@ -154,7 +148,7 @@ def _card(study: Study, need: str) -> str:
     return f'<article class="card {kind}"><h3>{need}</h3><p class="question">{_QUESTIONS[need]}</p>{body}{reason}</article>'
 
 
-def _card_scores(study: Study, need: str, objective: str) -> str:
+def _card_scores(study: Lookup, need: str, objective: str) -> str:
     wanted = []
     if need != "generation" and study.classification:
         wanted.append(study.classification)
@@ -176,11 +170,11 @@ def _card_scores(study: Study, need: str, objective: str) -> str:
     return f'<ul class="score">{"".join(lines)}</ul>' if lines else ""
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # tables
 
 
-def _main_table(study: Study) -> str:
+def _main_table(study: Lookup) -> str:
     scales = {metric: _scale(study, metric) for metric in study.metrics}
     rows = []
     for index, objective in enumerate(study.objectives):
@@ -233,7 +227,7 @@ def _main_table(study: Study) -> str:
     )
 
 
-def _all_rungs(study: Study) -> str:
+def _all_rungs(study: Lookup) -> str:
     if len(study.rungs) < 2:
         return ""
     heads = [_head("objective"), _head("budget"), *_heads(study), _head("seeds")]
@@ -262,7 +256,7 @@ def _head(name: str) -> str:
     return f'<th scope="col">{esc(name)}</th>'
 
 
-def _heads(study: Study) -> list[str]:
+def _heads(study: Lookup) -> list[str]:
     """The headings of scores and costs."""
     heads = []
     tasks = study.results.get("tasks") or {}
@@ -274,7 +268,7 @@ def _heads(study: Study) -> list[str]:
     return [*_beside_bits(study, heads, _head("of the unigram")), *costs, _head("learning rate")]
 
 
-def _beside_bits(study: Study, cells: list[str], share: str) -> list[str]:
+def _beside_bits(study: Lookup, cells: list[str], share: str) -> list[str]:
     """The cells of all metrics, with that of the share of the unigram model behind bits per
     byte.
     """
@@ -285,7 +279,7 @@ def _beside_bits(study: Study, cells: list[str], share: str) -> list[str]:
 
 
 def _cells(
-    study: Study, objective: str, rung: float, scales: dict[str, tuple[float, float]]
+    study: Lookup, objective: str, rung: float, scales: dict[str, tuple[float, float]]
 ) -> list[str]:
     """The scores and costs of one objective at a rung; a bar in each score whose column has a
     scale.
@@ -312,7 +306,7 @@ def _dashed(text: str) -> str:
     return _DASH if text == "-" else esc(text)
 
 
-def _mode(study: Study, objective: str) -> str:
+def _mode(study: Lookup, objective: str) -> str:
     """What `mode` says: one line per need, or a single line without the need where all are read
     alike.
     """
@@ -345,7 +339,7 @@ def _flag(kind: str, *, higher: bool) -> str:
     return f'<span class="flag{serious}">▼ {beaten} {_SHORT_BASELINES[kind]}</span>'
 
 
-def _scale(study: Study, metric: str) -> tuple[float, float]:
+def _scale(study: Lookup, metric: str) -> tuple[float, float]:
     scores = [study.score(objective, metric) for objective in study.objectives]
     values = [value for score in scores for value in score[:3] if not math.isnan(value)]
     return (min(values), max(values)) if values else (0.0, 0.0)
@@ -369,7 +363,7 @@ def _bar(score: Interval, scale: tuple[float, float]) -> str:
     return f'<span class="bar" aria-hidden="true">{band}<i style="left:{place(score.mean)}%"></i></span>'
 
 
-def _differences(study: Study) -> str:
+def _differences(study: Lookup) -> str:
     tables = {rung: _difference_table(study, rung) for rung in reversed(study.rungs)}
     tables = {rung: table for rung, table in tables.items() if table}
     if not tables:
@@ -396,7 +390,7 @@ def _differences(study: Study) -> str:
     )
 
 
-def _difference_table(study: Study, rung: float) -> str:
+def _difference_table(study: Lookup, rung: float) -> str:
     pairs: dict[tuple[str, str], dict[str, Interval]] = {}
     for objective, reference, metric, difference in study.differences(rung):
         pairs.setdefault((objective, reference), {})[metric] = difference
@@ -432,11 +426,11 @@ def _difference_cell(difference: Interval, *, higher: bool) -> str:
 _VERDICTS = {"better": "▲ better", "worse": "▼ worse", "unclear": "○ unclear"}
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # figures
 
 
-def _figures(study: Study) -> str:
+def _figures(study: Lookup) -> str:
     groups = [
         _tradeoff(study),
         _panels(
@@ -479,12 +473,12 @@ def _figures(study: Study) -> str:
     )
 
 
-def _beyond(study: Study) -> str:
+def _beyond(study: Lookup) -> str:
     names = figures.off_scale(study)
     return f" Beyond the bits-per-byte axis: {', '.join(names)} (see the table)." if names else ""
 
 
-def _tradeoff(study: Study) -> str:
+def _tradeoff(study: Lookup) -> str:
     if study.classification is None:
         return (
             '<p class="lead">No classification task was given, so there is no trade-off between '
@@ -510,7 +504,7 @@ def _tradeoff(study: Study) -> str:
 
 
 def _panels(
-    study: Study, title: str, charts: Sequence[str], caption: str, *, wide: bool = False
+    study: Lookup, title: str, charts: Sequence[str], caption: str, *, wide: bool = False
 ) -> str:
     charts = [chart for chart in charts if chart]
     if not charts:
@@ -528,11 +522,11 @@ def _panels(
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # samples
 
 
-def _samples(study: Study, wanted: bool) -> str:
+def _samples(study: Lookup, wanted: bool) -> str:
     start = '<section aria-labelledby="samples"><h2 id="samples">Samples</h2>'
     if not wanted:
         return f"{start}<p>Samples were left out of this page.</p></section>"
@@ -559,7 +553,7 @@ def _samples(study: Study, wanted: bool) -> str:
     return f"{start}{lead}{''.join(groups)}</section>"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # what the numbers mean, and where they come from
 
 
@@ -607,7 +601,7 @@ _LIMITS = (
 )
 
 
-def _definitions(study: Study) -> str:
+def _definitions(study: Lookup) -> str:
     equal = {"tokens": "tokens", "seconds": "time"}.get(str(study.results.get("equal")), "FLOPs")
     listed = "".join(
         f"<div><dt>{term}</dt><dd>{text.format(equal=equal)}</dd></div>"
@@ -624,7 +618,7 @@ def _definitions(study: Study) -> str:
     )
 
 
-def _tasks(study: Study) -> str:
+def _tasks(study: Lookup) -> str:
     tasks = study.results.get("tasks") or {}
     if not tasks:
         return ""
@@ -649,7 +643,7 @@ def _tasks(study: Study) -> str:
     return f"<h3>Tasks</h3>{scroll('Tasks', table)}"
 
 
-def _provenance(study: Study) -> str:
+def _provenance(study: Lookup) -> str:
     results = study.results
     boxes = "".join(
         f"<div><h3>{title}</h3>{_pairs(results.get(key) or {})}</div>"

@@ -1,9 +1,9 @@
-"""What a results.json says: read it, look numbers up, format them, print them at a terminal.
+"""What a results.json says: read it and look numbers up.
 
     results = load_results("runs/compare/results.json")
-    print_results(results, rich.console.Console())
+    Lookup(results).score("ar", "bits_per_byte")
 
-`Study` is the only place that knows where a number lies in the file; the terminal tables, the
+`Lookup` is the only place that knows where a number lies in the file; the terminal tables, the
 figures and the HTML page all ask it. A number that is absent, null or NaN is `nan` here and a dash
 wherever it is shown.
 """
@@ -11,30 +11,26 @@ wherever it is shown.
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
 from pathlib import Path
 from statistics import fmean
-from textwrap import wrap
+from types import NoneType
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from lookaround.support.errors import UserError
+from lookaround.support.storage import require_fields
 
 __all__ = [
     "BASELINES",
+    "MISSING",
     "NEEDS",
     "SUPPORTED_VERSION",
     "Interval",
-    "Study",
-    "format_count",
-    "format_flops",
-    "format_rung",
-    "format_seconds",
+    "Lookup",
     "load_results",
-    "print_results",
+    "load_synthetic",
+    "mean",
+    "number",
+    "verdict",
 ]
 
 SUPPORTED_VERSION = 1
@@ -85,7 +81,7 @@ _IN_RUNS = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # reading
 
 
@@ -169,7 +165,7 @@ def _expect_row(path: Path, field: str, row: Any, keys: Sequence[str]) -> None:
             raise UserError(f"{path}: field '{field}.{key}' is {_kind(row[key])}; expected {right}")
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # looking up
 
 
@@ -215,7 +211,7 @@ def _interval(row: dict[str, Any]) -> Interval:
     )
 
 
-class Study:
+class Lookup:
     """Lookups over the dict of a results.json; every list keeps the order of the file.
 
     Attributes: `objectives`, `rungs` (ascending), `full` (the largest rung), `seeds`, `tasks`,
@@ -370,284 +366,102 @@ def verdict(difference: Interval, *, higher: bool) -> str:
     return "better" if (difference.mean > 0) == higher else "worse"
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# formatting
+# what the reports read of a results.json, and its types
+_NUMBER = (int, float)
+_GRID: dict[str, Any] = {
+    "rows": list,
+    "summary": list,
+    "settings": dict,
+    "command": str,
+    "learning_rates": dict,
+    "margins": dict,
+    "tasks": dict,
+}
+_SETTINGS: dict[str, Any] = {
+    "seeds": int,
+    "steps": int,
+    "batch": int,
+    "queries": int,
+    "edges": str,
+    "query": str,
+}
+_TASK: dict[str, Any] = {"title": str, "about": str, "copied": bool}
+_ROW: dict[str, Any] = {
+    "objective": str,
+    "graph": str,
+    "seed": int,
+    "steps": int,
+    "queries": int,
+    "positions": list,
+    "curve": list,
+    "diverged_at": (int, NoneType),
+}
+_ENTRY: dict[str, Any] = {
+    "objective": str,
+    "graph": str,
+    "seeds": int,
+    "success": _NUMBER,
+    "solved_at": list,
+    "left_chance_at": list,
+    "diverged_at": list,
+    "control_of": (str, NoneType),
+    "steps": list,
+    "seconds": _NUMBER,
+    "parameters": int,
+    "ways": dict,
+}
 
 
-def _scaled(value: float, suffixes: Sequence[str]) -> str:
-    """Two or three significant digits and a suffix per factor of 1000: 5.2M, 131M, 980."""
-    if math.isnan(value):
-        return MISSING
-    power = 0
-    while abs(value) >= 999.5 and power < len(suffixes) - 1:
-        value, power = value / 1000, power + 1
-    digits = 0 if abs(value) >= 99.95 or (power == 0 and value == round(value)) else 1
-    return f"{value:.{digits}f}{suffixes[power]}"
+def load_synthetic(path: Path) -> dict[str, Any] | None:
+    """The results of `lookaround synthetic` in a file; None where it holds something else.
 
-
-def format_count(value: float) -> str:
-    """Tokens, targets, documents or bytes: 980, 5.2k, 5.2M, 1.3B, 2.0T."""
-    return _scaled(value, ["", "k", "M", "B", "T"])
-
-
-def format_flops(value: float) -> str:
-    """Floating point operations: 950 GFLOP, 2.0 PFLOP (a multiplication and an addition count as
-    two).
+    Raises UserError that names what is missing or of an earlier layout.
     """
-    scaled = _scaled(value, ["", "k", "M", "G", "T", "P", "E", "Z", "Y"])
-    if scaled == MISSING:
-        return scaled
-    split = len(scaled.rstrip("kMGTPEZY"))
-    return f"{scaled[:split]} {scaled[split:]}FLOP"
-
-
-def format_seconds(value: float) -> str:
-    """A duration: 9.5 s, 92 s, 14 min, 2.1 h, 3.5 days."""
-    if math.isnan(value):
-        return MISSING
-    if value < 120:
-        return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
-    if value < 7200:
-        return f"{value / 60:.0f} min"
-    return f"{value / 3600:.1f} h" if value < 172_800 else f"{value / 86400:.1f} days"
-
-
-def format_rung(rung: float) -> str:
-    """A share of the budget as a fraction: 1/8, 1/2, 1."""
-    fraction = Fraction(rung).limit_denominator(1000)
-    return str(fraction) if fraction else f"{rung:g}"
-
-
-def format_score(value: float) -> str:
-    return MISSING if math.isnan(value) else f"{value:.3f}"
-
-
-def format_interval(score: Interval) -> str:
-    """`1.984 ±0.031`, or `1.984 [1.960, 2.030]` where the mean is not in the middle."""
-    if not score.known or not score.bounded:
-        return format_score(score.mean)
-    below, above = score.mean - score.low, score.high - score.mean
-    if abs(above - below) <= 0.05 * (above + below) + 5e-4:
-        return f"{score.mean:.3f} ±{(above + below) / 2:.3f}"
-    return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
-
-
-def format_share(value: float, whole: float) -> str:
-    """A percentage of the unigram model's bits per byte."""
-    share = value / whole if whole else math.nan
-    return MISSING if math.isnan(share) else f"{100 * share:.0f}%"
-
-
-def printable(text: object) -> str:
-    """Text on one line: whatever cannot be printed (control characters, line ends) becomes a
-    space.
-    """
-    return "".join(character if character.isprintable() else " " for character in str(text)).strip()
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# printing
-
-_GAP = 2  # spaces between columns
-_NAME_WIDTH = 28  # longer names are folded
-_HEADING_WIDTH = 16  # the name of a task is broken there
-_SERIOUS = {
-    "unigram",
-    "majority",
-    "random_init",
-}  # below one of these a model has learned nothing of use
-
-
-class Column(NamedTuple):
-    """A column of numbers at a terminal.
-
-    heading: its lines.
-    cells: one per row: the objectives, then what they are compared with.
-    """
-
-    heading: str
-    cells: list[str]
-
-    @property
-    def width(self) -> int:
-        return max(map(len, [*self.heading.split("\n"), *self.cells]))
-
-
-def print_results(results: dict[str, Any], console: Console) -> None:
-    """Print the scores at the full budget, the baselines, the recommendation per need and the
-    notes.
-
-    Takes the dict of `load_results`. Columns that do not fit the console's width go into a further
-    table, so nothing is cut off or wrapped within a number; a console without colours loses no
-    information.
-    """
-    study = Study(results)
-    scores, costs, labels, flagged = _columns(study)
-    print_text(console, _heading(study), style="bold")
-    print_columns(console, [scores, costs], labels, len(study.objectives))
-    for line in [*flagged, *_modes(study)]:
-        print_text(console, line)
-    console.print()
-    recommendation, reasons = (results.get(key) or {} for key in ("recommendation", "reasons"))
-    answers = [
-        (
-            need,
-            recommendation.get(need) or "not measured",
-            bool(study.recommended(need)),
-            reasons.get(need),
-        )
-        for need in NEEDS
-    ]
-    print_answers(console, answers)
-    for note in results.get("notes") or []:
-        print_text(console, f"note: {printable(note)}")
-
-
-def _heading(study: Study) -> str:
-    seeds = f"{len(study.seeds)} seed" + ("" if len(study.seeds) == 1 else "s")
-    methods = "; ".join(map(printable, study.methods()))
-    share = "the full budget" if study.full == 1 else f"{format_rung(study.full)} of the budget"
-    return f"Scores at {share}, {seeds}" + (f" ({methods})" if methods else "")
-
-
-def _columns(study: Study) -> tuple[list[Column], list[Column], list[str], list[str]]:
-    """The columns of scores, the columns of costs, the labels of the rows, and what the flags
-    mean.
-    """
-    baselines = [
-        kind
-        for kind in BASELINES
-        if any(not math.isnan(study.baseline(kind, m)) for m in study.metrics)
-    ]
-    labels = [*map(printable, study.objectives), *(BASELINES[kind] for kind in baselines)]
-    labels += ["unigram model"] if study.has_unigram else []
-    flags: set[str] = set()
-    scores = []
-    for metric in study.metrics:
-        cells = []
-        for objective in study.objectives:
-            score = study.score(objective, metric)
-            below = study.below(metric, score.mean)
-            flag = "" if not below else "!!" if _SERIOUS & set(below) else "!"
-            flags.add(flag)
-            cells.append(f"{format_interval(score)} {flag:<2}")
-        cells += [f"{_blank(format_score(study.baseline(kind, metric)))}   " for kind in baselines]
-        if study.has_unigram:
-            cells.append(f"{study.unigram:.3f}   " if metric == "bits_per_byte" else "")
-        if not any(cell.rstrip().endswith("!") for cell in cells):
-            cells = [cell.rstrip() for cell in cells]
-        heading = "\n".join(wrap(printable(study.title(metric)), _HEADING_WIDTH))
-        heading += "" if study.higher(metric) else "\n(lower better)"
-        scores.append(Column(heading, cells))
-        if metric == "bits_per_byte" and study.has_unigram:
-            shares = [
-                format_share(study.score(objective, metric).mean, study.unigram)
-                for objective in study.objectives
-            ]
-            scores.append(Column("of the\nunigram", [*shares, *[""] * len(baselines), "100%"]))
-    shown = {
-        "tokens": ("tokens", format_count),
-        "targets": ("targets", format_count),
-        "flops": ("compute", format_flops),
-        "seconds": ("time", format_seconds),
-    }
-    padding = [""] * (len(labels) - len(study.objectives))
-    costs = [
-        Column(heading, [form(study.cost(o, key)) for o in study.objectives] + padding)
-        for key, (heading, form) in shown.items()
-    ]
-    costs.append(
-        Column("learning\nrate", [study.learning_rate(o) for o in study.objectives] + padding)
+    older = (
+        "written by an older lookaround, with tasks named in another way; train the grid again "
+        "with "
+        "`lookaround synthetic`"
     )
-    explanations = {
-        "!": "!   the mean is below TF-IDF + logistic regression",
-        "!!": "!!  the mean is below the majority class or a random initialisation, or above the "
-        "unigram model's bits",
-    }
-    return scores, costs, labels, [text for flag, text in explanations.items() if flag in flags]
-
-
-def _modes(study: Study) -> list[str]:
-    """One line per way of reading a model, with the objectives that are read that way."""
-    read: dict[str, list[str]] = {}
-    for objective in study.objectives:
-        if mode := study.mode(objective):
-            read.setdefault(printable(mode), []).append(printable(objective))
-    return [f"mode of {', '.join(objectives)}: {mode}" for mode, objectives in read.items()]
-
-
-def _blank(cell: str) -> str:
-    return "" if cell == MISSING else cell
-
-
-def print_columns(
-    console: Console, groups: Sequence[list[Column]], labels: Sequence[str], models: int
-) -> None:
-    """All columns in one table if they fit, else each group in as many tables as it takes.
-
-    labels: of the rows. Those after the first `models` are dim, and left out where they are empty.
-    """
-    room = console.width - min(_NAME_WIDTH, max(map(len, ["objective", *labels])))
-
-    def used(columns: list[Column]) -> int:
-        return sum(column.width + _GAP for column in columns)
-
-    pages = [[column for group in groups for column in group]]
-    if used(pages[0]) > room:
-        pages = []
-        for group in groups:
-            page: list[Column] = []
-            for column in group:
-                if not page or used([*page, column]) > room:
-                    page = []
-                    pages.append(page)
-                page.append(column)
-    for page in pages:
-        console.print(_table(labels, page, models))
-        console.print()
-
-
-def _table(labels: Sequence[str], columns: list[Column], models: int) -> Table:
-    # No box: it costs width, and not every log viewer shows the characters it is drawn with.
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    lines = max(column.heading.count("\n") for column in columns)
-    table.add_column(Text("\n" * lines + "objective"), max_width=_NAME_WIDTH, overflow="fold")
-    for column in columns:
-        heading = (
-            "\n" * (lines - column.heading.count("\n")) + column.heading
-        )  # headings stand on the rows
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    for row, label in enumerate(labels):
-        cells = [column.cells[row] for column in columns]
-        if row >= models and not any(map(str.strip, cells)):
-            continue
-        style = "dim" if row >= models else ""
-        table.add_row(Text(label), *(Text(cell, _style(cell)) for cell in cells), style=style)
-    return table
-
-
-def _style(cell: str) -> str:
-    return "red" if cell.endswith("!!") else "yellow" if cell.rstrip().endswith("!") else ""
-
-
-def print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str | None]]) -> None:
-    """The recommendation: (what for, answer, whether it names an objective, why) of each."""
-    print_text(console, "Recommendation", style="bold")
-    grid = Table.grid(padding=(0, _GAP, 0, 0))
-    grid.add_column(
-        no_wrap=True, width=min(28, max((len(name) for name, *_ in answers), default=1))
-    )
-    grid.add_column()
-    for name, answer, decided, reason in answers:
-        grid.add_row(
-            Text(printable(name)),
-            Text(printable(answer), "bold green" if decided else "bold yellow"),
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        if (path.parent / "plan.yaml").is_file():
+            raise UserError(f"{path.parent / 'plan.yaml'}: {older}") from None
+        if (path.parent / "synthetic.yaml").is_file():
+            raise UserError(
+                f"{path}: not written yet; the `lookaround synthetic` of this folder goes on with "
+                "what is missing"
+            ) from None
+        return None
+    except ValueError:
+        return None
+    kind = found.get("kind") if isinstance(found, dict) else None
+    if kind == "plan":
+        raise UserError(f"{path}: field 'kind' is 'plan': {older}")
+    if kind != "synthetic":
+        return None
+    if found.get("version") != SUPPORTED_VERSION:
+        raise UserError(
+            f"{path}: field 'version' is {found.get('version')!r}; "
+            f"this lookaround reads version {SUPPORTED_VERSION}"
         )
-        if reason:
-            grid.add_row("", Text(printable(reason)))
-    console.print(grid)
-    console.print()
-
-
-def print_text(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style))
+    require_fields(str(path), found, _GRID)
+    require_fields(f"{path}: margins", found["margins"], {"same": _NUMBER, "guessing": _NUMBER})
+    rates = found["learning_rates"]
+    require_fields(f"{path}: learning_rates", rates, dict.fromkeys(rates, dict))
+    for graph, tried in rates.items():
+        require_fields(f"{path}: learning_rates.{graph}", tried, dict.fromkeys(tried, dict))
+    require_fields(f"{path}: settings", found["settings"], {"synthetic": dict, "model": dict})
+    require_fields(f"{path}: settings.synthetic", found["settings"]["synthetic"], _SETTINGS)
+    for name, fields in (("rows", _ROW), ("summary", _ENTRY)):
+        if not found[name]:
+            raise UserError(f"{path}: field '{name}' is empty; expected an object for each run")
+        for place, entry in enumerate(found[name]):
+            require_fields(f"{path}: {name}[{place}]", entry, fields)
+            require_fields(f"{path}: tasks", found["tasks"], {entry["graph"]: dict})
+    for name, task in found["tasks"].items():
+        require_fields(f"{path}: tasks.{name}", task, _TASK)
+    for place, row in enumerate(found["rows"]):
+        for point in row["curve"]:
+            require_fields(f"{path}: rows[{place}].curve", point, {"step": int, "positions": list})
+    return found
