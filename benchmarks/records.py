@@ -27,6 +27,20 @@ from lookaround.support.storage import finite, write_text
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "results" / "data"
 TRACK_RECORD = ROOT / "src" / "lookaround" / "studies" / "forecast" / "track_record.json"
+PAGES = (  # of results/, in the order of the index
+    "stdlib",
+    "english",
+    "forecast",
+    "synthetic",
+    "next-token",
+    "decoding",
+    "masked-decoding",
+    "worlds",
+    "counting",
+    "throughput",
+    "gpu",
+    "exactness",
+)
 WORDS = ("question", "answer", "interval", "page", "budget", "seeds")  # stay when rows are replaced
 
 
@@ -34,7 +48,12 @@ def records() -> dict[str, dict[str, Any]]:
     """{name: record} of every record, in the order of the index."""
     found = {file.stem: json.loads(file.read_text()) for file in [*DATA.glob("*.json")]}
     found["track-record"] = json.loads(TRACK_RECORD.read_text())
-    return dict(sorted(found.items(), key=lambda item: (item[1]["page"], item[0])))
+
+    def place(item: tuple[str, dict[str, Any]]) -> tuple[int, str]:
+        page, _, anchor = item[1]["page"].partition(".md")
+        return PAGES.index(page), anchor
+
+    return dict(sorted(found.items(), key=place))
 
 
 def dumped(record: dict[str, Any]) -> str:

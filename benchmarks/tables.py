@@ -204,7 +204,7 @@ TABLES: dict[str, Table] = {
             Column("tasks", "half"),
             Column("FLOPs", "budget"),
             Column("predictor", "predictor"),
-            Column("pairs", "", lambda row: f"{row['pairs']} of {row['of']}"),
+            Column("pairs", "", lambda row: f"{row['pairs']}/{row['of']}"),
             Column("tau [95 %]", "tau", interval(2, sign="+")),
             Column("forecast less this", "forecast_less_this", interval(2, sign="+")),
         ),

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.tables import interval
 
-FORECAST, SAME_ORDER, FAR = "forecast", "same order for all", "forecast 64 tokens away"
+FORECAST, SAME_ORDER, FAR = "forecast", "same order for all", "targets 64 tokens away"
 
 
 def verdict(record: dict[str, Any]) -> dict[str, Any]:
