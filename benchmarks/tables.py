@@ -422,7 +422,7 @@ def page_with_tables(page: str, found: dict[str, dict[str, Any]], where: str) ->
     return MARKED.sub(table, page)
 
 
-def stale_pages(folder: Path = RESULTS) -> dict[Path, str]:
+def stale_pages(folder: Path) -> dict[Path, str]:
     """{page: its text as it should be} of the pages whose tables are not those of the records."""
     found, stale = records(), {}
     for page in sorted(folder.glob("*.md")):
@@ -439,7 +439,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if a page is stale")
     given = parser.parse_args(arguments)
-    stale = stale_pages()
+    stale = stale_pages(RESULTS)
     for page, wanted in stale.items():
         print(f"results/{page.name}: " + ("stale" if given.check else "rewritten"))
         if not given.check:
