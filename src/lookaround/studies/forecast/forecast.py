@@ -34,15 +34,17 @@ from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import TaskData, task_data
 from lookaround.objectives import parse_list, require_for_text
 from lookaround.objectives.objective import Objective
+from lookaround.report.schema import ForecastResults
+from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.studies.forecast.entry import FEATURES, Entry, EntryJob, keep, read_kept, run_entry
 from lookaround.studies.forecast.recommend import TRACK_RECORD, recommend
-from lookaround.studies.jobs import STOPPED, Jobs, Status
-from lookaround.support.errors import Interrupted, UserError
+from lookaround.studies.jobs import Jobs, Status, stopped
+from lookaround.support.errors import UserError
 from lookaround.support.machine import threads_of, usable_cores
-from lookaround.support.storage import finite, make_folder
+from lookaround.support.storage import make_folder
 from lookaround.theory.lags import count_lags
 from lookaround.theory.matrices import far_law, kept_law
 from lookaround.theory.tally import Code
@@ -58,7 +60,6 @@ __all__ = [
 ]
 
 FORECAST_FILE = "forecast.yaml"
-VERSION = 1
 VOCABULARY = 8192  # of the BPE trained where neither a tokenizer nor a size is given
 FAR_LAG = 64  # of the control, where documents are long enough
 SHUFFLED, TFIDF = "shuffled corpus", "TF-IDF + logistic regression"
@@ -106,7 +107,7 @@ def open_forecast(settings: Settings) -> Forecast:
     return Forecast(settings, objectives, corpus.name, corpus.fingerprint, data, store)
 
 
-def forecast_job(request: Forecast, out: Path) -> dict[str, Any] | str:
+def forecast_job(request: Forecast, out: Path) -> ForecastResults | str:
     """A forecast within one process, as a job of the study in the folder above; where none can be
     made, the reason.
     """
@@ -149,9 +150,8 @@ def forecast(
     executor: Executor | None = None,
     stop: StopSignal | None = None,
     report: Report = silent,
-) -> dict[str, Any]:
-    """Counts, spectra, probes, controls and the recommendation, as plain data
-    (docs/results-format.md).
+) -> ForecastResults:
+    """Counts, spectra, probes, controls and the recommendation.
 
     out: a folder that keeps finished entries, so that the same call goes on; it belongs to one
         corpus.
@@ -161,9 +161,9 @@ def forecast(
     whose texts hold no known token, and a folder of another corpus; Interrupted when `stop` is set:
     what is finished is kept.
     """
-    stop = stop or StopSignal()
     identity = {"corpus": request.store.fingerprint, "settings": request.settings.identity("data")}
     with contextlib.ExitStack() as stack:
+        stop = stop or stack.enter_context(stop_on_signals())
         place = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = StudyFolder(place, FORECAST_FILE, "a forecast of ours", identity)
         stack.enter_context(folder.opened())
@@ -176,7 +176,7 @@ def _forecast(
     executor: Executor | None,
     stop: StopSignal,
     report: Report,
-) -> dict[str, Any]:
+) -> ForecastResults:
     settings, chosen = request.settings, request.settings.forecast
     began = time.monotonic()
     data = request.data
@@ -193,7 +193,7 @@ def _forecast(
         rate = done * tokens / max(time.monotonic() - began, 1e-3)
         report(Event("counting", done, total, f"{rate / 1e6:.0f}M pairs/s"))
         if stop.set:
-            raise Interrupted(f"{folder.path}: {STOPPED}")
+            raise stopped(folder.path, done, total)
 
     counts = count_lags(
         request.store, sorted(lags), hash_bits=chosen.hash_bits, on_progress=counting
@@ -236,7 +236,7 @@ def _forecast(
     for line in complete:
         line.pop("predicted")
     controls = [*controls, _tfidf_line(table)] if data else controls
-    return finite(
+    return ForecastResults.of(
         {
             "version": VERSION,
             "context": chosen.context,

@@ -1,7 +1,7 @@
 """Several tokens per pass for a model that exists: train heads, build the tree, measure, write a
 folder that transformers loads.
 
-    model --> samples of its own --> heads --> ranks on held-out text --> tree, by timing this device --> measured folder
+    model --> its own samples --> heads --> ranks on held-out text --> tree --> measured folder
 
 Everything but the measurement resumes: a stage that is on disk is not made again.
 """
@@ -26,9 +26,9 @@ from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.objectives.contract import Mode
+from lookaround.report.schema import SpeculationResults
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.jobs import STOPPED
 from lookaround.studies.speculate.heads import train_heads
 from lookaround.studies.speculate.measure import (
     Calibration,
@@ -41,7 +41,7 @@ from lookaround.studies.speculate.request import Speculation, open_speculation
 from lookaround.studies.speculate.samples import own_samples
 from lookaround.support.errors import Interrupted
 from lookaround.support.storage import make_folder
-from lookaround.train.loop import StopSignal, autocast_dtype
+from lookaround.train.loop import StopSignal, autocast_dtype, stop_on_signals
 
 __all__ = ["Speculation", "open_speculation", "speculate"]
 
@@ -50,7 +50,7 @@ STATE_FILE = "speculate.yaml"
 
 def speculate(
     request: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report = silent
-) -> dict[str, Any]:
+) -> SpeculationResults:
     """Does it all into `out`; returns what was measured.
 
     The same call goes on where another was stopped.
@@ -59,14 +59,13 @@ def speculate(
     work in it; Interrupted after saving when `stop` is set.
     """
     folder = StudyFolder(out, STATE_FILE, "made by speculate", _identity(request))
-    with folder.opened() as before:
+    with folder.opened() as before, stop_on_signals() as signals:
         if before.get("status") != "finished":
             folder.save(status="running")
-            folder.save(
-                status="finished", result=_speculate(request, folder, stop or StopSignal(), report)
-            )
+            result = _speculate(request, folder, stop or signals, report)
+            folder.save(status="finished", result=result)
             shutil.rmtree(out / "work", ignore_errors=True)
-        return folder.state["result"]
+        return SpeculationResults.of(folder.state["result"])
 
 
 def _speculate(
@@ -78,7 +77,9 @@ def _speculate(
         """Reports, and ends where asked to."""
         report(Event(stage, done, total, note))
         if stop.set:
-            raise Interrupted(f"{folder.path}: {STOPPED}")
+            raise Interrupted(
+                f"{folder.path}: stopped in {stage}; the same command goes on from there"
+            )
 
     work = folder.path / "work"
     make_folder(work)
