@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lookaround.cli.console import loading, say
 from lookaround.cli.options import Given, require_file, takes_settings
-from lookaround.cli.reporter import loading, say
 from lookaround.support.errors import UserError
 
 if TYPE_CHECKING:
