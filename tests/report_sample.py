@@ -144,6 +144,81 @@ def sample_results(
     }
 
 
+def small_results(**changes: Any) -> dict[str, Any]:
+    """Two objectives, budgets and seeds, and one task; `changes` as for `sample_results`."""
+    shape: dict[str, Any] = {
+        "objectives": ("ar", "mlm(rate=0.4)"),
+        "rungs": (0.5, 1.0),
+        "seeds": 2,
+        "tasks": ("topic",),
+    }
+    return sample_results(**(shape | changes))
+
+
+def beaten_results() -> dict[str, Any]:
+    """`ar` is below every baseline at the full budget."""
+    results = small_results()
+    for row in results["summary"]:
+        if row["objective"] == "ar" and row["rung"] == 1.0:
+            value = 9.0 if row["metric"] == "bits_per_byte" else 0.15  # majority has 0.21
+            row.update(mean=value, low=value, high=value)
+    return results
+
+
+def incomplete_results(value: Any) -> dict[str, Any]:
+    """What is optional is `value`: None, nan, or "absent"."""
+    results = small_results()
+    rows = [*results["summary"], *results["differences"]]
+    in_runs = (
+        "bits_per_byte",
+        "classification",
+        "bits_per_byte_by_prefix",
+        "curve",
+        "samples",
+        "learning_rate",
+    )
+    runs = [run for run in results["runs"] if run["objective"] == "ar"]
+    for row, keys in [(row, ("low", "high", "mean")) for row in rows] + [
+        (run, in_runs) for run in runs
+    ]:
+        for key in keys:
+            if value == "absent":
+                row.pop(key, None)
+            elif value is None or key in ("low", "high", "mean", "bits_per_byte", "learning_rate"):
+                row[key] = value
+    for key in ("unigram_bits_per_byte", "baselines", "machine", "notes", "reasons"):
+        results[key] = None
+    return results
+
+
+def with_protocol(results: dict[str, Any], *, higher: bool = False) -> dict[str, Any]:
+    """The results with a protocol "toy" that has scores on the first task: 1.0, 2.0, .. by
+    objective.
+    """
+    task = next(iter(results["tasks"]))
+    names = dict.fromkeys(run["objective"] for run in results["runs"])
+    results["metrics"] = {
+        "toy": {"title": "a toy", "higher": higher, "about": "Counts & compares."}
+    }
+    for number, objective in enumerate(names, start=1):
+        interval = {
+            "mean": number + 0.125,
+            "low": number,
+            "high": number + 0.25,
+            "n": 3,
+            "method": "made up",
+        }
+        for metric in (f"toy/{task}", "toy"):
+            row = {"objective": objective, "rung": 1.0, "metric": metric, **interval}
+            results["summary"].append(row)
+            results["differences"].append(row | {"reference": "ar"})
+        for run in results["runs"]:
+            if run["objective"] == objective:
+                run["toy"] = {task: number + 0.125}
+    results["baselines"].setdefault(f"toy/{task}", {})["random_init"] = 1.5
+    return results
+
+
 def _recommendation(objectives: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, str]:
     if len(objectives) < 2 or not tasks:
         return {"classification": "not measured: no task was given", "generation": objectives[0]}

@@ -5,10 +5,14 @@ print_results(results, rich.console.Console())
 write_report(results, "runs/compare/report.html")
 """
 
-from lookaround.report.forecast import write_forecast
-from lookaround.report.html import render_html, write_report
+from lookaround.report.html import (
+    render_html,
+    synthetic_figures,
+    write_forecast,
+    write_report,
+    write_synthetic,
+)
 from lookaround.report.lookup import load_results, load_synthetic
-from lookaround.report.synthetic import synthetic_figures, write_synthetic
 from lookaround.report.terminal import (
     print_forecast,
     print_results,

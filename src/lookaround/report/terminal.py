@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lookaround.report.findings import (
     FORECAST_COLUMNS,
+    SPECULATION_COLUMNS,
     SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
@@ -334,26 +335,10 @@ def print_synthetic(results: dict[str, Any], console: Console) -> None:
 def print_speculation(result: dict[str, Any], console: Console) -> None:
     """Speed by number of sequences, then what was found, in words."""
     table = Table(box=None, pad_edge=False)
-    for heading in (
-        "sequences",
-        "nodes",
-        "tokens per\nforward",
-        "transformers\ntokens/s",
-        "without drafts\ntokens/s",
-        "drafts\ntokens/s",
-        "times\ntransformers",
-    ):
+    for heading, _, _ in SPECULATION_COLUMNS:
         table.add_column(heading, justify="right")
     for entry in result["by_batch"]:
-        table.add_row(
-            str(entry["batch"]),
-            str(entry["nodes"]),
-            f"{entry['tokens_per_forward']:.2f}",
-            f"{entry['plain_tokens_per_second']:,.0f}",
-            f"{entry['loop_tokens_per_second']:,.0f}",
-            f"{entry['speculative_tokens_per_second']:,.0f}",
-            f"{entry['speedup']:.2f}",
-        )
+        table.add_row(*(form.format(entry[field]) for _, field, form in SPECULATION_COLUMNS))
     console.print(table)
     console.print()
     for line in speculation_lines(result):

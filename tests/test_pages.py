@@ -1,0 +1,245 @@
+"""The pages: safe against hostile text, the same bytes every time, and honest where a number is
+missing.
+"""
+
+import hashlib
+import math
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lookaround.report import figures, render_html, write_report
+from lookaround.report.lookup import Lookup
+from report_sample import (
+    beaten_results,
+    incomplete_results,
+    sample_results,
+    small_results,
+    with_protocol,
+)
+
+HOSTILE = """<script>alert(1)</script>"' onload='x' & --> $x^2$ \x1b[31m\ud800"""
+
+
+@pytest.fixture(scope="module")
+def results():
+    return sample_results()
+
+
+@pytest.fixture(scope="module")
+def page(results):
+    return render_html(results)
+
+
+class Elements(HTMLParser):
+    """The start tags of a page, and whether every element is closed in order."""
+
+    void = frozenset({"meta", "br", "link", "img", "input", "hr"})
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.open, self.balanced = [], [], True
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        self.balanced &= bool(self.open) and self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_its_ids_are_unique(page):
+    elements = Elements(page)
+    assert elements.balanced
+    assert not elements.open
+    ids = [attributes["id"] for _, attributes in elements.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_asks_the_network_for_nothing(page):
+    without_namespaces = page.replace('xmlns="http://www.w3.org/2000/svg"', "").replace(
+        'xmlns:xlink="http://www.w3.org/1999/xlink"', ""
+    )
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", without_namespaces)
+    assert "<script" not in page
+    links = [
+        a
+        for _, attributes in Elements(page).tags
+        for a in ("href", "src", "xlink:href")
+        if a in attributes
+    ]
+    assert set(links) <= {"xlink:href"}  # the markers of the figures, by fragment
+    assert all(h.startswith("#") for h in re.findall(r'xlink:href="([^"]*)"', page))
+    assert "default-src 'none'" in page
+
+
+def test_a_typical_page_is_small_results(page):
+    assert len(page.encode()) < 400_000
+
+
+def test_the_same_results_give_the_same_bytes(results, page):
+    assert render_html(results) == page
+    script = (
+        "import sys, hashlib; from report_sample import sample_results; from lookaround.report "
+        "import render_html;"
+        "print(hashlib.sha256(render_html(sample_results()).encode()).hexdigest())"
+    )
+    paths = [str(Path(__file__).parent), *sys.path]
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(paths)}
+    other = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert other.stdout.strip() == hashlib.sha256(page.encode()).hexdigest()
+
+
+def test_rendering_leaves_matplotlib_as_it_was(results):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    figures.tradeoff(Lookup(results))
+    assert dict(matplotlib.rcParams) == before
+    assert (
+        "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    )
+
+
+def test_text_from_the_results_cannot_become_markup():
+    results = small_results(objectives=("ar", HOSTILE), tasks=(HOSTILE,))
+    for section in ("corpus", "machine", "versions", "settings"):
+        results[section] = {HOSTILE: HOSTILE, "name": HOSTILE}
+    results["command"] = results["runs"][0]["mode"] = HOSTILE
+    results["notes"] = [HOSTILE]
+    results["recommendation"] = {
+        "classification": HOSTILE,
+        "generation": f"inconclusive: {HOSTILE}",
+        "both": "ar",
+    }
+    results["reasons"] = dict.fromkeys(("classification", "generation", "both"), HOSTILE)
+    for run in results["runs"]:
+        run["samples"] = [{"prompt": HOSTILE, "continuation": HOSTILE}]
+    for row in [*results["summary"], *results["differences"]]:
+        row["method"] = HOSTILE
+    page = render_html(results)
+    hostile, harmless = Elements(page), Elements(render_html(small_results()))
+    assert "script" not in {tag for tag, _ in hostile.tags}
+    assert hostile.balanced
+    attributes = {name for _, attributes in hostile.tags for name in attributes}
+    assert not {name for name in attributes if name.startswith("on")}
+    assert attributes == {name for _, attributes in harmless.tags for name in attributes}
+    page.encode("utf-8")  # lone surrogates are gone
+    assert "\x1b" not in page
+
+
+def test_samples_are_shown_or_left_out_on_request(results, page):
+    assert "finite set of the same" in page
+    without = render_html(results, samples=False)
+    assert "finite set of the same" not in without
+    assert "The river rises" not in without
+    assert "Samples were left out" in without
+
+
+def test_the_headline_names_the_objective_or_says_inconclusive(page):
+    cards = re.findall(r'<article class="card (\w+)">(.*?)</article>', page, re.DOTALL)
+    assert [kind for kind, _ in cards] == ["open", "decided", "decided"]
+    assert "Inconclusive at this budget" in cards[0][1]
+    assert "<code>ar</code>" in cards[1][1]
+    assert "2.003 to 2.040" in cards[1][1]
+
+
+def test_a_model_below_a_baseline_is_flagged():
+    table = re.search(r"<table>.*?</table>", render_html(beaten_results()), re.DOTALL)
+    assert table is not None
+    row, fine = re.findall(r"<code>.*?</tr>", table[0], re.DOTALL)
+    for flag in ("above unigram", "below majority", "below TF-IDF", "below random init"):
+        assert f"▼ {flag}" in row
+    assert "▼" not in fine
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tasks": ()},
+        {"rungs": (1.0,)},
+        {"rungs": (0.25,)},
+        {"objectives": ("ar",)},
+        {"seeds": 1},
+        {"objectives": ("ar",), "rungs": (1.0,), "seeds": 1, "tasks": ()},
+    ],
+)
+def test_smaller_studies_are_reported(changes):
+    page = render_html(small_results(**changes))
+    assert Elements(page).balanced
+    assert "nan" not in page
+
+
+@pytest.mark.parametrize("value", [None, math.nan, "absent"])
+def test_missing_numbers_become_dashes(value):
+    page = render_html(incomplete_results(value))
+    assert Elements(page).balanced
+    assert not re.search(r"\bnan\b|\binf\b|>None<", page)
+
+
+def test_one_objective_far_off_does_not_flatten_the_others():
+    results = small_results()
+    for row in results["summary"]:
+        if row["objective"] == "ar" and row["metric"] == "bits_per_byte":
+            row.update(mean=12.5, low=12.4, high=12.6)
+    assert figures.off_scale(Lookup(results)) == ["ar"]
+    assert "12.50: off the scale" in figures.tradeoff(Lookup(results))
+    assert "Beyond the bits-per-byte axis: ar" in render_html(results)
+
+
+def test_every_figure_scales_and_can_be_read_aloud(results):
+    study = Lookup(results)
+    drawn = [
+        figures.tradeoff(study),
+        figures.ladder(study, "bits_per_byte"),
+        figures.ladder(study, "classification"),
+        figures.losses(study),
+        figures.by_prefix(study),
+    ]
+    for svg in drawn:
+        root = svg[: svg.index(">")]
+        assert 'width="100%"' in root
+        assert "viewBox=" in root
+        assert 'role="img"' in root
+        assert "<title " in svg
+        assert "<text" in svg  # text stays text
+        assert "<?xml" not in svg
+        assert "<metadata" not in svg
+
+
+def test_write_report_replaces_the_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    write_report(small_results(), path)
+    before = path.read_text(encoding="utf-8")
+    assert before == render_html(small_results())
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_report(small_results(tasks=()), path)
+    assert path.read_text(encoding="utf-8") == before
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_a_protocol_unknown_to_the_reports_has_its_column():
+    page = render_html(with_protocol(small_results()))
+    for words in (
+        "topic (a toy)",
+        "2.000 to 2.250",
+        "Counts &amp; compares.",
+        "▼ above random init",
+        "Bits per byte, topic (a toy): lower",
+    ):
+        assert words in page
+    assert Elements(page).balanced
