@@ -284,7 +284,7 @@ def write_synthetic(results: dict[str, Any], path: str | Path) -> None:
         title="lookaround synthetic",
         heading="Does the objective look ahead?",
         facts=[
-            f"{settings['seeds']} seeds",
+            f"{settings['seeds']} seed{_s(settings['seeds'])}",
             f"{settings['steps']:,} steps of {settings['batch']} problems at most",
             f"{min(row['queries'] for row in results['rows']):,} held-out problems",
             f"model {results['settings']['model']['preset']}",

@@ -252,7 +252,7 @@ def tasks(study: Lookup) -> Table:
                     Cell(format_count(number(about.get(key))))
                     for key in ("train", "test", "classes")
                 ),
-                Cell("; ".join(str(note) for note in about.get("notes") or []), kind="text"),
+                Cell("; ".join(str(note) for note in about.get("notes") or []), kind="text prose"),
             ],
         )
         for name, about in (study.results.get("tasks") or {}).items()
@@ -298,7 +298,7 @@ def answers(result: dict[str, Any]) -> Table:
     """What a forecast recommends for each task, and why."""
     reasons = result.get("reasons") or {}
     rows = [
-        Row(task, [Cell(answer, kind="text"), Cell(reasons.get(task, ""), kind="text")])
+        Row(task, [Cell(answer, kind="text prose"), Cell(reasons.get(task, ""), kind="text prose")])
         for task, answer in (result.get("recommendation") or {}).items()
     ]
     heads = [Head("task"), Head("recommends", kind="text"), Head("why", kind="text")]
