@@ -18,6 +18,8 @@ from lookaround.model.backbone import Backbone
 from lookaround.objectives import Batch, Objective, View, Vocabulary, parse
 from lookaround.train.loss import ObjectiveLoss
 
+pytest_plugins = ["cli_runs"]
+
 torch.set_num_threads(1)  # the models are tiny; threads cost more than they give
 
 DATA = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))

@@ -94,8 +94,8 @@ def options(world: Path, **more: Any) -> Settings:
     values: dict[str, Any] = {
         "data.corpus": str(world / "corpus.txt"),
         "data.vocabulary": 320,
-        "compare.tasks": [str(world / "task.tsv")],
-        "compare.objectives": "ar, mlm(rate=0.4), dar, prefixlm",
+        "data.tasks": [str(world / "task.tsv")],
+        "objectives": "ar, mlm(rate=0.4), dar, prefixlm",
         "forecast.rank": 12,
         "forecast.far_lag": 40,
     }
@@ -529,8 +529,8 @@ def test_on_english_text_masked_and_farther_targets_leave_smaller_tails_and_prob
             "data.vocabulary": 2048,
             "forecast.weighting": "unit",
             "forecast.features": "context",
-            "compare.objectives": "ar, mlm(rate=0.4), dar",
-            "compare.tasks": [
+            "objectives": "ar, mlm(rate=0.4), dar",
+            "data.tasks": [
                 str(real_data / "classification" / name / "train.tsv.xz")
                 for name in ("banking77", "snips")
             ],

@@ -83,8 +83,8 @@ def study_settings(folder: Path) -> Settings:
         tiny,
         **{
             "data.corpus": str(folder / "text.txt"),
-            "compare.tasks": [str(folder / "parity.tsv")],
-            "compare.objectives": "ar, mlm",
+            "data.tasks": [str(folder / "parity.tsv")],
+            "objectives": "ar, mlm",
             "compare.budget": "2000",
         },
     )
@@ -98,7 +98,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
         compare(open_study(settings), out, command="test", executor=executor)
     results = load_results(out / "results.json")
 
-    (task,) = (task_data(task, settings.evaluate) for task in read_tasks(settings.compare.tasks))
+    (task,) = (task_data(task, settings.evaluate) for task in read_tasks(settings.data.tasks))
     for run in results["runs"]:
         readable = open_run(out / run["checkpoint"])
         attention = reading_mode(readable, settings.evaluate).attention

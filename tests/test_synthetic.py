@@ -697,10 +697,12 @@ def test_settings_of_an_earlier_name_are_refused_by_name(text: str, tmp_path: Pa
     file = tmp_path / "settings.yaml"
     file.write_text(text)
     with pytest.raises(
-        UserError, match=r"settings.yaml: .*the section 'plan' is called 'synthetic' now"
+        UserError, match=r"settings.yaml: unknown setting 'plan'; it is called 'synthetic' now"
     ):
         read_settings(file)
-    with pytest.raises(UserError, match="the section 'plan' is called 'synthetic' now"):
+    with pytest.raises(
+        UserError, match="--set plan.steps=7: .*'plan'; it is called 'synthetic' now"
+    ):
         read_settings(None, ["plan.steps=7"])
 
 

@@ -134,8 +134,8 @@ def compare(
             "data.tokenizer": tokenizer,
             "model.preset": model,
             "model.init": init,
-            "compare.tasks": task or None,
-            "compare.objectives": objectives,
+            "data.tasks": task or None,
+            "objectives": objectives,
             "compare.seeds": seeds,
             "compare.budget": budget,
             "compare.equal": equal,
@@ -219,8 +219,8 @@ def forecast(
             "data.corpus": corpus,
             "data.text_column": text_column,
             "data.tokenizer": tokenizer,
-            "compare.tasks": task or None,
-            "compare.objectives": objectives,
+            "data.tasks": task or None,
+            "objectives": objectives,
             "forecast.context": context,
             "forecast.rank": rank,
         },
@@ -335,7 +335,7 @@ def pretrain(
         require_form(as_, chosen.modes(), "llama")
     if dry_run:
         one = settings.model_copy(deep=True)
-        one.compare.objectives, one.compare.budget, one.compare.ladder = objective, budget, [1.0]
+        one.objectives, one.compare.budget, one.compare.ladder = objective, budget, [1.0]
         one.compare.lr_factors, one.compare.equal = (
             [1.0],
             "tokens" if amount.unit == "tokens" else None,
@@ -412,7 +412,7 @@ def evaluate(
         {
             "data.corpus": corpus,
             "data.text_column": text_column,
-            "compare.tasks": task or None,
+            "data.tasks": task or None,
             "evaluate.generation_mode": mode,
             "evaluate.classification_mode": mode,
         },
@@ -428,10 +428,8 @@ def evaluate(
         run = open_run(model)
         if mode:
             run.require_mode(mode)
-        metrics = dict(settings.evaluate.metrics)
-        tasks = (
-            read_tasks(settings.compare.tasks, metrics=metrics) if settings.compare.tasks else []
-        )
+        metrics = dict(settings.data.metrics)
+        tasks = read_tasks(settings.data.tasks, metrics=metrics) if settings.data.tasks else []
         text = text_data(run, settings.data)
         data: list[TaskData | TextData] = [task_data(item, settings.evaluate) for item in tasks]
         data += [text] if text else []

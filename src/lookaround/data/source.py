@@ -17,12 +17,12 @@ def read_source(settings: Settings) -> tuple[Corpus, list[Task]]:
     """The corpus and the tasks of a study or a forecast; raises UserError for whatever cannot be
     read.
     """
-    paths, metrics = settings.compare.tasks, {**settings.evaluate.metrics}
+    paths, metrics = settings.data.tasks, {**settings.data.metrics}
     if settings.data.corpus is None:
         return stdlib_corpus(), read_tasks(paths, metrics=metrics) if paths else [stdlib_task()]
     if metrics and not paths:
         raise UserError(
-            f"evaluate.metrics: no task is called '{next(iter(metrics))}', since none is given"
+            f"data.metrics: no task is called '{next(iter(metrics))}', since none is given"
         )
     corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
     return corpus, read_tasks(paths, metrics=metrics) if paths else []

@@ -104,7 +104,7 @@ def open_study(settings: Settings) -> Study:
 
     Raises UserError for any bad input; writes nothing but token shards in the cache.
     """
-    objectives = tuple(parse_list(settings.compare.objectives))
+    objectives = tuple(parse_list(settings.objectives))
     require_for_text(objectives)
     budget = parse_budget(settings.compare.budget)
     settings = settings.model_copy(deep=True)

@@ -118,7 +118,7 @@ def open_forecast(settings: Settings) -> Forecast:
     """Reads and checks everything a forecast needs; raises UserError for bad input; writes nothing
     but token shards.
     """
-    objectives = tuple(parse_list(settings.compare.objectives))
+    objectives = tuple(parse_list(settings.objectives))
     require_for_text(objectives)
     corpus, tasks = read_source(settings)
     if settings.data.tokenizer:
