@@ -13,13 +13,25 @@ from pathlib import Path
 
 import pytest
 
-from lookaround.report import figures, render_html, write_report
+from lookaround.report import (
+    figures,
+    fragment,
+    render_html,
+    write_forecast,
+    write_report,
+    write_speculation,
+    write_synthetic,
+)
 from lookaround.report.lookup import Lookup
 from report_sample import (
     beaten_results,
+    evaluation_results,
+    forecast_results,
     incomplete_results,
     sample_results,
     small_results,
+    speculation_results,
+    synthetic_results,
     with_protocol,
 )
 
@@ -243,3 +255,106 @@ def test_a_protocol_unknown_to_the_reports_has_its_column():
     ):
         assert words in page
     assert Elements(page).balanced
+
+
+def test_the_page_says_how_large_the_model_is():
+    assert "<li>model of 1.2M parameters</li>" in render_html(small_results(parameters=1_234_567))
+    assert "parameters</li>" not in render_html(small_results())
+
+
+def test_a_forecast_is_the_appendix_of_a_comparison():
+    page = render_html(small_results(forecast=forecast_results()))
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert headings[-2:] == ["Where it comes from", "Before any training"]
+    assert '<p class="brand">Appendix</p>' in page
+    assert "tail energy" not in page[: page.index("Where it comes from")]
+    assert Elements(page).balanced
+
+
+def test_the_marks_of_the_table_are_explained_below_it():
+    page = render_html(small_results())
+    legend = page[page.index('aria-label="How to read the table"') : page.index("Figures</h2>")]
+    for words in ("mean over 2 seeds", "<b>±</b>", "<b>[low, high]</b>", "<b>!</b>", "<b>!!</b>"):
+        assert words in legend
+
+
+WRITERS = {
+    "forecast": (write_forecast, forecast_results),
+    "synthetic": (write_synthetic, synthetic_results),
+    "speculation": (write_speculation, speculation_results),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_other_study_has_a_page(kind, tmp_path):
+    write, results_of = WRITERS[kind]
+    write(results_of(), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    elements = Elements(page)
+    assert page.startswith("<!doctype html>")
+    assert elements.balanced
+    assert not elements.open
+    ids = [attributes["id"] for _, attributes in elements.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    words = {
+        "forecast": ("Before any training", "not told apart", "saturated", "0.810"),
+        "synthetic": ("Clever Hans", "parallel 25.0%", "50.0% [49.0, 51.0]", "262,976"),
+        "speculation": ("906", "0.61, 0.42", "up to 4 sequences at once", "2.20"),
+    }
+    assert all(word in page for word in words[kind]), kind
+
+
+@pytest.mark.parametrize("kind", ["forecast", "synthetic"])
+def test_no_other_page_lets_text_become_markup(kind, tmp_path):
+    write, results_of = WRITERS[kind]
+    found = {}
+    for name in ("harmless", HOSTILE):
+        results = results_of(name, name) | {"command": name}
+        write(results, tmp_path / "page.html")
+        found[name] = Elements((tmp_path / "page.html").read_text(encoding="utf-8"))
+    hostile, harmless = found[HOSTILE], found["harmless"]
+    assert hostile.balanced
+    assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in harmless.tags]
+
+
+FRAGMENTS = {
+    "comparison": (small_results, ("bits per byte", "0.710", "▼ below TF-IDF", "generation: ar")),
+    "forecast": (forecast_results, ("tail energy", "saturated", "topic: nothing")),
+    "synthetic": (synthetic_results, ("exact match", "50.0% [49.0, 51.0]", "Clever Hans")),
+    "speculation": (speculation_results, ("times transformers", "1.70", "accepted by depth")),
+    "evaluation": (evaluation_results, ("Scores of runs/ar", "2.031", "0.660", "majority class")),
+}
+
+
+@pytest.mark.parametrize("kind", FRAGMENTS)
+def test_a_notebook_is_given_a_table_that_needs_no_style_sheet(kind):
+    results_of, words = FRAGMENTS[kind]
+    shown = fragment(results_of())
+    elements = Elements(shown)
+    assert elements.balanced
+    assert not elements.open
+    assert all(word in shown for word in words), kind
+    assert {tag for tag, _ in elements.tags}.isdisjoint({"html", "head", "style", "script", "link"})
+    assert not {"class", "id"} & {name for _, attributes in elements.tags for name in attributes}
+
+
+def test_no_fragment_lets_text_become_markup():
+    pairs = [
+        [small_results(objectives=("ar", name), tasks=(name,)) for name in ("harmless", HOSTILE)],
+        *(
+            [results_of(name, name) for name in ("harmless", HOSTILE)]
+            for results_of in (forecast_results, synthetic_results, evaluation_results)
+        ),
+    ]
+    for harmless, hostile in pairs:
+        tags = [[tag for tag, _ in Elements(fragment(r)).tags] for r in (harmless, hostile)]
+        assert tags[0] == tags[1]
+        fragment(hostile).encode("utf-8")
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x85", "\u202e", "\u2067", "\ud800"])
+def test_controls_and_overrides_of_direction_are_replaced(character):
+    results = small_results()
+    results["notes"] = [f"one{character}two"]
+    assert "one\ufffdtwo" in render_html(results)
+    assert character not in render_html(results)

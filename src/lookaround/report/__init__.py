@@ -6,10 +6,12 @@ write_report(results, "runs/compare/report.html")
 """
 
 from lookaround.report.html import (
+    fragment,
     render_html,
     synthetic_figures,
     write_forecast,
     write_report,
+    write_speculation,
     write_synthetic,
 )
 from lookaround.report.lookup import load_results, load_synthetic
@@ -23,6 +25,7 @@ from lookaround.report.text import format_seconds
 
 __all__ = [
     "format_seconds",
+    "fragment",
     "load_results",
     "load_synthetic",
     "print_forecast",
@@ -33,5 +36,6 @@ __all__ = [
     "synthetic_figures",
     "write_forecast",
     "write_report",
+    "write_speculation",
     "write_synthetic",
 ]

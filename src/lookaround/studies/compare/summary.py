@@ -74,6 +74,7 @@ def study_results(
         "machine": machine(study.jobs, study.threads),
         "versions": versions(),
         "equal": study.equal,
+        "parameters": sum(weight.numel() for weight in study.backbone.lm.parameters()),
         **{
             key: value
             for name, scores in of_text.items()
