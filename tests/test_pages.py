@@ -13,16 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from lookaround.report import (
-    figures,
-    fragment,
-    render_html,
-    write_forecast,
-    write_report,
-    write_speculation,
-    write_synthetic,
-)
+from lookaround.report import figures
+from lookaround.report.html import fragment
+from lookaround.report.html import render_html as render
 from lookaround.report.lookup import Lookup
+from lookaround.report.schema import (
+    ComparisonResults,
+    EvaluationResults,
+    ForecastResults,
+    PretrainResults,
+    SpeculationResults,
+    SyntheticResults,
+)
+from lookaround.support.errors import UserError
 from report_sample import (
     beaten_results,
     evaluation_results,
@@ -36,6 +39,14 @@ from report_sample import (
 )
 
 HOSTILE = """<script>alert(1)</script>"' onload='x' & --> $x^2$ \x1b[31m\ud800"""
+
+
+def render_html(results, **options):
+    return render(ComparisonResults.of(results), **options)
+
+
+def lookup(results):
+    return Lookup(ComparisonResults.of(results))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +114,7 @@ def test_a_typical_page_is_small_results(page):
 def test_the_same_results_give_the_same_bytes(results, page):
     assert render_html(results) == page
     script = (
-        "import sys, hashlib; from report_sample import sample_results; from lookaround.report "
+        "import sys, hashlib; from report_sample import sample_results; from test_pages "
         "import render_html;"
         "print(hashlib.sha256(render_html(sample_results()).encode()).hexdigest())"
     )
@@ -119,7 +130,7 @@ def test_rendering_leaves_matplotlib_as_it_was(results):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    figures.tradeoff(Lookup(results))
+    figures.tradeoff(lookup(results))
     assert dict(matplotlib.rcParams) == before
     assert (
         "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
@@ -207,13 +218,13 @@ def test_one_objective_far_off_does_not_flatten_the_others():
     for row in results["summary"]:
         if row["objective"] == "ar" and row["metric"] == "bits_per_byte":
             row.update(mean=12.5, low=12.4, high=12.6)
-    assert figures.off_scale(Lookup(results)) == ["ar"]
-    assert "12.50: off the scale" in figures.tradeoff(Lookup(results))
+    assert figures.off_scale(lookup(results)) == ["ar"]
+    assert "12.50: off the scale" in figures.tradeoff(lookup(results))
     assert "Beyond the bits-per-byte axis: ar" in render_html(results)
 
 
 def test_every_figure_scales_and_can_be_read_aloud(results):
-    study = Lookup(results)
+    study = lookup(results)
     drawn = [
         figures.tradeoff(study),
         figures.ladder(study, "bits_per_byte"),
@@ -232,14 +243,14 @@ def test_every_figure_scales_and_can_be_read_aloud(results):
         assert "<metadata" not in svg
 
 
-def test_write_report_replaces_the_file_whole(tmp_path, monkeypatch):
+def test_write_page_replaces_the_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    write_report(small_results(), path)
+    ComparisonResults.of(small_results()).write_page(path)
     before = path.read_text(encoding="utf-8")
     assert before == render_html(small_results())
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write_report(small_results(tasks=()), path)
+        ComparisonResults.of(small_results(tasks=())).write_page(path)
     assert path.read_text(encoding="utf-8") == before
     assert os.listdir(tmp_path) == ["report.html"]
 
@@ -278,17 +289,17 @@ def test_the_marks_of_the_table_are_explained_below_it():
         assert words in legend
 
 
-WRITERS = {
-    "forecast": (write_forecast, forecast_results),
-    "synthetic": (write_synthetic, synthetic_results),
-    "speculation": (write_speculation, speculation_results),
+PAGES = {
+    "forecast": (ForecastResults, forecast_results),
+    "synthetic": (SyntheticResults, synthetic_results),
+    "speculation": (SpeculationResults, speculation_results),
 }
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", PAGES)
 def test_every_other_study_has_a_page(kind, tmp_path):
-    write, results_of = WRITERS[kind]
-    write(results_of(), tmp_path / "page.html")
+    model, results_of = PAGES[kind]
+    model.of(results_of()).write_page(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     elements = Elements(page)
     assert page.startswith("<!doctype html>")
@@ -304,32 +315,53 @@ def test_every_other_study_has_a_page(kind, tmp_path):
     assert all(word in page for word in words[kind]), kind
 
 
+def test_what_has_no_page_says_so(tmp_path):
+    with pytest.raises(UserError, match="there is no page of such a result"):
+        EvaluationResults.of(evaluation_results()).write_page(tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
 @pytest.mark.parametrize("kind", ["forecast", "synthetic"])
-def test_no_other_page_lets_text_become_markup(kind, tmp_path):
-    write, results_of = WRITERS[kind]
-    found = {}
-    for name in ("harmless", HOSTILE):
-        results = results_of(name, name) | {"command": name}
-        write(results, tmp_path / "page.html")
-        found[name] = Elements((tmp_path / "page.html").read_text(encoding="utf-8"))
-    hostile, harmless = found[HOSTILE], found["harmless"]
+def test_no_other_page_lets_text_become_markup(kind):
+    model, results_of = PAGES[kind]
+    harmless, hostile = (
+        Elements(render(model.of(results_of(name, name) | {"command": name})))
+        for name in ("harmless", HOSTILE)
+    )
     assert hostile.balanced
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in harmless.tags]
 
 
+RUN = {"objective": "ar", "seed": 0, "spent": {"tokens": 1024, "flops": 2.5e9, "step": 8}}
 FRAGMENTS = {
-    "comparison": (small_results, ("bits per byte", "0.710", "▼ below TF-IDF", "generation: ar")),
-    "forecast": (forecast_results, ("tail energy", "saturated", "topic: nothing")),
-    "synthetic": (synthetic_results, ("exact match", "50.0% [49.0, 51.0]", "Clever Hans")),
-    "speculation": (speculation_results, ("times transformers", "1.70", "accepted by depth")),
-    "evaluation": (evaluation_results, ("Scores of runs/ar", "2.031", "0.660", "majority class")),
+    "comparison": (
+        ComparisonResults.of(small_results()),
+        ("bits per byte", "0.710", "▼ below TF-IDF", "generation: ar"),
+    ),
+    "forecast": (
+        ForecastResults.of(forecast_results()),
+        ("tail energy", "saturated", "topic: nothing"),
+    ),
+    "synthetic": (
+        SyntheticResults.of(synthetic_results()),
+        ("exact match", "50.0% [49.0, 51.0]", "Clever Hans"),
+    ),
+    "speculation": (
+        SpeculationResults.of(speculation_results()),
+        ("times transformers", "1.70", "accepted by depth"),
+    ),
+    "evaluation": (
+        EvaluationResults.of(evaluation_results()),
+        ("bits_per_byte", "2.031", "0.66", "0.21"),
+    ),
+    "pretrain": (PretrainResults.of(RUN), ("1024", "2.5e+09")),
 }
 
 
 @pytest.mark.parametrize("kind", FRAGMENTS)
 def test_a_notebook_is_given_a_table_that_needs_no_style_sheet(kind):
-    results_of, words = FRAGMENTS[kind]
-    shown = fragment(results_of())
+    result, words = FRAGMENTS[kind]
+    shown = result._repr_html_()
     elements = Elements(shown)
     assert elements.balanced
     assert not elements.open
@@ -338,21 +370,24 @@ def test_a_notebook_is_given_a_table_that_needs_no_style_sheet(kind):
     assert not {"class", "id"} & {name for _, attributes in elements.tags for name in attributes}
 
 
-def test_no_fragment_lets_text_become_markup():
-    pairs = [
-        [small_results(objectives=("ar", name), tasks=(name,)) for name in ("harmless", HOSTILE)],
-        *(
-            [results_of(name, name) for name in ("harmless", HOSTILE)]
-            for results_of in (forecast_results, synthetic_results, evaluation_results)
-        ),
-    ]
-    for harmless, hostile in pairs:
-        tags = [[tag for tag, _ in Elements(fragment(r)).tags] for r in (harmless, hostile)]
-        assert tags[0] == tags[1]
-        fragment(hostile).encode("utf-8")
+@pytest.mark.parametrize(
+    ("model", "results_of"),
+    [
+        (ComparisonResults, lambda name, task: small_results(objectives=(name,), tasks=(task,))),
+        (ForecastResults, forecast_results),
+        (SyntheticResults, synthetic_results),
+        (EvaluationResults, evaluation_results),
+    ],
+)
+def test_no_fragment_lets_text_become_markup(model, results_of):
+    harmless, hostile = (
+        fragment(model.of(results_of(name, name))) for name in ("harmless", HOSTILE)
+    )
+    assert [tag for tag, _ in Elements(hostile).tags] == [tag for tag, _ in Elements(harmless).tags]
+    hostile.encode("utf-8")  # lone surrogates are gone
 
 
-@pytest.mark.parametrize("character", ["\x1b", "\x85", "\u202e", "\u2067", "\ud800"])
+@pytest.mark.parametrize("character", ["\x1b", "\x85", "\u202e", "\u2067"])
 def test_controls_and_overrides_of_direction_are_replaced(character):
     results = small_results()
     results["notes"] = [f"one{character}two"]

@@ -8,8 +8,9 @@ import re
 import pytest
 from rich.console import Console
 
-from lookaround.report import load_results, print_results
+from lookaround.report import load_results
 from lookaround.report.lookup import Interval, Lookup, verdict
+from lookaround.report.schema import ComparisonResults
 from lookaround.report.text import (
     format_count,
     format_flops,
@@ -27,9 +28,13 @@ from report_sample import (
 )
 
 
+def lookup(results):
+    return Lookup(ComparisonResults.of(results))
+
+
 def printed(results, width=80):
     file = io.StringIO()
-    print_results(results, Console(file=file, width=width))
+    ComparisonResults.of(results).print(Console(file=file, width=width))
     return file.getvalue()
 
 
@@ -44,7 +49,7 @@ def saved(tmp_path, results):
 
 
 def test_load_results_reads_what_compare_writes(tmp_path):
-    assert load_results(saved(tmp_path, small_results())) == small_results()
+    assert load_results(saved(tmp_path, small_results())).as_dict() == small_results()
 
 
 def without(key):
@@ -84,8 +89,11 @@ def run_without(key):
             "field 'runs[1].classification' is a list; expected an object",
         ),
         (with_run(samples=["text"]), "field 'runs[1].samples[0]' is text; expected an object"),
-        (small_results() | {"baselines": {"topic": 3}}, "field 'baselines['topic']' is a number"),
-        (small_results() | {"metrics": {"toy": 3}}, "field 'metrics['toy']' is a number"),
+        (small_results() | {"baselines": {"topic": 3}}, "field 'baselines.topic' is a number"),
+        (
+            small_results() | {"metrics": {"toy": 3}},
+            "field 'metrics.toy' is a number; expected an object",
+        ),
     ],
 )
 def test_load_results_names_the_file_and_the_field(tmp_path, content, message):
@@ -100,8 +108,13 @@ def test_load_results_names_the_file_and_the_field(tmp_path, content, message):
 def test_load_results_on_a_missing_file_and_on_bytes(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_results(tmp_path / "nothing.json")
+    (tmp_path / "results.json").mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         load_results(tmp_path)
+    (tmp_path / "fast").mkdir()
+    (tmp_path / "fast" / "speculate.yaml").write_text("status: finished")
+    with pytest.raises(UserError, match="`lookaround speculate` writes its numbers to --json"):
+        load_results(tmp_path / "fast")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
         load_results(tmp_path / "binary")
@@ -119,7 +132,7 @@ def test_the_tables_fit_80_columns_and_lose_nothing(tasks):
     text = printed(results)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    study = Lookup(results)
+    study = lookup(results)
     for metric in study.metrics:
         for objective in study.objectives:
             assert f"{study.score(objective, metric).mean:.3f}" in text
@@ -181,7 +194,7 @@ def test_no_control_character_reaches_the_terminal():
 
 def test_a_score_without_a_summary_row_is_the_mean_of_its_runs():
     results = small_results() | {"summary": []}
-    study = Lookup(results)
+    study = lookup(results)
     runs = [
         r["bits_per_byte"] for r in results["runs"] if r["objective"] == "ar" and r["rung"] == 1.0
     ]
@@ -190,19 +203,19 @@ def test_a_score_without_a_summary_row_is_the_mean_of_its_runs():
 
 
 def test_with_one_task_the_mean_over_tasks_is_not_shown_twice():
-    assert Lookup(small_results()).metrics == ["bits_per_byte", "classification/topic"]
-    assert Lookup(small_results()).classification == "classification/topic"
+    assert lookup(small_results()).metrics == ["bits_per_byte", "classification/topic"]
+    assert lookup(small_results()).classification == "classification/topic"
 
 
 def test_a_baseline_has_a_mean_only_if_every_task_has_it():
     results = small_results(tasks=("topic", "sentiment"))
-    assert Lookup(results).baseline("tfidf", "classification") == pytest.approx((0.71 + 0.78) / 2)
+    assert lookup(results).baseline("tfidf", "classification") == pytest.approx((0.71 + 0.78) / 2)
     results["baselines"]["topic"]["tfidf"] = None
-    assert math.isnan(Lookup(results).baseline("tfidf", "classification"))
+    assert math.isnan(lookup(results).baseline("tfidf", "classification"))
 
 
 def test_verdicts_follow_the_direction_of_the_metric():
-    study = Lookup(small_results())
+    study = lookup(small_results())
     assert not study.higher("bits_per_byte")
     assert study.higher("classification/topic")
     assert verdict(Interval(-0.1, -0.2, -0.05), higher=False) == "better"
@@ -213,7 +226,7 @@ def test_verdicts_follow_the_direction_of_the_metric():
 
 def test_a_protocol_unknown_to_the_reports_has_its_column():
     results = with_protocol(small_results())
-    study = Lookup(results)
+    study = lookup(results)
     assert study.metrics == ["bits_per_byte", "classification/topic", "toy/topic"]
     assert study.title("toy/topic") == "topic (a toy)"
     assert study.score("mlm(rate=0.4)", "toy/topic").low == 2
@@ -230,7 +243,7 @@ def test_a_protocol_with_several_tasks_has_a_mean():
     for row in list(results["summary"]):
         if row["metric"] == "toy/topic":
             results["summary"].append(row | {"metric": "toy/sentiment"})
-    study = Lookup(results)
+    study = lookup(results)
     assert study.metrics[-3:] == ["toy", "toy/topic", "toy/sentiment"]
     assert study.below("toy/topic", 1.125) == ["random_init"]
     assert study.below("toy", 1.125) == [], "not known for every task"

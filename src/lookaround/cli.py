@@ -144,7 +144,6 @@ def compare(
         },
     )
     with _loading("reading the corpus and loading libraries") as console:
-        from lookaround.report import print_results, write_report
         from lookaround.studies.compare.compare import compare as run_study
         from lookaround.studies.compare.study import estimate, open_study
 
@@ -167,8 +166,8 @@ def compare(
     began = time.monotonic()
     with _Progress(console, lines="jobs") as progress:
         results = run_study(study, out, command=_command(), report=progress.report)
-    write_report(results, out / "report.html", samples=not no_samples)
-    print_results(results, console)
+    results.write_page(out / "report.html", samples=not no_samples)
+    results.print(console)
     _say(
         console,
         f"\n{out / 'report.html'} shows it all; {out / 'results.json'} holds the numbers "
@@ -226,10 +225,8 @@ def forecast(
         },
     )
     with _loading("reading the corpus and loading libraries") as console:
-        from lookaround.report import print_forecast, write_forecast
         from lookaround.studies.forecast.forecast import cost, open_forecast
         from lookaround.studies.forecast.forecast import forecast as run_forecast
-        from lookaround.support.storage import write_text
         from lookaround.train.loop import stop_on_signals
 
         plan = open_forecast(settings)
@@ -249,14 +246,14 @@ def forecast(
     )
     with stop_on_signals() as stop, _Progress(console) as progress:
         result = run_forecast(plan, out, stop=stop, report=progress.report)
-    write_text(out / "forecast.json", json.dumps(result, indent=1) + "\n")
-    write_forecast(result, out / "forecast.html")
-    print_forecast(result, console)
+    result.save(out / "forecast.json")
+    result.write_page(out / "forecast.html")
+    result.print(console)
     _say(
         console,
         f"\n{out / 'forecast.html'} shows it with the spectra; {out / 'forecast.json'} holds the "
         "numbers "
-        f"({result['seconds']['all']:.0f} s, of which {result['seconds']['counting']:.0f} s "
+        f"({result.seconds.all:.0f} s, of which {result.seconds.counting:.0f} s "
         "counting).",
     )
     _write_json(json_, result)
@@ -360,12 +357,11 @@ def pretrain(
             settings, chosen, amount, store, out, form=as_, world=processes, stop=stop, report=step
         )
         main = processes.main
-    spent = info["spent"]
+    spent = info.spent
     _say(
         console,
-        f"{out}: {chosen.spec} finished after {spent['step']:,} steps, {spent['tokens']:,} "
-        f"tokens, {spent['targets']:,} targets, "
-        f"{spent['flops']:.3g} FLOPs, {spent['seconds']:.0f} s",
+        f"{out}: {chosen.spec} finished after {spent.step:,} steps, {spent.tokens:,} "
+        f"tokens, {spent.targets:,} targets, {spent.flops:.3g} FLOPs, {spent.seconds:.0f} s",
     )
     if main:
         _write_json(json_, info)
@@ -424,6 +420,7 @@ def evaluate(
         from lookaround.evaluation.registry import TaskData, TextData, protocols, task_data
         from lookaround.evaluation.registry import evaluate as run_protocols
         from lookaround.model.readable import open_run
+        from lookaround.report.schema import EvaluationResults
 
         run = open_run(model)
         if mode:
@@ -475,10 +472,11 @@ def evaluate(
     result |= {f"{need}_mode": mode for need, mode in evaluation.by_need().items()}
     for name, protocol in known.items():
         result |= protocol.entry(evaluation.scores[name], settings.evaluate, whole=True)
+    found = EvaluationResults.of(result)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        _write_json(out / "evaluation.json", result)
-    _write_json(json_, result)
+        found.save(out / "evaluation.json")
+    _write_json(json_, found)
 
 
 @app.command()
@@ -554,7 +552,6 @@ def speculate(
         },
     )
     with _loading("loading the model and reading the text") as console:
-        from lookaround.report import print_speculation
         from lookaround.studies.speculate.speculate import open_speculation
         from lookaround.studies.speculate.speculate import speculate as run_speculation
         from lookaround.train.loop import stop_on_signals
@@ -580,7 +577,7 @@ def speculate(
         return
     with stop_on_signals() as stop, _Progress(console, lines="stages") as progress:
         result = run_speculation(plan, out, stop=stop, report=progress.report)
-    print_speculation(result, console)
+    result.print(console)
     _say(
         console,
         f"\n{out}: loads as a plain model; fast with trust_remote_code=True, or lookaround "
@@ -782,7 +779,6 @@ def synthetic(
     """
     _check_outputs(json_, folder=out)
     with _loading("loading libraries") as console:
-        from lookaround.report import print_synthetic, write_synthetic
         from lookaround.studies.synthetic.grid import (
             PRESETS,
             estimate,
@@ -820,9 +816,9 @@ def synthetic(
     began = time.monotonic()
     with _Progress(console, lines="jobs") as progress:
         results = run_grid(grid, out, command=_command(), report=progress.report)
-    write_synthetic(results, out / "synthetic.html")
+    results.write_page(out / "synthetic.html")
     console.print()
-    print_synthetic(results, console)
+    results.print(console)
     _say(
         console,
         f"\n{out / 'synthetic.html'} shows it with the learning curves; {out / 'results.json'} "
@@ -858,28 +854,14 @@ def report(
     _settings(config, set_, seed, {})
     from rich.console import Console
 
-    from lookaround.report import (
-        load_results,
-        load_synthetic,
-        print_results,
-        print_synthetic,
-        write_report,
-        write_synthetic,
-    )
+    from lookaround.report import load_results
 
-    file = results / "results.json" if results.is_dir() else results
     console = Console()
-    loaded = load_synthetic(file)
-    if loaded is not None:
-        name, write = "synthetic.html", partial(write_synthetic, loaded)
-        print_synthetic(loaded, console)
-    else:
-        loaded = load_results(file)
-        name, write = "report.html", partial(write_report, loaded, samples=not no_samples)
-        print_results(loaded, console)
+    loaded = load_results(results)
+    loaded.print(console)
     if not dry_run:
-        page = out or file.with_name(name)
-        write(page)
+        page = out or (results if results.is_dir() else results.parent) / loaded.page
+        loaded.write_page(page, samples=not no_samples)
         _say(console, f"\n{page}")
         _write_json(json_, loaded)
 
@@ -948,9 +930,11 @@ def _say(console: Console, text: str, *, end: str = "\n", style: str | None = No
 def _write_json(path: Path | None, value: Any) -> None:
     if path is None:
         return
+    from lookaround.report.schema import Record
     from lookaround.support.storage import write_text
 
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    data = value.as_dict() if isinstance(value, Record) else value
+    write_text(path, json.dumps(data, indent=1) + "\n")
 
 
 def _print_estimate(console: Console, cost: Any, jobs: int) -> None:

@@ -2,10 +2,12 @@
 draw).
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,6 +32,11 @@ from lookaround.report.svg import (
     to_svg,
 )
 from lookaround.report.text import format_flops, format_rung
+
+if TYPE_CHECKING:
+    from lookaround.report.schema import ForecastResults
+    from lookaround.report.schema.comparison import CurvePoint, Run
+    from lookaround.report.schema.synthetic import SyntheticEntry, SyntheticRow
 
 __all__ = [
     "SHORT_BASELINES",
@@ -195,7 +202,7 @@ def losses(study: Lookup) -> str:
     levels: list[float] = []
     for index, objective in enumerate(study.objectives):
         for seed, run in enumerate(study.runs_at(objective, study.full)):
-            flops, loss = _smoothed(run.get("curve") or [])
+            flops, loss = _smoothed(run.curve)
             if len(flops) < 2:
                 continue
             levels += loss
@@ -252,16 +259,14 @@ def by_prefix(study: Lookup) -> str:
     )
 
 
-def spectra(forecast: dict[str, Any]) -> str:
+def spectra(forecast: ForecastResults) -> str:
     """Singular values against their number for every line of a forecast that has them, controls
     included.
     """
     figure, axes = new_figure(4.2)
     drawn = 0
-    for index, line in enumerate(
-        [*(forecast.get("objectives") or []), *(forecast.get("controls") or [])]
-    ):
-        values = [number(value) for value in line.get("singular_values") or []]
+    for index, line in enumerate(forecast.lines):
+        values = [number(value) for value in line.singular_values]
         if len(values) < 2:
             continue
         places = range(1, len(values) + 1)
@@ -280,9 +285,7 @@ def spectra(forecast: dict[str, Any]) -> str:
     )
 
 
-def learning(
-    group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], number_of: int
-) -> str:
+def learning(group: Sequence[tuple[SyntheticEntry, Sequence[SyntheticRow]]], number_of: int) -> str:
     """Learning curves of one task by place of the answer, a panel for each objective: (summary
     entry, its rows) in order.
 
@@ -292,31 +295,29 @@ def learning(
     columns = 2
     lines = math.ceil(len(group) / columns)
     figure, panels = new_grid(lines, columns, 1.75 * lines + 0.35)
-    last = max(
-        (entry["step"] for _, rows in group for row in rows for entry in row["curve"]), default=1
-    )
+    last = max((point.step for _, rows in group for row in rows for point in row.curve), default=1)
     for axes in panels[len(group) :]:
         axes.set_visible(False)
     for axes, (entry, rows) in zip(panels, group, strict=False):
-        curves = [row["curve"] for row in rows if row["curve"]]
-        places = len(curves[0][0]["positions"]) if curves else 0
-        steps = sorted({point["step"] for curve in curves for point in curve})
+        curves = [row.curve for row in rows if row.curve]
+        places = len(curves[0][0].positions) if curves else 0
+        steps = sorted({point.step for curve in curves for point in curve})
         for token in range(places):
             colour = colour_of(token)
             means = []
             for curve in curves:
-                at, right = [p["step"] for p in curve], [p["positions"][token] for p in curve]
+                at, right = [p.step for p in curve], [number(p.positions[token]) for p in curve]
                 axes.plot(at, right, color=colour, linewidth=0.6, alpha=0.45)
                 means.append(np.interp(steps, at, right))  # a run that ended stays where it was
             axes.plot(steps, np.mean(means, 0), color=colour, linestyle=dashes(token))
-        chance = number(entry["chance"])
+        chance = number(entry.chance)
         if math.isfinite(chance):
             axes.axhline(chance, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.set(xlim=(0, last * 1.02), ylim=(-0.03, 1.05))
         axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-        set_title(axes, shortened(entry["objective"], 23))
+        set_title(axes, shortened(entry.objective, 23))
     for axes in panels[max(0, len(group) - columns) : len(group)]:
         axes.set_xlabel("steps")
     return to_svg(
@@ -453,9 +454,9 @@ def _label_points(figure: Figure, axes: Axes, points: list[_Point]) -> None:
                 label.remove()
 
 
-def _smoothed(curve: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+def _smoothed(curve: Sequence[CurvePoint]) -> tuple[list[float], list[float]]:
     """Means of the loss over at most 48 bins, equally wide on the logarithmic compute axis."""
-    pairs = [(number(point.get("flops")), number(point.get("loss"))) for point in curve]
+    pairs = [(number(point.flops), number(point.loss)) for point in curve]
     pairs = sorted(pair for pair in pairs if pair[0] > 0 and not math.isnan(pair[1]))
     if len(pairs) <= _POINTS_PER_CURVE:
         return [flops for flops, _ in pairs], [loss for _, loss in pairs]
@@ -469,10 +470,10 @@ def _smoothed(curve: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
     )
 
 
-def _prefixes(run: dict[str, Any]) -> dict[int, float]:
+def _prefixes(run: Run) -> dict[int, float]:
     """Prefix length -> bits per byte; a key such as "16-31" counts as its lower end."""
     found = {}
-    for label, value in (run.get("bits_per_byte_by_prefix") or {}).items():
+    for label, value in run.bits_per_byte_by_prefix.items():
         start = re.match(r"\d+", str(label))
         if start is not None and not math.isnan(number(value)):
             found[int(start[0])] = number(value)

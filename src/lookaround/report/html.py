@@ -1,17 +1,15 @@
 """One self-contained HTML page for each kind of study, and a table of it for a notebook.
 
-    write_report(load_results("runs/compare/results.json"), "runs/compare/report.html")
+    load_results("lookaround-compare").write_page("report.html")
 
 A page makes no request and runs no script, and can be read on a phone, in the dark and on paper.
 The templates escape every text that comes from the results, and the page's own
-Content-Security-Policy forbids whatever might slip through. The same dict gives the same bytes.
+Content-Security-Policy forbids whatever might slip through. The same results give the same bytes.
 """
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -28,20 +26,59 @@ from lookaround.report.findings import (
     synthetic_tasks,
     synthetic_title,
 )
-from lookaround.report.lookup import NEEDS, Lookup, mean, number
-from lookaround.report.page import render
+from lookaround.report.lookup import MISSING, NEEDS, Lookup, mean, number
+from lookaround.report.page import Table, render
 from lookaround.report.text import format_count, format_flops, format_rung, format_share
-from lookaround.support.storage import write_text
 
-__all__ = [
-    "fragment",
-    "render_html",
-    "synthetic_figures",
-    "write_forecast",
-    "write_report",
-    "write_speculation",
-    "write_synthetic",
-]
+if TYPE_CHECKING:
+    from lookaround.report.schema import (
+        ComparisonResults,
+        ForecastResults,
+        Results,
+        SpeculationResults,
+        SyntheticResults,
+    )
+    from lookaround.report.schema.comparison import Run
+    from lookaround.report.schema.synthetic import SyntheticRow
+
+__all__ = ["fragment", "render_html", "synthetic_figures"]
+
+
+def render_html(result: Results, *, samples: bool = True) -> str:
+    """The page of a study, as text to be saved in UTF-8.
+
+    Parts without data are left out; numbers that are absent, null or NaN are shown as a dash.
+
+    samples: whether what the models wrote is shown; without it the page says that it is not.
+    """
+    pages: dict[str, Any] = {
+        "report.html": ("comparison", _comparison),
+        "forecast.html": ("forecast", _forecast_page),
+        "synthetic.html": ("synthetic", _synthetic),
+        "speculation.html": ("speculation", _speculation),
+    }
+    template, context_of = pages[result.page]
+    return render(template, samples_wanted=samples, **context_of(result))
+
+
+def fragment(result: Results) -> str:
+    """The main table of a result, and what follows from it, as HTML that carries its own style."""
+    shown_of: dict[str, Any] = {
+        "report.html": _comparison_shown,
+        "forecast.html": _forecast_shown,
+        "synthetic.html": _synthetic_shown,
+        "speculation.html": _speculation_shown,
+    }
+    shown, said = shown_of.get(result.page, _other_shown)(result)
+    return render("fragment", shown=shown, said=said)
+
+
+Shown = tuple[list[tuple[str, Table]], list[str]]  # captions and tables; what follows from them
+
+
+def _other_shown(result: Results) -> Shown:
+    caption, rows = next(iter(result.tables().items()))
+    return [(caption, tables.plain(rows))], []
 
 
 def _drawn(*charts: str) -> list[Markup]:
@@ -53,79 +90,66 @@ def _drawn(*charts: str) -> list[Markup]:
 # a comparison
 
 
-def write_report(results: dict[str, Any], path: str | Path, *, samples: bool = True) -> None:
-    """Write `render_html(results)` to `path`, whole or not at all: a reader never sees half a page.
-
-    Raises UserError if the folder cannot be written to; an older file at `path` is then left as it
-    was.
-    """
-    write_text(Path(path), render_html(results, samples=samples))
-
-
-def render_html(results: dict[str, Any], *, samples: bool = True) -> str:
-    """The page for the dict of a results.json (docs/results-format.md), as text to be saved in
-    UTF-8.
-
-    With `samples=False` no prompt and no continuation is in the page, and it says so. Parts without
-    data are left out; numbers that are absent, null or NaN are shown as a dash.
-    """
+def _comparison(results: ComparisonResults) -> dict[str, Any]:
     study = Lookup(results)
-    name = str((results.get("corpus") or {}).get("name") or "this corpus")
+    name = results.corpus.name or "this corpus"
     falling = [study.title(metric) for metric in study.metrics if not study.higher(metric)]
     lower = ", ".join(falling) or "bits per byte"
     gaps = {rung: tables.differences(study, rung) for rung in reversed(study.rungs)}
-    methods = (row.get("method") for row in results.get("differences") or [])
-    forecast = results.get("forecast")
-    return render(
-        "comparison",
-        made_by="compare",
-        title=f"lookaround compare: {name}",
-        heading=f"Which objective for {name}?",
-        facts=_facts(study),
-        study=study,
-        budget=_budget(study),
-        cards=[_card(study, need) for need in NEEDS],
-        remarks=_notes(study),
-        lower=lower[:1].upper() + lower[1:],
-        scores=tables.scores(study),
-        lines=list(enumerate(study.objectives)),
-        tradeoff=_drawn(figures.tradeoff(study)),
-        ladder=_drawn(
+    methods = (row.method for row in results.differences if row.method)
+    boxes = {
+        "Corpus": results.corpus.as_dict(),
+        "Machine": results.machine.as_dict() if results.machine else {},
+        "Versions": results.versions,
+    }
+    return {
+        "made_by": "compare",
+        "title": f"lookaround compare: {name}",
+        "heading": f"Which objective for {name}?",
+        "facts": _facts(study),
+        "study": study,
+        "budget": _budget(study),
+        "cards": [_card(study, need) for need in NEEDS],
+        "remarks": _remarks(study),
+        "lower": lower[:1].upper() + lower[1:],
+        "scores": tables.scores(study),
+        "lines": list(enumerate(study.objectives)),
+        "tradeoff": _drawn(figures.tradeoff(study)),
+        "ladder": _drawn(
             *(
                 figures.ladder(study, metric)
                 for metric in ("bits_per_byte", study.classification)
                 if metric in study.metrics
             )
         ),
-        losses=_drawn(figures.losses(study)),
-        prefixes=_drawn(figures.by_prefix(study)),
-        beyond=figures.off_scale(study),
-        gaps=[(tables.at(rung), table) for rung, table in gaps.items() if table],
-        rungs=tables.ladder(study),
-        methods=list(dict.fromkeys(filter(None, methods))),
-        samples=_samples(study) if samples else None,
-        equal={"tokens": "tokens", "seconds": "time"}.get(str(results.get("equal")), "FLOPs"),
-        protocols=[
-            (about.get("title") or key, about.get("about") or "")
-            for key, about in (results.get("metrics") or {}).items()
+        "losses": _drawn(figures.losses(study)),
+        "prefixes": _drawn(figures.by_prefix(study)),
+        "beyond": figures.off_scale(study),
+        "methods": list(dict.fromkeys(methods)),
+        "gaps": [(tables.at(rung), table) for rung, table in gaps.items() if table],
+        "rungs": tables.ladder(study),
+        "samples": _samples(study),
+        "equal": {"tokens": "tokens", "seconds": "time"}.get(results.equal or "", "FLOPs"),
+        "protocols": [
+            (about.title or key, about.about or "") for key, about in results.metrics.items()
         ],
-        tasks=tables.tasks(study),
-        boxes=[
-            (key.capitalize(), _flat(results[key]))
-            for key in ("corpus", "machine", "versions")
-            if results.get(key)
-        ],
-        settings=_flat(results.get("settings") or {}),
-        repeat=str(results.get("command") or ""),
-        version=(results.get("versions") or {}).get("lookaround"),
-        format=results.get("version"),
-        forecast=_forecast(forecast) if forecast else None,
-        appendix=True,
-    )
+        "tasks": tables.tasks(study),
+        "boxes": [(title, _flat(values)) for title, values in boxes.items() if values],
+        "settings": _flat(results.settings),
+        "repeat": results.command,
+        "version": results.versions.get("lookaround"),
+        "format": results.version,
+        "forecast": _forecast(results.forecast) if results.forecast else None,
+    }
+
+
+def _comparison_shown(results: ComparisonResults) -> Shown:
+    study = Lookup(results)
+    said = [f"{need}: {answer}" for need, answer in results.recommendation.items() if answer]
+    return [(f"Scores at the {_budget(study)}", tables.scores(study))], said
 
 
 def _facts(study: Lookup) -> list[str]:
-    corpus = study.results.get("corpus") or {}
     objectives, seeds = len(study.objectives), len(study.seeds)
     facts = [
         f"{objectives} objective{_s(objectives)}, {seeds} seed{_s(seeds)}, "
@@ -133,13 +157,11 @@ def _facts(study: Lookup) -> list[str]:
     ]
     flops = mean(study.cost(objective, "flops") for objective in study.objectives)
     known = (
-        ("model of {} parameters", format_count, number(study.results.get("parameters"))),
+        ("model of {} parameters", format_count, number(study.results.parameters)),
         (f"{{}} per run at the {_budget(study)}", format_flops, flops),
-        ("{} bytes of text", format_count, number(corpus.get("bytes"))),
+        ("{} bytes of text", format_count, number(study.results.corpus.bytes)),
     )
-    return facts + [
-        text.format(form(value)) for text, form, value in known if not math.isnan(value)
-    ]
+    return facts + [text.format(form(value)) for text, form, value in known if value == value]
 
 
 def _s(count: int) -> str:
@@ -150,16 +172,17 @@ def _budget(study: Lookup) -> str:
     return "full budget" if study.full == 1 else f"largest budget ({format_rung(study.full)})"
 
 
-def _notes(study: Lookup) -> list[str]:
-    notes = [str(note) for note in study.results.get("notes") or []]
+def _remarks(study: Lookup) -> list[str]:
+    notes = study.results.notes
     if len(study.seeds) == 1 and not any("seed" in note for note in notes):
-        notes.insert(0, "One seed only: the intervals do not cover the variation between seeds.")
+        alone = "One seed only: the intervals do not cover the variation between seeds."
+        return [alone, *notes]
     return notes
 
 
 def _card(study: Lookup, need: str) -> dict[str, Any]:
     """What is recommended for a need: decided, open (a sentence says between which) or absent."""
-    answer = str((study.results.get("recommendation") or {}).get(need) or "")
+    answer = study.results.recommendation.get(need) or ""
     head, _, detail = (part.strip() for part in answer.partition(":"))
     kind = "open"
     if study.recommended(need):
@@ -171,32 +194,31 @@ def _card(study: Lookup, need: str) -> dict[str, Any]:
         "need": need,
         "answer": head if kind == "decided" else head[:1].upper() + head[1:],
         "detail": detail,
-        "reason": str((study.results.get("reasons") or {}).get(need) or ""),
+        "reason": study.results.reasons.get(need),
         "scores": _card_scores(study, need, answer) if kind == "decided" else [],
     }
 
 
 def _card_scores(study: Lookup, need: str, objective: str) -> list[tuple[str, str, str]]:
     """(mean, interval, what of) of each score that decides a need."""
-    wanted = [study.classification] if need != "generation" and study.classification else []
-    wanted += ["bits_per_byte"] if need != "classification" else []
-    lines = []
-    for metric in wanted:
-        score = study.score(objective, metric)
-        share = format_share(score.mean, study.unigram)
-        of = f", {share} of the unigram model" if metric == "bits_per_byte" and share != "-" else ""
-        if score.known:
-            lines.append(
-                (tables.signless(score.mean), tables.span(score), study.title(metric) + of)
-            )
-    return lines
+    found = []
+    if need != "generation" and study.classification:
+        found.append(
+            (study.score(objective, study.classification), study.title(study.classification))
+        )
+    if need != "classification":
+        bits = study.score(objective, "bits_per_byte")
+        share = format_share(bits.mean, study.unigram)
+        of = "" if share == MISSING else f", {share} of the unigram model"
+        found.append((bits, study.title("bits_per_byte") + of))
+    return [(tables.signless(s.mean), tables.span(s), title) for s, title in found if s.known]
 
 
-def _samples(study: Lookup) -> list[tuple[int, dict[str, Any]]]:
+def _samples(study: Lookup) -> list[tuple[int, Run]]:
     """(number of the objective, its first run with samples) of those that have any."""
     found = []
     for index, objective in enumerate(study.objectives):
-        runs = [run for run in study.runs_at(objective, study.full) if run.get("samples")]
+        runs = [run for run in study.runs_at(objective, study.full) if run.samples]
         found += [(index, run) for run in runs[:1]]
     return found
 
@@ -229,93 +251,91 @@ def _plain(value: object) -> str:
 # the other studies
 
 
-def write_forecast(result: dict[str, Any], path: str | Path) -> None:
-    """Write the forecast as a self-contained page, whole or not at all; raises UserError where it
-    cannot be written.
-    """
-    corpus = result.get("corpus") or {}
-    name = corpus.get("name") or "this corpus"
-    page = render(
-        "forecast",
-        made_by="forecast",
-        title=f"lookaround forecast: {name}",
-        heading=f"What objectives make of {name}",
-        facts=[
-            f"{format_count(number(corpus.get('tokens')))} tokens",
-            f"vocabulary {number(corpus.get('vocabulary')):,.0f}",
+def _forecast_page(result: ForecastResults) -> dict[str, Any]:
+    name = result.corpus.name or "this corpus"
+    return {
+        "made_by": "forecast",
+        "title": f"lookaround forecast: {name}",
+        "heading": f"What objectives make of {name}",
+        "facts": [
+            f"{format_count(number(result.corpus.tokens))} tokens",
+            f"vocabulary {number(result.corpus.vocabulary):,.0f}",
         ],
-        forecast=_forecast(result),
-        appendix=False,
-        repeat=result.get("command") or "",
-    )
-    write_text(Path(path), page)
+        "forecast": _forecast(result),
+        "repeat": result.command,
+    }
 
 
-def _forecast(result: dict[str, Any]) -> dict[str, Any]:
+def _forecast(result: ForecastResults) -> dict[str, Any]:
     """What the section of a forecast shows."""
-    record = (result.get("track_record") or {}).get("sentence", "")
     return {
         "contexts": forecast_contexts(result),
         "features": forecast_features(result),
-        "rank": result.get("rank"),
-        "notes": [f"Track record: {record}", *(result.get("notes") or [])],
+        "rank": result.rank,
+        "notes": [f"Track record: {result.track_record.sentence or ''}", *result.notes],
         "table": tables.forecast(result),
         "answers": tables.answers(result),
         "charts": _drawn(figures.spectra(result)),
         "lines": [
-            (place, line["objective"])
+            (place, line.objective)
             for place, (line, _) in enumerate(forecast_lines(result))
-            if line.get("singular_values")
+            if line.singular_values
         ],
     }
 
 
-def write_synthetic(results: dict[str, Any], path: str | Path) -> None:
-    """Write the results as a self-contained page, whole or not at all; raises UserError where it
-    cannot be written.
-    """
-    settings = results["settings"]["synthetic"]
-    charts = synthetic_figures(results)
-    tasks = synthetic_tasks(results)
-    titles = {task: synthetic_title(results, task) for task in tasks}
-    page = render(
-        "synthetic",
-        made_by="synthetic",
-        title="lookaround synthetic",
-        heading="Does the objective look ahead?",
-        facts=[
-            f"{settings['seeds']} seed{_s(settings['seeds'])}",
-            f"{settings['steps']:,} steps of {settings['batch']} problems at most",
-            f"{min(row['queries'] for row in results['rows']):,} held-out problems",
-            f"model {results['settings']['model']['preset']}",
-            f"edges {settings['edges']}, query {settings['query']}",
+def _forecast_shown(result: ForecastResults) -> Shown:
+    said = [f"{task}: {answer}" for task, answer in result.recommendation.items()]
+    return [("Before any training", tables.forecast(result))], said
+
+
+def _synthetic(results: SyntheticResults) -> dict[str, Any]:
+    settings, charts = results.settings.synthetic, synthetic_figures(results)
+    abouts = dict.fromkeys(results.tasks[task].about for task in synthetic_tasks(results))
+    return {
+        "made_by": "synthetic",
+        "title": "lookaround synthetic",
+        "heading": "Does the objective look ahead?",
+        "facts": [
+            f"{settings.seeds} seed{_s(settings.seeds)}",
+            f"{settings.steps:,} steps of {settings.batch} problems at most",
+            f"{min(row.queries for row in results.rows):,} held-out problems",
+            f"model {results.settings.model.preset}",
+            f"edges {settings.edges}, query {settings.query}",
         ],
-        abouts=[about for about in {results["tasks"][task]["about"]: 0 for task in tasks} if about],
-        findings=synthetic_findings(results),
-        tasks=[
+        "abouts": [about for about in abouts if about],
+        "findings": synthetic_findings(results),
+        "tasks": [
             {
-                "heading": synthetic_heading(titles[task], entries),
-                "table": tables.synthetic(titles[task], entries),
+                "heading": synthetic_heading(synthetic_title(results, task), entries),
+                "table": tables.synthetic(synthetic_title(results, task), entries),
                 "charts": _drawn(charts[task]),
                 "lines": _places(results, task),
             }
-            for task, entries in tasks.items()
+            for task, entries in synthetic_tasks(results).items()
         ],
-        columns=SYNTHETIC_COLUMNS,
-        repeat=results["command"],
-    )
-    write_text(Path(path), page)
+        "columns": SYNTHETIC_COLUMNS,
+        "repeat": results.command,
+    }
 
 
-def synthetic_figures(results: dict[str, Any]) -> dict[str, str]:
+def _synthetic_shown(results: SyntheticResults) -> Shown:
+    shown = []
+    for task, entries in synthetic_tasks(results).items():
+        title = synthetic_title(results, task)
+        shown.append((synthetic_heading(title, entries), tables.synthetic(title, entries)))
+    return shown, synthetic_findings(results)
+
+
+def synthetic_figures(results: SyntheticResults) -> dict[str, str]:
     """{task: its learning curves as an SVG file}."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in results["rows"]:
-        rows.setdefault((row["graph"], row["objective"]), []).append(row)
+    rows: dict[tuple[str, str], list[SyntheticRow]] = {}
+    for row in results.rows:
+        rows.setdefault((row.graph, row.objective), []).append(row)
     return {
         task: figures.learning(
             [
-                (entry, rows.get((entry["graph"], entry["objective"]), []))
+                (entry, rows.get((entry.graph, entry.objective), []))
                 for entry in entries
                 if not is_control(entry)
             ],
@@ -325,68 +345,36 @@ def synthetic_figures(results: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _places(results: dict[str, Any], task: str) -> list[tuple[int, str]]:
+def _places(results: SyntheticResults, task: str) -> list[tuple[int, str]]:
     """The tokens of a task's answer, as lines of its figure."""
-    lengths = (len(row["positions"]) for row in results["rows"] if row["graph"] == task)
+    lengths = (len(row.positions) for row in results.rows if row.graph == task)
     return [(token, f"token {token + 1}") for token in range(next(lengths, 0))]
 
 
-def write_speculation(result: dict[str, Any], path: str | Path) -> None:
-    """Write what drafts bring as a self-contained page, whole or not at all; raises UserError where
-    it cannot be written.
-    """
-    page = render(
-        "speculation",
-        made_by="speculate",
-        title="lookaround speculate",
-        heading="What do several tokens per pass bring?",
-        facts=[
-            f"{result['prompts']} held-out prompts",
-            f"{result['new_tokens']} new tokens each",
-            f"in {result['precision']}",
-        ],
-        speed=tables.speculation(result),
-        findings=_found(result),
-        repeat=result.get("command") or "",
+def _speculation(result: SpeculationResults) -> dict[str, Any]:
+    facts = (
+        (result.model, "{}"),
+        (result.prompts, "{} held-out prompts"),
+        (result.new_tokens, "{} new tokens each"),
+        (result.precision, "in {}"),
     )
-    write_text(Path(path), page)
+    return {
+        "made_by": "speculate",
+        "title": "lookaround speculate",
+        "heading": "What do several tokens per pass bring?",
+        "facts": [text.format(value) for value, text in facts if value is not None],
+        "speed": tables.speculation(result),
+        "findings": _found(result),
+        "repeat": None,
+    }
 
 
-def _found(result: dict[str, Any]) -> list[tuple[str, str]]:
+def _speculation_shown(result: SpeculationResults) -> Shown:
+    said = [": ".join(pair) for pair in _found(result)]
+    return [("Speed by number of sequences", tables.speculation(result))], said
+
+
+def _found(result: SpeculationResults) -> list[tuple[str, str]]:
     """What a speculation found, as (of what, text)."""
     parts = (line.partition("  ") for line in speculation_lines(result))
     return [(name, text.strip()) for name, _, text in parts]
-
-
-# --------------------------------------------------------------------------------------------------
-# in a notebook
-
-
-def fragment(result: Any) -> str:
-    """The main table of a result, and what follows from it, as HTML that carries its own style.
-
-    result: of any study or an evaluation, as its dict or its model.
-    """
-    data = result if isinstance(result, dict) else result.model_dump()
-    if "differences" in data:
-        study = Lookup(data)
-        shown = [(f"Scores at the {_budget(study)}", tables.scores(study))]
-        said = [f"{need}: {answer}" for need, answer in data["recommendation"].items()]
-    elif "controls" in data:
-        shown = [("Before any training", tables.forecast(data))]
-        said = [f"{task}: {answer}" for task, answer in data["recommendation"].items()]
-    elif "summary" in data:
-        shown = [
-            (
-                synthetic_heading(synthetic_title(data, task), entries),
-                tables.synthetic(task, entries),
-            )
-            for task, entries in synthetic_tasks(data).items()
-        ]
-        said = synthetic_findings(data)
-    elif "by_batch" in data:
-        shown = [("Speed by number of sequences", tables.speculation(data))]
-        said = [": ".join(pair) for pair in _found(data)]
-    else:
-        shown, said = [(f"Scores of {data.get('model')}", tables.evaluation(data))], []
-    return render("fragment", shown=shown, said=said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lookaround.report.figures import SHORT_BASELINES
 from lookaround.report.findings import (
@@ -31,13 +31,17 @@ from lookaround.report.text import (
     format_share,
 )
 
+if TYPE_CHECKING:
+    from lookaround.report.schema import ForecastResults, SpeculationResults
+    from lookaround.report.schema.synthetic import SyntheticEntry
+
 __all__ = [
     "answers",
     "at",
     "differences",
-    "evaluation",
     "forecast",
     "ladder",
+    "plain",
     "scores",
     "signless",
     "span",
@@ -130,15 +134,12 @@ def _metrics(study: Lookup) -> list[tuple[str, bool]]:
 
 def _heads(study: Lookup) -> list[Head]:
     """The headings of scores and costs."""
-    tasks = study.results.get("tasks") or {}
+    about = {name: task.metric or "" for name, task in study.results.tasks.items()}
     return [
         *(
             Head("of the unigram")
             if share
-            else Head(
-                study.title(metric),
-                str((tasks.get(metric.removeprefix("classification/")) or {}).get("metric") or ""),
-            )
+            else Head(study.title(metric), about.get(metric.removeprefix("classification/"), ""))
             for metric, share in _metrics(study)
         ),
         *(Head(upper[0], lower[0]) for upper, lower in _COSTS),
@@ -245,17 +246,17 @@ def tasks(study: Lookup) -> Table:
     """What the classification tasks are."""
     rows = [
         Row(
-            str(name),
+            name,
             [
-                Cell(str(about.get("metric") or ""), kind="text"),
+                Cell(about.metric or "", kind="text"),
                 *(
-                    Cell(format_count(number(about.get(key))))
-                    for key in ("train", "test", "classes")
+                    Cell(format_count(number(count)))
+                    for count in (about.train, about.test, about.classes)
                 ),
-                Cell("; ".join(str(note) for note in about.get("notes") or []), kind="text prose"),
+                Cell("; ".join(about.notes), kind="text prose"),
             ],
         )
-        for name, about in (study.results.get("tasks") or {}).items()
+        for name, about in study.results.tasks.items()
     ]
     names = ("task", "metric", "train", "test", "classes", "notes")
     heads = [Head(name, kind="text" if name in ("metric", "notes") else "") for name in names]
@@ -266,7 +267,7 @@ def tasks(study: Lookup) -> Table:
 # the other studies
 
 
-def forecast(result: dict[str, Any]) -> Table:
+def forecast(result: ForecastResults) -> Table:
     """Every objective and control of a forecast."""
     names = forecast_tasks(result)
     groups: dict[bool, list[Row]] = {False: [], True: []}
@@ -274,15 +275,13 @@ def forecast(result: dict[str, Any]) -> Table:
         cells = [Cell(read(line)) for _, _, read in FORECAST_COLUMNS]
         for task in names:
             marks = []
-            if not control and line["objective"] == forecast_leader(result, task):
+            if not control and line.objective == forecast_leader(result, task):
                 marks = [("flag", "leads")]
-            elif line["objective"] in ((result.get("not_distinguished") or {}).get(task) or []):
+            elif line.objective in result.not_distinguished.get(task, []):
                 marks = [("unclear", "not told apart")]
-            cells.append(
-                Cell(format_score(number((line.get("tasks") or {}).get(task))), marks=marks)
-            )
-        key = place if line.get("singular_values") else None
-        groups[control].append(Row(line["objective"], cells, key=key))
+            cells.append(Cell(format_score(number(line.tasks.get(task))), marks=marks))
+        key = place if line.singular_values else None
+        groups[control].append(Row(line.objective, cells, key=key))
     heads = [
         Head("objective"),
         *(
@@ -294,18 +293,23 @@ def forecast(result: dict[str, Any]) -> Table:
     return Table("Forecast", heads, [("", groups[False]), ("baselines", groups[True])])
 
 
-def answers(result: dict[str, Any]) -> Table:
+def answers(result: ForecastResults) -> Table:
     """What a forecast recommends for each task, and why."""
-    reasons = result.get("reasons") or {}
     rows = [
-        Row(task, [Cell(answer, kind="text prose"), Cell(reasons.get(task, ""), kind="text prose")])
-        for task, answer in (result.get("recommendation") or {}).items()
+        Row(
+            task,
+            [
+                Cell(answer, kind="text prose"),
+                Cell(result.reasons.get(task, ""), kind="text prose"),
+            ],
+        )
+        for task, answer in result.recommendation.items()
     ]
     heads = [Head("task"), Head("recommends", kind="text"), Head("why", kind="text")]
     return Table("Recommendations", heads, [("", rows)])
 
 
-def synthetic(title: str, entries: Sequence[dict[str, Any]]) -> Table:
+def synthetic(title: str, entries: Sequence[SyntheticEntry]) -> Table:
     """The objectives on one task, those of its control behind them.
 
     entries: of the summary, all of the task.
@@ -313,7 +317,7 @@ def synthetic(title: str, entries: Sequence[dict[str, Any]]) -> Table:
     groups: dict[bool, list[Row]] = {False: [], True: []}
     for entry in entries:
         first, *others = synthetic_cells(entry)
-        ways = entry["ways"]
+        ways = entry.ways
         small = ", ".join(f"{way} {format_percent(number(share))}" for way, share in ways.items())
         cells = [Cell(first, small if len(ways) > 1 else ""), *map(Cell, others)]
         groups[is_control(entry)].append(Row(synthetic_name(entry), cells))
@@ -322,38 +326,23 @@ def synthetic(title: str, entries: Sequence[dict[str, Any]]) -> Table:
     return Table(f"Results on {title}", [Head("objective"), *heads], groups_shown)
 
 
-def speculation(result: dict[str, Any]) -> Table:
+def speculation(result: SpeculationResults) -> Table:
     """Speed by number of sequences."""
     rows = []
-    for entry in result["by_batch"]:
+    for entry in result.by_batch:
         name, *cells = (form.format(entry[field]) for _, field, form in SPECULATION_COLUMNS)
         rows.append(Row(name, [*map(Cell, cells)]))
     heads = [Head(heading.replace("\n", " ")) for heading, _, _ in SPECULATION_COLUMNS]
     return Table("Speed by number of sequences", heads, [("", rows)])
 
 
-def evaluation(result: dict[str, Any]) -> Table:
-    """Every score of one model beside the baselines of its task."""
-    lines: list[tuple[str, float, dict[str, Any]]] = []
-    baselines = result.get("baselines") or {}
-    for key, found in result.items():
-        title = key.replace("_", " ")
-        if not math.isnan(number(found)):
-            lines.append((title, number(found), {}))
-        elif isinstance(found, dict):
-            lines += [
-                (
-                    task if key == "classification" else f"{task} ({title})",
-                    number(about["score"]),
-                    baselines.get(task) or {} if key == "classification" else {},
-                )
-                for task, about in found.items()
-                if isinstance(about, dict) and "score" in about
-            ]
-    names = list(dict.fromkeys(name for _, _, beside in lines for name in beside))
-    rows = [
-        Row(name, [Cell(signless(score)), *(Cell(signless(number(beside.get(n)))) for n in names)])
-        for name, score, beside in lines
-    ]
-    heads = [Head("score of"), Head("model"), *(Head(BASELINES.get(n, n)) for n in names)]
-    return Table("Scores of one model", heads, [("", rows)])
+def plain(rows: Sequence[dict[str, Any]]) -> Table:
+    """Rows as they are, numbers with four digits."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    written = [[_plain(row.get(name)) for name in names] for row in rows]
+    heads = [Head(name.replace("_", " ")) for name in names]
+    return Table("", heads, [("", [Row(name, [*map(Cell, cells)]) for name, *cells in written])])
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else MISSING if value is None else str(value)

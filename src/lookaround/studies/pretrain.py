@@ -10,12 +10,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lookaround.data.shards import TokenStore
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.model.readable import RUN_FILE, read_run
 from lookaround.objectives.objective import Objective
+from lookaround.report.schema import PretrainResults
 from lookaround.settings import Settings
 from lookaround.studies.folder import StudyFolder
 from lookaround.support.errors import Interrupted, UserError
@@ -41,7 +41,7 @@ def pretrain(
     world: World | None = None,
     stop: StopSignal | None = None,
     report: Callable[[Progress], None] | None = None,
-) -> dict[str, Any]:
+) -> PretrainResults:
     """Trains one model into `out` and returns the run's description; resumes, or returns at once if
     it is finished.
 
@@ -65,7 +65,7 @@ def pretrain(
     folder = StudyFolder(out, RUN_FILE, "a run of ours", identity)
     with folder.opened(world.main) as before, memory_errors("train.micro_batch"):
         if before.get("status") == "finished":
-            return before | {"identity": folder.identity}
+            return PretrainResults.of(before | {"identity": folder.identity})
         with disk_errors(out):
             trainer = make_trainer(
                 settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world
@@ -101,4 +101,4 @@ def pretrain(
             for _, old in checkpoint.checkpoints(out):
                 shutil.rmtree(old, ignore_errors=True)
         world.barrier()
-    return info | {"identity": folder.identity}
+    return PretrainResults.of(info | {"identity": folder.identity})

@@ -159,11 +159,15 @@ def _sync(path: Path) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same data with numbers that JSON knows: NaN and infinity become null."""
+    """The same data as JSON in UTF-8 knows it: NaN and infinity become null, a lone surrogate a
+    question mark.
+    """
     if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {finite(str(key)): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else value

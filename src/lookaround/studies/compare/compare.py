@@ -23,6 +23,7 @@ from lookaround.data.tasks import Task
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import task_data
 from lookaround.model.fingerprint import model_fingerprint
+from lookaround.report.schema import ComparisonResults, ForecastResults
 from lookaround.studies.compare.ladder import Job, random_init_scores, run_job
 from lookaround.studies.compare.study import Study, plans_of
 from lookaround.studies.compare.summary import study_results
@@ -32,7 +33,7 @@ from lookaround.studies.forecast.forecast import Forecast, forecast_job
 from lookaround.studies.jobs import Jobs
 from lookaround.support.errors import UserError
 from lookaround.support.machine import threads
-from lookaround.support.storage import read_mapping, require_fields, write_text
+from lookaround.support.storage import read_mapping, require_fields
 from lookaround.train.loop import StopSignal, stop_on_signals
 
 __all__ = ["compare"]
@@ -47,7 +48,7 @@ def compare(
     command: str,
     executor: Executor | None = None,
     report: Report = silent,
-) -> dict[str, Any]:
+) -> ComparisonResults:
     """Runs a study into `out` and returns its results (docs/results-format.md), also written to
     out/results.json.
 
@@ -68,7 +69,7 @@ def compare(
         with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
             folder.save(**plans_of(study, before))
         results = _run_jobs(study, folder, command, executor, stop, report)
-        write_text(out / "results.json", json.dumps(results, indent=1, allow_nan=False))
+        results.save(out / "results.json")
     return results
 
 
@@ -117,7 +118,7 @@ def _run_jobs(
     executor: Executor | None,
     stop: StopSignal,
     report: Report,
-) -> dict[str, Any]:
+) -> ComparisonResults:
     settings, out = study.settings, folder.path
     data = tuple(task_data(task, settings.evaluate) for task in study.tasks)
     factors = settings.compare.lr_factors
@@ -149,7 +150,7 @@ def _run_jobs(
         + bool(data)
     )
     best = dict.fromkeys(specs, factors[0])
-    before: dict[str, Any] | str | None = None
+    before: ForecastResults | str | None = None
     with Jobs(out, stop, jobs=study.jobs, threads=study.threads, executor=executor) as jobs:
 
         def climb(spec: str) -> None:
@@ -216,9 +217,4 @@ def _run_jobs(
                 shutil.rmtree(
                     job(spec, seeds[0], factor, True).folder / "trunk", ignore_errors=True
                 )
-    results = study_results(study, out, command, ladders, losses, table, data)
-    if isinstance(before, str):
-        results["notes"].append(f"No forecast beside the study: {before}")
-    elif before is not None:
-        results["forecast"] = before
-    return results
+    return study_results(study, out, command, ladders, losses, table, data, before)
