@@ -15,7 +15,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lookaround.report import load_results, load_synthetic, synthetic_figures
+from lookaround.report import load_results
+from lookaround.report.schema import SyntheticResults
+from lookaround.report.synthetic import synthetic_figures
 
 CLAIMS = (
     ("`dar` - `ar`, classification (mean score, up is better)", "dar", "ar", "classification"),
@@ -80,10 +82,10 @@ def synthetic(results: dict[str, Any]) -> None:
 
 
 def main(path: Path, figures: Path | None) -> None:
-    grid = load_synthetic(path)
-    if grid is not None:
-        synthetic(grid)
-        for task, svg in (synthetic_figures(grid) if figures else {}).items():
+    results = load_results(path)
+    if isinstance(results, SyntheticResults):
+        synthetic(results)
+        for task, svg in (synthetic_figures(results) if figures else {}).items():
             name = "-".join(re.findall(r"\w+", task.removeprefix("pathstar")))
             paper = (
                 '</desc><rect width="100%" height="100%" fill="#fff"/>'  # also where pages are dark
@@ -91,7 +93,6 @@ def main(path: Path, figures: Path | None) -> None:
             text = svg.replace("</desc>", paper, 1)
             (figures / f"synthetic-{name}.svg").write_text(text, encoding="utf-8")
         return
-    results = load_results(path)
     tasks = list(results["tasks"])
     summary = {(e["objective"], e["rung"], e["metric"]): e for e in results["summary"]}
     differences = {
