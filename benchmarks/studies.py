@@ -18,15 +18,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import tempfile
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from benchmarks.records import DATA, write_record
-from lookaround.report import load_results, load_synthetic, synthetic_figures
 from lookaround.report.figures import tradeoff
+from lookaround.report.html import synthetic_figures
 from lookaround.report.lookup import Lookup
+from lookaround.report.schema import ComparisonResults, SyntheticResults, load_results
 from lookaround.support.storage import write_text
 
 LENGTHS = "0.7*mlm(rate=0.4) >> 0.3*vmlm(suffix=0.5, shift=0)"
@@ -183,10 +183,7 @@ def tradeoff_figure(record: dict[str, Any]) -> str:
         "differences": [],
         "recommendation": {},
     }
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "results.json")
-        file.write_text(json.dumps(results))
-        return on_paper(tradeoff(Lookup(load_results(file))))
+    return on_paper(tradeoff(Lookup(ComparisonResults.of(results))))
 
 
 def main() -> None:
@@ -203,15 +200,16 @@ def main() -> None:
         write_text(given.tradeoff, tradeoff_figure(record))
     if given.results is None:
         return
-    grid = load_synthetic(given.results)
-    results = json.loads(given.results.read_text())
-    rows = comparison_rows(results) if grid is None else synthetic_rows(results)
+    loaded = load_results(given.results)
+    synthetic = isinstance(loaded, SyntheticResults)
+    results = loaded.as_dict()
+    rows = synthetic_rows(results) if synthetic else comparison_rows(results)
     if given.json:
-        seeds = len({run["seed"] for run in results["rows" if grid is not None else "runs"]})
+        seeds = len({run["seed"] for run in results["rows" if synthetic else "runs"]})
         made = {"command": results["command"], "versions": results["versions"], "seeds": seeds}
         write_record(given.json, rows, **made)
-    if grid is not None and given.figures:
-        for task, svg in synthetic_figures(grid).items():
+    if isinstance(loaded, SyntheticResults) and given.figures:
+        for task, svg in synthetic_figures(loaded).items():
             name = "-".join(re.findall(r"\w+", task.removeprefix("pathstar")))
             write_text(given.figures / f"synthetic-{name}.svg", on_paper(svg))
 

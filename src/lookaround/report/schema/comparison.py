@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -255,12 +254,6 @@ class ComparisonResults(Results):
         from lookaround.report.terminal import print_comparison
 
         print_comparison(self, console)
-
-    def write_page(self, path: str | Path, *, samples: bool = True) -> None:
-        """Writes the study as one self-contained HTML page, as `Results.write_page` says."""
-        from lookaround.report.html import write_report
-
-        write_report(self, path, samples=samples)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "summary", "differences", "runs" (one column a task), "by_prefix",

@@ -105,7 +105,11 @@ class Results(Record, ABC):
 
         samples: whether what the models wrote is shown.
         """
-        raise UserError(f"{path}: there is no page of such a result; save() writes its numbers")
+        if not self.page:
+            raise UserError(f"{path}: there is no page of such a result; save() writes its numbers")
+        from lookaround.report.html import render_html
+
+        write_text(Path(path), render_html(self, samples=samples))
 
     @abstractmethod
     def tables(self) -> dict[str, list[dict[str, Any]]]:
@@ -135,9 +139,9 @@ class Results(Record, ABC):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from lookaround.report.terminal import as_html
+        from lookaround.report.html import fragment
 
-        return as_html(self)
+        return fragment(self)
 
 
 def numbered(row: Record, *left_out: str) -> dict[str, Any]:
