@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lookaround.report import load_results
+from lookaround.report.html import synthetic_figures
 from lookaround.report.schema import SyntheticResults
-from lookaround.report.synthetic import synthetic_figures
 
 CLAIMS = (
     ("`dar` - `ar`, classification (mean score, up is better)", "dar", "ar", "classification"),
