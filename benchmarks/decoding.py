@@ -38,7 +38,8 @@ from lookaround.objectives import Batch, Objective, Vocabulary, parse
 from lookaround.objectives.contract import View
 from lookaround.objectives.heads import LOOK_AHEAD_KINDS
 from lookaround.settings import Settings
-from lookaround.studies.speculate.speculate import open_speculation, transformers_generate
+from lookaround.studies.speculate.measure import transformers_generate
+from lookaround.studies.speculate.request import open_speculation
 from lookaround.support.storage import finite, write_text
 from lookaround.train.loss import ObjectiveLoss
 

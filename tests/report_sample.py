@@ -210,7 +210,7 @@ def _run(
         "curve": [
             {
                 "flops": float(flops * step),
-                "tokens": float(tokens * step),
+                "tokens": round(tokens * step),
                 "seconds": float(410 * rung * step),
                 "loss": float(
                     floor
@@ -254,6 +254,6 @@ def _interval(sample: list[float]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from lookaround.report import write_report
+    from lookaround.report.schema import ComparisonResults
 
-    write_report(sample_results(), sys.argv[1])
+    ComparisonResults.of(sample_results()).write_page(sys.argv[1])

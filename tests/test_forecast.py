@@ -25,14 +25,10 @@ from lookaround.report import print_forecast, write_forecast
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.events import Event
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.forecast.forecast import (
-    TrackRecord,
-    cost,
-    forecast,
-    open_forecast,
-    recommend,
-    token_labels,
-)
+from lookaround.studies.forecast import recommend as recommend_module
+from lookaround.studies.forecast.entry import token_labels
+from lookaround.studies.forecast.forecast import cost, forecast, open_forecast
+from lookaround.studies.forecast.recommend import TrackRecord, recommend
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.train.loop import StopSignal
 
@@ -180,7 +176,7 @@ def test_finished_entries_are_kept_and_reused(
 ) -> None:
     plan = open_forecast(options(world, compare__objectives="ar, dar"))
     done: list[str] = []
-    real = module._run_entry
+    real = module.run_entry
 
     def run(job: Any) -> dict[str, Any]:
         if len(done) == 2:
@@ -188,14 +184,14 @@ def test_finished_entries_are_kept_and_reused(
         done.append(job.entry.name)
         return real(job)
 
-    monkeypatch.setattr(module, "_run_entry", run)
+    monkeypatch.setattr(module, "run_entry", run)
     with (
         ThreadPoolExecutor(1) as executor,
         pytest.raises(Interrupted, match="the same command goes on"),
     ):
         forecast(plan, tmp_path, executor=executor)
     again: list[str] = []
-    monkeypatch.setattr(module, "_run_entry", lambda job: again.append(job.entry.name) or real(job))
+    monkeypatch.setattr(module, "run_entry", lambda job: again.append(job.entry.name) or real(job))
     with ThreadPoolExecutor(1) as executor:
         whole = forecast(plan, tmp_path, executor=executor)
     assert not set(done) & set(again)
@@ -224,8 +220,8 @@ def test_a_forecast_belongs_to_one_corpus_wherever_that_lies(
     few = {"compare__objectives": "ar, dar", "compare__tasks": []}
     copy = tmp_path / "moved.txt"
     copy.write_text((world / "corpus.txt").read_text())
-    real, ran = module._run_entry, []
-    monkeypatch.setattr(module, "_run_entry", lambda job: ran.append(job.entry.name) or real(job))
+    real, ran = module.run_entry, []
+    monkeypatch.setattr(module, "run_entry", lambda job: ran.append(job.entry.name) or real(job))
     with ThreadPoolExecutor(1) as executor:
         first = forecast(open_forecast(options(world, **few)), tmp_path / "out", executor=executor)
         assert len(ran) == 4
@@ -375,7 +371,7 @@ def test_answers(
 ) -> None:
     from lookaround.evaluation.registry import TaskData
 
-    monkeypatch.setattr(module, "TRACK_RECORD", TrackRecord(earned, "told"))
+    monkeypatch.setattr(recommend_module, "TRACK_RECORD", TrackRecord(earned, "told"))
     labels = np.zeros(400, dtype=int)
     data = (TaskData("t", "accuracy", [], labels, [], labels),)
     table = {"t": {"majority": 0.5, "tfidf": 0.95}}

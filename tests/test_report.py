@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lookaround.report import figures, load_results, print_results, render_html, write_report
+from lookaround.report import figures, load_results
+from lookaround.report.html import render_html as render
 from lookaround.report.lookup import Interval, Lookup, verdict
+from lookaround.report.schema import ComparisonResults
 from lookaround.report.text import (
     format_count,
     format_flops,
@@ -51,9 +53,17 @@ def small(**changes):
     return sample_results(**(shape | changes))
 
 
+def render_html(results, **options):
+    return render(ComparisonResults.of(results), **options)
+
+
+def lookup(results):
+    return Lookup(ComparisonResults.of(results))
+
+
 def printed(results, width=80):
     file = io.StringIO()
-    print_results(results, Console(file=file, width=width))
+    ComparisonResults.of(results).print(Console(file=file, width=width))
     return file.getvalue()
 
 
@@ -116,7 +126,7 @@ def test_a_typical_page_is_small(page):
 def test_the_same_results_give_the_same_bytes(results, page):
     assert render_html(results) == page
     script = (
-        "import sys, hashlib; from report_sample import sample_results; from lookaround.report "
+        "import sys, hashlib; from report_sample import sample_results; from test_report "
         "import render_html;"
         "print(hashlib.sha256(render_html(sample_results()).encode()).hexdigest())"
     )
@@ -132,7 +142,7 @@ def test_rendering_leaves_matplotlib_as_it_was(results):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    figures.tradeoff(Lookup(results))
+    figures.tradeoff(lookup(results))
     assert dict(matplotlib.rcParams) == before
     assert (
         "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
@@ -255,13 +265,13 @@ def test_one_objective_far_off_does_not_flatten_the_others():
     for row in results["summary"]:
         if row["objective"] == "ar" and row["metric"] == "bits_per_byte":
             row.update(mean=12.5, low=12.4, high=12.6)
-    assert figures.off_scale(Lookup(results)) == ["ar"]
-    assert "12.50: off the scale" in figures.tradeoff(Lookup(results))
+    assert figures.off_scale(lookup(results)) == ["ar"]
+    assert "12.50: off the scale" in figures.tradeoff(lookup(results))
     assert "Beyond the bits-per-byte axis: ar" in render_html(results)
 
 
 def test_every_figure_scales_and_can_be_read_aloud(results):
-    study = Lookup(results)
+    study = lookup(results)
     drawn = [
         figures.tradeoff(study),
         figures.ladder(study, "bits_per_byte"),
@@ -282,12 +292,12 @@ def test_every_figure_scales_and_can_be_read_aloud(results):
 
 def test_write_report_replaces_the_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    write_report(small(), path)
+    ComparisonResults.of(small()).write_page(path)
     before = path.read_text(encoding="utf-8")
     assert before == render_html(small())
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write_report(small(tasks=()), path)
+        ComparisonResults.of(small(tasks=())).write_page(path)
     assert path.read_text(encoding="utf-8") == before
     assert os.listdir(tmp_path) == ["report.html"]
 
@@ -303,7 +313,7 @@ def saved(tmp_path, results):
 
 
 def test_load_results_reads_what_compare_writes(tmp_path):
-    assert load_results(saved(tmp_path, small())) == small()
+    assert load_results(saved(tmp_path, small())).as_dict() == small()
 
 
 def without(key):
@@ -343,8 +353,8 @@ def run_without(key):
             "field 'runs[1].classification' is a list; expected an object",
         ),
         (with_run(samples=["text"]), "field 'runs[1].samples[0]' is text; expected an object"),
-        (small() | {"baselines": {"topic": 3}}, "field 'baselines['topic']' is a number"),
-        (small() | {"metrics": {"toy": 3}}, "field 'metrics['toy']' is a number"),
+        (small() | {"baselines": {"topic": 3}}, "field 'baselines.topic' is a number"),
+        (small() | {"metrics": {"toy": 3}}, "field 'metrics.toy' is a number; expected an object"),
     ],
 )
 def test_load_results_names_the_file_and_the_field(tmp_path, content, message):
@@ -359,8 +369,13 @@ def test_load_results_names_the_file_and_the_field(tmp_path, content, message):
 def test_load_results_on_a_missing_file_and_on_bytes(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_results(tmp_path / "nothing.json")
+    (tmp_path / "results.json").mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         load_results(tmp_path)
+    (tmp_path / "fast").mkdir()
+    (tmp_path / "fast" / "speculate.yaml").write_text("status: finished")
+    with pytest.raises(UserError, match="`lookaround speculate` writes its numbers to --json"):
+        load_results(tmp_path / "fast")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
         load_results(tmp_path / "binary")
@@ -378,7 +393,7 @@ def test_the_tables_fit_80_columns_and_lose_nothing(tasks):
     text = printed(results)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    study = Lookup(results)
+    study = lookup(results)
     for metric in study.metrics:
         for objective in study.objectives:
             assert f"{study.score(objective, metric).mean:.3f}" in text
@@ -407,7 +422,7 @@ def test_a_wide_terminal_gets_one_table():
 
 def test_a_score_without_a_summary_row_is_the_mean_of_its_runs():
     results = small() | {"summary": []}
-    study = Lookup(results)
+    study = lookup(results)
     runs = [
         r["bits_per_byte"] for r in results["runs"] if r["objective"] == "ar" and r["rung"] == 1.0
     ]
@@ -416,19 +431,19 @@ def test_a_score_without_a_summary_row_is_the_mean_of_its_runs():
 
 
 def test_with_one_task_the_mean_over_tasks_is_not_shown_twice():
-    assert Lookup(small()).metrics == ["bits_per_byte", "classification/topic"]
-    assert Lookup(small()).classification == "classification/topic"
+    assert lookup(small()).metrics == ["bits_per_byte", "classification/topic"]
+    assert lookup(small()).classification == "classification/topic"
 
 
 def test_a_baseline_has_a_mean_only_if_every_task_has_it():
     results = small(tasks=("topic", "sentiment"))
-    assert Lookup(results).baseline("tfidf", "classification") == pytest.approx((0.71 + 0.78) / 2)
+    assert lookup(results).baseline("tfidf", "classification") == pytest.approx((0.71 + 0.78) / 2)
     results["baselines"]["topic"]["tfidf"] = None
-    assert math.isnan(Lookup(results).baseline("tfidf", "classification"))
+    assert math.isnan(lookup(results).baseline("tfidf", "classification"))
 
 
 def test_verdicts_follow_the_direction_of_the_metric():
-    study = Lookup(small())
+    study = lookup(small())
     assert not study.higher("bits_per_byte")
     assert study.higher("classification/topic")
     assert verdict(Interval(-0.1, -0.2, -0.05), higher=False) == "better"
@@ -445,7 +460,7 @@ def with_protocol(results, *, higher=False):
     results["metrics"] = {
         "toy": {"title": "a toy", "higher": higher, "about": "Counts & compares."}
     }
-    for number, objective in enumerate(Lookup(results).objectives, start=1):
+    for number, objective in enumerate(lookup(results).objectives, start=1):
         interval = {
             "mean": number + 0.125,
             "low": number,
@@ -466,7 +481,7 @@ def with_protocol(results, *, higher=False):
 
 def test_a_protocol_unknown_to_the_reports_has_its_column():
     results = with_protocol(small())
-    study = Lookup(results)
+    study = lookup(results)
     assert study.metrics == ["bits_per_byte", "classification/topic", "toy/topic"]
     assert study.title("toy/topic") == "topic (a toy)"
     assert study.score("mlm(rate=0.4)", "toy/topic").low == 2
@@ -493,7 +508,7 @@ def test_a_protocol_with_several_tasks_has_a_mean():
     for row in list(results["summary"]):
         if row["metric"] == "toy/topic":
             results["summary"].append(row | {"metric": "toy/sentiment"})
-    study = Lookup(results)
+    study = lookup(results)
     assert study.metrics[-3:] == ["toy", "toy/topic", "toy/sentiment"]
     assert study.below("toy/topic", 1.125) == ["random_init"]
     assert study.below("toy", 1.125) == [], "not known for every task"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookaround.data import files
+from lookaround.data import files, tables
 from lookaround.support.errors import UserError
 
 __all__ = ["Corpus", "read_corpus", "split_documents"]
@@ -101,11 +101,11 @@ def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus
 
 def _read_file(path: Path, kind: str, text_column: str | None) -> tuple[list[str], str | None]:
     if kind in files.TABLES.values():
-        table = files.read_table(path)
+        table = tables.read_table(path)
         if not table.rows:
             return [], None
-        column = files.text_column(table, text_column)
-        return files.column_texts(table, column), column
+        column = tables.text_column(table, text_column)
+        return tables.column_texts(table, column), column
     text = files.read_text(path)
     if kind == "txt":
         return [part.strip() for part in re.split(r"\n(?:[^\S\n]*\n)+", text)], None
@@ -195,9 +195,9 @@ def _from_datasets(data: Any, name: str, source: str, text_column: str | None) -
     for part in splits.values():
         if not len(part):
             continue
-        table = files.arrow_table(part.with_format("arrow")[:], source)
-        column = files.text_column(table, text_column)
-        texts += files.column_texts(table, column)
+        table = tables.arrow_table(part.with_format("arrow")[:], source)
+        column = tables.text_column(table, text_column)
+        texts += tables.column_texts(table, column)
         columns.add(column)
     description = {
         "source": name if os.path.isdir(os.path.expanduser(source)) else source,

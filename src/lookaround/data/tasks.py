@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookaround.data import files
+from lookaround.data import files, tables
 from lookaround.data.corpus import hash_key
 from lookaround.support.errors import UserError
 
@@ -34,7 +34,7 @@ PAIRS = (
 )
 SINGLES = tuple(
     dict.fromkeys(
-        ("text", "sentence", "sentence1", "premise", "question", *files.TEXT_NAMES, "title")
+        ("text", "sentence", "sentence1", "premise", "question", *tables.TEXT_NAMES, "title")
     )
 )
 LABELS = (
@@ -249,7 +249,7 @@ def _read_task(
     test = None
     for path in candidates:
         if path.is_file():
-            missing = [column for column in columns if files.read_table(path).find(column) is None]
+            missing = [column for column in columns if tables.read_table(path).find(column) is None]
             if missing:
                 notes.append(f"{path.name} is not used: it has no column {files.listed(missing)}")
                 continue
@@ -357,13 +357,13 @@ def _read_part(path: Path, columns: Sequence[str] | None) -> tuple[_Part, list[s
     """
     if path.is_dir():
         return _read_classes(path), []
-    table = files.read_table(path)
+    table = tables.read_table(path)
     if not table.rows:
         raise UserError(f"{path}: empty, no rows; give a table with a text and a label column")
     if columns is None:
         columns = [*_text_columns(table), _label_column(table)]
     found = [table.find(column) or column for column in columns]
-    parts = [files.column_texts(table, column) for column in found[:-1]]
+    parts = [tables.column_texts(table, column) for column in found[:-1]]
     # a pair with one empty side is still an example
     texts = ["\n".join(sides).strip() for sides in zip(*parts, strict=True)]
     labels = _labels(table, found[-1], [row for row, text in enumerate(texts) if text])
@@ -375,7 +375,7 @@ def _dropped(empty: int, path: Path) -> list[str]:
     return [f"{empty} empty text{'s' * (empty != 1)} dropped from {path.name}"] if empty else []
 
 
-def _text_columns(table: files.Table) -> list[str]:
+def _text_columns(table: tables.Table) -> list[str]:
     for names in (*PAIRS, *((name,) for name in SINGLES)):
         columns = [column for name in names if (column := table.find(name)) is not None]
         if len(columns) == len(names):
@@ -386,7 +386,7 @@ def _text_columns(table: files.Table) -> list[str]:
     )
 
 
-def _label_column(table: files.Table) -> str:
+def _label_column(table: tables.Table) -> str:
     for name in LABELS:
         column = table.find(name)
         if column is not None:
@@ -397,7 +397,7 @@ def _label_column(table: files.Table) -> str:
     )
 
 
-def _labels(table: files.Table, column: str, rows: Iterable[int]) -> list[str]:
+def _labels(table: tables.Table, column: str, rows: Iterable[int]) -> list[str]:
     values = table.columns[column]
     labels, fractions = [], set()
     for row in rows:

@@ -46,6 +46,3 @@ class Samples(Protocol[TextData]):
         if not scores:
             return {}
         return {"samples": scores[TextData.name].details["samples"] if settings.samples else []}
-
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        return []

@@ -1,33 +1,11 @@
-"""Reports of a study: terminal tables, figures, and one self-contained HTML page.
+"""Reports of a study: at the terminal, as pandas frames, and as one self-contained HTML page.
 
-results = load_results("runs/compare/results.json")      # docs/results-format.md
-print_results(results, rich.console.Console())
-write_report(results, "runs/compare/report.html")
+results = load_results("lookaround-compare/results.json")      # docs/results-format.md
+print(results)
+results.write_page("report.html")
 """
 
-from lookaround.report.forecast import write_forecast
-from lookaround.report.html import render_html, write_report
-from lookaround.report.lookup import load_results, load_synthetic
-from lookaround.report.synthetic import synthetic_figures, write_synthetic
-from lookaround.report.terminal import (
-    print_forecast,
-    print_results,
-    print_speculation,
-    print_synthetic,
-)
+from lookaround.report.schema import load_results
 from lookaround.report.text import format_seconds
 
-__all__ = [
-    "format_seconds",
-    "load_results",
-    "load_synthetic",
-    "print_forecast",
-    "print_results",
-    "print_speculation",
-    "print_synthetic",
-    "render_html",
-    "synthetic_figures",
-    "write_forecast",
-    "write_report",
-    "write_synthetic",
-]
+__all__ = ["format_seconds", "load_results"]

@@ -308,7 +308,7 @@ def by_prefix(study: Lookup) -> str:
     )
 
 
-def spectra(forecast: dict[str, Any]) -> str:
+def spectra(forecast: Any) -> str:
     """Singular values against their number for every line of a forecast that has them, controls
     included.
     """
@@ -338,9 +338,7 @@ def spectra(forecast: dict[str, Any]) -> str:
     )
 
 
-def learning(
-    group: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]], number_of: int
-) -> str:
+def learning(group: Sequence[tuple[dict[str, Any], Sequence[Any]]], number_of: int) -> str:
     """Learning curves of one task by place of the answer, a panel for each objective: (summary
     entry, its rows) in order.
 
@@ -639,7 +637,7 @@ def _smoothed(curve: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
     )
 
 
-def _prefixes(run: dict[str, Any]) -> dict[int, float]:
+def _prefixes(run: Any) -> dict[int, float]:
     """Prefix length -> bits per byte; a key such as "16-31" counts as its lower end."""
     found = {}
     for label, value in (run.get("bits_per_byte_by_prefix") or {}).items():

@@ -25,7 +25,7 @@ from lookaround.support.storage import write_text
 __all__ = ["forecast_section", "write_forecast"]
 
 
-def write_forecast(result: dict[str, Any], path: str | Path) -> None:
+def write_forecast(result: Any, path: str | Path) -> None:
     """Write the forecast as a self-contained page, whole or not at all; raises UserError where it
     cannot be written.
     """
@@ -47,7 +47,7 @@ def write_forecast(result: dict[str, Any], path: str | Path) -> None:
     write_text(Path(path), page(title, [head, forecast_section(result), foot]))
 
 
-def forecast_section(result: dict[str, Any]) -> str:
+def forecast_section(result: Any) -> str:
     """The forecast as a <section> of a page: table with controls, recommendation per task, figure,
     what it is not.
     """
@@ -81,7 +81,7 @@ def forecast_section(result: dict[str, Any]) -> str:
     )
 
 
-def _table(result: dict[str, Any]) -> str:
+def _table(result: Any) -> str:
     tasks = forecast_tasks(result)
     heads = "".join(
         '<th scope="col" '
@@ -112,7 +112,7 @@ def _table(result: dict[str, Any]) -> str:
     )
 
 
-def _answers(result: dict[str, Any]) -> str:
+def _answers(result: Any) -> str:
     reasons = result.get("reasons") or {}
     rows = "".join(
         f'<tr><th scope="row">{esc(task)}</th><td class="text">{esc(answer)}</td><td '
@@ -126,7 +126,7 @@ def _answers(result: dict[str, Any]) -> str:
     return "<h3>What it recommends</h3>" + scroll("Recommendations", table)
 
 
-def _legend(result: dict[str, Any]) -> str:
+def _legend(result: Any) -> str:
     items = "".join(
         f"<li>{figures.key(place)}{esc(line['objective'])}</li>"
         for place, (line, _) in enumerate(forecast_lines(result))

@@ -46,7 +46,7 @@ _QUESTIONS = {
 }
 
 
-def write_report(results: dict[str, Any], path: str | Path, *, samples: bool = True) -> None:
+def write_report(results: Any, path: str | Path, *, samples: bool = True) -> None:
     """Write `render_html(results)` to `path`, whole or not at all: a reader never sees half a page.
 
     Raises UserError if the folder cannot be written to; an older file at `path` is then left as it
@@ -55,7 +55,7 @@ def write_report(results: dict[str, Any], path: str | Path, *, samples: bool = T
     write_text(Path(path), render_html(results, samples=samples))
 
 
-def render_html(results: dict[str, Any], *, samples: bool = True) -> str:
+def render_html(results: Any, *, samples: bool = True) -> str:
     """The page for the dict of a results.json (docs/results-format.md), as text to be saved in
     UTF-8.
 
@@ -646,7 +646,7 @@ def _tasks(study: Lookup) -> str:
 def _provenance(study: Lookup) -> str:
     results = study.results
     boxes = "".join(
-        f"<div><h3>{title}</h3>{_pairs(results.get(key) or {})}</div>"
+        f"<div><h3>{title}</h3>{_pairs(results.as_dict()[key])}</div>"
         for title, key in (("Corpus", "corpus"), ("Machine", "machine"), ("Versions", "versions"))
         if results.get(key)
     )

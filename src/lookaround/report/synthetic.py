@@ -28,7 +28,7 @@ from lookaround.support.storage import write_text
 __all__ = ["synthetic_figures", "write_synthetic"]
 
 
-def write_synthetic(results: dict[str, Any], path: str | Path) -> None:
+def write_synthetic(results: Any, path: str | Path) -> None:
     """Write the results as a self-contained page, whole or not at all; raises UserError where it
     cannot be written.
     """
@@ -64,7 +64,7 @@ def write_synthetic(results: dict[str, Any], path: str | Path) -> None:
     write_text(Path(path), page("lookaround synthetic", [head, *parts, foot]))
 
 
-def synthetic_figures(results: dict[str, Any]) -> dict[str, str]:
+def synthetic_figures(results: Any) -> dict[str, str]:
     """{task: its learning curves as an SVG file}."""
     return {
         graph: _curves(results, place, entries)
@@ -72,7 +72,7 @@ def synthetic_figures(results: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _curves(results: dict[str, Any], place: int, entries: Sequence[dict[str, Any]]) -> str:
+def _curves(results: Any, place: int, entries: Sequence[Any]) -> str:
     def rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
         return [
             row
@@ -84,9 +84,7 @@ def _curves(results: dict[str, Any], place: int, entries: Sequence[dict[str, Any
     return figures.learning(shown, place)
 
 
-def _section(
-    results: dict[str, Any], place: int, graph: str, entries: Sequence[dict[str, Any]]
-) -> str:
+def _section(results: Any, place: int, graph: str, entries: Sequence[Any]) -> str:
     title = synthetic_title(results, graph)
     heads = "".join(
         f'<th scope="col" title="{esc(meaning)}">{esc(name)}</th>'

@@ -1,12 +1,13 @@
-"""Every study's results at the terminal.
+"""Every study's results at the terminal: `load_results("lookaround-compare").print(Console())`."""
 
-print_results(load_results("runs/compare/results.json"), rich.console.Console())
-"""
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from html import escape
+from io import StringIO
 from textwrap import wrap
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,6 @@ from lookaround.report.findings import (
     SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
-    forecast_lines,
     forecast_score,
     forecast_tasks,
     is_control,
@@ -29,7 +29,7 @@ from lookaround.report.findings import (
     synthetic_tasks,
     synthetic_title,
 )
-from lookaround.report.lookup import BASELINES, MISSING, NEEDS, Lookup
+from lookaround.report.lookup import BASELINES, MISSING, NEEDS, Lookup, number
 from lookaround.report.text import (
     format_count,
     format_flops,
@@ -41,17 +41,34 @@ from lookaround.report.text import (
     printable,
 )
 
-__all__ = ["print_forecast", "print_results", "print_speculation", "print_synthetic"]
+if TYPE_CHECKING:
+    from lookaround.report.schema import (
+        ComparisonResults,
+        EvaluationResults,
+        ForecastResults,
+        PretrainResults,
+        Results,
+        SpeculationResults,
+        SyntheticResults,
+    )
+
+__all__ = [
+    "as_html",
+    "as_text",
+    "print_comparison",
+    "print_evaluation",
+    "print_forecast",
+    "print_pretrain",
+    "print_speculation",
+    "print_synthetic",
+    "print_table",
+]
 
 _GAP = 2  # spaces between columns
 _NAME_WIDTH = 28  # longer names are folded
 _HEADING_WIDTH = 16  # the name of a task is broken there
-_TASK_WIDTH = 14  # the name of a task is broken there
-_SERIOUS = {
-    "unigram",
-    "majority",
-    "random_init",
-}  # below one of these a model has learned nothing of use
+# below one of these a model has learned nothing of use
+_SERIOUS = {"unigram", "majority", "random_init"}
 
 
 class Column(NamedTuple):
@@ -69,34 +86,131 @@ class Column(NamedTuple):
         return max(map(len, [*self.heading.split("\n"), *self.cells]))
 
 
-def print_results(results: dict[str, Any], console: Console) -> None:
-    """Print the scores at the full budget, the baselines, the recommendation per need and the
-    notes.
+# --------------------------------------------------------------------------------------------------
+# what all have
 
-    Takes the dict of `load_results`. Columns that do not fit the console's width go into a further
-    table, so nothing is cut off or wrapped within a number; a console without colours loses no
-    information.
+
+def as_text(result: Results, width: int = 100) -> str:
+    """What is printed of a result, without colours."""
+    file = StringIO()
+    result.print(Console(file=file, width=width, color_system=None))
+    return "\n".join(map(str.rstrip, file.getvalue().splitlines()))
+
+
+def as_html(result: Results) -> str:
+    """The same as a fragment of a page."""
+    return f"<pre>{escape(as_text(result))}</pre>"
+
+
+def print_table(
+    console: Console,
+    groups: Sequence[list[Column]],
+    labels: Sequence[str],
+    models: int | None = None,
+    first: str = "objective",
+) -> None:
+    """All columns in one table if they fit, else each group in as many tables as it takes, so that
+    nothing is cut off or wrapped within a number.
+
+    labels: of the rows. Those after the first `models` are dim, and left out where they are empty.
+    first: heading of the labels.
     """
+    room = console.width - _GAP - min(_NAME_WIDTH, max(map(len, [first, *labels])))
+
+    def used(columns: list[Column]) -> int:
+        return sum(column.width + _GAP for column in columns) - _GAP
+
+    pages = [[column for group in groups for column in group]]
+    if used(pages[0]) > room:
+        pages = []
+        for group in groups:
+            page: list[Column] = []
+            for column in group:
+                if not page or used([*page, column]) > room:
+                    page = []
+                    pages.append(page)
+                page.append(column)
+    models = len(labels) if models is None else models
+    for page in pages:
+        # No box: it costs width, and not every log viewer shows the characters it is drawn with.
+        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+        lines = max(column.heading.count("\n") for column in page)
+        table.add_column(Text("\n" * lines + first), max_width=_NAME_WIDTH, overflow="fold")
+        for column in page:  # headings stand on the rows
+            above = "\n" * (lines - column.heading.count("\n"))
+            narrow = column.width > room
+            table.add_column(
+                Text(above + column.heading), justify="right", no_wrap=not narrow, overflow="fold"
+            )
+        for row, label in enumerate(labels):
+            cells = [column.cells[row] for column in page]
+            if row < models or any(map(str.strip, cells)):
+                style = "dim" if row >= models else ""
+                shown = [Text(cell, _style(cell)) for cell in cells]
+                table.add_row(Text(label), *shown, style=style)
+        console.print(table)
+        console.print()
+
+
+def _style(cell: str) -> str:
+    return "red" if cell.endswith("!!") else "yellow" if cell.rstrip().endswith("!") else ""
+
+
+def print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str | None]]) -> None:
+    """The recommendation: (what for, answer, whether it names an objective, why) of each."""
+    print_text(console, "Recommendation", style="bold")
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
+    grid.add_column(
+        no_wrap=True, width=min(28, max((len(name) for name, *_ in answers), default=1))
+    )
+    grid.add_column()
+    for name, answer, decided, reason in answers:
+        grid.add_row(
+            Text(printable(name)),
+            Text(printable(answer), "bold green" if decided else "bold yellow"),
+        )
+        if reason:
+            grid.add_row("", Text(printable(reason)))
+    console.print(grid)
+    console.print()
+
+
+def print_text(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style))
+
+
+def _print_notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        print_text(console, f"note: {printable(note)}")
+
+
+# --------------------------------------------------------------------------------------------------
+# a comparison
+
+
+def print_comparison(results: ComparisonResults, console: Console) -> None:
+    """The scores at the full budget, the baselines, the recommendation per need and the notes."""
     study = Lookup(results)
     scores, costs, labels, flagged = _columns(study)
     print_text(console, _heading(study), style="bold")
-    print_columns(console, [scores, costs], labels, len(study.objectives))
+    print_table(console, [scores, costs], labels, len(study.objectives))
     for line in [*flagged, *_modes(study)]:
         print_text(console, line)
     console.print()
-    recommendation, reasons = (results.get(key) or {} for key in ("recommendation", "reasons"))
-    answers = [
-        (
-            need,
-            recommendation.get(need) or "not measured",
-            bool(study.recommended(need)),
-            reasons.get(need),
-        )
-        for need in NEEDS
-    ]
-    print_answers(console, answers)
-    for note in results.get("notes") or []:
-        print_text(console, f"note: {printable(note)}")
+    recommendation, reasons = results.recommendation, results.reasons
+    print_answers(
+        console,
+        [
+            (
+                need,
+                recommendation.get(need) or "not measured",
+                bool(study.recommended(need)),
+                reasons.get(need),
+            )
+            for need in NEEDS
+        ],
+    )
+    _print_notes(console, results.notes)
 
 
 def _heading(study: Lookup) -> str:
@@ -132,7 +246,7 @@ def _columns(study: Lookup) -> tuple[list[Column], list[Column], list[str], list
             cells.append(f"{study.unigram:.3f}   " if metric == "bits_per_byte" else "")
         if not any(cell.rstrip().endswith("!") for cell in cells):
             cells = [cell.rstrip() for cell in cells]
-        heading = "\n".join(wrap(printable(study.title(metric)), _HEADING_WIDTH))
+        heading = _broken(study.title(metric))
         heading += "" if study.higher(metric) else "\n(lower better)"
         scores.append(Column(heading, cells))
         if metric == "bits_per_byte" and study.has_unigram:
@@ -176,103 +290,27 @@ def _blank(cell: str) -> str:
     return "" if cell == MISSING else cell
 
 
-def print_columns(
-    console: Console, groups: Sequence[list[Column]], labels: Sequence[str], models: int
-) -> None:
-    """All columns in one table if they fit, else each group in as many tables as it takes.
-
-    labels: of the rows. Those after the first `models` are dim, and left out where they are empty.
-    """
-    room = console.width - min(_NAME_WIDTH, max(map(len, ["objective", *labels])))
-
-    def used(columns: list[Column]) -> int:
-        return sum(column.width + _GAP for column in columns)
-
-    pages = [[column for group in groups for column in group]]
-    if used(pages[0]) > room:
-        pages = []
-        for group in groups:
-            page: list[Column] = []
-            for column in group:
-                if not page or used([*page, column]) > room:
-                    page = []
-                    pages.append(page)
-                page.append(column)
-    for page in pages:
-        console.print(_table(labels, page, models))
-        console.print()
+# --------------------------------------------------------------------------------------------------
+# the others
 
 
-def _table(labels: Sequence[str], columns: list[Column], models: int) -> Table:
-    # No box: it costs width, and not every log viewer shows the characters it is drawn with.
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    lines = max(column.heading.count("\n") for column in columns)
-    table.add_column(Text("\n" * lines + "objective"), max_width=_NAME_WIDTH, overflow="fold")
-    for column in columns:
-        heading = (
-            "\n" * (lines - column.heading.count("\n")) + column.heading
-        )  # headings stand on the rows
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    for row, label in enumerate(labels):
-        cells = [column.cells[row] for column in columns]
-        if row >= models and not any(map(str.strip, cells)):
-            continue
-        style = "dim" if row >= models else ""
-        table.add_row(Text(label), *(Text(cell, _style(cell)) for cell in cells), style=style)
-    return table
-
-
-def _style(cell: str) -> str:
-    return "red" if cell.endswith("!!") else "yellow" if cell.rstrip().endswith("!") else ""
-
-
-def print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str | None]]) -> None:
-    """The recommendation: (what for, answer, whether it names an objective, why) of each."""
-    print_text(console, "Recommendation", style="bold")
-    grid = Table.grid(padding=(0, _GAP, 0, 0))
-    grid.add_column(
-        no_wrap=True, width=min(28, max((len(name) for name, *_ in answers), default=1))
+def print_forecast(result: ForecastResults, console: Console) -> None:
+    """The table, the recommendation per task, the track record and the notes."""
+    heading = (
+        f"Before any training: contexts of {forecast_contexts(result)}, rank {result.rank}, "
+        f"probes on {forecast_features(result)}"
     )
-    grid.add_column()
-    for name, answer, decided, reason in answers:
-        grid.add_row(
-            Text(printable(name)),
-            Text(printable(answer), "bold green" if decided else "bold yellow"),
-        )
-        if reason:
-            grid.add_row("", Text(printable(reason)))
-    console.print(grid)
-    console.print()
-
-
-def print_text(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style))
-
-
-def print_forecast(result: dict[str, Any], console: Console) -> None:
-    """Print the table, the recommendation per task, the track record and the notes of a
-    forecast.
-    """
-    tasks = forecast_tasks(result)
-    print_text(
-        console,
-        f"Before any training: contexts of {forecast_contexts(result)}, rank {result['rank']}, "
-        f"probes on {forecast_features(result)}",
-        "bold",
-    )
-    lines = [line for line, _ in forecast_lines(result)]
+    print_text(console, heading, "bold")
+    lines, tasks = result.lines, forecast_tasks(result)
     columns = [
         Column(heading, [read(line) for line in lines]) for heading, _, read in FORECAST_COLUMNS
     ]
     columns += [
-        Column(
-            "\n".join(wrap(printable(task), _TASK_WIDTH)),
-            [forecast_score(result, line, task) for line in lines],
-        )
+        Column(_broken(task), [forecast_score(result, line, task) for line in lines])
         for task in tasks
     ]
-    labels = [printable(line["objective"]) for line in lines]
-    print_columns(console, [columns], labels, len(result.get("objectives") or []))
+    labels = [printable(line.objective) for line in lines]
+    print_table(console, [columns], labels, len(result.objectives))
     if tasks:
         print_text(
             console,
@@ -281,80 +319,83 @@ def print_forecast(result: dict[str, Any], console: Console) -> None:
         )
     console.print()
     if tasks:
-        reasons = result.get("reasons") or {}
-        answers = (result.get("recommendation") or {}).items()
-        print_answers(
-            console,
-            [
-                (task, told, not told.startswith("nothing"), reasons.get(task))
-                for task, told in answers
-            ],
-        )
-    print_text(console, f"Track record: {(result.get('track_record') or {}).get('sentence', '')}")
-    for note in result.get("notes") or []:
-        print_text(console, f"note: {printable(note)}")
+        answers = [
+            (task, told, not told.startswith("nothing"), result.reasons.get(task))
+            for task, told in result.recommendation.items()
+        ]
+        print_answers(console, answers)
+    print_text(console, f"Track record: {result.track_record.sentence or ''}")
+    _print_notes(console, result.notes)
 
 
-def print_synthetic(results: dict[str, Any], console: Console) -> None:
-    """A table for each task, then the findings in words.
-
-    Columns that a narrow terminal has no room for are left out.
-    """
+def print_synthetic(results: SyntheticResults, console: Console) -> None:
+    """A table for each task, then the findings in words."""
     for graph, entries in synthetic_tasks(results).items():
         print_text(console, synthetic_heading(synthetic_title(results, graph), entries), "bold")
-        names = [printable(synthetic_name(entry)) for entry in entries]
-        lines = [synthetic_cells(entry) for entry in entries]
-        most = min(
-            max(map(len, ["objective", *names])),
-            34 if console.width >= 100 else 24,
-            console.width // 2,
-        )
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        table.add_column("objective", min_width=most, max_width=most, overflow="fold")
-        room = console.width - most - 2
-        shown: list[int] = []
-        for place, (column, _) in enumerate(SYNTHETIC_COLUMNS):
-            wide = max(len(column), *(len(cells[place]) for cells in lines)) + 2
-            if wide <= room or not shown:
-                table.add_column(column, justify="right", no_wrap=True)
-                shown.append(place)
-                room -= wide
-        for entry, name, cells in zip(entries, names, lines, strict=True):
-            table.add_row(
-                Text(name),
-                *(Text(cells[place]) for place in shown),
-                style="dim" if is_control(entry) else "",
-            )
-        console.print(table)
-        console.print()
+        cells = zip(*map(synthetic_cells, entries), strict=True)
+        columns = [
+            Column(heading, list(column))
+            for (heading, _), column in zip(SYNTHETIC_COLUMNS, cells, strict=True)
+        ]
+        labels = [printable(synthetic_name(entry)) for entry in entries]
+        models = sum(not is_control(entry) for entry in entries)
+        print_table(console, [columns], labels, models)
     for line in synthetic_findings(results):
         print_text(console, line)
 
 
-def print_speculation(result: dict[str, Any], console: Console) -> None:
+def print_speculation(result: SpeculationResults, console: Console) -> None:
     """Speed by number of sequences, then what was found, in words."""
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "sequences",
-        "nodes",
-        "tokens per\nforward",
-        "transformers\ntokens/s",
-        "without drafts\ntokens/s",
-        "drafts\ntokens/s",
-        "times\ntransformers",
-    ):
-        table.add_column(heading, justify="right")
-    for entry in result["by_batch"]:
-        table.add_row(
-            str(entry["batch"]),
-            str(entry["nodes"]),
-            f"{entry['tokens_per_forward']:.2f}",
-            f"{entry['plain_tokens_per_second']:,.0f}",
-            f"{entry['loop_tokens_per_second']:,.0f}",
-            f"{entry['speculative_tokens_per_second']:,.0f}",
-            f"{entry['speedup']:.2f}",
-        )
-    console.print(table)
-    console.print()
+    shown = {
+        "nodes": ("nodes", "{:d}"),
+        "tokens_per_forward": ("tokens per\nforward", "{:.2f}"),
+        "plain_tokens_per_second": ("transformers\ntokens/s", "{:,.0f}"),
+        "loop_tokens_per_second": ("without drafts\ntokens/s", "{:,.0f}"),
+        "speculative_tokens_per_second": ("drafts\ntokens/s", "{:,.0f}"),
+        "speedup": ("times\ntransformers", "{:.2f}"),
+    }
+    columns = [
+        Column(heading, [form.format(entry[name]) for entry in result.by_batch])
+        for name, (heading, form) in shown.items()
+    ]
+    print_table(console, [columns], [str(e.batch) for e in result.by_batch], first="sequences")
     for line in speculation_lines(result):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_text(console, line)
+
+
+def print_evaluation(result: EvaluationResults, console: Console) -> None:
+    """Every score beside its baselines, and bits per byte by prefix."""
+    print_text(console, f"Scores of {printable(result.model)}", "bold")
+    rows = result.tables()["scores"]
+    kinds = {"score": "score"} | {
+        kind: _broken(title) for kind, title in BASELINES.items() if any(kind in r for r in rows)
+    }
+    columns = [
+        Column(heading, [_blank(format_score(number(row.get(kind)))) for row in rows])
+        for kind, heading in kinds.items()
+    ]
+    labels = [printable(row["task"] or row["protocol"].replace("_", " ")) for row in rows]
+    if rows:
+        print_table(console, [columns], labels, first="scored")
+    if found := result.bits_per_byte_by_prefix:
+        cells = [format_score(number(value)) for value in found.values()]
+        print_table(console, [[Column("bits per byte", cells)]], list(found), first="tokens before")
+    modes = {"classification": result.classification_mode, "generation": result.generation_mode}
+    for need, mode in modes.items():
+        if mode:
+            print_text(console, f"mode of {need}: {printable(mode)}")
+
+
+def print_pretrain(result: PretrainResults, console: Console) -> None:
+    """What a run has used, in a line."""
+    spent = result.spent
+    text = (
+        f"{result.objective}, seed {result.seed}: {result.status}; "
+        f"{format_count(number(spent.tokens))} tokens, {format_count(number(spent.targets))} "
+        f"targets, {format_flops(number(spent.flops))}, {format_seconds(number(spent.seconds))}"
+    )
+    print_text(console, printable(text))
+
+
+def _broken(heading: str) -> str:
+    return "\n".join(wrap(printable(heading), _HEADING_WIDTH))

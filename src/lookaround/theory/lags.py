@@ -28,10 +28,10 @@ from scipy import sparse
 from lookaround.data.shards import Split, TokenStore
 from lookaround.support.errors import UserError
 from lookaround.support.machine import usable_cores
-from lookaround.support.randomness import mix64
-from lookaround.support.storage import make_folder, read_mapping, whole_file, write_text
+from lookaround.support.storage import make_folder, read_mapping, write_text
+from lookaround.theory.tally import Code, Tally, count_again, merge, read_tally, tally, write_tally
 
-__all__ = ["Code", "LagCounts", "count_lags", "normal_lags"]
+__all__ = ["LagCounts", "count_lags", "normal_lags"]
 
 FORMAT = 1
 # tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
@@ -50,144 +50,6 @@ def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
     if len(given) == 1:
         return (abs(given[0]),), given[0] < 0
     return tuple(sorted(given, reverse=True)), False
-
-
-# --------------------------------------------------------------------------------------------- keys
-
-
-@dataclass(frozen=True)
-class Code:
-    """How context tokens and a target become one integer: contexts in the high bits, the target in
-    the low ones.
-
-    vocabulary: ids are below it.
-    n: context tokens.
-    hash_bits: None to keep the n-gram itself, exact; else rows are hashed to 2^hash_bits, and
-        n-grams that collide share one.
-    """
-
-    vocabulary: int
-    n: int = 1
-    hash_bits: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.hash_bits is not None and not 1 <= self.hash_bits <= 64 - self.bits:
-            raise UserError(
-                f"hash_bits: must lie in 1 to {64 - self.bits} at vocabulary {self.vocabulary:,}, "
-                f"got {self.hash_bits}"
-            )
-        if self.hash_bits is None and self.bits * (self.n + 1) > 64:
-            most = 64 // self.bits - 1
-            raise UserError(
-                f"context: {self.n} tokens of a vocabulary of {self.vocabulary:,} don't fit 64 "
-                f"bits; give at most {most}, "
-                f"or hash them (hash_bits)"
-            )
-
-    @property
-    def bits(self) -> int:
-        """Bits of a token."""
-        return max(1, (self.vocabulary - 1).bit_length())
-
-    @property
-    def dtype(self) -> np.dtype:
-        narrow = self.hash_bits is None and self.bits * (self.n + 1) <= 32
-        return np.dtype(np.uint32 if narrow else np.uint64)
-
-    def contexts(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
-        """Row numbers of n-grams: `tokens` are n arrays (k,) of unsigned integers, the leftmost
-        token first.
-        """
-        rows = tokens[0].astype(self.dtype)
-        if self.hash_bits is None:
-            for column in tokens[1:]:
-                rows <<= self.dtype.type(self.bits)
-                rows |= column
-            return rows
-        with np.errstate(over="ignore"):
-            rows = mix64(rows + np.uint64(1))
-            for column in tokens[1:]:
-                rows = mix64(rows ^ (column.astype(np.uint64) + np.uint64(1)))
-        return rows >> np.uint64(64 - self.hash_bits)
-
-    def keys(self, contexts: Sequence[np.ndarray], target: np.ndarray) -> np.ndarray:
-        rows = self.contexts(contexts)
-        rows <<= self.dtype.type(self.bits)
-        rows |= target
-        return rows
-
-    def split(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(row numbers uint64, targets int64) of keys."""
-        return (keys >> self.dtype.type(self.bits)).astype(np.uint64), self.targets(keys).astype(
-            np.int64
-        )
-
-    def holds(self, keys: np.ndarray) -> bool:
-        """Whether keys are of this code: of its type, with ids below the vocabulary in every
-        place.
-        """
-        if keys.dtype != self.dtype:
-            return False
-        if self.hash_bits is not None:
-            return not len(keys) or int(keys.max()) >> (self.bits + self.hash_bits) == 0
-        for place in range(self.n + 1):
-            part = keys >> self.dtype.type(self.bits * place)
-            if (part if place == self.n else self.targets(part)).max(initial=0) >= self.vocabulary:
-                return False
-        return True
-
-    def targets(self, keys: np.ndarray) -> np.ndarray:
-        """Targets of keys, in the keys' type."""
-        return keys & self.dtype.type((1 << self.bits) - 1)
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Distinct keys in rising order (m,) and how often each occurs (m,) int64."""
-
-    keys: np.ndarray
-    counts: np.ndarray
-
-    @property
-    def total(self) -> int:
-        return int(self.counts.sum())
-
-
-def tally(keys: np.ndarray) -> Tally:
-    """Counts keys (k,), which are sorted in place."""
-    keys.sort()
-    start = run_starts(keys)
-    return Tally(keys[start], np.diff(start, append=len(keys)))
-
-
-def run_starts(keys: np.ndarray) -> np.ndarray:
-    """Where each distinct key of sorted keys (k,) begins."""
-    return np.concatenate([np.arange(min(len(keys), 1)), np.flatnonzero(keys[1:] != keys[:-1]) + 1])
-
-
-def merge(parts: Iterable[Tally]) -> Tally:
-    """The sum of tallies, a few at a time: like sizes are merged with like, so that the work stays
-    near linear.
-    """
-    stack: list[Tally] = []
-    for part in parts:
-        stack.append(part)
-        while len(stack) > 1 and len(stack[-2].keys) <= 2 * len(stack[-1].keys):
-            last = stack.pop()
-            stack[-1] = _add(stack[-1], last)
-    while len(stack) > 1:
-        last = stack.pop()
-        stack[-1] = _add(stack[-1], last)
-    return stack[0]
-
-
-def _add(left: Tally, right: Tally) -> Tally:
-    keys = np.concatenate([left.keys, right.keys])
-    order = np.argsort(keys, kind="stable")  # two sorted runs: linear
-    keys = keys[order]
-    counts = np.concatenate([left.counts, right.counts])[order]
-    start = run_starts(keys)
-    return Tally(keys[start], np.add.reduceat(counts, start) if len(start) else counts)
 
 
 # ----------------------------------------------------------------------------------------- counting
@@ -233,11 +95,11 @@ class _Part:
 def _count_part(part: _Part) -> int:
     """Counts a part into its file, if that is not there yet; returns the number of tuples."""
     if part.file.is_file():
-        return _read_tally(part.file).total
+        return read_tally(part.file).total
     split = part.store.split(part.split)
     ends = (split.start + split.length)[split.shard == part.shard]
     found = _count_range(split.files[part.shard], ends, part.lags, part.begin, part.end, part.code)
-    _write_tally(part.file, found)
+    write_tally(part.file, found)
     return found.total
 
 
@@ -370,7 +232,7 @@ def _count_missing(
 def _join(files: list[Path], into: Path) -> None:
     """Makes one file of the parts of a count."""
     if len(files) > 1:
-        _write_tally(into, merge(map(_read_tally, files)))
+        write_tally(into, merge(map(read_tally, files)))
         for file in files:
             file.unlink()
     else:
@@ -476,7 +338,7 @@ class LagCounts:
             raise UserError(
                 f"{file}: counts of another corpus or tokenizer (fingerprint "
                 f"{index['fingerprint'][:16]}, now "
-                f"{store.fingerprint[:16]}); give another folder, or {_again(Path(folder))}"
+                f"{store.fingerprint[:16]}); give another folder, or {count_again(Path(folder))}"
             )
         try:
             pairs = {
@@ -487,13 +349,13 @@ class LagCounts:
                 raise ValueError("a negative number")
         except (ValueError, TypeError, OverflowError) as error:
             raise UserError(
-                f"{file}: field 'pairs' is damaged ({error}); {_again(Path(folder))}"
+                f"{file}: field 'pairs' is damaged ({error}); {count_again(Path(folder))}"
             ) from None
         if not all(
             isinstance(t, int) and 0 <= t < index["vocabulary"] for t in index["never_targets"]
         ):
             raise UserError(
-                f"{file}: field 'never_targets' holds no token ids; {_again(Path(folder))}"
+                f"{file}: field 'never_targets' holds no token ids; {count_again(Path(folder))}"
             )
         return cls(
             index["vocabulary"],
@@ -541,16 +403,16 @@ class LagCounts:
         if self.folder is None:
             return self._held[key]
         file = self.folder / f"{_name(key)}.npz"
-        found = _read_tally(file)
+        found = read_tally(file)
         if not self.code(len(key)).holds(found.keys):
             raise UserError(
                 f"{file}: keys of another vocabulary than {self.vocabulary:,}; "
-                f"{_again(self.folder)}"
+                f"{count_again(self.folder)}"
             )
         if found.total != number:
             raise UserError(
                 f"{file}: holds {found.total:,} pairs, its index says {number:,}; "
-                f"{_again(self.folder)}"
+                f"{count_again(self.folder)}"
             )
         return found
 
@@ -574,59 +436,5 @@ class LagCounts:
 # -------------------------------------------------------------------------------------------- files
 
 
-def _again(folder: Path) -> str:
-    return f"remove {folder} to count again"
-
-
 def _name(lags: Lags) -> str:
     return "lag" + "".join(f"{lag:+d}" for lag in lags)
-
-
-def _write_tally(file: Path, found: Tally) -> None:
-    """Writes a tally whole or not at all; counts take 4 bytes where they fit."""
-    small = len(found.counts) == 0 or found.counts.max() < 1 << 32
-    with whole_file(file) as handle:
-        np.savez(
-            handle,
-            keys=found.keys,
-            counts=found.counts.astype(np.uint32) if small else found.counts,
-        )
-
-
-def _read_tally(file: Path) -> Tally:
-    """Reads a tally with care; raises UserError for one that is truncated, not ours, or holds
-    impossible counts.
-    """
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            keys, counts = data["keys"], data["counts"]
-    except FileNotFoundError:
-        raise UserError(
-            f"{file}: no such file, though its index names it; {_again(file.parent)}"
-        ) from None
-    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
-        reason = type(error).__name__
-        raise UserError(
-            f"{file}: cannot be read; it is truncated or not ours ({reason}); {_again(file.parent)}"
-        ) from None
-    if (
-        keys.ndim != 1
-        or keys.shape != counts.shape
-        or keys.dtype.kind != "u"
-        or counts.dtype.kind not in "iuf"
-    ):
-        raise UserError(
-            f"{file}: field 'keys' or 'counts' is of another shape or type; {_again(file.parent)}"
-        )
-    wrong = np.flatnonzero(
-        ~(counts > 0) | (counts % 1 != 0) if counts.dtype.kind == "f" else counts <= 0
-    )
-    if len(wrong):
-        found = f"entry {wrong[0]}: {counts[wrong[0]]} is no count; expected whole numbers above 0"
-        raise UserError(f"{file}: field 'counts', {found}; {_again(file.parent)}")
-    if np.any(keys[1:] <= keys[:-1]):
-        raise UserError(
-            f"{file}: field 'keys' is not in rising order; it is damaged or not ours; "
-            f"{_again(file.parent)}"
-        )
-    return Tally(keys, counts.astype(np.int64))

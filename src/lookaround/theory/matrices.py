@@ -22,8 +22,9 @@ from scipy import sparse
 
 from lookaround.objectives import Objective
 from lookaround.support.errors import UserError
-from lookaround.theory.lags import Code, LagCounts, Lags, merge, run_starts, tally
+from lookaround.theory.lags import LagCounts, Lags
 from lookaround.theory.law import contexts
+from lookaround.theory.tally import Code, merge, run_starts, tally
 
 __all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shuffled_cooccurrence"]
 

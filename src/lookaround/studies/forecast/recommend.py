@@ -1,0 +1,100 @@
+"""What a forecast recommends: a leader only where no control does as well, and only if the forecast
+has earned it against trained models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lookaround.evaluation.intervals import resample
+from lookaround.evaluation.probe import METRICS
+from lookaround.evaluation.registry import TaskData
+
+__all__ = ["TRACK_RECORD", "TrackRecord", "recommend"]
+
+
+@dataclass(frozen=True)
+class TrackRecord:
+    """How the forecast has done against trained models: whether it may recommend, and the sentence
+    that says why.
+    """
+
+    earned: bool
+    sentence: str
+
+
+TRACK_RECORD = TrackRecord(  # benchmarks/track_record.py; RESULTS.md
+    earned=False,
+    sentence=(
+        "over 2 corpora x 4 held-out tasks, 7 objectives and 3 seeds, Kendall's tau between the "
+        "forecast's order and that of "
+        "trained models is +0.37 [-0.05, +0.69]; one and the same order for every task reaches "
+        "+0.61 [+0.29, +0.85]. The "
+        "forecast has not earned a recommendation and gives none: read its scores as properties "
+        "of the corpus."
+    ),
+)
+
+
+def recommend(
+    lines: list[dict[str, Any]],
+    controls: list[dict[str, Any]],
+    table: dict[str, Any],
+    data: tuple[TaskData, ...],
+    resamples: int,
+) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
+    """({task: answer}, {task: why}, {task: objectives not told apart from the leader}).
+
+    An answer is an objective, or a text that starts with "nothing:". Differences are paired over
+    test examples.
+    """
+    answers: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    close: dict[str, list[str]] = {}
+    for item in data:
+        scores = {line["objective"]: line["tasks"][item.name] for line in lines}
+        leader = max(scores, key=lambda name: scores[name])
+        drawn = {
+            line["objective"]: resample(
+                METRICS[item.metric], (item.test_labels, line["predicted"][item.name]), resamples
+            )
+            for line in (*lines, *controls)
+        }
+
+        def unclear(other: str, leader: str = leader, drawn: dict[str, np.ndarray] = drawn) -> bool:
+            low, high = np.quantile(drawn[leader] - drawn[other], [0.025, 0.975])
+            return bool(low <= 0 <= high)
+
+        close[item.name] = [name for name in scores if name != leader and unclear(name)]
+        matched = [
+            line["objective"]
+            for line in controls
+            if line["tasks"][item.name] >= scores[leader] or unclear(line["objective"])
+        ]
+        figure = f"{leader} leads with {scores[leader]:.3f}"
+        tfidf = table[item.name]["tfidf"]
+        below = (
+            f" All objectives stand below TF-IDF ({tfidf:.3f})." if scores[leader] < tfidf else ""
+        )
+        if matched:
+            named = " and ".join(f"'{name}'" for name in matched)
+            answers[item.name] = f"nothing: a control does as well ({named})"
+            reasons[item.name] = (
+                f"{figure}; as good or better, or not told apart from it: {named}.{below}"
+            )
+        elif len(scores) > 1 and len(close[item.name]) == len(scores) - 1:
+            answers[item.name] = "nothing: not distinguished"
+            reasons[item.name] = f"{figure}, but no objective is told apart from it.{below}"
+        else:
+            none = "nothing: the forecast's order has not earned a recommendation"
+            answers[item.name] = leader if TRACK_RECORD.earned else none
+            told = (
+                f"; not told apart from it: {', '.join(close[item.name])}"
+                if close[item.name]
+                else ""
+            )
+            reasons[item.name] = f"{figure}{told}.{below}"
+    return answers, reasons, close
