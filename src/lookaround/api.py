@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookaround.settings import Settings, field_of, read_settings
-from lookaround.studies.events import Report, silent
+from lookaround.studies.events import Report
 from lookaround.support.errors import UserError
 
 if TYPE_CHECKING:
@@ -182,6 +183,21 @@ def _call(function: str, **arguments: Any) -> str:
     return f"lookaround.{function}({listed})"
 
 
+@contextmanager
+def _reporting(report: Report | None) -> Iterator[Report]:
+    """A report of a study, or a view of progress where none is given."""
+    if report is not None:
+        yield report
+        return
+    from rich.console import Console
+
+    from lookaround.studies.reporter import Reporter, quiet_libraries
+
+    quiet_libraries()
+    with Reporter(Console(stderr=True)) as reporter:
+        yield reporter.report
+
+
 # ---------------------------------------------------------------------------------------- studies
 
 
@@ -190,7 +206,7 @@ def compare(
     corpus: str | Path | None = None,
     *,
     out: str | Path = "lookaround-compare",
-    report: Report = silent,
+    report: Report | None = None,
     **options: Any,
 ) -> ComparisonResults:
     """Trains several objectives at equal budget and evaluates both halves of each.
@@ -200,7 +216,7 @@ def compare(
     `if __name__ == "__main__":`.
 
     out: folder of the study: results.json, report.html, checkpoints.
-    report: called with an `Event` as the study goes on.
+    report: called with an `Event` as the study goes on; None shows progress on stderr.
     """
     from lookaround.studies.compare.compare import compare as run
     from lookaround.studies.compare.study import open_study
@@ -208,7 +224,8 @@ def compare(
     given = {"corpus": corpus, **options}
     study = open_study(_settings("compare", given))
     command = _call("compare", out=out, **given)
-    results = run(study, Path(out), command=command, report=report)
+    with _reporting(report) as tell:
+        results = run(study, Path(out), command=command, report=tell)
     results.write_page(Path(out) / "report.html")
     return results
 
@@ -218,19 +235,20 @@ def forecast(
     corpus: str | Path | None = None,
     *,
     out: str | Path = "lookaround-forecast",
-    report: Report = silent,
+    report: Report | None = None,
     **options: Any,
 ) -> ForecastResults:
     """What a corpus says of objectives before any training, with its controls beside it.
 
     out: folder of the forecast: forecast.json, forecast.html, finished parts.
-    report: called with an `Event` as the forecast goes on.
+    report: called with an `Event` as it goes on; None shows progress on stderr.
     """
     from lookaround.studies.forecast.forecast import forecast as run
     from lookaround.studies.forecast.forecast import open_forecast
 
     request = open_forecast(_settings("forecast", {"corpus": corpus, **options}))
-    results = run(request, Path(out), report=report)
+    with _reporting(report) as tell:
+        results = run(request, Path(out), report=tell)
     results.save(Path(out) / "forecast.json")
     results.write_page(Path(out) / "forecast.html")
     return results
@@ -241,7 +259,7 @@ def pretrain(
     corpus: str | Path | None = None,
     *,
     out: str | Path = "lookaround-run",
-    report: Report = silent,
+    report: Report | None = None,
     **options: Any,
 ) -> PretrainResults:
     """Trains one model with one objective into a folder that transformers loads.
@@ -249,13 +267,14 @@ def pretrain(
     The same call goes on with an interrupted run, and does nothing for a finished one.
 
     out: folder of the run.
-    report: called with an `Event` after each step.
+    report: called with an `Event` after each step; None shows progress on stderr.
     """
     from lookaround.studies.pretrain import open_pretraining
     from lookaround.studies.pretrain import pretrain as run
 
     request = open_pretraining(_settings("pretrain", {"corpus": corpus, **options}))
-    return run(request, Path(out), report=report)
+    with _reporting(report) as tell:
+        return run(request, Path(out), report=tell)
 
 
 @_offers("evaluate")
@@ -286,20 +305,21 @@ def speculate(
     model: str | Path,
     *,
     out: str | Path = "lookaround-speculate",
-    report: Report = silent,
+    report: Report | None = None,
     **options: Any,
 ) -> SpeculationResults:
     """Several tokens per pass, the same output: heads for a model, a tree, and what they give here.
 
     model: a run that is read causally, or a Hugging Face decoder's folder.
     out: folder of the faster model.
-    report: called with an `Event` as the work goes on.
+    report: called with an `Event` as it goes on; None shows progress on stderr.
     """
     from lookaround.studies.speculate.speculate import open_speculation
     from lookaround.studies.speculate.speculate import speculate as run
 
     request = open_speculation(_settings("speculate", options), Path(model))
-    return run(request, Path(out), report=report)
+    with _reporting(report) as tell:
+        return run(request, Path(out), report=tell)
 
 
 # ---------------------------------------------------------------------------------- single objects

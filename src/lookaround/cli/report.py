@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lookaround.cli.console import say
 from lookaround.cli.options import require_file
-from lookaround.cli.reporter import say
 
 __all__ = ["command"]
 
