@@ -20,7 +20,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from conftest import sentences
-from lookaround.cli import app
+from lookaround.cli.entry import app
 from lookaround.data.shards import TokenStore
 from lookaround.evaluation.own_text import text_data
 from lookaround.objectives import parse
