@@ -1,5 +1,4 @@
-"""Documents to pretrain on, from a file, a folder or a dataset, and their split into train,
-validation and test.
+"""Documents to pretrain on, and their split into training, validation and test parts.
 
 A corpus is a list of distinct texts in a fixed order. The split is by document, never by window,
 and depends on nothing but the seed and the texts.
@@ -66,8 +65,7 @@ def make_corpus(
 
 
 def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus:
-    """Read the documents of a file, a folder, a saved `datasets` folder or a dataset of the Hugging
-    Face hub.
+    """Reads the documents of a file, a folder, a saved `datasets` folder or a dataset of the hub.
 
     A path that exists wins; "owner/name" or "owner/name:config" is looked up on the hub only if
     there is none. `text_column` names the column of .jsonl, .csv, .tsv, .parquet and datasets that
@@ -210,9 +208,7 @@ def _from_datasets(data: Any, name: str, source: str, text_column: str | None) -
 
 
 def hash_key(seed: int | str, text: str) -> bytes:
-    """Return the 16 bytes by which texts are put into a random order that no other text can
-    change.
-    """
+    """The 16 bytes by which texts are ordered at random, each text by itself."""
     return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()
 
 

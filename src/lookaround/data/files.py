@@ -45,9 +45,7 @@ def listed(names: Sequence[str], limit: int = 12) -> str:
 
 
 def file_kind(path: str | Path) -> tuple[str, str | None]:
-    """Return the stem without the suffixes we know, and the format: a value of `FORMATS`, or None
-    if it is none of them.
-    """
+    """(stem without known suffixes, format); the format is a value of `FORMATS` or None."""
     name = Path(path).name
     for suffix in COMPRESSIONS:
         if name.lower().endswith(suffix):

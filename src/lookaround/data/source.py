@@ -1,6 +1,4 @@
-"""What settings name as corpus and tasks, read; without a corpus, the embedded default and its
-task.
-"""
+"""Reads the corpus and tasks that settings name, or the embedded default and its task."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ __all__ = ["read_source"]
 
 
 def read_source(settings: Settings) -> tuple[Corpus, list[Task]]:
-    """The corpus and the tasks of a study or a forecast; raises UserError for whatever cannot be
-    read.
-    """
+    """The corpus and the tasks of a study or a forecast; raises UserError for bad input."""
     paths, metrics = settings.compare.tasks, {**settings.evaluate.metrics}
     if settings.data.corpus is None:
         return stdlib_corpus(), read_tasks(paths, metrics=metrics) if paths else [stdlib_task()]

@@ -1,5 +1,4 @@
-"""The embedded default, with nothing to download: the source code of the running Python's standard
-library.
+"""The embedded default corpus: the source code of the running Python's standard library.
 
 The corpus is one document for each source file; the task asks from which package a window of about
 400 characters is. Both change with the Python version, so results compare only where the
@@ -109,8 +108,7 @@ def _package_files(root: Path, package: str) -> list[Path]:
 
 
 def stdlib_corpus() -> Corpus:
-    """Return the sources of the running Python's standard library: its top-level modules and the
-    `PACKAGES`.
+    """The sources of the running Python's standard library: top-level modules and `PACKAGES`.
 
     Tests, encodings and pydoc_data are left out; the description names the Python version and the
     packages found. Raises UserError if this Python keeps no sources.
@@ -198,9 +196,7 @@ def _windows(text: str) -> list[str]:
 
 
 def _held_files(own: list[list[str]]) -> set[int]:
-    """Return the files held out for the test: in random order until a quarter of the windows, never
-    more than 0.4.
-    """
+    """Indices of the test files: at random until a quarter of the windows, never above 0.4."""
     total = sum(map(len, own))
     held: set[int] = set()
     taken = 0

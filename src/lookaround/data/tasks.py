@@ -1,5 +1,4 @@
-"""Labelled texts for the understanding half of a study: a file, a pair of files, or a folder of
-classes becomes a `Task`.
+"""Labelled texts: a table, a pair of tables or a folder of classes becomes a `Task`.
 
 A test part that stands beside the training part is used as it is; otherwise a fifth of each class
 is held out. The same text is never on both sides.
@@ -84,8 +83,7 @@ class _Part:
 def read_tasks(
     paths: Sequence[str | Path], *, metrics: Mapping[str, str] | None = None, seed: int = 0
 ) -> list[Task]:
-    """Read one task from each of `paths`: a table, a folder with train and test tables, or a folder
-    of class folders.
+    """Reads one task from each path: a table, train and test tables, or a folder of classes.
 
     `metrics` maps a task's name to "accuracy" or "matthews"; without it "matthews" serves names
     with "cola" and accuracy the others. `seed` chooses the texts held out where no test part is
@@ -329,9 +327,7 @@ def _without_overlap(train_rows: _Rows, test_rows: _Rows, source: str, notes: li
 
 
 def _hold_out(rows: _Rows, seed: int) -> tuple[_Rows, _Rows]:
-    """Hold out a fifth of each class (at least one text); equal texts stay together, in the class
-    of the first.
-    """
+    """Holds out a fifth of each class, at least one text; equal texts stay on one side."""
     first: dict[str, str] = {}
     for text, label in rows:
         first.setdefault(text, label)
@@ -352,9 +348,7 @@ def _rank(label: str) -> tuple[bool, int, str]:
 
 
 def _read_part(path: Path, columns: Sequence[str] | None) -> tuple[_Part, list[str]]:
-    """Read a table, with the named columns (texts and, last, the label) or those found, or a folder
-    of class folders.
-    """
+    """Reads a table, by the named columns (texts, then label) or usual ones, or class folders."""
     if path.is_dir():
         return _read_classes(path), []
     table = tables.read_table(path)

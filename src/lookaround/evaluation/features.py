@@ -22,9 +22,7 @@ TOKENS_PER_PASS = 8192
 
 
 def candidate_layers(layers: int) -> list[int]:
-    """The layers a probe may choose from, 0 = embedding, `layers` = last: all of a small model,
-    four of a deep one.
-    """
+    """The layers a probe may choose from, 0 = embedding: all of a small model, else four."""
     return (
         sorted({round(layers * share) for share in (0.0, 0.5, 0.75, 1.0)})
         if layers > 3
@@ -35,8 +33,7 @@ def candidate_layers(layers: int) -> list[int]:
 def pooled_states(
     backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
 ) -> tuple[np.ndarray, int]:
-    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut to
-    `context` tokens).
+    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut).
 
     attention: the kind of the mode; a prefix model sees the whole text both ways. BOS is seen but
         not pooled.

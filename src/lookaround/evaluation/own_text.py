@@ -61,9 +61,7 @@ def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
 
 
 def lossless_rows(readable: Readable, documents: Sequence[str]) -> Rows:
-    """Rows of documents; raises UserError for a tokenizer that loses text, whose bytes don't
-    count.
-    """
+    """Rows of documents; raises UserError for a tokenizer that loses text."""
     readable.tokenizer.require_lossless([text[:2000] for text in documents[:200]])
     return _rows(readable, documents)
 

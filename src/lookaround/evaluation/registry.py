@@ -1,5 +1,4 @@
-"""Protocols of evaluation, found by name: a file of this package that defines one is all that it
-takes.
+"""Evaluation protocols by name: a file of this package that defines one is found by itself.
 
     class Length(Protocol[TaskData]):
         name, needs = "length", TaskData

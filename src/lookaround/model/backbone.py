@@ -78,8 +78,7 @@ VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 
 
 
 class Backbone(nn.Module):
-    """A causal LM of transformers, read under any attention pattern, with the extra heads an
-    objective asks for.
+    """A causal LM of transformers, read under any attention pattern, with an objective's heads.
 
     `lm` stays a stock model: its state dict is what gets exported.
     own_rows: how many rows of the unembedding belong to the model's distribution over tokens; those
@@ -117,9 +116,7 @@ class Backbone(nn.Module):
 
     @property
     def output(self) -> Output:
-        """The unembedding of the rows that belong to the model: weight (V', D), bias (V',) or
-        None.
-        """
+        """The unembedding of the model's own rows: weight (V', D), bias (V',) or None."""
         return Output(self.unembedding.weight, self.unembedding.bias).first(self.own_rows)
 
     def logits(self, states: Tensor) -> Tensor:
@@ -139,9 +136,7 @@ class Backbone(nn.Module):
         return self.unembedding.weight.dtype
 
     def states(self, shown: Shown, *, all_layers: bool = False) -> Any:
-        """Hidden states (B, T, D) after the final norm; with all_layers, the tuple from embedding
-        to last.
-        """
+        """Hidden states (B, T, D) after the final norm; with all_layers, those of every layer."""
         arguments = attention_arguments(shown, self.lm.config._attn_implementation, self.dtype)
         out = self.decoder(
             shown.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments
@@ -260,9 +255,7 @@ def build(
 
 @torch.no_grad()
 def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
-    """Gives a model rows for `vocabulary` and `mask`, each the mean of its own; returns its
-    own_rows.
-    """
+    """Gives a model embedding rows up to `vocabulary` and `mask`; returns its own_rows."""
     before = lm.get_output_embeddings().weight.shape[0]
     begun = getattr(lm.config, "own_rows", None) or before
     own = max(begun, vocabulary)
@@ -328,9 +321,7 @@ def load_decoder(path: str) -> Any:
 
 
 def _require_whole(path: str, lm: Any, told: dict[str, Any]) -> None:
-    """Raises UserError unless the files hold exactly the weights of this class, but for poolers and
-    other heads.
-    """
+    """Raises UserError unless the files hold the weights of this class, poolers and heads aside."""
     trunk = {lm.base_model_prefix, *dict(lm.base_model.named_children())}
     output = next(
         name for name, module in lm.named_modules() if module is lm.get_output_embeddings()
@@ -405,8 +396,7 @@ def require_plain_logits(lm: Any, name: str) -> None:
 
 
 def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: int = 12) -> None:
-    """Asks the model itself "does position i see j?" for every attention kind in use, alone and
-    with two documents a row.
+    """Asks the model "does position i see j?" for every attention kind in use; refuses a wrong one.
 
     Every token is changed in turn; the states that move must be exactly those that the pattern lets
     see it, also through several layers. Raises UserError naming the pattern and the positions where

@@ -20,18 +20,14 @@ GPU_CHUNK_BYTES = 512 << 20
 
 
 def _chunk_rows(pairs: int, vocabulary: int, device: torch.device) -> int:
-    """Rows of logits that live at a time; multiples of 64 keep the matrix products at full
-    speed.
-    """
+    """Rows of logits held at a time; multiples of 64 keep matrix products at full speed."""
     chunk = GPU_CHUNK_BYTES if device.type == "cuda" else CHUNK_BYTES
     rows = max(1, chunk // (4 * vocabulary))
     return max(1, min(pairs, rows - rows % 64 if rows > 64 else rows))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Forward computes the gradients as well, chunk by chunk, so that logits are made once and
-    never kept.
-    """
+    """Computes gradients in the forward pass, chunk by chunk, so that logits are never kept."""
 
     @staticmethod
     def forward(

@@ -20,9 +20,7 @@ __all__ = ["allowed", "attention_arguments", "attention_of", "cache_mask", "mask
 
 
 def allowed(shown: Shown) -> Tensor:
-    """Who may attend to whom, (B or 1, T, T) bool: entry [b, i, j] says that position i sees
-    position j.
-    """
+    """Who may attend to whom, (B or 1, T, T) bool: [b, i, j]: position i sees position j."""
     attention, documents = shown.attention, shown.documents
     position = torch.arange(shown.input_ids.shape[1], device=shown.input_ids.device)
     causal = position[None, :, None] >= position[None, None, :]
@@ -57,9 +55,7 @@ def attention_arguments(shown: Shown, implementation: str, dtype: torch.dtype) -
 
 
 def mask_argument(mask: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:
-    """A boolean mask as an attention implementation takes it: as it is for "sdpa", else added to
-    the scores.
-    """
+    """A boolean mask as an attention implementation takes it: boolean for "sdpa", else additive."""
     if implementation == "sdpa":
         return mask
     added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
@@ -92,9 +88,7 @@ def cache_mask(
 
 
 def attention_of(kind: str, lengths: Tensor) -> Attention:
-    """The pattern of a mode at evaluation, where the first `lengths` (B,) tokens are given: a
-    prefix is what is given.
-    """
+    """The attention of a mode in evaluation, with the first `lengths` (B,) tokens given."""
     if kind == "prefix":
         return Attention("prefix", lengths=lengths)
     return CAUSAL if kind == "causal" else BIDIRECTIONAL

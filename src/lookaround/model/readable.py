@@ -34,8 +34,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Readable:
-    """A trained model ready for use: backbone, tokenizer, its modes, its training length, and
-    run.yaml where there is one.
+    """A trained model ready for use: backbone, tokenizer, modes, row length, and its run.yaml.
 
     final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
     """
@@ -48,9 +47,7 @@ class Readable:
     info: dict[str, Any] | None
 
     def require_mode(self, asked: str) -> Mode:
-        """The mode of the asked attention kind; raises UserError for a kind that was not
-        trained.
-        """
+        """The mode of an attention kind; raises UserError for a kind that was not trained."""
         for mode in self.modes:
             if mode.attention == asked:
                 return mode
@@ -60,9 +57,7 @@ class Readable:
 
 
 def open_run(folder: Path) -> Readable:
-    """Opens a run, a checkpoint of one, or any Hugging Face decoder or EuroBERT folder; raises
-    UserError.
-    """
+    """Opens a run, its checkpoint, a Hugging Face decoder or EuroBERT folder; raises UserError."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run or a Hugging Face checkpoint folder")
     backbone = load(folder).to(local_device())
@@ -88,9 +83,7 @@ def open_run(folder: Path) -> Readable:
 def _require_rows(
     folder: Path, backbone: Backbone, tokenizer: TextTokenizer, modes: tuple[Mode, ...]
 ) -> None:
-    """Raises UserError for a tokenizer with tokens that the model has no row for: reading adds
-    none.
-    """
+    """Raises UserError for a tokenizer with tokens that the model has no row for."""
     shown, own = backbone.embedding.weight.shape[0], backbone.output.weight.shape[0]
     if tokenizer.rows > own:
         raise UserError(

@@ -1,6 +1,4 @@
-"""Objectives whose state t sees the tokens up to t: `ar`, its diversity-enhanced form `dar`, and
-`prefixlm`.
-"""
+"""Objectives whose state t sees tokens 0..t: `ar`, `dar` and `prefixlm`."""
 
 from __future__ import annotations
 
@@ -48,8 +46,7 @@ class AR(Objective):
 
 @dataclass(frozen=True)
 class DAR(AR):
-    """Diversity-enhanced autoregression ("Look Ahead or Look Around?", arXiv 2407.00935; the form
-    is ours).
+    """Diversity-enhanced autoregression (after arXiv 2407.00935; the form is ours).
 
     Every state predicts the next token, and, with loss weight `share`, one token sampled 2..horizon
     ahead through an offset embedding and a small MLP (head 1).
@@ -107,8 +104,7 @@ class DAR(AR):
 
 @dataclass(frozen=True)
 class PrefixLM(Objective):
-    """Prefix language modelling (Raffel et al. 2020): a prefix that sees itself both ways, the rest
-    causal and scored.
+    """Prefix language modelling (Raffel et al. 2020): a bidirectional prefix, then causal targets.
 
     The prefix takes a share of the row's first document drawn uniformly from [low, high].
     """
@@ -141,9 +137,7 @@ class PrefixLM(Objective):
         return (Ahead(1, scored=self._after_prefix),)
 
     def _after_prefix(self, target: np.ndarray, length: int) -> np.ndarray:
-        """P(the prefix is at most as long as the number of tokens before each target), as `view`
-        draws it.
-        """
+        """P(the prefix is at most as long as the tokens before each target), as `view` draws it."""
         if length < 3:
             return np.ones(len(target))
         # 1 + floor(share * (length - 1)), at most length - 1, is <= target iff share < target /

@@ -1,5 +1,4 @@
-"""How targets stand to visible tokens: the elementary laws that objectives are made of, and what
-follows from them.
+"""Visibility laws: which tokens of a row are visible when a target is predicted.
 
 A law says which tokens of a row are visible when a target is predicted and with what weight the
 target is scored. An objective lists its laws (`Objective.laws`); `contexts` (the nearest visible
@@ -44,9 +43,7 @@ class Law:
         raise NotImplementedError
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
-        """Every (target, visible positions) with its mass; rows of at most LONGEST_ENUMERATED
-        tokens.
-        """
+        """Every (target, visible positions) with its mass, up to LONGEST_ENUMERATED tokens."""
         raise NotImplementedError
 
 
@@ -90,8 +87,7 @@ class Ahead(Law):
 
 @dataclass(frozen=True)
 class Outside(Law):
-    """A target at t sees the tokens 0..before(t)-1 and those from after(t) to the row's end (none:
-    no token after it).
+    """A target at t sees tokens 0..before(t)-1 and those from after(t) on (None: none after it).
 
     before and after take target positions (P,) and give positions (P,); every token but BOS is a
     target.
@@ -117,9 +113,7 @@ class Outside(Law):
         return found
 
     def _visible(self, length: int, near: int | None = None) -> Iterator[tuple[int, list[int]]]:
-        """(target, its visible positions in rising order), of which at most `near` on either side
-        where that is given.
-        """
+        """(target, visible positions in rising order), at most `near` on either side if given."""
         targets = np.arange(1, length)
         before = self.before(targets)
         after = np.full(length - 1, length) if self.after is None else self.after(targets)
@@ -137,8 +131,7 @@ class Outside(Law):
 
 @dataclass(frozen=True)
 class Scattered(Law):
-    """Each token but BOS is hidden with a probability drawn once per row; the hidden ones are the
-    targets.
+    """Each token but BOS is hidden at a rate drawn once per row; hidden tokens are the targets.
 
     rates (R,) and their weights (R,): the law of that probability, times the weight of a target
     drawn under it.
@@ -217,9 +210,7 @@ class Scattered(Law):
 
 @dataclass(frozen=True)
 class HiddenSuffix(Law):
-    """Everything from a uniformly drawn position on is hidden; the k-th hidden token is a target of
-    weight k**-near.
-    """
+    """All tokens from a uniform position on are hidden; the k-th has the weight k**-near."""
 
     near: float = 0.0
     weight: float = 1.0

@@ -1,6 +1,4 @@
-"""Objectives that look ahead from every state: multi-token prediction `mtp`, token order `top`,
-next states `nextlat`.
-"""
+"""Objectives with farther targets at every state: `mtp`, `top` and `nextlat`."""
 
 from __future__ import annotations
 
@@ -26,8 +24,7 @@ __all__ = ["MTP", "TOP", "NextLat"]
 
 @dataclass(frozen=True)
 class MTP(AR):
-    """Multi-token prediction: every state predicts the tokens 1 to n ahead (Gloeckle et al. 2024,
-    arXiv 2404.19737).
+    """Multi-token prediction of the tokens 1 to n ahead (Gloeckle et al. 2024, arXiv 2404.19737).
 
     n counts the ordinary next token; the n - 1 farther ones have heads (model/heads/).
     heads: "parallel" (a transformer layer each beside the trunk's last, Gloeckle), "causal" (each
@@ -123,8 +120,7 @@ class MTP(AR):
 
 @dataclass(frozen=True)
 class TOP(AR):
-    """Token-order prediction (arXiv 2508.19228): the next token, and beside it the order in which
-    the coming tokens come.
+    """Token-order prediction (arXiv 2508.19228): the next token, and the order of coming tokens.
 
     An extra linear head ranks the vocabulary: token v, first met d <= window tokens ahead, has the
     score window - d, and the head learns softmax(scores) (ListNet).
@@ -149,8 +145,7 @@ class TOP(AR):
 
 @dataclass(frozen=True)
 class NextLat(AR):
-    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the next token, and beside it
-    the model's own coming states.
+    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): next token and coming states.
 
     A small MLP steps from a state and the next token to the next state, `horizon` steps on; each
     guess is drawn to the true state by a smooth-L1 distance and by the KL divergence of what the

@@ -1,6 +1,4 @@
-"""Specs to objectives: "ar, mlm(rate=0.4), 0.25*ar >> 0.75*mlm", read with `ast`, never with
-`eval`.
-"""
+"""Specs to objectives, such as "ar, mlm(rate=0.4)", read with `ast`, never with `eval`."""
 
 from __future__ import annotations
 
@@ -50,9 +48,7 @@ def parse(text: str) -> Objective:
 
 
 def require_for_text(objectives: Iterable[Objective]) -> None:
-    """Raises UserError for an objective that works on the target part of prompted rows, which plain
-    text has not.
-    """
+    """Raises UserError for an objective that needs rows with a prompt and a target part."""
     for objective in objectives:
         if objective.prompted:
             raise UserError(
@@ -66,9 +62,7 @@ WHAT = f"write a number, a word, or one of {', '.join(SCHEDULES)} with (start, e
 
 
 class _Reader:
-    """Walks the syntax tree of a spec; every refusal names the column and the words it stands
-    on.
-    """
+    """Walks the syntax tree of a spec; errors name the column and the words."""
 
     def __init__(self, text: str, source: str) -> None:
         self.text, self.source = text, source

@@ -1,5 +1,4 @@
-"""Local processes for work that is done in parallel; anything that takes a concurrent.futures
-executor takes these.
+"""The jobs of a study on local processes or any concurrent.futures executor.
 
 A job and its study talk through files, so that any executor serves: status.json says how far the
 job is, the study's .stop asks it to save and end.
@@ -38,8 +37,7 @@ STOPPED = "stopped; the same command goes on from there"
 
 
 class Jobs:
-    """The jobs of a study on an executor: `finished` gives each result as it comes, and more may be
-    submitted meanwhile.
+    """The jobs of a study on an executor; more may be submitted while results are read.
 
     study: its folder.
     stop: becomes True when the study is to save and end: jobs that have not begun are dropped then,
@@ -76,8 +74,7 @@ class Jobs:
         self.pending[self.executor.submit(function, *arguments)] = key
 
     def finished(self, report: Report, total: int, stage: str = "") -> Iterator[tuple[Any, Any]]:
-        """(key, result) of each job in the order in which they end; the report hears twice a second
-        how far all are.
+        """(key, result) of each job as it ends; reports progress twice a second.
 
         total: jobs of the study; those that `done` counts already are among them.
 
@@ -126,9 +123,7 @@ class Jobs:
 
 
 def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
-    """Local processes, each held to its share of the cores, which end with their parent whatever
-    ends it.
-    """
+    """Local processes, each held to its share of the cores, that end with their parent."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     context = multiprocessing.get_context("spawn")
@@ -150,8 +145,7 @@ def _end_with(parent: int) -> None:
 
 
 class Status:
-    """status.json of a running job in its folder, and the job's ear for the study's request to
-    stop.
+    """Writes the job's status.json and polls the study's stop file.
 
     stop: set where the study asks.
     """
@@ -166,9 +160,7 @@ class Status:
         self.tell(phase, progress.step, end, progress.tokens_per_second)
 
     def tell(self, phase: str, step: int, total: int, rate: float = 0.0) -> None:
-        """Tells how far the job is and sets `stop` where the study asks for it, twice a second at
-        most.
-        """
+        """Writes status.json and polls the stop file, twice a second at most."""
         now = time.monotonic()
         if now - self.last > 0.5:
             self.last = now

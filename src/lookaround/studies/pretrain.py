@@ -42,8 +42,7 @@ def pretrain(
     stop: StopSignal | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
-    """Trains one model into `out` and returns the run's description; resumes, or returns at once if
-    it is finished.
+    """Trains one model into `out`; returns its description; resumes, or returns if finished.
 
     Raises UserError where `out` belongs to another run or another process is at work in it, where
     the memory does not suffice or the loss diverges; Interrupted after saving when `stop` is set.

@@ -17,6 +17,4 @@ class Diverged(UserError):
 
 
 class Interrupted(Exception):
-    """A run was asked to stop (Ctrl-C, SIGTERM) and has saved its state; the message says how to go
-    on.
-    """
+    """A run was asked to stop (Ctrl-C, SIGTERM) and has saved; the message says how to resume."""

@@ -36,18 +36,14 @@ def usable_cores() -> int:
 
 
 def jobs_of(asked: int | None, most: int) -> int:
-    """Processes of a study of `most` jobs: as many as were asked for, else one per core, or one on
-    a GPU.
-    """
+    """Processes of a study of `most` jobs: the number asked for, else one per core or GPU."""
     import torch
 
     return min(asked or (1 if torch.cuda.is_available() else usable_cores()), most)
 
 
 def threads_of(jobs: int) -> int:
-    """Threads of each of so many jobs at once: its share of the cores, or OMP_NUM_THREADS where
-    that is fewer.
-    """
+    """Threads of each of `jobs` processes: its share of the cores, at most OMP_NUM_THREADS."""
     share = max(1, usable_cores() // jobs)
     return min(share, int(_ASKED)) if _ASKED.isdigit() and int(_ASKED) else share
 

@@ -24,8 +24,6 @@ def register(registry: dict[str, type[T]], name: str, kind: type[T]) -> None:
 
 
 def import_all(package: str, path: Iterable[str]) -> None:
-    """Imports every module of a package, in order of name, so that what they define is
-    registered.
-    """
+    """Imports every module of a package, in order of name, so that it registers its classes."""
     for module in sorted(module.name for module in pkgutil.iter_modules(path)):
         importlib.import_module(f"{package}.{module}")

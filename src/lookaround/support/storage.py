@@ -79,9 +79,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """A JSON or YAML file of ours that holds at least `fields` of these types; raises UserError
-    naming what is amiss.
-    """
+    """A JSON or YAML mapping with at least `fields` of these types; raises UserError otherwise."""
     try:
         text = path.read_text(encoding="utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -95,9 +93,7 @@ def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> d
 def require_fields(
     origin: str, value: Any, fields: Mapping[str, type | tuple[type, ...]]
 ) -> dict[str, Any]:
-    """The mapping `value`, which holds at least `fields` of these types; raises UserError naming
-    what is amiss of `origin`.
-    """
+    """The mapping `value` with `fields` of these types; raises UserError naming `origin`."""
     if not isinstance(value, dict):
         raise UserError(f"{origin}: truncated or not ours (it holds no fields)")
     for name, kind in fields.items():
@@ -109,9 +105,7 @@ def require_fields(
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes plain data whole or not at all; tuples become lists, so that what is read back is
-    equal.
-    """
+    """Writes plain data atomically; tuples become lists, so that what is read back is equal."""
     plain = json.loads(json.dumps(value))
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
@@ -130,9 +124,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Makes `folder` out of what `fill` writes into a temporary one; replaces an older folder of
-    the name.
-    """
+    """Makes `folder` from what `fill` writes into a temporary one; replaces an older one."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

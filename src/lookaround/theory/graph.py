@@ -1,5 +1,4 @@
-"""The graph of contexts and targets: which contexts meet in a target, and whether those of one
-class do so more.
+"""The graph of contexts and targets: which contexts share a target, within and across classes.
 
 Two contexts are connected if some target follows both. On real text with a small vocabulary nearly
 all are, at whatever objective; where that is so the figures are called saturated, since they tell
@@ -42,27 +41,21 @@ class Connectivity:
 
     @property
     def saturated(self) -> bool:
-        """Whether nearly everything is connected, so that neither figure can tell objectives
-        apart.
-        """
+        """Whether nearly everything is connected, so that neither figure tells objectives apart."""
         return self.components == 1 and self.meeting > SATURATED
 
 
 def connectivity(
     matrix: Matrix, singular_values: np.ndarray, labels: np.ndarray | None = None, *, seed: int = 0
 ) -> Connectivity:
-    """The figures of a joint (R, V'), whose singular values fall from 1; labels (R,) int, -1 =
-    none.
-    """
+    """The figures of a joint (R, V') with falling singular values; labels (R,) int, -1 = none."""
     second = float(singular_values[1]) if len(singular_values) > 1 else 0.0
     share, error, within, between = meeting_share(matrix, labels, seed=seed)
     return Connectivity(components(matrix), 1 - second**2, share, error, within, between)
 
 
 def components(matrix: Matrix) -> int:
-    """Connected components of the bipartite graph whose edges are the entries above 0; rows and
-    columns without any are left out.
-    """
+    """Connected components of the bipartite graph of entries above 0, empty rows left out."""
     if isinstance(matrix, np.ndarray):
         return _dense_components(matrix)
     graph = sparse.block_array([[None, matrix], [matrix.T, None]], format="csr")
@@ -91,8 +84,7 @@ def _dense_components(matrix: np.ndarray) -> int:
 def meeting_share(
     matrix: Matrix, labels: np.ndarray | None = None, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float, float, float]:
-    """(P(two contexts drawn by their frequency share a target), its standard error, the same within
-    and between classes).
+    """(P(two contexts share a target), its standard error, within classes, between classes).
 
     Exact for up to 1,500 contexts, else from `draws` pairs. labels (R,) int, -1 = none; None gives
     nan for the last two.

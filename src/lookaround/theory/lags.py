@@ -1,5 +1,4 @@
-"""Exact counts of tokens that stand a given lag apart: one count that every objective's matrix is
-made of.
+"""Exact counts of tokens a given lag apart, from which every objective's matrix is made.
 
     counts = count_lags(store, [1, 2, 3, -1])           # of a token store, kept beside it and reused
     counts = LagCounts.of_documents(documents, vocabulary=300, lags=range(1, 9))
@@ -41,9 +40,7 @@ Lags = tuple[int, ...]
 
 
 def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
-    """(the lags as they are counted, whether the count is then transposed): -l is l seen from the
-    other side.
-    """
+    """(the lags as counted, whether the count is then transposed): C_-l is C_l transposed."""
     given = (int(lags),) if isinstance(lags, int | np.integer) else tuple(int(lag) for lag in lags)
     if not given or 0 in given or len(set(given)) < len(given):
         raise ValueError(f"lags must be different whole numbers other than 0, got {given}")
@@ -58,9 +55,7 @@ def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
 def _count_range(
     tokens: np.ndarray, document_ends: np.ndarray, lags: Lags, begin: int, end: int, code: Code
 ) -> Tally:
-    """Counts of the tuples whose leftmost token stands in tokens[begin:end]; document_ends (D,) are
-    exclusive, rising.
-    """
+    """Counts tuples with leftmost token in tokens[begin:end]; document_ends (D,) are exclusive."""
     offsets = [-lag for lag in lags] + [0]  # of the contexts and of the target, from the target
     leftmost = min(offsets)
     width = max(offsets) - leftmost
@@ -113,8 +108,7 @@ def count_lags(
     executor: Executor | None = None,
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> LagCounts:
-    """Counts of a split of a store at the given lags or tuples of lags, in `folder` (default:
-    beside the store's tokens).
+    """Counts a split of a store at the given lags or tuples of lags, in `folder`.
 
     What the folder holds already is not counted again.
     executor: where parts are counted (default: threads, one per core; a process pool or a Dask
@@ -243,8 +237,7 @@ def _join(files: list[Path], into: Path) -> None:
 
 
 class LagCounts:
-    """Counts of one corpus at some lags: read from a folder as they are asked for, or held in
-    memory.
+    """Counts of one corpus at some lags, in memory or read from a folder when asked for.
 
     vocabulary: ids are below it.
     tokens, documents: of the corpus. pairs {lags: tuples counted}.
@@ -281,9 +274,7 @@ class LagCounts:
         never_targets: Sequence[int] = (),
         hash_bits: int | None = None,
     ) -> LagCounts:
-        """Counts of documents of token ids held in memory; raises ValueError for ids outside the
-        vocabulary.
-        """
+        """Counts of documents of token ids in memory; raises ValueError for ids out of range."""
         arrays = [np.asarray(document, dtype=np.int64) for document in documents]
         flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
         if len(flat) and not 0 <= flat.min() <= flat.max() < vocabulary:
@@ -311,8 +302,7 @@ class LagCounts:
 
     @classmethod
     def load(cls, folder: str | Path, store: TokenStore | None = None) -> LagCounts:
-        """Counts of a folder written by `count_lags`; with a store, only if they are of its corpus
-        and tokenizer.
+        """Counts of a folder written by `count_lags`; with a store, only those of its corpus.
 
         Raises UserError where they are of another, or the folder holds none.
         """
@@ -395,9 +385,7 @@ class LagCounts:
         return self.pairs[key]
 
     def tally(self, lags: int | Sequence[int]) -> Tally:
-        """Distinct keys (see `Code`) and their counts at lags that were counted; raises UserError
-        for others.
-        """
+        """Distinct keys and their counts at lags that were counted; raises UserError for others."""
         key, _ = normal_lags(lags)
         number = self.number(key)
         if self.folder is None:
@@ -421,9 +409,7 @@ class LagCounts:
         return Code(self.vocabulary, n, self.hash_bits if n > 1 else None)
 
     def matrix(self, lag: int) -> sparse.csr_array:
-        """C_lag (vocabulary, vocabulary) int64: rows are context tokens, columns the tokens `lag`
-        further on.
-        """
+        """C_lag (vocabulary, vocabulary) int64: context tokens by the tokens `lag` further on."""
         key, transposed = normal_lags(lag)
         found = self.tally(key)
         rows, columns = self.code(1).split(found.keys)

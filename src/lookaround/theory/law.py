@@ -1,5 +1,4 @@
-"""How an objective's targets stand to its visible tokens: lags of the nearest ones, or whole
-patterns of short rows.
+"""Where an objective's targets stand to visible tokens: nearest lags, or whole patterns.
 
 Both follow from the elementary laws that an objective lists (`Objective.laws`, objectives/laws.py),
 weighted by the loss weights of its pairs and averaged over the budget where its parameters change
@@ -69,8 +68,7 @@ def contexts(
 
 
 def patterns(objective: Objective, length: int) -> dict[Pattern, float]:
-    """P(target position, visible positions) in rows of `length` tokens: the literal law that
-    `contexts` condenses.
+    """P(target position, visible positions) in rows of `length` tokens, which `contexts` condenses.
 
     Sums to 1. Raises ValueError for rows of more than laws.LONGEST_ENUMERATED tokens: there are
     2^(length - 1).
@@ -91,9 +89,7 @@ def patterns(objective: Objective, length: int) -> dict[Pattern, float]:
 
 
 def _over_budget(objective: Objective, masses: Masses) -> dict:
-    """Masses normalised at each moment of the budget and averaged over it; of a combination, its
-    parts' by their shares.
-    """
+    """Masses normalised at each moment of the budget and averaged; parts by their shares."""
     averaged: dict = {}
     if isinstance(objective, Combination):
         for share, (_, part) in zip(objective.shares, objective.terms, strict=True):

@@ -1,5 +1,4 @@
-"""From counts to the matrix of an objective: A_o = sum over lags of q_o(lag) C_lag / (pairs at that
-lag).
+"""From counts to an objective's matrix: A_o = sum over lags of q_o(lag) C_lag / pairs.
 
 q_o is `contexts(objective, n, rows)` (theory/law.py): the law of the lags from the n nearest
 visible tokens to the target. So A_o[c, y] is the probability of the pair (context tokens c, target
@@ -70,8 +69,7 @@ class Cooccurrence:
 def kept_law(
     objective: Objective, context: int, length: int | Mapping[int, float] = 128, reach: int = 16
 ) -> dict[Lags, float]:
-    """{tuple of lags: probability} of an objective's contexts that is counted: for n >= 2 its
-    likeliest tuples.
+    """{tuple of lags: probability} of an objective's contexts; for n >= 2 its likeliest tuples.
 
     length, reach: as in `Objective.contexts`. Tuples with fewer than `context` visible tokens are
         left out.
@@ -90,17 +88,14 @@ def kept_law(
 
 
 def far_law(lag: int, context: int) -> dict[Lags, float]:
-    """The law of the control that sees `context` adjacent tokens and predicts the one `lag` after
-    the last of them.
-    """
+    """The contexts of the control: `context` adjacent tokens and a target `lag` after the last."""
     return {tuple(range(lag + context - 1, lag - 1, -1)): 1.0}
 
 
 def cooccurrence(
     counts: LagCounts, law: Mapping[Lags, float], *, context: int = 1, min_count: int = 5
 ) -> Cooccurrence:
-    """The matrix of a law {lags: probability} on counted text; what the probabilities lack of 1 is
-    reported as beyond.
+    """The matrix of {lags: probability} on counted text; missing probability is `beyond`.
 
     min_count: rows and columns expected fewer times in the corpus are left out.
 
@@ -222,9 +217,7 @@ def _sparse_token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> sparse
 def _ngram_matrix(
     counts: LagCounts, law: Mapping[Lags, float], context: int, min_count: int
 ) -> tuple[sparse.csr_array, np.ndarray]:
-    """(sum of q(lags) C_lags / pairs as (R, vocabulary), row numbers (R,)) over rows of the minimum
-    count.
-    """
+    """(sum of q(lags) C_lags / pairs (R, vocabulary), row numbers (R,)), rare rows left out."""
     code = counts.code(context)
     weights: dict[str, list[np.ndarray]] = {"row": [], "mass": []}
     for lags, mass in law.items():  # first the rows that are frequent enough
@@ -272,8 +265,7 @@ def _ngram_shares(
 def shuffled_cooccurrence(
     counts: LagCounts, *, context: int = 1, min_count: int = 5, seed: int = 0
 ) -> Cooccurrence:
-    """The control of equal size: the pairs of `ar` with their targets shuffled over the whole
-    corpus.
+    """The control of equal size: the pairs of `ar` with shuffled targets.
 
     Row and column counts stay exactly as they are and nothing else does: what is left is the noise
     of so many pairs.
@@ -300,9 +292,7 @@ def shuffled_cooccurrence(
 def _shuffled_parts(
     of_row: np.ndarray, of_column: np.ndarray, vocabulary: int, generator: np.random.Generator
 ):
-    """Tallies of (row, column) pairs in which the columns were dealt to the rows at random, some at
-    a time.
-    """
+    """Tallies of (row, column) pairs, the columns dealt to the rows at random, part by part."""
     left = of_column.copy()
     ends = of_row.cumsum()
     for begin in range(0, int(ends[-1]), SHUFFLED_PAIRS):

@@ -1,5 +1,4 @@
-"""The spectrum of an objective's matrix: what a table with one vector per context would learn,
-before any training.
+"""The spectrum of an objective's matrix: the optimum of a table with one vector per context.
 
     spectrum = CooccurrenceSpectrum("mlm(rate=0.4)", rank=128).fit(counts)
     spectrum.singular_values_, spectrum.tail_energy_, spectrum.context_features_
@@ -36,8 +35,7 @@ RESIDUAL = 1e-3  # the largest that is accepted
 
 
 def normalised(matrix: Matrix) -> tuple[Matrix, np.ndarray, np.ndarray]:
-    """(Abar (R, V'), context marginal (R,), target marginal (V',)) of nonnegative joint weights,
-    which are scaled to sum to 1.
+    """(Abar (R, V'), context marginal (R,), target marginal (V',)) of nonnegative weights.
 
     Rows and columns without mass stay 0.
     """
@@ -65,8 +63,7 @@ def _inverse_root(marginal: np.ndarray) -> np.ndarray:
 def truncated_svd(
     matrix: Matrix, rank: int, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """(U (R, k), singular values (k,) falling, V (V', k), largest residual) of a matrix, in
-    float64.
+    """(U (R, k), falling singular values (k,), V (V', k), largest residual), in float64.
 
     The residual, the larger of ||M v - sigma u|| and ||M^T u - sigma v|| over the k triplets, is
     measured and not assumed. Small matrices are decomposed whole, large dense ones by block Krylov
@@ -240,8 +237,7 @@ class CooccurrenceSpectrum:
         features: str = "both",
         weighting: str = "spectral",
     ) -> np.ndarray:
-        """Mean features of documents of token ids, (documents, k) float64: what a linear probe is
-        fitted on.
+        """Mean features of documents of token ids, (documents, k) float64, for a linear probe.
 
         features: "context" (each n-gram as a context), "target" (each token as a target), or
             "both", which takes the first k/2 of either.
@@ -305,9 +301,7 @@ def effective_rank(values: np.ndarray) -> float:
 
 
 def mean_rows(documents: Sequence[np.ndarray], known: np.ndarray) -> sparse.csr_array:
-    """(documents, R) weights that average the features of a document's known ids; known (R,) in
-    rising order.
-    """
+    """(documents, R) weights that average the features of a document's known ids."""
     flat = np.concatenate(documents) if documents else np.zeros(0, known.dtype)
     of = np.repeat(np.arange(len(documents)), [len(ids) for ids in documents])
     at = np.minimum(np.searchsorted(known, flat), len(known) - 1)

@@ -1,5 +1,4 @@
-"""Sorted counts of packed keys: how context tokens and a target become one integer, and how often
-each occurs.
+"""Packed keys of context tokens and target, and sorted counts of them.
 
 Counting is a sort of the keys of one part of the corpus; sorted counts are added by merging. Ours.
 """
@@ -30,8 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Code:
-    """How context tokens and a target become one integer: contexts in the high bits, the target in
-    the low ones.
+    """How context tokens and a target become one integer: contexts in the high bits.
 
     vocabulary: ids are below it.
     n: context tokens.
@@ -68,9 +66,7 @@ class Code:
         return np.dtype(np.uint32 if narrow else np.uint64)
 
     def contexts(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
-        """Row numbers of n-grams: `tokens` are n arrays (k,) of unsigned integers, the leftmost
-        token first.
-        """
+        """Row numbers of n-grams; `tokens`: n arrays (k,) of unsigned integers, leftmost first."""
         rows = tokens[0].astype(self.dtype)
         if self.hash_bits is None:
             for column in tokens[1:]:
@@ -96,9 +92,7 @@ class Code:
         )
 
     def holds(self, keys: np.ndarray) -> bool:
-        """Whether keys are of this code: of its type, with ids below the vocabulary in every
-        place.
-        """
+        """Whether keys are of this code: its type, with every id below the vocabulary."""
         if keys.dtype != self.dtype:
             return False
         if self.hash_bits is not None:
@@ -139,9 +133,7 @@ def run_starts(keys: np.ndarray) -> np.ndarray:
 
 
 def merge(parts: Iterable[Tally]) -> Tally:
-    """The sum of tallies, a few at a time: like sizes are merged with like, so that the work stays
-    near linear.
-    """
+    """The sum of tallies; equal sizes are merged first, so that the work stays near linear."""
     stack: list[Tally] = []
     for part in parts:
         stack.append(part)
@@ -179,9 +171,7 @@ def write_tally(file: Path, found: Tally) -> None:
 
 
 def read_tally(file: Path) -> Tally:
-    """Reads a tally with care; raises UserError for one that is truncated, not ours, or holds
-    impossible counts.
-    """
+    """Reads a tally; raises UserError for a file that is truncated, foreign or inconsistent."""
     try:
         with np.load(file, allow_pickle=False) as data:
             keys, counts = data["keys"], data["counts"]

@@ -36,9 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class World:
-    """All sequences (S, T) of token ids below `vocabulary`, with probability (S, C): P(sequence,
-    class).
-    """
+    """All sequences (S, T) of token ids with probability (S, C) = P(sequence, class)."""
 
     name: str
     vocabulary: int
@@ -54,9 +52,7 @@ class World:
         transitions: Sequence[Sequence[Sequence[float]] | np.ndarray],
         length: int,
     ) -> World:
-        """A class is drawn by `prior` (C,), then a Markov chain with its own start (V,) and
-        transitions (V, V) runs for T tokens.
-        """
+        """A class drawn by `prior` (C,), then its chain: start (V,), transitions (V, V)."""
         size = len(starts[0])
         sequences = np.array(list(itertools.product(range(size), repeat=length)))
         joint = []
@@ -71,9 +67,7 @@ class World:
 
     @classmethod
     def of_emissions(cls, name: str, prior: Sequence[float], emissions: np.ndarray) -> World:
-        """Tokens independent given the class: emissions (C, T, V) = P(token at position |
-        class).
-        """
+        """Tokens independent given the class: emissions (C, T, V) = P(token | position, class)."""
         classes, length, size = emissions.shape
         sequences = np.array(list(itertools.product(range(size), repeat=length)))
         probability = np.stack(
@@ -175,8 +169,7 @@ def literal_cooccurrence(
 
 
 def prefix_coverage(objective: Objective, tokens: int) -> np.ndarray:
-    """For each prefix of 0..tokens-1 tokens, P(a training pair is just what generation asks there),
-    (tokens,).
+    """P(a training pair is one that generation asks for) by prefix length 0..tokens-1, (tokens,).
 
     Generation asks for the next token given exactly the prefix. `ar` gives 1/tokens everywhere; a
     fixed rate gives amounts that fall off exponentially on both sides of the lengths it shows.
@@ -186,8 +179,7 @@ def prefix_coverage(objective: Objective, tokens: int) -> np.ndarray:
 
 
 def length_misalignment(objective: Objective, tokens: int) -> float:
-    """Total variation between the number of visible tokens in training pairs and in generation
-    (uniform on 0..tokens-1).
+    """Total variation between the numbers of visible tokens in training and in generation.
 
     0 = every length is trained as often as it is asked for, 1 = none is. In [0, 1].
     """
@@ -210,9 +202,7 @@ def stationary(transition: np.ndarray) -> np.ndarray:
 
 
 def chain_cooccurrence(transition: np.ndarray, law: Mapping[int, float]) -> np.ndarray:
-    """A (V, V) of a law of signed lags {lag: probability} in the stationary chain: sum_l q(l) D
-    P^l, transposed for l < 0.
-    """
+    """A (V, V) of {signed lag: probability} in the stationary chain: sum_l q(l) D P^l."""
     of_token = np.diag(stationary(transition))
     joint = np.zeros_like(of_token)
     for lag, mass in law.items():

@@ -93,9 +93,7 @@ def view_flops(backbone: Backbone, component: Component, view: View) -> float:
 def expected_cost(
     objective: Objective, backbone: Backbone, rows: RowSource, batch: int, unit: Unit
 ) -> float:
-    """Mean cost of a step of `batch` rows in tokens or FLOPs, over schedules too; from views of 16
-    times 64 rows at most.
-    """
+    """Mean cost of a step of `batch` rows in tokens or FLOPs, from 16 views of at most 64 rows."""
     costs = []
     few = min(batch, 64)
     for i, progress in enumerate(np.linspace(0, 1, 16)):
@@ -116,9 +114,7 @@ def token_count(documents: Tensor | None, rows: int, width: int) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of each phase of an objective for one budget, and the share of the budget spent at
-    every step.
-    """
+    """Steps of each phase of an objective for one budget, and each phase's share of it."""
 
     shares: tuple[float, ...]
     steps: tuple[int, ...]

@@ -1,5 +1,4 @@
-"""Checkpoints: Hugging Face folders that also hold the optimiser's state, written whole or not at
-all.
+"""Checkpoints: Hugging Face folders with the optimiser's state, written atomically.
 
 A checkpoint is written under a temporary name, synced to disk and renamed; a kill at any moment
 leaves the one before.
@@ -38,9 +37,7 @@ def save_checkpoint(
     fill: Callable[[Path], None],
     keep: frozenset[int] = frozenset(),
 ) -> Path:
-    """Saves folder/checkpoint-STEP and removes older checkpoints but those of the steps in
-    `keep`.
-    """
+    """Saves folder/checkpoint-STEP; removes older checkpoints but those of the steps in `keep`."""
     step = counters["step"]
 
     def write(into: Path) -> None:
@@ -70,17 +67,13 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def latest_checkpoint(folder: Path, at_most: int | None = None) -> Path | None:
-    """The newest whole checkpoint of a run folder, at step `at_most` or before; None where there is
-    none.
-    """
+    """The newest whole checkpoint of a folder, at step `at_most` or before; None without one."""
     found = [path for step, path in checkpoints(folder) if at_most is None or step <= at_most]
     return found[-1] if found else None
 
 
 def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(counters, tensors) of a checkpoint; raises UserError naming the file that is truncated or
-    foreign.
-    """
+    """(counters, tensors) of a checkpoint; raises UserError naming a truncated or foreign file."""
     number = (int, float)
     fields: dict[str, Any] = {"step": int, "tokens": int, "targets": int, "tensors": int}
     counters = read_mapping(path / COUNTERS_FILE, {**fields, "flops": number, "seconds": number})
@@ -114,9 +107,7 @@ def tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def require_tensors(given: dict[str, Tensor], own: Mapping[str, Tensor], origin: str) -> None:
-    """Raises UserError unless both hold the same names, shapes and dtypes; names the first that
-    differs.
-    """
+    """Raises UserError naming the first tensor whose name, shape or dtype differs."""
     for name in sorted({*given, *own}):
         one, other = (
             f"{tuple(tensors[name].shape)} in {str(tensors[name].dtype).removeprefix('torch.')}"

@@ -40,9 +40,7 @@ __all__ = ["Progress", "Trainer", "default_learning_rate", "stop_on_signals"]
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar needs after a step: steps done, steps in all, tokens per second, the last
-    logged loss.
-    """
+    """A step for a progress bar: steps done, steps in all, tokens per second, last logged loss."""
 
     step: int
     total: int
@@ -73,9 +71,7 @@ class StopSignal:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopSignal]:
-    """Catches SIGINT and SIGTERM for the length of the block (in the main thread; elsewhere it does
-    nothing).
-    """
+    """Catches SIGINT and SIGTERM during the block, in the main thread only."""
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -103,9 +99,7 @@ def default_learning_rate(width: int) -> float:
 
 
 def autocast_dtype(precision: str, width: int, device: torch.device) -> torch.dtype | None:
-    """The autocast dtype of a precision setting; "auto" is bf16 where the hardware has it and the
-    model is wide enough.
-    """
+    """The autocast dtype of a precision setting; "auto": bf16 for wide models on fast bf16."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else None
     if device.type == "cuda":
@@ -161,9 +155,7 @@ class Trainer:
     # -- one step
 
     def views(self, step: int, objective: Objective) -> tuple[list[tuple[View, ...]], int]:
-        """The views of this process's micro-batches of a step, and its tokens (padding left
-        out).
-        """
+        """The views of this process's micro-batches of a step, and its tokens without padding."""
         batch = self.settings.batch
         index = np.arange(step * batch, (step + 1) * batch)[self.world.rank :: self.world.size]
         size = self.settings.micro_batch or len(index)
@@ -177,9 +169,7 @@ class Trainer:
         return micro, tokens
 
     def step(self, plan: Plan, factor: float) -> ComponentSums:
-        """One optimiser step at `factor` times the learning rate; returns its loss over all
-        processes.
-        """
+        """One optimiser step at `factor` times the learning rate; returns its loss."""
         objective = self.objective.at(plan.progress(self.counters.step))
         components = objective.components()
         micro, tokens = self.views(self.counters.step, objective)
@@ -305,17 +295,13 @@ class Trainer:
         }
 
     def restore_from(self, path: Path) -> None:
-        """Puts a checkpoint back; raises UserError naming it where it is truncated or of another
-        model.
-        """
+        """Restores a checkpoint; raises UserError naming it where it is damaged or does not fit."""
         self.restore(*checkpoint.load_training_state(path), origin=path / checkpoint.STATE_FILE)
 
     def restore(
         self, counters: dict[str, Any], tensors: dict[str, Tensor], origin: Path | str = "state"
     ) -> None:
-        """Puts a saved state back; raises UserError, with nothing changed, where it does not
-        fit.
-        """
+        """Restores a saved state; raises UserError, with nothing changed, where it does not fit."""
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
@@ -343,9 +329,7 @@ class Trainer:
 
 
 def _parameter_groups(backbone: Backbone, settings: TrainSettings) -> list[dict[str, Any]]:
-    """What is trained, by weight decay (matrices only) and, where heads learn at a rate of their
-    own, by that.
-    """
+    """Parameter groups by weight decay (matrices only) and by the heads' own learning rate."""
     heads = {id(p) for p in backbone.heads.parameters()} if settings.head_rate != 1 else set()
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for parameter in backbone.parameters():

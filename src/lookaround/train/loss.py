@@ -1,5 +1,4 @@
-"""The loss of an objective: one spelling of a component's mean for the step, the log and
-validation.
+"""The loss of an objective: one spelling for the step, the log and validation.
 
 C components, N scored pairs. A component's loss is sum(weight * CE) / normaliser over all
 micro-batches and processes; components are combined by their coefficients after that, else `ar +
@@ -23,9 +22,7 @@ __all__ = ["ComponentSums", "ObjectiveLoss"]
 
 
 class ComponentSums:
-    """Sums of weighted cross-entropies (C,), in nats, and of what divides them (C,), over any
-    number of views.
-    """
+    """Sums of weighted cross-entropies (C,), in nats, and their divisors (C,), over views."""
 
     def __init__(self, components: Sequence[Component]) -> None:
         self.coefficients = tuple(component.coefficient for component in components)
@@ -38,9 +35,7 @@ class ComponentSums:
             self.normalisers[number] += view.normaliser
 
     def scales(self, processes: int) -> tuple[float, ...]:
-        """What each process multiplies a component's sum by: gradients are averaged over processes,
-        the sum is wanted.
-        """
+        """The factor of each component's sum: gradients are averaged over processes, not summed."""
         return tuple(
             coefficient * processes / max(float(normaliser), 1e-12)
             for coefficient, normaliser in zip(self.coefficients, self.normalisers, strict=True)
@@ -60,9 +55,7 @@ class ComponentSums:
         return self
 
     def mean(self) -> float:
-        """The mean loss by the coefficients of the components that scored something; NaN where none
-        did.
-        """
+        """The mean loss, by coefficients of the components that scored something; NaN for none."""
         present = [
             (coefficient, float(total) / float(normaliser))
             for coefficient, total, normaliser in zip(

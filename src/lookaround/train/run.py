@@ -1,6 +1,4 @@
-"""What a training run is made of: its model, trainer, plan and schedule, and what run.yaml says of
-it.
-"""
+"""What a training run is made of: model, trainer, plan, schedule, and its run.yaml."""
 
 from __future__ import annotations
 
@@ -133,9 +131,7 @@ def plan_for(
 
 
 def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
-    """A budget in FLOPs: tokens and seconds are taken as those that `ar` would need on this
-    trainer's model.
-    """
+    """A budget in FLOPs; tokens and seconds become those that `ar` would spend on this model."""
     if budget.unit == "flops":
         return budget
     steps = budget.amount / step_cost(trainer, AR(), budget.unit)
@@ -145,9 +141,7 @@ def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
 def schedule_for(
     settings: Settings, end: int, smallest_end: int | None = None, longest_end: int | None = None
 ) -> WarmupStableDecay:
-    """The schedule of a run of `end` steps; on a ladder, all rungs share the warmup (of the
-    longest, within the smallest).
-    """
+    """The schedule of a run of `end` steps; all rungs of a ladder share one warmup."""
     warmup = round(settings.train.warmup * (longest_end or end))
     start = round((1 - settings.train.decay) * end)
     return WarmupStableDecay(min(warmup, round((smallest_end or end) / 4)), start, end)

@@ -20,8 +20,7 @@ __all__ = ["BeliefHead"]
 
 
 class BeliefHead(nn.Module):
-    """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506), and what
-    joins the two.
+    """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506).
 
     It reads the target part from its end to a place, that place's suffix. From a prefix's state and
     a suffix's state an MLP gives the token after the prefix and the one before the suffix, for all
@@ -46,8 +45,7 @@ class BeliefHead(nn.Module):
     def auxiliary(
         self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
     ) -> Tensor:
-        """The sum over the view's states of the mean of both cross-entropies over all (prefix,
-        suffix) pairs of its row, in nats.
+        """Sum over states of the mean of both cross-entropies over a row's (prefix, suffix) pairs.
 
         Raises ValueError for rows of several documents or with padding.
         """

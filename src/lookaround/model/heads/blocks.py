@@ -98,9 +98,7 @@ class BlockHeads(LookAhead):
 
 
 def narrow_config(config: Any, layers: int) -> Any:
-    """The configuration of a few Llama layers of the width and heads of a decoder with this text
-    configuration.
-    """
+    """The configuration of a few Llama layers with the width and attention heads of a decoder."""
     from transformers import LlamaConfig
 
     width, attention_heads = config.hidden_size, config.num_attention_heads

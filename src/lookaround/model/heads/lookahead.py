@@ -55,9 +55,7 @@ class LookAhead(nn.Module):
         return {}
 
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
-        """FLOPs, forward and backward, of pairs with these offsets (N,) in a batch of `positions`
-        tokens in rows of `width`.
-        """
+        """FLOPs, forward and backward, of pairs at offsets (N,) among `positions` tokens."""
         return 6.0 * sum(p.numel() for p in self.parameters()) / self.depths * len(offset)
 
     def depthwise(self, loss: DepthwiseLoss) -> None:
@@ -66,9 +64,7 @@ class LookAhead(nn.Module):
 
 
 class LinearHeads(LookAhead):
-    """One linear map per depth, beginning as the identity (the "linear heads" of Gloeckle et al.
-    2024).
-    """
+    """One linear map per depth, initialised to the identity (Gloeckle et al. 2024)."""
 
     def __init__(self, config: Any, horizon: int) -> None:
         super().__init__()
@@ -98,8 +94,7 @@ class ResidualBlock(nn.Module):
 
 
 class MedusaHeads(LookAhead):
-    """Medusa's heads (Cai et al. 2024, arXiv 2401.10774): distinct residual blocks per depth,
-    beginning as copies of the LM head.
+    """Medusa's heads (Cai et al. 2024, arXiv 2401.10774): a residual block per depth.
 
     own: each depth has an unembedding of its own (the paper's layout; V x D parameters each), else
         the model's is shared.
@@ -132,8 +127,7 @@ class MedusaHeads(LookAhead):
 
 
 class HydraHeads(LookAhead):
-    """Hydra's heads (Ankner et al. 2024): an MLP of the trunk's state and the embeddings of all
-    tokens in between.
+    """Hydra's heads (Ankner et al. 2024): an MLP of the state and the embeddings of tokens between.
 
     Depth d carries concat(state, e_1 .. e_d), (.., (d + 1) D), and gives state + W2 SiLU(W1
     carried): the last map begins at zero, so that a head begins as a copy of the LM head.
@@ -167,8 +161,7 @@ class HydraHeads(LookAhead):
 
 
 class OffsetHead(LookAhead):
-    """DAR's head: the state, told by an embedding how far ahead it is to look, through a small
-    residual MLP.
+    """DAR's head: a residual MLP of the state and an embedding of the offset.
 
     One module for all depths; `depth` may be a tensor of them. It starts as the identity, as a copy
     of the LM head.

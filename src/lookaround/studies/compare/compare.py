@@ -48,8 +48,7 @@ def compare(
     executor: Executor | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Runs a study into `out` and returns its results (docs/results-format.md), also written to
-    out/results.json.
+    """Runs a study into `out`; returns its results, which are also written to out/results.json.
 
     The same folder takes more objectives, seeds and rungs; runs that are there are kept, and
     results are over those that are asked for.
@@ -85,9 +84,7 @@ def _content(task: Task) -> str:
 
 
 def _as_first_named(study: Study, file: Path) -> Study:
-    """The study with its tasks under the names that they had when its folder was made, whatever
-    their files are called now.
-    """
+    """The study with the task names of its folder, whatever the tasks' files are called now."""
     if not file.is_file():
         return study
     known = read_mapping(file, {"identity": dict})["identity"].get("tasks", {})

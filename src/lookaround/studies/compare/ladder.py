@@ -1,5 +1,4 @@
-"""One job of a study: a ladder of budgets for one objective and seed, trained and evaluated in a
-folder of its own.
+"""One job of a study: a ladder of budgets for one objective and seed, trained and evaluated.
 
 A stable trunk, off which every rung branches by a decay of its own; objectives that change with the
 budget train each rung from the start. Everything is on disk, so that a job that died goes on where
@@ -55,8 +54,7 @@ VALIDATION_ROWS = 256
 
 @dataclass(frozen=True)
 class Job:
-    """One ladder (or its smallest rung, for the search of a learning rate) of one objective and
-    seed.
+    """One ladder of one objective and seed, or its smallest rung in a learning-rate search.
 
     plan: of the last rung, {"shares", "steps"}.
     smallest: the rung that the study was made with, which the warmup of all rungs is held within,
@@ -83,17 +81,13 @@ class Job:
         )
 
     def schedule(self, rung: float, shared: bool) -> WarmupStableDecay:
-        """The schedule of a rung; where rungs are branches off one trunk, all rise as the last one
-        does.
-        """
+        """The learning-rate schedule of a rung; branches off one trunk share its warmup."""
         end, smallest, longest = (rung_plan(self.plan, r).total for r in (rung, self.smallest, 1.0))
         return schedule_for(self.settings, end, smallest, longest if shared else end)
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Trains and evaluates what of a job is not done yet; returns {"validation_loss"} of a trial,
-    else {"rungs"}.
-    """
+    """Trains and evaluates what is left of a job; returns {"validation_loss"} or {"rungs"}."""
     objective = parse(job.objective)
     job.folder.mkdir(parents=True, exist_ok=True)
     label = f"{job.objective}, seed {job.seed}" + (
@@ -148,9 +142,7 @@ def _train_rung(
     status: Status,
     stop: StopSignal,
 ) -> Trainer:
-    """One rung: up the trunk to where its decay starts, down the branch, export; returns the
-    trainer, back on the trunk.
-    """
+    """Trains one rung: the trunk to its decay start, then the branch; returns the trunk."""
     settings = job.settings
     plan = rung_plan(job.plan, rung)
     shared = objective.stationary
@@ -206,9 +198,7 @@ def _train_rung(
 
 
 def _curve(trunk: Path, branch: Path, fork: int, points: int = 120) -> list[dict[str, float]]:
-    """The training loss of a rung, at most `points` of it: the trunk up to the fork, then the
-    branch.
-    """
+    """The training loss of a rung at up to `points` steps: the trunk's, then the branch's."""
     entries: list[dict[str, float]] = []
     for folder, last in ((trunk, fork), (branch, math.inf)):
         file = folder / "metrics.jsonl"
@@ -223,9 +213,7 @@ def _curve(trunk: Path, branch: Path, fork: int, points: int = 120) -> list[dict
 
 
 def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> float:
-    """The objective's own loss on validation rows, in nats per target; what a learning rate is
-    chosen by.
-    """
+    """The objective's loss on validation rows, in nats per target; it decides learning rates."""
     rows = split_rows(job.settings, job.store, "validation")
     final = objective.at(1.0)
     components = final.components()

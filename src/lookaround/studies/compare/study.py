@@ -99,8 +99,7 @@ class Estimate:
 
 
 def open_study(settings: Settings) -> Study:
-    """Reads and checks everything a study needs: objectives, budget, corpus, tasks, token shards,
-    the backbone.
+    """Reads and checks everything a study needs: objectives, budget, corpus, tasks, backbone.
 
     Raises UserError for any bad input; writes nothing but token shards in the cache.
     """
@@ -156,8 +155,7 @@ def text_data(settings: Settings, store: TokenStore) -> TextData:
 
 
 def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the runs of a study follow: {"budget", "smallest", "plans": {objective: plan of the last
-    rung}}.
+    """What runs follow: {"budget", "smallest", "plans": {objective: plan of the last rung}}.
 
     before: the same of the study so far. Its resolved budget, its smallest rung (which warmup and
         the search of learning rates depend on) and its objectives' plans are kept, so that what is
@@ -209,9 +207,7 @@ def rung_plan(full: Mapping[str, Any], rung: float) -> Plan:
 
 
 def estimate(study: Study) -> Estimate:
-    """What the study will cost, from counted FLOPs and the time of a few steps of `ar` on this
-    machine.
-    """
+    """The cost of a study, from counted FLOPs and the time of a few steps of `ar` here."""
     settings = study.settings
     with threads(study.threads):
         plans = plans_of(study)["plans"]

@@ -1,6 +1,4 @@
-"""From evaluated ladders to results.json: runs, intervals, paired differences, recommendations
-(docs/results-format.md).
-"""
+"""From evaluated ladders to results.json: runs, intervals, paired differences, recommendations."""
 
 from __future__ import annotations
 
@@ -162,9 +160,7 @@ def _summaries(
     study: Study,
     ladders: dict[tuple[str, int], dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(summary, differences) of results.json: intervals over seeds, or over test items where there
-    is one seed.
-    """
+    """(summary, differences): intervals over seeds, or over test items where there is one seed."""
     specs = [objective.spec for objective in study.objectives]
     seeds = sorted({seed for _, seed in ladders})
     resamples = study.settings.evaluate.bootstrap if len(seeds) == 1 else 1
@@ -211,9 +207,7 @@ def _summaries(
 def _leaders(
     specs: list[str], metric: str, higher: bool, summary: list[dict], differences: list[dict]
 ) -> tuple[str, list[str]]:
-    """(best objective, those whose paired difference from it does not exclude 0) at the last
-    rung.
-    """
+    """(best objective, those not told apart from it by paired differences) at the last rung."""
     means = {e["objective"]: e["mean"] for e in summary if e["metric"] == metric and e["rung"] == 1}
     best = (max if higher else min)(specs, key=lambda spec: means[spec])
     close = []

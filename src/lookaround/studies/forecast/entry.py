@@ -106,9 +106,7 @@ def run_entry(job: EntryJob) -> dict[str, Any]:
 
 
 def token_labels(texts: Sequence[np.ndarray], labels: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """The class in which each of `tokens` (R,) is likeliest to occur, by its share of the class's
-    texts; -1 = in none.
-    """
+    """The class whose texts hold each of `tokens` (R,) most often, by share; -1 = none."""
     classes = int(labels.max()) + 1
     found = np.zeros((classes, len(tokens)))
     for text, label in zip(texts, labels, strict=True):

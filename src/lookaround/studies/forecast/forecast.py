@@ -1,5 +1,4 @@
-"""`lookaround forecast`: what the corpus says of objectives before any training, with its controls
-beside it.
+"""`lookaround forecast`: what the corpus says of objectives before any training.
 
     lookaround forecast corpus.txt --task labels.tsv --objectives "ar, mlm, dar, vmlm"
 
@@ -86,9 +85,7 @@ class Forecast:
 
 
 def open_forecast(settings: Settings) -> Forecast:
-    """Reads and checks everything a forecast needs; raises UserError for bad input; writes nothing
-    but token shards.
-    """
+    """Reads and checks everything a forecast needs; raises UserError; writes only token shards."""
     objectives = tuple(parse_list(settings.compare.objectives))
     require_for_text(objectives)
     corpus, tasks = read_source(settings)
@@ -107,9 +104,7 @@ def open_forecast(settings: Settings) -> Forecast:
 
 
 def forecast_job(request: Forecast, out: Path) -> dict[str, Any] | str:
-    """A forecast within one process, as a job of the study in the folder above; where none can be
-    made, the reason.
-    """
+    """A forecast within one process, as a job of a study; the reason where none can be made."""
     with ThreadPoolExecutor(1) as executor, stop_on_signals() as stop:
         status = Status(out, out.parent, "forecast", stop)
         try:
@@ -150,8 +145,7 @@ def forecast(
     stop: StopSignal | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Counts, spectra, probes, controls and the recommendation, as plain data
-    (docs/results-format.md).
+    """Counts, spectra, probes, controls and the recommendation (docs/results-format.md).
 
     out: a folder that keeps finished entries, so that the same call goes on; it belongs to one
         corpus.
@@ -268,9 +262,7 @@ def _forecast(
 
 
 def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list[str]]:
-    """(objectives and controls with their laws, notes on objectives that are one and the same
-    here).
-    """
+    """(objectives and controls with their contexts, notes on objectives with equal matrices)."""
     chosen = request.settings.forecast
     hash_bits = chosen.hash_bits if chosen.context > 1 else None
     Code(
@@ -316,9 +308,7 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
 
 
 def _task_tokens(data: TaskData, request: Forecast) -> TaskData:
-    """The task with its texts as token ids; raises UserError where the corpus knows none of
-    them.
-    """
+    """The task with texts as token ids; raises UserError where the corpus holds none of them."""
     train, test = (
         [np.array(ids, dtype=np.int64) for ids in request.store.tokenizer.encode(texts)]
         for texts in (data.train_inputs, data.test_inputs)
@@ -334,9 +324,7 @@ def _task_tokens(data: TaskData, request: Forecast) -> TaskData:
 
 
 class _Kept:
-    """Finished entries of a forecast in files of its folder, by the content that they were computed
-    from.
-    """
+    """Finished entries of a forecast as files, named by a hash of what they were computed from."""
 
     def __init__(self, request: Forecast, tasks: tuple[TaskData, ...], folder: Path) -> None:
         identity = request.settings.identity("seed", "forecast")
@@ -360,9 +348,7 @@ class _Kept:
         return self.folder / f"{key}.json"
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """What was kept under a name; None if nothing was, or it is damaged, so that it is computed
-        again.
-        """
+        """A stored entry; None where there is none or it is damaged."""
         return read_kept(self.file(name))
 
 

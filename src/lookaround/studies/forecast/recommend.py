@@ -1,6 +1,4 @@
-"""What a forecast recommends: a leader only where no control does as well, and only if the forecast
-has earned it against trained models.
-"""
+"""What a forecast recommends, and the track record that decides whether it may."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ __all__ = ["TRACK_RECORD", "TrackRecord", "recommend"]
 
 @dataclass(frozen=True)
 class TrackRecord:
-    """How the forecast has done against trained models: whether it may recommend, and the sentence
-    that says why.
-    """
+    """How the forecast agreed with trained models: whether it may recommend, and why."""
 
     earned: bool
     sentence: str

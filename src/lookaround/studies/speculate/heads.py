@@ -1,6 +1,4 @@
-"""Heads trained on a model's own samples, the model frozen; with `joint`, then both (Medusa-1,
-Medusa-2).
-"""
+"""Trains heads on a model's samples, the model frozen or, with `joint`, trained as well."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ def train_heads(
     stop: StopSignal,
     report: Report,
 ) -> Backbone:
-    """Heads on the model, which stays as it is, then with `joint` both together (Medusa-1,
-    Medusa-2).
-    """
+    """Trains the heads with the model frozen, then with `joint` both (Medusa-1, Medusa-2)."""
     chosen, settings = request.settings.speculate, request.settings
     documents = [ids for ids, _ in samples]
     prompts = [prompt for _, prompt in samples]
@@ -91,9 +87,7 @@ def train_heads(
 def _stage_trainer(
     settings: Settings, backbone: Backbone, objective: MTP, rows: Rows, number: int, joint: bool
 ) -> Trainer:
-    """A trainer of one stage; in joint training heads learn at four times the model's rate (Cai et
-    al. 2024).
-    """
+    """The trainer of a stage; in joint training heads learn at 4x the model's rate (Medusa)."""
     rate = settings.train.learning_rate or 2 * default_learning_rate(backbone.width)
     train = settings.train.model_copy(update={"head_rate": 4.0} if joint else {})
     return Trainer(

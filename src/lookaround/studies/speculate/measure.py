@@ -41,9 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Calibration:
-    """Trees by number of sequences and the largest grown, what was timed, accuracies (K, ranks),
-    and expected tokens per step.
-    """
+    """Trees by number of sequences, what was timed, accuracies (K, ranks), tokens per step."""
 
     trees: dict[int, Tree]
     largest: Tree
@@ -56,9 +54,7 @@ class Calibration:
 def frequent_shortlist(
     request: Speculation, samples: list[tuple[np.ndarray, int]]
 ) -> list[int] | None:
-    """The tokens that are drafted: those that make up most of the samples and of the training
-    text.
-    """
+    """The tokens to draft: those that make up most of the samples and the training text."""
     counts = np.zeros(request.run.backbone.output.weight.shape[0], dtype=np.int64)
     for ids in [ids for ids, _ in samples] + request.train:
         counts += np.bincount(ids, minlength=len(counts))
@@ -68,9 +64,7 @@ def frequent_shortlist(
 def calibrate(
     request: Speculation, backbone: Backbone, shortlist: list[int] | None, tell: Tell
 ) -> Calibration:
-    """Follows the model's own greedy text on held-out prompts, grows trees, and times them on this
-    device.
-    """
+    """Grows trees from the model's greedy text on held-out prompts and times them here."""
     chosen, run = request.settings.speculate, request.run
     plain = Speculator(backbone, Tree(), shortlist=shortlist, checked=True)
     texts: list[list[int]] = []
@@ -100,9 +94,7 @@ def calibrate(
 
 
 def next_token_bits(request: Speculation, backbone: Backbone) -> float | None:
-    """Of the next token on the held-out text; None where the tokenizer loses text, so that bytes
-    cannot be counted.
-    """
+    """Bits per byte of the next token on the held-out text; None for a lossy tokenizer."""
     run, settings = request.run, request.settings.evaluate
     if not request.test:
         return None
@@ -138,9 +130,7 @@ def _tokens_per_forward(stats: Sequence[Stats]) -> float:
 
 
 def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[str, Any]:
-    """Plain generation of transformers, ours without drafts and ours with them, in turns, by number
-    of sequences; and equality.
-    """
+    """Times transformers' generation, ours without and with drafts, and checks equality."""
     chosen, run = request.settings.speculate, request.run
     lm, eos, new = speculator.backbone.lm, run.tokenizer.eos, chosen.new_tokens
     by_batch = []

@@ -25,8 +25,7 @@ __all__ = ["Speculation", "open_speculation"]
 
 @dataclass(frozen=True)
 class Speculation:
-    """What `speculate` works on: the model, its own heads or the kind to train, and token sequences
-    by use.
+    """What `speculate` works on: the model, its heads or the kind to train, and token sequences.
 
     train: documents to train on, from BOS;
     calibrate, measure: prompts of equal length, from documents that are not trained on.
@@ -44,18 +43,14 @@ class Speculation:
 
     @property
     def objective(self) -> MTP:
-        """What heads beyond the LM head learn: the tokens 2 to K + 1 ahead, weighed by 0.8^k (Cai
-        et al. 2024, equation 1).
-        """
+        """Trains heads for tokens 2 to K + 1 ahead with weights 0.8^k (Cai et al. 2024, eq. 1)."""
         chosen = self.settings.speculate
         weights = (0.0, *(chosen.decay**k for k in range(1, chosen.depths + 1)))
         return MTP(n=chosen.depths + 1, heads=self.kind or "medusa", weights=weights, through=0.0)
 
 
 def open_speculation(settings: Settings, model: Path) -> Speculation:
-    """Reads the model and the text; raises UserError for a model that is not causal, has no room
-    for prompts, or has no text.
-    """
+    """Reads the model and the text; raises UserError for a model or text that does not serve."""
     chosen = settings.speculate
     if parse_budget(chosen.budget).unit == "seconds":
         raise UserError(

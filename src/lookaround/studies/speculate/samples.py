@@ -71,9 +71,7 @@ def continue_prompts(
 
 
 def prompt_windows(documents: Sequence[np.ndarray], length: int, count: int) -> list[list[int]]:
-    """Windows of `length` tokens (without EOS), spread over the documents, the first token of each
-    document kept in front.
-    """
+    """Windows of `length` tokens spread over the documents, each after its document's BOS."""
     places = [(ids, at) for ids in documents for at in range(1, len(ids) - length, length)]
     spread = places[:: max(1, len(places) // count)][:count]
     return [[int(ids[0]), *map(int, ids[at : at + length - 1])] for ids, at in spread]
@@ -82,9 +80,7 @@ def prompt_windows(documents: Sequence[np.ndarray], length: int, count: int) -> 
 def own_samples(
     settings: Settings, run: Readable, train: list[np.ndarray], work: Path, tell: Tell
 ) -> list[tuple[np.ndarray, int]]:
-    """(tokens, tokens of the prompt) of texts the model continues itself, from starts of the
-    training documents.
-    """
+    """(tokens, tokens of the prompt) of texts that the model continues from training documents."""
     chosen = settings.speculate
     given = chosen.prompt_tokens if train else 1
     new = run.context - given

@@ -1,5 +1,4 @@
-"""Several tokens per pass for a model that exists: train heads, build the tree, measure, write a
-folder that transformers loads.
+"""Several tokens per pass for a trained model: train heads, build the tree, measure, export.
 
     model --> samples of its own --> heads --> ranks on held-out text --> tree, by timing this device --> measured folder
 
@@ -133,9 +132,7 @@ def _speculate(
 
 
 def _identity(request: Speculation) -> dict[str, Any]:
-    """What must be the same for a folder to go on: the model's weights, the text in its tokens, and
-    settings.
-    """
+    """What must stay the same for a folder to resume: weights, text and settings."""
     digest = hashlib.sha256(json.dumps(request.test).encode())
     for ids in (*request.train, *(request.calibrate + request.measure if request.train else ())):
         digest.update(np.asarray(ids, dtype=np.int64).tobytes() + b"\0")
@@ -176,9 +173,7 @@ def _write_model(
 
 
 def _copy_tokenizer(request: Speculation, folder: Path) -> None:
-    """The tokenizer's files as they are: tokens that were added for training are not part of the
-    model.
-    """
+    """Copies the tokenizer's files unchanged, without tokens that were added for training."""
     for name in (
         "tokenizer.json",
         "tokenizer_config.json",

@@ -1,5 +1,4 @@
-"""What a model answers, and where it goes wrong: written answers, and each token given the true
-ones before it.
+"""A model's answers: written by itself, and each token given the true ones before it.
 
 B problems, A answer tokens, T tokens of a row, V vocabulary.
 
@@ -56,8 +55,7 @@ class Reader:
         self.forced_tells = self.stepwise and not task.several
 
     def forced(self, batch: Batch) -> Tensor:
-        """The likeliest token (B, A) at each place, given the true ones before it in the
-        objective's order.
+        """The likeliest token (B, A) at each position, given the true ones before it.
 
         A model that writes in parallel is given none.
         """
@@ -133,9 +131,7 @@ class Reader:
         return hidden
 
     def _laws(self, shown: Tensor) -> Tensor:
-        """Log-probabilities (B, A, V) of the answer's tokens given `shown` (B, T), dummies
-        excluded.
-        """
+        """Log-probabilities (B, A, V) of an answer's tokens given `shown` (B, T), no dummies."""
         rows, width = shown.shape
         if self.on_read is not None:
             self.on_read(rows)

@@ -1,5 +1,4 @@
-"""`lookaround synthetic`: does an objective look ahead? Every objective on one trunk and one set of
-tasks.
+"""`lookaround synthetic`: does an objective look ahead? One trunk, one set of tasks.
 
     lookaround synthetic --task "pathstar(2,5)" --task "addition(3)" --objectives "ar, reverse"
 
@@ -190,9 +189,7 @@ def open_grid(settings: Settings) -> Grid:
 
 
 def _require_targets(objective: Objective, task: Task) -> None:
-    """Raises UserError where an objective has no target in a task's answers, or no order of its
-    own.
-    """
+    """Raises UserError for an objective without a target, or without one order, in a task."""
     batch = Problems(task, "train").take(0, np.arange(64))
     try:
         objective.at(1.0).arranged(batch)
@@ -233,9 +230,7 @@ class GridEstimate:
 
 
 def estimate(grid: Grid) -> GridEstimate:
-    """The cost of a grid, from counted FLOPs and the time of a few steps and answers of each
-    run.
-    """
+    """The cost of a grid, from counted FLOPs and the time of a few steps of each run."""
     options = grid.settings.synthetic
     with threads(grid.threads):
         by_run = [_estimate_run(grid, name, spec) for name, spec in grid.runs]
@@ -287,9 +282,7 @@ def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> 
 
 
 def folder_of(grid: Grid, out: Path) -> StudyFolder:
-    """The folder of a grid; its `require` raises UserError where `out` holds something else, and
-    makes nothing.
-    """
+    """The folder of a grid; `require` raises UserError where `out` holds something else."""
     return StudyFolder(out, GRID_FILE, "a benchmark of ours", _identity(grid.settings))
 
 
@@ -301,8 +294,7 @@ def run_grid(
     executor: Executor | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Runs a grid into `out` and returns its results (docs/results-format.md), also written to
-    out/results.json.
+    """Runs a grid into `out`; returns its results, which are also written to out/results.json.
 
     The same folder takes more tasks, objectives and seeds; runs that are there are kept.
 
@@ -351,9 +343,7 @@ def _run_jobs(
     stop: StopSignal,
     report: Report,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[str, float]]]]:
-    """(rows, accuracy on validation problems of every learning rate tried by task and
-    objective).
-    """
+    """(rows, {task: {objective: {learning-rate factor: accuracy on validation problems}}})."""
     followers = grid.followers
     tried: dict[tuple[str, str], dict[float, dict[str, Any]]] = {run: {} for run in followers}
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -404,8 +394,7 @@ def _run_jobs(
 
 
 def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float:
-    """The factor whose trial ended most accurate on validation problems; the smallest if all
-    diverged.
+    """The factor whose trial is the most accurate on validation problems, else the smallest.
 
     Of those that are not told apart (SAME), the soonest there, then the largest: it leaves a
     plateau first.
@@ -438,8 +427,7 @@ def describe(tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
 
 
 def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One entry per task and objective: means and intervals over seeds, and the share that solved
-    the task.
+    """One entry per task and objective: means, intervals over seeds, and the share that solved it.
 
     rows: of runs, as in results.json.
     controls: {spec of a control: spec of its task}; only tasks with rows count.

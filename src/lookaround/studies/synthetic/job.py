@@ -181,9 +181,7 @@ class _Run:
         self.status = Status(job.folder, job.out, self.label, stop)
 
     def _opened(self, at_most: int | None = None) -> Trainer:
-        """The trainer of the last checkpoint, up to a step; drops what the curve holds beyond
-        it.
-        """
+        """The trainer of the last checkpoint up to a step; cuts the curve to it."""
         job = self.job
         rate = self.settings.learning_rate * job.factor
         trainer = make_trainer(job.settings, self.task, self.objective, job.seed, rate)
@@ -350,9 +348,7 @@ def reads_of_curve(own: Reader, settings: SyntheticSettings, steps: int) -> int:
 
 
 def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """Reads a file with a learning curve and these fields; raises UserError naming what is
-    amiss.
-    """
+    """Reads a file with a learning curve and these fields; raises UserError for a damaged one."""
     found = read_mapping(path, {"curve": list, **fields})
     for place, point in enumerate(found["curve"]):
         require_fields(f"{path}: curve[{place}]", point, POINT_FIELDS)
@@ -360,9 +356,7 @@ def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class Curve:
-    """The learning curve of a run in a file: accuracy on validation problems, in all and by
-    place.
-    """
+    """A run's learning curve in a file: accuracy on validation problems, by position too."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -64,8 +64,7 @@ def key_of(values: Iterable[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Task:
-    """Base of all tasks: a frozen dataclass whose fields are its parameters and whose `name` is its
-    spec.
+    """Base of all tasks: a frozen dataclass; fields are parameters, `name` is the spec.
 
     Subclasses give `prompt`, `answer`, `words` and `draw`; the rest only where it differs. A
     subclass with a name is found by that name; a name that is taken raises ValueError.
@@ -110,9 +109,7 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """The accuracy of guessing the decision among what could stand there; NaN without a
-        meaning.
-        """
+        """The accuracy of guessing at the decision; NaN where that has no meaning."""
         return math.nan
 
     @property
@@ -127,9 +124,7 @@ class Task:
 
     @property
     def spec(self) -> str:
-        """The canonical spec: positional parameters, and those by name that differ from their
-        defaults.
-        """
+        """The canonical spec: positional parameters, then named ones that differ from defaults."""
         parts = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -165,9 +160,7 @@ class Task:
         return "".join(word + self.comma * (this and after) for word, this, after in pairs)
 
     def require(self, holds: bool, parameter: str, rule: str) -> None:
-        """Raises UserError that names the task, the parameter and what it must be, unless it
-        holds.
-        """
+        """Raises UserError that names task, parameter and rule unless `holds`."""
         if not holds:
             raise UserError(
                 f"{self.spec}: {parameter} must be {rule}, got {getattr(self, parameter)!r}"
@@ -196,8 +189,7 @@ class Problems:
         return self.task.width
 
     def take(self, seed: int, number: np.ndarray, index: np.ndarray | None = None) -> Batch:
-        """The problems of these numbers (B,); `index` keys an objective's draws (default: the
-        numbers).
+        """The problems of these numbers (B,); `index` keys an objective's draws (default: numbers).
 
         Raises UserError where the part of the key space is as good as empty.
         """
@@ -238,9 +230,7 @@ class Problems:
         return self.take(seed, number, index)
 
     def distinct(self, seed: int, count: int) -> Batch:
-        """`count` different problems as they are put, or all that can be found where there are
-        fewer.
-        """
+        """`count` problems with different prompts, or all there are."""
         found: dict[bytes, np.ndarray] = {}
         # draws since the last new problem: 20 times as many as were found mean that there are no
         # more

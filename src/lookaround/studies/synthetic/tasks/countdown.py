@@ -80,9 +80,7 @@ class Countdown(Task):
         )
 
     def _holds(self, prompt: list[int], answer: list[int]) -> bool:
-        """Whether every step of an answer holds, uses numbers that are there, and the last one
-        gives the target.
-        """
+        """Whether every step is valid, uses available numbers, and the last gives the target."""
         most = self.most
         held = list(prompt[: self.numbers])
         result = 0

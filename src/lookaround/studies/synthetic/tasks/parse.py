@@ -1,6 +1,4 @@
-"""Specs to tasks: "pathstar(2,5)", "pathstar(degree=2, length=5)", "addition"; read with `ast`,
-never with `eval`.
-"""
+"""Specs to tasks, such as "pathstar(2,5)", read with `ast`, never with `eval`."""
 
 from __future__ import annotations
 
