@@ -148,7 +148,7 @@ def _read_saved(folder: Path, text_column: str | None) -> Corpus:
 
     try:
         data = datasets.load_from_disk(str(folder))
-    except Exception as error:  # whatever datasets, pyarrow or fsspec make of a broken folder
+    except Exception as error:  # datasets, pyarrow and fsspec raise many kinds
         raise UserError(
             f"{folder}: not a complete datasets folder ({files.one_line(error)}); write it again "
             "with save_to_disk"
@@ -169,9 +169,7 @@ def _read_hub(name: str, text_column: str | None) -> Corpus:
 
     try:
         data = datasets.load_dataset(repository, config or None)
-    except (
-        Exception
-    ) as error:  # offline, not found, gated, needs a config: the first line says which
+    except Exception as error:  # offline, not found, gated or without a config
         raise UserError(
             f"no file, folder or dataset named {name!r} ({type(error).__name__}: "
             f"{files.one_line(error)}); give a path that "

@@ -134,7 +134,7 @@ def _unzstd(data: bytes) -> bytes:
             parts.append(frame.decompress(data))
         except zstandard.ZstdError as error:
             raise ValueError(error) from None
-        if not frame.eof:  # a stream reader would return what there is, without a word
+        if not frame.eof:  # a stream reader would return the part without an error
             raise EOFError
         data = frame.unused_data
     return b"".join(parts)
@@ -143,7 +143,7 @@ def _unzstd(data: bytes) -> bytes:
 def read_text(path: Path) -> str:
     r"""Return the UTF-8 text of `path` without its byte order mark and with \n line ends.
 
-    Raises UserError for a binary file (NUL bytes), UTF-16, or bytes that are not UTF-8 (with offset and line).
+    Raises UserError for a binary file (NUL bytes), UTF-16, or bytes that are not UTF-8.
     """
     data = read_bytes(path)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -407,10 +407,8 @@ def _labels(table: tables.Table, column: str, rows: Iterable[int]) -> list[str]:
             )
         label = str(value).strip()
         if re.fullmatch(r"-?\d+\.\d+", label):
-            if float(label).is_integer():
-                label = label.partition(".")[
-                    0
-                ]  # 1.0: a whole number that passed through a float column
+            if float(label).is_integer():  # a whole number that passed through a float column
+                label = label.partition(".")[0]
             else:
                 fractions.add(label)
         labels.append(label)

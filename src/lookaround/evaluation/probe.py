@@ -33,17 +33,13 @@ __all__ = [
     "score",
 ]
 
-STRENGTHS = (
-    0.001,
-    0.01,
-    0.1,
-    1.0,
-)  # C of logistic regression on standardised features; smaller is stronger
-RIDGE_STRENGTHS = tuple(
-    10.0**k for k in range(-1, 5)
-)  # alpha of ridge regression on standardised features
+# C of logistic regression on standardised features; smaller is stronger
+STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+# alpha of ridge regression on standardised features
+RIDGE_STRENGTHS = tuple(10.0**k for k in range(-1, 5))
 
-METRICS: dict[str, Callable[..., np.ndarray]] = {  # labels and predictions (.., n) -> scores (..)
+# labels and predictions (.., n) -> scores (..)
+METRICS: dict[str, Callable[..., np.ndarray]] = {
     "accuracy": lambda true, predicted: np.mean(true == predicted, axis=-1),
     "matthews": np.vectorize(matthews_corrcoef, otypes=[float], signature="(n),(n)->()"),
 }
@@ -79,9 +75,8 @@ def linear_probe(
     """
     layers = len(train_lnd)
     counts = np.unique(train_labels, return_counts=True)[1]
-    few = counts.min() < 2 or len(train_labels) // 5 < len(
-        counts
-    )  # too few to have every class on both sides
+    # too few to have every class on both sides
+    few = counts.min() < 2 or len(train_labels) // 5 < len(counts)
     fit, held = train_test_split(
         np.arange(len(train_labels)),
         test_size=0.2,

@@ -33,9 +33,8 @@ __all__ = [
     "require_plain_logits",
 ]
 
-PRESETS: dict[
-    str, dict[str, int]
-] = {  # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
+# parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
+PRESETS: dict[str, dict[str, int]] = {
     "pico": {
         "hidden_size": 64,
         "intermediate_size": 256,
@@ -97,9 +96,7 @@ class Backbone(nn.Module):
         self.width: int = config.hidden_size
         if own_rows is not None:
             config = copy.copy(config)
-            config.vocab_size = (
-                own_rows  # heads with an unembedding of their own have these rows too
-            )
+            config.vocab_size = own_rows  # the rows of heads with an unembedding of their own
         self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
         for head in self.heads:
             if isinstance(head, LookAhead):
@@ -266,10 +263,8 @@ def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
         for table in (lm.get_input_embeddings().weight, unembedding.weight, unembedding.bias):
             if table is not None:
                 table[before:] = table[:before].mean(0)
-    told = set(lm.generation_config.suppress_tokens or ())  # for `generate` of transformers
-    lm.generation_config.suppress_tokens = (
-        sorted({i for i in told if i < begun} | {*range(own, rows)}) or None
-    )
+    before = {i for i in lm.generation_config.suppress_tokens or () if i < begun}
+    lm.generation_config.suppress_tokens = sorted(before | {*range(own, rows)}) or None
     return None if own == rows else own
 
 
@@ -285,9 +280,9 @@ def load_decoder(path: str) -> Any:
     from transformers.utils import logging as verbosity
 
     require_named(path, "model", "config.json")
-    verbosity.disable_progress_bar()  # a bar per loaded model would tear up the study's own
+    verbosity.disable_progress_bar()  # it would break up the study's own
     level = verbosity.get_verbosity()
-    verbosity.set_verbosity(verbosity.CRITICAL)  # what is amiss is said below, in one line
+    verbosity.set_verbosity(verbosity.CRITICAL)  # errors are reported below, in one line
     exactly: dict[str, Any] = {
         "dtype": torch.float32,
         "output_loading_info": True,
@@ -305,12 +300,12 @@ def load_decoder(path: str) -> Any:
             loaded = AutoModelForCausalLM.from_pretrained(
                 path, config=copy.deepcopy(config), trust_remote_code=False, **exactly
             )
-        lm, told = loaded
+        lm, info = loaded
     except Exception as error:
         raise unloadable(f"model '{path}'", "decoder", error) from None
     finally:
         verbosity.set_verbosity(level)
-    _require_whole(path, lm, told)
+    _require_whole(path, lm, info)
     own, rows = getattr(lm.config, "own_rows", None), lm.get_output_embeddings().weight.shape[0]
     if own is not None and (type(own) is not int or not 0 < own <= rows):
         raise UserError(
@@ -320,7 +315,7 @@ def load_decoder(path: str) -> Any:
     return lm
 
 
-def _require_whole(path: str, lm: Any, told: dict[str, Any]) -> None:
+def _require_whole(path: str, lm: Any, info: dict[str, Any]) -> None:
     """Raises UserError unless the files hold the weights of this class, poolers and heads aside."""
     trunk = {lm.base_model_prefix, *dict(lm.base_model.named_children())}
     output = next(
@@ -328,18 +323,22 @@ def _require_whole(path: str, lm: Any, told: dict[str, Any]) -> None:
     )
     left_out = {
         key
-        for key in told["unexpected_keys"]
+        for key in info["unexpected_keys"]
         if "pooler" in key.split(".")
-        or not ({key.split(".")[0]} & trunk or key.startswith(f"{output}.") or _numbered(key))
+        or not (
+            {key.split(".")[0]} & trunk
+            or key.startswith(f"{output}.")
+            or any(part.isdecimal() for part in key.split("."))  # of one of several layers
+        )
     }
     shapes = [
-        f"{key} {tuple(found)} for {tuple(own)}" for key, found, own in told["mismatched_keys"]
+        f"{key} {tuple(found)} for {tuple(own)}" for key, found, own in info["mismatched_keys"]
     ]
     for names, what in (
         (shapes, "of another shape than its config.json says"),
-        (told["missing_keys"], "missing from its files"),
-        (told["unexpected_keys"] - left_out, "in its files and not in its architecture"),
-        (told["error_msgs"], "not loaded"),
+        (info["missing_keys"], "missing from its files"),
+        (info["unexpected_keys"] - left_out, "in its files and not in its architecture"),
+        (info["error_msgs"], "not loaded"),
     ):
         if names:
             raise UserError(
@@ -354,11 +353,6 @@ def _require_whole(path: str, lm: Any, told: dict[str, Any]) -> None:
             type(lm).__name__,
             _few(left_out),
         )
-
-
-def _numbered(key: str) -> bool:
-    """Whether a weight belongs to one of several layers."""
-    return any(part.isdecimal() for part in key.split("."))
 
 
 def _few(names: Iterable[str]) -> str:
@@ -408,11 +402,7 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
     other = (base + 1 + torch.randint(vocabulary - 1, base.shape, generator=generator)) % vocabulary
     tokens = base.repeat(width + 1, 1)
     tokens[torch.arange(width) + 1, torch.arange(width)] = other[0]
-    two = (
-        torch.cat([torch.zeros(width // 2), torch.ones(width - width // 2)])
-        .long()
-        .expand_as(tokens)
-    )
+    two = (torch.arange(width) >= width // 2).long().expand_as(tokens)
     for kind in dict.fromkeys(mode.attention for mode in modes):
         for documents in (None, two):
             shown = Shown(
@@ -420,13 +410,10 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
             )
             with reading(backbone):
                 hidden_btd = backbone.states(shown.to(backbone.device)).cpu()
-            moved = (
-                (hidden_btd[1:] != hidden_btd[:1]).any(-1).T
-            )  # [i, j]: state i moved when token j changed
+            # [i, j]: state i moved when token j changed
+            moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T
             sees = allowed(shown)[0]
-            for _ in range(
-                width.bit_length()
-            ):  # what is seen through one layer is seen through all
+            for _ in range(width.bit_length()):  # through several layers
                 sees = (sees.float() @ sees.float()) > 0
             if not torch.equal(moved, sees):
                 i, j = (moved != sees).nonzero()[0].tolist()

@@ -117,10 +117,7 @@ def linear_cross_entropy(
     """
     device = hidden_nd.device.type
     if not torch.is_grad_enabled():
-        hidden_nd, weight_vd = (
-            hidden_nd.detach(),
-            weight_vd.detach(),
-        )  # no gradients are made on the way
+        hidden_nd, weight_vd = hidden_nd.detach(), weight_vd.detach()
         bias_v = None if bias_v is None else bias_v.detach()
     if compute is None:
         compute = (

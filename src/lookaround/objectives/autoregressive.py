@@ -64,7 +64,7 @@ class DAR(AR):
         self._require_share("share")
         self._require_one_of("law", ("uniform", "harmonic"))
 
-    def _law(self) -> torch.Tensor:
+    def _offset_probabilities(self) -> torch.Tensor:
         """P(offset) of the farther target, (horizon - 1,) for offsets 2..horizon."""
         offsets = torch.arange(2, self.horizon + 1, dtype=torch.float64)
         mass = torch.ones_like(offsets) if self.law == "uniform" else 1 / offsets
@@ -74,7 +74,9 @@ class DAR(AR):
         (near,) = super().view(batch, seed, epoch)
         width = batch.tokens.shape[1]
         uniform = keyed_uniform(seed, epoch, batch.row, "far", width)
-        offset = 2 + torch.bucketize(uniform, self._law().cumsum(0)[:-1], right=True)
+        offset = 2 + torch.bucketize(
+            uniform, self._offset_probabilities().cumsum(0)[:-1], right=True
+        )
         position = torch.arange(width) + offset
         inside = position < width  # a target beyond the row's end is dropped, not moved nearer
         position = position.clamp(max=width - 1)
@@ -98,7 +100,7 @@ class DAR(AR):
         return (OffsetSpec(self.horizon),)
 
     def laws(self) -> tuple[Law, ...]:
-        far = enumerate(self._law().tolist(), start=2)
+        far = enumerate(self._offset_probabilities().tolist(), start=2)
         return (Ahead(1), *(Ahead(offset, self.share * probability) for offset, probability in far))
 
 

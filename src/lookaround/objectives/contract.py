@@ -133,7 +133,7 @@ class Batch:
 
 
 class Movable:
-    """Data of which some is tensors."""
+    """A dataclass with tensors among its fields."""
 
     def to(self, device: torch.device | str) -> Self:
         """The same data with every tensor on `device`; the object itself where all are there."""
@@ -230,7 +230,7 @@ class View(Movable):
     def __post_init__(self) -> None:
         state, offset = self.pairs.state, self.pairs.offset
         if state.device.type != "cpu" or not len(state):
-            return  # a look at a device's numbers would wait for it; views are made on the CPU
+            return  # reading numbers from a device would wait for it; views are made on the CPU
         rows, width = self.shown.input_ids.shape
         place = state % width + offset
         if (

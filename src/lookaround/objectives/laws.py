@@ -1,11 +1,10 @@
 """Visibility laws: which tokens of a row are visible when a target is predicted.
 
-A law says which tokens of a row are visible when a target is predicted and with what weight the
-target is scored. An objective lists its laws (`Objective.laws`); `contexts` (the nearest visible
-tokens) and `patterns` (all of them) are worked out here, once for all objectives. Rows have
-`length` tokens of which the first, BOS, is always visible and never a target. Lags are target
-position - context position. Masses are expected loss weights per row, so that laws, rates and row
-lengths are mixed by adding. Ours.
+A law also says with what weight a target is scored. An objective lists its laws
+(`Objective.laws`); theory/law.py makes of them the `contexts` (nearest visible tokens) and
+`patterns` (all visible tokens) of any objective. Rows have `length` tokens of which the first, BOS,
+is always visible and never a target. Lags are target position - context position. Masses are
+expected loss weights per row, so that laws, rates and row lengths are mixed by adding. Ours.
 
 R rates, P target positions 1..length-1.
 """

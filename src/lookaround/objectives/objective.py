@@ -102,9 +102,8 @@ class Objective(Term):
     """
 
     name = ""  # not annotated: a class attribute, not a field
-    prompted = (
-        False  # whether it treats a row's target part in a way that plain text has no use for
-    )
+    # whether it needs rows with a prompt and a target part, which plain text lacks
+    prompted = False
     registry: ClassVar[dict[str, type[Objective]]] = {}
 
     def __init_subclass__(cls) -> None:

@@ -69,9 +69,8 @@ class _Reader:
 
     def refuse(self, node: ast.AST, problem: str) -> NoReturn:
         words = ast.get_source_segment(self.source, node) or ""  # type: ignore[arg-type]
-        column = getattr(
-            node, "col_offset", 1
-        )  # the added bracket makes the 0-based offset a 1-based column
+        # the added bracket makes the 0-based offset a 1-based column
+        column = getattr(node, "col_offset", 1)
         raise UserError(f"objectives '{self.text}', column {column} ('{words}'): {problem}")
 
     def objective(self, node: ast.expr) -> Term:

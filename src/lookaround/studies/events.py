@@ -1,4 +1,4 @@
-"""What a study tells of itself while it works."""
+"""What a study reports while it works."""
 
 from __future__ import annotations
 
@@ -50,4 +50,4 @@ def report_step(report: Report, stage: str, progress: Progress) -> None:
 
 
 def silent(event: Event) -> None:
-    """A report that nobody reads."""
+    """Reports nothing."""

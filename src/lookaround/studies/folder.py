@@ -28,9 +28,9 @@ __all__ = ["StudyFolder", "slug"]
 
 LAYOUT = 2  # of the file that says what a folder is
 LOCK_FILE = ".lock"
-# what folders of older layouts hold, by the file that stands there today
+# {state file of today: what a folder of an older layout holds instead}
 OLDER = {"synthetic.yaml": "plan.yaml", "forecast.yaml": "parts"}
-# parts of an identity that are fingerprints, and what it means that one differs
+# {fingerprint in an identity: the message where it differs}
 CONTENT = {"corpus": "the corpus or its tokenizer has changed", "model": "the model has changed"}
 
 
@@ -101,7 +101,7 @@ class StudyFolder:
         except Timeout:
             raise UserError(f"{self.path}: another process is at work in this folder") from None
         try:
-            self.require()  # what another process has done meanwhile
+            self.require()  # another process may have changed it before the lock was taken
             yield self.state
         except BaseException:
             if fresh and not self.file.exists():

@@ -87,7 +87,7 @@ class Jobs:
                 for future in [future for future in self.pending if future.cancel()]:
                     del self.pending[future]
                     self.dropped = True
-                # after that, or what ends by it would make room for one of them
+                # after cancelling: a job that ends early would let another begin
                 self.stop_file.touch()
             for future in [future for future in ended if future in self.pending]:
                 key = self.pending.pop(future)
@@ -133,7 +133,7 @@ def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
 
 
 def _end_with(parent: int) -> None:
-    # jobs listen for themselves; an idle process has nothing to save
+    # jobs handle the signal themselves; an idle process has nothing to save
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -174,7 +174,7 @@ class Status:
 
     def show(self, phase: str, step: int, total: int, rate: float) -> None:
         entry = vars(Running(self.label, phase, step, total, rate))
-        with contextlib.suppress(OSError):  # a progress line is not worth a run
+        with contextlib.suppress(OSError):  # a run does not fail for a progress line
             temporary = self.path.with_name("status.tmp")
             temporary.write_text(json.dumps(entry))
             os.replace(temporary, self.path)

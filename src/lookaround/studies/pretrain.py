@@ -25,7 +25,7 @@ from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, Plan
 from lookaround.train.loop import Progress, StopSignal, exporter
 from lookaround.train.parallel import World
-from lookaround.train.run import learning_rate_of, make_trainer, plan_for, run_info, schedule_for
+from lookaround.train.run import make_trainer, plan_for, run_info, schedule_for
 
 __all__ = ["pretrain"]
 
@@ -66,19 +66,14 @@ def pretrain(
         if before.get("status") == "finished":
             return before | {"identity": folder.identity}
         with disk_errors(out):
-            trainer = make_trainer(
-                settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world
-            )
-            trainer.learning_rate = learning_rate_of(settings, trainer.backbone)
+            trainer = make_trainer(settings, objective, store, seed=settings.seed, world=world)
             plan = (
                 Plan(**before["plan"])
                 if before
                 else world.share(plan_for(trainer, objective, budget))
             )
             fill = exporter(trainer.backbone, objective, store, form)
-            latest = checkpoint.latest_checkpoint(out)
-            if latest is not None:
-                trainer.restore_from(latest)
+            resumed = trainer.restore_latest(out)
         info = run_info(settings, objective, store, trainer, plan)
         world.barrier()  # all have seen the folder as it was
         if world.main:
@@ -90,7 +85,7 @@ def pretrain(
         except Interrupted:
             raise
         except Exception:
-            if world.main and latest is None and checkpoint.latest_checkpoint(out) is None:
+            if world.main and not resumed and checkpoint.latest_checkpoint(out) is None:
                 folder.discard()  # nothing is lost, and another run may use the name
             raise
         info |= {"status": "finished", "spent": vars(trainer.counters)}

@@ -1,4 +1,4 @@
-"""The machine: cores, threads, and what to say of it beside numbers."""
+"""The machine: cores, threads, and a description to print beside numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ __all__ = [
     "versions",
 ]
 
-_ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before a pool of processes sets it for its own
+# read at import: a pool of processes sets the variable later
+_ASKED = os.environ.get("OMP_NUM_THREADS", "")
 
 
 def usable_cores() -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["keyed_uniform", "mix64", "permute", "stream_number"]
 
-# streams whose numbers were given by hand; any other name is hashed to a number above them
+# streams with fixed numbers; the number of any other stream is a hash of its name
 _NUMBERED = ("select", "replace", "token", "rate", "suffix", "cut", "far", "component", "problem")
 
 

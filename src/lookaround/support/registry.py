@@ -1,4 +1,4 @@
-"""Things found by name: a file in a package is enough to add one."""
+"""Classes found by name: a file in a package is enough to add one."""
 
 from __future__ import annotations
 

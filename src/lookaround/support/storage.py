@@ -1,4 +1,4 @@
-"""Files written whole or not at all, files of ours read with care, and a full disk as a message."""
+"""Atomic writes, checked reads, and disk errors as one-line messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while `path` is written into a UserError that names it.
+    """Turns errors of the block, which writes `path`, into a UserError that names it.
 
     Libraries written in Rust (safetensors, tokenizers) give the system's error number in their
     message only.
@@ -58,7 +58,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file that is there whole at the end of the block, or as it was if the block fails."""
+    """Atomic write: replaces the file when the block succeeds, leaves it untouched otherwise."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with disk_errors(path):
@@ -73,7 +73,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file atomically."""
     with whole_file(path) as file:
         file.write(text.encode("utf-8"))
 
@@ -111,7 +111,7 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def require_place(folder: Path) -> None:
-    """Raises UserError where a folder cannot be, since it or one above it is a file."""
+    """Raises UserError where a folder cannot be made, since it or one above it is a file."""
     above = next(place for place in (folder, *folder.parents) if place.exists())
     if not above.is_dir():
         raise UserError(f"--out {folder}: '{above}' is a file; give a folder")
@@ -151,7 +151,7 @@ def _sync(path: Path) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same data with numbers that JSON knows: NaN and infinity become null."""
+    """The same data with numbers that JSON can hold: NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

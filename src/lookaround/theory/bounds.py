@@ -3,9 +3,10 @@
 With one label per context, u = D_c^1/2 Y (Y one-hot), and alpha the probability that the labels of
 two contexts drawn through a shared target differ,
 
-    alpha = sum_i (1 - sigma_i^2) ||U_i^T u||^2                                              (over all singular values)
-    error of the D_c-weighted least-squares probe on U_k  <=  2 sum_{i>k} ||U_i^T u||^2  <=  2 alpha / (1 - sigma_{k+1}^2)
+    alpha = sum_i (1 - sigma_i^2) ||U_i^T u||^2              over all singular values,
+    error <= 2 sum_{i>k} ||U_i^T u||^2 <= 2 alpha / (1 - sigma_{k+1}^2)
 
+where `error` is that of the D_c-weighted least-squares probe on U_k
 (HaoChen et al. 2021, arXiv 2106.04156, for one kind of pairs; here for contexts and targets, the
 proof in docs/theory.md).
 
@@ -69,9 +70,8 @@ def alpha_from_spectrum(left: np.ndarray, values: np.ndarray, u: np.ndarray) -> 
 def probe_error(left: np.ndarray, of_context: np.ndarray, labels: np.ndarray) -> float:
     """The D_c-weighted error of the least-squares probe on D_c^-1/2 U_k, U_k (R, k)."""
     u = label_vectors(labels, of_context)
-    scores = left @ (
-        left.T @ u
-    )  # row c holds sqrt(d_c) times the fitted labels: the largest is the same
+    # row c holds sqrt(d_c) times the fitted labels, which has the same largest entry
+    scores = left @ (left.T @ u)
     return float(of_context[scores.argmax(axis=1) != labels].sum())
 
 

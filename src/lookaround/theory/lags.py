@@ -1,8 +1,8 @@
 """Exact counts of tokens a given lag apart, from which every objective's matrix is made.
 
-    counts = count_lags(store, [1, 2, 3, -1])           # of a token store, kept beside it and reused
+    counts = count_lags(store, [1, 2, 3, -1])   # of a token store, kept beside it and reused
     counts = LagCounts.of_documents(documents, vocabulary=300, lags=range(1, 9))
-    counts.matrix(2)                                     # C_2[u, v] = #(u at t, v at t + 2), int64, sparse
+    counts.matrix(2)   # C_2[u, v] = #(u at t, v at t + 2), int64, sparse
 
 A lag is target position - context position; C_-l is C_l transposed and is not counted twice. A
 tuple of lags (leftmost context first) counts ordered n-grams of context tokens with their target.

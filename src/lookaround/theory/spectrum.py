@@ -25,7 +25,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from lookaround.objectives import Objective, parse
 from lookaround.support.errors import UserError
 from lookaround.theory.lags import LagCounts
-from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_law
+from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_contexts
 
 __all__ = ["CooccurrenceSpectrum", "normalised", "truncated_svd"]
 
@@ -112,9 +112,7 @@ def _residual(matrix: Matrix, left: np.ndarray, values: np.ndarray, right: np.nd
 
 def _arpack(matrix: Matrix, rank: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     start = np.random.default_rng(seed).standard_normal(min(matrix.shape)).astype(matrix.dtype)
-    tolerance = (
-        1e-4 if matrix.dtype == np.float32 else 0
-    )  # relative, of sigma^2: float32 gives no more
+    tolerance = 1e-4 if matrix.dtype == np.float32 else 0  # relative, of sigma^2
     operator: Any = matrix
     if isinstance(matrix, np.ndarray):  # svds would copy the transpose at every product
         operator = LinearOperator(
@@ -164,7 +162,7 @@ class CooccurrenceSpectrum:
     context: nearest visible tokens per context; 1 = a token, n >= 2 = an ordered n-gram.
     rank: singular values kept.
     min_count: contexts and targets expected less often are left out.
-    length: tokens per training row, or {tokens: rows}; it shapes the law of the lags.
+    length: tokens per training row, or {tokens: rows}; it shapes the probabilities of the lags.
     reach: the largest lag used.
     seed: of ARPACK's start.
 
@@ -197,10 +195,10 @@ class CooccurrenceSpectrum:
         self.reach = reach
         self.seed = seed
 
-    def law(self) -> dict[tuple[int, ...], float]:
+    def shares(self) -> dict[tuple[int, ...], float]:
         """{tuple of lags: probability} that this spectrum needs counted."""
         objective = parse(self.objective) if isinstance(self.objective, str) else self.objective
-        return kept_law(objective, self.context, self.length, self.reach)
+        return kept_contexts(objective, self.context, self.length, self.reach)
 
     def fit(self, counts: LagCounts | Cooccurrence, y: object = None) -> CooccurrenceSpectrum:
         """Fits to counts of a corpus, or to a matrix made of them; y is ignored.
@@ -210,7 +208,7 @@ class CooccurrenceSpectrum:
         """
         if isinstance(counts, LagCounts):
             counts = cooccurrence(
-                counts, self.law(), context=self.context, min_count=self.min_count
+                counts, self.shares(), context=self.context, min_count=self.min_count
             )
         self.cooccurrence_ = counts
         self.contexts_, self.targets_ = counts.rows, counts.columns

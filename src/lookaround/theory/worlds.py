@@ -120,15 +120,13 @@ class Literal:
     @property
     def labels(self) -> np.ndarray:
         share = self.class_probability / self.class_probability.sum(axis=1, keepdims=True)
-        return share.round(12).argmax(
-            axis=1
-        )  # the first of classes equally likely, whatever the rounding
+        return share.round(12).argmax(axis=1)  # rounded: of equally likely classes the first
 
 
 def literal_cooccurrence(
     world: World, objective: Objective, *, position: int | None = None
 ) -> Literal:
-    """What the objective's own law of visible tokens and targets makes of a world.
+    """What the objective makes of a world.
 
     position: only targets at this place, 1..T (for `ar` the fixed target position of the paper;
         None averages over all).
@@ -174,8 +172,8 @@ def prefix_coverage(objective: Objective, tokens: int) -> np.ndarray:
     Generation asks for the next token given exactly the prefix. `ar` gives 1/tokens everywhere; a
     fixed rate gives amounts that fall off exponentially on both sides of the lengths it shows.
     """
-    law = patterns(objective, tokens + 1)
-    return np.array([law.get((size + 1, tuple(range(size + 1))), 0.0) for size in range(tokens)])
+    shares = patterns(objective, tokens + 1)
+    return np.array([shares.get((size + 1, tuple(range(size + 1))), 0.0) for size in range(tokens)])
 
 
 def length_misalignment(objective: Objective, tokens: int) -> float:
@@ -201,11 +199,11 @@ def stationary(transition: np.ndarray) -> np.ndarray:
     return np.clip(solution, 0, None) / np.clip(solution, 0, None).sum()
 
 
-def chain_cooccurrence(transition: np.ndarray, law: Mapping[int, float]) -> np.ndarray:
+def chain_cooccurrence(transition: np.ndarray, shares: Mapping[int, float]) -> np.ndarray:
     """A (V, V) of {signed lag: probability} in the stationary chain: sum_l q(l) D P^l."""
     of_token = np.diag(stationary(transition))
     joint = np.zeros_like(of_token)
-    for lag, mass in law.items():
+    for lag, mass in shares.items():
         step = of_token @ np.linalg.matrix_power(transition, abs(lag))
         joint += mass * (step if lag > 0 else step.T)
     return joint / joint.sum()

@@ -162,9 +162,8 @@ class Trainer:
         micro, tokens = [], 0
         for begin in range(0, len(index), size):
             drawn = self.rows.at(self.seed, index[begin : begin + size])
-            micro.append(
-                objective.view(drawn, self.seed, 0)
-            )  # rows are numbered through all epochs
+            # epoch 0: rows are numbered through all epochs
+            micro.append(objective.view(drawn, self.seed, 0))
             tokens += token_count(drawn.documents, *drawn.tokens.shape)
         return micro, tokens
 
@@ -298,6 +297,13 @@ class Trainer:
         """Restores a checkpoint; raises UserError naming it where it is damaged or does not fit."""
         self.restore(*checkpoint.load_training_state(path), origin=path / checkpoint.STATE_FILE)
 
+    def restore_latest(self, folder: Path, at_most: int | None = None) -> bool:
+        """Restores the newest checkpoint of a folder, up to a step; returns whether there was one."""
+        path = checkpoint.latest_checkpoint(folder, at_most)
+        if path is not None:
+            self.restore_from(path)
+        return path is not None
+
     def restore(
         self, counters: dict[str, Any], tensors: dict[str, Tensor], origin: Path | str = "state"
     ) -> None:
@@ -354,11 +360,8 @@ class MetricsFile:
 
     def __post_init__(self) -> None:
         if self.path.is_file():
-            kept = [
-                line
-                for line in self.path.read_text().splitlines()
-                if line and _step_of(line) <= self.step
-            ]
+            lines = self.path.read_text().splitlines()
+            kept = [line for line in lines if line and _step_of(line) <= self.step]
             self.path.write_text("".join(line + "\n" for line in kept))
 
     def write(self, entry: dict[str, Any]) -> None:

@@ -105,16 +105,15 @@ class ObjectiveLoss(nn.Module):
             total = total + loss
             sums.append(loss.detach() / scale)
             for number, spec in numbered.items():
-                if spec.auxiliary:  # it may find no step to take: not `used`
+                if spec.auxiliary:  # its parameters may take no part: not `used`
                     term = cast(Auxiliary, heads[number - 1]).auxiliary(
                         trunk.last, view, self.backbone.embedding.weight, self.backbone.output
                     )
                     total = total + scale * spec.weight * term
-            if any(spec.through == 0 for spec in component.heads) or not bool(
-                (view.pairs.head == 0).any()
-            ):
+            detached = any(spec.through == 0 for spec in component.heads)
+            if detached or not bool((view.pairs.head == 0).any()):
                 total = total + 0 * trunk.last[:1, :1].sum()  # as below
-        # every parameter takes part in every step, as DistributedDataParallel wants it
+        # every parameter takes part in every step, as DistributedDataParallel requires
         for number, head in enumerate(heads, start=1):
             if number not in used:
                 total = total + 0 * sum(parameter.sum() for parameter in head.parameters())

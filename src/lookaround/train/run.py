@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 import time
-from pathlib import Path
 from typing import Any
 
 from lookaround import __version__
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.data.text import TextTokenizer
-from lookaround.model.backbone import VOCABULARIES, Backbone, build, require_honest_attention
-from lookaround.model.readable import RUN_FILE
+from lookaround.model.backbone import Backbone, build, require_honest_attention
 from lookaround.objectives import AR
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.support.machine import local_device
-from lookaround.support.storage import write_yaml
 from lookaround.train.budget import Budget, Plan, Unit, expected_cost, make_plan
 from lookaround.train.loop import Trainer, default_learning_rate, shows_masks
 from lookaround.train.parallel import World
@@ -26,14 +23,7 @@ from lookaround.train.schedule import WarmupStableDecay
 __all__ = [
     "build_backbone",
     "make_trainer",
-    "vocabulary_of",
-    "write_run",
 ]
-
-
-def vocabulary_of(settings: Settings) -> int:
-    """Size of the BPE to train: the one asked for, or the preset's."""
-    return settings.data.vocabulary or VOCABULARIES[settings.model.preset]
 
 
 def build_backbone(
@@ -70,28 +60,31 @@ def make_trainer(
     store: TokenStore,
     *,
     seed: int,
-    learning_rate: float,
+    learning_rate: float | None = None,
+    factor: float = 1.0,
     world: World | None = None,
 ) -> Trainer:
-    """A trainer at step 0 on the training part of a store."""
+    """A trainer at step 0 on the training part of a store.
+
+    learning_rate: peak; None: the settings' or, without one, that of the model's width, times
+        `factor`.
+    """
     rows = Rows(
         store.split("train"), settings.model.context, store.tokenizer, pack=settings.data.pack
     )
+    backbone = build_backbone(settings, objective, store.tokenizer, seed)
+    usual = settings.train.learning_rate or default_learning_rate(backbone.width)
     return Trainer(
-        build_backbone(settings, objective, store.tokenizer, seed),
+        backbone,
         objective,
         rows,
         settings=settings.train,
         seed=seed,
-        learning_rate=learning_rate,
+        learning_rate=usual * factor if learning_rate is None else learning_rate,
         precision=settings.model.precision,
         compile=settings.model.compile,
         world=world or World(device=local_device()),
     )
-
-
-def learning_rate_of(settings: Settings, backbone: Backbone) -> float:
-    return settings.train.learning_rate or default_learning_rate(backbone.width)
 
 
 def seconds_per_step(trainer: Trainer, objective: Objective, steps: int = 6) -> float:
@@ -168,7 +161,3 @@ def run_info(
         },
         "settings": settings.model_dump(),
     }
-
-
-def write_run(folder: Path, info: dict[str, Any]) -> None:
-    write_yaml(folder / RUN_FILE, info)

@@ -1,6 +1,6 @@
 """`lookaround compare`: from a corpus to a recommendation.
 
-    lookaround compare corpus.txt --task labels.tsv --objectives "ar, mlm, dar, vmlm" --seeds 3 --budget 20M
+    lookaround compare corpus.txt --task labels.tsv --objectives "ar, mlm, dar" --budget 20M
 
 One job per objective and seed trains a ladder of budgets: a stable trunk off which every rung
 branches by a decay of its own (objectives that change with the budget train each rung from the
@@ -207,7 +207,7 @@ def _run_jobs(
                     tried = ", x".join(f"{f:g}" for f in factors)
                     report(Event(finished=f"{spec}: learning rate x{best[spec]:g} of x{tried}"))
                     climb(spec)
-    for spec in specs:  # the rates that lost have had their say
+    for spec in specs:  # delete the trunks of the rejected learning rates
         for factor in factors:
             if factor != best[spec]:
                 shutil.rmtree(

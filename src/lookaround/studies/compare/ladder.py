@@ -22,7 +22,7 @@ from lookaround.data.shards import TokenStore
 from lookaround.evaluation.registry import Evaluation, Scores, TaskData, evaluate, protocols
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load
-from lookaround.model.readable import Readable, open_run
+from lookaround.model.readable import RUN_FILE, Readable, open_run
 from lookaround.objectives import parse
 from lookaround.objectives.contract import Mode
 from lookaround.objectives.objective import Objective
@@ -32,18 +32,14 @@ from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
 from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device, threads
-from lookaround.support.storage import read_mapping, write_folder, write_text
-from lookaround.train import checkpoint
+from lookaround.support.storage import read_mapping, write_folder, write_text, write_yaml
 from lookaround.train.loop import StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.run import (
-    RUN_FILE,
     build_backbone,
-    learning_rate_of,
     make_trainer,
     run_info,
     schedule_for,
-    write_run,
 )
 from lookaround.train.schedule import WarmupStableDecay
 
@@ -110,8 +106,8 @@ def run_job(job: Job) -> dict[str, Any]:
             return {"validation_loss": read_mapping(file, {"loss": float})["loss"]}
         _train_ladder(job, objective, job.rungs, status, stop)
         status.done()
-        # a rung that is added later has its trunk made again, bit for bit on CPU: a trunk on disk
-        # is three times the model for each of its forks
+        # the trunk of a rung added later is trained again, bit for bit on CPU: kept on disk, it
+        # takes three times the model for each fork
         shutil.rmtree(job.folder / "trunk", ignore_errors=True)
         return {
             "rungs": {
@@ -131,7 +127,9 @@ def _train_ladder(
             trainer = _train_rung(job, objective, rung, trainer, status, stop)
         if not job.trial and not (folder / "evaluation.json").is_file():
             status.show(f"evaluating rung {rung:g}", 0, 1, 0.0)
-            _evaluate_rung(job, folder)
+            text, settings = text_data(job.settings, job.store), job.settings.evaluate
+            evaluation = evaluate(open_run(folder), [*job.tasks, text], settings, job.seed)
+            write_text(folder / "evaluation.json", json.dumps(asdict(evaluation)))
 
 
 def _train_rung(
@@ -150,11 +148,8 @@ def _train_rung(
     branch = job.folder / f"rung-{rung:g}.branch"
     schedule = job.schedule(rung, shared)
     if trainer is None or not shared:
-        trainer = make_trainer(settings, objective, job.store, seed=job.seed, learning_rate=1.0)
-        trainer.learning_rate = learning_rate_of(settings, trainer.backbone) * job.factor
-        newest = checkpoint.latest_checkpoint(trunk, at_most=schedule.decay_start)
-        if newest is not None:
-            trainer.restore_from(newest)
+        trainer = make_trainer(settings, objective, job.store, seed=job.seed, factor=job.factor)
+        trainer.restore_latest(trunk, at_most=schedule.decay_start)
     fill = exporter(trainer.backbone, objective, job.store)
     forks = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
 
@@ -174,9 +169,7 @@ def _train_rung(
 
     train(trunk, schedule.decay_start, forks)
     fork = trainer.snapshot()
-    newest = checkpoint.latest_checkpoint(branch)
-    if newest is not None:
-        trainer.restore_from(newest)
+    trainer.restore_latest(branch)
     train(branch, schedule.end, frozenset())
     info = run_info(settings, objective, job.store, trainer, plan)
     info |= {
@@ -187,7 +180,7 @@ def _train_rung(
 
     def write(into: Path) -> None:
         fill(into)
-        write_run(into, info)
+        write_yaml(into / RUN_FILE, info)
 
     write_folder(job.folder / f"rung-{rung:g}", write)
     shutil.rmtree(branch, ignore_errors=True)
@@ -225,13 +218,6 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
             sums.count(views)
             sums.add(loss(components, views, [1.0] * len(views))[1])
     return sums.mean()
-
-
-def _evaluate_rung(job: Job, folder: Path) -> None:
-    settings = job.settings.evaluate
-    text = text_data(job.settings, job.store)
-    evaluation = evaluate(open_run(folder), [*job.tasks, text], settings, job.seed)
-    write_text(folder / "evaluation.json", json.dumps(asdict(evaluation)))
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:

@@ -30,10 +30,10 @@ FEATURES = ("context", "target", "both")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the table: an objective or a control. law None = the shuffled pairs."""
+    """One line of the table: an objective or a control. shares None = the shuffled pairs."""
 
     name: str
-    law: dict[tuple[int, ...], float] | None
+    shares: dict[tuple[int, ...], float] | None
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,14 @@ def run_entry(job: EntryJob) -> dict[str, Any]:
     torch.set_num_threads(job.threads)
     chosen, entry = job.settings.forecast, job.entry
     counts = LagCounts.load(job.counts_folder)
-    if entry.law is None:
+    if entry.shares is None:
         joint = shuffled_cooccurrence(
             counts, context=chosen.context, min_count=chosen.min_count, seed=job.settings.seed
         )
     else:
-        joint = cooccurrence(counts, entry.law, context=chosen.context, min_count=chosen.min_count)
+        joint = cooccurrence(
+            counts, entry.shares, context=chosen.context, min_count=chosen.min_count
+        )
     model = CooccurrenceSpectrum(
         context=chosen.context, rank=chosen.rank, seed=job.settings.seed
     ).fit(joint)

@@ -43,7 +43,7 @@ from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import threads_of, usable_cores
 from lookaround.support.storage import finite, make_folder
 from lookaround.theory.lags import count_lags
-from lookaround.theory.matrices import far_law, kept_law
+from lookaround.theory.matrices import far_contexts, kept_contexts
 from lookaround.theory.tally import Code
 from lookaround.train.loop import StopSignal, stop_on_signals
 
@@ -119,7 +119,7 @@ def cost(request: Forecast) -> dict[str, Any]:
     """What a forecast will count and decompose, as {what: how much}."""
     chosen = request.settings.forecast
     entries, _ = _entries(request, request.rows)
-    lags = {lags for entry in entries for lags in (entry.law or {})}
+    lags = {lags for entry in entries for lags in (entry.shares or {})}
     tokens, size = request.store.split("train").tokens, request.store.index["vocabulary"]
     return {
         "tokens": tokens,
@@ -179,7 +179,7 @@ def _forecast(
     if not rows:
         raise UserError(f"{request.corpus}: no document has two tokens; there is nothing to count")
     entries, notes = _entries(request, rows)
-    lags = {lags for entry in entries for lags in (entry.law or {})} | {
+    lags = {lags for entry in entries for lags in (entry.shares or {})} | {
         tuple(range(chosen.context, 0, -1))
     }
 
@@ -207,12 +207,11 @@ def _forecast(
         folder.path, stop, jobs=workers, threads=threads, executor=executor, remedy=remedy
     ) as jobs:
         jobs.done = total - len(missing) - sum(value is None for value in table.values())
-        for item in sorted(
-            data, key=lambda item: -int(item.train_labels.max())
-        ):  # the longest first
+        # the longest first
+        for item in sorted(data, key=lambda item: -int(item.train_labels.max())):
             if table[item.name] is None:
                 jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
-        for entry in sorted(missing, key=lambda entry: -len(entry.law or {})):
+        for entry in sorted(missing, key=lambda entry: -len(entry.shares or {})):
             job = EntryJob(entry, counts.folder, tasks, settings, threads, kept.file(entry.name))
             jobs.submit(("entry", entry.name), run_entry, job)
         for (kind, name), value in jobs.finished(report, total, "spectra and probes"):
@@ -265,30 +264,33 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
     """(objectives and controls with their contexts, notes on objectives with equal matrices)."""
     chosen = request.settings.forecast
     hash_bits = chosen.hash_bits if chosen.context > 1 else None
-    Code(
-        request.store.index["vocabulary"], chosen.context, hash_bits
-    )  # refuses n-grams that are too long
+    # refuses n-grams that are too long
+    Code(request.store.index["vocabulary"], chosen.context, hash_bits)
     entries: list[Entry] = []
     notes: list[str] = []
     for objective in request.objectives:
-        law = kept_law(objective, chosen.context, rows, chosen.reach)
-        if not law:
+        shares = kept_contexts(objective, chosen.context, rows, chosen.reach)
+        if not shares:
             raise UserError(
                 f"'{objective.spec}': none of its targets has {chosen.context} visible tokens "
                 f"within {chosen.reach}; give a "
                 "smaller --context or a larger forecast.reach"
             )
         for other in entries:
-            assert other.law is not None
+            assert other.shares is not None
             apart = (
-                sum(abs(law.get(k, 0.0) - other.law.get(k, 0.0)) for k in {*law, *other.law}) / 2
+                sum(
+                    abs(shares.get(k, 0.0) - other.shares.get(k, 0.0))
+                    for k in {*shares, *other.shares}
+                )
+                / 2
             )
             if apart < 1e-9:
                 notes.append(
                     f"{objective.spec} and {other.name} have the same matrix at context "
                     f"{chosen.context}: it can't tell them apart"
                 )
-        entries.append(Entry(objective.spec, law))
+        entries.append(Entry(objective.spec, shares))
     longest = int(request.store.split("train").length.max())
     far = chosen.far_lag or min(FAR_LAG, (longest - chosen.context) // 2)
     if far < 2 or far + chosen.context > longest:
@@ -302,7 +304,7 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
             f"The far control predicts {far} tokens ahead in place of {FAR_LAG}: no document has "
             f"more than {longest} tokens."
         )
-    entries.append(Entry(f"only the token {far} ahead", far_law(far, chosen.context)))
+    entries.append(Entry(f"only the token {far} ahead", far_contexts(far, chosen.context)))
     entries.append(Entry(SHUFFLED, None))
     return entries, notes
 

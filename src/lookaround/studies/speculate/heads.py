@@ -19,7 +19,6 @@ from lookaround.studies.events import Report, report_step
 from lookaround.studies.speculate.request import Speculation
 from lookaround.support.machine import local_device
 from lookaround.support.storage import make_folder
-from lookaround.train import checkpoint
 from lookaround.train.budget import parse_budget
 from lookaround.train.loop import StopSignal, Trainer, default_learning_rate
 from lookaround.train.parallel import World
@@ -65,9 +64,7 @@ def train_heads(
         steps = plan_for(trainer, stage, budget.times(share), chosen.budget)
         folder = work / f"stage-{number}"
         make_folder(folder)
-        latest = checkpoint.latest_checkpoint(folder)
-        if latest is not None:
-            trainer.restore_from(latest)
+        trainer.restore_latest(folder)
         trainer.run(
             steps.total,
             steps,

@@ -43,7 +43,7 @@ class Speculation:
 
     @property
     def objective(self) -> MTP:
-        """Trains heads for tokens 2 to K + 1 ahead with weights 0.8^k (Cai et al. 2024, eq. 1)."""
+        """The heads' objective: tokens 2 to K + 1 ahead, weights 0.8^k (Cai et al. 2024, eq. 1)."""
         chosen = self.settings.speculate
         weights = (0.0, *(chosen.decay**k for k in range(1, chosen.depths + 1)))
         return MTP(n=chosen.depths + 1, heads=self.kind or "medusa", weights=weights, through=0.0)

@@ -1,6 +1,6 @@
 """Several tokens per pass for a trained model: train heads, build the tree, measure, export.
 
-    model --> samples of its own --> heads --> ranks on held-out text --> tree, by timing this device --> measured folder
+    model --> own samples --> heads --> ranks on held-out text --> tree (timed) --> measured folder
 
 Everything but the measurement resumes: a stage that is on disk is not made again.
 """
@@ -50,7 +50,7 @@ STATE_FILE = "speculate.yaml"
 def speculate(
     request: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report = silent
 ) -> dict[str, Any]:
-    """Does it all into `out`; returns what was measured.
+    """Trains, measures and exports into `out`; returns what was measured.
 
     The same call goes on where another was stopped.
 
@@ -74,7 +74,7 @@ def _speculate(
     """What was measured, once the model is in the folder."""
 
     def tell(stage: str, done: int, total: int, note: str = "") -> None:
-        """Reports, and ends where asked to."""
+        """Reports; raises Interrupted where asked to stop."""
         report(Event(stage, done, total, note))
         if stop.set:
             raise Interrupted(f"{folder.path}: {STOPPED}")
@@ -126,7 +126,7 @@ def _speculate(
         "costs": [dataclasses.asdict(cost) for cost in found.costs],
         "spent": spent,
     }
-    backbone.to(torch.float32).load_state_dict(weights)  # what is saved has lost nothing
+    backbone.to(torch.float32).load_state_dict(weights)  # saved in full precision
     folder.publish(lambda into: _write_model(into, request, backbone, found, result))
     return result
 

@@ -50,8 +50,7 @@ class Reader:
         # how often `forced` and `written` read a row
         self.forced_reads = 1 if self.stepwise else task.answer
         self.written_reads = 1 if way == Writing.PARALLEL else task.answer
-        # whether a greedy answer is the true one if and only if every token is, given the true ones
-        # before it
+        # whether a greedy answer is right exactly where every token of `forced` is
         self.forced_tells = self.stepwise and not task.several
 
     def forced(self, batch: Batch) -> Tensor:
@@ -101,21 +100,22 @@ class Reader:
 
     def _forced(self, tokens: Tensor) -> Tensor:
         if self.stepwise:
-            return self._laws(
+            return self._log_probabilities(
                 self._hidden(tokens, 0) if self.way == Writing.PARALLEL else tokens
             ).argmax(-1)
-        laws = [
-            self._laws(self._hidden(tokens, place))[:, place] for place in range(self.task.answer)
+        logs = [
+            self._log_probabilities(self._hidden(tokens, place))[:, place]
+            for place in range(self.task.answer)
         ]
-        return torch.stack(laws, 1).argmax(-1)
+        return torch.stack(logs, 1).argmax(-1)
 
     def _written(self, tokens: Tensor) -> Tensor:
         shown = self._hidden(tokens, 0)
         answer = shown[:, self.task.prompt :]
         if self.way == Writing.PARALLEL:
-            return self._laws(shown).argmax(-1)
+            return self._log_probabilities(shown).argmax(-1)
         for place in range(self.task.answer):
-            certainty, best = self._laws(shown).max(-1)
+            certainty, best = self._log_probabilities(shown).max(-1)
             if self.way == Writing.CONFIDENT_FIRST:
                 hidden = answer == self.task.vocabulary.mask
                 chosen = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
@@ -130,7 +130,7 @@ class Reader:
         hidden[:, self.task.prompt + place :] = self.task.vocabulary.mask
         return hidden
 
-    def _laws(self, shown: Tensor) -> Tensor:
+    def _log_probabilities(self, shown: Tensor) -> Tensor:
         """Log-probabilities (B, A, V) of an answer's tokens given `shown` (B, T), no dummies."""
         rows, width = shown.shape
         if self.on_read is not None:

@@ -61,14 +61,14 @@ __all__ = [
 ]
 
 GRID_FILE = "synthetic.yaml"
-# of folders that an earlier layout wrote
+# of results.json
 GRID_VERSION = 1
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
 # two accuracies on validation problems that are no further apart are not told apart: two standard
 # errors of an accuracy of a half on 1,000 problems
 SAME = 0.03
-# of the trials that learning rates are chosen by: no reported run was chosen by its luck
+# of trials: learning rates are chosen on a seed that no reported run has
 TRIAL_SEED = 1 << 20
 
 _ALL = (

@@ -78,11 +78,11 @@ ROW_FIELDS: dict[str, Any] = {
 POINT_FIELDS: dict[str, Any] = {"step": int, "exact_match": float, "positions": list}
 TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
 SEEN = 2000  # training problems that a run is scored on, at most
-# where every problem is new, accuracy in training is measured on those from this number on
+# with new problems every step, training accuracy is measured on those from this number on
 FRESH = 1 << 40
 # the share of right tokens at which a place counts as learned
 LEARNED = 0.95
-# an accuracy no more than this above chance is that of guessing
+# accuracy above chance up to which a model is guessing
 GUESSING = 0.05
 
 
@@ -185,9 +185,7 @@ class _Run:
         job = self.job
         rate = self.settings.learning_rate * job.factor
         trainer = make_trainer(job.settings, self.task, self.objective, job.seed, rate)
-        latest = checkpoint.latest_checkpoint(job.folder, at_most)
-        if latest is not None:
-            trainer.restore_from(latest)
+        trainer.restore_latest(job.folder, at_most)
         self.curve.cut(trainer.counters.step)
         return trainer
 
