@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,23 +99,33 @@ def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus
 
 def _read_file(path: Path, kind: str, text_column: str | None) -> tuple[list[str], str | None]:
     if kind in files.TABLES.values():
-        table = tables.read_table(path)
-        if not table.rows:
-            return [], None
-        column = tables.text_column(table, text_column)
-        return tables.column_texts(table, column), column
+        return _table_texts(tables.read_table(path), text_column)
     text = files.read_text(path)
     if kind == "txt":
         return [part.strip() for part in re.split(r"\n(?:[^\S\n]*\n)+", text)], None
     return [text], None
 
 
+def _table_texts(table: tables.Table, text_column: str | None) -> tuple[list[str], str | None]:
+    if not table.rows:
+        return [], None
+    column = tables.text_column(table, text_column)
+    return tables.column_texts(table, column), column
+
+
+def _joined(parts: Iterable[tuple[list[str], str | None]]) -> tuple[list[str], str | None]:
+    """(all texts, the names of their columns) of several files or splits."""
+    parts = list(parts)
+    names = sorted({column for _, column in parts if column is not None})
+    return [text for texts, _ in parts for text in texts], ", ".join(names) or None
+
+
 def _read_folder(folder: Path, text_column: str | None) -> Corpus:
     found = list(files.find_files(folder))
-    readable = [path for path in found if files.file_kind(path)[1] is not None]
+    kinds = {path: kind for path in found if (kind := files.file_kind(path)[1]) is not None}
     data = [
-        path for path in readable if files.file_kind(path)[0].lower() not in ("readme", "license")
-    ] or readable
+        path for path in kinds if files.file_kind(path)[0].lower() not in ("readme", "license")
+    ] or list(kinds)
     if not found:
         raise UserError(f"{folder}: an empty folder; put the corpus into it ({files.READABLE})")
     if not data:
@@ -123,22 +133,13 @@ def _read_folder(folder: Path, text_column: str | None) -> Corpus:
             f"{folder}: none of its {len(found)} files can be read, such as {found[0].name!r}; "
             f"give {files.READABLE}"
         )
-    texts: list[str] = []
-    kinds: set[str] = set()
-    columns: set[str] = set()
-    for path in data:
-        kind = files.file_kind(path)[1]
-        assert kind is not None
-        more, column = _read_file(path, kind, text_column)
-        texts += more
-        kinds.add(kind)
-        columns |= {column} if column is not None else set()
+    texts, column = _joined(_read_file(path, kinds[path], text_column) for path in data)
     description = {
         "source": folder.resolve().name,
-        "format": "+".join(sorted(kinds)),
+        "format": "+".join(sorted({kinds[path] for path in data})),
         "files": len(data),
         "skipped": len(found) - len(data),
-        "text_column": ", ".join(sorted(columns)) or None,
+        "text_column": column,
     }
     return make_corpus(folder.resolve().name, texts, description, folder)
 
@@ -179,28 +180,19 @@ def _read_hub(name: str, text_column: str | None) -> Corpus:
 
 
 def _from_datasets(data: Any, name: str, source: str, text_column: str | None) -> Corpus:
-    splits = (
-        {"": data}
-        if not isinstance(data, dict)
-        else {"train": data["train"]}
-        if "train" in data
-        else data
+    splits = data if isinstance(data, dict) else {"": data}
+    if "train" in splits:
+        splits = {"train": splits["train"]}
+    texts, column = _joined(
+        _table_texts(tables.arrow_table(part.with_format("arrow")[:], source), text_column)
+        for part in splits.values()
     )
-    texts: list[str] = []
-    columns: set[str] = set()
-    for part in splits.values():
-        if not len(part):
-            continue
-        table = tables.arrow_table(part.with_format("arrow")[:], source)
-        column = tables.text_column(table, text_column)
-        texts += tables.column_texts(table, column)
-        columns.add(column)
     description = {
         "source": name if os.path.isdir(os.path.expanduser(source)) else source,
         "format": "datasets",
         "files": len(splits),
         "splits": [split for split in splits if split],
-        "text_column": ", ".join(sorted(columns)) or None,
+        "text_column": column,
     }
     return make_corpus(name, texts, description, Path(source))
 

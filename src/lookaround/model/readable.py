@@ -67,33 +67,27 @@ def open_run(folder: Path) -> Readable:
         info = read_run(source)
         modes = tuple(Mode(*mode) for mode in info["modes"])
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
-        _require_rows(folder, backbone, tokenizer, modes)
-        return Readable(backbone, tokenizer, modes, final, info["context"], info)
-    config = json.loads((folder / "config.json").read_text())
-    masked = config.get("model_type") == "eurobert" or config.get("is_causal") is False
-    mode = (
-        Mode("bidirectional", 0 if config.get("model_type") == "eurobert" else 1)
-        if masked
-        else Mode("causal", 1)
-    )
-    _require_rows(folder, backbone, tokenizer, (mode,))
-    return Readable(backbone, tokenizer, (mode,), (mode,), min(backbone.limit, 512), None)
+        found = Readable(backbone, tokenizer, modes, final, info["context"], info)
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        in_place = config.get("model_type") == "eurobert"
+        masked = in_place or config.get("is_causal") is False
+        modes = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
+        found = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None)
+    _require_rows(folder, found)
+    return found
 
 
-def _require_rows(
-    folder: Path, backbone: Backbone, tokenizer: TextTokenizer, modes: tuple[Mode, ...]
-) -> None:
+def _require_rows(folder: Path, run: Readable) -> None:
     """Raises UserError for a tokenizer with tokens that the model has no row for."""
-    shown, own = backbone.embedding.weight.shape[0], backbone.output.weight.shape[0]
+    tokenizer, own = run.tokenizer, len(run.backbone.output.weight)
     if tokenizer.rows > own:
         raise UserError(
             f"{folder}: its tokenizer has {tokenizer.rows} tokens, its model only {own} rows for "
             "them"
         )
-    if (
-        any(mode.attention == "bidirectional" for mode in modes)
-        and tokenizer.vocabulary.mask >= shown
-    ):
+    masked = any(mode.attention == "bidirectional" for mode in run.modes)
+    if masked and tokenizer.vocabulary.mask >= len(run.backbone.embedding.weight):
         raise UserError(
             f"{folder}: is read with masks, and its tokenizer has no mask token; give it one"
         )

@@ -13,12 +13,12 @@ files, so that a count that was stopped goes on. Ours.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -73,29 +73,27 @@ def _count_range(
     return tally(keys)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One job: the tuples of `lags` whose leftmost token stands in a part of a shard."""
+def _count_part(
+    store: TokenStore,
+    name: str,
+    shard: int,
+    begin: int,
+    end: int,
+    lags: Lags,
+    code: Code,
+    file: Path,
+) -> int:
+    """Counts the tuples whose leftmost token stands in a part of a shard; returns their number.
 
-    store: TokenStore
-    split: str
-    shard: int
-    begin: int
-    end: int
-    lags: Lags
-    code: Code
-    file: Path
-
-
-def _count_part(part: _Part) -> int:
-    """Counts a part into its file, if that is not there yet; returns the number of tuples."""
-    if part.file.is_file():
-        return read_tally(part.file).total
-    split = part.store.split(part.split)
-    ends = (split.start + split.length)[split.shard == part.shard]
-    found = _count_range(split.files[part.shard], ends, part.lags, part.begin, part.end, part.code)
-    write_tally(part.file, found)
-    return found.total
+    A part that has its file already is not counted again.
+    """
+    if file.is_file():
+        return read_tally(file).total
+    split = store.split(name)
+    ends = (split.start + split.length)[split.shard == shard]
+    counted = _count_range(split.files[shard], ends, lags, begin, end, code)
+    write_tally(file, counted)
+    return counted.total
 
 
 def count_lags(
@@ -177,41 +175,34 @@ def _count_missing(
 ) -> None:
     work = folder / "parts"
     make_folder(work)
-    jobs: dict[Lags, list[_Part]] = {}
-    for item in missing:
-        code = counts.code(len(item))
-        jobs[item] = [
-            _Part(
-                store,
-                counts.split,
-                shard,
-                begin,
-                min(begin + PART_TOKENS, len(file)),
-                item,
-                code,
-                work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz",
-            )
-            for shard, file in enumerate(parts.files)
-            for begin in range(0, len(file), PART_TOKENS)
-        ]
+    ranges = [
+        (shard, begin, min(begin + PART_TOKENS, len(file)))
+        for shard, file in enumerate(parts.files)
+        for begin in range(0, len(file), PART_TOKENS)
+    ]
     # sorting and arithmetic of numpy run outside the interpreter's lock
     pool = executor or ThreadPoolExecutor(usable_cores())
-    pending: dict[Future, Lags] = {
-        pool.submit(_count_part, part): item for item, list_ in jobs.items() for part in list_
-    }
-    left = {item: len(list_) for item, list_ in jobs.items()}
-    found = dict.fromkeys(missing, 0)
-    total, tokens = len(pending), parts.tokens // max(1, len(jobs[missing[0]]))
+    pending: dict[Future, Lags] = {}
+    files: dict[Lags, list[Path]] = {item: [] for item in missing}
+    for item, (shard, begin, end) in itertools.product(missing, ranges):
+        file = work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz"
+        code = counts.code(len(item))
+        job = pool.submit(_count_part, store, counts.split, shard, begin, end, item, code, file)
+        pending[job] = item
+        files[item].append(file)
+    left = dict.fromkeys(missing, len(ranges))
+    number = dict.fromkeys(missing, 0)
+    total, tokens = len(pending), parts.tokens // max(1, len(ranges))
     try:
         while pending:
             finished, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
                 item = pending.pop(future)
-                found[item] += future.result()
+                number[item] += future.result()
                 left[item] -= 1
                 if not left[item]:
-                    _join([part.file for part in jobs[item]], folder / f"{_name(item)}.npz")
-                    counts.pairs[item] = found[item]
+                    _join(files[item], folder / f"{_name(item)}.npz")
+                    counts.pairs[item] = number[item]
                     counts._write_index()
                 if on_progress is not None:
                     on_progress(total - len(pending), total, tokens)

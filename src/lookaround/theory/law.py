@@ -7,18 +7,16 @@ with it. A mixture or a sequence has the laws of its parts, each with its share.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lookaround.objectives.laws import LONGEST_ENUMERATED, Pattern
+from lookaround.objectives.laws import LONGEST_ENUMERATED, Law, Pattern
 from lookaround.objectives.objective import Combination, Objective
 
 __all__ = ["contexts", "patterns"]
 
 MOMENTS = 16  # moments of the budget that laws of changing objectives are averaged over
-
-# {key: mass} of an objective that does not change, and its whole
-Masses = Callable[[Objective], tuple[dict, float]]
 
 
 def contexts(
@@ -54,18 +52,10 @@ def contexts(
             f"a row needs BOS and at least one token, got length={min(rows, default=0)}"
         )
     farthest = max(rows) if reach is None else reach
-
-    def masses(part: Objective) -> tuple[dict, float]:
-        within: dict = {}
-        scored = 0.0
-        for width, count in rows.items():
-            for law in part.laws():
-                _add(within, law.lags(nearest, width, farthest, least), count)
-                scored += count * law.mass(width)
-        return within, scored
-
-    found = _over_budget(objective, masses)
-    return {lags[0]: mass for lags, mass in found.items()} if nearest == 1 else found
+    tuples = _over_budget(
+        objective, rows, lambda law, width: law.lags(nearest, width, farthest, least)
+    )
+    return {lags[0]: mass for lags, mass in tuples.items()} if nearest == 1 else tuples
 
 
 def patterns(objective: Objective, length: int) -> dict[Pattern, float]:
@@ -78,27 +68,29 @@ def patterns(objective: Objective, length: int) -> dict[Pattern, float]:
         raise ValueError(
             f"patterns are listed for rows of 2 to {LONGEST_ENUMERATED} tokens, got length={length}"
         )
-
-    def masses(part: Objective) -> tuple[dict, float]:
-        within: dict = {}
-        for law in part.laws():
-            for pattern, mass in law.patterns(length):
-                within[pattern] = within.get(pattern, 0.0) + mass
-        return within, sum(within.values())
-
-    return _over_budget(objective, masses)
+    return _over_budget(objective, {length: 1.0}, lambda law, width: dict(law.patterns(width)))
 
 
-def _over_budget(objective: Objective, masses: Masses) -> dict:
-    """Masses normalised at each moment of the budget and averaged; parts by their shares."""
+def _over_budget(
+    objective: Objective, rows: Mapping[int, float], masses: Callable[[Law, int], Mapping]
+) -> dict:
+    """Masses normalised at each moment of the budget and averaged; parts by their shares.
+
+    rows: {tokens: number of such rows}.
+    masses: of a law in rows of so many tokens, {key: mass}.
+    """
     averaged: dict = {}
     if isinstance(objective, Combination):
         for share, (_, part) in zip(objective.shares, objective.terms, strict=True):
-            _add(averaged, _over_budget(part, masses), share)
+            _add(averaged, _over_budget(part, rows, masses), share)
         return dict(sorted(averaged.items()))
     moments = (0.5,) if objective.stationary else tuple((i + 0.5) / MOMENTS for i in range(MOMENTS))
     for progress in moments:
-        within, scored = masses(objective.at(progress))
+        within: dict = {}
+        scored = 0.0
+        for (width, count), law in itertools.product(rows.items(), objective.at(progress).laws()):
+            _add(within, masses(law, width), count)
+            scored += count * law.mass(width)
         if not scored:
             raise ValueError(f"'{objective.spec}' scores no token in rows so short")
         _add(averaged, within, 1 / (scored * len(moments)))
