@@ -10,8 +10,6 @@ import numpy as np
 
 from lookaround.objectives.contract import Vocabulary
 
-__all__ = ["Codec"]
-
 
 class Codec(Protocol):
     """Turns inputs (texts, images) into token ids and back; `TextTokenizer` is the one for text.

@@ -17,8 +17,6 @@ from typing import Any
 from lookaround.data import files, tables
 from lookaround.support.errors import UserError
 
-__all__ = ["Corpus", "read_corpus", "split_documents"]
-
 
 @dataclass(frozen=True)
 class Corpus:

@@ -15,8 +15,6 @@ from lookaround.data.shards import Split
 from lookaround.objectives.contract import PADDING, Batch
 from lookaround.support.randomness import permute
 
-__all__ = ["RowSource", "Rows"]
-
 
 class RowSource(Protocol):
     """What a trainer reads: rows of one width, endlessly."""

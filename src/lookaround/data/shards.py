@@ -24,7 +24,6 @@ from lookaround.data.text import TextTokenizer, load_tokenizer, train_tokenizer
 from lookaround.support.errors import UserError
 from lookaround.support.storage import disk_errors
 
-__all__ = ["Split", "TokenStore", "in_memory", "prepare"]
 
 FORMAT = 1
 SHARD_TOKENS = 1 << 28

@@ -8,8 +8,6 @@ from lookaround.data.tasks import Task, read_tasks
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 
-__all__ = ["read_source"]
-
 
 def read_source(settings: Settings) -> tuple[Corpus, list[Task]]:
     """The corpus and the tasks of a study or a forecast; raises UserError for bad input."""

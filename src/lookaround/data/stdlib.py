@@ -18,7 +18,6 @@ from lookaround.data.corpus import Corpus, hash_key, make_corpus
 from lookaround.data.tasks import Task
 from lookaround.support.errors import UserError
 
-__all__ = ["stdlib_corpus", "stdlib_task"]
 
 # Folders in one or more of CPython 3.11 to 3.14; those that an installation lacks are passed over.
 PACKAGES = (

@@ -19,15 +19,6 @@ from typing import Any
 from lookaround.data.files import file_kind, listed, one_line, read_bytes, read_text
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "TEXT_NAMES",
-    "Table",
-    "arrow_table",
-    "column_texts",
-    "flatten",
-    "read_table",
-    "text_column",
-]
 
 TEXT_NAMES = (
     "text",

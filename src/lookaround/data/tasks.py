@@ -17,7 +17,6 @@ from lookaround.data import files, tables
 from lookaround.data.corpus import hash_key
 from lookaround.support.errors import UserError
 
-__all__ = ["Task", "read_tasks"]
 
 METRICS = ("accuracy", "matthews")
 PAIRS = (

@@ -16,7 +16,6 @@ import numpy as np
 from lookaround.objectives.contract import Vocabulary
 from lookaround.support.errors import UserError
 
-__all__ = ["TextTokenizer", "load_tokenizer", "train_tokenizer"]
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
 CHUNK = 1000  # documents encoded at a time

@@ -27,18 +27,6 @@ from lookaround.objectives.contract import Mode, Shown
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "BitsPerByte",
-    "ScoredTokens",
-    "bits_per_byte",
-    "bits_scores",
-    "chain_rule_bits",
-    "choose_tokens",
-    "default_prefix_lengths",
-    "per_document",
-    "scored_tokens",
-    "unigram_bits",
-]
 
 ROWS_PER_PASS = 64
 

@@ -16,7 +16,6 @@ from lookaround.model.backbone import Backbone, reading
 from lookaround.model.masks import attention_of
 from lookaround.objectives.contract import PADDING, Shown
 
-__all__ = ["candidate_layers", "pooled_states"]
 
 TOKENS_PER_PASS = 8192
 

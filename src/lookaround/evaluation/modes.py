@@ -6,8 +6,6 @@ from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 
-__all__ = ["classification_mode", "generation_mode", "reading_mode", "writing_mode"]
-
 
 def classification_mode(modes: tuple[Mode, ...]) -> Mode:
     """The last bidirectional mode, else the last prefix mode, else the last mode."""

@@ -14,8 +14,6 @@ from lookaround.model.readable import Readable
 from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
 
-__all__ = ["OwnText", "lossless_rows", "own_text", "text_data"]
-
 
 @dataclass(frozen=True)
 class OwnText:

@@ -23,15 +23,6 @@ from lookaround.evaluation.registry import Protocol, Scores, TaskData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
 
-__all__ = [
-    "METRICS",
-    "Probe",
-    "ProbeResult",
-    "fitted",
-    "least_squares_probe",
-    "linear_probe",
-    "score",
-]
 
 # C of logistic regression on standardised features; smaller is stronger
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)

@@ -31,17 +31,6 @@ from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 from lookaround.support.registry import import_all
 
-__all__ = [
-    "Evaluation",
-    "Protocol",
-    "Scores",
-    "TaskData",
-    "TextData",
-    "evaluate",
-    "protocols",
-    "registered",
-    "task_data",
-]
 
 # keys of a run in results.json that a protocol must not write over
 TAKEN_KEYS = {

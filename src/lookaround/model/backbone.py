@@ -22,16 +22,6 @@ from lookaround.model.masks import allowed, attention_arguments, attention_of
 from lookaround.objectives.contract import HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "PRESETS",
-    "Backbone",
-    "build",
-    "load_decoder",
-    "log_law",
-    "reading",
-    "require_honest_attention",
-    "require_plain_logits",
-]
 
 # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
 PRESETS: dict[str, dict[str, int]] = {

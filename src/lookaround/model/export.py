@@ -20,7 +20,6 @@ from lookaround.model.heads import describe, spec_of
 from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
 
-__all__ = ["FORMS", "default_form", "export", "load", "load_heads", "require_form"]
 
 FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lookaround.support.errors import UserError
 
-__all__ = ["model_fingerprint"]
 
 WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 

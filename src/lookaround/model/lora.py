@@ -9,8 +9,6 @@ import torch
 
 from lookaround.support.errors import UserError
 
-__all__ = ["add_lora", "merge_lora", "require_peft"]
-
 
 def require_peft() -> None:
     """Raises UserError where peft is not installed."""

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_single", "linear_cross_entropy"]
 
 # Logits in float32 that live at a time. On a CPU: small enough for a cache, large enough for
 # full-speed matrix products. On a GPU: large enough that launches cost little (H100, `base`, 64 x

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Attention, Shown
 
-__all__ = ["allowed", "attention_arguments", "attention_of", "cache_mask", "mask_argument"]
-
 
 def allowed(shown: Shown) -> Tensor:
     """Who may attend to whom, (B or 1, T, T) bool: [b, i, j]: position i sees position j."""

@@ -15,7 +15,6 @@ from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping
 
-__all__ = ["RUN_FILE", "Readable", "open_run", "read_run"]
 
 RUN_FILE = "run.yaml"
 

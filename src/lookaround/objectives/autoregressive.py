@@ -23,8 +23,6 @@ from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.objective import Objective
 from lookaround.support.randomness import keyed_uniform
 
-__all__ = ["AR", "DAR", "PrefixLM"]
-
 
 @dataclass(frozen=True)
 class AR(Objective):

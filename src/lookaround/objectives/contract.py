@@ -16,21 +16,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
-__all__ = [
-    "BIDIRECTIONAL",
-    "CAUSAL",
-    "Attention",
-    "Batch",
-    "Component",
-    "HeadSpec",
-    "Mode",
-    "Pairs",
-    "Shown",
-    "View",
-    "Vocabulary",
-    "Writing",
-    "scored_pairs",
-]
 
 PADDING = -1  # the document number of a padding token
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Ahead", "HiddenSuffix", "Law", "Outside", "Pattern", "Scattered"]
 
 LONGEST_ENUMERATED = 14  # tokens of a row whose 2^(length - 1) visibility patterns are listed
 

@@ -19,7 +19,6 @@ from lookaround.objectives.laws import HiddenSuffix, Law, Scattered
 from lookaround.objectives.objective import Objective
 from lookaround.support.randomness import keyed_uniform
 
-__all__ = ["MDLM", "MLM", "VMLM"]
 
 # quantile functions of the unit interval; small rates are the rarer under "uniform" only
 LAWS: dict[str, Callable] = {

@@ -19,8 +19,6 @@ from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.objective import Objective
 from lookaround.objectives.schedules import Schedule
 
-__all__ = ["MTP", "TOP", "NextLat"]
-
 
 @dataclass(frozen=True)
 class MTP(AR):

@@ -31,15 +31,6 @@ from lookaround.objectives.schedules import Schedule
 from lookaround.support.randomness import keyed_uniform
 from lookaround.support.registry import register
 
-__all__ = [
-    "Combination",
-    "Mixture",
-    "Objective",
-    "ParameterError",
-    "Sequence",
-    "Weighted",
-]
-
 
 class Term:
     """What can stand in a sum or a sequence: an objective, or one with a weight."""

@@ -11,8 +11,6 @@ from lookaround.objectives.objective import Objective, ParameterError, Term
 from lookaround.objectives.schedules import SCHEDULES
 from lookaround.support.errors import UserError
 
-__all__ = ["parse", "parse_list", "require_for_text"]
-
 
 def parse_list(text: str) -> list[Objective]:
     """The objectives of a comma-separated list, without repetitions.

@@ -15,8 +15,6 @@ from lookaround.objectives.contract import Batch, HeadSpec, View, Writing
 from lookaround.objectives.heads import BeliefSpec
 from lookaround.objectives.laws import Law, Outside
 
-__all__ = ["BST", "Reverse", "Teacherless"]
-
 
 def reversed_order(batch: Batch) -> Tensor:
     """(B, T): the position each token comes from when every target part is reversed."""

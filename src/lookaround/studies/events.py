@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from lookaround.train.loop import Progress
 
-__all__ = ["Event", "Report", "Running", "report_step", "silent"]
-
 
 @dataclass(frozen=True)
 class Running:

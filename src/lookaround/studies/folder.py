@@ -24,7 +24,6 @@ from lookaround.support.storage import (
     write_yaml,
 )
 
-__all__ = ["StudyFolder", "slug"]
 
 LAYOUT = 2  # of the file that says what a folder is
 LOCK_FILE = ".lock"

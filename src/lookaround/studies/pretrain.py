@@ -27,8 +27,6 @@ from lookaround.train.loop import Progress, StopSignal, exporter
 from lookaround.train.parallel import World
 from lookaround.train.run import make_trainer, plan_for, run_info, schedule_for
 
-__all__ = ["pretrain"]
-
 
 def pretrain(
     settings: Settings,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Diverged", "Interrupted", "UserError"]
-
 
 class UserError(Exception):
     """Bad input: the message names the file, line or field, what was found and what would be right.

@@ -16,16 +16,6 @@ from lookaround.support.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "jobs_of",
-    "local_device",
-    "machine",
-    "memory_errors",
-    "threads",
-    "threads_of",
-    "usable_cores",
-    "versions",
-]
 
 # read at import: a pool of processes sets the variable later
 _ASKED = os.environ.get("OMP_NUM_THREADS", "")

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["keyed_uniform", "mix64", "permute", "stream_number"]
 
 # streams with fixed numbers; the number of any other stream is a hash of its name
 _NUMBERED = ("select", "replace", "token", "rate", "suffix", "cut", "far", "component", "problem")

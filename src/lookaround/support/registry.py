@@ -7,7 +7,6 @@ import pkgutil
 from collections.abc import Iterable
 from typing import TypeVar
 
-__all__ = ["import_all", "register"]
 
 T = TypeVar("T")
 

@@ -19,19 +19,6 @@ import yaml
 
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "disk_errors",
-    "finite",
-    "make_folder",
-    "read_mapping",
-    "require_fields",
-    "require_place",
-    "whole_file",
-    "write_folder",
-    "write_text",
-    "write_yaml",
-]
-
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:

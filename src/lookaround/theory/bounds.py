@@ -21,16 +21,6 @@ import numpy as np
 
 from lookaround.theory.matrices import Matrix
 
-__all__ = [
-    "ProbeBound",
-    "alpha",
-    "alpha_by_chance",
-    "alpha_from_spectrum",
-    "label_vectors",
-    "probe_bound",
-    "probe_error",
-]
-
 
 def label_vectors(labels: np.ndarray, of_context: np.ndarray) -> np.ndarray:
     """u = D_c^1/2 Y (R, C) of one label (R,) in 0..C-1 per context."""

@@ -15,7 +15,6 @@ from scipy.sparse.csgraph import connected_components
 
 from lookaround.theory.matrices import Matrix
 
-__all__ = ["Connectivity", "components", "connectivity", "meeting_share"]
 
 EXACT_CONTEXTS = 1500  # contexts up to which all pairs are looked at
 DRAWS = 4000  # pairs drawn where there are more

@@ -14,7 +14,6 @@ from typing import Any
 from lookaround.objectives.laws import LONGEST_ENUMERATED, Law, Pattern
 from lookaround.objectives.objective import Combination, Objective
 
-__all__ = ["contexts", "patterns"]
 
 MOMENTS = 16  # moments of the budget that laws of changing objectives are averaged over
 

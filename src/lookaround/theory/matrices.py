@@ -25,14 +25,6 @@ from lookaround.theory.lags import LagCounts, Lags
 from lookaround.theory.law import contexts
 from lookaround.theory.tally import Code, merge, run_starts, tally
 
-__all__ = [
-    "Cooccurrence",
-    "Matrix",
-    "cooccurrence",
-    "far_contexts",
-    "kept_contexts",
-    "shuffled_cooccurrence",
-]
 
 Matrix: TypeAlias = np.ndarray | sparse.csr_array
 

@@ -15,17 +15,6 @@ from lookaround.support.errors import UserError
 from lookaround.support.randomness import mix64
 from lookaround.support.storage import whole_file
 
-__all__ = [
-    "Code",
-    "Tally",
-    "count_again",
-    "merge",
-    "read_tally",
-    "run_starts",
-    "tally",
-    "write_tally",
-]
-
 
 @dataclass(frozen=True)
 class Code:

@@ -23,16 +23,6 @@ import numpy as np
 from lookaround.objectives import Objective
 from lookaround.theory.law import patterns
 
-__all__ = [
-    "Literal",
-    "World",
-    "chain_cooccurrence",
-    "length_misalignment",
-    "literal_cooccurrence",
-    "prefix_coverage",
-    "stationary",
-]
-
 
 @dataclass(frozen=True)
 class World:

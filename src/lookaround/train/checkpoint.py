@@ -21,11 +21,6 @@ from torch import Tensor
 from lookaround.support.errors import UserError
 from lookaround.support.storage import read_mapping, write_folder
 
-__all__ = [
-    "latest_checkpoint",
-    "load_training_state",
-    "save_checkpoint",
-]
 
 STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
 

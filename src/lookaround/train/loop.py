@@ -35,8 +35,6 @@ from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.parallel import World, accumulating, parallelize
 from lookaround.train.schedule import WarmupStableDecay
 
-__all__ = ["Progress", "Trainer", "default_learning_rate", "stop_on_signals"]
-
 
 @dataclass(frozen=True)
 class Progress:

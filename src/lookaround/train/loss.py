@@ -18,8 +18,6 @@ from lookaround.model.heads import Auxiliary, LookAhead, Output, Trunk, look_ahe
 from lookaround.model.losses import linear_cross_entropy
 from lookaround.objectives.contract import Component, View
 
-__all__ = ["ComponentSums", "ObjectiveLoss"]
-
 
 class ComponentSums:
     """Sums of weighted cross-entropies (C,), in nats, and their divisors (C,), over views."""

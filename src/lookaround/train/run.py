@@ -20,11 +20,6 @@ from lookaround.train.loop import Trainer, default_learning_rate, shows_masks
 from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
 
-__all__ = [
-    "build_backbone",
-    "make_trainer",
-]
-
 
 def build_backbone(
     settings: Settings, objective: Objective, tokenizer: TextTokenizer, seed: int

@@ -16,8 +16,6 @@ from lookaround.model.heads.contract import Output
 from lookaround.model.losses import at_least_single
 from lookaround.objectives.contract import View
 
-__all__ = ["BeliefHead"]
-
 
 class BeliefHead(nn.Module):
     """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506).

@@ -17,8 +17,6 @@ from lookaround.model.heads.lookahead import LookAhead
 from lookaround.model.masks import attention_arguments
 from lookaround.objectives.contract import Attention, Shown
 
-__all__ = ["BlockHeads", "narrow_config"]
-
 
 class BlockHeads(LookAhead):
     """Heads that are transformer layers: parallel, causal, sequential and shared ones.

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from lookaround.objectives.contract import View
 
-__all__ = ["Auxiliary", "Output", "Trunk"]
-
 
 class Trunk(NamedTuple):
     """What heads read: states after the final norm, and those entering the last layer if needed."""

@@ -19,15 +19,6 @@ from lookaround.objectives.contract import Shown, View
 if TYPE_CHECKING:
     from lookaround.model.heads.lookahead import LookAhead
 
-__all__ = [
-    "DepthwiseLoss",
-    "Part",
-    "chained_depths",
-    "depth_states",
-    "look_ahead_loss",
-    "separate_depths",
-]
-
 
 class Part(NamedTuple):
     """The scored pairs of one depth: flat state indices, targets and scaled weights, each (N,)."""

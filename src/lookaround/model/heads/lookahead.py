@@ -18,8 +18,6 @@ from torch.nn import functional as F
 from lookaround.model.heads.depthwise import DepthwiseLoss, Part, chained_depths, separate_depths
 from lookaround.objectives.contract import Shown
 
-__all__ = ["HydraHeads", "LinearHeads", "LookAhead", "MedusaHeads", "OffsetHead"]
-
 
 class LookAhead(nn.Module):
     """Heads for the tokens 2 to n ahead, one depth after the other.

@@ -15,8 +15,6 @@ from lookaround.model.heads.contract import Output
 from lookaround.model.losses import at_least_single
 from lookaround.objectives.contract import View
 
-__all__ = ["NextLatentHead"]
-
 
 class NextLatentHead(nn.Module):
     """Next-latent prediction (arXiv 2511.05963): the state k ahead from a state and k tokens.

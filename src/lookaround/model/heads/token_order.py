@@ -14,8 +14,6 @@ from torch.utils.checkpoint import checkpoint
 from lookaround.model.heads.contract import Output
 from lookaround.objectives.contract import View
 
-__all__ = ["TokenOrderHead"]
-
 
 class TokenOrderHead(nn.Module):
     """Token-order prediction (arXiv 2508.19228): ranks tokens by how soon they come."""

@@ -35,7 +35,6 @@ from lookaround.support.machine import threads
 from lookaround.support.storage import read_mapping, require_fields, write_text
 from lookaround.train.loop import StopSignal, stop_on_signals
 
-__all__ = ["compare"]
 
 STUDY_FILE = "study.yaml"
 

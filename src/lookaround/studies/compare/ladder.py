@@ -43,7 +43,6 @@ from lookaround.train.run import (
 )
 from lookaround.train.schedule import WarmupStableDecay
 
-__all__ = ["Job", "random_init_scores", "run_job"]
 
 VALIDATION_ROWS = 256
 

@@ -31,18 +31,6 @@ from lookaround.train.run import (
     step_cost,
 )
 
-__all__ = [
-    "Estimate",
-    "Study",
-    "estimate",
-    "open_store",
-    "open_study",
-    "plans_of",
-    "rung_plan",
-    "split_rows",
-    "text_data",
-]
-
 
 @dataclass(frozen=True)
 class Study:

@@ -18,7 +18,6 @@ from lookaround.studies.compare.study import Study, text_data
 from lookaround.support.machine import machine, versions
 from lookaround.support.storage import finite
 
-__all__ = ["recommend", "study_results"]
 
 RESULTS_VERSION = 1
 

@@ -23,7 +23,6 @@ from lookaround.theory.lags import LagCounts
 from lookaround.theory.matrices import cooccurrence, shuffled_cooccurrence
 from lookaround.theory.spectrum import CooccurrenceSpectrum
 
-__all__ = ["FEATURES", "Entry", "EntryJob", "keep", "read_kept", "run_entry", "token_labels"]
 
 FEATURES = ("context", "target", "both")
 

@@ -47,14 +47,6 @@ from lookaround.theory.matrices import far_contexts, kept_contexts
 from lookaround.theory.tally import Code
 from lookaround.train.loop import StopSignal, stop_on_signals
 
-__all__ = [
-    "TRACK_RECORD",
-    "Forecast",
-    "cost",
-    "forecast",
-    "forecast_job",
-    "open_forecast",
-]
 
 FORECAST_FILE = "forecast.yaml"
 VERSION = 1

@@ -11,8 +11,6 @@ from lookaround.evaluation.intervals import resample
 from lookaround.evaluation.probe import METRICS
 from lookaround.evaluation.registry import TaskData
 
-__all__ = ["TRACK_RECORD", "TrackRecord", "recommend"]
-
 
 @dataclass(frozen=True)
 class TrackRecord:

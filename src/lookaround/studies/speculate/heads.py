@@ -24,8 +24,6 @@ from lookaround.train.loop import StopSignal, Trainer, default_learning_rate
 from lookaround.train.parallel import World
 from lookaround.train.run import plan_for, schedule_for
 
-__all__ = ["train_heads"]
-
 
 def train_heads(
     request: Speculation,

@@ -29,15 +29,6 @@ from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import CHUNK, Tell
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "Calibration",
-    "calibrate",
-    "frequent_shortlist",
-    "measure",
-    "next_token_bits",
-    "transformers_generate",
-]
-
 
 @dataclass(frozen=True)
 class Calibration:

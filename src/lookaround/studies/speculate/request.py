@@ -20,8 +20,6 @@ from lookaround.studies.speculate.samples import own_prompts, prompt_windows
 from lookaround.support.errors import UserError
 from lookaround.train.budget import parse_budget
 
-__all__ = ["Speculation", "open_speculation"]
-
 
 @dataclass(frozen=True)
 class Speculation:

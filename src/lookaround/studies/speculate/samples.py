@@ -17,7 +17,6 @@ from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 from lookaround.support.storage import whole_file
 
-__all__ = ["CHUNK", "Tell", "continue_prompts", "own_prompts", "own_samples", "prompt_windows"]
 
 CHUNK = 64  # texts made at a time
 

@@ -42,6 +42,7 @@ from lookaround.support.errors import Interrupted
 from lookaround.support.storage import make_folder
 from lookaround.train.loop import StopSignal, autocast_dtype
 
+
 __all__ = ["Speculation", "open_speculation", "speculate"]
 
 STATE_FILE = "speculate.yaml"

@@ -19,7 +19,6 @@ from lookaround.objectives.contract import Batch, Mode, Shown, Writing
 from lookaround.objectives.objective import Objective
 from lookaround.studies.synthetic.tasks import Task
 
-__all__ = ["Reader"]
 
 ROWS_PER_PASS = 256
 

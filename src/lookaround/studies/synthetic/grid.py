@@ -47,18 +47,6 @@ from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import seconds_per_step
 
-__all__ = [
-    "PRESETS",
-    "Grid",
-    "GridEstimate",
-    "controls_of",
-    "describe",
-    "estimate",
-    "folder_of",
-    "open_grid",
-    "run_grid",
-    "summarise",
-]
 
 GRID_FILE = "synthetic.yaml"
 # of results.json

@@ -41,16 +41,6 @@ from lookaround.train.loop import StopSignal, Trainer, stop_on_signals
 from lookaround.train.parallel import World
 from lookaround.train.run import schedule_for
 
-__all__ = [
-    "GUESSING",
-    "SyntheticJob",
-    "make_trainer",
-    "readers",
-    "reads_of_curve",
-    "reads_of_score",
-    "run_job",
-    "trial_steps",
-]
 
 ROW_FILE, CURVE_FILE = "row.json", "curve.json"
 # what is read again of these files, and its types

@@ -29,7 +29,6 @@ from lookaround.support.errors import UserError
 from lookaround.support.randomness import keyed_uniform, mix64, permute
 from lookaround.support.registry import register
 
-__all__ = ["SPLITS", "Drawn", "Problems", "Task", "key_of", "uniform"]
 
 # shares of the space of keys
 SPLITS = {"test": (0.0, 0.2), "validation": (0.2, 0.3), "train": (0.3, 1.0)}

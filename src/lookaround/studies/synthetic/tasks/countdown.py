@@ -10,8 +10,6 @@ from torch import Tensor
 
 from lookaround.studies.synthetic.tasks.base import Drawn, Task, key_of, uniform
 
-__all__ = ["Countdown"]
-
 
 @dataclass(frozen=True)
 class Countdown(Task):

@@ -11,7 +11,6 @@ from typing import Any, NoReturn, get_args, get_type_hints
 from lookaround.studies.synthetic.tasks.base import Task
 from lookaround.support.errors import UserError
 
-__all__ = ["parse_task"]
 
 LONGEST_SPEC = 200  # characters
 LONGEST_ROW = 8192  # tokens
