@@ -4,8 +4,6 @@
 tables, corpora and tasks use these.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import lzma

@@ -3,8 +3,6 @@
 So the state of the loader is one integer, whatever the number of processes.
 """
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import numpy as np

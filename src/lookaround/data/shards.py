@@ -5,8 +5,6 @@ A store is a folder: tokenizer files, `index.json`, and per split (train, valida
 and tokenizer, so a second run reuses it and a changed corpus does not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -23,7 +21,6 @@ from lookaround.data.corpus import Corpus, split_documents
 from lookaround.data.text import TextTokenizer, load_tokenizer, train_tokenizer
 from lookaround.support.errors import UserError
 from lookaround.support.storage import disk_errors
-
 
 FORMAT = 1
 SHARD_TOKENS = 1 << 28

@@ -1,7 +1,5 @@
 """Reads the corpus and tasks that settings name, or the embedded default and its task."""
 
-from __future__ import annotations
-
 from lookaround.data.corpus import Corpus, read_corpus
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import Task, read_tasks

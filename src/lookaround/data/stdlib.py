@@ -5,8 +5,6 @@ The corpus is one document for each source file; the task asks from which packag
 fingerprints agree.
 """
 
-from __future__ import annotations
-
 import platform
 import sys
 import sysconfig
@@ -17,7 +15,6 @@ from pathlib import Path
 from lookaround.data.corpus import Corpus, hash_key, make_corpus
 from lookaround.data.tasks import Task
 from lookaround.support.errors import UserError
-
 
 # Folders in one or more of CPython 3.11 to 3.14; those that an installation lacks are passed over.
 PACKAGES = (

@@ -4,8 +4,6 @@
 `column_texts` reads it. Errors name file and line.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -18,7 +16,6 @@ from typing import Any
 
 from lookaround.data.files import file_kind, listed, one_line, read_bytes, read_text
 from lookaround.support.errors import UserError
-
 
 TEXT_NAMES = (
     "text",

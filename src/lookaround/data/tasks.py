@@ -4,8 +4,6 @@ A test part that stands beside the training part is used as it is; otherwise a f
 is held out. The same text is never on both sides.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +14,6 @@ from typing import Any
 from lookaround.data import files, tables
 from lookaround.data.corpus import hash_key
 from lookaround.support.errors import UserError
-
 
 METRICS = ("accuracy", "matthews")
 PAIRS = (

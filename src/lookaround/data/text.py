@@ -1,7 +1,5 @@
 """Text to token ids and back: a byte-level BPE trained here, or any Hugging Face tokenizer."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import itertools
@@ -15,7 +13,6 @@ import numpy as np
 
 from lookaround.objectives.contract import Vocabulary
 from lookaround.support.errors import UserError
-
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
 CHUNK = 1000  # documents encoded at a time

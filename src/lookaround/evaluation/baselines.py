@@ -1,7 +1,5 @@
 """What needs no pretrained model: the scores that a model has to be better than."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -21,7 +19,6 @@ from lookaround.evaluation.probe import fitted, score
 from lookaround.evaluation.registry import Protocol, Scores, TaskData, TextData, registered
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
-
 
 Data = TypeVar("Data")
 

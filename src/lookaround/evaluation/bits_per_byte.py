@@ -8,8 +8,6 @@ softmax. Every objective is scored on the same list of (row, position).
 K scored tokens, T tokens per row.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +24,6 @@ from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode, Shown
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
-
 
 ROWS_PER_PASS = 64
 

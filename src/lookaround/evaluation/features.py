@@ -3,8 +3,6 @@
 n inputs, L layers, D hidden width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +13,6 @@ from lookaround.data.codec import Codec
 from lookaround.model.backbone import Backbone, reading
 from lookaround.model.masks import attention_of
 from lookaround.objectives.contract import PADDING, Shown
-
 
 TOKENS_PER_PASS = 8192
 

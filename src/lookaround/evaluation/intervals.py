@@ -1,13 +1,10 @@
 """Intervals: over seeds where there are several, else over test items, labelled as such."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-
 
 DRAWS_AT_ONCE = 1 << 22  # items drawn at a time, which bounds the memory
 

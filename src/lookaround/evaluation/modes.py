@@ -1,7 +1,5 @@
 """Which mode a model is evaluated in: for classification, for generation."""
 
-from __future__ import annotations
-
 from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings

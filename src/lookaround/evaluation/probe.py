@@ -3,8 +3,6 @@
 n examples, L candidate layers, D hidden width.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +20,6 @@ from lookaround.evaluation.features import candidate_layers, pooled_states
 from lookaround.evaluation.registry import Protocol, Scores, TaskData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
-
 
 # C of logistic regression on standardised features; smaller is stronger
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)

@@ -31,7 +31,6 @@ from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 from lookaround.support.registry import import_all
 
-
 # keys of a run in results.json that a protocol must not write over
 TAKEN_KEYS = {
     *("objective", "seed", "rung", "mode", "budget", "learning_rate", "checkpoint", "curve"),

@@ -1,7 +1,5 @@
 """Continuations of test documents: the manner of a model, not its quality."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +9,6 @@ from lookaround.decode.sampling import continue_tokens
 from lookaround.evaluation.registry import Protocol, Scores, TextData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
-
 
 PROMPT_TOKENS = 32
 

@@ -3,8 +3,6 @@
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Iterable, Iterator
@@ -21,7 +19,6 @@ from lookaround.model.heads import LookAhead, Output, Trunk, build_head
 from lookaround.model.masks import allowed, attention_arguments, attention_of
 from lookaround.objectives.contract import HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
-
 
 # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
 PRESETS: dict[str, dict[str, int]] = {

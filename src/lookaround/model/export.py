@@ -4,8 +4,6 @@ Our own settings lie beside them in `run.yaml`, extra heads in `heads.safetensor
 remote code.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path
@@ -19,7 +17,6 @@ from lookaround.model.backbone import Backbone, load_decoder
 from lookaround.model.heads import describe, spec_of
 from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
-
 
 FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"

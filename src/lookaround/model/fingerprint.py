@@ -1,12 +1,9 @@
 """What a model is, whatever its folder is called."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 
 from lookaround.support.errors import UserError
-
 
 WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 

@@ -3,13 +3,10 @@
 N scored pairs, D hidden width, V vocabulary.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
 from torch import Tensor
-
 
 # Logits in float32 that live at a time. On a CPU: small enough for a cache, large enough for
 # full-speed matrix products. On a GPU: large enough that launches cost little (H100, `base`, 64 x

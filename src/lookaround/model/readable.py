@@ -1,7 +1,5 @@
 """A model ready to be read: a run of ours, a checkpoint of one, or a folder of Hugging Face's."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,6 @@ from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping
-
 
 RUN_FILE = "run.yaml"
 

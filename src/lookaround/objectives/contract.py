@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
-
 PADDING = -1  # the document number of a padding token
 
 

@@ -1,12 +1,9 @@
 """What heads beyond the LM head are made of: a spec for each kind of module in model/heads/."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from lookaround.objectives.contract import HeadSpec
-
 
 LOOK_AHEAD_KINDS = (
     "parallel",

@@ -9,14 +9,11 @@ expected loss weights per row, so that laws, rates and row lengths are mixed by 
 R rates, P target positions 1..length-1.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
 
 LONGEST_ENUMERATED = 14  # tokens of a row whose 2^(length - 1) visibility patterns are listed
 

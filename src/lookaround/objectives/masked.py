@@ -5,8 +5,6 @@ before it does, so that one head serves autoregressive and masked prediction (ma
 prediction).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +16,6 @@ from lookaround.objectives.contract import BIDIRECTIONAL, Batch, Mode, Shown, Vi
 from lookaround.objectives.laws import HiddenSuffix, Law, Scattered
 from lookaround.objectives.objective import Objective
 from lookaround.support.randomness import keyed_uniform
-
 
 # quantile functions of the unit interval; small rates are the rarer under "uniform" only
 LAWS: dict[str, Callable] = {

@@ -1,7 +1,5 @@
 """What a study reports while it works."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

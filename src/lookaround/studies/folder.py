@@ -1,7 +1,5 @@
 """The folder of a run or study: checked, locked, opened or resumed, saved and published."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -23,7 +21,6 @@ from lookaround.support.storage import (
     write_folder,
     write_yaml,
 )
-
 
 LAYOUT = 2  # of the file that says what a folder is
 LOCK_FILE = ".lock"

@@ -29,7 +29,6 @@ from lookaround.studies.events import Event, Report, Running
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.train.loop import Progress, StopSignal
 
-
 STOP_FILE = ".stop"
 STATUS_FILES = "runs/*/*/*/status.json"
 STOPPED = "stopped; the same command goes on from there"

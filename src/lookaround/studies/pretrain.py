@@ -5,8 +5,6 @@ Hugging Face folders too. `run.yaml` says what the run is: the same command resu
 one does nothing, other settings are refused.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

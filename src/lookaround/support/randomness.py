@@ -1,14 +1,11 @@
 """Counter-based randomness: every draw is a function of a key, not of the draws before it."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-
 
 # streams with fixed numbers; the number of any other stream is a hash of its name
 _NUMBERED = ("select", "replace", "token", "rate", "suffix", "cut", "far", "component", "problem")

@@ -1,12 +1,9 @@
 """Classes found by name: a file in a package is enough to add one."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from collections.abc import Iterable
 from typing import TypeVar
-
 
 T = TypeVar("T")
 

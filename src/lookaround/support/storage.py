@@ -1,7 +1,5 @@
 """Atomic writes, checked reads, and disk errors as one-line messages."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

@@ -5,8 +5,6 @@ all are, at whatever objective; where that is so the figures are called saturate
 nothing apart. Ours.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +12,6 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from lookaround.theory.matrices import Matrix
-
 
 EXACT_CONTEXTS = 1500  # contexts up to which all pairs are looked at
 DRAWS = 4000  # pairs drawn where there are more

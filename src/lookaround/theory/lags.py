@@ -30,7 +30,6 @@ from lookaround.support.machine import usable_cores
 from lookaround.support.storage import make_folder, read_mapping, write_text
 from lookaround.theory.tally import Code, Tally, count_again, merge, read_tally, tally, write_tally
 
-
 FORMAT = 1
 # tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
 PART_TOKENS = 1 << 24

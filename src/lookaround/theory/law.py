@@ -5,15 +5,12 @@ weighted by the loss weights of its pairs and averaged over the budget where its
 with it. A mixture or a sequence has the laws of its parts, each with its share. Ours.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lookaround.objectives.laws import LONGEST_ENUMERATED, Law, Pattern
 from lookaround.objectives.objective import Combination, Objective
-
 
 MOMENTS = 16  # moments of the budget that laws of changing objectives are averaged over
 

@@ -10,8 +10,6 @@ network sees.
 R rows (contexts), V columns (targets).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -24,7 +22,6 @@ from lookaround.support.errors import UserError
 from lookaround.theory.lags import LagCounts, Lags
 from lookaround.theory.law import contexts
 from lookaround.theory.tally import Code, merge, run_starts, tally
-
 
 Matrix: TypeAlias = np.ndarray | sparse.csr_array
 

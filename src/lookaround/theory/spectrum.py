@@ -27,7 +27,6 @@ from lookaround.support.errors import UserError
 from lookaround.theory.lags import LagCounts
 from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_contexts
 
-
 FULL_SVD = 600  # the smaller side of matrices whose SVD is computed whole
 KRYLOV_BLOCKS = 9  # of 1.25 times the rank
 RESIDUAL = 1e-3  # the largest that is accepted

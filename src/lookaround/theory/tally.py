@@ -3,8 +3,6 @@
 Counting is a sort of the keys of one part of the corpus; sorted counts are added by merging. Ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -23,7 +23,6 @@ from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.support.errors import UserError
 
-
 Unit = Literal["tokens", "flops", "seconds"]
 _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "p": 1e15}
 _UNITS: dict[str, tuple[Unit, float]] = {

@@ -4,8 +4,6 @@ A checkpoint is written under a temporary name, synced to disk and renamed; a ki
 leaves the one before.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shutil
@@ -20,7 +18,6 @@ from torch import Tensor
 
 from lookaround.support.errors import UserError
 from lookaround.support.storage import read_mapping, write_folder
-
 
 STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
 

@@ -5,8 +5,6 @@ are combined by their coefficients after that. So accumulation, packing and worl
 nothing.
 """
 
-from __future__ import annotations
-
 import json
 import signal
 import threading

@@ -4,8 +4,6 @@ A kind of head is a module in a file here, and a spec in objectives/heads.py tha
 made of.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from functools import partial

@@ -7,8 +7,6 @@ one of its own.
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

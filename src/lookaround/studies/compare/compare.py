@@ -8,8 +8,6 @@ start). Jobs run on any concurrent.futures executor and keep all state in their 
 interrupted study goes on where it stopped.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -34,7 +32,6 @@ from lookaround.support.errors import UserError
 from lookaround.support.machine import threads
 from lookaround.support.storage import read_mapping, require_fields, write_text
 from lookaround.train.loop import StopSignal, stop_on_signals
-
 
 STUDY_FILE = "study.yaml"
 

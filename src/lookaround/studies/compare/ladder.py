@@ -5,8 +5,6 @@ budget train each rung from the start. Everything is on disk, so that a job that
 it stopped, on whatever executor.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shutil
@@ -42,7 +40,6 @@ from lookaround.train.run import (
     schedule_for,
 )
 from lookaround.train.schedule import WarmupStableDecay
-
 
 VALIDATION_ROWS = 256
 

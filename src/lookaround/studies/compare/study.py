@@ -1,7 +1,5 @@
 """A study before anything is spent: what it is made of, its plans, and what it will cost."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

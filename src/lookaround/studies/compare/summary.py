@@ -1,7 +1,5 @@
 """From evaluated ladders to results.json: runs, intervals, paired differences, recommendations."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import os
@@ -17,7 +15,6 @@ from lookaround.settings import EvaluateSettings
 from lookaround.studies.compare.study import Study, text_data
 from lookaround.support.machine import machine, versions
 from lookaround.support.storage import finite
-
 
 RESULTS_VERSION = 1
 

@@ -1,7 +1,5 @@
 """One line of a forecast: spectrum, graph and probes of an objective or a control."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
@@ -22,7 +20,6 @@ from lookaround.theory.graph import connectivity
 from lookaround.theory.lags import LagCounts
 from lookaround.theory.matrices import cooccurrence, shuffled_cooccurrence
 from lookaround.theory.spectrum import CooccurrenceSpectrum
-
 
 FEATURES = ("context", "target", "both")
 

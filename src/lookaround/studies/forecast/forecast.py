@@ -9,8 +9,6 @@ far the order of those scores has agreed with that of trained models is `TRACK_R
 recommended follows from it. A finished part is a file: the same command goes on.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -46,7 +44,6 @@ from lookaround.theory.lags import count_lags
 from lookaround.theory.matrices import far_contexts, kept_contexts
 from lookaround.theory.tally import Code
 from lookaround.train.loop import StopSignal, stop_on_signals
-
 
 FORECAST_FILE = "forecast.yaml"
 VERSION = 1

@@ -1,7 +1,5 @@
 """What a forecast recommends, and the track record that decides whether it may."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Trees by timing this device, then speed, acceptance and equality with plain generation."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

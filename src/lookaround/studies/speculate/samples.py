@@ -1,7 +1,5 @@
 """Text that a model makes of itself: to train heads on, and to calibrate and measure with."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +14,6 @@ from lookaround.model.readable import Readable
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 from lookaround.support.storage import whole_file
-
 
 CHUNK = 64  # texts made at a time
 

@@ -5,8 +5,6 @@
 Everything but the measurement resumes: a stage that is on disk is not made again.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -41,7 +39,6 @@ from lookaround.studies.speculate.samples import own_samples
 from lookaround.support.errors import Interrupted
 from lookaround.support.storage import make_folder
 from lookaround.train.loop import StopSignal, autocast_dtype
-
 
 __all__ = ["Speculation", "open_speculation", "speculate"]
 

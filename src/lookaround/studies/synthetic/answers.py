@@ -5,8 +5,6 @@ B problems, A answer tokens, T tokens of a row, V vocabulary.
 The ways to write an answer are `objectives.contract.Writing`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,7 +16,6 @@ from lookaround.model.masks import attention_of
 from lookaround.objectives.contract import Batch, Mode, Shown, Writing
 from lookaround.objectives.objective import Objective
 from lookaround.studies.synthetic.tasks import Task
-
 
 ROWS_PER_PASS = 256
 

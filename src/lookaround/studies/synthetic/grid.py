@@ -7,8 +7,6 @@ scores it on problems of a part of the key space that training never draws from.
 have the same steps, batch, trunk and test problems.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time
@@ -46,7 +44,6 @@ from lookaround.support.storage import finite, write_text
 from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import seconds_per_step
-
 
 GRID_FILE = "synthetic.yaml"
 # of results.json

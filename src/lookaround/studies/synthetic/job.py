@@ -5,8 +5,6 @@ folder holds the learning curve (curve.json), the result (row.json) and the trai
 Hugging Face folder (model/).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shutil
@@ -40,7 +38,6 @@ from lookaround.train.budget import Plan
 from lookaround.train.loop import StopSignal, Trainer, stop_on_signals
 from lookaround.train.parallel import World
 from lookaround.train.run import schedule_for
-
 
 ROW_FILE, CURVE_FILE = "row.json", "curve.json"
 # what is read again of these files, and its types

@@ -29,7 +29,6 @@ from lookaround.support.errors import UserError
 from lookaround.support.randomness import keyed_uniform, mix64, permute
 from lookaround.support.registry import register
 
-
 # shares of the space of keys
 SPLITS = {"test": (0.0, 0.2), "validation": (0.2, 0.3), "train": (0.3, 1.0)}
 DRAWN_AT_ONCE = 4096  # problems

@@ -1,7 +1,5 @@
 """The game Countdown: reach a target from a few numbers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

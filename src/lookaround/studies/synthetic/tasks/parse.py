@@ -1,7 +1,5 @@
 """Specs to tasks, such as "pathstar(2,5)", read with `ast`, never with `eval`."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import inspect
@@ -10,7 +8,6 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from lookaround.studies.synthetic.tasks.base import Task
 from lookaround.support.errors import UserError
-
 
 LONGEST_SPEC = 200  # characters
 LONGEST_ROW = 8192  # tokens

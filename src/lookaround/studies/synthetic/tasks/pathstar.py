@@ -9,7 +9,6 @@ import numpy as np
 from lookaround.studies.synthetic.tasks.base import GOLDEN, Drawn, Task, uniform
 from lookaround.support.randomness import mix64
 
-
 MOST_LABELS = 10_000
 
 
