@@ -117,16 +117,16 @@ def _joined(parts: Iterable[tuple[list[str], str | None]]) -> tuple[list[str], s
 
 
 def _read_folder(folder: Path, text_column: str | None) -> Corpus:
-    found = list(files.find_files(folder))
-    kinds = {path: kind for path in found if (kind := files.file_kind(path)[1]) is not None}
+    paths = list(files.find_files(folder))
+    kinds = {path: kind for path in paths if (kind := files.file_kind(path)[1]) is not None}
     data = [
         path for path in kinds if files.file_kind(path)[0].lower() not in ("readme", "license")
     ] or list(kinds)
-    if not found:
+    if not paths:
         raise UserError(f"{folder}: an empty folder; put the corpus into it ({files.READABLE})")
     if not data:
         raise UserError(
-            f"{folder}: none of its {len(found)} files can be read, such as {found[0].name!r}; "
+            f"{folder}: none of its {len(paths)} files can be read, such as {paths[0].name!r}; "
             f"give {files.READABLE}"
         )
     texts, column = _joined(_read_file(path, kinds[path], text_column) for path in data)
@@ -134,7 +134,7 @@ def _read_folder(folder: Path, text_column: str | None) -> Corpus:
         "source": folder.resolve().name,
         "format": "+".join(sorted({kinds[path] for path in data})),
         "files": len(data),
-        "skipped": len(found) - len(data),
+        "skipped": len(paths) - len(data),
         "text_column": column,
     }
     return make_corpus(folder.resolve().name, texts, description, folder)
@@ -203,12 +203,14 @@ def split_documents(
 ) -> dict[str, list[int]]:
     """Return the indices, in rising order, of the documents of "train", "validation" and "test".
 
-    Documents stand in the order of a hash of seed and text: test takes its share of their number
-    from the front, validation from the back, train keeps the rest, so documents added later move
-    few others and never one from test to validation. Neither takes more than twice its share of the
-    bytes where that can be avoided: a document too large is passed over (where all are too large,
-    the smallest is taken). Each part gets at least one document. Ours. Raises UserError for fewer
-    than 3 documents, or shares that are not above 0 or leave nothing for training.
+    Documents are ordered by a hash of seed and text. Test takes its share of them from the front,
+    validation from the back, and train keeps the rest, so that documents added later move few
+    others and never one from test to validation. A document is passed over if with it the part
+    would exceed twice its share of the bytes; where all are too large, the smallest is taken. Each
+    part gets at least one document. Ours.
+
+    Raises UserError for fewer than 3 documents, and for shares that are not above 0 or leave none
+    for training.
     """
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise UserError(

@@ -77,11 +77,11 @@ def find_files(folder: Path) -> Iterator[Path]:
             "read"
         )
 
-    found = []
+    paths = []
     for base, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(base, name) for name in names if not name.startswith(".")]
-    yield from sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+        paths += [Path(base, name) for name in names if not name.startswith(".")]
+    yield from sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def read_bytes(path: Path) -> bytes:

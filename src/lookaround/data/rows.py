@@ -1,6 +1,6 @@
-"""Rows of tokens: windows of documents, in an order that is a counter-based permutation.
+"""Rows of tokens: windows of documents, in the order of a counter-based permutation.
 
-So the state of the loader is one integer, whatever the number of processes.
+The state of the loader is one integer for any number of processes.
 """
 
 from typing import Protocol

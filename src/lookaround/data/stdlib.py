@@ -95,12 +95,12 @@ def _read(path: Path) -> str:
 
 
 def _package_files(root: Path, package: str) -> list[Path]:
-    found = [
+    paths = [
         path
         for path in (root / package).rglob("*.py")
         if not LEFT_OUT & set(path.relative_to(root).parts)
     ]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
 
 
 def stdlib_corpus() -> Corpus:
@@ -116,18 +116,18 @@ def stdlib_corpus() -> Corpus:
         if path.stem in sys.stdlib_module_names - MODULES_LEFT_OUT
     ]
     packages = [package for package in PACKAGES if (root / package).is_dir()]
-    found = modules + [path for package in packages for path in _package_files(root, package)]
-    found.sort(key=lambda path: path.relative_to(root).as_posix())
+    paths = modules + [path for package in packages for path in _package_files(root, package)]
+    paths.sort(key=lambda path: path.relative_to(root).as_posix())
     description = {
         "source": "Python standard library",
         "format": "py",
-        "files": len(found),
+        "files": len(paths),
         "text_column": None,
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "packages": packages,
     }
-    corpus = make_corpus("stdlib", [_read(path) for path in found], description)
+    corpus = make_corpus("stdlib", [_read(path) for path in paths], description)
     corpus.description["sha256"] = corpus.fingerprint
     return corpus
 

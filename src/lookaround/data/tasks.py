@@ -1,7 +1,7 @@
 """Labelled texts: a table, a pair of tables or a folder of classes becomes a `Task`.
 
-A test part that stands beside the training part is used as it is; otherwise a fifth of each class
-is held out. The same text is never on both sides.
+A test part beside the training part is used unchanged; otherwise a fifth of each class is held
+out. The same text is never on both sides.
 """
 
 import re
@@ -173,9 +173,9 @@ def _locate_in_folder(folder: Path) -> _Source:
         return folder, tables[0], []
     if inner:
         return folder, folder, []
-    found = files.listed([path.name for path in _children(folder)]) or "no files"
+    names = files.listed([path.name for path in _children(folder)]) or "no files"
     raise UserError(
-        f"{folder}: no task; found {found}; give a folder with train and test tables, or with one "
+        f"{folder}: no task; found {names}; give a folder with train and test tables, or with one "
         "sub-folder for each class"
     )
 
@@ -198,19 +198,19 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _one(tables: Sequence[Path], stem: str, like: Path | None) -> Path | None:
-    found = [path for path in tables if files.file_kind(path)[0].lower() == stem.lower()]
+    matches = [path for path in tables if files.file_kind(path)[0].lower() == stem.lower()]
     # train.csv beside test.csv and test.jsonl: the same kind is meant
-    if len(found) > 1 and like is not None:
+    if len(matches) > 1 and like is not None:
         ending = like.name[len(files.file_kind(like)[0]) :]
-        found = [
-            path for path in found if path.name[len(files.file_kind(path)[0]) :] == ending
-        ] or found
-    if len(found) > 1:
+        matches = [
+            path for path in matches if path.name[len(files.file_kind(path)[0]) :] == ending
+        ] or matches
+    if len(matches) > 1:
         raise UserError(
-            f"{found[0].parent}: {found[0].name!r} and {found[1].name!r} both claim to be "
+            f"{matches[0].parent}: {matches[0].name!r} and {matches[1].name!r} both claim to be "
             f"{stem!r}; keep one of them"
         )
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def _names(sources: Sequence[_Source]) -> list[str]:
@@ -352,11 +352,11 @@ def _read_part(path: Path, columns: Sequence[str] | None) -> tuple[_Part, list[s
         raise UserError(f"{path}: empty, no rows; give a table with a text and a label column")
     if columns is None:
         columns = [*_text_columns(table), _label_column(table)]
-    found = [table.find(column) or column for column in columns]
-    parts = [tables.column_texts(table, column) for column in found[:-1]]
+    own_columns = [table.find(column) or column for column in columns]
+    parts = [tables.column_texts(table, column) for column in own_columns[:-1]]
     # a pair with one empty side is still an example
     texts = ["\n".join(sides).strip() for sides in zip(*parts, strict=True)]
-    labels = _labels(table, found[-1], [row for row, text in enumerate(texts) if text])
+    labels = _labels(table, own_columns[-1], [row for row, text in enumerate(texts) if text])
     texts = [text for text in texts if text]
     return _Part(str(path), texts, labels, _dropped(table.rows - len(texts), path)), list(columns)
 

@@ -32,8 +32,9 @@ ROWS_PER_PASS = 64
 class ScoredTokens:
     """The list that every objective is scored on.
 
-    row, position, token, size (units of the token: bytes of text), stratum (index into
-    prefix_lengths), document: (K,) int64.
+    row, position, token, document: (K,) int64.
+    size: (K,) int64, units of the token: bytes of text.
+    stratum: (K,) int64, index into prefix_lengths.
     weight: (K,) float64, the share of the split's positions that one token of the stratum stands
         for.
     """
@@ -139,9 +140,9 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
     for begin in range(0, len(groups), ROWS_PER_PASS):
         group = groups[begin : begin + ROWS_PER_PASS]
         batch = rows.take(np.array([scored.row[members[0]] for members in group]))
-        chosen = np.concatenate(group)
+        members_of_group = np.concatenate(group)
         line = np.repeat(np.arange(len(group)), [len(members) for members in group])
-        position = torch.from_numpy(scored.position[chosen])
+        position = torch.from_numpy(scored.position[members_of_group])
         tokens = batch.tokens
         if not shared:
             hidden = torch.arange(rows.width) >= position[:, None]
@@ -151,9 +152,9 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
         shown = Shown(tokens, attention).to(backbone.device)
         with reading(backbone):
             log_nv = backbone.log_probabilities(shown, state.to(backbone.device), forbidden)
-        token = torch.from_numpy(scored.token[chosen]).to(backbone.device)
+        token = torch.from_numpy(scored.token[members_of_group]).to(backbone.device)
         nats = -log_nv.gather(1, token[:, None])[:, 0]
-        bits[chosen] = nats.double().cpu().numpy() / math.log(2)
+        bits[members_of_group] = nats.double().cpu().numpy() / math.log(2)
     return bits
 
 

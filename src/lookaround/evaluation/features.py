@@ -45,11 +45,11 @@ def pooled_states(
         end = begin + 1
         while end < len(order) and (end + 1 - begin) * len(ids[order[end]]) <= TOKENS_PER_PASS:
             end += 1
-        chosen = order[begin:end]
-        lengths = torch.tensor([len(ids[k]) for k in chosen])
+        batch = order[begin:end]
+        lengths = torch.tensor([len(ids[k]) for k in batch])
         width = int(lengths.max())
-        tokens = torch.full((len(chosen), width), codec.bos)
-        for b, k in enumerate(chosen):
+        tokens = torch.full((len(batch), width), codec.bos)
+        for b, k in enumerate(batch):
             tokens[b, : lengths[b]] = torch.tensor(ids[k])
         real = torch.arange(width) < lengths[:, None]
         documents = None
@@ -60,8 +60,8 @@ def pooled_states(
             states = backbone.states(shown.to(backbone.device), all_layers=True)
         real[:, 0] = lengths == 1
         share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
-        for place, layer in enumerate(layers):
+        for number, layer in enumerate(layers):
             mean_bd = torch.einsum("bt,btd->bd", share_bt.to(states[layer].dtype), states[layer])
-            pooled[place][chosen] = mean_bd.float().cpu().numpy()
+            pooled[number][batch] = mean_bd.float().cpu().numpy()
         begin = end
     return pooled, cut

@@ -26,8 +26,7 @@ class OwnText:
 def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
     """The corpus of these settings, else the run's own; None where there is neither.
 
-    The run's own text is split as it was for training, whatever the settings say. Raises UserError
-    where it has changed since.
+    The run's own text is split as it was for training. Raises UserError where it has changed since.
     """
     own, trained_on = None, None
     if readable.info is not None:

@@ -67,9 +67,9 @@ class Backbone(nn.Module):
     """A causal LM of transformers, read under any attention pattern, with an objective's heads.
 
     `lm` stays a stock model: its state dict is what gets exported.
-    own_rows: how many rows of the unembedding belong to the model's distribution over tokens; those
-        after them are shown as input only (a mask token added to another's model) and stand in no
-        softmax. None: all belong to it.
+
+    own_rows: number of rows of the unembedding that the softmax is over. Rows after them are input
+        only: a mask token added to a loaded model. None: all rows.
     """
 
     def __init__(
@@ -258,10 +258,11 @@ def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
 def load_decoder(path: str) -> Any:
     """The causal LM of a folder or name in float32, exactly as it was saved.
 
-    An EuroBERT folder is read as the Llama it is key for key. Code of a folder is never run. A
-    pooler or another head that the class has no place for is left out and named in the log.
-    Raises UserError where nothing can be loaded, where weights are missing, have other shapes or
-    are left over, and where logits are more than the unembedding of the last states.
+    An EuroBERT folder is read as a Llama, with the same keys. Code of a folder is never run. A
+    pooler or another head that the class lacks is left out and named in the log.
+
+    Raises UserError where nothing can be loaded, where weights are missing, left over or of another
+    shape, and where logits are not the unembedding of the last states.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging as verbosity

@@ -1,4 +1,4 @@
-"""The one place that turns an attention pattern into arguments of a Hugging Face decoder.
+"""Attention patterns as arguments of a Hugging Face decoder; no other module builds masks.
 
 Pure causal and bidirectional patterns are asked for by `is_causal` with no mask at all, which keeps
 the fused kernels; everything else is a 4D mask: boolean for sdpa, additive float for eager (eager
@@ -64,10 +64,9 @@ def cache_mask(
     """Who sees whom when Q new tokens are written behind a cache, (B, 1, Q, slots + Q) bool.
 
     among: (1 or B, Q, Q) bool, the new tokens among themselves.
-    kept: (B,), how many of the `slots` slots hold tokens of each sequence, which stand at positions
-        0, 1, 2 ..
+    kept: (B,), how many of the `slots` slots hold tokens of each sequence, at positions 0, 1, 2 ..
     positions: (B, Q) of the new tokens.
-    behind: how far before a position what it sees of the kept tokens must stand.
+    behind: least distance from a new token back to the kept tokens that it sees.
     """
     rows, width = positions.shape
     ragged = behind > 1 or min(kept) < slots

@@ -63,15 +63,15 @@ def open_run(folder: Path) -> Readable:
         info = read_run(source)
         modes = tuple(Mode(*mode) for mode in info["modes"])
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
-        found = Readable(backbone, tokenizer, modes, final, info["context"], info)
+        run = Readable(backbone, tokenizer, modes, final, info["context"], info)
     else:
         config = json.loads((folder / "config.json").read_text())
         in_place = config.get("model_type") == "eurobert"
         masked = in_place or config.get("is_causal") is False
         modes = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
-        found = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None)
-    _require_rows(folder, found)
-    return found
+        run = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None)
+    _require_rows(folder, run)
+    return run
 
 
 def _require_rows(folder: Path, run: Readable) -> None:

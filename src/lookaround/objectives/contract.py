@@ -165,15 +165,15 @@ class Shown(Movable):
 class Pairs(Movable):
     """N scored pairs of a state and the token it is to predict.
 
-    Raises ValueError for columns that do not fit together.
-
     state: (N,) int64, flat index b*T + t of the hidden state that predicts.
     target: (N,) int64, the token id to predict.
-    offset: (N,) int64, target position - state position: 0 its own place (BERT), 1 the next, 2..
+    offset: (N,) int64, target position - state position: 0 its own (BERT), 1 the next, 2 and more
         further ahead.
     head: (N,) int64, 0 = the LM head; others count through `Component.heads`, from
         `Component.first` on.
     weight: (N,) float32.
+
+    Raises ValueError for columns of other shapes or types.
     """
 
     state: Tensor
@@ -216,12 +216,12 @@ class View(Movable):
         if state.device.type != "cpu" or not len(state):
             return  # reading numbers from a device would wait for it; views are made on the CPU
         rows, width = self.shown.input_ids.shape
-        place = state % width + offset
+        target = state % width + offset
         if (
             state.min() < 0
             or state.max() >= rows * width
-            or place.min() < 0
-            or place.max() >= width
+            or target.min() < 0
+            or target.max() >= width
         ):
             raise ValueError(
                 f"view: states or targets stand outside of the {rows} rows of {width} tokens"
@@ -300,7 +300,8 @@ class HeadSpec:
         parameters of the trunk alone.
     through: the share of its loss's gradient that reaches the trunk.
     weight: of its loss, where that is an auxiliary term and not a cross-entropy on listed pairs.
-        The last two belong to training and say nothing of the module.
+
+    `through` and `weight` belong to training; the module does not depend on them.
     """
 
     kind: str

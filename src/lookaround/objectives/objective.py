@@ -1,8 +1,7 @@
 """Objectives and their algebra: mixtures `ar + 3*vmlm`, sequences `0.25*ar >> 0.75*mlm`.
 
 An objective holds no model, no loop and no device code. Randomness is keyed by (seed, epoch, row)
-and never by micro-batch or rank, so that accumulation, packing and the number of processes change
-nothing.
+and never by micro-batch or rank: accumulation, packing and the number of processes change nothing.
 """
 
 from __future__ import annotations
@@ -238,7 +237,7 @@ class Weighted(Term):
 class Combination(Objective):
     """Weighted objectives, whether they share the rows or follow one another.
 
-    heads_before: how many heads of a whole stand before those of this part of it.
+    heads_before: number of heads of the whole objective before those of this part.
     """
 
     terms: tuple[tuple[float, Objective], ...]
@@ -269,15 +268,15 @@ class Combination(Objective):
 
     def components(self) -> tuple[Component, ...]:
         """Those of all parts, by their shares; heads are numbered through."""
-        found: list[Component] = []
+        components: list[Component] = []
         shift = self.heads_before
         for share, (_, objective) in zip(self.shares, self.terms, strict=True):
-            found += (
+            components += (
                 part._replace(coefficient=share * part.coefficient, first=part.first + shift)
                 for part in objective.components()
             )
             shift += len(objective.head_specs())
-        return tuple(found)
+        return tuple(components)
 
 
 @dataclass(frozen=True)

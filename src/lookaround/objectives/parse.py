@@ -27,20 +27,20 @@ def parse_list(text: str) -> list[Objective]:
     if not text.strip() or not isinstance(tree, ast.Tuple) or not tree.elts:
         raise UserError(f"objectives '{text}': empty; give a list such as 'ar, mlm'")
     reader = _Reader(text.strip(), source)
-    found = [reader.objective(node) for node in tree.elts]
-    unweighted = [term.weighed[1] for term in found]
+    terms = [reader.objective(node) for node in tree.elts]
+    unweighted = [term.weighed[1] for term in terms]
     return list({item.spec: item for item in unweighted}.values())
 
 
 def parse(text: str) -> Objective:
     """The objective of one spec, such as "ar + 3*vmlm(suffix=0.5)"; raises UserError."""
-    found = parse_list(text)
-    if len(found) != 1:
+    objectives = parse_list(text)
+    if len(objectives) != 1:
         raise UserError(
-            f"objective '{text}': found {len(found)} objectives, one is wanted; join them by + or "
-            ">>"
+            f"objective '{text}': found {len(objectives)} objectives, one is wanted; join them by "
+            "+ or >>"
         )
-    return found[0]
+    return objectives[0]
 
 
 def require_for_text(objectives: Iterable[Objective]) -> None:

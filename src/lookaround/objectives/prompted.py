@@ -75,11 +75,13 @@ class Teacherless(AR):
 class BST(AR):
     """A belief-state transformer (Hu et al. 2024, arXiv 2410.23506) with a second encoder.
 
-    The second encoder reads the target part from its end. From every prefix and every suffix with
-    something in between, an MLP predicts the token after the prefix and the one before the suffix.
-    The LM head's loss is that of the empty suffix, and only the LM head is used to write (theirs
-    reads the empty suffix too; that is the one difference).
+    The second encoder reads the target part from its end. From every prefix and every later suffix
+    an MLP predicts the token after the prefix and the one before the suffix. The LM head's loss
+    is that of the empty suffix, and only the LM head writes; in the paper the empty suffix is
+    encoded too, which is the one difference.
+
     layers: of the second encoder.
+    weight: of its loss beside the next token's.
     matched: as many layers of a fresh trunk make way for it.
     """
 

@@ -138,8 +138,8 @@ def slug(spec: str) -> str:
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Path) -> None:
     """Raises UserError naming the first difference between a folder's run and the one asked for.
 
-    Of settings, those are compared that count today; one that a folder is too old to know had its
-    default.
+    Only settings that affect results today are compared; a setting that an older folder lacks had
+    its default.
     """
     defaults = _flatten(Settings().model_dump(mode="json"))
     was, asked = defaults | _flatten(before.get("settings", {})), _flatten(now.get("settings", {}))

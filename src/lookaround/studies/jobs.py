@@ -183,8 +183,8 @@ class Status:
 
 def running_jobs(study: Path) -> tuple[Running, ...]:
     """What the running jobs of a study say of themselves."""
-    found = []
+    running = []
     for path in sorted(study.glob(STATUS_FILES)):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Running(**json.loads(path.read_text())))
-    return tuple(found)
+            running.append(Running(**json.loads(path.read_text())))
+    return tuple(running)

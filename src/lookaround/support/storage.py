@@ -29,9 +29,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
-        found = re.search(r"os error (\d+)", str(error))
-        if number is None and found is not None:
-            number = int(found[1])
+        match = re.search(r"os error (\d+)", str(error))
+        if number is None and match is not None:
+            number = int(match[1])
         if number is None or isinstance(error, UserError):
             raise
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -97,7 +97,7 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
 
 def require_place(folder: Path) -> None:
     """Raises UserError where a folder cannot be made, since it or one above it is a file."""
-    above = next(place for place in (folder, *folder.parents) if place.exists())
+    above = next(path for path in (folder, *folder.parents) if path.exists())
     if not above.is_dir():
         raise UserError(f"--out {folder}: '{above}' is a file; give a folder")
 

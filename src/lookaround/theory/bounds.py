@@ -80,8 +80,8 @@ def probe_bound(
     u = label_vectors(labels, of_context)
     outside = float((u**2).sum() - np.square(left[:, :rank].T @ u).sum())
     connected = alpha_from_spectrum(left, values, u)
-    following = float(values[rank]) if rank < len(values) else 0.0
-    gap = 1 - following**2
+    next_value = float(values[rank]) if rank < len(values) else 0.0
+    gap = 1 - next_value**2
     return ProbeBound(
         error=probe_error(left[:, :rank], of_context, labels),
         bound=2 * max(0.0, outside),

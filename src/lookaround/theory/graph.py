@@ -1,8 +1,7 @@
 """The graph of contexts and targets: which contexts share a target, within and across classes.
 
 Two contexts are connected if some target follows both. On real text with a small vocabulary nearly
-all are, at whatever objective; where that is so the figures are called saturated, since they tell
-nothing apart. Ours.
+all are, under any objective. Then the figures are called saturated: they distinguish nothing. Ours.
 """
 
 from dataclasses import dataclass
@@ -64,9 +63,9 @@ def components(matrix: Matrix) -> int:
 def _dense_components(matrix: np.ndarray) -> int:
     """Breadth-first: a dense matrix has few components and is crossed in a few steps."""
     unseen = matrix.any(axis=1)
-    found = 0
+    number = 0
     while unseen.any():
-        found += 1
+        number += 1
         rows = np.zeros(len(matrix), dtype=matrix.dtype)
         rows[int(unseen.argmax())] = 1
         size = 0
@@ -74,7 +73,7 @@ def _dense_components(matrix: np.ndarray) -> int:
             size = count
             rows = (matrix @ (rows @ matrix > 0).astype(matrix.dtype) > 0).astype(matrix.dtype)
         unseen &= rows == 0
-    return found
+    return number
 
 
 def meeting_share(

@@ -8,7 +8,7 @@ A lag is target position - context position; C_-l is C_l transposed and is not c
 tuple of lags (leftmost context first) counts ordered n-grams of context tokens with their target.
 Pairs never cross a document's border. Counting is a sort of packed keys, 16M tokens at a time: out
 of core, in parallel over parts of the corpus and lags on any concurrent.futures executor. Parts are
-files, so that a count that was stopped goes on. Ours.
+files, so that a stopped count resumes. Ours.
 """
 
 from __future__ import annotations
@@ -106,13 +106,15 @@ def count_lags(
 ) -> LagCounts:
     """Counts a split of a store at the given lags or tuples of lags, in `folder`.
 
-    What the folder holds already is not counted again.
-    executor: where parts are counted (default: threads, one per core; a process pool or a Dask
-        client's executor must see the same disk). on_progress(jobs done, jobs in all, tokens per
-        job) is told after each job.
+    What the folder holds is not counted again: a stopped call resumes.
+
+    folder: default: beside the store's tokens.
+    executor: where parts are counted (default: threads, one per core); a process pool or a Dask
+        client's executor must see the same disk.
+    on_progress: called with (jobs done, jobs in all, tokens per job) after each job.
 
     Raises UserError for a lag that no document is longer than, a folder of another corpus or
-    tokenizer, and a full disk; what was counted stays, and the same call goes on.
+    tokenizer, and a full disk.
     """
     wanted = list(dict.fromkeys(normal_lags(item)[0] for item in lags))
     parts = store.split(split)
@@ -380,18 +382,18 @@ class LagCounts:
         if self.folder is None:
             return self._held[key]
         file = self.folder / f"{_name(key)}.npz"
-        found = read_tally(file)
-        if not self.code(len(key)).holds(found.keys):
+        counted = read_tally(file)
+        if not self.code(len(key)).holds(counted.keys):
             raise UserError(
                 f"{file}: keys of another vocabulary than {self.vocabulary:,}; "
                 f"{count_again(self.folder)}"
             )
-        if found.total != number:
+        if counted.total != number:
             raise UserError(
-                f"{file}: holds {found.total:,} pairs, its index says {number:,}; "
+                f"{file}: holds {counted.total:,} pairs, its index says {number:,}; "
                 f"{count_again(self.folder)}"
             )
-        return found
+        return counted
 
     def code(self, n: int) -> Code:
         """How keys of n context tokens are packed."""
@@ -400,11 +402,11 @@ class LagCounts:
     def matrix(self, lag: int) -> sparse.csr_array:
         """C_lag (vocabulary, vocabulary) int64: context tokens by the tokens `lag` further on."""
         key, transposed = normal_lags(lag)
-        found = self.tally(key)
-        rows, columns = self.code(1).split(found.keys)
+        pairs = self.tally(key)
+        rows, columns = self.code(1).split(pairs.keys)
         start = np.searchsorted(rows, np.arange(self.vocabulary + 1, dtype=np.uint64))
         shape = (self.vocabulary, self.vocabulary)
-        matrix = sparse.csr_array((found.counts, columns.astype(np.int32), start), shape=shape)
+        matrix = sparse.csr_array((pairs.counts, columns.astype(np.int32), start), shape=shape)
         return sparse.csr_array(matrix.T) if transposed else matrix
 
 

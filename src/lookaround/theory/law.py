@@ -24,21 +24,16 @@ def contexts(
 ) -> dict[Any, float]:
     """P(signed lags from the nearest visible tokens to the target), for rows that begin with BOS.
 
-    Args:
-        objective: any objective, mixtures and sequences included.
-        nearest: how many visible tokens. For 1 the keys are lags (target position - context
-            position), else tuples of them, leftmost token first, shorter where a row holds fewer
-            visible tokens.
-        length: tokens per row, or {tokens: number of such rows}.
-        reach: the largest distance that is told apart; all of a row if None.
-        least: tuples rarer than this may be left out; of three and more tokens there are very many.
+    objective: any objective, mixtures and sequences included.
+    nearest: how many visible tokens. For 1 the keys are lags (target position - context position),
+        else tuples of them, leftmost token first, shorter where a row holds fewer visible tokens.
+    length: tokens per row, or {tokens: number of such rows}.
+    reach: the largest lag that is kept; None: all of a row.
+    least: tuples rarer than this may be left out; of three and more tokens there are very many.
 
-    Returns:
-        {lag or tuple of lags: probability}, sorted by key; sums to 1 minus the mass dropped by
-        `reach` and `least`. Ties are split.
-
-    Raises:
-        ValueError: for nearest < 1, or rows of fewer than 2 tokens.
+    Returns {lag or tuple of lags: probability}, sorted by key. It sums to 1 minus the mass dropped
+    by `reach` and `least`; ties are split. Raises ValueError for nearest < 1, or rows of fewer than
+    2 tokens.
     """
     rows = dict(length) if isinstance(length, Mapping) else {length: 1.0}
     if nearest < 1:

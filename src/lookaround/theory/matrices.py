@@ -1,11 +1,11 @@
 """From counts to an objective's matrix: A_o = sum over lags of q_o(lag) C_lag / pairs.
 
-q_o is `contexts(objective, n, rows)` (theory/law.py): the probabilities of the lags from the n nearest
-visible tokens to the target. So A_o[c, y] is the probability of the pair (context tokens c, target
-token y) under the objective on this corpus, and all objectives share one count. With n = 1 rows are
-tokens, whatever their lag; with n >= 2 they are ordered n-grams. A restricted-context statistic
-(arXiv 2407.00935 for the view of objectives as factorisations; this form is ours), not what a
-network sees.
+q_o is `contexts(objective, n, rows)` (theory/law.py): the probabilities of the lags from the n
+nearest visible tokens to the target. A_o[c, y] is the probability of the pair (context tokens c,
+target token y) under the objective on this corpus; all objectives share one count. With n = 1 rows
+are tokens at any lag; with n >= 2 they are ordered n-grams. It is a statistic of restricted
+contexts (arXiv 2407.00935 for objectives as factorisations; this form is ours), not what a network
+sees.
 
 R rows (contexts), V columns (targets).
 """
@@ -40,9 +40,10 @@ SHUFFLED_PAIRS = 1 << 24  # pairs shuffled at a time
 class Cooccurrence:
     """The matrix of an objective on a corpus.
 
-    matrix: (R, V') probabilities that sum to 1, dense or sparse. rows (R,): token ids, or row
-        numbers of n-grams (see `Code`), rising. columns (V',): token ids, rising. vocabulary,
-        context: the ids' range and n.
+    matrix: (R, V') probabilities that sum to 1, dense or sparse.
+    rows: (R,) token ids, or row numbers of n-grams (see `Code`), rising.
+    columns: (V',) token ids, rising.
+    code: how keys are packed.
     beyond: share of the objective's targets whose lags were not counted.
     dropped: share of the pairs left out with rows and columns of fewer than the minimum count.
     pairs: pairs counted at each lag, the least of them.
@@ -74,12 +75,12 @@ def kept_contexts(
     full = {key: mass for key, mass in tuples.items() if len(key) == context}
     if context == 1:
         return full
-    chosen: dict[Lags, float] = {}
+    kept: dict[Lags, float] = {}
     for key in sorted(full, key=lambda key: -full[key])[:TUPLES]:
-        if sum(chosen.values()) >= COVERED:
+        if sum(kept.values()) >= COVERED:
             break
-        chosen[key] = full[key]
-    return chosen
+        kept[key] = full[key]
+    return kept
 
 
 def far_contexts(lag: int, context: int) -> dict[Lags, float]:
@@ -170,15 +171,15 @@ def _token_matrix(counts: LagCounts, shares: Mapping[Lags, float]) -> Matrix:
     # behind: lags below 0, transposed, so that writes are in order
     ahead, behind = np.zeros(padded, dtype), None
     for lag in sorted({abs(lags[0]) for lags in shares}):
-        found = counts.tally(lag)
-        places = found.keys.astype(np.int64)
+        pairs = counts.tally(lag)
+        places = pairs.keys.astype(np.int64)
         if (mass := shares.get((lag,), 0.0)) > 0:
             np.add.at(
-                ahead.reshape(-1), places, (found.counts * (mass / found.total)).astype(dtype)
+                ahead.reshape(-1), places, (pairs.counts * (mass / pairs.total)).astype(dtype)
             )
         if (mass := shares.get((-lag,), 0.0)) > 0:
             behind = np.zeros(padded, dtype) if behind is None else behind
-            number = found.counts.copy()
+            number = pairs.counts.copy()
             for token in counts.never_targets:  # as the earlier token it is the target here
                 number[
                     slice(*np.searchsorted(places, [token << code.bits, token + 1 << code.bits]))
@@ -220,8 +221,8 @@ def _ngram_matrix(
         first = run_starts(row)
         weights["row"].append(row[first])
         weights["mass"].append(mass * np.add.reduceat(share, first))
-    rows, place = np.unique(np.concatenate(weights["row"]), return_inverse=True)
-    frequent = np.bincount(place, np.concatenate(weights["mass"]))
+    rows, inverse = np.unique(np.concatenate(weights["row"]), return_inverse=True)
+    frequent = np.bincount(inverse, np.concatenate(weights["mass"]))
     pairs = min(counts.number(lags) for lags in shares)
     rows = rows[frequent * pairs >= max(min_count, 1) * (1 - 1e-6)]
     if not len(rows):
@@ -247,10 +248,10 @@ def _ngram_shares(
     counts: LagCounts, code: Code, lags: Lags
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row numbers, targets, shares that sum to 1) of a tuple of lags; BOS is never predicted."""
-    found = counts.tally(lags)
-    row, column = code.split(found.keys)
+    tuples = counts.tally(lags)
+    row, column = code.split(tuples.keys)
     predicted = ~np.isin(column, counts.never_targets)
-    number = found.counts[predicted].astype(np.float64)
+    number = tuples.counts[predicted].astype(np.float64)
     return row[predicted], column[predicted], number / number.sum()
 
 
@@ -262,16 +263,15 @@ def shuffled_cooccurrence(
 ) -> Cooccurrence:
     """The control of equal size: the pairs of `ar` with shuffled targets.
 
-    Row and column counts stay exactly as they are and nothing else does: what is left is the noise
-    of so many pairs.
+    Row and column counts stay exactly as they are; the rest is the noise of so many pairs.
     """
     lags = tuple(range(context, 0, -1))
-    found = counts.tally(lags)
+    pairs = counts.tally(lags)
     code = counts.code(context)
-    row, column = code.split(found.keys)
-    rows, place = np.unique(row, return_inverse=True)
-    of_row = np.bincount(place, found.counts).astype(np.int64)
-    of_column = np.bincount(column, found.counts, counts.vocabulary).astype(np.int64)
+    row, column = code.split(pairs.keys)
+    rows, inverse = np.unique(row, return_inverse=True)
+    of_row = np.bincount(inverse, pairs.counts).astype(np.int64)
+    of_column = np.bincount(column, pairs.counts, counts.vocabulary).astype(np.int64)
     shuffled = merge(
         _shuffled_parts(of_row, of_column, counts.vocabulary, np.random.default_rng(seed))
     )
@@ -281,7 +281,7 @@ def shuffled_cooccurrence(
     shape = (len(rows), counts.vocabulary)
     matrix = sparse.csr_array((shuffled.counts.astype(np.float64), (at, column)), shape=shape)
     every = rows.astype(np.int64) if context == 1 else rows
-    return _pruned(matrix, every, np.arange(counts.vocabulary), code, 0.0, found.total, min_count)
+    return _pruned(matrix, every, np.arange(counts.vocabulary), code, 0.0, pairs.total, min_count)
 
 
 def _shuffled_parts(

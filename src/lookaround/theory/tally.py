@@ -84,9 +84,9 @@ class Code:
             return False
         if self.hash_bits is not None:
             return not len(keys) or int(keys.max()) >> (self.bits + self.hash_bits) == 0
-        for place in range(self.n + 1):
-            part = keys >> self.dtype.type(self.bits * place)
-            if (part if place == self.n else self.targets(part)).max(initial=0) >= self.vocabulary:
+        for column in range(self.n + 1):
+            part = keys >> self.dtype.type(self.bits * column)
+            if (part if column == self.n else self.targets(part)).max(initial=0) >= self.vocabulary:
                 return False
         return True
 
@@ -169,7 +169,8 @@ def read_tally(file: Path) -> Tally:
     except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
         reason = type(error).__name__
         raise UserError(
-            f"{file}: cannot be read; it is truncated or not ours ({reason}); {count_again(file.parent)}"
+            f"{file}: cannot be read; it is truncated or not ours ({reason}); "
+            f"{count_again(file.parent)}"
         ) from None
     if (
         keys.ndim != 1
@@ -178,7 +179,8 @@ def read_tally(file: Path) -> Tally:
         or counts.dtype.kind not in "iuf"
     ):
         raise UserError(
-            f"{file}: field 'keys' or 'counts' is of another shape or type; {count_again(file.parent)}"
+            f"{file}: field 'keys' or 'counts' is of another shape or type; "
+            f"{count_again(file.parent)}"
         )
     wrong = np.flatnonzero(
         ~(counts > 0) | (counts % 1 != 0) if counts.dtype.kind == "f" else counts <= 0

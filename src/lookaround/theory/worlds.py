@@ -4,10 +4,9 @@
     literal = literal_cooccurrence(world, parse("mlm(rate=0.4)"))
     literal.joint, literal.labels
 
-Here a context is literal: the visible tokens with their positions; the target is a token. Nothing
-is restricted to the nearest tokens, nothing is estimated. Sequences stand after a BOS that is
-always visible and never predicted, as in training. Chains with stationary transitions give the n =
-1 matrices exactly as well (`chain_cooccurrence`). Ours.
+Here a context is literal: all visible tokens with their positions; the target is a token. Nothing
+is estimated. Sequences follow a BOS that is always visible and never predicted, as in training.
+Stationary chains also give the n = 1 matrices exactly (`chain_cooccurrence`). Ours.
 
 S sequences, T tokens, C classes, R contexts, V tokens of the vocabulary.
 """
@@ -99,8 +98,8 @@ class Literal:
 
     joint (R, V): P(context, target).
     contexts: for each row the (position, token) pairs seen, positions from 1 (BOS is 0).
-        class_probability (R, C): P(context, class). labels (R,): the likeliest class of each
-        context.
+    class_probability: (R, C), P(context, class).
+    labels: (R,), the likeliest class of each context.
     """
 
     joint: np.ndarray
@@ -128,11 +127,11 @@ def literal_cooccurrence(
     for (target, visible), share in patterns(objective, world.length + 1).items():
         if position is not None and target != position:
             continue
-        places = [place - 1 for place in visible if place > 0]
-        seen, which = np.unique(world.sequences[:, places], axis=0, return_inverse=True)
+        indices = [place - 1 for place in visible if place > 0]
+        seen, which = np.unique(world.sequences[:, indices], axis=0, return_inverse=True)
         numbers = [
             contexts.setdefault(
-                tuple((p + 1, int(token)) for p, token in zip(places, row, strict=True)),
+                tuple((p + 1, int(token)) for p, token in zip(indices, row, strict=True)),
                 len(contexts),
             )
             for row in seen

@@ -1,9 +1,9 @@
 """Budgets in tokens, FLOPs or seconds, and the steps they pay for.
 
-FLOPs of a step are counted, not measured: 6 per trunk parameter and token position, 12 x layers x
-hidden width x row length per position for attention (full, whatever the pattern), 6 x hidden width
-x vocabulary per scored pair for the unembedding, and what extra heads state per pair. Forward and
-backward; padding is paid for.
+FLOPs of a step, forward and backward, are counted and not measured: 6 per trunk parameter and token
+position, 12 x layers x hidden width x row length per position for attention (full under every
+pattern), 6 x hidden width x vocabulary per scored pair for the unembedding, and what extra heads
+state per pair. Padding counts.
 """
 
 from __future__ import annotations

@@ -50,18 +50,18 @@ def save_checkpoint(
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """(step, path) of the whole checkpoints of a run, in order."""
-    found = []
+    numbered = []
     for path in folder.glob("checkpoint-*"):
         number = path.name.removeprefix("checkpoint-")
         if number.isdecimal() and (path / COUNTERS_FILE).is_file():
-            found.append((int(number), path))
-    return sorted(found)
+            numbered.append((int(number), path))
+    return sorted(numbered)
 
 
 def latest_checkpoint(folder: Path, at_most: int | None = None) -> Path | None:
     """The newest whole checkpoint of a folder, at step `at_most` or before; None without one."""
-    found = [path for step, path in checkpoints(folder) if at_most is None or step <= at_most]
-    return found[-1] if found else None
+    paths = [path for step, path in checkpoints(folder) if at_most is None or step <= at_most]
+    return paths[-1] if paths else None
 
 
 def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -118,9 +118,9 @@ def optimizer_state(
 ) -> dict[str, Any]:
     """The state dict of AdamW whose tensors `tensors_of` gave after `step` steps.
 
-    A parameter that no step has reached has no entry. Raises UserError for any tensor that does not
-    fit its parameter, for incomplete entries and for steps that were never taken: AdamW checks
-    nothing and would write out of bounds.
+    A parameter that no step has reached has no entry. Raises UserError for a tensor that does not
+    fit its parameter, an incomplete entry, or a wrong number of steps. AdamW itself does not check
+    and would write out of bounds.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     count = torch.zeros(())

@@ -1,8 +1,7 @@
 """The one training loop: views of a batch, weighted sums of cross-entropy, one optimiser step.
 
 A component's loss is sum(weight * CE) / normaliser over all processes and micro-batches; components
-are combined by their coefficients after that. So accumulation, packing and world size change
-nothing.
+are combined by their coefficients after that. Accumulation, packing and world size change nothing.
 """
 
 import json
@@ -104,9 +103,10 @@ def autocast_dtype(precision: str, width: int, device: torch.device) -> torch.dt
 
 
 class Trainer:
-    """A backbone, its optimiser and the place in the data; `run` moves it from its step to another.
+    """A backbone, its optimiser and its position in the data; `run` trains up to a given step.
 
-    rows: of the training split. seed keys both the order of the data and the objective's draws.
+    rows: of the training split.
+    seed: keys both the order of the data and the objective's draws.
     """
 
     def __init__(
@@ -294,7 +294,7 @@ class Trainer:
         self.restore(*checkpoint.load_training_state(path), origin=path / checkpoint.STATE_FILE)
 
     def restore_latest(self, folder: Path, at_most: int | None = None) -> bool:
-        """Restores the newest checkpoint of a folder, up to a step; returns whether there was one."""
+        """Restores a folder's newest checkpoint, up to a step; returns whether there was one."""
         path = checkpoint.latest_checkpoint(folder, at_most)
         if path is not None:
             self.restore_from(path)

@@ -34,8 +34,8 @@ def depth_states(
     """(depth, states (B, T, D)) of a look-ahead head, given the true tokens; one autograd graph."""
     carried = trunk_btd
     for depth in range(1, (depths or head.depths) + 1):
-        following, out = _step(head, depth, carried, embedding, shown)
-        carried = following if head.chained else trunk_btd
+        onward, out = _step(head, depth, carried, embedding, shown)
+        carried = onward if head.chained else trunk_btd
         yield depth, out
 
 

@@ -20,12 +20,13 @@ from lookaround.objectives.contract import Shown
 class LookAhead(nn.Module):
     """Heads for the tokens 2 to n ahead, one depth after the other.
 
-    forward(depth, carried, embedded) gives (what the next depth carries on, states for the
-    unembedding). A head that is `chained` carries something on, so that depths are made in order;
-    one that is `conditioned` is told the embedding of the token `depth` ahead, which stands right
-    before its target.
-    reads: "last" or "before", the trunk states of the first depth. `pointwise` heads look at one
-        position at a time and take any leading dimensions; the others take (B, T, D).
+    forward(depth, carried, embedded) gives (input of the next depth, states for the unembedding).
+
+    chained: a depth needs the output of the one before.
+    conditioned: `embedded` is the embedding of the token `depth` ahead, the one before the target.
+    pointwise: the head looks at one position at a time and takes any leading dimensions; others
+        take (B, T, D).
+    reads: "last" or "before", the trunk states that the first depth reads.
     """
 
     depths: int
@@ -150,8 +151,8 @@ class HydraHeads(LookAhead):
         self, depth: int, carried: Tensor, embedded: Tensor | None = None, **attend: Any
     ) -> tuple[Tensor, Tensor]:
         assert embedded is not None
-        told = F.rms_norm(embedded, embedded.shape[-1:])
-        carried = torch.cat([carried, told], -1)
+        normed = F.rms_norm(embedded, embedded.shape[-1:])
+        carried = torch.cat([carried, normed], -1)
         state = carried[..., : self.width]
         return carried, state + self.down[depth - 1](F.silu(self.up[depth - 1](carried)))
 

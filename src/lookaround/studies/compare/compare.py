@@ -4,8 +4,8 @@
 
 One job per objective and seed trains a ladder of budgets: a stable trunk off which every rung
 branches by a decay of its own (objectives that change with the budget train each rung from the
-start). Jobs run on any concurrent.futures executor and keep all state in their folder, so that an
-interrupted study goes on where it stopped.
+start). Jobs run on any concurrent.futures executor and keep all state in their folder, so that the
+same command resumes an interrupted study.
 """
 
 import hashlib

@@ -1,8 +1,7 @@
 """One job of a study: a ladder of budgets for one objective and seed, trained and evaluated.
 
 A stable trunk, off which every rung branches by a decay of its own; objectives that change with the
-budget train each rung from the start. Everything is on disk, so that a job that died goes on where
-it stopped, on whatever executor.
+budget train each rung from the start. All state is on disk, so that a job resumes on any executor.
 """
 
 import json
@@ -49,8 +48,8 @@ class Job:
     """One ladder of one objective and seed, or its smallest rung in a learning-rate search.
 
     plan: of the last rung, {"shares", "steps"}.
-    smallest: the rung that the study was made with, which the warmup of all rungs is held within,
-        whatever rungs were added.
+    smallest: the smallest rung when the study was made; it limits the warmup of all rungs, also of
+        those added later.
     """
 
     out: Path
@@ -225,13 +224,13 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
             f"{file}: written by an older lookaround; delete it, and the same command makes it "
             "again"
         )
-    found = read_mapping(file, {"modes": dict, "scores": dict})
+    stored = read_mapping(file, {"modes": dict, "scores": dict})
     scores = {
         protocol: {name: Scores(**entry) for name, entry in entries.items()}
-        for protocol, entries in found["scores"].items()
+        for protocol, entries in stored["scores"].items()
     }
     return {
-        "evaluation": Evaluation(found["modes"], scores),
+        "evaluation": Evaluation(stored["modes"], scores),
         "spent": run["spent"],
         "curve": run["curve"],
         "learning_rate": run["learning_rate"],

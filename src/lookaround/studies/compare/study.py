@@ -48,9 +48,9 @@ class Study:
 
     @property
     def jobs(self) -> int:
-        chosen = self.settings.compare
+        options = self.settings.compare
         return jobs_of(
-            chosen.jobs, len(self.objectives) * max(chosen.seeds, len(chosen.lr_factors))
+            options.jobs, len(self.objectives) * max(options.seeds, len(options.lr_factors))
         )
 
     @property

@@ -168,25 +168,28 @@ def _summaries(
         return bootstrap_interval(*values[0])
 
     for rung in study.rungs:
-        found = {
+        statistics = {
             (spec, seed): _statistics(ladders[spec, seed][f"{rung:g}"]["evaluation"], resamples)
             for spec, seed in itertools.product(specs, seeds)
         }
-        first, *others = found.values()
+        first, *others = statistics.values()
         metrics = [metric for metric in first if all(metric in other for other in others)]
         summary += [
             {
                 "objective": spec,
                 "rung": rung,
                 "metric": metric,
-                **vars(interval([found[spec, seed][metric] for seed in seeds])),
+                **vars(interval([statistics[spec, seed][metric] for seed in seeds])),
             }
             for metric, spec in itertools.product(metrics, specs)
         ]
         for metric, (reference, spec) in itertools.product(
             metrics, itertools.combinations(specs, 2)
         ):
-            pairs = [(found[spec, seed][metric], found[reference, seed][metric]) for seed in seeds]
+            pairs = [
+                (statistics[spec, seed][metric], statistics[reference, seed][metric])
+                for seed in seeds
+            ]
             paired = [(one[0] - other[0], one[1] - other[1]) for one, other in pairs]
             differences.append(
                 {

@@ -4,9 +4,9 @@
 
 One count of the corpus gives every objective its co-occurrence matrix; its spectrum gives each
 token a feature, and a linear probe on the mean features of labelled texts gives each task a score.
-Three controls stand in every table: a far token only, the pairs shuffled (noise), and TF-IDF. How
-far the order of those scores has agreed with that of trained models is `TRACK_RECORD`, and what is
-recommended follows from it. A finished part is a file: the same command goes on.
+Every table has three controls: a far token only, shuffled pairs (noise), and TF-IDF. `TRACK_RECORD`
+says how well the order of the scores has agreed with that of trained models, and decides whether
+anything is recommended. Finished parts are files: the same command resumes.
 """
 
 import contextlib
@@ -106,7 +106,7 @@ def forecast_job(request: Forecast, out: Path) -> dict[str, Any] | str:
 
 def cost(request: Forecast) -> dict[str, Any]:
     """What a forecast will count and decompose, as {what: how much}."""
-    chosen = request.settings.forecast
+    options = request.settings.forecast
     entries, _ = _entries(request, request.rows)
     lags = {lags for entry in entries for lags in (entry.shares or {})}
     tokens, size = request.store.split("train").tokens, request.store.index["vocabulary"]
@@ -116,9 +116,9 @@ def cost(request: Forecast) -> dict[str, Any]:
         "pairs to count": len(lags) * tokens,
         "matrices": len(entries),
         "matrix": f"{size:,} x {size:,}"
-        if chosen.context == 1
-        else f"{chosen.context}-grams x {size:,}",
-        "rank": chosen.rank,
+        if options.context == 1
+        else f"{options.context}-grams x {size:,}",
+        "rank": options.rank,
         "probes": len(entries) * len(request.data) * len(FEATURES),
     }
 
@@ -147,8 +147,8 @@ def forecast(
     stop = stop or StopSignal()
     identity = {"corpus": request.store.fingerprint, "settings": request.settings.identity("data")}
     with contextlib.ExitStack() as stack:
-        place = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder = StudyFolder(place, FORECAST_FILE, "a forecast of ours", identity)
+        path = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = StudyFolder(path, FORECAST_FILE, "a forecast of ours", identity)
         stack.enter_context(folder.opened())
         return _forecast(request, folder, executor, stop, report)
 
@@ -160,7 +160,7 @@ def _forecast(
     stop: StopSignal,
     report: Report,
 ) -> dict[str, Any]:
-    settings, chosen = request.settings, request.settings.forecast
+    settings, options = request.settings, request.settings.forecast
     began = time.monotonic()
     data = request.data
     tasks = tuple(_task_tokens(item, request) for item in data)
@@ -169,7 +169,7 @@ def _forecast(
         raise UserError(f"{request.corpus}: no document has two tokens; there is nothing to count")
     entries, notes = _entries(request, rows)
     lags = {lags for entry in entries for lags in (entry.shares or {})} | {
-        tuple(range(chosen.context, 0, -1))
+        tuple(range(options.context, 0, -1))
     }
 
     def counting(done: int, total: int, tokens: int) -> None:
@@ -179,14 +179,14 @@ def _forecast(
             raise Interrupted(f"{folder.path}: {STOPPED}")
 
     counts = count_lags(
-        request.store, sorted(lags), hash_bits=chosen.hash_bits, on_progress=counting
+        request.store, sorted(lags), hash_bits=options.hash_bits, on_progress=counting
     )
     assert counts.folder is not None
     counted = time.monotonic() - began
     folder.save(status="running")
     kept = _Kept(request, tasks, folder.path)
-    found = {entry.name: kept.read(entry.name) for entry in entries}
-    missing = [entry for entry in entries if found[entry.name] is None]
+    lines_by_name = {entry.name: kept.read(entry.name) for entry in entries}
+    missing = [entry for entry in entries if lines_by_name[entry.name] is None]
     table = {item.name: kept.read(f"baselines of {item.name}") for item in data}
     total = len(entries) + len(data)
     workers = min(usable_cores(), max(1, len(missing)))
@@ -205,12 +205,12 @@ def _forecast(
             jobs.submit(("entry", entry.name), run_entry, job)
         for (kind, name), value in jobs.finished(report, total, "spectra and probes"):
             if kind == "entry":
-                found[name] = value
+                lines_by_name[name] = value
             else:
                 table[name] = value
                 keep(kept.file(f"baselines of {name}"), value)
     report(Event("spectra and probes", total, total))
-    complete = [line for line in found.values() if line is not None]
+    complete = [line for line in lines_by_name.values() if line is not None]
     lines, controls = complete[: len(request.objectives)], complete[len(request.objectives) :]
     recommendation, reasons, close = recommend(
         lines, controls, table, data, settings.evaluate.bootstrap
@@ -221,12 +221,12 @@ def _forecast(
     return finite(
         {
             "version": VERSION,
-            "context": chosen.context,
-            "rank": chosen.rank,
-            "reach": chosen.reach,
-            "features": chosen.features,
-            "weighting": chosen.weighting,
-            "min_count": chosen.min_count,
+            "context": options.context,
+            "rank": options.rank,
+            "reach": options.reach,
+            "features": options.features,
+            "weighting": options.weighting,
+            "min_count": options.min_count,
             "corpus": {
                 "name": request.corpus,
                 "fingerprint": request.fingerprint,
@@ -242,7 +242,7 @@ def _forecast(
             "recommendation": recommendation,
             "reasons": reasons,
             "track_record": {"earned": TRACK_RECORD.earned, "sentence": TRACK_RECORD.sentence},
-            "notes": [*notes, *_notes(complete, chosen)],
+            "notes": [*notes, *_notes(complete, options)],
             "seconds": {"counting": counted, "all": time.monotonic() - began},
             "command": shlex.join(["lookaround", *sys.argv[1:]]),
         }
@@ -251,18 +251,18 @@ def _forecast(
 
 def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list[str]]:
     """(objectives and controls with their contexts, notes on objectives with equal matrices)."""
-    chosen = request.settings.forecast
-    hash_bits = chosen.hash_bits if chosen.context > 1 else None
+    options = request.settings.forecast
+    hash_bits = options.hash_bits if options.context > 1 else None
     # refuses n-grams that are too long
-    Code(request.store.index["vocabulary"], chosen.context, hash_bits)
+    Code(request.store.index["vocabulary"], options.context, hash_bits)
     entries: list[Entry] = []
     notes: list[str] = []
     for objective in request.objectives:
-        shares = kept_contexts(objective, chosen.context, rows, chosen.reach)
+        shares = kept_contexts(objective, options.context, rows, options.reach)
         if not shares:
             raise UserError(
-                f"'{objective.spec}': none of its targets has {chosen.context} visible tokens "
-                f"within {chosen.reach}; give a "
+                f"'{objective.spec}': none of its targets has {options.context} visible tokens "
+                f"within {options.reach}; give a "
                 "smaller --context or a larger forecast.reach"
             )
         for other in entries:
@@ -277,23 +277,23 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
             if apart < 1e-9:
                 notes.append(
                     f"{objective.spec} and {other.name} have the same matrix at context "
-                    f"{chosen.context}: it can't tell them apart"
+                    f"{options.context}: it can't tell them apart"
                 )
         entries.append(Entry(objective.spec, shares))
     longest = int(request.store.split("train").length.max())
-    far = chosen.far_lag or min(FAR_LAG, (longest - chosen.context) // 2)
-    if far < 2 or far + chosen.context > longest:
+    far = options.far_lag or min(FAR_LAG, (longest - options.context) // 2)
+    if far < 2 or far + options.context > longest:
         raise UserError(
             f"{request.corpus}: its longest document has {longest} tokens, so the control that "
             f"predicts a token {max(far, 2)} ahead "
             "can't be counted; give longer documents or a smaller forecast.far_lag"
         )
-    if chosen.far_lag is None and far < FAR_LAG:
+    if options.far_lag is None and far < FAR_LAG:
         notes.append(
             f"The far control predicts {far} tokens ahead in place of {FAR_LAG}: no document has "
             f"more than {longest} tokens."
         )
-    entries.append(Entry(f"only the token {far} ahead", far_contexts(far, chosen.context)))
+    entries.append(Entry(f"only the token {far} ahead", far_contexts(far, options.context)))
     entries.append(Entry(SHUFFLED, None))
     return entries, notes
 
@@ -352,10 +352,10 @@ def _tfidf_line(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _notes(lines: list[dict[str, Any]], chosen: Any) -> list[str]:
+def _notes(lines: list[dict[str, Any]], options: Any) -> list[str]:
     notes = [
         f"{line['objective']}: {line['beyond']:.1%} of its targets have their context beyond "
-        f"{chosen.reach} tokens "
+        f"{options.reach} tokens "
         f"or in rarer patterns and are left out (forecast.reach)"
         for line in lines
         if line["beyond"] >= 0.005

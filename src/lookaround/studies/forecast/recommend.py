@@ -83,10 +83,10 @@ def recommend(
         else:
             none = "nothing: the forecast's order has not earned a recommendation"
             answers[item.name] = leader if TRACK_RECORD.earned else none
-            told = (
+            also = (
                 f"; not told apart from it: {', '.join(close[item.name])}"
                 if close[item.name]
                 else ""
             )
-            reasons[item.name] = f"{figure}{told}.{below}"
+            reasons[item.name] = f"{figure}{also}.{below}"
     return answers, reasons, close

@@ -31,10 +31,10 @@ def train_heads(
     report: Report,
 ) -> Backbone:
     """Trains the heads with the model frozen, then with `joint` both (Medusa-1, Medusa-2)."""
-    chosen, settings = request.settings.speculate, request.settings
+    options, settings = request.settings.speculate, request.settings
     documents = [ids for ids, _ in samples]
     prompts = [prompt for _, prompt in samples]
-    if request.train and (chosen.text or not samples):
+    if request.train and (options.text or not samples):
         documents, prompts = documents + request.train, prompts + [0] * len(request.train)
     length = np.array([len(ids) for ids in documents], dtype=np.int64)
     split = Split(
@@ -47,17 +47,17 @@ def train_heads(
         request.run.backbone.lm, objective.head_specs(), own_rows=request.run.backbone.own_rows
     )
     stages = [("training the heads", objective, False, 1.0)]
-    if chosen.joint:
-        weights = (1.0, *(chosen.joint_weight * weight for weight in objective.weights[1:]))  # type: ignore[index]
+    if options.joint:
+        weights = (1.0, *(options.joint_weight * weight for weight in objective.weights[1:]))  # type: ignore[index]
         both = dataclasses.replace(objective, weights=weights, through=1.0)
         stages = [(stages[0][0], objective, False, 0.5), ("training both", both, True, 0.5)]
-    budget = parse_budget(chosen.budget)
+    budget = parse_budget(options.budget)
     for number, (name, stage, joint, share) in enumerate(stages):
-        backbone.lm.requires_grad_(joint and not chosen.lora)
-        if joint and chosen.lora:
-            add_lora(backbone.lm, chosen.lora, seed=settings.seed)
+        backbone.lm.requires_grad_(joint and not options.lora)
+        if joint and options.lora:
+            add_lora(backbone.lm, options.lora, seed=settings.seed)
         trainer = _stage_trainer(settings, backbone, stage, rows, number, joint)
-        steps = plan_for(trainer, stage, budget.times(share), chosen.budget)
+        steps = plan_for(trainer, stage, budget.times(share), options.budget)
         folder = work / f"stage-{number}"
         make_folder(folder)
         trainer.restore_latest(folder)
@@ -71,7 +71,7 @@ def train_heads(
             stop=stop,
             report=partial(report_step, report, name),
         )
-    if chosen.lora and chosen.joint:
+    if options.lora and options.joint:
         merge_lora(backbone.lm)
     backbone.to(torch.float32)
     return backbone

@@ -54,13 +54,13 @@ def calibrate(
     request: Speculation, backbone: Backbone, shortlist: list[int] | None, tell: Tell
 ) -> Calibration:
     """Grows trees from the model's greedy text on held-out prompts and times them here."""
-    chosen, run = request.settings.speculate, request.run
+    options, run = request.settings.speculate, request.run
     plain = Speculator(backbone, Tree(), shortlist=shortlist, checked=True)
     texts: list[list[int]] = []
     for begin in range(0, len(request.calibrate), CHUNK):
         prompts = request.calibrate[begin : begin + CHUNK]
         made = plain.generate(
-            prompts, max_new_tokens=chosen.new_tokens, eos=run.tokenizer.eos
+            prompts, max_new_tokens=options.new_tokens, eos=run.tokenizer.eos
         ).tokens
         texts += [[*prompt, *text] for prompt, text in zip(prompts, made, strict=True)]
         tell(
@@ -75,7 +75,7 @@ def calibrate(
         plain,
         grown,
         request.calibrate,
-        chosen.batches,
+        options.batches,
         report=lambda done, total: tell("timing trees on this device", done, total, ""),
     )
     expected, _ = expected_tokens(trees[min(trees)], ranks)
@@ -120,10 +120,10 @@ def _tokens_per_forward(stats: Sequence[Stats]) -> float:
 
 def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[str, Any]:
     """Times transformers' generation, ours without and with drafts, and checks equality."""
-    chosen, run = request.settings.speculate, request.run
-    lm, eos, new = speculator.backbone.lm, run.tokenizer.eos, chosen.new_tokens
+    options, run = request.settings.speculate, request.run
+    lm, eos, new = speculator.backbone.lm, run.tokenizer.eos, options.new_tokens
     by_batch = []
-    for number, batch in enumerate(chosen.batches):
+    for number, batch in enumerate(options.batches):
         tree = speculator.tree_for(batch)
         # enough text at small numbers of sequences
         more = max(1, min(len(request.measure) // batch, 8 // batch))
@@ -133,7 +133,7 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
         ]
         drafts = {"plain": None, "loop": Tree(), "speculative": tree}
         times: dict[str, list[float]] = {way: [] for way in drafts}
-        for _ in range(chosen.rounds):
+        for _ in range(options.rounds):
             for way, nodes in drafts.items():
                 clock = time.perf_counter()
                 if nodes is None:
@@ -146,7 +146,7 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
                     ]
                     tokens = sum(part.tokens for part in stats)
                 times[way].append(tokens / (time.perf_counter() - clock))
-        rates = {way: median(found) for way, found in times.items()}
+        rates = {way: median(stats_by_part) for way, stats_by_part in times.items()}
         by_batch.append(
             {
                 "batch": batch,
@@ -156,8 +156,8 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
                 "speedup": rates["speculative"] / rates["plain"],
             }
         )
-        tell("measuring speed", number + 1, len(chosen.batches), "")
-    flips, identical, found = 0, True, []
+        tell("measuring speed", number + 1, len(options.batches), "")
+    flips, identical, stats_by_part = 0, True, []
     one = speculator.tree_for(1)
     dtype = lm.dtype
     for begin in range(0, len(request.measure), 32):
@@ -167,7 +167,7 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
         flips += sum(
             mine != theirs for mine, theirs in zip(made_here.tokens, expected, strict=True)
         )
-        found.append(made_here.stats)
+        stats_by_part.append(made_here.stats)
         speculator.backbone.double()
         identical &= speculator.generate(
             prompts, max_new_tokens=new, eos=eos, tree=one
@@ -180,14 +180,14 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
             "",
         )
     tried, accepted = (
-        np.sum([getattr(part, name) for part in found], 0) for name in ("tried", "accepted")
+        np.sum([getattr(part, name) for part in stats_by_part], 0) for name in ("tried", "accepted")
     )
     first = by_batch[0]
     paying = [entry["batch"] for entry in by_batch if entry["speedup"] > 1]
     return {
         "plain": {"tokens_per_second": first["plain_tokens_per_second"]},
         "speculative": {
-            "tokens_per_forward": _tokens_per_forward(found),
+            "tokens_per_forward": _tokens_per_forward(stats_by_part),
             "tokens_per_second": first["speculative_tokens_per_second"],
             "identical": bool(identical),
             "flips": flips,

@@ -23,26 +23,26 @@ Tell = Callable[..., None]  # stage, done, total, note
 
 def own_prompts(settings: Settings, run: Readable) -> list[list[int]]:
     """Prompts for calibrating and measuring that a model begins itself, where there is no text."""
-    chosen = settings.speculate
+    options = settings.speculate
     generator = torch.Generator().manual_seed(settings.seed + 1)
-    found: list[list[int]] = []
-    for _ in range(4 * -(-2 * chosen.prompts // CHUNK)):
+    prompts: list[list[int]] = []
+    for _ in range(4 * -(-2 * options.prompts // CHUNK)):
         made = continue_prompts(
             run,
             [[run.tokenizer.bos]] * CHUNK,
-            chosen.prompt_tokens - 1,
-            chosen.sample_temperature,
+            options.prompt_tokens - 1,
+            options.sample_temperature,
             generator,
         )
-        found += [
+        prompts += [
             text
             for text in made
-            if len(text) == chosen.prompt_tokens and text[-1] != run.tokenizer.eos
+            if len(text) == options.prompt_tokens and text[-1] != run.tokenizer.eos
         ]
-        if len(found) >= 2 * chosen.prompts:
-            return found[: 2 * chosen.prompts]
+        if len(prompts) >= 2 * options.prompts:
+            return prompts[: 2 * options.prompts]
     raise UserError(
-        f"the model ends its own texts before {chosen.prompt_tokens} tokens; give --corpus TEXT, "
+        f"the model ends its own texts before {options.prompt_tokens} tokens; give --corpus TEXT, "
         "or set speculate.prompt_tokens lower"
     )
 
@@ -77,10 +77,10 @@ def own_samples(
     settings: Settings, run: Readable, train: list[np.ndarray], work: Path, tell: Tell
 ) -> list[tuple[np.ndarray, int]]:
     """(tokens, tokens of the prompt) of texts that the model continues from training documents."""
-    chosen = settings.speculate
-    given = chosen.prompt_tokens if train else 1
+    options = settings.speculate
+    given = options.prompt_tokens if train else 1
     new = run.context - given
-    rounds = -(-chosen.samples // (CHUNK * new)) if chosen.samples else 0
+    rounds = -(-options.samples // (CHUNK * new)) if options.samples else 0
     starts = prompt_windows(train, given, rounds * CHUNK) if train else [[run.tokenizer.bos]]
     made: list[tuple[np.ndarray, int]] = []
     began, tokens = time.monotonic(), 0
@@ -89,7 +89,7 @@ def own_samples(
         if not file.is_file():
             prompts = [starts[(number * CHUNK + i) % len(starts)] for i in range(CHUNK)]
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
-            whole = continue_prompts(run, prompts, new, chosen.sample_temperature, generator)
+            whole = continue_prompts(run, prompts, new, options.sample_temperature, generator)
             with whole_file(file) as out:
                 np.savez(out, tokens=np.concatenate(whole), length=[len(ids) for ids in whole])
             tokens += sum(len(text) - given for text in whole)

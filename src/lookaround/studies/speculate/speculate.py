@@ -50,7 +50,7 @@ def speculate(
 ) -> dict[str, Any]:
     """Trains, measures and exports into `out`; returns what was measured.
 
-    The same call goes on where another was stopped.
+    The same call resumes a stopped one.
 
     Raises UserError where `out` belongs to another model, text or settings or another process is at
     work in it; Interrupted after saving when `stop` is set.
@@ -104,9 +104,11 @@ def _speculate(
     weights = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     backbone.to(dtype)  # the precision that is timed and measured
     clock = time.monotonic()
-    found = calibrate(request, backbone, frequent_shortlist(request, samples), tell)
+    calibration = calibrate(request, backbone, frequent_shortlist(request, samples), tell)
     spent["calibration"] = time.monotonic() - clock
-    speculator = Speculator(backbone, found.trees, shortlist=found.shortlist, checked=True)
+    speculator = Speculator(
+        backbone, calibration.trees, shortlist=calibration.shortlist, checked=True
+    )
     clock = time.monotonic()
     result = measure(request, speculator, tell)
     spent["measurement"] = time.monotonic() - clock
@@ -115,17 +117,17 @@ def _speculate(
         "model": str(request.source),
         "corpus": request.corpus,
         "heads": {"kind": backbone.head_specs[0].kind, "depths": speculator.depths},
-        "drafted_tokens": None if found.shortlist is None else len(found.shortlist),
+        "drafted_tokens": None if calibration.shortlist is None else len(calibration.shortlist),
         **result,
         **quality,
-        "expected_tokens_per_forward": found.expected,
-        "trees": {str(batch): len(tree) for batch, tree in found.trees.items()},
-        "accuracies": np.round(found.accuracies, 4).tolist(),
-        "costs": [dataclasses.asdict(cost) for cost in found.costs],
+        "expected_tokens_per_forward": calibration.expected,
+        "trees": {str(batch): len(tree) for batch, tree in calibration.trees.items()},
+        "accuracies": np.round(calibration.accuracies, 4).tolist(),
+        "costs": [dataclasses.asdict(cost) for cost in calibration.costs],
         "spent": spent,
     }
     backbone.to(torch.float32).load_state_dict(weights)  # saved in full precision
-    folder.publish(lambda into: _write_model(into, request, backbone, found, result))
+    folder.publish(lambda into: _write_model(into, request, backbone, calibration, result))
     return result
 
 
@@ -148,19 +150,20 @@ def _write_model(
     folder: Path,
     request: Speculation,
     backbone: Backbone,
-    found: Calibration,
+    calibration: Calibration,
     result: dict[str, Any],
 ) -> None:
     export(backbone, folder, (Mode("causal", 1),), mask=request.run.tokenizer.vocabulary.mask)
     _copy_tokenizer(request, folder)
     described = {
         "trees": {
-            str(batch): [list(path) for path in tree.paths] for batch, tree in found.trees.items()
+            str(batch): [list(path) for path in tree.paths]
+            for batch, tree in calibration.trees.items()
         },
-        "largest": [list(path) for path in found.largest.paths],
-        "shortlist": found.shortlist,
+        "largest": [list(path) for path in calibration.largest.paths],
+        "shortlist": calibration.shortlist,
         "vocabulary": backbone.unembedding.weight.shape[0],
-        "expected_tokens_per_forward": found.expected,
+        "expected_tokens_per_forward": calibration.expected,
         "precision": result["precision"],
         "source": str(request.source),
         "settings": request.settings.model_dump(),

@@ -84,15 +84,15 @@ class Reader:
         return self.forced_reads + (0 if self.forced_tells else self.written_reads)
 
     def _in_parts(self, read: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        found = []
+        parts = []
         with reading(self.backbone):
             for rows in torch.arange(len(batch.tokens)).split(ROWS_PER_PASS):
                 part = batch.take(rows)
                 answers = read(self.objective.arranged(part).tokens)
                 tokens = torch.cat([part.tokens[:, : self.task.prompt], answers], 1)
                 written = self.objective.arranged(replace(part, tokens=tokens)).tokens
-                found.append(written[:, self.task.prompt :])
-        return torch.cat(found)
+                parts.append(written[:, self.task.prompt :])
+        return torch.cat(parts)
 
     def _forced(self, tokens: Tensor) -> Tensor:
         if self.stepwise:
@@ -114,8 +114,8 @@ class Reader:
             certainty, best = self._log_probabilities(shown).max(-1)
             if self.way == Writing.CONFIDENT_FIRST:
                 hidden = answer == self.task.vocabulary.mask
-                chosen = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
-                answer.scatter_(1, chosen, best.gather(1, chosen))
+                surest = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
+                answer.scatter_(1, surest, best.gather(1, surest))
             else:
                 answer[:, place] = best[:, place]
         return answer

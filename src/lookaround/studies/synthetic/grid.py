@@ -200,9 +200,8 @@ class GridEstimate:
     flops: of training.
     seconds: of training on this machine, `jobs` at a time.
     scoring_seconds: of learning curves and scores, likewise.
-    by_run: for each (task, objective), one at a time: parameters, seconds of a step, FLOPs of a
-    run,
-        runs (a trial is a part of one), and the scoring seconds of them all.
+    by_run: for each (task, objective): parameters, seconds of a step, FLOPs of a run, number of
+        runs (a trial counts as a part of one), and scoring seconds of all its runs.
     """
 
     runs: int
@@ -258,12 +257,12 @@ def _estimate_run(grid: Grid, name: str, spec: str) -> dict[str, Any]:
 def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> float:
     """Seconds in which a model reads one row among others, the median of a few."""
     batch = Problems(task, "validation").take(0, np.arange(rows))
-    found = []
+    times_taken = []
     for _ in range(times):
         clock = time.perf_counter()
         reader.forced(batch)
-        found.append(time.perf_counter() - clock)
-    return sorted(found)[times // 2] / (rows * reader.forced_reads)
+        times_taken.append(time.perf_counter() - clock)
+    return sorted(times_taken)[times // 2] / (rows * reader.forced_reads)
 
 
 def folder_of(grid: Grid, out: Path) -> StudyFolder:
@@ -381,8 +380,7 @@ def _run_jobs(
 def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float:
     """The factor whose trial is the most accurate on validation problems, else the smallest.
 
-    Of those that are not told apart (SAME), the soonest there, then the largest: it leaves a
-    plateau first.
+    Of factors within SAME of the best, the one that got there first, then the largest.
     """
     ends = {factor: row["curve"][-1] for factor, row in tried.items() if row["curve"]}
     most = max((end["exact_match"] for end in ends.values()), default=0.0)
@@ -427,8 +425,8 @@ def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[d
         for name in ("exact_match", "first_hop", "later_positions", "train_exact_match"):
             values = [row[name] for row in group if row[name] is not None]
             if values:
-                found = seed_interval(values)
-                entry[name] = {"mean": found.mean, "low": found.low, "high": found.high}
+                interval = seed_interval(values)
+                entry[name] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
         entry |= {
             "success": float(np.mean([row["exact_match"] >= SUCCESS for row in group])),
             "solved_at": [row["solved_at"] for row in group],

@@ -1,8 +1,7 @@
 """One run of a grid: one objective, one task, one seed, in a folder of its own.
 
-Everything is on disk, so that a run that died goes on where it stopped, on whatever executor. Its
-folder holds the learning curve (curve.json), the result (row.json) and the trained model as a
-Hugging Face folder (model/).
+All state is on disk, so that a run resumes on any executor. Its folder holds the learning curve
+(curve.json), the result (row.json) and the trained model as a Hugging Face folder (model/).
 """
 
 import json
@@ -334,10 +333,10 @@ def reads_of_curve(own: Reader, settings: SyntheticSettings, steps: int) -> int:
 
 def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """Reads a file with a learning curve and these fields; raises UserError for a damaged one."""
-    found = read_mapping(path, {"curve": list, **fields})
-    for place, point in enumerate(found["curve"]):
-        require_fields(f"{path}: curve[{place}]", point, POINT_FIELDS)
-    return found
+    content = read_mapping(path, {"curve": list, **fields})
+    for number, point in enumerate(content["curve"]):
+        require_fields(f"{path}: curve[{number}]", point, POINT_FIELDS)
+    return content
 
 
 class Curve:

@@ -189,7 +189,7 @@ class Problems:
     def take(self, seed: int, number: np.ndarray, index: np.ndarray | None = None) -> Batch:
         """The problems of these numbers (B,); `index` keys an objective's draws (default: numbers).
 
-        Raises UserError where the part of the key space is as good as empty.
+        Raises UserError where the part of the key space holds too few problems.
         """
         number = np.asarray(number, dtype=np.int64)
         parts = np.split(number, range(DRAWN_AT_ONCE, len(number), DRAWN_AT_ONCE))
@@ -229,18 +229,18 @@ class Problems:
 
     def distinct(self, seed: int, count: int) -> Batch:
         """`count` problems with different prompts, or all there are."""
-        found: dict[bytes, np.ndarray] = {}
+        problems: dict[bytes, np.ndarray] = {}
         # draws since the last new problem: 20 times as many as were found mean that there are no
         # more
         since = 0
         for begin in itertools.count(0, max(count, 1000)):
             for row in self.take(seed, np.arange(begin, begin + max(count, 1000))).tokens.numpy():
                 prompt = row[: self.task.prompt].tobytes()
-                since = since + 1 if prompt in found else 0
-                if len(found) < count:
-                    found.setdefault(prompt, row)
-            if len(found) >= count or since > 20 * len(found) + 1000:
+                since = since + 1 if prompt in problems else 0
+                if len(problems) < count:
+                    problems.setdefault(prompt, row)
+            if len(problems) >= count or since > 20 * len(problems) + 1000:
                 break
-        batch = self.take(seed, np.arange(len(found)))
-        tokens = torch.from_numpy(np.stack(list(found.values())))
+        batch = self.take(seed, np.arange(len(problems)))
+        tokens = torch.from_numpy(np.stack(list(problems.values())))
         return Batch(tokens, batch.row, batch.vocabulary, scorable=batch.scorable)
