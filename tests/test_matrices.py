@@ -97,9 +97,7 @@ def test_masked_and_farther_targets_agree_with_sampled_views(
     objective = parse(spec)
     rows = Rows(store.split("train"), 64, store.tokenizer)
     sizes, numbers = np.unique(rows.length, return_counts=True)
-    law = kept_contexts(
-        objective, nearest, dict(zip(sizes.tolist(), numbers.tolist(), strict=True)), 8
-    )
+    law = kept_contexts(objective, nearest, dict(zip(sizes.tolist(), numbers.tolist(), strict=True)), 8)
     joint = cooccurrence(count_lags(store, law), law, context=nearest, min_count=1)
     found: dict = {}
     for repeat in range(12):
@@ -209,8 +207,6 @@ def test_the_law_that_is_counted() -> None:
     assert all(len(lags) == 2 for lags in law)
     exact = contexts(parse("mlm(rate=0.3)"), 2, 64, 8)
     assert all(mass == pytest.approx(exact[lags], abs=2e-3) for lags, mass in law.items())
-    assert sum(kept_contexts(parse("mlm(rate=0.4)"), 6, 64, 16).values()) < 1, (
-        "many tuples, in no time"
-    )
+    assert sum(kept_contexts(parse("mlm(rate=0.4)"), 6, 64, 16).values()) < 1, "many tuples, in no time"
     assert far_contexts(64, 1) == {(64,): 1.0}
     assert far_contexts(64, 3) == {(66, 65, 64): 1.0}

@@ -1,5 +1,7 @@
 """What rows, tasks and evaluation need of a tokenizer, for text and for other modalities."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol

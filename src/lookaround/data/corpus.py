@@ -4,6 +4,8 @@ A corpus is a list of distinct texts in a fixed order. The split is by document,
 and depends on nothing but the seed and the texts.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re

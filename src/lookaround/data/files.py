@@ -4,6 +4,8 @@
 tables, corpora and tasks use these.
 """
 
+from __future__ import annotations
+
 import gzip
 import io
 import lzma

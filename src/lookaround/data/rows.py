@@ -3,6 +3,8 @@
 The state of the loader is one integer for any number of processes.
 """
 
+from __future__ import annotations
+
 from typing import Protocol
 
 import numpy as np

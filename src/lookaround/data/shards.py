@@ -5,6 +5,8 @@ A store is a folder: tokenizer files, `index.json`, and per split (train, valida
 and tokenizer, so a second run reuses it and a changed corpus does not.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

@@ -1,5 +1,7 @@
 """Reads the corpus and tasks that settings name, or the embedded default and its task."""
 
+from __future__ import annotations
+
 from lookaround.data.corpus import Corpus, read_corpus
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import Task, read_tasks
@@ -9,12 +11,12 @@ from lookaround.support.errors import UserError
 
 def read_source(settings: Settings) -> tuple[Corpus, list[Task]]:
     """The corpus and the tasks of a study or a forecast; raises UserError for bad input."""
-    paths, metrics = settings.compare.tasks, {**settings.evaluate.metrics}
+    paths, metrics = settings.data.tasks, {**settings.data.metrics}
     if settings.data.corpus is None:
         return stdlib_corpus(), read_tasks(paths, metrics=metrics) if paths else [stdlib_task()]
     if metrics and not paths:
         raise UserError(
-            f"evaluate.metrics: no task is called '{next(iter(metrics))}', since none is given"
+            f"data.metrics: no task is called '{next(iter(metrics))}', since none is given"
         )
     corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
     return corpus, read_tasks(paths, metrics=metrics) if paths else []

@@ -5,6 +5,8 @@ The corpus is one document for each source file; the task asks from which packag
 fingerprints agree.
 """
 
+from __future__ import annotations
+
 import platform
 import sys
 import sysconfig

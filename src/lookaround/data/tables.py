@@ -4,6 +4,8 @@
 `column_texts` reads it. Errors name file and line.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import json

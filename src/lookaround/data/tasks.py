@@ -4,6 +4,8 @@ A test part beside the training part is used unchanged; otherwise a fifth of eac
 out. The same text is never on both sides.
 """
 
+from __future__ import annotations
+
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,5 +1,7 @@
 """Text to token ids and back: a byte-level BPE trained here, or any Hugging Face tokenizer."""
 
+from __future__ import annotations
+
 import copy
 import hashlib
 import itertools

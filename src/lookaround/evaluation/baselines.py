@@ -1,5 +1,7 @@
 """What needs no pretrained model: the scores that a model has to be better than."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -32,9 +34,6 @@ class Baseline(Protocol[Data]):
     def run(
         self, readable: Readable | None, data: Data, settings: EvaluateSettings, seed: int
     ) -> Scores: ...
-
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        return [f"{name}, {self.title}: {scores.value:.3f}"]
 
 
 class Majority(Baseline[TaskData]):

@@ -8,6 +8,8 @@ softmax. Every objective is scored on the same list of (row, position).
 K scored tokens, T tokens per row.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -227,10 +229,3 @@ class BitsPerByte(Protocol[TextData]):
             return {}
         by_prefix = scores[TextData.name].details["by_prefix"]
         return super().entry(scores, settings) | {"bits_per_byte_by_prefix": by_prefix}
-
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        by_prefix = scores.details["by_prefix"].items()
-        return [
-            *super().lines(name, scores, mode),
-            *(f"  after {length:>5} tokens or more: {value:.3f}" for length, value in by_prefix),
-        ]

@@ -3,6 +3,8 @@
 n inputs, L layers, D hidden width.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Intervals: over seeds where there are several, else over test items, labelled as such."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -1,6 +1,8 @@
 """Which mode a model is evaluated in: for classification, for generation."""
 
-from lookaround.model.readable import Readable
+from __future__ import annotations
+
+from lookaround.model.readable import Readable, generation_mode
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 
@@ -8,12 +10,6 @@ from lookaround.settings import EvaluateSettings
 def classification_mode(modes: tuple[Mode, ...]) -> Mode:
     """The last bidirectional mode, else the last prefix mode, else the last mode."""
     return _last_of("bidirectional", modes) or _last_of("prefix", modes) or modes[-1]
-
-
-def generation_mode(modes: tuple[Mode, ...]) -> Mode:
-    """The causal mode, else the prefix mode, else the last mode with shift 1."""
-    by_shift = max(modes, key=lambda mode: mode.shift)
-    return _last_of("causal", modes) or _last_of("prefix", modes) or by_shift
 
 
 def _last_of(kind: str, modes: tuple[Mode, ...]) -> Mode | None:

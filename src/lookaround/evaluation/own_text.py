@@ -1,5 +1,7 @@
 """The text that belongs to a run: what it was trained on, split as it was for training."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,6 +3,8 @@
 n examples, L candidate layers, D hidden width.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -163,6 +165,3 @@ class Probe(Protocol[TaskData]):
         if not whole:
             entry["layers"] = {name: found.details["layer"] for name, found in scores.items()}
         return entry
-
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        return [f"{name}: {scores.value:.3f} (layer {scores.details['layer']}, {mode})"]

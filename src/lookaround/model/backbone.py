@@ -3,6 +3,8 @@
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
 
+from __future__ import annotations
+
 import copy
 import logging
 from collections.abc import Iterable, Iterator

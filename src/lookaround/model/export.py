@@ -4,6 +4,8 @@ Our own settings lie beside them in `run.yaml`, extra heads in `heads.safetensor
 remote code.
 """
 
+from __future__ import annotations
+
 import copy
 import json
 from pathlib import Path

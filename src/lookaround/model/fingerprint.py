@@ -1,5 +1,7 @@
 """What a model is, whatever its folder is called."""
 
+from __future__ import annotations
+
 import hashlib
 from pathlib import Path
 

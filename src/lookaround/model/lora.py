@@ -1,5 +1,7 @@
 """Low-rank adapters on a decoder through peft (`pip install "lookaround[lora]"`)."""
 
+from __future__ import annotations
+
 from importlib.util import find_spec
 from typing import Any
 

@@ -3,6 +3,8 @@
 N scored pairs, D hidden width, V vocabulary.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

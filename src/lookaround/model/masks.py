@@ -6,6 +6,8 @@ adds a boolean mask as 0/1, which is silently wrong). Documents are always isola
 ours, never by position ids.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,9 +1,16 @@
 """A model ready to be read: a run of ours, a checkpoint of one, or a folder of Hugging Face's."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from lookaround.data.text import TextTokenizer, load_tokenizer
 from lookaround.model.backbone import Backbone
@@ -17,6 +24,7 @@ RUN_FILE = "run.yaml"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
+    """The fields of a run's run.yaml; raises UserError naming the one that is amiss."""
     fields = {
         "modes": list,
         "context": int,
@@ -25,7 +33,12 @@ def read_run(folder: Path) -> dict[str, Any]:
         "settings": dict,
         "objective": str,
     }
-    return read_mapping(folder / RUN_FILE, fields)
+    run = read_mapping(folder / RUN_FILE, fields)
+    if run["context"] < 2:
+        raise UserError(
+            f"{folder / RUN_FILE}: context is {run['context']}; a window needs 2 tokens or more"
+        )
+    return run
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,7 @@ class Readable:
     """A trained model ready for use: backbone, tokenizer, modes, row length, and its run.yaml.
 
     final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
+    folder: that it was read from; trees of drafts are described there.
     """
 
     backbone: Backbone
@@ -41,6 +55,20 @@ class Readable:
     final_modes: tuple[Mode, ...]
     context: int
     info: dict[str, Any] | None
+    folder: Path | None = None
+
+    @cached_property
+    def unwritten(self) -> Tensor:
+        """Ids (F,) that no text holds, on the CPU: special tokens and the mask, but for EOS."""
+        ids = self.tokenizer.vocabulary.unwritten(self.tokenizer.eos)
+        rows = self.backbone.output.weight.shape[0]
+        return torch.tensor([token for token in ids if token < rows], dtype=torch.int64)
+
+    def mode_for_generation(self, asked: str | None = None) -> Mode:
+        """The mode of the asked attention kind, else the one that the end of the budget left for
+        generation; raises UserError for a kind that was not trained.
+        """
+        return self.require_mode(asked) if asked else generation_mode(self.final_modes)
 
     def require_mode(self, asked: str) -> Mode:
         """The mode of an attention kind; raises UserError for a kind that was not trained."""
@@ -50,6 +78,15 @@ class Readable:
         raise UserError(
             f"mode '{asked}': this model was trained for {'; '.join(map(str, self.modes))}"
         )
+
+
+def generation_mode(modes: Sequence[Mode]) -> Mode:
+    """The causal mode if one was trained; else the prefix mode, else the last one that predicts
+    from the state before.
+    """
+    by_kind = {mode.attention: mode for mode in modes}
+    by_shift = max(modes, key=lambda mode: mode.shift)
+    return by_kind.get("causal") or by_kind.get("prefix") or by_shift
 
 
 def open_run(folder: Path) -> Readable:
@@ -63,13 +100,13 @@ def open_run(folder: Path) -> Readable:
         info = read_run(source)
         modes = tuple(Mode(*mode) for mode in info["modes"])
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
-        run = Readable(backbone, tokenizer, modes, final, info["context"], info)
+        run = Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
     else:
         config = json.loads((folder / "config.json").read_text())
         in_place = config.get("model_type") == "eurobert"
         masked = in_place or config.get("is_causal") is False
         modes = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
-        run = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None)
+        run = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None, folder)
     _require_rows(folder, run)
     return run
 

@@ -1,5 +1,7 @@
 """Objectives whose state t sees tokens 0..t: `ar`, `dar` and `prefixlm`."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """What heads beyond the LM head are made of: a spec for each kind of module in model/heads/."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from typing import ClassVar
 

@@ -9,6 +9,8 @@ expected loss weights per row, so that laws, rates and row lengths are mixed by 
 R rates, P target positions 1..length-1.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

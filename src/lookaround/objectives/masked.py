@@ -5,6 +5,8 @@ before it does, so that one head serves autoregressive and masked prediction (ma
 prediction).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """Objectives with farther targets at every state: `mtp`, `top` and `nextlat`."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import cast
 

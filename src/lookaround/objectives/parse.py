@@ -1,5 +1,7 @@
 """Specs to objectives, such as "ar, mlm(rate=0.4)", read with `ast`, never with `eval`."""
 
+from __future__ import annotations
+
 import ast
 import dataclasses
 from collections.abc import Iterable

@@ -3,6 +3,8 @@
 The target part is what may be scored (`Batch.scorable`); a row without a prompt has BOS for one.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 import torch

@@ -1,5 +1,7 @@
 """Parameters that change with the share of the budget spent: `mlm(rate=linear(0.3, 0.15))`."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 

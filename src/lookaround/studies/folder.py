@@ -1,5 +1,7 @@
 """The folder of a run or study: checked, locked, opened or resumed, saved and published."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re

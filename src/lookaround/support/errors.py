@@ -1,5 +1,7 @@
 """The exceptions a user is meant to read."""
 
+from __future__ import annotations
+
 
 class UserError(Exception):
     """Bad input: the message names the file, line or field, what was found and what would be right.

@@ -1,5 +1,7 @@
 """Counter-based randomness: every draw is a function of a key, not of the draws before it."""
 
+from __future__ import annotations
+
 import hashlib
 from typing import Any
 

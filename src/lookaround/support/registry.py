@@ -1,5 +1,7 @@
 """Classes found by name: a file in a package is enough to add one."""
 
+from __future__ import annotations
+
 import importlib
 import pkgutil
 from collections.abc import Iterable

@@ -1,5 +1,7 @@
 """Atomic writes, checked reads, and disk errors as one-line messages."""
 
+from __future__ import annotations
+
 import errno
 import json
 import math
@@ -9,11 +11,9 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
-
-import numpy as np
-import yaml
 
 from lookaround.support.errors import UserError
 
@@ -65,6 +65,8 @@ def write_text(path: Path, text: str) -> None:
 
 def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
     """A JSON or YAML mapping with at least `fields` of these types; raises UserError otherwise."""
+    import yaml
+
     try:
         text = path.read_text(encoding="utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -91,6 +93,8 @@ def require_fields(
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
     """Writes plain data atomically; tuples become lists, so that what is read back is equal."""
+    import yaml
+
     plain = json.loads(json.dumps(value))
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
@@ -136,11 +140,15 @@ def _sync(path: Path) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same data with numbers that JSON can hold: NaN and infinity become None."""
+    """The same data as UTF-8 JSON can hold: NaN and infinity become None, a lone surrogate '?'."""
     if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {finite(str(key)): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
-    if isinstance(value, float | np.floating):
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
         return float(value) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+    return value

@@ -13,6 +13,8 @@ proof in docs/theory.md).
 R contexts, V' targets, k rank, C classes.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,6 +4,8 @@ Two contexts are connected if some target follows both. On real text with a smal
 all are, under any objective. Then the figures are called saturated: they distinguish nothing. Ours.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,6 +5,8 @@ weighted by the loss weights of its pairs and averaged over the budget where its
 with it. A mixture or a sequence has the laws of its parts, each with its share. Ours.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -10,6 +10,8 @@ sees.
 R rows (contexts), V columns (targets).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias

@@ -3,6 +3,8 @@
 Counting is a sort of the keys of one part of the corpus; sorted counts are added by merging. Ours.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,6 +4,8 @@ A checkpoint is written under a temporary name, synced to disk and renamed; a ki
 leaves the one before.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import shutil

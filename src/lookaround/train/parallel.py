@@ -1,5 +1,7 @@
 """Processes: one by itself, or many under torchrun; the same code path on gloo and NCCL."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

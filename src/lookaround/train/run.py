@@ -1,5 +1,7 @@
 """What a training run is made of: model, trainer, plan, schedule, and its run.yaml."""
 
+from __future__ import annotations
+
 import copy
 import time
 from typing import Any

@@ -1,5 +1,7 @@
 """Warmup-stable-decay: each rung of a budget ladder is a decay branch off one stable trunk."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 

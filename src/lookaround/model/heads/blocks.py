@@ -3,6 +3,8 @@
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

@@ -7,6 +7,8 @@ one of its own.
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -3,6 +3,8 @@
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -1,6 +1,8 @@
 """A study before anything is spent: what it is made of, its plans, and what it will cost."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
 from lookaround.data.tasks import Task
 from lookaround.data.text import require_named
-from lookaround.evaluation.registry import TextData, protocols
+from lookaround.evaluation.registry import TaskData, TextData, protocols
 from lookaround.model.backbone import VOCABULARIES, Backbone
 from lookaround.objectives import AR, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
@@ -88,7 +90,7 @@ def open_study(settings: Settings) -> Study:
 
     Raises UserError for any bad input; writes nothing but token shards in the cache.
     """
-    objectives = tuple(parse_list(settings.compare.objectives))
+    objectives = tuple(parse_list(settings.objectives))
     require_for_text(objectives)
     budget = parse_budget(settings.compare.budget)
     settings = settings.model_copy(deep=True)
@@ -137,6 +139,23 @@ def text_data(settings: Settings, store: TokenStore) -> TextData:
     """The held-out text of a study."""
     test, validation = (split_rows(settings, store, name) for name in ("test", "validation"))
     return TextData(test, validation, store.unigram())
+
+
+def evaluation_work(study: Study, data: Iterable[TaskData], plan: Mapping[str, list[Any]]) -> float:
+    """What evaluating a model costs, about, as a share of a run of this plan: by tokens read.
+
+    A pass that only reads is a third of a step.
+    """
+    settings = study.settings
+    items = [*data, text_data(settings, study.store)]
+    costs = [
+        protocol.cost(item, settings.evaluate)
+        for item in items
+        for protocol in protocols().values()
+        if protocol.accepts(item)
+    ]
+    rows = sum(cost.get("texts", 0) + cost.get("tokens", 0) for cost in costs)
+    return rows / 3 / (sum(plan["steps"]) * settings.train.batch)
 
 
 def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """From evaluated ladders to results.json: runs, intervals, paired differences, recommendations."""
 
+from __future__ import annotations
+
 import itertools
 import math
 import os
@@ -11,12 +13,11 @@ import numpy as np
 from lookaround.evaluation.baselines import baselines, run_baselines
 from lookaround.evaluation.intervals import Interval, bootstrap_interval, seed_interval
 from lookaround.evaluation.registry import Evaluation, TaskData, TextData, protocols
+from lookaround.report.schema import ComparisonResults, ForecastResults
+from lookaround.report.schema.record import VERSION
 from lookaround.settings import EvaluateSettings
 from lookaround.studies.compare.study import Study, text_data
 from lookaround.support.machine import machine, versions
-from lookaround.support.storage import finite
-
-RESULTS_VERSION = 1
 
 
 def study_results(
@@ -27,7 +28,15 @@ def study_results(
     losses: dict[str, dict[float, float]],
     table: dict[str, dict[str, float]],
     data: tuple[TaskData, ...],
-) -> dict[str, Any]:
+    forecast: ForecastResults | str | None,
+) -> ComparisonResults:
+    """The results of evaluated ladders.
+
+    ladders: by (objective, seed), `run_job`'s rungs.
+    losses: validation loss by objective and learning-rate factor.
+    table: {task: {baseline: score}}.
+    forecast: what is told beside the study, or the reason why nothing is; None: not asked for.
+    """
     settings = study.settings
     of_text = run_baselines(text_data(settings, study.store), settings.evaluate)
     runs = [
@@ -60,13 +69,14 @@ def study_results(
         }
         for task, item in zip(study.tasks, data, strict=True)
     }
-    results = {
-        "version": RESULTS_VERSION,
+    results: dict[str, Any] = {
+        "version": VERSION,
         "command": command,
         "settings": settings.model_dump(),
         "corpus": corpus,
         "machine": machine(study.jobs, study.threads),
         "versions": versions(),
+        "parameters": study.backbone.parameter_count,
         "equal": study.equal,
         **{
             key: value
@@ -88,8 +98,13 @@ def study_results(
         "reasons": reasons,
         "notes": _notes(study, ladders, tasks),
     }
-    about = _about(summary)
-    return finite(results | {"metrics": about} if about else results)
+    if about := _about(summary):
+        results["metrics"] = about
+    if isinstance(forecast, str):
+        results["notes"].append(f"No forecast beside the study: {forecast}")
+    elif forecast is not None:
+        results["forecast"] = forecast
+    return ComparisonResults.of(results)
 
 
 def _about(summary: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """One line of a forecast: spectrum, graph and probes of an objective or a control."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Sequence

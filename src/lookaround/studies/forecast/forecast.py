@@ -9,6 +9,8 @@ says how well the order of the scores has agreed with that of trained models, an
 anything is recommended. Finished parts are files: the same command resumes.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
@@ -31,22 +33,23 @@ from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import TaskData, task_data
 from lookaround.objectives import parse_list, require_for_text
 from lookaround.objectives.objective import Objective
+from lookaround.report.schema import ForecastResults
+from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.studies.forecast.entry import FEATURES, Entry, EntryJob, keep, read_kept, run_entry
 from lookaround.studies.forecast.recommend import TRACK_RECORD, recommend
-from lookaround.studies.jobs import STOPPED, Jobs, Status
-from lookaround.support.errors import Interrupted, UserError
+from lookaround.studies.jobs import Jobs, Status, stopped
+from lookaround.support.errors import UserError
 from lookaround.support.machine import threads_of, usable_cores
-from lookaround.support.storage import finite, make_folder
+from lookaround.support.storage import make_folder
 from lookaround.theory.lags import count_lags
 from lookaround.theory.matrices import far_contexts, kept_contexts
 from lookaround.theory.tally import Code
 from lookaround.train.loop import StopSignal, stop_on_signals
 
 FORECAST_FILE = "forecast.yaml"
-VERSION = 1
 VOCABULARY = 8192  # of the BPE trained where neither a tokenizer nor a size is given
 FAR_LAG = 64  # of the control, where documents are long enough
 SHUFFLED, TFIDF = "shuffled corpus", "TF-IDF + logistic regression"
@@ -75,7 +78,7 @@ class Forecast:
 
 def open_forecast(settings: Settings) -> Forecast:
     """Reads and checks everything a forecast needs; raises UserError; writes only token shards."""
-    objectives = tuple(parse_list(settings.compare.objectives))
+    objectives = tuple(parse_list(settings.objectives))
     require_for_text(objectives)
     corpus, tasks = read_source(settings)
     if settings.data.tokenizer:
@@ -92,7 +95,7 @@ def open_forecast(settings: Settings) -> Forecast:
     return Forecast(settings, objectives, corpus.name, corpus.fingerprint, data, store)
 
 
-def forecast_job(request: Forecast, out: Path) -> dict[str, Any] | str:
+def forecast_job(request: Forecast, out: Path) -> ForecastResults | str:
     """A forecast within one process, as a job of a study; the reason where none can be made."""
     with ThreadPoolExecutor(1) as executor, stop_on_signals() as stop:
         status = Status(out, out.parent, "forecast", stop)
@@ -133,8 +136,8 @@ def forecast(
     executor: Executor | None = None,
     stop: StopSignal | None = None,
     report: Report = silent,
-) -> dict[str, Any]:
-    """Counts, spectra, probes, controls and the recommendation (docs/results-format.md).
+) -> ForecastResults:
+    """Counts, spectra, probes, controls and the recommendation.
 
     out: a folder that keeps finished entries, so that the same call goes on; it belongs to one
         corpus.
@@ -144,9 +147,9 @@ def forecast(
     whose texts hold no known token, and a folder of another corpus; Interrupted when `stop` is set:
     what is finished is kept.
     """
-    stop = stop or StopSignal()
     identity = {"corpus": request.store.fingerprint, "settings": request.settings.identity("data")}
     with contextlib.ExitStack() as stack:
+        stop = stop or stack.enter_context(stop_on_signals())
         path = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = StudyFolder(path, FORECAST_FILE, "a forecast of ours", identity)
         stack.enter_context(folder.opened())
@@ -159,7 +162,7 @@ def _forecast(
     executor: Executor | None,
     stop: StopSignal,
     report: Report,
-) -> dict[str, Any]:
+) -> ForecastResults:
     settings, options = request.settings, request.settings.forecast
     began = time.monotonic()
     data = request.data
@@ -176,7 +179,7 @@ def _forecast(
         rate = done * tokens / max(time.monotonic() - began, 1e-3)
         report(Event("counting", done, total, f"{rate / 1e6:.0f}M pairs/s"))
         if stop.set:
-            raise Interrupted(f"{folder.path}: {STOPPED}")
+            raise stopped(folder.path, done, total)
 
     counts = count_lags(
         request.store, sorted(lags), hash_bits=options.hash_bits, on_progress=counting
@@ -218,7 +221,7 @@ def _forecast(
     for line in complete:
         line.pop("predicted")
     controls = [*controls, _tfidf_line(table)] if data else controls
-    return finite(
+    return ForecastResults.of(
         {
             "version": VERSION,
             "context": options.context,

@@ -1,5 +1,7 @@
 """Trains heads on a model's samples, the model frozen or, with `joint`, trained as well."""
 
+from __future__ import annotations
+
 import dataclasses
 from functools import partial
 from pathlib import Path

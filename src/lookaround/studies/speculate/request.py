@@ -1,5 +1,7 @@
 """What a speculation is made of before anything is trained: the model, its heads, the text."""
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path

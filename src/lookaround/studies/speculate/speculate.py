@@ -1,9 +1,11 @@
 """Several tokens per pass for a trained model: train heads, build the tree, measure, export.
 
-    model --> own samples --> heads --> ranks on held-out text --> tree (timed) --> measured folder
+    model --> its own samples --> heads --> ranks on held-out text --> tree --> measured folder
 
 Everything but the measurement resumes: a stage that is on disk is not made again.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import hashlib
@@ -23,9 +25,9 @@ from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.objectives.contract import Mode
+from lookaround.report.schema import SpeculationResults
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.jobs import STOPPED
 from lookaround.studies.speculate.heads import train_heads
 from lookaround.studies.speculate.measure import (
     Calibration,
@@ -34,20 +36,18 @@ from lookaround.studies.speculate.measure import (
     measure,
     next_token_bits,
 )
-from lookaround.studies.speculate.request import Speculation, open_speculation
+from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import own_samples
 from lookaround.support.errors import Interrupted
 from lookaround.support.storage import make_folder
-from lookaround.train.loop import StopSignal, autocast_dtype
-
-__all__ = ["Speculation", "open_speculation", "speculate"]
+from lookaround.train.loop import StopSignal, autocast_dtype, stop_on_signals
 
 STATE_FILE = "speculate.yaml"
 
 
 def speculate(
     request: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report = silent
-) -> dict[str, Any]:
+) -> SpeculationResults:
     """Trains, measures and exports into `out`; returns what was measured.
 
     The same call resumes a stopped one.
@@ -56,14 +56,13 @@ def speculate(
     work in it; Interrupted after saving when `stop` is set.
     """
     folder = StudyFolder(out, STATE_FILE, "made by speculate", _identity(request))
-    with folder.opened() as before:
+    with folder.opened() as before, stop_on_signals() as signals:
         if before.get("status") != "finished":
             folder.save(status="running")
-            folder.save(
-                status="finished", result=_speculate(request, folder, stop or StopSignal(), report)
-            )
+            result = _speculate(request, folder, stop or signals, report)
+            folder.save(status="finished", result=result)
             shutil.rmtree(out / "work", ignore_errors=True)
-        return folder.state["result"]
+        return SpeculationResults.of(folder.state["result"])
 
 
 def _speculate(
@@ -75,7 +74,9 @@ def _speculate(
         """Reports; raises Interrupted where asked to stop."""
         report(Event(stage, done, total, note))
         if stop.set:
-            raise Interrupted(f"{folder.path}: {STOPPED}")
+            raise Interrupted(
+                f"{folder.path}: stopped in {stage}; the same command goes on from there"
+            )
 
     work = folder.path / "work"
     make_folder(work)

@@ -5,15 +5,17 @@ B problems, A answer tokens, T tokens of a row, V vocabulary.
 The ways to write an answer are `objectives.contract.Writing`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from lookaround.decode.masked import window_log_probabilities
 from lookaround.model.backbone import Backbone, reading
-from lookaround.model.masks import attention_of
-from lookaround.objectives.contract import Batch, Mode, Shown, Writing
+from lookaround.objectives.contract import Batch, Mode, Writing
 from lookaround.objectives.objective import Objective
 from lookaround.studies.synthetic.tasks import Task
 
@@ -99,11 +101,11 @@ class Reader:
             return self._log_probabilities(
                 self._hidden(tokens, 0) if self.way == Writing.PARALLEL else tokens
             ).argmax(-1)
-        logs = [
-            self._log_probabilities(self._hidden(tokens, place))[:, place]
+        likeliest = [
+            self._log_probabilities(self._hidden(tokens, place))[:, place].argmax(-1)
             for place in range(self.task.answer)
         ]
-        return torch.stack(logs, 1).argmax(-1)
+        return torch.stack(likeliest, 1)
 
     def _written(self, tokens: Tensor) -> Tensor:
         shown = self._hidden(tokens, 0)
@@ -131,12 +133,6 @@ class Reader:
         rows, width = shown.shape
         if self.on_read is not None:
             self.on_read(rows)
-        target = torch.arange(self.task.prompt, width).repeat(rows, 1)
-        state = (torch.arange(rows)[:, None] * width + target - self.mode.shift).flatten()
-        attention = attention_of(self.mode.attention, torch.full((rows,), self.task.prompt))
-        device = self.backbone.device
-        dummy = torch.tensor([self.task.vocabulary.mask], device=device)
-        log_nv = self.backbone.log_probabilities(
-            Shown(shown, attention).to(device), state.to(device), dummy
-        )
-        return log_nv.view(rows, self.task.answer, -1).cpu()
+        answer = torch.arange(self.task.prompt, width).repeat(rows, 1)
+        dummy = torch.tensor([self.task.vocabulary.mask])
+        return window_log_probabilities(self.backbone, shown, answer, self.mode, dummy).cpu()

@@ -7,7 +7,8 @@ scores it on problems of a part of the key space that training never draws from.
 have the same steps, batch, trunk and test problems.
 """
 
-import json
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,8 @@ from lookaround.evaluation.intervals import seed_interval
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.objectives import parse_list
 from lookaround.objectives.objective import Objective
+from lookaround.report.schema import SyntheticResults
+from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder, slug
@@ -40,14 +43,11 @@ from lookaround.studies.synthetic.job import (
 from lookaround.studies.synthetic.tasks import Problems, Task, parse_task
 from lookaround.support.errors import UserError
 from lookaround.support.machine import jobs_of, machine, threads, threads_of, versions
-from lookaround.support.storage import finite, write_text
 from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import seconds_per_step
 
 GRID_FILE = "synthetic.yaml"
-# of results.json
-GRID_VERSION = 1
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
 # two accuracies on validation problems that are no further apart are not told apart: two standard
@@ -126,6 +126,13 @@ class Grid:
     @property
     def total(self) -> int:
         return len(self.runs) * len(self.seeds) + len(self.followers) * len(self.trials)
+
+    @property
+    def steps(self) -> int:
+        """Of all runs and trials together, at most."""
+        options = self.settings.synthetic
+        runs = len(self.runs) * len(self.seeds) * options.steps
+        return runs + len(self.followers) * len(self.trials) * trial_steps(options)
 
     @property
     def jobs(self) -> int:
@@ -277,7 +284,7 @@ def run_grid(
     command: str,
     executor: Executor | None = None,
     report: Report = silent,
-) -> dict[str, Any]:
+) -> SyntheticResults:
     """Runs a grid into `out`; returns its results, which are also written to out/results.json.
 
     The same folder takes more tasks, objectives and seeds; runs that are there are kept.
@@ -292,9 +299,9 @@ def run_grid(
     with folder.opened(), stop_on_signals() as stop:
         folder.save(kind="synthetic")
         rows, trials = _run_jobs(grid, out, executor, stop, report)
-        results = finite(
+        results = SyntheticResults.of(
             {
-                "version": GRID_VERSION,
+                "version": VERSION,
                 "kind": "synthetic",
                 "command": command,
                 "settings": grid.settings.model_dump(),
@@ -307,7 +314,7 @@ def run_grid(
                 "learning_rates": trials,
             }
         )
-        write_text(out / "results.json", json.dumps(results, indent=1, allow_nan=False))
+        results.save(out / "results.json")
     return results
 
 
@@ -343,7 +350,7 @@ def _run_jobs(
             job = SyntheticJob(
                 out, folder, grid.settings, task, spec, number, factor, grid.threads, trial
             )
-            jobs.submit(job, run_job, job)
+            jobs.submit(job, run_job, job, work=job.steps)
 
         def train(source: tuple[str, str], factor: float) -> None:
             for run in followers[source]:
@@ -355,7 +362,7 @@ def _run_jobs(
                 submit(source, factor, None)
             if not grid.trials:
                 train(source, grid.factors[0])
-        for job, row in jobs.finished(report, grid.total):
+        for job, row in jobs.finished(report, grid.steps):
             run = (job.task.spec, job.objective)
             if not job.trial:
                 rows[(*run, job.seed)] = row

@@ -4,6 +4,8 @@ All state is on disk, so that a run resumes on any executor. Its folder holds th
 (curve.json), the result (row.json) and the trained model as a Hugging Face folder (model/).
 """
 
+from __future__ import annotations
+
 import json
 import math
 import shutil
@@ -205,7 +207,9 @@ class _Run:
                     fill=self.fill,
                     keep=frozenset({self.curve.end}),
                     stop=self.stop,
-                    report=lambda p: self.status.train("training", p, job.steps),
+                    report=lambda p: self.status.tell(
+                        "training", p.step, job.steps, p.tokens_per_second, p.step
+                    ),
                 )
                 if not all(bool(p.isfinite().all()) for p in self.trainer.backbone.parameters()):
                     raise Diverged("the weights are not finite")
@@ -228,7 +232,7 @@ class _Run:
 
         At most one point or one score is computed again after that.
         """
-        self.status.tell(phase, done, total)
+        self.status.tell(phase, done, total, work=self.trainer.counters.step)
         if self.stop.set:
             raise self._interrupted()
 

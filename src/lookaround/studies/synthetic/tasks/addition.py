@@ -1,5 +1,7 @@
 """Sums of two numbers."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The game Countdown: reach a target from a few numbers."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Specs to tasks, such as "pathstar(2,5)", read with `ast`, never with `eval`."""
 
+from __future__ import annotations
+
 import ast
 import contextlib
 import inspect
