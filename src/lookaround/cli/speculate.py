@@ -31,7 +31,8 @@ def command(
     require_place(out)
     settings = given.settings()
     with loading("loading the model and reading the text") as console:
-        from lookaround.studies.speculate.speculate import open_speculation, speculate
+        from lookaround.studies.speculate.request import open_speculation
+        from lookaround.studies.speculate.speculate import speculate
 
         request = open_speculation(settings, model)
     parameters = sum(p.numel() for p in request.run.backbone.lm.parameters())

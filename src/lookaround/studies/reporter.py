@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from lookaround.studies.events import Event, Running
 
-__all__ = ["Reporter", "counted", "quiet_libraries", "say"]
 
 QUIET_SECONDS = 30  # between lines where there is no terminal
 
