@@ -298,7 +298,8 @@ def test_a_run_survives_a_signal(
     _, err = process.communicate(timeout=60)
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert err.startswith("stopped: stopped at step ")
+        assert "saving; press Ctrl-C again to stop at once" in err
+        assert "\nstopped: stopped at step " in err
         assert "the same command goes on" in err
         assert len(err.splitlines()) == 1
     else:

@@ -37,7 +37,7 @@ from lookaround.objectives import parse
 from lookaround.objectives.contract import Component, Pairs, Shown, View
 from lookaround.objectives.heads import LookAheadSpec, NextLatentSpec
 from lookaround.settings import Settings, read_settings
-from lookaround.studies.pretrain import pretrain
+from lookaround.studies.pretrain import train_into
 from lookaround.studies.speculate.speculate import open_speculation, speculate
 from lookaround.support.errors import UserError
 from lookaround.train.budget import Budget, Plan
@@ -251,7 +251,7 @@ def test_continuing_begins_at_the_models_own_loss(
                 own = F.cross_entropy(logits, pairs.target[near], reduction="sum")
                 assert float(total) == pytest.approx(float(own), rel=1e-4) or not near.all()
     out = tmp_path / "run"
-    pretrain(settings, objective, Budget(2000, "tokens"), foreign_store, out)
+    train_into(settings, objective, Budget(2000, "tokens"), foreign_store, out)
     first = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] < 8
     shapes = {name: tensor.shape for name, tensor in load_file(out / "model.safetensors").items()}

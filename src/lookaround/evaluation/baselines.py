@@ -45,9 +45,6 @@ class Baseline(Protocol[Data]):
         self, readable: Readable | None, data: Data, settings: EvaluateSettings, seed: int
     ) -> Scores: ...
 
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        return [f"{name}, {self.title}: {scores.value:.3f}"]
-
 
 class Majority(Baseline[TaskData]):
     """Always the most frequent class of the training part."""

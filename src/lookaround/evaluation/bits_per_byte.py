@@ -251,10 +251,3 @@ class BitsPerByte(Protocol[TextData]):
             return {}
         by_prefix = scores[TextData.name].details["by_prefix"]
         return super().entry(scores, settings) | {"bits_per_byte_by_prefix": by_prefix}
-
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        by_prefix = scores.details["by_prefix"].items()
-        return [
-            *super().lines(name, scores, mode),
-            *(f"  after {length:>5} tokens or more: {value:.3f}" for length, value in by_prefix),
-        ]

@@ -4,7 +4,7 @@ its causal one.
 
 from __future__ import annotations
 
-from lookaround.model.readable import Readable
+from lookaround.model.readable import Readable, generation_mode
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 
@@ -16,14 +16,6 @@ def classification_mode(modes: tuple[Mode, ...]) -> Mode:
     else the last.
     """
     return _last_of("bidirectional", modes) or _last_of("prefix", modes) or modes[-1]
-
-
-def generation_mode(modes: tuple[Mode, ...]) -> Mode:
-    """The causal mode if one was trained; else the prefix mode, else the last one that predicts
-    from the state before.
-    """
-    by_shift = max(modes, key=lambda mode: mode.shift)
-    return _last_of("causal", modes) or _last_of("prefix", modes) or by_shift
 
 
 def _last_of(kind: str, modes: tuple[Mode, ...]) -> Mode | None:

@@ -187,6 +187,3 @@ class Probe(Protocol[TaskData]):
         if not whole:
             entry["layers"] = {name: found.details["layer"] for name, found in scores.items()}
         return entry
-
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        return [f"{name}: {scores.value:.3f} (layer {scores.details['layer']}, {mode})"]

@@ -226,10 +226,6 @@ class Protocol(ABC, Generic[Data]):
         }
         return {self.key: values.get(TextData.name, values)}
 
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        """What `lookaround evaluate` prints."""
-        return [f"{name} {self.title}: {scores.value:.3f} ({mode})".strip()]
-
 
 def registered() -> dict[str, type[Protocol[Any]]]:
     """Every protocol with a name, baselines included, in order of names."""

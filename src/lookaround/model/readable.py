@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from lookaround.data.text import TextTokenizer, load_tokenizer
 from lookaround.model.backbone import Backbone
@@ -15,12 +20,13 @@ from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping
 
-__all__ = ["RUN_FILE", "Readable", "open_run", "read_run"]
+__all__ = ["RUN_FILE", "Readable", "generation_mode", "open_run", "read_run"]
 
 RUN_FILE = "run.yaml"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
+    """The fields of a run's run.yaml; raises UserError naming the one that is amiss."""
     fields = {
         "modes": list,
         "context": int,
@@ -29,7 +35,12 @@ def read_run(folder: Path) -> dict[str, Any]:
         "settings": dict,
         "objective": str,
     }
-    return read_mapping(folder / RUN_FILE, fields)
+    run = read_mapping(folder / RUN_FILE, fields)
+    if run["context"] < 2:
+        raise UserError(
+            f"{folder / RUN_FILE}: context is {run['context']}; a window needs 2 tokens or more"
+        )
+    return run
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class Readable:
     run.yaml where there is one.
 
     final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
+    folder: that it was read from; trees of drafts are described there.
     """
 
     backbone: Backbone
@@ -46,6 +58,20 @@ class Readable:
     final_modes: tuple[Mode, ...]
     context: int
     info: dict[str, Any] | None
+    folder: Path | None = None
+
+    @cached_property
+    def unwritten(self) -> Tensor:
+        """Ids (F,) that no text holds, on the CPU: special tokens and the mask, but for EOS."""
+        ids = self.tokenizer.vocabulary.unwritten(self.tokenizer.eos)
+        rows = self.backbone.output.weight.shape[0]
+        return torch.tensor([token for token in ids if token < rows], dtype=torch.int64)
+
+    def mode_for_generation(self, asked: str | None = None) -> Mode:
+        """The mode of the asked attention kind, else the one that the end of the budget left for
+        generation; raises UserError for a kind that was not trained.
+        """
+        return self.require_mode(asked) if asked else generation_mode(self.final_modes)
 
     def require_mode(self, asked: str) -> Mode:
         """The mode of the asked attention kind; raises UserError for a kind that was not
@@ -57,6 +83,15 @@ class Readable:
         raise UserError(
             f"mode '{asked}': this model was trained for {'; '.join(map(str, self.modes))}"
         )
+
+
+def generation_mode(modes: Sequence[Mode]) -> Mode:
+    """The causal mode if one was trained; else the prefix mode, else the last one that predicts
+    from the state before.
+    """
+    by_kind = {mode.attention: mode for mode in modes}
+    by_shift = max(modes, key=lambda mode: mode.shift)
+    return by_kind.get("causal") or by_kind.get("prefix") or by_shift
 
 
 def open_run(folder: Path) -> Readable:
@@ -73,7 +108,7 @@ def open_run(folder: Path) -> Readable:
         modes = tuple(Mode(*mode) for mode in info["modes"])
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
         _require_rows(folder, backbone, tokenizer, modes)
-        return Readable(backbone, tokenizer, modes, final, info["context"], info)
+        return Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
     config = json.loads((folder / "config.json").read_text())
     masked = config.get("model_type") == "eurobert" or config.get("is_causal") is False
     mode = (
@@ -82,7 +117,7 @@ def open_run(folder: Path) -> Readable:
         else Mode("causal", 1)
     )
     _require_rows(folder, backbone, tokenizer, (mode,))
-    return Readable(backbone, tokenizer, (mode,), (mode,), min(backbone.limit, 512), None)
+    return Readable(backbone, tokenizer, (mode,), (mode,), min(backbone.limit, 512), None, folder)
 
 
 def _require_rows(

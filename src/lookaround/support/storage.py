@@ -11,11 +11,9 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
-
-import numpy as np
-import yaml
 
 from lookaround.support.errors import UserError
 
@@ -82,6 +80,8 @@ def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> d
     """A JSON or YAML file of ours that holds at least `fields` of these types; raises UserError
     naming what is amiss.
     """
+    import yaml
+
     try:
         text = path.read_text(encoding="utf-8")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -112,6 +112,8 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
     """Writes plain data whole or not at all; tuples become lists, so that what is read back is
     equal.
     """
+    import yaml
+
     plain = json.loads(json.dumps(value))
     write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
@@ -168,6 +170,8 @@ def finite(value: Any) -> Any:
         return [finite(item) for item in value]
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
-    if isinstance(value, float | np.floating):
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
         return float(value) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+    return value

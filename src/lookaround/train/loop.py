@@ -8,6 +8,8 @@ nothing.
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -66,9 +68,13 @@ class Counters:
 
 @dataclass
 class StopSignal:
-    """Set by Ctrl-C or SIGTERM; the loop saves and stops after the step in hand."""
+    """Set by Ctrl-C or SIGTERM; the loop saves and stops after the step in hand.
+
+    at_once: there is nothing to save, and the first signal raises KeyboardInterrupt.
+    """
 
     set: bool = False
+    at_once: bool = False
 
 
 @contextmanager
@@ -82,9 +88,12 @@ def stop_on_signals() -> Iterator[StopSignal]:
         return
 
     def handle(number: int, frame: Any) -> None:
-        if stop.set:
+        if stop.set or stop.at_once:
             raise KeyboardInterrupt  # the second request does not wait
         stop.set = True
+        if multiprocessing.parent_process() is None and not int(os.environ.get("RANK", 0)):
+            # print() may be in the middle of a line here
+            os.write(2, b"\nsaving; press Ctrl-C again to stop at once\n")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,6 +1,6 @@
 """`lookaround compare`: from a corpus to a recommendation.
 
-    lookaround compare corpus.txt --task labels.tsv --objectives "ar, mlm, dar, vmlm" --seeds 3 --budget 20M
+    lookaround compare corpus.txt --task labels.tsv --objectives "ar, mlm, dar" --seeds 3
 
 One job per objective and seed trains a ladder of budgets: a stable trunk off which every rung
 branches by a decay of its own (objectives that change with the budget train each rung from the
@@ -24,8 +24,8 @@ from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import task_data
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.report.schema import ComparisonResults, ForecastResults
-from lookaround.studies.compare.ladder import Job, random_init_scores, run_job
-from lookaround.studies.compare.study import Study, plans_of
+from lookaround.studies.compare.ladder import Job, random_init_scores, run_job, scores_line
+from lookaround.studies.compare.study import Study, evaluation_work, plans_of
 from lookaround.studies.compare.summary import study_results
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
@@ -123,6 +123,8 @@ def _run_jobs(
     data = tuple(task_data(task, settings.evaluate) for task in study.tasks)
     factors = settings.compare.lr_factors
     seeds = [settings.seed + i for i in range(settings.compare.seeds)]
+    specs = [objective.spec for objective in study.objectives]
+    evaluation = evaluation_work(study, data, folder.state["plans"][specs[0]])
 
     def job(objective: str, seed: int, factor: float, trial: bool) -> Job:
         plan, smallest = folder.state["plans"][objective], folder.state["smallest"]
@@ -139,23 +141,24 @@ def _run_jobs(
             smallest,
             trial,
             study.threads,
+            evaluation,
         )
 
-    specs = [objective.spec for objective in study.objectives]
+    trials = factors if len(factors) > 1 else []
     losses: dict[str, dict[float, float]] = {spec: {} for spec in specs}
     ladders: dict[tuple[str, int], dict[str, Any]] = {}
-    total = (
-        len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0))
-        + len(data)
-        + bool(data)
-    )
     best = dict.fromkeys(specs, factors[0])
+    total = evaluation * (len(data) + bool(data) + settings.forecast.enabled)
+    for spec in specs:
+        total += len(seeds) * job(spec, seeds[0], factors[0], False).work
+        total += len(trials) * job(spec, seeds[0], factors[0], True).work
     before: ForecastResults | str | None = None
     with Jobs(out, stop, jobs=study.jobs, threads=study.threads, executor=executor) as jobs:
 
         def climb(spec: str) -> None:
             for seed in seeds:
-                jobs.submit(("ladder", (spec, seed)), run_job, job(spec, seed, best[spec], False))
+                ladder = job(spec, seed, best[spec], False)
+                jobs.submit(("ladder", (spec, seed)), run_job, ladder, work=ladder.work)
 
         if settings.forecast.enabled:
             plan = Forecast(
@@ -166,21 +169,19 @@ def _run_jobs(
                 data,
                 study.store,
             )
-            jobs.submit(("forecast", None), forecast_job, plan, out / "forecast")
-            total += 1
+            place = out / "forecast"
+            jobs.submit(("forecast", None), forecast_job, plan, place, work=evaluation)
         if data:
-            jobs.submit(
-                ("random", None), random_init_scores, settings, study.store, data, study.threads
-            )
+            arguments = (settings, study.store, data, study.threads)
+            jobs.submit(("random", None), random_init_scores, *arguments, work=evaluation)
         for item in data:
-            jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
+            key = ("baseline", item.name)
+            jobs.submit(key, baseline_scores, item, settings.evaluate, work=evaluation)
         for spec in specs:
-            if len(factors) > 1:
-                for factor in factors:
-                    jobs.submit(
-                        ("trial", (spec, factor)), run_job, job(spec, seeds[0], factor, True)
-                    )
-            else:
+            for factor in trials:
+                trial = job(spec, seeds[0], factor, True)
+                jobs.submit(("trial", (spec, factor)), run_job, trial, work=trial.work)
+            if not trials:
                 losses[spec] = {factors[0]: float("nan")}
                 climb(spec)
         table: dict[str, dict[str, float]] = {item.name: {} for item in data}
@@ -194,7 +195,8 @@ def _run_jobs(
                     table.setdefault(name, {})["random_init"] = result
             elif kind == "ladder":
                 ladders[key] = value["rungs"]
-                report(Event(finished=f"{key[0]}, seed {key[1]}"))
+                scores = scores_line(value["rungs"][f"{study.rungs[-1]:g}"])
+                report(Event(finished=f"{key[0]}, seed {key[1]}: {scores}"))
             else:
                 spec, factor = key
                 losses[spec][factor] = value["validation_loss"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device, threads
 from lookaround.support.storage import read_mapping, write_folder, write_text
 from lookaround.train import checkpoint
-from lookaround.train.loop import StopSignal, Trainer, exporter, stop_on_signals
+from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.run import (
     RUN_FILE,
@@ -48,7 +48,7 @@ from lookaround.train.run import (
 )
 from lookaround.train.schedule import WarmupStableDecay
 
-__all__ = ["Job", "random_init_scores", "run_job"]
+__all__ = ["Job", "random_init_scores", "run_job", "scores_line"]
 
 VALIDATION_ROWS = 256
 
@@ -61,6 +61,7 @@ class Job:
     plan: of the last rung, {"shares", "steps"}.
     smallest: the rung that the study was made with, which the warmup of all rungs is held within,
         whatever rungs were added.
+    evaluation: what evaluating a rung costs, about, as a share of a run at the full budget.
     """
 
     out: Path
@@ -75,6 +76,22 @@ class Job:
     smallest: float
     trial: bool
     threads: int
+    evaluation: float = 0.0
+
+    @property
+    def work(self) -> float:
+        """Of the whole job, in runs at the full budget."""
+        return sum(map(sum, self.work_by_rung().values()))
+
+    def work_by_rung(self) -> dict[float, tuple[float, float]]:
+        """{rung: (training, evaluating)} in runs at the full budget."""
+        decay, shared = self.settings.train.decay, parse(self.objective).stationary
+        work, forked = {}, 0.0
+        for rung in (self.smallest,) if self.trial else self.rungs:
+            training = (1 - decay) * (rung - forked) + decay * rung if shared else rung
+            work[rung] = training, 0.0 if self.trial else self.evaluation
+            forked = rung
+        return work
 
     @property
     def folder(self) -> Path:
@@ -133,11 +150,16 @@ def _train_ladder(
     trainer: Trainer | None = None
     for rung in rungs:
         folder = job.folder / f"rung-{rung:g}"
+        training, evaluating = job.work_by_rung()[rung]
         if not (folder / RUN_FILE).is_file():
             trainer = _train_rung(job, objective, rung, trainer, status, stop)
+        status.before += training
         if not job.trial and not (folder / "evaluation.json").is_file():
-            status.show(f"evaluating rung {rung:g}", 0, 1, 0.0)
-            _evaluate_rung(job, folder)
+            status.show(f"evaluating rung {rung:g}", 0, 1)
+            with status.repeatable():
+                _evaluate_rung(job, folder)
+            status.note = f"at {rung:g} of the budget: {scores_line(read_evaluation(folder))}"
+        status.before += evaluating
 
 
 def _train_rung(
@@ -166,6 +188,13 @@ def _train_rung(
     fill = exporter(trainer.backbone, objective, job.store)
     forks = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
 
+    begun, work = trainer.counters.step, job.work_by_rung()[rung][0]
+
+    def tell(progress: Progress) -> None:
+        share = (progress.step - begun) / max(1, schedule.end - begun)
+        rate = progress.tokens_per_second
+        status.tell(f"training rung {rung:g}", progress.step, schedule.end, rate, work * share)
+
     def train(stage: Path, until: int, keep: frozenset[int]) -> None:
         if trainer.counters.step < until:
             stage.mkdir(exist_ok=True)
@@ -177,7 +206,7 @@ def _train_rung(
                 fill=fill,
                 stop=stop,
                 keep=keep,
-                report=lambda p: status.train(f"training rung {rung:g}", p, schedule.end),
+                report=tell,
             )
 
     train(trunk, schedule.decay_start, forks)
@@ -237,6 +266,16 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
             sums.count(views)
             sums.add(loss(components, views, [1.0] * len(views))[1])
     return sums.mean()
+
+
+def scores_line(rung: Mapping[str, Any]) -> str:
+    """The scores of an evaluated rung in one line, as far as they decide a recommendation."""
+    return ", ".join(
+        f"{scores.value:.3f} {task or protocol.title}"
+        for name, protocol in protocols().items()
+        for task, scores in rung["evaluation"].scores.get(name, {}).items()
+        if protocol.need and scores.value is not None
+    )
 
 
 def _evaluate_rung(job: Job, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
 from lookaround.data.tasks import Task
 from lookaround.data.text import require_named
-from lookaround.evaluation.registry import TextData, protocols
+from lookaround.evaluation.registry import TaskData, TextData, protocols
 from lookaround.model.backbone import Backbone
 from lookaround.objectives import parse, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
@@ -36,6 +36,7 @@ __all__ = [
     "Estimate",
     "Study",
     "estimate",
+    "evaluation_work",
     "open_store",
     "open_study",
     "plans_of",
@@ -153,6 +154,23 @@ def text_data(settings: Settings, store: TokenStore) -> TextData:
     """The held-out text of a study."""
     test, validation = (split_rows(settings, store, name) for name in ("test", "validation"))
     return TextData(test, validation, store.unigram())
+
+
+def evaluation_work(study: Study, data: Iterable[TaskData], plan: Mapping[str, list[Any]]) -> float:
+    """What evaluating a model costs, about, as a share of a run of this plan: by tokens read.
+
+    A pass that only reads is a third of a step.
+    """
+    settings = study.settings
+    items = [*data, text_data(settings, study.store)]
+    costs = [
+        protocol.cost(item, settings.evaluate)
+        for item in items
+        for protocol in protocols().values()
+        if protocol.accepts(item)
+    ]
+    rows = sum(cost.get("texts", 0) + cost.get("tokens", 0) for cost in costs)
+    return rows / 3 / (sum(plan["steps"]) * settings.train.batch)
 
 
 def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str, Any]:

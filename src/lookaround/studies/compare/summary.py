@@ -69,6 +69,7 @@ def study_results(
             "train": len(item.train_inputs),
             "test": len(item.test_inputs),
             "classes": len(task.classes),
+            "columns": task.columns,
             "notes": task.notes,
         }
         for task, item in zip(study.tasks, data, strict=True)
@@ -82,7 +83,6 @@ def study_results(
         "versions": versions(),
         "parameters": study.backbone.parameter_count,
         "equal": study.equal,
-        "parameters": sum(weight.numel() for weight in study.backbone.lm.parameters()),
         **{
             key: value
             for name, scores in of_text.items()

@@ -41,8 +41,8 @@ from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.studies.forecast.entry import FEATURES, Entry, EntryJob, keep, read_kept, run_entry
 from lookaround.studies.forecast.recommend import TRACK_RECORD, recommend
-from lookaround.studies.jobs import STOPPED, Jobs, Status
-from lookaround.support.errors import Interrupted, UserError
+from lookaround.studies.jobs import Jobs, Status, stopped
+from lookaround.support.errors import UserError
 from lookaround.support.machine import threads_of, usable_cores
 from lookaround.support.storage import make_folder
 from lookaround.theory.lags import count_lags
@@ -161,9 +161,9 @@ def forecast(
     whose texts hold no known token, and a folder of another corpus; Interrupted when `stop` is set:
     what is finished is kept.
     """
-    stop = stop or StopSignal()
     identity = {"corpus": request.store.fingerprint, "settings": request.settings.identity("data")}
     with contextlib.ExitStack() as stack:
+        stop = stop or stack.enter_context(stop_on_signals())
         place = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = StudyFolder(place, FORECAST_FILE, "a forecast of ours", identity)
         stack.enter_context(folder.opened())
@@ -193,7 +193,7 @@ def _forecast(
         rate = done * tokens / max(time.monotonic() - began, 1e-3)
         report(Event("counting", done, total, f"{rate / 1e6:.0f}M pairs/s"))
         if stop.set:
-            raise Interrupted(f"{folder.path}: {STOPPED}")
+            raise stopped(folder.path, done, total)
 
     counts = count_lags(
         request.store, sorted(lags), hash_bits=chosen.hash_bits, on_progress=counting

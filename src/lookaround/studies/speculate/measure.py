@@ -19,7 +19,8 @@ from lookaround.decode.calibrate import (
     draft_ranks,
     frequent_tokens,
 )
-from lookaround.decode.speculative import Speculator, Stats
+from lookaround.decode.speculative import Speculator
+from lookaround.decode.stats import Stats
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
 from lookaround.evaluation.bits_per_byte import bits_per_byte, chain_rule_bits, scored_tokens
 from lookaround.evaluation.own_text import lossless_rows

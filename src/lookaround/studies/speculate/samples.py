@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lookaround.decode.speculative import Speculator, warpers
+from lookaround.decode.sampling import filter_logits
+from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling, Greedy
 from lookaround.model.readable import Readable
-from lookaround.settings import Settings
+from lookaround.settings import GenerationConfig, Settings
 from lookaround.support.errors import UserError
 from lookaround.support.storage import whole_file
 
@@ -65,7 +67,7 @@ def continue_prompts(
         max_new_tokens=new,
         eos=run.tokenizer.eos,
         verifier=verifier,
-        processors=warpers(temperature),
+        process=partial(filter_logits, config=GenerationConfig(temperature=temperature)),
     )
     return [[*prompt, *text] for prompt, text in zip(prompts, made.tokens, strict=True)]
 
@@ -75,7 +77,7 @@ def prompt_windows(documents: Sequence[np.ndarray], length: int, count: int) -> 
     document kept in front.
     """
     places = [(ids, at) for ids in documents for at in range(1, len(ids) - length, length)]
-    spread = places[:: max(1, len(places) // count)][:count]
+    spread = places[:: max(1, len(places) // max(1, count))][:count]
     return [[int(ids[0]), *map(int, ids[at : at + length - 1])] for ids, at in spread]
 
 

@@ -1,7 +1,7 @@
 """Several tokens per pass for a model that exists: train heads, build the tree, measure, write a
 folder that transformers loads.
 
-    model --> samples of its own --> heads --> ranks on held-out text --> tree, by timing this device --> measured folder
+    model --> its own samples --> heads --> ranks on held-out text --> tree --> measured folder
 
 Everything but the measurement resumes: a stage that is on disk is not made again.
 """
@@ -29,7 +29,6 @@ from lookaround.objectives.contract import Mode
 from lookaround.report.schema import SpeculationResults
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.jobs import STOPPED
 from lookaround.studies.speculate.heads import train_heads
 from lookaround.studies.speculate.measure import (
     Calibration,
@@ -42,7 +41,7 @@ from lookaround.studies.speculate.request import Speculation, open_speculation
 from lookaround.studies.speculate.samples import own_samples
 from lookaround.support.errors import Interrupted
 from lookaround.support.storage import make_folder
-from lookaround.train.loop import StopSignal, autocast_dtype
+from lookaround.train.loop import StopSignal, autocast_dtype, stop_on_signals
 
 __all__ = ["Speculation", "open_speculation", "speculate"]
 
@@ -60,12 +59,11 @@ def speculate(
     work in it; Interrupted after saving when `stop` is set.
     """
     folder = StudyFolder(out, STATE_FILE, "made by speculate", _identity(request))
-    with folder.opened() as before:
+    with folder.opened() as before, stop_on_signals() as signals:
         if before.get("status") != "finished":
             folder.save(status="running")
-            folder.save(
-                status="finished", result=_speculate(request, folder, stop or StopSignal(), report)
-            )
+            result = _speculate(request, folder, stop or signals, report)
+            folder.save(status="finished", result=result)
             shutil.rmtree(out / "work", ignore_errors=True)
         return SpeculationResults.of(folder.state["result"])
 
@@ -79,7 +77,9 @@ def _speculate(
         """Reports, and ends where asked to."""
         report(Event(stage, done, total, note))
         if stop.set:
-            raise Interrupted(f"{folder.path}: {STOPPED}")
+            raise Interrupted(
+                f"{folder.path}: stopped in {stage}; the same command goes on from there"
+            )
 
     work = folder.path / "work"
     make_folder(work)

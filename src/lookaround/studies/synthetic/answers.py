@@ -14,9 +14,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lookaround.decode.masked import window_log_probabilities
 from lookaround.model.backbone import Backbone, reading
-from lookaround.model.masks import attention_of
-from lookaround.objectives.contract import Batch, Mode, Shown, Writing
+from lookaround.objectives.contract import Batch, Mode, Writing
 from lookaround.objectives.objective import Objective
 from lookaround.studies.synthetic.tasks import Task
 
@@ -103,21 +103,22 @@ class Reader:
 
     def _forced(self, tokens: Tensor) -> Tensor:
         if self.stepwise:
-            return self._laws(
+            return self._log_probabilities(
                 self._hidden(tokens, 0) if self.way == Writing.PARALLEL else tokens
             ).argmax(-1)
-        laws = [
-            self._laws(self._hidden(tokens, place))[:, place] for place in range(self.task.answer)
+        likeliest = [
+            self._log_probabilities(self._hidden(tokens, place))[:, place].argmax(-1)
+            for place in range(self.task.answer)
         ]
-        return torch.stack(laws, 1).argmax(-1)
+        return torch.stack(likeliest, 1)
 
     def _written(self, tokens: Tensor) -> Tensor:
         shown = self._hidden(tokens, 0)
         answer = shown[:, self.task.prompt :]
         if self.way == Writing.PARALLEL:
-            return self._laws(shown).argmax(-1)
+            return self._log_probabilities(shown).argmax(-1)
         for place in range(self.task.answer):
-            certainty, best = self._laws(shown).max(-1)
+            certainty, best = self._log_probabilities(shown).max(-1)
             if self.way == Writing.CONFIDENT_FIRST:
                 hidden = answer == self.task.vocabulary.mask
                 chosen = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
@@ -132,19 +133,13 @@ class Reader:
         hidden[:, self.task.prompt + place :] = self.task.vocabulary.mask
         return hidden
 
-    def _laws(self, shown: Tensor) -> Tensor:
+    def _log_probabilities(self, shown: Tensor) -> Tensor:
         """Log-probabilities (B, A, V) of the answer's tokens given `shown` (B, T), dummies
         excluded.
         """
         rows, width = shown.shape
         if self.on_read is not None:
             self.on_read(rows)
-        target = torch.arange(self.task.prompt, width).repeat(rows, 1)
-        state = (torch.arange(rows)[:, None] * width + target - self.mode.shift).flatten()
-        attention = attention_of(self.mode.attention, torch.full((rows,), self.task.prompt))
-        device = self.backbone.device
-        dummy = torch.tensor([self.task.vocabulary.mask], device=device)
-        log_nv = self.backbone.log_probabilities(
-            Shown(shown, attention).to(device), state.to(device), dummy
-        )
-        return log_nv.view(rows, self.task.answer, -1).cpu()
+        answer = torch.arange(self.task.prompt, width).repeat(rows, 1)
+        dummy = torch.tensor([self.task.vocabulary.mask])
+        return window_log_probabilities(self.backbone, shown, answer, self.mode, dummy).cpu()

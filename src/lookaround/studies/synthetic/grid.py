@@ -142,6 +142,13 @@ class Grid:
         return len(self.runs) * len(self.seeds) + len(self.followers) * len(self.trials)
 
     @property
+    def steps(self) -> int:
+        """Of all runs and trials together, at most."""
+        options = self.settings.synthetic
+        runs = len(self.runs) * len(self.seeds) * options.steps
+        return runs + len(self.followers) * len(self.trials) * trial_steps(options)
+
+    @property
     def jobs(self) -> int:
         return jobs_of(self.settings.synthetic.jobs, self.total)
 
@@ -367,7 +374,7 @@ def _run_jobs(
             job = SyntheticJob(
                 out, folder, grid.settings, task, spec, number, factor, grid.threads, trial
             )
-            jobs.submit(job, run_job, job)
+            jobs.submit(job, run_job, job, work=job.steps)
 
         def train(source: tuple[str, str], factor: float) -> None:
             for run in followers[source]:
@@ -379,7 +386,7 @@ def _run_jobs(
                 submit(source, factor, None)
             if not grid.trials:
                 train(source, grid.factors[0])
-        for job, row in jobs.finished(report, grid.total):
+        for job, row in jobs.finished(report, grid.steps):
             run = (job.task.spec, job.objective)
             if not job.trial:
                 rows[(*run, job.seed)] = row

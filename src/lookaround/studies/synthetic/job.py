@@ -223,7 +223,9 @@ class _Run:
                     fill=self.fill,
                     keep=frozenset({self.curve.end}),
                     stop=self.stop,
-                    report=lambda p: self.status.train("training", p, job.steps),
+                    report=lambda p: self.status.tell(
+                        "training", p.step, job.steps, p.tokens_per_second, p.step
+                    ),
                 )
                 if not all(bool(p.isfinite().all()) for p in self.trainer.backbone.parameters()):
                     raise Diverged("the weights are not finite")
@@ -246,7 +248,7 @@ class _Run:
 
         At most one point or one score is computed again after that.
         """
-        self.status.tell(phase, done, total)
+        self.status.tell(phase, done, total, work=self.trainer.counters.step)
         if self.stop.set:
             raise self._interrupted()
 
