@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 from scipy.optimize import check_grad, minimize
 
+from benchmarks.worlds_shown import worlds
 from lookaround.objectives import parse
 from lookaround.support.errors import UserError
 from lookaround.theory import spectrum as module
@@ -21,7 +22,6 @@ from lookaround.theory.spectrum import (
     truncated_svd,
 )
 from lookaround.theory.worlds import literal_cooccurrence
-from worlds_shown import worlds
 
 
 @pytest.fixture(scope="module")

@@ -344,7 +344,7 @@ def distance(tokens: Tensor) -> tuple[float, float]:
 def test_the_law_of_three_tokens_is_unchanged_by_drawing(
     tree: Tree, sampled: bool, rows: int
 ) -> None:
-    rows = int(os.environ.get("LOOKAROUND_DRAWS", rows))  # RESULTS.md: a million
+    rows = int(os.environ.get("LOOKAROUND_DRAWS", rows))  # results/decoding.md: a million
     generator = torch.Generator().manual_seed(len(tree))
     choose = Sampler(1.0, generator) if sampled else likeliest
     p_value, variation = distance(

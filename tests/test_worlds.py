@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.worlds_shown import world_figures, worlds
 from lookaround.objectives import Batch, Vocabulary, parse
 from lookaround.theory.lags import LagCounts
 from lookaround.theory.matrices import cooccurrence, kept_law
@@ -23,7 +24,6 @@ from lookaround.theory.worlds import (
     prefix_coverage,
     stationary,
 )
-from worlds_shown import world_figures, worlds
 
 
 def test_worlds_list_every_sequence_once() -> None:

@@ -9,6 +9,7 @@ What is listed here is loaded when it is first used.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'lookaround' has no attribute '{name}'")
-    from lookaround import api
-
-    return getattr(api, name)
+    return getattr(importlib.import_module("lookaround.api"), name)
 
 
 def __dir__() -> list[str]:

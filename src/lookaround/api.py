@@ -13,13 +13,15 @@ ones as `settings={"train.batch": 32}`, and raises `UserError` with the same mes
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookaround.settings import Settings, field_of, read_settings
-from lookaround.studies.events import Report, silent
+from lookaround.studies.events import Report
 from lookaround.support.errors import UserError
 
 if TYPE_CHECKING:
@@ -144,14 +146,15 @@ def _offers(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return wrap
 
 
-def _settings(
-    command: str,
-    given: dict[str, Any],
-    *,
-    settings: Mapping[str, Any] | None = None,
-    config: str | Path | None = None,
-) -> Settings:
+def _settings(command: str, options: Mapping[str, Any]) -> Settings:
     """The settings that a function was given as keywords; raises UserError as its command does."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(
+            f"{command}: called again while a process of it starts; put the call under "
+            "if __name__ == '__main__':"
+        )
+    given = dict(options)
+    config, more = given.pop("config", None), given.pop("settings", None) or {}
     names = {keyword_of(name): name for name in (*OFFERED[command], "seed")}
     unknown = next((key for key in given if key not in names), None)
     if unknown is not None:
@@ -159,11 +162,11 @@ def _settings(
             f"{command}: no argument is called '{unknown}'; known are {', '.join(names)}, and "
             "settings={...} for all others"
         )
-    options = dict(settings or {}) | {names[key]: value for key, value in given.items()}
+    values = more | {names[key]: value for key, value in given.items()}
     return read_settings(
         Path(config) if config is not None else None,
         labels={name: key for key, name in names.items()},
-        **{name: _plain(value) for name, value in options.items()},
+        **{name: _plain(value) for name, value in values.items()},
     )
 
 
@@ -180,6 +183,21 @@ def _call(function: str, **arguments: Any) -> str:
     return f"lookaround.{function}({listed})"
 
 
+@contextmanager
+def _reporting(report: Report | None) -> Iterator[Report]:
+    """A report of a study, or a view of progress where none is given."""
+    if report is not None:
+        yield report
+        return
+    from rich.console import Console
+
+    from lookaround.studies.reporter import Reporter, quiet_libraries
+
+    quiet_libraries()
+    with Reporter(Console(stderr=True)) as reporter:
+        yield reporter.report
+
+
 # ---------------------------------------------------------------------------------------- studies
 
 
@@ -188,7 +206,7 @@ def compare(
     corpus: str | Path | None = None,
     *,
     out: str | Path = "lookaround-compare",
-    report: Report = silent,
+    report: Report | None = None,
     **options: Any,
 ) -> ComparisonResults:
     """Trains several objectives at equal budget and evaluates both halves of each.
@@ -198,14 +216,16 @@ def compare(
     `if __name__ == "__main__":`.
 
     out: folder of the study: results.json, report.html, checkpoints.
-    report: called with an `Event` as the study goes on.
+    report: called with an `Event` as the study goes on; None shows progress on stderr.
     """
     from lookaround.studies.compare.compare import compare as run
     from lookaround.studies.compare.study import open_study
 
     given = {"corpus": corpus, **options}
-    study = open_study(_settings("compare", **_split(given)))
-    results = run(study, Path(out), command=_call("compare", out=out, **given), report=report)
+    study = open_study(_settings("compare", given))
+    command = _call("compare", out=out, **given)
+    with _reporting(report) as tell:
+        results = run(study, Path(out), command=command, report=tell)
     results.write_page(Path(out) / "report.html")
     return results
 
@@ -215,19 +235,20 @@ def forecast(
     corpus: str | Path | None = None,
     *,
     out: str | Path = "lookaround-forecast",
-    report: Report = silent,
+    report: Report | None = None,
     **options: Any,
 ) -> ForecastResults:
     """What a corpus says of objectives before any training, with its controls beside it.
 
     out: folder of the forecast: forecast.json, forecast.html, finished parts.
-    report: called with an `Event` as the forecast goes on.
+    report: called with an `Event` as it goes on; None shows progress on stderr.
     """
     from lookaround.studies.forecast.forecast import forecast as run
     from lookaround.studies.forecast.forecast import open_forecast
 
-    request = open_forecast(_settings("forecast", **_split({"corpus": corpus, **options})))
-    results = run(request, Path(out), report=report)
+    request = open_forecast(_settings("forecast", {"corpus": corpus, **options}))
+    with _reporting(report) as tell:
+        results = run(request, Path(out), report=tell)
     results.save(Path(out) / "forecast.json")
     results.write_page(Path(out) / "forecast.html")
     return results
@@ -238,7 +259,7 @@ def pretrain(
     corpus: str | Path | None = None,
     *,
     out: str | Path = "lookaround-run",
-    report: Report = silent,
+    report: Report | None = None,
     **options: Any,
 ) -> PretrainResults:
     """Trains one model with one objective into a folder that transformers loads.
@@ -246,13 +267,14 @@ def pretrain(
     The same call goes on with an interrupted run, and does nothing for a finished one.
 
     out: folder of the run.
-    report: called with an `Event` after each step.
+    report: called with an `Event` after each step; None shows progress on stderr.
     """
     from lookaround.studies.pretrain import open_pretraining
     from lookaround.studies.pretrain import pretrain as run
 
-    request = open_pretraining(_settings("pretrain", **_split({"corpus": corpus, **options})))
-    return run(request, Path(out), report=report)
+    request = open_pretraining(_settings("pretrain", {"corpus": corpus, **options}))
+    with _reporting(report) as tell:
+        return run(request, Path(out), report=tell)
 
 
 @_offers("evaluate")
@@ -274,7 +296,7 @@ def evaluate(
 
     folder = model.folder if isinstance(model, Model) else Path(model)
     readable = model.readable if isinstance(model, Model) else None
-    request = open_evaluation(_settings("evaluate", **_split(options)), folder, mode, readable)
+    request = open_evaluation(_settings("evaluate", options), folder, mode, readable)
     return run(request, Path(out) if out is not None else None)
 
 
@@ -283,27 +305,21 @@ def speculate(
     model: str | Path,
     *,
     out: str | Path = "lookaround-speculate",
-    report: Report = silent,
+    report: Report | None = None,
     **options: Any,
 ) -> SpeculationResults:
     """Several tokens per pass, the same output: heads for a model, a tree, and what they give here.
 
     model: a run that is read causally, or a Hugging Face decoder's folder.
     out: folder of the faster model.
-    report: called with an `Event` as the work goes on.
+    report: called with an `Event` as it goes on; None shows progress on stderr.
     """
     from lookaround.studies.speculate.speculate import open_speculation
     from lookaround.studies.speculate.speculate import speculate as run
 
-    request = open_speculation(_settings("speculate", **_split(options)), Path(model))
-    return run(request, Path(out), report=report)
-
-
-def _split(options: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of `_settings` from those of a function."""
-    given = dict(options)
-    own = {key: given.pop(key) for key in ("settings", "config") if key in given}
-    return {"given": given, **own}
+    request = open_speculation(_settings("speculate", options), Path(model))
+    with _reporting(report) as tell:
+        return run(request, Path(out), report=tell)
 
 
 # ---------------------------------------------------------------------------------- single objects
@@ -348,7 +364,7 @@ class Model:
         """
         from lookaround.decode import generate
 
-        config = _settings("generate", given=options).generate
+        config = _settings("generate", options).generate
         return generate(self.readable, prompts or [""], config, seed=seed)
 
     def __str__(self) -> str:

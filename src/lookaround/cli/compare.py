@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lookaround.cli.console import Reporter, loading, say
 from lookaround.cli.options import Given, command_line, takes_settings
-from lookaround.cli.reporter import Reporter, loading, say
 from lookaround.support.storage import require_place
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lookaround.cli.console import loading, say
 from lookaround.cli.options import Given, require_file, takes_settings
-from lookaround.cli.reporter import loading, say
 from lookaround.support.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,17 +64,17 @@ def command(
         raise UserError(
             f"--show-drafts: {model} has no heads that look ahead (or is not read causally)"
         )
-    made = [Generated(text) for text in prompt or [""]]
+    texts = [Generated(text) for text in prompt or [""]]
     entries = []
-    for text in made:
-        say(console, text.prompt, end="", style="dim")
-        for piece, drafted in writer.write(text):
+    for made in texts:
+        say(console, made.prompt, end="", style="dim")
+        for piece, drafted in writer.write(made):
             say(console, piece, end="", style="green" if show_drafts and drafted else None)
         console.print()
-        entries.append(_entry(writer, text))
+        entries.append(_entry(writer, made))
         _say_cost(console, entries[-1], show_drafts)
     if out is not None:
-        write_text(out, "\n\n".join(text.prompt + text.text for text in made) + "\n")
+        write_text(out, "\n\n".join(made.prompt + made.text for made in texts) + "\n")
     given.write({"model": str(model), "mode": mode, "texts": entries})
 
 
@@ -103,9 +103,9 @@ def _say_cost(console: Console, entry: dict[str, Any], show_drafts: bool) -> Non
     if "passes" in entry:
         say(
             console,
-            f"[{entry['passes']} passes; {entry['bits_per_token']:.2f} bits per token by the "
-            "model's own distribution from left to right, "
-            f"{entry['bits_per_token_one_per_pass']:.2f} for a text made one token per pass]",
+            f"[{entry['passes']} passes; {entry['bits_per_token']:.2f} bits per token as the model "
+            "itself reads the text from left to right, "
+            f"{entry['bits_per_token_one_per_pass']:.2f} for one made a token per pass]",
             style="dim",
         )
     if show_drafts and "tokens_per_forward" in entry:

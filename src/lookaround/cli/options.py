@@ -122,7 +122,10 @@ def _derived(key: str, dotted: str, argument: str) -> inspect.Parameter:
         kind = bool
     elif isinstance(default, list):
         kind = list[str]
-    more = {"help": help_, "show_default": False if shown in (None, "", False) else str(shown)}
+    more: dict[str, Any] = {
+        "help": help_,
+        "show_default": False if shown in (None, "", False) else str(shown),
+    }
     option = option_of(dotted)
     if dotted == argument:
         about = typer.Argument(metavar=dotted.rpartition(".")[2].upper(), **more)

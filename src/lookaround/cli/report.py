@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lookaround.cli.console import say
 from lookaround.cli.options import require_file
-from lookaround.cli.reporter import say
 
 __all__ = ["command"]
 
@@ -29,7 +29,7 @@ def command(
     require_file("--out", out)
     from rich.console import Console
 
-    from lookaround.report import load_results
+    from lookaround.report.schema import load_results
 
     console = Console()
     loaded = load_results(results)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lookaround.cli.console import Reporter, loading, say
 from lookaround.cli.options import Given, takes_settings
-from lookaround.cli.reporter import Reporter, loading, say
 from lookaround.support.storage import require_place
 
 __all__ = ["command"]

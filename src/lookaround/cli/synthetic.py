@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lookaround.cli.console import Reporter, loading, say
 from lookaround.cli.options import Given, command_line, takes_settings
-from lookaround.cli.reporter import Reporter, loading, say
+from lookaround.report.text import format_seconds
 from lookaround.support.errors import UserError
 from lookaround.support.storage import require_place
 
@@ -68,8 +69,6 @@ def command(
 
 def _say_estimate(console: Console, cost: GridEstimate) -> None:
     """Prints what training will cost at most."""
-    from lookaround.report.text import format_seconds
-
     tasks, names = (max(len(run[field]) for run in cost.by_run) for field in ("graph", "objective"))
     for run in cost.by_run:
         step = run["seconds_per_step"]

@@ -68,7 +68,7 @@ def cost(request: Request) -> Estimate:
     return estimate(open_study(settings))
 
 
-def pretrain(request: Request, out: Path, *, report: Report = silent) -> dict[str, Any]:
+def pretrain(request: Request, out: Path, *, report: Report = silent) -> PretrainResults:
     """Trains one model into `out`, in as many processes as torchrun has started.
 
     Raises UserError and Interrupted as `train_into` does.

@@ -1,7 +1,7 @@
 """Several tokens per pass for a model that exists: train heads, build the tree, measure, write a
 folder that transformers loads.
 
-    model --> samples of its own --> heads --> ranks on held-out text --> tree, by timing this device --> measured folder
+    model --> its own samples --> heads --> ranks on held-out text --> tree --> measured folder
 
 Everything but the measurement resumes: a stage that is on disk is not made again.
 """

@@ -1,11 +1,11 @@
-"""What a command shows while it works: one view for all studies, with a terminal and without."""
+"""What is shown of a study at work: one view for all, with a terminal and without."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from lookaround.report.text import format_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lookaround.studies.events import Event, Running
 
-__all__ = ["Reporter", "loading", "say"]
+__all__ = ["Reporter", "quiet_libraries", "say"]
 
 QUIET_SECONDS = 30  # between lines where there is no terminal
 
@@ -23,26 +23,14 @@ def say(console: Console, text: str, *, end: str = "\n", style: str | None = Non
     console.print(text, end=end, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-@contextmanager
-def loading(what: str, quiet: bool = False) -> Iterator[Console]:
-    """A console that says `what` is being done for the length of the block.
+def quiet_libraries() -> None:
+    """Keeps progress bars and load reports of transformers and datasets off the screen."""
+    import datasets
+    import transformers
 
-    quiet: it prints nothing. Progress bars and load reports of transformers and datasets are kept
-    off the screen.
-    """
-    from rich.console import Console
-
-    console = Console(quiet=quiet)
-    if not console.is_terminal:
-        say(console, f"{what} ..")
-    with console.status(what):
-        import datasets
-        import transformers
-
-        datasets.disable_progress_bars()
-        transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()
-        yield console
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 class Reporter:
@@ -109,8 +97,6 @@ class Reporter:
         done = event.done - before
         if done <= 0 or now - since < 2 or event.done >= event.total:
             return ""
-        from lookaround.report.text import format_seconds
-
         return f"about {format_seconds((now - since) * (event.total - event.done) / done)} left"
 
     def _line(self, now: float, text: str) -> None:
