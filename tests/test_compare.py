@@ -21,7 +21,8 @@ import torch
 from conftest import WORDS, sentences
 from lookaround.model.readable import open_run
 from lookaround.objectives import parse_list
-from lookaround.report import render_html
+from lookaround.report.html import render_html
+from lookaround.report.schema import ComparisonResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.compare.compare import compare
 from lookaround.studies.compare.study import estimate, open_study
@@ -76,7 +77,8 @@ def study_settings(corpus: Path, *more: str, **options: Any) -> Settings:
 
 def run(settings: Settings, out: Path) -> dict[str, Any]:
     with ThreadPoolExecutor(1) as executor:  # any executor serves
-        return compare(open_study(settings), out, command="test", executor=executor)
+        results = compare(open_study(settings), out, command="test", executor=executor)
+        return results.as_dict()
 
 
 def test_a_study_has_an_entry_per_rung_and_seed(corpus: Path, tmp_path: Path) -> None:
@@ -450,7 +452,7 @@ def test_a_forecast_stands_beside_the_study(corpus: Path, tmp_path: Path) -> Non
     found = results["forecast"]
     assert [line["objective"] for line in found["objectives"]] == ["ar"]
     assert set(found["objectives"][0]["tasks"]) == {"order"}
-    page = render_html(results)
+    page = render_html(ComparisonResults.of(results))
     assert "Before any training" in page
     assert "Track record" in page
     again = run(

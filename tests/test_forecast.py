@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import lookaround.studies.forecast.forecast as module
 from lookaround.cli import app
-from lookaround.report import print_forecast, write_forecast
+from lookaround.report.schema import ForecastResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.events import Event
 from lookaround.studies.folder import StudyFolder
@@ -388,9 +388,10 @@ def test_tokens_take_the_class_they_are_likeliest_in() -> None:
 
 
 def test_it_prints_and_draws_without_trusting_names(result: dict[str, Any], tmp_path: Path) -> None:
-    nasty = json.loads(json.dumps(result).replace("mlm(rate=0.4)", "<script>alert(1)</script>"))
+    text = json.dumps(result.as_dict()).replace("mlm(rate=0.4)", "<script>alert(1)</script>")
+    nasty = json.loads(text)
     nasty["notes"].append("<img src=x onerror=alert(2)>")
-    write_forecast(nasty, tmp_path / "page.html")
+    ForecastResults.of(nasty).write_page(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "<script" not in page
     assert "<img" not in page
@@ -398,7 +399,7 @@ def test_it_prints_and_draws_without_trusting_names(result: dict[str, Any], tmp_
     assert page.count("<svg") > 4
     for width in (60, 80, 200):
         console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-        print_forecast(result, console)
+        result.print(console)
         text = console.export_text()
         assert "TF-IDF" in text
         assert all(len(line) <= width for line in text.splitlines())

@@ -40,7 +40,8 @@ from lookaround.evaluation.registry import (
 from lookaround.model import build
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import Mode, Vocabulary
-from lookaround.report import load_results, print_results, render_html
+from lookaround.report import load_results
+from lookaround.report.html import render_html
 from lookaround.settings import DataSettings, EvaluateSettings, Settings, read_settings
 from lookaround.studies.compare.compare import compare
 from lookaround.studies.compare.study import open_study
@@ -123,7 +124,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
     assert '<th scope="col">parity (nearest class mean)</th>' in page
     assert f"{rows[0]['mean']:.3f}" in page
     assert "nearest to the mean state of their own class" in page
-    print_results(results, Console(file=file, width=200))
+    results.print(Console(file=file, width=200))
     assert "class mean)" in file.getvalue()
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORECAST_COLUMNS",
+    "SPECULATION_COLUMNS",
     "SYNTHETIC_COLUMNS",
     "forecast_contexts",
     "forecast_features",
@@ -283,6 +284,17 @@ def _verdict(entry: SyntheticEntry, margin: float, copied: bool) -> str:
     if _mean(entry.train_exact_match) < UNFIT:
         return "was not fitted, in training either, within these steps"
     return "fits its training problems and fails on others"
+
+
+SPECULATION_COLUMNS = (  # heading, field of an entry, how it is written
+    ("sequences", "batch", "{}"),
+    ("nodes", "nodes", "{}"),
+    ("tokens per\nforward", "tokens_per_forward", "{:.2f}"),
+    ("transformers\ntokens/s", "plain_tokens_per_second", "{:,.0f}"),
+    ("without drafts\ntokens/s", "loop_tokens_per_second", "{:,.0f}"),
+    ("drafts\ntokens/s", "speculative_tokens_per_second", "{:,.0f}"),
+    ("times\ntransformers", "speedup", "{:.2f}"),
+)
 
 
 def speculation_lines(result: SpeculationResults) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from io import StringIO
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from lookaround.report.findings import (
     FORECAST_COLUMNS,
+    SPECULATION_COLUMNS,
     SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "as_html",
     "as_text",
     "print_comparison",
     "print_evaluation",
@@ -95,11 +94,6 @@ def as_text(result: Results, width: int = 100) -> str:
     file = StringIO()
     result.print(Console(file=file, width=width, color_system=None))
     return "\n".join(map(str.rstrip, file.getvalue().splitlines()))
-
-
-def as_html(result: Results) -> str:
-    """The same as a fragment of a page."""
-    return f"<pre>{escape(as_text(result))}</pre>"
 
 
 def print_table(
@@ -346,19 +340,12 @@ def print_synthetic(results: SyntheticResults, console: Console) -> None:
 
 def print_speculation(result: SpeculationResults, console: Console) -> None:
     """Speed by number of sequences, then what was found, in words."""
-    shown = {
-        "nodes": ("nodes", "{:d}"),
-        "tokens_per_forward": ("tokens per\nforward", "{:.2f}"),
-        "plain_tokens_per_second": ("transformers\ntokens/s", "{:,.0f}"),
-        "loop_tokens_per_second": ("without drafts\ntokens/s", "{:,.0f}"),
-        "speculative_tokens_per_second": ("drafts\ntokens/s", "{:,.0f}"),
-        "speedup": ("times\ntransformers", "{:.2f}"),
-    }
+    (first, key, _), *others = SPECULATION_COLUMNS
     columns = [
         Column(heading, [form.format(entry[name]) for entry in result.by_batch])
-        for name, (heading, form) in shown.items()
+        for heading, name, form in others
     ]
-    print_table(console, [columns], [str(e.batch) for e in result.by_batch], first="sequences")
+    print_table(console, [columns], [str(entry[key]) for entry in result.by_batch], first=first)
     for line in speculation_lines(result):
         print_text(console, line)
 

@@ -77,7 +77,7 @@ def prompt_windows(documents: Sequence[np.ndarray], length: int, count: int) -> 
     document kept in front.
     """
     places = [(ids, at) for ids in documents for at in range(1, len(ids) - length, length)]
-    spread = places[:: max(1, len(places) // count)][:count]
+    spread = places[:: max(1, len(places) // max(1, count))][:count]
     return [[int(ids[0]), *map(int, ids[at : at + length - 1])] for ids, at in spread]
 
 
