@@ -23,11 +23,9 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.records import DATA, write_record
-from lookaround.report import load_results
-from lookaround.report.figures import tradeoff
-from lookaround.report.html import synthetic_figures
+from lookaround.report.figures import learning, tradeoff
 from lookaround.report.lookup import Lookup
-from lookaround.report.schema import ComparisonResults, SyntheticResults
+from lookaround.report.schema import ComparisonResults
 from lookaround.support.storage import write_text
 
 LENGTHS = "0.7*mlm(rate=0.4) >> 0.3*vmlm(suffix=0.5, shift=0)"
@@ -187,6 +185,30 @@ def tradeoff_figure(record: dict[str, Any]) -> str:
     return on_paper(tradeoff(Lookup(ComparisonResults.of(results))))
 
 
+def learning_figures(results: dict[str, Any]) -> dict[str, str]:
+    """{file name: learning curves} of a synthetic study, a figure for each task, controls left
+    out.
+    """
+    figures = {}
+    for place, task in enumerate(results["tasks"]):
+        shown = [
+            (
+                entry,
+                [row for row in results["rows"] if of_entry(row) == of_entry(entry)],
+            )
+            for entry in results["summary"]
+            if entry["graph"] == task and not entry["control_of"]
+        ]
+        name = "-".join(re.findall(r"\w+", task.removeprefix("pathstar")))
+        if shown:
+            figures[f"synthetic-{name}.svg"] = on_paper(learning(shown, place))
+    return figures
+
+
+def of_entry(row: dict[str, Any]) -> tuple[str, str]:
+    return row["graph"], row["objective"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -201,18 +223,16 @@ def main() -> None:
         write_text(given.tradeoff, tradeoff_figure(record))
     if given.results is None:
         return
-    found = load_results(given.results)
-    results = found.as_dict()
-    of_grid = isinstance(found, SyntheticResults)
-    rows = synthetic_rows(results) if of_grid else comparison_rows(results)
+    results = json.loads(given.results.read_text())
+    synthetic = "rows" in results
+    rows = synthetic_rows(results) if synthetic else comparison_rows(results)
     if given.json:
-        seeds = len({run["seed"] for run in results["rows" if of_grid else "runs"]})
+        seeds = len({run["seed"] for run in results["rows" if synthetic else "runs"]})
         made = {"command": results["command"], "versions": results["versions"], "seeds": seeds}
         write_record(given.json, rows, **made)
-    if of_grid and given.figures:
-        for task, svg in synthetic_figures(found).items():
-            name = "-".join(re.findall(r"\w+", task.removeprefix("pathstar")))
-            write_text(given.figures / f"synthetic-{name}.svg", on_paper(svg))
+    if given.figures and synthetic:
+        for name, svg in learning_figures(results).items():
+            write_text(given.figures / name, svg)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from conftest import objective_loss, random_batch
+from conftest import objective_loss
 from lookaround.decode.drafts import Draft, Proposal
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
@@ -36,6 +36,7 @@ from lookaround.model.heads import (
     spec_of,
 )
 from lookaround.objectives import MTP, TOP, Batch, Vocabulary, parse
+from lookaround.objectives.checks import random_batch
 from lookaround.objectives.contract import HeadSpec, Shown, View
 from lookaround.objectives.heads import LOOK_AHEAD_KINDS
 from lookaround.support.errors import UserError
