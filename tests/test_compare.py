@@ -298,7 +298,7 @@ def _study_command(corpus: Path, out: Path) -> list[str]:
         "--objectives",
         "ar",
         "--budget",
-        "12000",
+        "8000",
         "--jobs",
         "1",
         *[part for line in TINY for part in ("--set", line)],
@@ -307,19 +307,16 @@ def _study_command(corpus: Path, out: Path) -> list[str]:
     ]
 
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+INTERRUPTED = {"compare.objectives": "ar", "compare.budget": "8000"}
 
 
 @pytest.fixture(scope="module")
 def straight(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The results of a study that nothing interrupts."""
-    out = tmp_path_factory.mktemp("straight") / "out"
-    subprocess.run(
-        _study_command(corpus, out), env=ENVIRONMENT, check=True, capture_output=True, timeout=200
-    )
-    return json.loads((out / "results.json").read_text())
+    return run(study_settings(corpus, **INTERRUPTED), tmp_path_factory.mktemp("straight") / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
     corpus: Path, straight: dict[str, Any], tmp_path: Path, number: int
@@ -327,7 +324,6 @@ def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
     out = tmp_path / "stopped"
     process = subprocess.Popen(
         _study_command(corpus, out),
-        env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -345,10 +341,7 @@ def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
         assert "the same command goes on" in errors
     assert not (out / "results.json").exists(), "the signal came too late to test anything"
     time.sleep(2 if number == signal.SIGKILL else 0)  # orphans notice within a second
-    subprocess.run(
-        _study_command(corpus, out), env=ENVIRONMENT, check=True, capture_output=True, timeout=200
-    )
-    again = json.loads((out / "results.json").read_text())
+    again = run(study_settings(corpus, **INTERRUPTED), out)
     for a, b in zip(again["runs"], straight["runs"], strict=True):
         assert a["bits_per_byte"] == b["bits_per_byte"]
         assert a["classification"] == b["classification"]
