@@ -1,10 +1,12 @@
 """Speed, growth and memory of counting token pairs at lags, and wall time of `lookaround forecast`.
 
     git clone https://github.com/stanfordnlp/GloVe && make -C GloVe
-    python benchmarks/counting.py --cooccur GloVe/build/cooccur   # everything: about 8 minutes on two idle CPU cores
-    python benchmarks/counting.py --only speed --quick            # 3 rounds, no peer in C: about 1 minute
-    python benchmarks/counting.py --trial --cooccur ...           # a small part of the text, to see that it runs: 3 minutes
-    python benchmarks/counting.py --json FILE                     # as above, and writes the numbers
+    python -m benchmarks.counting --cooccur GloVe/build/cooccur --json results/data/counting.json
+    python -m benchmarks.counting --only speed --quick
+    python -m benchmarks.counting --trial --cooccur GloVe/build/cooccur
+
+The first takes about 8 minutes on two idle CPU cores, the second (3 rounds, no peer in C) about 1,
+the third (a small part of the text, to see that it runs) about 3.
 
 Reads $LOOKAROUND_DATA (default ../shared/data); a part whose files are absent is skipped. Tokens
 are prepared in lookaround's cache before anything is timed.
@@ -30,7 +32,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -39,7 +40,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -50,13 +50,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # here; not in the processes that may use e
 import numpy as np
 from scipy import sparse
 
+from benchmarks.records import write_record
 from lookaround.data.corpus import make_corpus, read_corpus
 from lookaround.data.files import read_text
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.settings import Settings
 from lookaround.studies.forecast.forecast import VOCABULARY
 from lookaround.support.errors import UserError
-from lookaround.support.machine import usable_cores
 from lookaround.support.storage import write_text
 from lookaround.theory.lags import LagCounts, count_lags
 
@@ -96,8 +96,18 @@ class Figure:
     def line(self) -> str:
         numbers = (self.ours, self.peer, self.ratio, self.target)
         shown = [f"{'-' if number is None else f'{number:.2f}':>10}" for number in numbers]
-        verdict = "" if self.target is None else "  met" if self.ours <= self.target else "  missed"
-        return f"{self.name:<52}{''.join(shown)}{verdict}"
+        return f"{self.name:<52}{''.join(shown)}  {self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met; nothing without one."""
+        return "" if self.target is None else "met" if self.ours <= self.target else "missed"
+
+    def row(self) -> dict[str, Any]:
+        """As it stands in the record, with the target in words."""
+        target = None if self.target is None else f"at most {self.target:g}: {self.verdict}"
+        numbers = {"ours": round(self.ours, 2), "peer": self.peer, "ratio": self.ratio}
+        return {"name": self.name, **numbers, "target": target}
 
 
 # ---------------------------------------------------------------------------------- what is counted
@@ -366,7 +376,8 @@ def measure_memory(options: argparse.Namespace) -> Found:
     with TemporaryDirectory() as name:
         folder = Path(name, "store")
         store_of(store, documents_of(store, LARGE_TOKENS // (10 if options.trial else 1)), folder)
-        raw = json.loads(run([sys.executable, __file__, "--alone", str(folder)], ALL_CORES))
+        alone = [sys.executable, "-m", "benchmarks.counting", "--alone", str(folder)]
+        raw = json.loads(run(alone, ALL_CORES))
     tokens = f"{raw['tokens'] / 1e6:.0f}M tokens, vocabulary {raw['vocabulary']:,}"
     return [
         Figure(f"GB at the peak, {tokens}", raw["bytes"] / 1e9, target=4),
@@ -431,25 +442,10 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Found], tuple[str, ...]]] 
 # --------------------------------------------------------------------------------------- everything
 
 
-def machine() -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line for line in info.read_text().splitlines() if "model name" in line]
-        if info.is_file()
-        else []
-    )
-    return {
-        "processor": names[0].split(":")[1].strip()
-        if names
-        else platform.processor() or platform.machine(),
-        "cores": usable_cores(),
-        "system": f"{platform.system()} {platform.release()}",
-        "load_at_start": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--cooccur", type=Path, metavar="PATH", help="GloVe's binary, to count beside ours"
     )
@@ -459,7 +455,7 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=list(PARTS), help="one part")
     parser.add_argument("--skip-forecast", action="store_true")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the numbers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
@@ -470,7 +466,9 @@ def main() -> None:
             f"--cooccur: no program at {options.cooccur}; build GloVe and give its build/cooccur"
         )
     options.rounds, options.wiki = 3 if options.quick else 5, SMALL_WIKI if options.trial else WIKI
-    where, figures, raw = machine(), [], {}
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    figures: list[Figure] = []
+    raw: dict[str, Any] = {}
     for part in [options.only] if options.only else [*PARTS]:
         measure, files = PARTS[part]
         absent = [file for file in files if not (DATA / file).is_file()]
@@ -485,12 +483,9 @@ def main() -> None:
     print(f"\n{'figure; peer':<52}{'ours':>10}{'peer':>10}{'ratio':>10}{'target':>10}")
     print("\n".join(figure.line() for figure in figures))
     if options.json:
-        names = ("lookaround", "numpy", "scipy", "scikit-learn", "torch", "tokenizers")
-        versions = {"python": platform.python_version(), **{name: version(name) for name in names}}
-        protocol = {"rounds": options.rounds, "trial": options.trial, "lags": [*LAGS], "seed": SEED}
-        table = [vars(figure) for figure in figures]
-        everything = {"figures": table, **raw, "machine": where, "versions": versions, **protocol}
-        write_text(options.json, json.dumps(everything, indent=1) + "\n")
+        protocol = {"rounds": options.rounds, "trial": options.trial, "lags": [*LAGS], "load": load}
+        rows = {"figures": [figure.row() for figure in figures]}
+        write_record(options.json, rows, seeds=1, **protocol, measured=raw)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Several tokens per pass: what it costs in training and what it brings in decoding, beside what
 transformers offers.
 
-    lookaround pretrain --model mini --set data.vocabulary=4096 --set model.context=256 --set train.batch=8 \\
-        --learning-rate 0.0015 --budget 4M --out runs/mini-python                          # 20 minutes on one core
-    lookaround speculate runs/mini-python --out runs/mini-python-fast                        # 15 minutes
-    lookaround speculate LLAMA_FOLDER --heads medusa --corpus TEXT --out runs/third-party-fast
-    python benchmarks/decoding.py --model runs/mini-python-fast --model runs/third-party-fast --json decoding.json
+    lookaround pretrain --model mini --set data.vocabulary=4096 --set model.context=256 \\
+        --set train.batch=8 --learning-rate 0.0015 --budget 4M --out runs/mini-python
+    lookaround speculate runs/mini-python --out runs/mini-python-fast
+    lookaround speculate LLAMA_FOLDER --heads medusa-own --out runs/stories-fast
+    python -m benchmarks.decoding --model runs/mini-python-fast --model runs/stories-fast \\
+        --json results/data/decoding.json
+
+20 minutes on one core, 15, 2 and about 20.
 
 Training: gradients of one depth at a time against the plain sum (float64), the largest live logits,
 and seconds of a step of `mtp(n=4, matched=True)` against `ar`, which has as many parameters.
@@ -19,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +31,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.records import write_record
 from lookaround.decode.hub import load_speculator, read_description
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
@@ -38,8 +41,8 @@ from lookaround.objectives import Batch, Objective, Vocabulary, parse
 from lookaround.objectives.contract import View
 from lookaround.objectives.heads import LOOK_AHEAD_KINDS
 from lookaround.settings import Settings
-from lookaround.studies.speculate.speculate import open_speculation, transformers_generate
-from lookaround.support.storage import finite, write_text
+from lookaround.studies.speculate.measure import transformers_generate
+from lookaround.studies.speculate.request import open_speculation
 from lookaround.train.loss import ObjectiveLoss
 
 NEW = 64  # tokens that each prompt is continued by
@@ -273,6 +276,59 @@ def equality(
     return found
 
 
+def rows(result: dict[str, Any], folders: list[Path]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the record: of two folders at most, the first as `mini`, the second as
+    `stories`.
+    """
+    names = ("mini", "stories")
+    ways: dict[int, dict[str, Any]] = {}
+    counted: dict[str, dict[str, Any]] = {}
+    sequences: dict[int, dict[str, Any]] = {}
+    for side, folder in zip(names, folders, strict=False):
+        found = result[str(folder)]
+        rates = found["tokens_per_second"]
+        for place, (way, rate) in enumerate(rates.items()):
+            entry = ways.setdefault(place, {"way": way})
+            entry[side] = rate
+            entry[f"{side}_of_peer"] = rate / rates["transformers"]
+            entry[f"{side}_of_loop"] = rate / rates["ours, no drafts"]
+        for name in ("timed", "largest"):
+            told, tree = found[name], f"{name} tree"
+            expected = f" (expected {found['expected_tokens_per_forward']:.2f})"
+            cells = {
+                f"nodes, {tree}": str(told["nodes"]),
+                f"tokens per forward, {tree}": f"{told['tokens_per_forward']:.2f}"
+                + (expected if name == "timed" else ""),
+                f"texts that differ from `generate` in float64, {tree}": (
+                    f"{told['different_in_float64']} of {told['prompts']}"
+                ),
+                f"texts that differ in the precision that was timed, {tree}": (
+                    f"{told['flips']} ({found['precision']})"
+                ),
+            }
+            for what, cell in cells.items():
+                counted.setdefault(what, {"what": what})[side] = cell
+        speculation = json.loads((folder / "speculation.json").read_text())
+        for entry in speculation["by_batch"]:
+            row = sequences.setdefault(entry["batch"], {"sequences": entry["batch"]})
+            if side == names[0]:
+                row |= {
+                    "nodes": entry["nodes"],
+                    "tokens_per_forward": entry["tokens_per_forward"],
+                    "peer": entry["plain_tokens_per_second"],
+                    "loop": entry["loop_tokens_per_second"],
+                    "drafts": entry["speculative_tokens_per_second"],
+                    "ratio": entry["speedup"],
+                }
+            else:
+                row["stories_ratio"] = entry["speedup"]
+    return {
+        "one sequence": list(ways.values()),
+        "counted": list(counted.values()),
+        "sequences": list(sequences.values()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -284,16 +340,12 @@ def main() -> None:
         default=[],
         help="a folder that speculate made; repeatable",
     )
-    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompts", type=int, default=200)
     given = parser.parse_args()
     torch.set_num_threads(torch.get_num_threads() if torch.cuda.is_available() else 2)
-    result: dict[str, Any] = {
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-    }
-    result["gradient_difference"] = gradient_difference()
+    result: dict[str, Any] = {"gradient_difference": gradient_difference()}
     print(
         "gradients, one depth at a time - plain sum, float64: "
         f"{result['gradient_difference']:.1e} (target 1e-10)"
@@ -337,7 +389,7 @@ def main() -> None:
             )
         print(f"  expected of the timed tree: {found['expected_tokens_per_forward']:.2f}")
     if given.json:
-        write_text(given.json, json.dumps(finite(result), indent=1) + "\n")
+        write_record(given.json, rows(result, given.model), seeds=1, measured=result)
 
 
 if __name__ == "__main__":

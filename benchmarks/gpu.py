@@ -1,9 +1,9 @@
 """The loop on a GPU: the CPU's losses step by step, a resumed run, the scores of a checkpoint, and
 how fast it all is.
 
-    python benchmarks/gpu.py                              # about 4 minutes on an H100
-    python benchmarks/gpu.py --parts agreement,scores     # some of it
-    python benchmarks/gpu.py --small                      # a small one of everything, 20 seconds on two CPU cores
+    python -m benchmarks.gpu --json results/data/gpu.json  # about 4 minutes on an H100
+    python -m benchmarks.gpu --parts agreement,scores      # some of it
+    python -m benchmarks.gpu --small                       # 20 seconds on two CPU cores
 
 agreement: some steps of every objective from the same weights on the same rows, on the GPU and on
 the CPU, in float32 without TF32 and in float64; the largest difference of a step's loss and of a
@@ -53,6 +53,7 @@ import torch
 import transformers
 
 import lookaround
+from benchmarks.records import write_record
 from lookaround.data.rows import Rows, RowSource
 from lookaround.data.shards import Split
 from lookaround.evaluation.bits_per_byte import (
@@ -591,10 +592,8 @@ def shown(row: Row) -> str:
     return ", ".join(words) + "  MISSED" * row.get("failed", False)
 
 
-def run_part(part: str, sizes: Sizes, folder: Path, where: Row) -> int:
-    """Runs a part and writes its file row by row; how many of its rows failed or missed their
-    target.
-    """
+def run_part(part: str, sizes: Sizes, folder: Path, where: Row) -> list[Row]:
+    """The rows of a part, which is run and whose file is written row by row."""
     found: list[Row] = []
     began = time.perf_counter()
     print(f"\n{part}", flush=True)
@@ -620,11 +619,13 @@ def run_part(part: str, sizes: Sizes, folder: Path, where: Row) -> int:
     except Exception as error:
         keep("its preparation", failure(error))
     print(f"  {time.perf_counter() - began:.0f} seconds", flush=True)
-    return sum(bool(row.get("failed")) for row in found)
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}, with commas between them"
     )
@@ -633,6 +634,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--out", type=Path, default=Path("lookaround-gpu"), help="folder of the JSON files"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the record of the speed part here"
     )
     parser.add_argument("--threads", type=int, default=4, help="of torch on the CPU")
     options = parser.parse_args()
@@ -648,10 +652,12 @@ def main() -> None:
     where = machine()
     print(", ".join(f"{name} {value}" for name, value in where.items()), flush=True)
     with torch.compiler.set_stance("force_eager") if options.small else nullcontext():
-        failed = sum(
-            run_part(part, SMALL if options.small else Sizes(), options.out, where)
-            for part in parts
-        )
+        sizes = SMALL if options.small else Sizes()
+        found = {part: run_part(part, sizes, options.out, where) for part in parts}
+    failed = sum(bool(row.get("failed")) for rows in found.values() for row in rows)
+    if options.json and "speed" in found:
+        rows = [row for row in found["speed"] if "tokens_per_second" in row]
+        write_record(options.json, {"speed": rows}, seeds=1, sizes=asdict(sizes))
     print(f"\n{failed} failed or missed their target" if failed else "\nall within their targets")
     raise SystemExit(bool(failed))
 

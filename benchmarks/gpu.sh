@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# The loop on a GPU against the CPU, and its speed: benchmarks/gpu.py, whose docstring says what is measured.
-#   bash benchmarks/gpu.sh [--parts agreement,resume,scores,speed] [--out FOLDER]     about 4 minutes on an H100
-#   bash benchmarks/gpu.sh --small                                                    20 seconds on two CPU cores
+# The loop on a GPU against the CPU, and its speed: benchmarks/gpu.py, whose --help says what is
+# measured. About 4 minutes on an H100:
+#   bash benchmarks/gpu.sh [--parts agreement,resume,scores,speed] [--out FOLDER] [--json FILE]
+# and 20 seconds on two CPU cores:
+#   bash benchmarks/gpu.sh --small
 # $PYTHON is the interpreter (default: python) of an environment that holds lookaround.
 set -euo pipefail
-exec "${PYTHON:-python}" "$(dirname "$0")/gpu.py" "$@"
+root=$(cd "$(dirname "$0")/.." && pwd)
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python}" -m benchmarks.gpu "$@"

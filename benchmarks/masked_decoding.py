@@ -1,9 +1,11 @@
 """Masked decoding: tokens per second against quality, by order and tokens per pass.
 
-    lookaround pretrain --objective mdlm --model nano --budget 1M --learning-rate 0.002 --out runs/mdlm-nano
-    lookaround pretrain --objective ar --model nano --budget 1M --learning-rate 0.004 --out runs/ar-nano
-    python benchmarks/masked_decoding.py runs/mdlm-nano --judge runs/ar-nano   # 3 minutes on one core
-    python benchmarks/masked_decoding.py runs/mdlm-nano --json FILE             # without a judge; writes the numbers too
+    lookaround pretrain --objective mdlm --budget 1M --learning-rate 0.002 --out runs/mdlm-nano
+    lookaround pretrain --objective ar --budget 1M --learning-rate 0.004 --out runs/ar-nano
+    python -m benchmarks.masked_decoding runs/mdlm-nano --judge runs/ar-nano \\
+        --json results/data/masked-decoding.json
+
+About 3 minutes on one core, after the two models; without --judge its columns stay empty.
 
 Continues 16 tokens by at most 48, from the left and by confidence, 1 to 16 tokens per pass, at
 temperatures 1 and 0.7. The prompts are the first tokens of test documents of the run's own corpus;
@@ -32,17 +34,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
-import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.records import write_record
+from benchmarks.tables import interval
 from lookaround.decode.masked import ORDERS, Filled, fill_many, quality
 from lookaround.evaluation.intervals import Interval, bootstrap_interval
 from lookaround.evaluation.own_text import text_data
@@ -198,11 +198,8 @@ def summary(
 # --------------------------------------------------------------------------------------- everything
 
 
-def shown(interval: Interval | None, signed: bool = False) -> str:
-    if interval is None:
-        return ""
-    sign = "+" if signed else ""
-    return f"{interval.mean:{sign}.2f} [{interval.low:{sign}.2f}, {interval.high:{sign}.2f}]"
+def shown(found: Interval | None, signed: bool = False) -> str:
+    return "" if found is None else interval(2, sign="+" if signed else "")(vars(found))
 
 
 def print_row(row: dict[str, Any], intervals: dict[str, Interval]) -> None:
@@ -218,12 +215,14 @@ def print_row(row: dict[str, Any], intervals: dict[str, Interval]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path, help="a run with a bidirectional mode")
     parser.add_argument("--judge", type=Path, help="a causal run with the same tokenizer")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64, help="prompts that share their passes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the numbers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     options = parser.parse_args()
     if options.prompts < 2 or options.batch < 1:
         parser.error("--prompts starts at 2 and --batch at 1")
@@ -304,30 +303,17 @@ def main() -> None:
                 print_row(row, intervals)
                 results.append(row | {key: vars(value) for key, value in intervals.items()})
     if options.json:
-        where = {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
+        settings = {
             "threads": torch.get_num_threads(),
             "device": str(run.backbone.device),
-            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        }
-        versions = {name: version(name) for name in ("lookaround", "torch", "transformers")}
-        settings = {
-            "model": str(options.model),
             "mode": str(mode),
-            "judge": str(options.judge) if options.judge else None,
             "prompts": options.prompts,
             "batch": options.batch,
             "prompt": PROMPT,
             "new": NEW,
             "documents": len(set(document.tolist())),
         }
-        options.json.write_text(
-            json.dumps(
-                {"rows": results, **settings, "machine": where, "versions": versions}, indent=1
-            )
-            + "\n"
-        )
+        write_record(options.json, {"settings": results}, seeds=1, **settings)
 
 
 if __name__ == "__main__":

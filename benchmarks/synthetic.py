@@ -1,9 +1,11 @@
-"""How fast path-star graphs are drawn: ours, and the generator published with the task, run
-alternately.
+"""How fast path-star graphs are drawn: ours, and the generator published with the task, by turns.
 
-git clone https://github.com/gregorbachmann/Next-Token-Failures reference
-python benchmarks/synthetic.py --reference reference            # half a minute
-python benchmarks/synthetic.py                                  # ours alone
+    git clone https://github.com/gregorbachmann/Next-Token-Failures reference
+    python -m benchmarks.synthetic --reference reference \\
+        --json results/data/synthetic-generator.json
+    python -m benchmarks.synthetic                                  # ours alone
+
+Half a minute on one core.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.records import write_record
+from benchmarks.tables import TABLES
 from lookaround.studies.synthetic.tasks import Problems
 from lookaround.studies.synthetic.tasks.pathstar import PathStar
 
@@ -52,9 +56,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--reference", type=Path, help="a clone of the published code")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     given = parser.parse_args()
     theirs = published(given.reference) if given.reference else None
-    print("| graph | ours, graphs per minute | published | ratio |\n|---|---|---|---|")
+    table, rows = TABLES["synthetic-generator"], []
+    print("\n".join(table.lines([])))
     for degree, length, labels in GRAPHS:
         problems = Problems(PathStar(degree, length, labels=labels), "train")
 
@@ -73,12 +79,14 @@ def main() -> None:
             if theirs:
                 other.append(rate(draw_theirs))
         mine = statistics.median(ours)
-        peer = statistics.median(other) if other else float("nan")
-        print(
-            f"| G({degree},{length}), {labels} labels | {mine:,.0f} | {peer:,.0f} | "
-            f"{mine / peer:.0f} |",
-            flush=True,
-        )
+        row: dict[str, Any] = {"graph": f"G({degree},{length}), {labels} labels", "ours": mine}
+        if other:
+            peer = statistics.median(other)
+            row |= {"published": peer, "ratio": mine / peer}
+        rows.append(row)
+        print(table.lines([row])[-1], flush=True)
+    if given.json:
+        write_record(given.json, {"graphs": rows}, seeds=1, rounds=ROUNDS)
 
 
 if __name__ == "__main__":

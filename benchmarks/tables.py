@@ -1,172 +1,453 @@
-"""Markdown tables of RESULTS.md out of the results.json of a study.
+"""The tables of results/, made from the records in results/data (benchmarks/records.py).
 
-    python benchmarks/tables.py lookaround-english/results.json
-    python benchmarks/tables.py lookaround-synthetic/results.json --figures docs
+    python -m benchmarks.tables            # rewrites every table; a second
+    python -m benchmarks.tables --check    # writes nothing; ends with 1 and names the stale pages
 
-Means with 95 % intervals as `compare` and `synthetic` computed them; of a comparison also the
-paper's two claims at every rung, as paired differences. --figures: the folder that learning curves
-of synthetic tasks are written to, synthetic-2-3.svg for pathstar(2,3).
+A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->` of a page; NAME is a key
+of TABLES. `index` is the table of results/README.md, a line for each record.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookaround.report import load_results, load_synthetic, synthetic_figures
+from benchmarks.records import ROOT, records
+from lookaround.support.storage import write_text
 
-CLAIMS = (
-    ("`dar` - `ar`, classification (mean score, up is better)", "dar", "ar", "classification"),
-    ("`vmlm` - `mlm`, bits per byte (down is better)", "vmlm", "mlm", "bits_per_byte"),
-    ("`vmlm` - `mlm(rate=0.4)`, bits per byte", "vmlm", "mlm(rate=0.4)", "bits_per_byte"),
-    (
-        "`0.7*mlm(rate=0.4) >> 0.3*vmlm(suffix=0.5, shift=0)` - `mlm(rate=0.4)`, bits per byte",
-        "0.7*mlm(rate=0.4) >> 0.3*vmlm(suffix=0.5, shift=0)",
-        "mlm(rate=0.4)",
-        "bits_per_byte",
-    ),
+RESULTS = ROOT / "results"
+MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+SHORT = {  # specs that make a table too wide; the pages that show them say what they stand for
+    "0.7*mlm(rate=0.4) >> 0.3*vmlm(suffix=0.5, shift=0)": "look around, then lengths",
+    "mtp(n=2, weights=1.0, matched=True)": "`mtp`, parallel",
+    'mtp(n=2, heads="sequential", weights=1.0, matched=True)': "`mtp`, sequential",
+    "bst(matched=True)": "`bst`",
+    'mtp(weights=1.0, curriculum="forward")': "`mtp(weights=1.0)`, forward",
+    'mtp(weights=1.0, curriculum="reverse")': "`mtp(weights=1.0)`, reverse",
+}
+Row = dict[str, Any]
+Format = Callable[[Any], str]
+
+
+# ------------------------------------------------------------------------------------------ formats
+
+
+def text(value: Any) -> str:
+    """A value as it is; nothing for None."""
+    return "" if value is None else str(value)
+
+
+def spec(value: str) -> str:
+    """An objective's name as code, or its short form."""
+    return SHORT.get(value, f"`{value}`")
+
+
+def number(places: int = 0, *, scale: float = 1.0, sign: str = "") -> Format:
+    """A number with thousands separated; text as it is."""
+
+    def shown(value: Any) -> str:
+        if value is None or isinstance(value, str):
+            return text(value)
+        return f"{value * scale:{sign},.{places}f}"
+
+    return shown
+
+
+def interval(places: int, *, sign: str = "") -> Format:
+    """`mean [low, high]`, or `mean ± half` where the record holds half of the interval."""
+    one = number(places, sign=sign)
+
+    def shown(value: Any) -> str:
+        if not isinstance(value, dict):
+            return one(value)
+        if value.get("low") is not None:
+            return f"{one(value['mean'])} [{one(value['low'])}, {one(value['high'])}]"
+        half = value.get("half")
+        return one(value["mean"]) + ("" if half is None else f" ± {number(places)(half)}")
+
+    return shown
+
+
+def general(value: Any) -> str:
+    """A number in as few digits as it takes."""
+    return f"{value:g}" if isinstance(value, int | float) else text(value)
+
+
+def scientific(value: float) -> str:
+    return f"{value:.1e}"
+
+
+def steps(value: list[int | None]) -> str:
+    """The step of each seed, `-` for one that did not get there."""
+    return ", ".join("-" if step is None else f"{step:,}" for step in value)
+
+
+def bold(form: Format) -> Format:
+    return lambda value: f"**{form(value)}**"
+
+
+# ------------------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its head, and how a row is shown in it.
+
+    head: with the unit.
+    key: of the row; "" gives the format the whole row.
+    form: of the value; a row without the key shows nothing.
+    """
+
+    head: str
+    key: str
+    form: Format = text
+
+    def cell(self, row: Row) -> str:
+        if not self.key:
+            return self.form(row)
+        return "" if row.get(self.key) is None else self.form(row[self.key])
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a record under columns.
+
+    record: name of the record.
+    rows: name of its rows.
+    """
+
+    record: str
+    rows: str
+    columns: tuple[Column, ...]
+
+    def lines(self, rows: list[Row]) -> list[str]:
+        heads = [column.head for column in self.columns]
+        cells = [[column.cell(row) for column in self.columns] for row in rows]
+        return ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *cells)]
+
+
+def named(row: Row) -> str:
+    """An objective, or what else a row is about: a baseline, a control."""
+    return row["label"] if "label" in row else spec(row["objective"])
+
+
+NAMED = Column("objective", "", named)
+COSTS = (
+    Column("M tokens", "tokens", number(2, scale=1e-6)),
+    Column("M targets", "targets", number(2, scale=1e-6)),
+    Column("s", "seconds", number()),
+    Column("rate", "lr", general),
+)
+BITS = Column("bits per byte", "bits", interval(3))
+SHARE = Column("of unigram, %", "of_unigram", number(scale=100))
+GRAPH = (
+    Column("graph", "graph"),
+    Column("objective", "", lambda row: spec(row["objective"]) + row.get("note", "")),
 )
 
 
-def synthetic(results: dict[str, Any]) -> None:
-    """A line for each task and objective; steps in which each seed solved its task, - if it did
-    not.
-    """
-    names = (
-        "graph",
-        "objective",
-        "exact match",
-        "success",
-        "first hop",
-        "later",
-        "train",
-        "solved at step",
-        "other ways",
+def scores(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, name, interval(3)) for name in names)
+
+
+def solved(record: str) -> dict[str, Table]:
+    """The two tables of a study of synthetic tasks: what was reached, and at what cost."""
+    reached = (
+        *GRAPH,
+        Column("exact match, %", "exact_match", interval(1)),
+        Column("solved", "", lambda row: f"{row['success']}/{row['seeds']}"),
+        Column("first hop", "first_hop", number(1)),
+        Column("later", "later", number(1)),
+        Column("solved at step", "solved_at", steps),
     )
-    print(
-        "| "
-        + " | ".join((*names, "rate", "parameters", "seconds"))
-        + " |\n|"
-        + "---|" * (len(names) + 3)
+    costs = (
+        *GRAPH,
+        Column("train, %", "train", number(1)),
+        Column("other ways, %", "other_ways"),
+        Column("rate", "rate", general),
+        Column("parameters", "parameters", number()),
+        Column("s", "seconds", number()),
     )
-
-    def percent(value: float | None) -> str:
-        return "" if value is None else f"{100 * value:.1f}"
-
-    for entry in results["summary"]:
-        found = entry["exact_match"]
-        mean = percent(found["mean"])
-        if found["low"] is not None:
-            mean += f" [{percent(max(found['low'], 0))}, {percent(min(found['high'], 1))}]"
-        ways = list(entry["ways"].items())[1:]
-        cells = [
-            results["tasks"][entry["control_of"] or entry["graph"]]["title"],
-            f"`{entry['objective']}`" + (", first hop only" if entry["control_of"] else ""),
-            mean,
-            f"{round(entry['success'] * entry['seeds'])}/{entry['seeds']}",
-            *(
-                percent((entry.get(name) or {}).get("mean"))
-                for name in ("first_hop", "later_positions", "train_exact_match")
-            ),
-            ", ".join("-" if step is None else f"{step:,}" for step in entry["solved_at"]),
-            ", ".join(f"{way} {percent(share)}" for way, share in ways),
-            f"{entry['learning_rate']:g}",
-            f"{entry['parameters']:,}",
-            f"{entry['seconds']:.0f}",
-        ]
-        print("| " + " | ".join(cells) + " |")
-
-
-def main(path: Path, figures: Path | None) -> None:
-    grid = load_synthetic(path)
-    if grid is not None:
-        synthetic(grid)
-        for task, svg in (synthetic_figures(grid) if figures else {}).items():
-            name = "-".join(re.findall(r"\w+", task.removeprefix("pathstar")))
-            paper = (
-                '</desc><rect width="100%" height="100%" fill="#fff"/>'  # also where pages are dark
-            )
-            text = svg.replace("</desc>", paper, 1)
-            (figures / f"synthetic-{name}.svg").write_text(text, encoding="utf-8")
-        return
-    results = load_results(path)
-    tasks = list(results["tasks"])
-    summary = {(e["objective"], e["rung"], e["metric"]): e for e in results["summary"]}
-    differences = {
-        (e["objective"], e["reference"], e["rung"], e["metric"]): e for e in results["differences"]
+    return {
+        record: Table(record, "runs", reached),
+        f"{record}-costs": Table(record, "runs", costs),
     }
-    specs = list(dict.fromkeys(entry["objective"] for entry in results["runs"]))
-    rungs = sorted({entry["rung"] for entry in results["runs"]})
-    unigram = results["unigram_bits_per_byte"]
-
-    def cell(entry: dict) -> str:
-        return f"{entry['mean']:.3f} ± {(entry['high'] - entry['low']) / 2:.3f}"
-
-    names = [
-        "bits per byte",
-        "of unigram",
-        "mean score",
-        *tasks,
-        "tokens",
-        "targets",
-        "seconds",
-        "lr",
-    ]
-    print("| objective | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 1))
-    for spec in specs:
-        runs = [
-            entry for entry in results["runs"] if entry["objective"] == spec and entry["rung"] == 1
-        ]
-        bits = summary[spec, 1, "bits_per_byte"]
-        cells = [
-            cell(bits),
-            f"{bits['mean'] / unigram:.0%}",
-            cell(summary[spec, 1, "classification"]),
-        ]
-        cells += [cell(summary[spec, 1, f"classification/{task}"]) for task in tasks]
-        for key in ("tokens", "targets"):
-            cells.append(f"{sum(r['budget'][key] for r in runs) / len(runs) / 1e6:.2f}M")
-        cells.append(f"{sum(r['budget']['seconds'] for r in runs) / len(runs):.0f}")
-        cells.append(f"{runs[0]['learning_rate']:g}")
-        print(f"| `{spec}` | " + " | ".join(cells) + " |")
-    for name, label in (
-        ("majority", "majority"),
-        ("tfidf", "TF-IDF + logistic regression"),
-        ("random_init", "before training"),
-    ):
-        scores = [results["baselines"][task][name] for task in tasks]
-        row = ["", "", f"{sum(scores) / len(scores):.3f}", *(f"{score:.3f}" for score in scores)]
-        print(f"| {label} | " + " | ".join(row) + " | | | | |")
-    print(f"| unigram model | {unigram:.3f} | 100% |" + " |" * (len(names) - 2))
-
-    print(
-        "\n| paired difference | "
-        + " | ".join(f"rung {rung:g}" for rung in rungs)
-        + " |\n|"
-        + "---|" * (len(rungs) + 1)
-    )
-    for label, objective, reference, metric in CLAIMS:
-        cells = []
-        for rung in rungs:
-            sign, entry = 1, differences.get((objective, reference, rung, metric))
-            if entry is None:
-                sign, entry = -1, differences.get((reference, objective, rung, metric))
-            if entry is None:
-                break
-            low, high = sorted((sign * entry["low"], sign * entry["high"]))
-            cells.append(f"{sign * entry['mean']:+.3f} [{low:+.3f}, {high:+.3f}]")
-        if cells:
-            print(f"| {label} | " + " | ".join(cells) + " |")
-    print("\n" + "\n".join(f"* {need}: {text}" for need, text in results["recommendation"].items()))
 
 
-if __name__ == "__main__":
+TABLES: dict[str, Table] = {
+    "english": Table("english", "scores", (NAMED, BITS, SHARE, *scores("mean score"), *COSTS)),
+    "english-tasks": Table(
+        "english",
+        "scores",
+        (NAMED, *scores("sentence_polarity", "snips", "banking77", "CoLA")),
+    ),
+    "english-claims": Table(
+        "english",
+        "claims",
+        (
+            Column("objective", "objective", spec),
+            Column("less", "reference", spec),
+            Column("in", "metric"),
+            Column("rung", "rung", general),
+            Column("difference [95 %]", "difference", interval(3, sign="+")),
+        ),
+    ),
+    "stdlib": Table("stdlib", "scores", (NAMED, BITS, SHARE, *scores("stdlib-package"), *COSTS)),
+    "track-record": Table(
+        "track-record",
+        "agreement",
+        (
+            Column("tasks", "half"),
+            Column("FLOPs", "budget"),
+            Column("predictor", "predictor"),
+            Column("pairs", "", lambda row: f"{row['pairs']}/{row['of']}"),
+            Column("tau [95 %]", "tau", interval(2, sign="+")),
+            Column("forecast less this", "forecast_less_this", interval(2, sign="+")),
+        ),
+    ),
+    "forecast-wikipedia": Table(
+        "forecast-wikipedia",
+        "objectives",
+        (
+            NAMED,
+            Column("tail energy", "tail_energy", number(1)),
+            Column("sigma2", "sigma2", number(3)),
+            Column("components", "components", number()),
+            Column("meeting", "meeting", number(3)),
+            Column("effective rank", "effective_rank", number()),
+            Column("beyond", "beyond", number(3)),
+        ),
+    ),
+    "forecast-wikipedia-probes": Table(
+        "forecast-wikipedia",
+        "objectives",
+        (NAMED, *scores("banking77", "snips", "sentence_polarity", "CoLA")),
+    ),
+    "worlds": Table(
+        "worlds",
+        "worlds",
+        (
+            Column("world", "world"),
+            Column("objective", "objective", spec),
+            Column("rank", "rank"),
+            Column("contexts", "contexts"),
+            *(Column(name, name, number(3)) for name in ("tail", "alpha", "error", "bound")),
+            Column("spectral bound", "spectral_bound", number(3)),
+            Column("chance", "chance", number(3)),
+        ),
+    ),
+    "worlds-signs": Table(
+        "worlds",
+        "signs",
+        (
+            Column("world", "world"),
+            Column("rank", "rank"),
+            Column("sign of tail", "tail"),
+            Column("sign of error", "error"),
+        ),
+    ),
+    "worlds-lengths": Table(
+        "worlds",
+        "lengths",
+        (
+            Column("objective", "objective", spec),
+            Column("length misalignment, 8 tokens", "misalignment", number(3)),
+            Column("least coverage of a prefix", "least", scientific),
+            Column("greatest", "greatest", scientific),
+        ),
+    ),
+    "counting": Table(
+        "counting",
+        "figures",
+        (
+            Column("figure; peer", "name"),
+            Column("ours", "ours", general),
+            Column("peer", "peer", general),
+            Column("ratio", "ratio", number(2)),
+            Column("target", "target"),
+        ),
+    ),
+    "decoding-one": Table(
+        "decoding",
+        "one sequence",
+        (
+            Column("one sequence", "way"),
+            Column("12M, tokens/s", "mini", number()),
+            Column("/ peer", "mini_of_peer", number(2)),
+            Column("/ loop", "mini_of_loop", number(2)),
+            Column("260k, tokens/s", "stories", number()),
+            Column("/ peer", "stories_of_peer", number(2)),
+            Column("/ loop", "stories_of_loop", number(2)),
+        ),
+    ),
+    "decoding-counted": Table(
+        "decoding",
+        "counted",
+        (
+            Column("counted on 200 prompts", "what"),
+            Column("`mini`", "mini"),
+            Column("`stories260K`", "stories"),
+        ),
+    ),
+    "decoding-sequences": Table(
+        "decoding",
+        "sequences",
+        (
+            Column("sequences", "sequences"),
+            Column("nodes", "nodes"),
+            Column("tokens/forward", "tokens_per_forward", number(2)),
+            Column("peer", "peer", number()),
+            Column("loop", "loop", number()),
+            Column("drafts", "drafts", number()),
+            Column("drafts / peer", "ratio", number(2)),
+            Column("260k, drafts / peer", "stories_ratio", number(2)),
+        ),
+    ),
+    "next-token": Table(
+        "next-token",
+        "objectives",
+        (
+            Column("objective", "objective", spec),
+            BITS,
+            Column("less `ar` [95 %]", "difference", interval(3, sign="+")),
+            Column("chain", "chain", number(2)),
+            Column("tree", "tree", number(2)),
+        ),
+    ),
+    "masked-decoding": Table(
+        "masked-decoding",
+        "settings",
+        (
+            Column("temperature", "temperature"),
+            Column("order", "order"),
+            Column("per pass", "per_pass"),
+            Column("passes", "passes", number(1)),
+            Column("bits/token", "bits", interval(2)),
+            Column("cost", "bits_cost", interval(2, sign="+")),
+        ),
+    ),
+    "masked-decoding-judge": Table(
+        "masked-decoding",
+        "settings",
+        (
+            Column("temperature", "temperature"),
+            Column("order", "order"),
+            Column("per pass", "per_pass"),
+            Column("judge, bits/token", "judge", interval(2)),
+            Column("cost", "judge_cost", interval(2, sign="+")),
+            Column("distinct-2", "distinct", interval(2)),
+        ),
+    ),
+    **solved("synthetic"),
+    **solved("synthetic-default"),
+    **solved("synthetic-2-5"),
+    **solved("synthetic-longer"),
+    "synthetic-generator": Table(
+        "synthetic-generator",
+        "graphs",
+        (
+            Column("graph", "graph"),
+            Column("ours, graphs per minute", "ours", number()),
+            Column("published", "published", number()),
+            Column("ratio", "ratio", number()),
+        ),
+    ),
+    "throughput": Table(
+        "throughput",
+        "objectives",
+        (
+            Column("objective", "objective", spec),
+            Column("compiled", "compiled", lambda value: "yes" if value else "no"),
+            Column("ours, tokens/s", "ours", number()),
+            Column("peer, tokens/s", "peer", number()),
+            Column("ratio", "ratio", number(2)),
+            Column("least", "ratio_min", number(2)),
+            Column("most", "ratio_max", number(2)),
+            Column("memory ratio", "memory_ratio", number(2)),
+        ),
+    ),
+    "gpu": Table(
+        "gpu",
+        "speed",
+        (
+            Column("", "name"),
+            Column("before", "before", number()),
+            Column("tokens/s", "tokens_per_second", number()),
+            Column("step, s", "step_seconds", number(3)),
+            Column("TFLOP/s", "flops_per_second", number(scale=1e-12)),
+            Column("of product, %", "share_of_product", number(scale=100)),
+            Column("peak, GiB", "peak_gib", number()),
+            Column("views, %", "views_share", number(1, scale=100)),
+        ),
+    ),
+}
+INDEX = (
+    Column("question", "question"),
+    Column("answer", "answer"),
+    Column("interval", "interval"),
+    Column("budget", "budget"),
+    Column(
+        "machine, date, commit", "", lambda row: f"{row['machine']}, {row['date']}, {row['commit']}"
+    ),
+    Column("page", "page", lambda page: f"[{page.split('.')[0]}]({page})"),
+)
+
+
+# -------------------------------------------------------------------------------------------- pages
+
+
+def page_with_tables(page: str, found: dict[str, dict[str, Any]], where: str) -> str:
+    """The text of a page with every table made anew from the records.
+
+    page: its text.
+    found: {name: record}.
+    where: what to call it in an error.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name = match[2]
+        if name == "index":
+            lines = Table("", "", INDEX).lines(list(found.values()))
+        elif name in TABLES:
+            made = TABLES[name]
+            lines = made.lines(found[made.record]["rows"][made.rows])
+        else:
+            raise SystemExit(f"{where}: no table '{name}'; known: index, {', '.join(TABLES)}")
+        return match[1] + "\n".join(lines) + "\n" + match[4]
+
+    return MARKED.sub(table, page)
+
+
+def stale_pages(folder: Path) -> dict[Path, str]:
+    """{page: its text as it should be} of the pages whose tables are not those of the records."""
+    found, stale = records(), {}
+    for page in sorted(folder.glob("*.md")):
+        before = page.read_text(encoding="utf-8")
+        after = page_with_tables(before, found, page.name)
+        if after != before:
+            stale[page] = after
+    return stale
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", type=Path)
-    parser.add_argument("--figures", type=Path)
-    given = parser.parse_args()
-    main(given.results, given.figures)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a page is stale")
+    given = parser.parse_args(arguments)
+    stale = stale_pages(RESULTS)
+    for page, wanted in stale.items():
+        print(f"results/{page.name}: " + ("stale" if given.check else "rewritten"))
+        if not given.check:
+            write_text(page, wanted)
+    if given.check and stale:
+        print("run: python -m benchmarks.tables")
+    return int(given.check and bool(stale))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

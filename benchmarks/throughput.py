@@ -1,9 +1,11 @@
 """Training throughput and peak memory of our loop against `transformers.Trainer`.
 
     pip install -e ".[bench]"
-    python benchmarks/throughput.py                  # ar and mlm: about 5 minutes on two CPU cores
-    python benchmarks/throughput.py --compiled       # again with torch.compile on both sides: about 6 minutes more
-    python benchmarks/throughput.py --json FILE      # the same, and writes the numbers
+    python -m benchmarks.throughput --json results/data/throughput.json
+    python -m benchmarks.throughput --compiled --steps 4
+
+The first times `ar` and `mlm` in about 5 minutes on two CPU cores; --compiled does so again with
+torch.compile on both sides, in about 6 minutes more.
 
 Both sides train the same architecture (the preset "tiny" with 32,000 tokens: width 256, 4 layers,
 tied embeddings) from the same weights on the same rows, 16 x 128 tokens a step, with bf16 autocast,
@@ -23,9 +25,7 @@ memory on CUDA). Target: at least 1.3 times the peer's tokens per second for `ar
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -56,6 +56,7 @@ from transformers import (
 from transformers import Trainer as Peer
 from transformers.utils import logging
 
+from benchmarks.records import write_record
 from lookaround.data.rows import Rows
 from lookaround.data.shards import Split
 from lookaround.model.backbone import Backbone, build
@@ -306,7 +307,8 @@ def train_alone(side: str, spec: str, *, compiled: bool) -> None:
 
 def measure_memory(side: str, spec: str, *, compiled: bool, threads: int | None) -> int:
     """Peak bytes of one side in a process of its own."""
-    command = [sys.executable, __file__, "--alone", side, "--objectives", spec]
+    module = [sys.executable, "-m", "benchmarks.throughput"]
+    command = [*module, "--alone", side, "--objectives", spec]
     command += ["--compiled"] * compiled + (["--threads", str(threads)] if threads else [])
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -317,21 +319,10 @@ def measure_memory(side: str, spec: str, *, compiled: bool, threads: int | None)
 # --------------------------------------------------------------------------------------- everything
 
 
-def machine() -> dict[str, Any]:
-    gpu = torch.cuda.get_device_name() if DEVICE.type == "cuda" else None
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-        "system": f"{platform.system()} {platform.release()}",
-        "load_at_start": load,
-    }
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--objectives", default="ar,mlm", help="of ar and mlm, with commas between them"
     )
@@ -341,7 +332,7 @@ def main() -> None:
         "--compiled", action="store_true", help="also with torch.compile on both sides"
     )
     parser.add_argument("--threads", type=int, help="of torch; none: its own choice")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the numbers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     parser.add_argument("--alone", choices=["ours", "peer", "neither"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     specs = [spec.strip() for spec in options.objectives.split(",")]
@@ -360,7 +351,7 @@ def main() -> None:
         print(peak_bytes())
         return
 
-    where = machine()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     base = measure_memory("neither", specs[0], compiled=False, threads=options.threads)
     rows = []
     print(
@@ -401,23 +392,17 @@ def main() -> None:
                 flush=True,
             )
     if options.json:
-        versions = {
-            name: version(name) for name in ("lookaround", "torch", "transformers", "accelerate")
-        }
         protocol = {
             "rounds": options.rounds,
             "steps": options.steps,
             "batch": BATCH,
             "width": WIDTH,
             "vocabulary": VOCABULARY,
+            "threads": torch.get_num_threads(),
+            "accelerate": version("accelerate"),
+            "load": load,
         }
-        found = {
-            "rows": rows,
-            "machine": where,
-            "versions": {"python": platform.python_version(), **versions},
-            **protocol,
-        }
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        write_record(options.json, {"objectives": rows}, seeds=1, **protocol)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""How far the forecast's order of objectives agrees with that of trained models: the track record
-of RESULTS.md.
+"""How far the forecast's order of objectives agrees with that of trained models.
 
-    python benchmarks/track_record.py --json track.json                     # about 2.5 hours on two cores, resumable
+    python -m benchmarks.track_record \\
+        --json src/lookaround/studies/forecast/track_record.json
+
+About 2.5 hours on two cores, resumable. The record lies in the package, because `lookaround
+forecast` quotes it; results/forecast.md is made from it.
 
 Trains 7 objectives x 3 seeds x 3 budgets on each of two corpora with `lookaround compare` (a
 finished study is not trained again), probes them on 8 tasks, and makes forecasts of the same token
@@ -30,12 +33,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 
+from benchmarks.records import write_record
+from benchmarks.tables import TABLES
+from benchmarks.verdict import FAR, FORECAST, SAME_ORDER, verdict
 from lookaround.evaluation.probe import least_squares_probe
 from lookaround.settings import Settings
 from lookaround.studies.forecast.forecast import FAR_LAG, Forecast, open_forecast
 from lookaround.support.storage import write_text
 from lookaround.theory.lags import LagCounts, count_lags
-from lookaround.theory.matrices import cooccurrence, kept_law
+from lookaround.theory.matrices import cooccurrence, kept_contexts
 from lookaround.theory.spectrum import CooccurrenceSpectrum
 
 CORPORA = {"wiki": "text/wiki.train.txt.xz", "dialogue": "text/dialogue.train.jsonl.xz"}
@@ -50,11 +56,12 @@ TASKS = (  # the first of each pair serves to choose the setting, the second is 
     "glue/CoLA/train.tsv.xz",
     "text/brown.tsv.xz",
 )
+SEEDS, BUDGET = 3, "1e13"
 STUDY = (
     "--seeds",
-    "3",
+    f"{SEEDS}",
     "--budget",
-    "1e13flops",
+    f"{BUDGET}flops",
     "--set",
     "model.context=64",
     "--set",
@@ -113,7 +120,7 @@ def forecasts(results: dict[str, Any], out: Path, name: str) -> dict[str, Any]:
     for context in REACH:
         laws: dict[str, dict] = {}
         for objective in plan.objectives:
-            near = kept_law(objective, context, plan.rows, REACH[context])
+            near = kept_contexts(objective, context, plan.rows, REACH[context])
             laws[f"near {objective.spec}"] = near
             laws[f"far {objective.spec}"] = {
                 tuple(lag + FAR_LAG for lag in lags): mass for lags, mass in near.items()
@@ -255,9 +262,9 @@ def study(studies: dict[str, dict[str, Any]], made: dict[str, dict[str, Any]]) -
             for s in specs
         }
         predictors = {
-            "forecast": lambda c, t: predicted(best, c, t, "near"),
-            "same order for every task": lambda c, t, means=means: means,
-            "forecast 64 tokens away": lambda c, t: predicted(best, c, t, "far"),
+            FORECAST: lambda c, t: predicted(best, c, t, "near"),
+            SAME_ORDER: lambda c, t, means=means: means,
+            FAR: lambda c, t: predicted(best, c, t, "far"),
             "minus tail energy": lambda c, t: {
                 s: -made[c][f"{best[0]} {best[1]} near {s}"]["tail"] for s in specs
             },
@@ -267,37 +274,39 @@ def study(studies: dict[str, dict[str, Any]], made: dict[str, dict[str, Any]]) -
             found = units(half, rung, predictor)
             row = {
                 "half": half,
-                "rung": rung,
+                "budget": f"{rung * float(BUDGET):.0e}".replace("e+", "e"),
                 "predictor": name,
                 "pairs": int(found[:, 1].sum()),
-                "units": len(found),
-                "tau": tau(list(map(tuple, found))),
-                "interval": interval(found),
+                "of": len(found) * len(specs) * (len(specs) - 1) // 2,
+                "tau": with_interval(tau(list(map(tuple, found))), found),
             }
-            if name != "forecast":
-                row["forecast_less_this"] = row_difference(ours, found)
+            if name != FORECAST:
+                gap = tau(list(map(tuple, ours))) - tau(list(map(tuple, found)))
+                row["forecast_less_this"] = with_interval(gap, ours, found)
             rows.append(row)
-    possible = len(specs) * (len(specs) - 1) // 2
     return {
         "setting": dict(zip(("context", "rank", "features", "weighting"), best, strict=True)),
         "by_setting": {" ".join(map(str, setting)): value for setting, value in by_setting.items()},
-        "halves": halves,
-        "pairs_per_unit": possible,
+        "corpora": list(studies),
+        "objectives": specs,
+        "tasks": halves,
         "rows": rows,
     }
 
 
-def row_difference(ours: np.ndarray, base: np.ndarray) -> dict[str, Any]:
-    gap = tau(list(map(tuple, ours))) - tau(list(map(tuple, base)))
-    return {"mean": gap, "interval": interval(ours, base)}
+def with_interval(mean: float, units: np.ndarray, base: np.ndarray | None = None) -> dict:
+    low, high = interval(units, base)
+    return {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("lookaround-track"), help="folder of the studies"
     )
-    parser.add_argument("--json", type=Path, help="write all numbers here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     options = parser.parse_args()
     data = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not data.is_dir():
@@ -307,26 +316,13 @@ def main() -> None:
     studies = {name: train(data, options.out, name) for name in CORPORA}
     made = {name: forecasts(studies[name], options.out, name) for name in CORPORA}
     found = study(studies, made)
+    rows = found.pop("rows")
     print(f"\nsetting chosen: {found['setting']}\n")
-    print(
-        "| half | budget | predictor | pairs told apart | tau [95% over units] | forecast less "
-        "this |\n|---|---|---|---|---|---|"
-    )
-    for row in found["rows"]:
-        low, high = row["interval"]
-        less = row.get("forecast_less_this")
-        gap = (
-            f"{less['mean']:+.2f} [{less['interval'][0]:+.2f}, {less['interval'][1]:+.2f}]"
-            if less
-            else ""
-        )
-        print(
-            f"| {row['half']} | {row['rung']:g} | {row['predictor']} | {row['pairs']} of "
-            f"{row['units'] * found['pairs_per_unit']} "
-            f"| {row['tau']:+.2f} [{low:+.2f}, {high:+.2f}] | {gap} |"
-        )
+    print("\n".join(TABLES["track-record"].lines(rows)))
+    found |= verdict(found | {"seeds": SEEDS, "rows": {"agreement": rows}})
+    print(f"\n{found['sentence']}")
     if options.json:
-        write_text(options.json, json.dumps(found, indent=1) + "\n")
+        write_record(options.json, {"agreement": rows}, seeds=SEEDS, **found)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,28 @@
-"""The enumerable worlds of RESULTS.md: exact tails, errors and bounds of every objective, and the
-lengths training shows.
+"""Enumerable worlds: exact tails, errors and bounds of every objective, and the lengths that
+training shows.
 
-python benchmarks/worlds.py                     # seconds; nothing is random
+    python -m benchmarks.worlds                                    # 2 seconds; nothing is random
+    python -m benchmarks.worlds --json results/data/worlds.json    # the same, and writes the record
 """
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from benchmarks.records import write_record
+from benchmarks.tables import TABLES
+from benchmarks.worlds_shown import WorldFigures, world_figures, worlds
 from lookaround.objectives import parse
 from lookaround.theory.worlds import (
-    Literal,
     World,
     length_misalignment,
     literal_cooccurrence,
     prefix_coverage,
 )
-from worlds_shown import world_figures, worlds
 
 SPECS = ("ar", "dar", "mlm(rate=0.25)", "mlm(rate=0.5)", "vmlm")
 LENGTHS = (
@@ -31,57 +37,82 @@ LENGTHS = (
 )
 RANKS = (2, 4)
 TOKENS = 8  # of a row, for lengths
+DIGITS = 9  # kept of each number, so that two machines write the same record
 
 
-def line(world: World, label: str, literal: Literal, rank: int) -> str:
-    found = world_figures(literal, rank)
-    probe = found.probe
-    return (
-        f"| {world.name} | `{label}` | {rank} | {len(literal.labels)} | {found.tail:.3f} | "
-        f"{probe.alpha:.3f} | {probe.error:.3f} | "
-        f"{probe.bound:.3f} | {probe.spectral_bound:.3f} | {found.chance:.3f} |"
-    )
+def figures_of(world: World, rank: int) -> dict[str, WorldFigures]:
+    """{objective: its figures in a world}; at the lowest rank also `ar` with one target alone."""
+    literals = {spec: literal_cooccurrence(world, parse(spec)) for spec in SPECS}
+    if rank == RANKS[0]:
+        last = world.length
+        fixed = literal_cooccurrence(world, parse("ar"), position=last)
+        literals[f"ar, target at {last} only"] = fixed
+    return {spec: world_figures(literal, rank) for spec, literal in literals.items()}
+
+
+def row(world: World, rank: int, spec: str, found: WorldFigures) -> dict[str, Any]:
+    numbers = {
+        "tail": found.tail,
+        "alpha": found.probe.alpha,
+        "error": found.probe.error,
+        "bound": found.probe.bound,
+        "spectral_bound": found.probe.spectral_bound,
+        "chance": found.chance,
+    }
+    rounded = {
+        key: round(abs(value), DIGITS) if np.isfinite(value) else "inf"
+        for key, value in numbers.items()
+    }
+    return {
+        "world": world.name,
+        "objective": spec,
+        "rank": rank,
+        "contexts": found.contexts,
+        **rounded,
+    }
+
+
+def sign(first: float, second: float) -> str:
+    return {-1: "-", 0: "0", 1: "+"}[int(np.sign(round(first - second, DIGITS)))]
+
+
+def measured() -> dict[str, list[dict[str, Any]]]:
+    """The rows of the three tables."""
+    rows: dict[str, list[dict[str, Any]]] = {"worlds": [], "signs": [], "lengths": []}
+    for world in worlds():
+        for rank in RANKS:
+            found = figures_of(world, rank)
+            rows["worlds"] += [row(world, rank, spec, figures) for spec, figures in found.items()]
+            ar, mlm = found["ar"], found["mlm(rate=0.25)"]
+            signs = {
+                "tail": sign(ar.tail, mlm.tail),
+                "error": sign(ar.probe.error, mlm.probe.error),
+            }
+            rows["signs"].append({"world": world.name, "rank": rank, **signs})
+    for spec in LENGTHS:
+        covered = prefix_coverage(parse(spec), TOKENS)
+        rows["lengths"].append(
+            {
+                "objective": spec,
+                "misalignment": round(abs(length_misalignment(parse(spec), TOKENS)), DIGITS),
+                "least": float(f"{covered.min():.{DIGITS}g}"),
+                "greatest": float(f"{covered.max():.{DIGITS}g}"),
+            }
+        )
+    return rows
 
 
 def main() -> None:
-    print(
-        "| world | objective | rank | contexts | tail | alpha | error | bound | 2 alpha / (1 - "
-        "sigma^2) | chance |"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    signs: list[str] = []
-    for world in worlds():
-        for rank in RANKS:
-            for spec in SPECS:
-                print(line(world, spec, literal_cooccurrence(world, parse(spec)), rank))
-            if rank == RANKS[0]:
-                last = world.length
-                fixed = literal_cooccurrence(world, parse("ar"), position=last)
-                print(line(world, f"ar, target at {last} only", fixed, rank))
-            ar, mlm = (
-                world_figures(literal_cooccurrence(world, parse(s)), rank)
-                for s in ("ar", "mlm(rate=0.25)")
-            )
-            tails, errors = (
-                {-1: "-", 0: "0", 1: "+"}[int(np.sign(round(a - b, 9)))]
-                for a, b in ((ar.tail, mlm.tail), (ar.probe.error, mlm.probe.error))
-            )
-            signs.append(f"| {world.name} | {rank} | {tails} | {errors} |")
-    print(
-        "\n| world | rank | sign of tail(ar) - tail(mlm .25) | sign of error(ar) - error(mlm .25) "
-        "|\n|---|---|---|---|"
-    )
-    print("\n".join(signs))
-    print(
-        f"\n| objective | length misalignment, {TOKENS} tokens | least coverage of a prefix | "
-        "greatest |\n|---|---|---|---|"
-    )
-    for spec in LENGTHS:
-        covered = prefix_coverage(parse(spec), TOKENS)
-        print(
-            f"| `{spec}` | {length_misalignment(parse(spec), TOKENS):.3f} | {covered.min():.1e} | "
-            f"{covered.max():.1e} |"
-        )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
+    given = parser.parse_args()
+    rows = measured()
+    for table in (table for table in TABLES.values() if table.record == "worlds"):
+        print("\n".join(table.lines(rows[table.rows])) + "\n")
+    if given.json:
+        write_record(given.json, rows, seeds=0, budget="exact: every sequence is listed")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""The enumerable worlds that the results show, and the figures of one: tail, probe error, bounds,
-chance.
-"""
+"""The enumerable worlds of results/worlds.md, and the figures of one."""
 
 from __future__ import annotations
 
@@ -20,12 +18,14 @@ __all__ = ["WorldFigures", "world_figures", "worlds"]
 class WorldFigures:
     """One objective in one world at one rank.
 
-    tail: sum of sigma_i^2 beyond it.
+    contexts: rows of its matrix.
+    tail: sum of sigma_i^2 beyond the rank.
     probe: error and bounds (bounds.py).
     chance: the error of always answering the most frequent label.
     singular_values: all of them.
     """
 
+    contexts: int
     tail: float
     probe: ProbeBound
     chance: float
@@ -41,6 +41,7 @@ def world_figures(literal: Literal, rank: int) -> WorldFigures:
     labels = literal.labels
     rank = min(rank, int((values > 1e-9).sum()))
     return WorldFigures(
+        contexts=len(labels),
         tail=float((values[rank:] ** 2).sum()),
         probe=probe_bound(left, values, of_context, labels, rank),
         chance=float(1 - np.bincount(labels, of_context).max()),
@@ -49,7 +50,7 @@ def world_figures(literal: Literal, rank: int) -> WorldFigures:
 
 
 def worlds() -> tuple[World, ...]:
-    """The worlds that RESULTS.md shows: small, each with one thing that sets objectives apart."""
+    """The worlds of results/worlds.md: small, each with one thing that sets objectives apart."""
     uniform3 = np.full(3, 1 / 3)
     forward = 0.9 * np.roll(np.eye(3), 1, axis=1) + 0.1 / 3
     apart = 0.02  # two groups of tokens that a chain seldom leaves

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.worlds_shown import world_figures, worlds
 from lookaround.objectives import parse
 from lookaround.theory.bounds import (
     alpha,
@@ -16,7 +17,6 @@ from lookaround.theory.bounds import (
 )
 from lookaround.theory.spectrum import normalised
 from lookaround.theory.worlds import literal_cooccurrence
-from worlds_shown import world_figures, worlds
 
 SPECS = ["ar", "dar", "mlm(rate=0.25)", "mlm(rate=0.5)", "vmlm", "ar + mlm"]
 

@@ -29,7 +29,7 @@ from lookaround import cli
 def test_ctrl_c_where_nothing_listens_yet_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(cli, "app", lambda standalone_mode: 130)
+    monkeypatch.setattr(cli.entry, "app", lambda standalone_mode: 130)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 130
@@ -42,7 +42,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(
     def gone(standalone_mode: bool) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(cli, "app", gone)
+    monkeypatch.setattr(cli.entry, "app", gone)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
@@ -67,7 +67,7 @@ def test_help_is_quick() -> None:
     assert min(times) < 0.3, times
 
 
-@pytest.mark.parametrize("command", ["compare", "pretrain", "evaluate", "generate", "report"])
+@pytest.mark.parametrize("command", ["compare", "pretrain", "evaluate", "generate"])
 def test_every_command_has_the_common_options(run: Run, command: str) -> None:
     shown = run(command, "--help")
     assert shown.code == 0
@@ -218,8 +218,8 @@ def test_evaluate(run: Run, ar_run: Path, task: Path, tmp_path: Path) -> None:
     assert {"majority", "tfidf"} <= result["baselines"]["mood"].keys()
     assert result["bits_per_byte"] > 0
     assert list(result["bits_per_byte_by_prefix"]) == ["1", "2", "4", "8", "16"]
-    assert "mood: " in done.out
-    assert "bits per byte: " in done.out
+    assert "mood" in done.out
+    assert "bits per byte" in done.out
     assert "tokens to score" in run("evaluate", ar_run, "--task", task, "--dry-run").out
 
 

@@ -306,7 +306,8 @@ def test_a_run_that_a_signal_ends_goes_on_to_the_same_weights(
     _, err = process.communicate(timeout=60)
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert err.startswith("stopped: stopped at step ")
+        assert "saving; press Ctrl-C again to stop at once" in err
+        assert "\nstopped: stopped at step " in err
         assert "the same command goes on" in err
         assert len(err.splitlines()) == 1
     else:

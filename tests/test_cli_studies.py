@@ -247,12 +247,11 @@ def test_no_samples_keeps_text_out(run: Run, corpus: Path, task: Path, study: Pa
 
 def test_report(run: Run, study_copy: Path, tmp_path: Path) -> None:
     (study_copy / "report.html").unlink()
-    shown = run("report", study_copy, "--json", tmp_path / "r.json")
+    shown = run("report", study_copy)
     assert shown.code == 0
     assert "mlm" in shown.out
     page = (study_copy / "report.html").read_text()
     results = json.loads((study_copy / "results.json").read_text())
-    assert json.loads((tmp_path / "r.json").read_text()) == results
     prompts = [sample["prompt"] for entry in results["runs"] for sample in entry["samples"]]
     assert all(prompt in page for prompt in prompts)
     bare = run(
@@ -260,9 +259,6 @@ def test_report(run: Run, study_copy: Path, tmp_path: Path) -> None:
     )
     assert bare.code == 0
     assert not any(prompt in (tmp_path / "bare.html").read_text() for prompt in prompts)
-    (study_copy / "report.html").unlink()
-    assert run("report", study_copy, "--dry-run").code == 0
-    assert not (study_copy / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ import torch
 from conftest import WORDS, sentences
 from lookaround.model.readable import open_run
 from lookaround.objectives import parse_list
-from lookaround.report import render_html
+from lookaround.report.html import render_html
+from lookaround.report.schema import ComparisonResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.compare.compare import compare
 from lookaround.studies.compare.study import estimate, open_study
@@ -61,14 +62,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study_settings(corpus: Path, *more: str, **options: Any) -> Settings:
     values = {
         "compare.budget": "6000",
-        "compare.objectives": "ar, 0.5*ar >> 0.5*mlm(rate=0.4)",
+        "objectives": "ar, 0.5*ar >> 0.5*mlm(rate=0.4)",
     } | options
     return read_settings(
         None,
         [*TINY, *more],
         **{
             "data.corpus": str(corpus / "text.txt"),
-            "compare.tasks": [str(corpus / "order.tsv")],
+            "data.tasks": [str(corpus / "order.tsv")],
             **values,
         },
     )
@@ -76,7 +77,8 @@ def study_settings(corpus: Path, *more: str, **options: Any) -> Settings:
 
 def run(settings: Settings, out: Path) -> dict[str, Any]:
     with ThreadPoolExecutor(1) as executor:  # any executor serves
-        return compare(open_study(settings), out, command="test", executor=executor)
+        results = compare(open_study(settings), out, command="test", executor=executor)
+        return results.as_dict()
 
 
 def test_a_study_has_an_entry_per_rung_and_seed(corpus: Path, tmp_path: Path) -> None:
@@ -108,12 +110,12 @@ def test_a_study_has_an_entry_per_rung_and_seed(corpus: Path, tmp_path: Path) ->
 
 def test_the_smallest_rung_is_the_run_at_that_budget(corpus: Path, tmp_path: Path) -> None:
     """A rung is a decay branch off the trunk: the same weights as a ladder that ends there."""
-    whole = run(study_settings(corpus, **{"compare.objectives": "dar"}), tmp_path / "whole")
+    whole = run(study_settings(corpus, **{"objectives": "dar"}), tmp_path / "whole")
     short = run(
         study_settings(
             corpus,
             "compare.ladder=[1.0]",
-            **{"compare.objectives": "dar", "compare.budget": "3000"},
+            **{"objectives": "dar", "compare.budget": "3000"},
         ),
         tmp_path / "short",
     )
@@ -128,7 +130,7 @@ def test_the_smallest_rung_is_the_run_at_that_budget(corpus: Path, tmp_path: Pat
 
 def test_the_search_of_a_learning_rate_is_kept_and_reused(corpus: Path, tmp_path: Path) -> None:
     results = run(
-        study_settings(corpus, "compare.lr_factors=[0.01, 2.0]", **{"compare.objectives": "ar"}),
+        study_settings(corpus, "compare.lr_factors=[0.01, 2.0]", **{"objectives": "ar"}),
         tmp_path / "out",
     )
     losses = results["learning_rates"]["ar"]
@@ -137,19 +139,19 @@ def test_the_search_of_a_learning_rate_is_kept_and_reused(corpus: Path, tmp_path
 
 
 def test_another_study_or_a_foreign_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
-    settings = study_settings(corpus, **{"compare.objectives": "ar"})
+    settings = study_settings(corpus, **{"objectives": "ar"})
     run(settings, tmp_path / "out")
     before = (tmp_path / "out" / "results.json").stat().st_mtime_ns
     with pytest.raises(UserError, match=r"settings\.compare\.budget was 6000, now 9000"):
         run(
-            study_settings(corpus, **{"compare.objectives": "ar", "compare.budget": "9000"}),
+            study_settings(corpus, **{"objectives": "ar", "compare.budget": "9000"}),
             tmp_path / "out",
         )
     changed = tmp_path / "text.txt"
     changed.write_text((corpus / "text.txt").read_text() + "\n\nand one more\n")
     with pytest.raises(UserError, match="the corpus or its tokenizer has changed"):
         run(
-            study_settings(corpus, **{"compare.objectives": "ar", "data.corpus": str(changed)}),
+            study_settings(corpus, **{"objectives": "ar", "data.corpus": str(changed)}),
             tmp_path / "out",
         )
     assert (tmp_path / "out" / "results.json").stat().st_mtime_ns == before
@@ -181,16 +183,16 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
 ) -> None:
     """Objectives, rungs and seeds, whose trunk is made again; what was there is not touched."""
     search = "compare.lr_factors=[0.5, 1.0]"
-    whole_ladder, part = "compare.ladder=[0.25, 0.5, 0.75, 1.0]", "compare.ladder=[0.25, 1.0]"
+    whole_ladder, part = "compare.ladder=[0.25, 0.5, 1.0]", "compare.ladder=[0.25, 1.0]"
     specs = "dar, 0.5*ar >> 0.5*mlm(rate=0.4)"
-    everything = {"compare.objectives": specs, "compare.seeds": 2, "compare.budget": "8000"}
+    everything = {"objectives": specs, "compare.seeds": 2, "compare.budget": "8000"}
     straight = run(
         study_settings(corpus, search, whole_ladder, **everything), tmp_path / "straight"
     )
     out = tmp_path / "out"
     first = run(
         study_settings(
-            corpus, search, part, **(everything | {"compare.objectives": "dar", "compare.seeds": 1})
+            corpus, search, part, **(everything | {"objectives": "dar", "compare.seeds": 1})
         ),
         out,
     )
@@ -198,7 +200,7 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
     assert len(numbers(first)) == 2
     again = run(study_settings(corpus, search, whole_ladder, **everything), out)
     assert numbers(again) == numbers(straight)
-    assert len(numbers(again)) == 16
+    assert len(numbers(again)) == 12
     assert again["summary"] == straight["summary"]
     assert again["learning_rates"] == straight["learning_rates"]
     for one, other in zip(
@@ -209,7 +211,7 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
     assert not list(out.glob("**/trunk*")), "what can be made again takes no disk"
     fewer = run(
         study_settings(
-            corpus, search, part, **(everything | {"compare.objectives": "dar", "compare.seeds": 1})
+            corpus, search, part, **(everything | {"objectives": "dar", "compare.seeds": 1})
         ),
         out,
     )
@@ -219,7 +221,7 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
 def test_a_smaller_rung_that_is_added_leaves_the_warmup_of_the_others(
     corpus: Path, tmp_path: Path
 ) -> None:
-    options = {"compare.objectives": "ar", "compare.budget": "12000"}
+    options = {"objectives": "ar", "compare.budget": "12000"}
     slow = "train.warmup=0.5"
     first = run(study_settings(corpus, slow, **options), tmp_path / "out")
     again = run(
@@ -236,14 +238,14 @@ def test_a_smaller_rung_that_is_added_leaves_the_warmup_of_the_others(
 def test_a_budget_in_seconds_is_calibrated_once(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"compare.objectives": "ar", "compare.budget": "0.3s", "compare.equal": "flops"}
+    options = {"objectives": "ar", "compare.budget": "0.3s", "compare.equal": "flops"}
     run(study_settings(corpus, "compare.ladder=[1.0]", **options), tmp_path / "out")
 
     def never(*arguments: Any) -> None:
         raise AssertionError("calibrated again")
 
     monkeypatch.setattr("lookaround.train.run.seconds_per_step", never)
-    more = options | {"compare.objectives": "ar, dar"}
+    more = options | {"objectives": "ar, dar"}
     flops = [
         e["budget"]["flops"]
         for e in run(study_settings(corpus, "compare.ladder=[1.0]", **more), tmp_path / "out")[
@@ -254,7 +256,7 @@ def test_a_budget_in_seconds_is_calibrated_once(
 
 
 def test_a_study_is_known_by_content_and_not_by_paths(corpus: Path, tmp_path: Path) -> None:
-    options = {"compare.objectives": "ar", "compare.budget": "3000"}
+    options = {"objectives": "ar", "compare.budget": "3000"}
     first = run(study_settings(corpus, **options), tmp_path / "out")
     moved = tmp_path / "moved"
     moved.mkdir()
@@ -262,7 +264,7 @@ def test_a_study_is_known_by_content_and_not_by_paths(corpus: Path, tmp_path: Pa
         (moved / name).write_text((corpus / name).read_text())
     assert numbers(run(study_settings(moved, **options), tmp_path / "out")) == numbers(first)
     (moved / "order.tsv").rename(moved / "renamed.tsv")
-    settings = study_settings(moved, **options, **{"compare.tasks": [str(moved / "renamed.tsv")]})
+    settings = study_settings(moved, **options, **{"data.tasks": [str(moved / "renamed.tsv")]})
     assert numbers(run(settings, tmp_path / "out")) == numbers(first), (
         "a task is not known by its name either"
     )
@@ -437,20 +439,20 @@ def test_folder_names_are_unique_and_plain() -> None:
 
 def test_a_forecast_stands_beside_the_study(corpus: Path, tmp_path: Path) -> None:
     settings = study_settings(
-        corpus, "forecast.rank=8", **{"compare.objectives": "ar", "compare.budget": "2000"}
+        corpus, "forecast.rank=8", **{"objectives": "ar", "compare.budget": "2000"}
     )
     results = run(settings, tmp_path / "out")
     found = results["forecast"]
     assert [line["objective"] for line in found["objectives"]] == ["ar"]
     assert set(found["objectives"][0]["tasks"]) == {"order"}
-    page = render_html(results)
+    page = render_html(ComparisonResults.of(results))
     assert "Before any training" in page
     assert "Track record" in page
     again = run(
         study_settings(
             corpus,
             "forecast.enabled=false",
-            **{"compare.objectives": "ar", "compare.budget": "2000"},
+            **{"objectives": "ar", "compare.budget": "2000"},
         ),
         tmp_path / "out",
     )
@@ -459,7 +461,7 @@ def test_a_forecast_stands_beside_the_study(corpus: Path, tmp_path: Path) -> Non
 
 def test_a_study_goes_on_where_no_forecast_can_be_made(corpus: Path, tmp_path: Path) -> None:
     settings = study_settings(
-        corpus, "forecast.rank=5000", **{"compare.objectives": "ar", "compare.budget": "2000"}
+        corpus, "forecast.rank=5000", **{"objectives": "ar", "compare.budget": "2000"}
     )
     results = run(settings, tmp_path / "out")
     assert "forecast" not in results

@@ -93,10 +93,10 @@ def test_a_setting_that_came_later_had_its_default(tmp_path: Path) -> None:
         folder(tmp_path / "out", settings=other).require()
 
 
-def test_a_metric_that_is_taken_back_is_another_study(tmp_path: Path) -> None:
-    given = read_settings(None, ["evaluate.metrics={mood: matthews}"])
+def test_a_setting_that_is_taken_back_is_another_study(tmp_path: Path) -> None:
+    given = read_settings(None, ["evaluate.prefix_lengths=[1, 8]"])
     made(tmp_path / "out", settings=given.identity("evaluate"))
-    with pytest.raises(UserError, match=r"evaluate\.metrics was {'mood': 'matthews'}, now {}"):
+    with pytest.raises(UserError, match=r"evaluate\.prefix_lengths was \[1, 8\], now None"):
         folder(tmp_path / "out", settings=Settings().identity("evaluate")).require()
 
 
@@ -286,8 +286,8 @@ def test_the_identity_of_settings_is_an_allow_list_without_paths_and_names() -> 
             "data.corpus": "a.txt",
             "model.init": "here",
             "data.tokenizer": "there",
-            "compare.tasks": ["t.tsv"],
-            "compare.objectives": "ar",
+            "data.tasks": ["t.tsv"],
+            "objectives": "ar",
             "compare.seeds": 5,
         },
     )

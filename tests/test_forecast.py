@@ -20,18 +20,14 @@ from rich.console import Console
 
 import lookaround.studies.forecast.forecast as module
 from cli_runs import Run, assert_refused
-from lookaround.report import print_forecast, write_forecast
+from lookaround.report.schema import ForecastResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.events import Event
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.forecast.forecast import (
-    TrackRecord,
-    cost,
-    forecast,
-    open_forecast,
-    recommend,
-    token_labels,
-)
+from lookaround.studies.forecast import recommend as recommend_module
+from lookaround.studies.forecast.entry import token_labels
+from lookaround.studies.forecast.forecast import cost, forecast, open_forecast
+from lookaround.studies.forecast.recommend import TrackRecord, recommend
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.train.loop import StopSignal
 
@@ -93,8 +89,8 @@ def options(world: Path, **more: Any) -> Settings:
     values: dict[str, Any] = {
         "data.corpus": str(world / "corpus.txt"),
         "data.vocabulary": 320,
-        "compare.tasks": [str(world / "task.tsv")],
-        "compare.objectives": "ar, mlm(rate=0.4), dar, prefixlm",
+        "data.tasks": [str(world / "task.tsv")],
+        "objectives": "ar, mlm(rate=0.4), dar, prefixlm",
         "forecast.rank": 12,
         "forecast.far_lag": 40,
     }
@@ -179,7 +175,7 @@ def test_finished_entries_are_kept_and_reused(
 ) -> None:
     plan = open_forecast(options(world, compare__objectives="ar, dar"))
     done: list[str] = []
-    real = module._run_entry
+    real = module.run_entry
 
     def run(job: Any) -> dict[str, Any]:
         if len(done) == 2:
@@ -187,14 +183,14 @@ def test_finished_entries_are_kept_and_reused(
         done.append(job.entry.name)
         return real(job)
 
-    monkeypatch.setattr(module, "_run_entry", run)
+    monkeypatch.setattr(module, "run_entry", run)
     with (
         ThreadPoolExecutor(1) as executor,
         pytest.raises(Interrupted, match="the same command goes on"),
     ):
         forecast(plan, tmp_path, executor=executor)
     again: list[str] = []
-    monkeypatch.setattr(module, "_run_entry", lambda job: again.append(job.entry.name) or real(job))
+    monkeypatch.setattr(module, "run_entry", lambda job: again.append(job.entry.name) or real(job))
     with ThreadPoolExecutor(1) as executor:
         whole = forecast(plan, tmp_path, executor=executor)
     assert not set(done) & set(again)
@@ -223,8 +219,8 @@ def test_a_forecast_belongs_to_one_corpus_wherever_that_lies(
     few = {"compare__objectives": "ar, dar", "compare__tasks": []}
     copy = tmp_path / "moved.txt"
     copy.write_text((world / "corpus.txt").read_text())
-    real, ran = module._run_entry, []
-    monkeypatch.setattr(module, "_run_entry", lambda job: ran.append(job.entry.name) or real(job))
+    real, ran = module.run_entry, []
+    monkeypatch.setattr(module, "run_entry", lambda job: ran.append(job.entry.name) or real(job))
     with ThreadPoolExecutor(1) as executor:
         first = forecast(open_forecast(options(world, **few)), tmp_path / "out", executor=executor)
         assert len(ran) == 4
@@ -371,7 +367,7 @@ def test_answers(
 ) -> None:
     from lookaround.evaluation.registry import TaskData
 
-    monkeypatch.setattr(module, "TRACK_RECORD", TrackRecord(earned, "told"))
+    monkeypatch.setattr(recommend_module, "TRACK_RECORD", TrackRecord(earned, "told"))
     labels = np.zeros(400, dtype=int)
     data = (TaskData("t", "accuracy", [], labels, [], labels),)
     table = {"t": {"majority": 0.5, "tfidf": 0.95}}
@@ -388,9 +384,10 @@ def test_tokens_take_the_class_they_are_likeliest_in() -> None:
 
 
 def test_it_prints_and_draws_without_trusting_names(result: dict[str, Any], tmp_path: Path) -> None:
-    nasty = json.loads(json.dumps(result).replace("mlm(rate=0.4)", "<script>alert(1)</script>"))
+    text = json.dumps(result.as_dict()).replace("mlm(rate=0.4)", "<script>alert(1)</script>")
+    nasty = json.loads(text)
     nasty["notes"].append("<img src=x onerror=alert(2)>")
-    write_forecast(nasty, tmp_path / "page.html")
+    ForecastResults.of(nasty).write_page(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "<script" not in page
     assert "<img" not in page
@@ -398,7 +395,7 @@ def test_it_prints_and_draws_without_trusting_names(result: dict[str, Any], tmp_
     assert page.count("<svg") > 4
     for width in (60, 80, 200):
         console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-        print_forecast(result, console)
+        result.print(console)
         text = console.export_text()
         assert "TF-IDF" in text
         assert all(len(line) <= width for line in text.splitlines())
@@ -504,8 +501,8 @@ def test_on_english_text_masked_and_farther_targets_leave_smaller_tails_and_prob
             "data.vocabulary": 2048,
             "forecast.weighting": "unit",
             "forecast.features": "context",
-            "compare.objectives": "ar, mlm(rate=0.4), dar",
-            "compare.tasks": [
+            "objectives": "ar, mlm(rate=0.4), dar",
+            "data.tasks": [
                 str(real_data / "classification" / name / "train.tsv.xz")
                 for name in ("banking77", "snips")
             ],

@@ -24,9 +24,7 @@ from conftest import sentences
 from lookaround.data.corpus import make_corpus
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.text import load_tokenizer
-from lookaround.decode import Speculator, Tree
-from lookaround.decode.sampling import continue_tokens
-from lookaround.decode.speculative import warpers
+from lookaround.decode import Speculator, Stats, Tree, Writer
 from lookaround.decode.verify import ExactSampling
 from lookaround.model.backbone import Backbone, build, load_decoder
 from lookaround.model.export import load
@@ -36,8 +34,9 @@ from lookaround.objectives import parse
 from lookaround.objectives.contract import Component, Pairs, Shown, View
 from lookaround.objectives.heads import LookAheadSpec, NextLatentSpec
 from lookaround.settings import Settings, read_settings
-from lookaround.studies.pretrain import pretrain
-from lookaround.studies.speculate.speculate import open_speculation, speculate
+from lookaround.studies.pretrain import train_into
+from lookaround.studies.speculate.request import open_speculation
+from lookaround.studies.speculate.speculate import speculate
 from lookaround.support.errors import UserError
 from lookaround.train.budget import Budget, Plan
 from lookaround.train.checkpoint import COUNTERS_FILE, STATE_FILE
@@ -184,12 +183,10 @@ def test_reading_leaves_the_law_of_a_model_as_it_is(source: Path) -> None:
         [[0]] * 64,
         max_new_tokens=20,
         verifier=ExactSampling(torch.Generator(), sampled=False),
-        processors=warpers(1.0),
     )
     assert max(token for row in sampled.tokens for token in row) < ROWS
-    made = continue_tokens(
-        run.backbone, run.tokenizer, [5, 9, 20], run.modes[0], context=64, max_new_tokens=20
-    )
+    made = [token for token, _ in Writer(run).tokens([5, 9, 20], Stats())]
+    assert made
     assert all(0 < token < ROWS for token in made)
 
 
@@ -250,7 +247,7 @@ def test_continuing_begins_at_the_models_own_loss(
                 own = F.cross_entropy(logits, pairs.target[near], reduction="sum")
                 assert float(total) == pytest.approx(float(own), rel=1e-4) or not near.all()
     out = tmp_path / "run"
-    pretrain(settings, objective, Budget(2000, "tokens"), foreign_store, out)
+    train_into(settings, objective, Budget(2000, "tokens"), foreign_store, out)
     first = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] < 8
     shapes = {name: tensor.shape for name, tensor in load_file(out / "model.safetensors").items()}

@@ -543,13 +543,13 @@ def test_heads_draft_as_they_were_trained(
     verifier = Wander(3, vocabulary, compare)
     speculator = Speculator(model, tree)
     ends = set()
-    for eos, sizes in ((None, (1, 10, 2, 5)), (0, (3, 7, 9)), (None, (4, 6, 8)), (0, (1, 1))):
+    for eos, sizes in ((None, (1, 10, 2, 5)), (0, (3, 7, 9))):
         prompts = [
             torch.randint(vocabulary, (size,), generator=generator).tolist() for size in sizes
         ]
         made.clear()
         ends |= set(
-            speculator.generate(prompts, max_new_tokens=20, verifier=verifier, eos=eos).ended
+            speculator.generate(prompts, max_new_tokens=16, verifier=verifier, eos=eos).ended
         )
     assert verifier.lengths == {0, 1, 2, 3, 4}
     assert compared == {(depth, row) for depth in range(1, 5) for row in range(4)}

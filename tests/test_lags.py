@@ -20,7 +20,8 @@ from lookaround.data.corpus import make_corpus
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.support.errors import UserError
 from lookaround.theory import lags as module
-from lookaround.theory.lags import Code, LagCounts, Tally, count_lags, merge, normal_lags, tally
+from lookaround.theory.lags import LagCounts, count_lags, normal_lags
+from lookaround.theory.tally import Code, Tally, merge, tally
 
 LAGS = [1, 2, 7, -1, (2, 1), (1, -1), (-1, -3), (3, 1, -2)]
 

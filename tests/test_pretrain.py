@@ -15,7 +15,7 @@ from lookaround.data.shards import TokenStore, prepare
 from lookaround.objectives import parse
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.pretrain import pretrain
+from lookaround.studies.pretrain import train_into
 from lookaround.support.errors import UserError
 from lookaround.train.budget import Budget
 from lookaround.train.loop import Trainer
@@ -31,7 +31,7 @@ def settings(**options: object) -> Settings:
 
 
 def run(out: Path, store: TokenStore, **options: object) -> dict:
-    return pretrain(settings(**options), parse("ar"), BUDGET, store, out)
+    return train_into(settings(**options), parse("ar"), BUDGET, store, out)
 
 
 def test_a_second_process_is_kept_out(store: TokenStore, tmp_path: Path) -> None:

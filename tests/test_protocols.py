@@ -40,7 +40,8 @@ from lookaround.evaluation.registry import (
 from lookaround.model import build
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import Mode, Vocabulary
-from lookaround.report import load_results, print_results, render_html
+from lookaround.report import load_results
+from lookaround.report.html import render_html
 from lookaround.settings import DataSettings, EvaluateSettings, Settings, read_settings
 from lookaround.studies.compare.compare import compare
 from lookaround.studies.compare.study import open_study
@@ -83,8 +84,8 @@ def study_settings(folder: Path) -> Settings:
         tiny,
         **{
             "data.corpus": str(folder / "text.txt"),
-            "compare.tasks": [str(folder / "parity.tsv")],
-            "compare.objectives": "ar, mlm",
+            "data.tasks": [str(folder / "parity.tsv")],
+            "objectives": "ar, mlm",
             "compare.budget": "2000",
         },
     )
@@ -98,7 +99,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
         compare(open_study(settings), out, command="test", executor=executor)
     results = load_results(out / "results.json")
 
-    (task,) = (task_data(task, settings.evaluate) for task in read_tasks(settings.compare.tasks))
+    (task,) = (task_data(task, settings.evaluate) for task in read_tasks(settings.data.tasks))
     for run in results["runs"]:
         readable = open_run(out / run["checkpoint"])
         attention = reading_mode(readable, settings.evaluate).attention
@@ -123,7 +124,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
     assert '<th scope="col">parity (nearest class mean)</th>' in page
     assert f"{rows[0]['mean']:.3f}" in page
     assert "nearest to the mean state of their own class" in page
-    print_results(results, Console(file=file, width=200))
+    results.print(Console(file=file, width=200))
     assert "class mean)" in file.getvalue()
 
 
@@ -132,8 +133,7 @@ def test_a_single_model_is_evaluated_by_it_too(store: TokenStore) -> None:
     found = evaluate(readable_of(store.tokenizer), [text_task()], SMALL, seed=0)
     scores = found.scores["centroid"]["t"]
     assert scores.value == np.mean(scores.items[0])
-    (line,) = protocols()["centroid"].lines("t", scores, found.modes["centroid"])
-    assert line == f"t nearest class mean: {scores.value:.3f} (causal, shift 1)"
+    assert found.modes["centroid"] == "causal, shift 1"
     assert protocols()["centroid"].entry({"t": scores}, SMALL) == {"centroid": {"t": scores.value}}
 
 

@@ -42,7 +42,7 @@ from conftest import sentences
 from lookaround import cli
 from lookaround.decode import Speculator, Tree, custom_generate, load_speculator
 from lookaround.decode.cache import require_rewindable
-from lookaround.decode.speculative import Generated
+from lookaround.decode.speculative import Continued
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.export import load, load_heads
 from lookaround.model.lora import add_lora, merge_lora
@@ -50,7 +50,8 @@ from lookaround.objectives.heads import LookAheadSpec
 from lookaround.settings import read_settings
 from lookaround.studies.events import Event
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.speculate.speculate import open_speculation, speculate
+from lookaround.studies.speculate.request import open_speculation
+from lookaround.studies.speculate.speculate import speculate
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.train.loop import StopSignal
 
@@ -501,7 +502,7 @@ def test_medusa_heads_fit_other_architectures() -> None:
 def test_generation_ends_where_the_context_does() -> None:
     lm = tiny(GPT2LMHeadModel, GPT2Config, n_positions=16)
     speculator = Speculator(Backbone(lm, (LookAheadSpec("medusa", 4),)))
-    made: Generated = speculator.generate([[5, 6, 7], [5] * 12], max_new_tokens=40)
+    made: Continued = speculator.generate([[5, 6, 7], [5] * 12], max_new_tokens=40)
     assert made.ended == ["context", "context"]
     assert [len(text) for text in made.tokens] == [13, 4]
 
@@ -548,7 +549,9 @@ def backbone(seed: int = 0, vocabulary: int = 40, depths: int = 2) -> Backbone:
 def test_trees_and_prompts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match="is 3 deep, but the heads look only 2"):
         Speculator(backbone(), Tree.chain(3))
-    made = Speculator(backbone(), context=10)
+    short = backbone()
+    short.lm.config.max_position_embeddings = 10
+    made = Speculator(short)
     with pytest.raises(UserError, match="prompt 1: is empty"):
         made.generate([[5], []], max_new_tokens=3)
     with pytest.raises(UserError, match="prompt 0: has 10 tokens, and the model's context of 10"):

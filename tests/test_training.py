@@ -15,7 +15,7 @@ from lookaround.data.shards import TokenStore
 from lookaround.model.readable import open_run
 from lookaround.objectives import parse
 from lookaround.settings import Settings, read_settings
-from lookaround.studies.pretrain import pretrain
+from lookaround.studies.pretrain import train_into
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.storage import write_folder
 from lookaround.train import Plan, Trainer, WarmupStableDecay, make_plan, parse_budget
@@ -101,7 +101,7 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
     objective = parse(spec)
     one = settings(model__precision="fp32", train__checkpoint_every=3, train__log_every=2)
     budget = Budget(8 * 25 * 12, "tokens")
-    straight = pretrain(one, objective, budget, store, tmp_path / "straight")
+    straight = train_into(one, objective, budget, store, tmp_path / "straight")
     assert sum(straight["plan"]["steps"]) >= 8
     stop = StopSignal()
 
@@ -109,9 +109,9 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
         stop.set = progress.step == 5  # type: ignore[attr-defined]
 
     with pytest.raises(Interrupted, match=r"stopped at step 6 .* same command goes on"):
-        pretrain(one, objective, budget, store, tmp_path / "resumed", stop=stop, report=at_five)
+        train_into(one, objective, budget, store, tmp_path / "resumed", stop=stop, report=at_five)
     stop.set = False
-    again = pretrain(one, objective, budget, store, tmp_path / "resumed", stop=stop)
+    again = train_into(one, objective, budget, store, tmp_path / "resumed", stop=stop)
     first, second = (
         open_run(tmp_path / name).backbone.state_dict() for name in ("straight", "resumed")
     )
@@ -125,12 +125,12 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
     ]
     assert len(lines[0]) == len(lines[1])
     before = (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns
-    assert pretrain(one, objective, budget, store, tmp_path / "resumed")["status"] == "finished"
+    assert train_into(one, objective, budget, store, tmp_path / "resumed")["status"] == "finished"
     assert (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns == before, (
         "a finished run does nothing"
     )
     with pytest.raises(UserError, match=r"train\.weight_decay was 0\.1, now 0\.2"):
-        pretrain(
+        train_into(
             settings(model__precision="fp32", train__weight_decay=0.2),
             objective,
             budget,

@@ -4,12 +4,20 @@ then command-line options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
 
 from lookaround.support.errors import UserError
 
@@ -18,13 +26,26 @@ __all__ = [
     "DataSettings",
     "EvaluateSettings",
     "ForecastSettings",
+    "GenerationConfig",
     "ModelSettings",
+    "PretrainSettings",
     "Settings",
     "SpeculateSettings",
     "SyntheticSettings",
     "TrainSettings",
+    "field_of",
     "read_settings",
+    "sections",
 ]
+
+Reading = Literal["causal", "bidirectional", "prefix"]
+# names of earlier versions
+MOVED = {
+    "plan": "synthetic",
+    "compare.tasks": "data.tasks",
+    "compare.objectives": "objectives",
+    "evaluate.metrics": "data.metrics",
+}
 
 AFFECTS_RESULT: dict[str, JsonValue] = {"affects_result": True}
 
@@ -37,7 +58,10 @@ def result(*default: Any, **options: Any) -> Any:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+    # deferred: the command line reads the fields of all sections and validates few
+    model_config = ConfigDict(
+        extra="forbid", validate_default=True, allow_inf_nan=False, defer_build=True
+    )
 
     def result_fields(self) -> dict[str, Any]:
         """{field: value} of the fields that results depend on, as plain data."""
@@ -53,10 +77,19 @@ class DataSettings(_Section):
     """Where the text comes from and how it becomes tokens."""
 
     corpus: str | None = Field(
-        None, description="file, folder or datasets name; none: the embedded default"
+        None,
+        description="text: .txt .jsonl .csv .tsv .parquet (.gz .xz .zst), a folder of those, or a "
+        "datasets name; none: the standard library of the running Python",
     )
     text_column: str | None = Field(
-        None, description="the column or field that holds the text; found if not given"
+        None, description="column or field that holds the text; none: it is looked for"
+    )
+    tasks: list[str] = Field(
+        default_factory=list,
+        description="labelled texts: a csv, tsv or jsonl file, or a folder per class; repeatable",
+    )
+    metrics: dict[str, Literal["accuracy", "matthews"]] = Field(
+        default_factory=dict, description="metric by task name; none: accuracy, or the task's own"
     )
     tokenizer: str | None = Field(
         None, description="a Hugging Face tokenizer; none: a byte-level BPE trained here"
@@ -74,10 +107,10 @@ class ModelSettings(_Section):
     """The backbone."""
 
     preset: Literal["pico", "nano", "tiny", "mini", "small", "base"] = result(
-        "nano", description="size of a fresh Llama"
+        "nano", description="size of a fresh Llama; small has 30M parameters, base 110M"
     )
     init: str | None = Field(
-        None, description="a Hugging Face decoder to continue from, in place of a preset"
+        None, description="folder of a Hugging Face decoder to continue from, in place of a preset"
     )
     context: int = result(128, ge=4, description="tokens per row: the training length")
     precision: Literal["auto", "fp32", "bf16", "fp64"] = result(
@@ -94,14 +127,14 @@ class TrainSettings(_Section):
         None, ge=1, description="rows per forward pass of a process; none: all of them"
     )
     learning_rate: float | None = result(
-        None, gt=0, lt=1, description="peak; none: 0.001 x sqrt(128 / hidden width)"
+        None, gt=0, lt=1, description="peak of the schedule; none: 0.001 x sqrt(128 / width)"
     )
     head_rate: float = result(
         1.0, gt=0, description="learning rate of heads beyond the LM head, over the trunk's"
     )
-    weight_decay: float = result(0.1, ge=0)
-    beta1: float = result(0.9, ge=0, lt=1)
-    beta2: float = result(0.98, ge=0, lt=1)
+    weight_decay: float = result(0.1, ge=0, description="of AdamW, on matrices alone")
+    beta1: float = result(0.9, ge=0, lt=1, description="of AdamW: memory of the gradient")
+    beta2: float = result(0.98, ge=0, lt=1, description="of AdamW: memory of its square")
     clip: float = result(1.0, gt=0, description="largest norm of the gradient")
     warmup: float = result(
         0.02, ge=0, lt=1, description="share of the budget with a rising learning rate"
@@ -126,33 +159,37 @@ class EvaluateSettings(_Section):
     prefix_lengths: list[int] | None = result(
         None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
     )
-    generation_mode: Literal["causal", "bidirectional", "prefix"] | None = result(
-        None,
-        description="'causal', 'bidirectional' or 'prefix'; none: causal if the end of the budget "
-        "trained it",
+    generation_mode: Reading | None = result(
+        None, description="how generation reads a model; none: causal if its training ended with it"
     )
-    classification_mode: Literal["causal", "bidirectional", "prefix"] | None = result(
-        None, description="likewise; none: the last bidirectional one"
-    )
-    metrics: dict[str, Literal["accuracy", "matthews"]] = result(
-        default_factory=dict, description="metric by task name"
+    classification_mode: Reading | None = result(
+        None, description="how a probe reads a model; none: as it was last trained bidirectionally"
     )
     samples: int = Field(
         3, ge=0, description="continuations of test documents that the report shows"
     )
-    sample_tokens: int = Field(48, ge=1)
-    temperature: float = Field(0.8, ge=0)
+    sample_tokens: int = Field(48, ge=1, description="tokens of such a continuation")
+    temperature: float = Field(0.8, ge=0, description="of those continuations")
     bootstrap: int = Field(2000, ge=100, description="resamples of an interval")
 
 
-class CompareSettings(_Section):
-    """The study."""
+class PretrainSettings(_Section):
+    """One run."""
 
-    objectives: str = Field("ar, mlm, dar, vmlm", description="comma-separated specs")
-    tasks: list[str] = Field(default_factory=list, description="labelled files or folders")
-    seeds: int = Field(1, ge=1)
+    objective: str = Field("ar", description='a spec: "ar", "0.25*ar >> 0.75*mlm(rate=0.4)"')
+    budget: str = Field("5M", description="tokens (5M), FLOPs (2e15flops) or seconds (300s)")
+    form: Literal["llama", "eurobert"] | None = Field(
+        None, description="architecture written; eurobert is for fill-mask; none: what fits"
+    )
+
+
+class CompareSettings(_Section):
+    """The study of several objectives."""
+
+    seeds: int = Field(1, ge=1, description="runs per objective")
     budget: str = result(
-        "3.2e12flops", description="of a run at the last rung: 5M (tokens), 2e15flops, 300s"
+        "3.2e12flops",
+        description="of each run: tokens of ar (5M), FLOPs (2e15flops) or seconds (300s)",
     )
     equal: Literal["flops", "tokens", "seconds"] | None = result(
         None, description="what is equal; none: FLOPs, or the budget's seconds"
@@ -220,7 +257,7 @@ class SpeculateSettings(_Section):
         ge=0,
         description="tokens of the model's own samples that heads learn from; 0: none",
     )
-    sample_temperature: float = result(0.7, ge=0)
+    sample_temperature: float = result(0.7, ge=0, description="of those samples")
     text: bool = result(True, description="heads also learn from the corpus itself")
     coverage: float = result(
         0.99,
@@ -240,7 +277,7 @@ class SpeculateSettings(_Section):
     prompts: int = result(
         200, ge=1, description="held-out prompts for calibration, and as many others for measuring"
     )
-    prompt_tokens: int = result(32, ge=2)
+    prompt_tokens: int = result(32, ge=2, description="tokens of such a prompt")
     new_tokens: int = result(64, ge=2, description="tokens that each prompt is continued by")
     batches: list[PositiveInt] = Field(
         [1, 2, 4, 8, 16, 32], min_length=1, description="numbers of sequences that are measured"
@@ -260,7 +297,7 @@ class SyntheticSettings(_Section):
         "ar, reverse, mtp(n=2, weights=1.0, matched=True), teacherless",
         description="comma-separated specs",
     )
-    seeds: int = Field(2, ge=1)
+    seeds: int = Field(2, ge=1, description="runs per task and objective")
     steps: int = result(
         5000, ge=1, description="of every run; those that solve their task end sooner"
     )
@@ -311,18 +348,60 @@ class SyntheticSettings(_Section):
     )
 
 
+class GenerationConfig(_Section):
+    """How a model continues texts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    max_new_tokens: int = Field(64, ge=1, description="tokens that a text is continued by, at most")
+    temperature: float = Field(
+        0.8, ge=0, description="of the next token's distribution; 0 takes the likeliest token"
+    )
+    top_k: int = Field(0, ge=0, description="draw from the k likeliest tokens only; 0: from all")
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="draw from the fewest tokens that together have this probability; 1: from all",
+    )
+    stop: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default_factory=list, description="strings after which a text ends"
+    )
+    order: Literal["left", "confidence"] = Field(
+        "left",
+        description="which masks a bidirectional model fills first: the leftmost, or those whose "
+        "token is most certain",
+    )
+    per_pass: int = Field(1, ge=1, description="masks that a bidirectional model fills per pass")
+    accept: Literal["exact", "typical"] = Field(
+        "exact",
+        description="which drafts of look-ahead heads stand: 'exact' leaves the distribution of "
+        "the text as it is; 'typical' is faster when sampling, but changes it",
+    )
+    mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
+        None,
+        description="how the model is read; none: causally if the end of its training was causal",
+    )
+
+
 class Settings(_Section):
     """All sections of a configuration file."""
 
-    seed: int = result(0, ge=0, le=1 << 62)
+    seed: int = result(0, ge=0, le=1 << 62, description="of data order, draws and weights")
+    objectives: str = Field(
+        "ar, mlm, dar, vmlm",
+        description='specs with commas between: "ar, mlm(rate=0.4), ar + vmlm"',
+    )
     data: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
     compare: CompareSettings = Field(default_factory=CompareSettings)
     forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     speculate: SpeculateSettings = Field(default_factory=SpeculateSettings)
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
+    generate: GenerationConfig = Field(default_factory=GenerationConfig)
 
     def identity(self, *names: str) -> dict[str, Any]:
         """{section: {field: value}} of what results depend on in the sections or fields
@@ -344,70 +423,107 @@ class Settings(_Section):
 
 def read_settings(
     config: Path | None = None,
-    assignments: list[str] | None = None,
+    assignments: Sequence[str] | None = None,
     defaults: Mapping[str, Any] | None = None,
+    *,
+    labels: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Settings:
-    """Settings from a YAML file, then `a.b=c` assignments (values in YAML), then options (dotted
-    names, None = not given).
+    """Settings from a YAML file, then `a.b=c` assignments (values in YAML), then options.
 
     defaults: {dotted name: value} of a preset, which the file and all else overrule.
+    labels: {dotted name: what a user calls that option}, for messages.
+    options: {dotted name: value}; None = not given.
 
-    Raises UserError naming the file or assignment and the field.
+    Raises UserError naming the file, assignment or option, and the field.
     """
+    import yaml
+
     values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
     for name, value in (defaults or {}).items():
         _assign(values, name, value, "preset")
-    origin = "settings"
     if config is not None:
-        origin = str(config)
-        try:
-            loaded = yaml.safe_load(config.read_text())
-        except OSError as error:
-            raise UserError(f"{config}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise UserError(
-                f"{config}{line}: not YAML ({getattr(error, 'problem', None) or error})"
-            ) from None
-        if loaded is not None and not isinstance(loaded, dict):
-            raise UserError(
-                f"{config}: expected sections such as 'train:', found a {type(loaded).__name__}"
-            )
-        sections = {name for name, part in Settings() if isinstance(part, _Section)}
-        for name, part in (loaded or {}).items():
+        for name, part in _read_yaml(config).items():
             before = values.get(name, {})
             if isinstance(part, dict) and isinstance(before, dict):
                 values[name] = before | part
             # a section without fields, `synthetic:`, is one that leaves everything as it is
-            elif part is not None or name not in sections:
+            elif part is not None or name not in sections():
                 values[name] = part
     for assignment in assignments or []:
-        name, equals, text = assignment.partition("=")
-        if not equals or not name.strip():
+        name, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals or not name:
             raise UserError(f"--set {assignment}: write section.field=value, e.g. train.batch=32")
         try:
-            _assign(values, name.strip(), _number(yaml.safe_load(text)), f"--set {assignment}")
+            _assign(values, name, _number(yaml.safe_load(text)), f"--set {assignment}")
         except yaml.YAMLError:
             raise UserError(f"--set {assignment}: the value is not YAML") from None
+        origins[name] = f"--set {assignment}"
     for name, value in options.items():
         if value is not None:
             _assign(values, name, value, name)
+            origins[name] = (labels or {}).get(name, name)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(_known_fields(first["loc"][:-1]))
-            hint = (
-                "the section 'plan' is called 'synthetic' now"
-                if field == "plan"
-                else f"known here: {known}"
-            )
-            raise UserError(f"{origin}: unknown setting '{field}'; {hint}") from None
-        raise UserError(f"{origin}: {field}: {first['msg']}, got {first['input']!r}") from None
+        raise UserError(_message(error, origins, str(config or "settings"), options)) from None
+
+
+def sections() -> dict[str, type[_Section]]:
+    """The sections of a configuration file by name."""
+    fields = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return {
+        name: kind
+        for name, kind in fields.items()
+        if isinstance(kind, type) and issubclass(kind, _Section)
+    }
+
+
+def field_of(name: str) -> FieldInfo:
+    """The field of a dotted name, "seed" or "train.batch"."""
+    section, _, field = name.rpartition(".")
+    return (sections()[section] if section else Settings).model_fields[field]
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        loaded = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise UserError(f"{file}{line}: not YAML ({problem})") from None
+    if not isinstance(loaded, dict | None):
+        raise UserError(
+            f"{file}: expected sections such as 'train:', found a {type(loaded).__name__}"
+        )
+    return loaded or {}
+
+
+def _message(
+    error: ValidationError, origins: Mapping[str, str], file: str, options: Mapping[str, Any]
+) -> str:
+    """One line about the first field that will not do, under the name that its user gave it."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    given = [
+        name
+        for name in origins
+        if f"{field}.".startswith(f"{name}.") or f"{name}.".startswith(f"{field}.")
+    ]
+    origin = origins[given[-1]] if given else file
+    if first["type"] == "extra_forbidden":
+        section = ".".join(map(str, first["loc"][:-1]))
+        known = ", ".join((sections()[section] if section else Settings).model_fields)
+        hint = f"it is called '{MOVED[field]}' now" if field in MOVED else f"known here: {known}"
+        return f"{origin}: unknown setting '{field}'; {hint}"
+    where = origin if given and given[-1] in options else f"{origin}: {field}"
+    return f"{where}: {first['msg']}, got {first['input']!r}"
 
 
 def _number(value: Any) -> Any:
@@ -427,10 +543,3 @@ def _assign(values: dict[str, Any], name: str, value: Any, origin: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"{origin}: '{section}' is a field, not a section")
     values[field] = value
-
-
-def _known_fields(sections: tuple[int | str, ...]) -> list[str]:
-    model: Any = Settings
-    for section in sections:
-        model = model.model_fields[section].annotation
-    return list(model.model_fields)

@@ -1,6 +1,4 @@
-"""What settings name as corpus and tasks, read; without a corpus, the embedded default and its
-task.
-"""
+"""Reads the corpus and tasks that settings name, or the embedded default and its task."""
 
 from __future__ import annotations
 
@@ -10,19 +8,15 @@ from lookaround.data.tasks import Task, read_tasks
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 
-__all__ = ["read_source"]
-
 
 def read_source(settings: Settings) -> tuple[Corpus, list[Task]]:
-    """The corpus and the tasks of a study or a forecast; raises UserError for whatever cannot be
-    read.
-    """
-    paths, metrics = settings.compare.tasks, {**settings.evaluate.metrics}
+    """The corpus and the tasks of a study or a forecast; raises UserError for bad input."""
+    paths, metrics = settings.data.tasks, {**settings.data.metrics}
     if settings.data.corpus is None:
         return stdlib_corpus(), read_tasks(paths, metrics=metrics) if paths else [stdlib_task()]
     if metrics and not paths:
         raise UserError(
-            f"evaluate.metrics: no task is called '{next(iter(metrics))}', since none is given"
+            f"data.metrics: no task is called '{next(iter(metrics))}', since none is given"
         )
     corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
     return corpus, read_tasks(paths, metrics=metrics) if paths else []

@@ -26,23 +26,23 @@ __all__ = ["Draft", "Proposal", "Sampler", "Shortlist", "make_draft"]
 
 @dataclass(frozen=True)
 class Proposal:
-    """Draft tokens (B, N) of a tree's nodes; where they were sampled, the laws they were drawn from
-    without replacement.
+    """Draft tokens (B, N) of a tree's nodes; where they were sampled, the distributions they were
+    drawn from without replacement.
 
-    law(row, place): the probabilities (V,) that the children of a place were drawn from, in the
-    order of their ranks.
+    distribution(row, place): the probabilities (V,) that the children of a place were drawn from,
+        in the order of their ranks.
     """
 
     tokens: Tensor
-    law: Callable[[int, int], Tensor] | None = None
+    distribution: Callable[[int, int], Tensor] | None = None
 
 
 class Sampler:
     """Draws draft tokens from softmax(logits / temperature), without replacement: ranks are the
     order of the draws.
 
-    The largest of law / Exponential(1) noise: the Gumbel-top-k trick (Kool et al. 2019) without its
-    logarithms.
+    The largest of probabilities / Exponential(1) noise: the Gumbel-top-k trick (Kool et al. 2019)
+    without its logarithms.
     """
 
     def __init__(self, temperature: float, generator: torch.Generator) -> None:
@@ -50,11 +50,10 @@ class Sampler:
 
     def __call__(self, logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """(tokens (.., count), probabilities (.., V)) of logits (.., V)."""
-        law = (logits.float() / self.temperature).softmax(-1)
-        noise = torch.empty(law.shape, device=self.generator.device).exponential_(
-            generator=self.generator
-        )
-        return (law / noise.to(law.device)).topk(count, -1).indices, law
+        probabilities = (logits.float() / self.temperature).softmax(-1)
+        noise = torch.empty(probabilities.shape, device=self.generator.device)
+        noise.exponential_(generator=self.generator)
+        return (probabilities / noise.to(logits.device)).topk(count, -1).indices, probabilities
 
 
 class Shortlist:
@@ -83,26 +82,21 @@ class Shortlist:
         """Logits (.., F) of the list's tokens from head states (.., D), by a head's own unembedding
         or the model's.
         """
-        output = self.backbone.unembedding
         if self.ids is None:
             return self.backbone.logits(states) if own is None else F.linear(states, own)
-        if own is not None:
-            return F.linear(states, self._rows(own))
-        return F.linear(
-            states,
-            self._rows(output.weight),
-            None if output.bias is None else self._rows(output.bias),
-        )
+        output = self.backbone.unembedding
+        weight, bias = (output.weight, output.bias) if own is None else (own, None)
+        return F.linear(states, self._rows(weight), None if bias is None else self._rows(bias))
 
     def choose(
         self, logits: Tensor, count: int, sampler: Sampler | None
     ) -> tuple[Tensor, Tensor | None]:
-        """(token ids (.., count), the law (.., F) they were drawn from, if they were)."""
+        """(token ids (.., count), the probabilities (.., F) they were drawn from, if they were)."""
         count = min(count, logits.shape[-1])
-        index, law = (
+        index, probabilities = (
             (logits.topk(count, -1).indices, None) if sampler is None else sampler(logits, count)
         )
-        return index if self.ids is None else self.ids[index], law
+        return index if self.ids is None else self.ids[index], probabilities
 
     def places(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(whether each token (N,) is on the list, its place there or 0)."""
@@ -112,11 +106,11 @@ class Shortlist:
         found = self.ids[place] == tokens
         return found, torch.where(found, place, 0)
 
-    def whole(self, law: Tensor) -> Tensor:
-        """A law over the list (F,) as one over the vocabulary (V,)."""
+    def whole(self, probabilities: Tensor) -> Tensor:
+        """Probabilities over the list (F,) as ones over the vocabulary (V,)."""
         if self.ids is None:
-            return law
-        return law.new_zeros(self.size).scatter_(0, self.ids, law)
+            return probabilities
+        return probabilities.new_zeros(self.size).scatter_(0, self.ids, probabilities)
 
 
 class Draft:
@@ -173,14 +167,14 @@ class _ByDepth(Draft):
         else:
             logits = torch.stack([self.logits(states[:, d - 1], d) for d in range(1, depth + 1)], 1)
         which = _columns(tree, sampler is not None)
-        tokens, law = self.shortlist.choose(logits, max(which) + 1, sampler)
+        tokens, drawn = self.shortlist.choose(logits, max(which) + 1, sampler)
         at = [len(path) - 1 for path in tree.paths]
         depths = tree.depths.tolist()
         return Proposal(
             tokens[:, at, which],
             None
-            if law is None
-            else lambda row, place: self.shortlist.whole(law[row, depths[place]]),
+            if drawn is None
+            else lambda row, place: self.shortlist.whole(drawn[row, depths[place]]),
         )
 
 
@@ -218,7 +212,7 @@ class _Level(NamedTuple):
     parent among those, and which of the parent's candidates it takes.
 
     width: candidates per parent;
-    following: the parents of the next depth's parents.
+    following: for each place that has children at the next depth, its parent here.
     """
 
     parents: list[int]
@@ -267,18 +261,18 @@ def _level_by_level(
     tokens = torch.zeros(rows, len(tree) + 1, dtype=torch.int64, device=device)
     tokens[:, 0] = draft.root
     carried = start[:, None]  # (B, places of this depth that have children, ..)
-    laws: dict[int, Tensor] = {}
+    drawn: dict[int, Tensor] = {}  # by place, what its children were drawn from
     for depth, level in enumerate(_levels(tree, sampler is not None), start=1):
         told = draft.backbone.embedding(tokens[:, level.parents])
         carried, states = step(depth, carried, told)
-        chosen, law = draft.shortlist.choose(draft.logits(states, depth), level.width, sampler)
+        chosen, own = draft.shortlist.choose(draft.logits(states, depth), level.width, sampler)
         tokens[:, level.nodes] = chosen[:, level.parent, level.candidate]
-        if law is not None:
-            laws |= {place: law[:, i] for i, place in enumerate(level.parents)}
+        if own is not None:
+            drawn |= {place: own[:, i] for i, place in enumerate(level.parents)}
         carried = carried[:, level.following]
     whole = draft.shortlist.whole
     return Proposal(
-        tokens[:, 1:], None if sampler is None else lambda row, place: whole(laws[place][row])
+        tokens[:, 1:], None if sampler is None else lambda row, place: whole(drawn[place][row])
     )
 
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lookaround.decode.speculative import Speculator, Step
+from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
-from lookaround.decode.verify import ExactSampling, Greedy, Typical
+from lookaround.decode.verify import make_verifier
 from lookaround.model.export import load, load_heads
 from lookaround.support.errors import UserError
 
@@ -29,7 +29,10 @@ __all__ = [
 
 SPECULATION_FILE = "speculation.json"
 
-GENERATE = '''"""Several tokens per pass; needs `pip install lookaround`. The output is what plain generation gives."""
+GENERATE = '''"""Several tokens per pass; needs `pip install lookaround`.
+
+The output is what plain generation gives.
+"""
 
 from lookaround.decode.hub import generate
 
@@ -49,12 +52,11 @@ class Described(NamedTuple):
     precision: torch.dtype = torch.float32
 
 
-def read_description(folder: Path, vocabulary: int) -> Described:
+def read_description(folder: Path | None, vocabulary: int) -> Described:
     """The description of a folder, the defaults where it has none; raises UserError for what is not
     ours or of another model.
     """
-    file = folder / SPECULATION_FILE
-    if not file.is_file():
+    if folder is None or not (file := folder / SPECULATION_FILE).is_file():
         return Described()
     try:
         told = json.loads(file.read_text())
@@ -202,43 +204,44 @@ def _decode(
         ids = torch.tensor([text], device=input_ids.device)
         return any(bool(torch.as_tensor(criterion(ids, None)).any()) for criterion in others)
 
-    def stream(step: Step) -> None:
-        for token in step.tokens:
-            streamer.put(torch.tensor([token]))
-
-    temperature = float(config.temperature or 1.0)
+    generator = None
     if config.do_sample:
         seed = int(torch.randint(1 << 62, ()))  # follows torch.manual_seed, as plain sampling does
         generator = torch.Generator(input_ids.device).manual_seed(seed)
-        verifier: Any = Typical(generator) if rule == "typical" else ExactSampling(generator)
-    else:
-        generator, verifier = None, Typical(None) if rule == "typical" else Greedy()
+    process, looking = _divided(logits_processor or ())
     if streamer is not None:
         if rows > 1:
             raise UserError("custom_generate: a streamer takes one sequence at a time")
         streamer.put(input_ids.cpu())
-    made = speculator.generate(
+    made: list[list[int]] = [[] for _ in given]
+    cut_short = False
+    for step in speculator.steps(
         given,
         max_new_tokens=room,
-        verifier=verifier,
+        verifier=make_verifier(rule, generator),
         eos=config.eos_token_id,
-        processors=logits_processor or (),
+        process=process,
+        looking=looking,
         seen=input_ids.tolist(),
-        temperature=temperature,
+        temperature=float(config.temperature or 1.0),
         generator=generator,
         stop=stop if others else None,
-        on_step=None if streamer is None else stream,
-    )
+    ):
+        made[step.row] += step.tokens
+        cut_short |= step.ended == "context"
+        if streamer is not None:
+            for token in step.tokens:
+                streamer.put(torch.tensor([token]))
     if streamer is not None:
         streamer.end()
-    if "context" in made.ended:
+    if cut_short:
         warnings.warn(
             f"generation ended at the model's context of {speculator.limit} tokens", stacklevel=2
         )
-    longest = max(map(len, made.tokens), default=0)
+    longest = max(map(len, made), default=0)
     pad = config.pad_token_id if config.pad_token_id is not None else (given[0][0])
     tail = torch.tensor(
-        [text + [pad] * (longest - len(text)) for text in made.tokens], device=input_ids.device
+        [text + [pad] * (longest - len(text)) for text in made], device=input_ids.device
     )
     sequences = torch.cat([input_ids, tail], 1)
     if config.return_dict_in_generate:
@@ -246,3 +249,39 @@ def _decode(
 
         return GenerateDecoderOnlyOutput(sequences=sequences)  # type: ignore[arg-type]
     return sequences
+
+
+# processors of transformers that look at the logits alone, not at the text so far
+PLAIN = (
+    "TemperatureLogitsWarper",
+    "TopKLogitsWarper",
+    "TopPLogitsWarper",
+    "MinPLogitsWarper",
+    "TypicalLogitsWarper",
+    "EpsilonLogitsWarper",
+    "EtaLogitsWarper",
+    "LogitNormalization",
+    "SuppressTokensLogitsProcessor",
+    "InfNanRemoveLogitsProcessor",
+)
+
+
+def _divided(processors: Any) -> tuple[Any, Any]:
+    """(what processes logits alone, what looks at the text too), as `Speculator.steps` takes them.
+
+    Processors run in their order: where one looks at the text, all run at the places of a walk.
+    """
+    from transformers import LogitsProcessorList
+
+    both = LogitsProcessorList(processors)
+    if not both:
+        return None, None
+    if not all(type(processor).__name__ in PLAIN for processor in both):
+        return None, both
+
+    def process(logits: torch.Tensor) -> torch.Tensor:
+        flat = logits.flatten(0, -2).float()
+        none: Any = torch.zeros(len(flat), 0, dtype=torch.int64, device=flat.device)
+        return both(none, flat).view(logits.shape)
+
+    return process, None

@@ -1,9 +1,9 @@
-"""Continuations by masked (bidirectional) models: several tokens per pass, from the left or the
+"""Continuations by models that read windows of masks: several tokens per pass, from the left or the
 most certain first.
 
-What is still to come stands in the window as masks, and a pass of the model gives the law of every
-one of them. The tokens of one pass are drawn independently of one another: that is the price of
-fewer passes, and `quality` shows it.
+What is still to come stands in the window as masks, and a pass of the model gives a distribution
+for each of them. The tokens of one pass are drawn independently of one another: that is the price
+of fewer passes, and `quality` shows it.
 
 B sequences, T tokens of the window, M masks still to fill, N of them filled in this pass, V
 vocabulary.
@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lookaround.data.text import TextTokenizer
-from lookaround.decode.sampling import filter_log_probabilities, log_laws, windows
+from lookaround.decode.sampling import draw
+from lookaround.decode.stats import Stats
 from lookaround.model.backbone import Backbone
-from lookaround.objectives.contract import Mode
+from lookaround.model.masks import attention_of
+from lookaround.model.readable import Readable
+from lookaround.objectives.contract import Mode, Shown
+from lookaround.settings import GenerationConfig
 from lookaround.support.errors import UserError
 
-__all__ = ["ORDERS", "Filled", "fill", "fill_many", "quality"]
+__all__ = ["Filled", "fill", "masked_tokens", "quality", "window_log_probabilities"]
 
-ORDERS = ("left", "confidence")
 ROWS_PER_PASS = 64
 
 
@@ -52,126 +53,104 @@ class Filled:
 
 
 def fill(
-    backbone: Backbone,
-    tokenizer: TextTokenizer,
-    prompt: Sequence[int],
+    readable: Readable,
+    prompts: Sequence[Sequence[int]],
     mode: Mode,
+    config: GenerationConfig,
     *,
-    context: int,
-    max_new_tokens: int,
-    per_pass: int = 1,
-    order: str = "left",
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    on_pass: Callable[[list[int | None]], None] | None = None,
-) -> Filled:
-    """Continues `prompt` (ids without BOS) by at most `max_new_tokens` tokens, `per_pass` of them
-    in each pass.
+    seeds: Sequence[int],
+) -> list[Filled]:
+    """Continues prompts of equal length, which share their passes, by at most
+    `config.max_new_tokens` tokens, `config.per_pass` of them in each pass.
 
-    The window holds BOS, the prompt and masks up to `context` tokens. order="left" fills the next
-    `per_pass` masks;
-    order="confidence" fills those whose law is most certain, by the probability of the likeliest
-    token before temperature,
-    top_k and top_p (after Chang et al. 2022, arXiv 2202.04200, and the low-confidence remasking of
-    Nie et al. 2025, arXiv
+    The window holds BOS, the prompt and masks up to `readable.context` tokens.
+    `config.order` "left" fills the next masks. "confidence" fills those whose distribution is most
+    certain, by the probability of the likeliest token before temperature, top-k and top-p (after
+    Chang et al. 2022, arXiv 2202.04200, and the low-confidence remasking of Nie et al. 2025, arXiv
     2502.09992, which draw at every mask and keep the likeliest draws: the same at temperature 0.
-         Choosing places before
-    drawing is ours: with per_pass=1 every token then has the law that the model gives it there).
+    Choosing places before drawing is ours: with one token per pass every token then has the
+    distribution that the model gives it there).
 
     Text ends at the first EOS: what "confidence" fills after it is dropped, and no pass is made
     once all before it stands. "confidence" looks at all masks of a block, which holds all new
     tokens if the window has room for them. Else blocks follow one another from left to right, each
     as long as the room that is left or, if that is more, a quarter of the window, and the oldest
-    tokens fall out before a block begins. With order="left" a block is what one pass fills, so that
-    order="left", per_pass=1 makes the draws of `continue_tokens` from the very same windows.
+    tokens fall out before a block begins. With "left" a block is what one pass fills.
 
-    on_pass: is told all new tokens after each pass, EOS included, None where the block still has a
-        mask.
+    prompts: ids without BOS.
+    seeds: one for each prompt, so that a text does not depend on those beside it.
 
-    Raises UserError for a mode that is not bidirectional, an unknown order, per_pass < 1 and a
-    context below 2 tokens.
+    Raises UserError for a causal mode, for a prefix mode unless one token per pass is filled from
+    the left, and for prompts of different lengths.
     """
-    tell = None if on_pass is None else lambda _, so_far: on_pass(so_far)
-    return fill_many(
-        backbone,
-        tokenizer,
-        [prompt],
-        mode,
-        context=context,
-        max_new_tokens=max_new_tokens,
-        per_pass=per_pass,
-        order=order,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seeds=[seed],
-        on_pass=tell,
-    )[0]
+    filled = [Filled() for _ in prompts]
+    for _ in _passes(readable, filled, prompts, mode, config, seeds):
+        pass
+    return filled
+
+
+def masked_tokens(
+    readable: Readable,
+    prompt: Sequence[int],
+    mode: Mode,
+    config: GenerationConfig,
+    *,
+    seed: int,
+    stats: Stats,
+) -> Iterator[int]:
+    """Yields the tokens of `fill` for one prompt, as soon as they and all before them stand.
+
+    stats: empty ones, which are kept up to date with every pass.
+    """
+    filled = Filled()
+    for _ in _passes(readable, [filled], [prompt], mode, config, [seed]):
+        given = stats.tokens
+        stats.passes, stats.tokens, stats.seconds = (
+            filled.passes,
+            len(filled.tokens),
+            filled.seconds,
+        )
+        yield from filled.tokens[given:]
 
 
 @torch.no_grad()
-def fill_many(
-    backbone: Backbone,
-    tokenizer: TextTokenizer,
+def _passes(
+    readable: Readable,
+    filled: list[Filled],
     prompts: Sequence[Sequence[int]],
     mode: Mode,
-    *,
-    context: int,
-    max_new_tokens: int,
+    config: GenerationConfig,
     seeds: Sequence[int],
-    per_pass: int = 1,
-    order: str = "left",
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    on_pass: Callable[[int, list[int | None]], None] | None = None,
-) -> list[Filled]:
-    """`fill` for prompts of equal length, one seed each, that share their passes; a text that has
-    ended leaves them.
-
-    on_pass: is told the prompt's number too.
-
-    Raises UserError as `fill` does, for prompts of different lengths, and where there are not as
-    many seeds as prompts.
-    """
-    _require_masked(mode, context)
-    if order not in ORDERS:
-        raise UserError(f"order '{order}': unknown; known are {', '.join(ORDERS)}")
-    if per_pass < 1:
-        raise UserError(
-            f"per_pass: {per_pass} tokens per pass would never fill anything; must be 1 or more"
-        )
+) -> Iterator[None]:
+    """Fills in what `filled` holds of each prompt, and comes by after each pass."""
+    _require_masks(mode, token_by_token=config.order == "left" and config.per_pass == 1)
     if len({len(prompt) for prompt in prompts}) > 1:
         raise UserError(
             f"prompts: have {sorted({len(p) for p in prompts})} tokens; must be equally long"
         )
-    if len(seeds) != len(prompts):
-        raise UserError(f"seeds: {len(seeds)} for {len(prompts)} prompts; must be one each")
     began = time.perf_counter()
-    backbone.eval()
-    vocabulary = tokenizer.vocabulary
-    forbidden = torch.tensor(vocabulary.unwritten(tokenizer.eos))
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    filled = [Filled() for _ in prompts]
+    backbone, tokenizer, context = readable.backbone.eval(), readable.tokenizer, readable.context
+    mask = tokenizer.vocabulary.mask
     texts = [[tokenizer.bos, *prompt] for prompt in prompts]
+    generators = [torch.Generator().manual_seed(s) for s, _ in zip(seeds, texts, strict=True)]
     active = list(range(len(prompts)))  # they all have equally many tokens, at any time
     made = 0
-    while active and made < max_new_tokens:
+    while active and made < config.max_new_tokens:
         length = len(texts[active[0]])
-        block = min(max_new_tokens - made, max(context - length, context // 4, 1))
-        if order == "left":
-            block = min(block, per_pass)
+        block = min(config.max_new_tokens - made, max(context - length, context // 4, 1))
+        if config.order == "left":
+            block = min(block, config.per_pass)
         seen = min(length, context - block)
-        window_bt = windows([texts[row][-seen:] for row in active], context, vocabulary.mask)
+        window_bt = _windows([texts[row][-seen:] for row in active], context, mask)
         blank_bm = torch.arange(seen, seen + block).repeat(len(active), 1)
         while blank_bm.numel():
-            log_bmv = log_laws(backbone, window_bt, blank_bm, mode, forbidden)
-            chosen_bn, log_bnv = _most_certain(log_bmv, per_pass)
+            log_bmv = window_log_probabilities(
+                backbone, window_bt, blank_bm, mode, readable.unwritten
+            )
+            chosen_bn, log_bnv = _most_certain(log_bmv, config.per_pass)
             place_bn = blank_bm.gather(1, chosen_bn)
             drawn = [
-                _draw(log_nv, generators[row], temperature=temperature, top_k=top_k, top_p=top_p)
+                [draw(log_v, config, generators[row]) for log_v in log_nv]
                 for row, log_nv in zip(active, log_bnv, strict=True)
             ]
             window_bt.scatter_(1, place_bn, torch.tensor(drawn))
@@ -181,53 +160,38 @@ def fill_many(
             for b, row in enumerate(active):
                 filled[row].order.append((place_bn[b] - seen + made).tolist())
                 new = window_bt[b, seen : seen + block].tolist()
-                if on_pass is not None:
-                    shown = [None if token == vocabulary.mask else token for token in new]
-                    on_pass(row, [*filled[row].tokens, *shown])
                 end = new.index(tokenizer.eos) if tokenizer.eos in new else block
-                whole = vocabulary.mask not in new[:end]  # the block, as far as it counts
+                whole = mask not in new[:end]  # the block, as far as it counts
                 if whole:
                     filled[row].tokens += new[:end]
                     texts[row] += new[:end]
-                    filled[row].seconds = time.perf_counter() - began
+                filled[row].seconds = time.perf_counter() - began
                 if not whole or end == block:
                     going.append(b)
             if len(going) < len(active):
-                active, window_bt, blank_bm = (
-                    [active[b] for b in going],
-                    window_bt[going],
-                    blank_bm[going],
-                )
+                active = [active[b] for b in going]
+                window_bt, blank_bm = window_bt[going], blank_bm[going]
+            yield
         made += block
-    return filled
 
 
 @torch.no_grad()
-def quality(
-    backbone: Backbone,
-    tokenizer: TextTokenizer,
-    prompt: Sequence[int],
-    tokens: Sequence[int],
-    mode: Mode,
-    *,
-    context: int,
-) -> float:
+def quality(readable: Readable, prompt: Sequence[int], tokens: Sequence[int], mode: Mode) -> float:
     """Mean bits per token of a continuation under the model itself, read one token per pass from
     left to right.
 
     The chain rule as evaluation scores it: masks from the scored token to the window's end, special
-    tokens left out of the softmax, and the oldest tokens out of the window as in `continue_tokens`.
-    prompt, tokens: ids without BOS and EOS. All tokens are scored side by side, ROWS_PER_PASS in
-        each pass. NaN for no tokens. How many more bits a text has than one that was filled one
-        token per pass is the quality cost of `fill`.
+    tokens left out of the softmax, and the oldest tokens out of the window as in `fill`. How many
+    more bits a text has than one that was filled one token per pass is the quality cost of `fill`.
 
-    Raises UserError for a mode that is not bidirectional, a context below 2 tokens and special
-    tokens in `tokens`.
+    prompt, tokens: ids without BOS and EOS. ROWS_PER_PASS tokens are scored side by side. NaN for
+        no tokens.
+
+    Raises UserError for a mode that is not bidirectional, and special tokens in `tokens`.
     """
-    _require_masked(mode, context)
-    backbone.eval()
-    vocabulary = tokenizer.vocabulary
-    special = vocabulary.unwritten()
+    _require_masks(mode)
+    backbone, tokenizer, context = readable.backbone.eval(), readable.tokenizer, readable.context
+    special = tokenizer.vocabulary.unwritten()
     if found := sorted(set(tokens) & set(special)):
         raise UserError(f"tokens: {found} are special tokens; only text has bits")
     ids = [tokenizer.bos, *prompt, *tokens]
@@ -236,33 +200,47 @@ def quality(
         position = range(begin, min(begin + ROWS_PER_PASS, len(ids)))
         seen = [ids[max(at - context + 1, 0) : at] for at in position]
         ends_b1 = torch.tensor([[len(text)] for text in seen])
-        window_bt = windows(seen, context, vocabulary.mask)
-        log_bv = log_laws(backbone, window_bt, ends_b1, mode, torch.tensor(special))[:, 0]
+        window_bt = _windows(seen, context, tokenizer.vocabulary.mask)
+        log_bv = window_log_probabilities(
+            backbone, window_bt, ends_b1, mode, torch.tensor(special)
+        )[:, 0]
         target_b1 = torch.tensor(ids[begin : position.stop], device=log_bv.device)[:, None]
         nats -= float(log_bv.gather(1, target_b1).double().sum())
     return nats / math.log(2) / len(tokens) if tokens else math.nan
 
 
+def window_log_probabilities(
+    backbone: Backbone, window_bt: Tensor, position_bm: Tensor, mode: Mode, forbidden: Tensor
+) -> Tensor:
+    """Log-probabilities (B, M, V), on the model's device, of the tokens at the given positions of
+    the windows.
+
+    A prefix model has been given what stands before the first of them.
+    """
+    rows, width = window_bt.shape
+    state = (torch.arange(rows)[:, None] * width + position_bm - mode.shift).flatten()
+    shown = Shown(window_bt, attention_of(mode.attention, position_bm[:, 0])).to(backbone.device)
+    log_nv = backbone.log_probabilities(shown, state.to(backbone.device), forbidden)
+    return log_nv.view(*position_bm.shape, -1)
+
+
+def _windows(texts: Sequence[list[int]], context: int, mask: int) -> Tensor:
+    """Texts filled up with masks, (B, T)."""
+    return torch.tensor([[*text, *([mask] * (context - len(text)))] for text in texts])
+
+
 def _most_certain(log_bmv: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Which `count` of the M laws are most certain, from left to right (B, N), and these laws (B,
-    N, V), on the CPU.
+    """Which `count` of the M masks have the likeliest tokens, from left to right (B, N), and their
+    log-probabilities (B, N, V), on the CPU.
     """
     certain_bm = log_bmv.amax(-1).sort(descending=True, stable=True).indices
     chosen_bn = certain_bm[:, :count].sort().values
     return chosen_bn.cpu(), log_bmv.take_along_dim(chosen_bn[:, :, None], 1).cpu()
 
 
-def _draw(log_nv: Tensor, generator: torch.Generator, **filters: Any) -> list[int]:
-    """One token of each law, independently."""
-    laws = [filter_log_probabilities(log_v, **filters) for log_v in log_nv]
-    return [int(torch.multinomial(law_v, 1, generator=generator)) for law_v in laws]
-
-
-def _require_masked(mode: Mode, context: int) -> None:
-    if mode.attention != "bidirectional":
+def _require_masks(mode: Mode, *, token_by_token: bool = False) -> None:
+    if mode.attention != "bidirectional" and not (mode.attention == "prefix" and token_by_token):
         raise UserError(
             f"mode '{mode}': masks are filled by bidirectional modes only; this one generates "
             "token by token"
         )
-    if context < 2:
-        raise UserError(f"context: a window of {context} leaves no room for a new token")

@@ -12,7 +12,6 @@ processors that may look at the text so far; places are the root's (0) and the n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,41 +19,30 @@ from torch import Tensor
 from lookaround.decode.drafts import Proposal
 from lookaround.decode.tree import Tree
 
-__all__ = ["ExactSampling", "Greedy", "Scores", "Typical", "Verifier"]
+__all__ = ["ExactSampling", "Greedy", "Scores", "Typical", "Verifier", "make_verifier"]
 
 
 class Scores:
     """The model's logits (B, N + 1, V) at all places of a tree, processed as generation asks for.
 
-    plain: processors that look at the logits alone; they run once over everything.
-    looking: those that look at the text so far, run only where a walk comes by;
-    texts: the ids of each sequence up to its root, included. Such processors may keep something per
-        sequence: they are shown `batch` sequences, of which the one asked for stands at
-        numbers[row].
+    process: of logits (.., V) alone; runs once over everything.
+    looking: processors that look at the text so far too, (text (B, T), logits (B, V)) -> logits;
+        run only at the places that a walk visits. They may keep something per sequence, so they are
+        shown `batch` sequences, of which the one asked for stands at numbers[row].
+    texts: the ids of each sequence up to its root, included.
     """
 
     def __init__(
         self,
         logits: Tensor,
-        plain: Any,
-        looking: Any,
+        process: Callable[[Tensor], Tensor] | None,
+        looking: Callable[[Tensor, Tensor], Tensor] | None,
         texts: Sequence[list[int]],
         numbers: Sequence[int] = (0,),
         batch: int = 1,
     ) -> None:
-        rows, places, vocabulary = logits.shape
+        self.logits = logits if process is None else process(logits)
         self.looking, self.texts, self.numbers, self.batch = looking, texts, numbers, batch
-        if len(plain):
-            none = torch.zeros(rows * places, 0, dtype=torch.int64, device=logits.device)
-            logits = plain(none, logits.reshape(-1, vocabulary).float()).view(
-                rows, places, vocabulary
-            )
-        self.logits = logits
-
-    @property
-    def whole(self) -> bool:
-        """Whether all places can be had at once."""
-        return not len(self.looking)
 
     def at(self, row: int, place: int, path: Sequence[int]) -> Tensor:
         """Processed logits (V,) at a place;
@@ -62,7 +50,7 @@ class Scores:
         path: the draft tokens from the root's to it.
         """
         here = self.logits[row, place]
-        if self.whole:
+        if self.looking is None:
             return here
         text = torch.tensor([[*self.texts[row], *path]], device=here.device).repeat(self.batch, 1)
         number = self.numbers[row] if self.batch > 1 else 0
@@ -72,7 +60,7 @@ class Scores:
 class Verifier:
     """walk gives, per sequence, (places of the accepted path, the token that follows it)."""
 
-    samples = False  # whether drafts are to be sampled from their law, rather than taken in order
+    samples = False  # whether drafts are to be sampled, rather than taken in order
 
     def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
         raise NotImplementedError
@@ -91,10 +79,10 @@ def _follow(
 
     choose: tokens (..) by logits (.., V).
 
-    A walk comes by each place once at most, so all may be chosen beforehand where their logits can
-    be had at once.
+    A walk visits each place at most once, so all tokens may be chosen beforehand where their logits
+    do not depend on the text.
     """
-    beforehand = choose(scores.logits).tolist() if scores.whole else None
+    beforehand = choose(scores.logits).tolist() if scores.looking is None else None
     found = []
     for row, drafts in enumerate(proposal.tokens.tolist()):
         place, path, text = 0, list[int](), list[int]()
@@ -128,19 +116,19 @@ class Greedy(Verifier):
 class ExactSampling(Verifier):
     """Sampling whose distribution no draft can change.
 
-    sampled=True: children were drawn without replacement from the draft's law q. They are tried in
-    that order: a token x is accepted with probability min(1, p(x) / q(x)); after a rejection p
-    becomes the normalised max(p - q, 0) and q loses x. What is left of p gives the token if none is
-    accepted (recursive rejection sampling, Jeon et al. 2024; Chen et al. 2024). sampled=False:
-    children are the draft's likeliest tokens; the model's own token is drawn, and accepted if a
-    child holds it, which is the same rule for a q that is certain.
+    sampled: whether children were drawn without replacement from the draft's distribution q. Then
+        they are tried in that order: a token x is accepted with probability min(1, p(x) / q(x));
+        after a rejection p becomes the normalised max(p - q, 0) and q loses x. What is left of p
+        gives the token if none is accepted (recursive rejection sampling, Jeon et al. 2024; Chen et
+        al. 2024). Else children are the draft's likeliest tokens; the model's own token is drawn,
+        and accepted if a child holds it, which is the same rule for a q that is certain.
     """
 
     def __init__(self, generator: torch.Generator, *, sampled: bool = True) -> None:
         self.generator, self.samples = generator, sampled
 
     def _draw(self, probabilities: Tensor) -> Tensor:
-        """One token of each law (.., V)."""
+        """One token of each distribution (.., V)."""
         flat = probabilities.reshape(-1, probabilities.shape[-1]).to(self.generator.device)
         drawn = torch.multinomial(flat, 1, generator=self.generator)
         return drawn.view(probabilities.shape[:-1])
@@ -153,7 +141,7 @@ class ExactSampling(Verifier):
         return float(uniform) < ratio
 
     def walk(self, tree: Tree, proposal: Proposal, scores: Scores) -> list[tuple[list[int], int]]:
-        if proposal.law is None:
+        if proposal.distribution is None:
             return _follow(
                 tree, proposal, scores, lambda logits: self._draw(logits.float().softmax(-1))
             )
@@ -163,14 +151,14 @@ class ExactSampling(Verifier):
     def _reject(
         self, tree: Tree, tokens: list[int], proposal: Proposal, scores: Scores, row: int
     ) -> tuple[list[int], int]:
-        assert proposal.law is not None
+        assert proposal.distribution is not None
         place = 0
         path: list[int] = []
         text: list[int] = []
         while True:
             target = scores.at(row, place, text).double().softmax(-1)
             children = tree.children[place]
-            draft = proposal.law(row, place).double() if children else target
+            draft = proposal.distribution(row, place).double() if children else target
             for child in children:
                 token = tokens[child - 1]
                 likely = float(draft[token])
@@ -211,7 +199,7 @@ class Typical(Verifier):
         self.delta = epsilon**0.5 if delta is None else delta
 
     def stands(self, probabilities: Tensor) -> Tensor:
-        """Which tokens a law (.., V) accepts, (.., V) bool."""
+        """Which tokens of a distribution (.., V) are accepted, (.., V) bool."""
         entropy = torch.special.entr(probabilities).sum(-1, keepdim=True)
         least = torch.minimum(
             torch.full_like(entropy, self.epsilon), self.delta * torch.exp(-entropy)
@@ -222,29 +210,38 @@ class Typical(Verifier):
         found = []
         for row, tokens in enumerate(proposal.tokens.tolist()):
             best: tuple[int, float, list[int]] = (0, 0.0, [])
-            laws: dict[int, Tensor] = {}
+            probabilities: dict[int, Tensor] = {}
             pending: list[tuple[list[int], list[int], float]] = [([], [], 0.0)]
             while pending:
                 path, text, log = pending.pop()
                 place = path[-1] if path else 0
-                laws[place] = scores.at(row, place, text).double().softmax(-1)
-                best = (
-                    max(best, (len(path), log, path), key=lambda item: item[:2]) if path else best
-                )
+                here = probabilities[place] = scores.at(row, place, text).double().softmax(-1)
+                best = max(best, (len(path), log, path), key=lambda item: item[:2])
                 children = tree.children[place]
                 if not children:
                     continue
-                stands = self.stands(laws[place])
+                stands = self.stands(here)
                 for child in children:
                     token = tokens[child - 1]
                     if stands[token]:
-                        more = float(laws[place][token].log())
-                        pending.append(([*path, child], [*text, token], log + more))
+                        pending.append(
+                            ([*path, child], [*text, token], log + float(here[token].log()))
+                        )
             path = best[2]
-            law = laws[path[-1] if path else 0]
+            last = probabilities[path[-1] if path else 0]
             if self.generator is None:
-                found.append((path, int(law.argmax())))
+                token = int(last.argmax())
             else:
-                law = law.to(self.generator.device)
-                found.append((path, int(torch.multinomial(law, 1, generator=self.generator))))
+                last = last.to(self.generator.device)
+                token = int(torch.multinomial(last, 1, generator=self.generator))
+            found.append((path, token))
         return found
+
+
+def make_verifier(accept: str, generator: torch.Generator | None) -> Verifier:
+    """The verifier of a rule, "exact" or "typical"; without a generator the likeliest tokens are
+    taken.
+    """
+    if accept == "typical":
+        return Typical(generator)
+    return Greedy() if generator is None else ExactSampling(generator)

@@ -1,207 +1,195 @@
-"""Text in, pieces of text out: one prompt after the other, by whatever way of decoding the model
-allows.
+"""From prompts to texts, by the loop that fits how a model is read: one token per pass, masks, or
+drafts.
+
+    texts = generate(open_run(folder), ["The patient"], GenerationConfig(max_new_tokens=20), seed=1)
+    texts[0].text, texts[0].tokens, texts[0].stats.passes
 """
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
+from lookaround.decode.causal import causal_tokens, require_cache
 from lookaround.decode.hub import read_description
-from lookaround.decode.masked import Filled, fill, quality
-from lookaround.decode.sampling import continue_tokens
-from lookaround.decode.speculative import Speculator, Stats, make_verifier, warpers
+from lookaround.decode.masked import fill, masked_tokens, quality
+from lookaround.decode.sampling import COLDEST, filter_logits
+from lookaround.decode.speculative import Speculator
+from lookaround.decode.stats import Stats
+from lookaround.decode.verify import make_verifier
 from lookaround.model.heads import LookAhead
 from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode
+from lookaround.settings import GenerationConfig
 from lookaround.support.errors import UserError
 
-__all__ = ["Writer"]
+__all__ = ["Generated", "Writer", "generate"]
+
+
+@dataclass
+class Generated:
+    """A prompt and what continues it: as text, as tokens (without EOS), and what that took.
+
+    Raises UserError for a prompt that is not Unicode text.
+    """
+
+    prompt: str
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    stats: Stats = field(default_factory=Stats)
+
+    def __post_init__(self) -> None:
+        try:
+            self.prompt.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"prompt {self.prompt!r}: not UTF-8") from None
+
+
+def generate(
+    readable: Readable,
+    prompts: Sequence[str],
+    config: GenerationConfig | None = None,
+    *,
+    seed: int = 0,
+) -> list[Generated]:
+    """Continues each of the prompts; a text depends on its own prompt and the seed alone.
+
+    config: the defaults if none.
+
+    Raises UserError for a mode that the model was not trained for, and for a model that cannot be
+    read token by token.
+    """
+    writer = Writer(readable, config, seed=seed)
+    texts = [Generated(prompt) for prompt in prompts]
+    for text in texts:
+        for _ in writer.write(text):
+            pass
+    return texts
 
 
 class Writer:
-    """Continues texts piece by piece.
+    """`generate` piece by piece.
 
-    After `write`, text, tokens and (with drafts) stats are those of the last one.
+    A model with drafts is put into the precision that its trees were timed in.
+
+    mode: how the model is read, in place of `config.mode`.
+    drafts: whether heads that look ahead may draft. Sampled text is another one with drafts, though
+        of the same distribution.
     """
 
     def __init__(
         self,
-        run: Readable,
-        folder: Path,
-        mode: Mode,
+        readable: Readable,
+        config: GenerationConfig | None = None,
         *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        stop: Sequence[str] = (),
-        rule: str = "exact",
-        order: str = "left",
-        per_pass: int = 1,
         seed: int = 0,
+        mode: Mode | None = None,
+        drafts: bool = True,
     ) -> None:
-        self.run, self.mode, self.seed = run, mode, seed
-        self.max_new_tokens, self.temperature = max_new_tokens, temperature
-        self.top_k, self.top_p = top_k, top_p
-        self.stop, self.rule, self.order, self.per_pass = tuple(stop), rule, order, per_pass
-        self.masked = mode.attention == "bidirectional" and (order != "left" or per_pass > 1)
-        if (order != "left" or per_pass > 1) and not self.masked:
+        self.readable, self.seed = readable, seed
+        self.config = config = config or GenerationConfig()
+        self.mode = mode or readable.mode_for_generation(config.mode)
+        self.several = config.order != "left" or config.per_pass > 1  # masks at a time, or by order
+        if self.several and self.mode.attention != "bidirectional":
             raise UserError(
-                f"--order and --per-pass: are for masked models; this one is read as '{mode}'"
+                f"order and per_pass: are for masked models; this one is read as '{self.mode}'"
             )
-        # of the last text, where a masked model filled several tokens per pass
-        self.filled: Filled | None = None
-        self.text, self.tokens = "", list[int]()
-        self.stats: Stats | None = None
         self.speculator: Speculator | None = None
-        ahead = any(isinstance(head, LookAhead) for head in run.backbone.heads)
-        if ahead and mode.attention == "causal":
-            told = read_description(folder, run.backbone.unembedding.weight.shape[0])
-            run.backbone.eval().to(told.precision)
-            self.speculator = Speculator(run.backbone, told.trees, shortlist=told.shortlist)
-
-    @property
-    def drafts(self) -> bool:
-        return self.speculator is not None
-
-    def cost(self, prompt: str) -> tuple[float, float]:
-        """Bits per token of the last text by the model's own left-to-right law, and of one made a
-        token per pass.
-
-        The price of several tokens per pass: those of one pass are drawn independently
-        (decode/masked.py).
-        """
-        run = self.run
-        ids = run.tokenizer.encode([prompt])[0]
-        slow = self._fill(ids, "left", 1)
-        fast, plain = (
-            quality(run.backbone, run.tokenizer, ids, tokens, self.mode, context=run.context)
-            for tokens in (self.tokens, slow.tokens)
-        )
-        return fast, plain
-
-    def _fill(self, ids: list[int], order: str, per_pass: int) -> Filled:
-        run = self.run
-        return fill(
-            run.backbone,
-            run.tokenizer,
-            ids,
-            self.mode,
-            context=run.context,
-            max_new_tokens=self.max_new_tokens,
-            per_pass=per_pass,
-            order=order,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            seed=self.seed,
-        )
+        if self.mode.attention != "causal":
+            return
+        backbone = readable.backbone
+        if drafts and any(isinstance(head, LookAhead) for head in backbone.heads):
+            told = read_description(readable.folder, backbone.unembedding.weight.shape[0])
+            backbone.eval().to(told.precision)
+            self.speculator = Speculator(backbone, told.trees, shortlist=told.shortlist)
+        else:
+            require_cache(backbone.lm)
 
     @property
     def description(self) -> str:
-        if self.masked:
-            return f"{self.per_pass} tokens per pass, order {self.order}"
+        if self.several:
+            return f"{self.config.per_pass} tokens per pass, order {self.config.order}"
         if self.speculator is None:
             return "one token per pass"
         return f"up to {self.speculator.depths + 1} tokens per pass"
 
-    def write(self, prompt: str) -> Iterator[tuple[str, bool]]:
-        """(piece of text, whether its last token was an accepted draft), until EOS, a stop string
-        or the length.
+    def write(self, made: Generated) -> Iterator[tuple[str, bool]]:
+        """Continues `made.prompt`, and yields (piece of text, whether its last token was an
+        accepted draft) until EOS, a stop string or the length.
         """
-        tokenizer = self.run.tokenizer
-        self.text, self.tokens, self.stats = "", [], None
-        shown = ""
-        ids = tokenizer.encode([prompt])[0]
-        before = tokenizer.decode(ids)
-        for token, drafted in self._tokens(ids):
-            self.tokens.append(token)
-            whole = tokenizer.decode(
-                [*ids, *self.tokens]
-            )  # alone, the first token may lose its space
-            self.text = (
-                whole[len(before) :] if whole.startswith(before) else tokenizer.decode(self.tokens)
-            )
-            ends = [at + len(s) for s in self.stop if (at := self.text.find(s)) >= 0]
+        tokenizer = self.readable.tokenizer
+        ids = tokenizer.encode([made.prompt])[0]
+        before, shown = tokenizer.decode(ids), 0
+        for token, drafted in self.tokens(ids, made.stats):
+            made.tokens.append(token)
+            # alone, the first token may lose its space
+            whole = tokenizer.decode([*ids, *made.tokens])
+            alone = not whole.startswith(before)
+            made.text = tokenizer.decode(made.tokens) if alone else whole[len(before) :]
+            ends = [at + len(s) for s in self.config.stop if (at := made.text.find(s)) >= 0]
             if ends:
-                self.text = self.text[: min(ends)]
-            if ends or not self.text.endswith("�"):  # else a character is still under way
-                yield self.text[len(shown) :], drafted
-                shown = self.text
+                made.text = made.text[: min(ends)]
+            if ends or not made.text.endswith("�"):  # else a character is still under way
+                yield made.text[shown:], drafted
+                shown = len(made.text)
             if ends:
                 return
 
-    def _tokens(self, ids: list[int]) -> Iterator[tuple[int, bool]]:
-        """(token, whether it was an accepted draft); EOS is left out."""
-        run = self.run
-        if self.masked:
-            self.filled = self._fill(ids, self.order, self.per_pass)
-            yield from ((token, False) for token in self.filled.tokens)
-            return
-        fits = self.speculator is not None and 1 + len(ids) + self.max_new_tokens <= max(
-            run.context, self.speculator.limit
-        )
-        if fits:
-            yield from self._drafted(ids)
-        else:
-            made = continue_tokens(
-                run.backbone,
-                run.tokenizer,
-                ids,
-                self.mode,
-                context=run.context,
-                max_new_tokens=self.max_new_tokens,
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                seed=self.seed,
-            )
-            yield from ((token, False) for token in made)
+    def tokens(self, prompt: Sequence[int], stats: Stats) -> Iterator[tuple[int, bool]]:
+        """(token, whether it was an accepted draft) after a prompt's ids without BOS, until EOS
+        (left out) or the length.
 
-    def _drafted(self, ids: list[int]) -> Iterator[tuple[int, bool]]:
-        """The same by several tokens per pass; the loop runs beside the reader, who gets tokens as
-        they stand.
+        stats: empty ones, which are kept up to date.
         """
-        assert self.speculator is not None
-        speculator, tokenizer = self.speculator, self.run.tokenizer
-        size = self.run.backbone.output.weight.shape[0]
-        never = [token for token in tokenizer.vocabulary.unwritten(tokenizer.eos) if token < size]
-        generator = torch.Generator(self.run.backbone.device).manual_seed(self.seed)
-        steps: queue.Queue = queue.Queue()
-        halt = threading.Event()
+        config, seed = self.config, self.seed
+        if self.mode.attention != "causal":
+            plain = masked_tokens(self.readable, prompt, self.mode, config, seed=seed, stats=stats)
+        elif self.speculator is not None and (
+            1 + len(prompt) + config.max_new_tokens <= self.speculator.limit
+        ):
+            yield from self._drafted(self.speculator, prompt, stats)
+            return
+        else:
+            plain = causal_tokens(self.readable, prompt, config, seed=seed, stats=stats)
+        for token in plain:
+            yield token, False
 
-        def work() -> None:
-            try:
-                made = speculator.generate(
-                    [[tokenizer.bos, *ids]],
-                    max_new_tokens=self.max_new_tokens,
-                    eos=tokenizer.eos,
-                    verifier=make_verifier(self.rule, self.temperature, generator),
-                    generator=generator,
-                    processors=warpers(self.temperature, self.top_k, self.top_p, never),
-                    temperature=self.temperature or 1.0,
-                    stop=lambda text: halt.is_set(),
-                    on_step=steps.put,
-                )
-                self.stats = made.stats
-                steps.put(None)
-            except BaseException as error:
-                steps.put(error)
+    def _drafted(
+        self, speculator: Speculator, prompt: Sequence[int], stats: Stats
+    ) -> Iterator[tuple[int, bool]]:
+        tokenizer, device = self.readable.tokenizer, self.readable.backbone.device
+        config, generator = self.config, torch.Generator(device).manual_seed(self.seed)
+        cold = config.temperature < COLDEST
+        # the likeliest token is the verifier's business, which then sees the model's own logits
+        filters = GenerationConfig(temperature=1.0) if cold else config
+        never = self.readable.unwritten.to(device)
+        for step in speculator.steps(
+            [[tokenizer.bos, *prompt]],
+            max_new_tokens=config.max_new_tokens,
+            stats=stats,
+            eos=tokenizer.eos,
+            verifier=make_verifier(config.accept, None if cold else generator),
+            generator=generator,
+            process=partial(filter_logits, config=filters, forbidden=never),
+            temperature=filters.temperature,
+        ):
+            for place, token in enumerate(step.tokens):
+                if token != tokenizer.eos:
+                    yield token, place < step.drafts
 
-        worker = threading.Thread(target=work, daemon=True)
-        worker.start()
-        try:
-            while (step := steps.get()) is not None:
-                if isinstance(step, BaseException):
-                    raise step
-                for place, token in enumerate(step.tokens):
-                    if token != tokenizer.eos:
-                        yield token, place < step.drafts
-        finally:
-            halt.set()
-            worker.join()
+    def cost(self, made: Generated) -> tuple[float, float]:
+        """Bits per token of a text of a bidirectional model, and of one made a token per pass.
+
+        Both as the model itself reads them from left to right. The difference is the price of
+        several tokens per pass: those of one pass are drawn independently (decode/masked.py).
+        """
+        ids = self.readable.tokenizer.encode([made.prompt])[0]
+        one = self.config.model_copy(update={"order": "left", "per_pass": 1})
+        slow = fill(self.readable, [ids], self.mode, one, seeds=[self.seed])[0]
+        fast, plain = (
+            quality(self.readable, ids, tokens, self.mode) for tokens in (made.tokens, slow.tokens)
+        )
+        return fast, plain

@@ -22,16 +22,6 @@ from lookaround.evaluation.registry import Protocol, Scores, TaskData, TextData,
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
 
-__all__ = [
-    "Baseline",
-    "Majority",
-    "TfIdf",
-    "Unigram",
-    "baseline_scores",
-    "baselines",
-    "run_baselines",
-]
-
 Data = TypeVar("Data")
 
 
@@ -44,9 +34,6 @@ class Baseline(Protocol[Data]):
     def run(
         self, readable: Readable | None, data: Data, settings: EvaluateSettings, seed: int
     ) -> Scores: ...
-
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        return [f"{name}, {self.title}: {scores.value:.3f}"]
 
 
 class Majority(Baseline[TaskData]):

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.decode.sampling import continue_tokens
+from lookaround.decode import Stats, Writer
 from lookaround.evaluation.registry import Protocol, Scores, TextData
 from lookaround.model.readable import Readable
-from lookaround.settings import EvaluateSettings
-
-__all__ = ["Samples"]
+from lookaround.settings import EvaluateSettings, GenerationConfig
 
 PROMPT_TOKENS = 32
 
@@ -26,23 +24,17 @@ class Samples(Protocol[TextData]):
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int
     ) -> Scores:
         """The same prompts for every model; no figure."""
-        split, codec, context = data.test.split, data.test.codec, readable.context
-        mode, documents = self.mode(readable, settings), len(split.length)
+        split, codec, documents = data.test.split, data.test.codec, len(data.test.split.length)
+        config = GenerationConfig(
+            max_new_tokens=settings.sample_tokens, temperature=settings.temperature
+        )
+        mode = self.mode(readable, settings)
+        writer = Writer(readable, config, seed=seed, mode=mode, drafts=False)
         samples = []
         for document in np.linspace(0, documents - 1, min(settings.samples, documents)).astype(int):
-            prompt = split.read(document, 0, min(PROMPT_TOKENS, context // 2))[1:].tolist()
-            ids = continue_tokens(
-                readable.backbone,
-                codec,
-                prompt,
-                mode,
-                context=context,
-                max_new_tokens=settings.sample_tokens,
-                temperature=settings.temperature,
-                seed=seed,
-            )
-            continuation = codec.decode(list(ids))
-            samples.append({"prompt": codec.decode(prompt), "continuation": continuation})
+            prompt = split.read(document, 0, min(PROMPT_TOKENS, readable.context // 2))[1:].tolist()
+            new = [token for token, _ in writer.tokens(prompt, Stats())]
+            samples.append({"prompt": codec.decode(prompt), "continuation": codec.decode(new)})
         return Scores("samples", None, details={"samples": samples})
 
     def entry(
@@ -52,6 +44,3 @@ class Samples(Protocol[TextData]):
         if not scores:
             return {}
         return {"samples": scores[TextData.name].details["samples"] if settings.samples else []}
-
-    def lines(self, name: str, scores: Scores, mode: str) -> list[str]:
-        return []

@@ -1,32 +1,21 @@
-"""Reports of a study: terminal tables, figures, and one self-contained HTML page.
+"""Reports of a study: at the terminal, as pandas frames, and as one self-contained HTML page.
 
-results = load_results("runs/compare/results.json")      # docs/results-format.md
-print_results(results, rich.console.Console())
-write_report(results, "runs/compare/report.html")
+results = load_results("lookaround-compare/results.json")      # docs/results-format.md
+print(results)
+results.write_page("report.html")
 """
 
-from lookaround.report.forecast import print_forecast, write_forecast
-from lookaround.report.html import render_html, write_report
-from lookaround.report.speculation import print_speculation
-from lookaround.report.synthetic import (
-    load_synthetic,
-    print_synthetic,
-    synthetic_figures,
-    write_synthetic,
-)
-from lookaround.report.table import format_seconds, load_results, print_results
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "format_seconds",
-    "load_results",
-    "load_synthetic",
-    "print_forecast",
-    "print_results",
-    "print_speculation",
-    "print_synthetic",
-    "render_html",
-    "synthetic_figures",
-    "write_forecast",
-    "write_report",
-    "write_synthetic",
-]
+if TYPE_CHECKING:
+    from lookaround.report.schema import load_results
+
+__all__ = ["load_results"]
+
+
+def __getattr__(name: str) -> Any:
+    # the records take half a second to build, which commands that only format need not wait for
+    if name not in __all__:
+        raise AttributeError(f"module 'lookaround.report' has no attribute '{name}'")
+    return getattr(importlib.import_module("lookaround.report.schema"), name)

@@ -1,24 +1,30 @@
-"""What a study tells of itself while it works."""
+"""What a study reports while it works."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lookaround.train.loop import Progress
-
-__all__ = ["Event", "Report", "Running", "report_step", "silent"]
+if TYPE_CHECKING:
+    from lookaround.train.loop import Progress
 
 
 @dataclass(frozen=True)
 class Running:
-    """A job that is under way: its name, its phase, and how far that phase is."""
+    """A job that is under way: its name, its phase, and how far that phase is.
+
+    work: done of the job, in the unit of its study's events.
+    note: what it has found so far, such as the scores of a smaller budget.
+    """
 
     job: str
     phase: str
     step: int
     total: int
     tokens_per_second: float
+    work: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,15 +32,15 @@ class Event:
     """How far a study is, or one line about what has ended.
 
     stage: what is under way; empty for the study as a whole.
-    done, total: of that stage, in its own units (0 of 0: not known).
+    done, total: of the stage in its own unit, of the study in work; a total of 0 is not known.
     note: a remark beside it, such as a rate.
     running: the jobs at work.
     finished: a line about a job that has ended; the other fields are empty then.
     """
 
     stage: str = ""
-    done: int = 0
-    total: int = 0
+    done: float = 0
+    total: float = 0
     note: str = ""
     running: tuple[Running, ...] = ()
     finished: str = ""
@@ -50,4 +56,4 @@ def report_step(report: Report, stage: str, progress: Progress) -> None:
 
 
 def silent(event: Event) -> None:
-    """A report that nobody reads."""
+    """Reports nothing."""

@@ -1,5 +1,4 @@
-"""Local processes for work that is done in parallel; anything that takes a concurrent.futures
-executor takes these.
+"""The jobs of a study on local processes or any concurrent.futures executor.
 
 A job and its study talk through files, so that any executor serves: status.json says how far the
 job is, the study's .stop asks it to save and end.
@@ -7,6 +6,7 @@ job is, the study's .stop asks it to save and end.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import json
 import multiprocessing
@@ -28,18 +28,20 @@ from typing import Any
 
 from lookaround.studies.events import Event, Report, Running
 from lookaround.support.errors import Interrupted, UserError
-from lookaround.train.loop import Progress, StopSignal
-
-__all__ = ["Jobs", "Status", "local_pool", "running_jobs"]
+from lookaround.train.loop import StopSignal
 
 STOP_FILE = ".stop"
 STATUS_FILES = "runs/*/*/*/status.json"
-STOPPED = "stopped; the same command goes on from there"
+
+
+def stopped(study: Path, done: float, total: float) -> Interrupted:
+    """The error that says how much of a study's work is done."""
+    share = f" after {done / total:.0%} of the work" if total else ""
+    return Interrupted(f"{study}: stopped{share}; the same command goes on from there")
 
 
 class Jobs:
-    """The jobs of a study on an executor: `finished` gives each result as it comes, and more may be
-    submitted meanwhile.
+    """The jobs of a study on an executor; more may be submitted while results are read.
 
     study: its folder.
     stop: becomes True when the study is to save and end: jobs that have not begun are dropped then,
@@ -61,8 +63,8 @@ class Jobs:
         self.study, self.stop, self.stop_file, self.remedy = study, stop, study / STOP_FILE, remedy
         self.own = executor is None
         self.executor = executor or local_pool(jobs, threads)
-        self.pending: dict[Future, Any] = {}
-        self.done = 0
+        self.pending: dict[Future, tuple[Any, float]] = {}
+        self.done = self.total = 0.0
         self.dropped = False
         self.stop_file.unlink(missing_ok=True)
         for stale in study.glob(STATUS_FILES):
@@ -71,47 +73,59 @@ class Jobs:
     def __enter__(self) -> Jobs:
         return self
 
-    def submit(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:
-        """Adds a job; `key` comes back with its result."""
-        self.pending[self.executor.submit(function, *arguments)] = key
+    def submit(
+        self, key: Any, function: Callable[..., Any], *arguments: Any, work: float = 1.0
+    ) -> None:
+        """Adds a job; `key` comes back with its result.
 
-    def finished(self, report: Report, total: int, stage: str = "") -> Iterator[tuple[Any, Any]]:
-        """(key, result) of each job in the order in which they end; the report hears twice a second
-        how far all are.
+        work: that it is, in the unit of the study's total.
+        """
+        self.pending[self.executor.submit(function, *arguments)] = key, work
 
-        total: jobs of the study; those that `done` counts already are among them.
+    def finished(self, report: Report, total: float, stage: str = "") -> Iterator[tuple[Any, Any]]:
+        """(key, result) of each job in the order in which they end.
+
+        The report hears twice a second how much of the work is done.
+        total: work of all jobs, those to come among them.
 
         Raises what a job raises, UserError where a process has died, and Interrupted once all have
         saved after a request to stop.
         """
+        self.total = total
         while self.pending:
             ended, _ = wait(self.pending, timeout=0.5, return_when=FIRST_COMPLETED)
             if self.stop.set and not self.stop_file.exists():
                 for future in [future for future in self.pending if future.cancel()]:
                     del self.pending[future]
                     self.dropped = True
-                # after that, or what ends by it would make room for one of them
+                # after cancelling: a job that ends early would let another begin
                 self.stop_file.touch()
             for future in [future for future in ended if future in self.pending]:
-                key = self.pending.pop(future)
-                self.done += 1
-                yield key, self._result(future)
-            report(Event(stage, self.done, total, running=running_jobs(self.study)))
+                key, work = self.pending.pop(future)
+                result = self._result(future)
+                self.done += work
+                yield key, result
+            running = running_jobs(self.study)
+            done = self.done + sum(job.work for job in running)
+            report(Event(stage, min(done, total), total, running=running))
         if self.dropped:
-            raise Interrupted(f"{self.study}: {STOPPED}")
+            raise self._stopped()
+
+    def _stopped(self) -> Interrupted:
+        done = self.done + sum(job.work for job in running_jobs(self.study))
+        return stopped(self.study, min(done, self.total), self.total)
 
     def _result(self, future: Future) -> Any:
         try:
             return future.result()
-        except (Interrupted, KeyboardInterrupt) as error:
-            raise Interrupted(f"{self.study}: {str(error) or STOPPED}") from None
+        except (Interrupted, KeyboardInterrupt):
+            raise self._stopped() from None
         except (BrokenExecutor, MemoryError):
             if self.stop.set:
-                raise Interrupted(f"{self.study}: {STOPPED}") from None
+                raise self._stopped() from None
             raise UserError(
                 f"{self.study}: a process of the study died, most likely out of memory; the same "
-                "command goes on "
-                f"from there, with {self.remedy} if it dies again"
+                f"command goes on from there, with {self.remedy} if it dies again"
             ) from None
 
     def __exit__(self, kind: Any, *exception: Any) -> None:
@@ -121,14 +135,15 @@ class Jobs:
             for future in self.pending:
                 future.cancel()
         if self.own:
+            # asked twice to stop: what runs is not waited for
+            for process in multiprocessing.active_children() if kind is KeyboardInterrupt else ():
+                process.kill()
             self.executor.shutdown(wait=True)
         self.stop_file.unlink(missing_ok=True)
 
 
 def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
-    """Local processes, each held to its share of the cores, which end with their parent whatever
-    ends it.
-    """
+    """Local processes, each held to its share of the cores, that end with their parent."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     context = multiprocessing.get_context("spawn")
@@ -138,7 +153,7 @@ def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
 
 
 def _end_with(parent: int) -> None:
-    # jobs listen for themselves; an idle process has nothing to save
+    # jobs handle the signal themselves; an idle process has nothing to save
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -150,29 +165,24 @@ def _end_with(parent: int) -> None:
 
 
 class Status:
-    """status.json of a running job in its folder, and the job's ear for the study's request to
-    stop.
+    """Writes the job's status.json and polls the study's stop file.
 
-    stop: set where the study asks.
+    stop: set where the study asks for it.
+    note: what the job has found so far.
+    before: work done in earlier phases of the job.
     """
 
     def __init__(self, folder: Path, study: Path, label: str, stop: StopSignal) -> None:
         self.path, self.stop_file = folder / "status.json", study / STOP_FILE
-        self.label, self.stop = label, stop
-        self.last = 0.0
+        self.label, self.stop, self.note = label, stop, ""
+        self.before = self.last = 0.0
 
-    def train(self, phase: str, progress: Progress, end: int) -> None:
-        """Tells of a step of a Trainer, and listens."""
-        self.tell(phase, progress.step, end, progress.tokens_per_second)
-
-    def tell(self, phase: str, step: int, total: int, rate: float = 0.0) -> None:
-        """Tells how far the job is and sets `stop` where the study asks for it, twice a second at
-        most.
-        """
+    def tell(self, phase: str, step: int, total: int, rate: float = 0.0, work: float = 0.0) -> None:
+        """Writes how far the job is and polls the stop file, twice a second at most."""
         now = time.monotonic()
         if now - self.last > 0.5:
             self.last = now
-            self.show(phase, step, total, rate)
+            self.show(phase, step, total, rate, work)
             self.listen()
 
     def listen(self) -> None:
@@ -180,21 +190,46 @@ class Status:
         if self.stop_file.exists():
             self.stop.set = True
 
-    def show(self, phase: str, step: int, total: int, rate: float) -> None:
-        entry = vars(Running(self.label, phase, step, total, rate))
-        with contextlib.suppress(OSError):  # a progress line is not worth a run
+    def show(self, phase: str, step: int, total: int, rate: float = 0.0, work: float = 0.0) -> None:
+        """Writes how far the job is."""
+        work += self.before
+        entry = vars(Running(self.label, phase, step, total, rate, work, self.note))
+        with contextlib.suppress(OSError):  # a run does not fail for a progress line
             temporary = self.path.with_name("status.tmp")
             temporary.write_text(json.dumps(entry))
             os.replace(temporary, self.path)
 
+    @contextlib.contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """A block with nothing to save: a request to stop ends it at once (KeyboardInterrupt)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        over = threading.Event()
+
+        def poll() -> None:
+            while not over.wait(0.5):
+                if self.stop_file.exists():
+                    _thread.interrupt_main()
+                    return
+
+        self.stop.at_once = True
+        threading.Thread(target=poll, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+            self.stop.at_once = False
+
     def done(self) -> None:
+        """Removes the file."""
         self.path.unlink(missing_ok=True)
 
 
 def running_jobs(study: Path) -> tuple[Running, ...]:
     """What the running jobs of a study say of themselves."""
-    found = []
+    running = []
     for path in sorted(study.glob(STATUS_FILES)):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Running(**json.loads(path.read_text())))
-    return tuple(found)
+            running.append(Running(**json.loads(path.read_text())))
+    return tuple(running)

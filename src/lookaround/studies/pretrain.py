@@ -9,28 +9,90 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from lookaround.data.corpus import Corpus, read_corpus
 from lookaround.data.shards import TokenStore
+from lookaround.data.stdlib import stdlib_corpus
+from lookaround.model.export import require_form
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.model.readable import RUN_FILE, read_run
+from lookaround.objectives import parse, require_for_text
 from lookaround.objectives.objective import Objective
+from lookaround.report.schema import PretrainResults
 from lookaround.settings import Settings
+from lookaround.studies.compare.study import Estimate, estimate, open_store, open_study
+from lookaround.studies.events import Report, report_step, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import memory_errors
 from lookaround.support.storage import disk_errors
 from lookaround.train import checkpoint
-from lookaround.train.budget import Budget, Plan
-from lookaround.train.loop import Progress, StopSignal, exporter
-from lookaround.train.parallel import World
-from lookaround.train.run import learning_rate_of, make_trainer, plan_for, run_info, schedule_for
-
-__all__ = ["pretrain"]
+from lookaround.train.budget import Budget, Plan, parse_budget
+from lookaround.train.loop import Progress, StopSignal, exporter, stop_on_signals
+from lookaround.train.parallel import World, world
+from lookaround.train.run import make_trainer, plan_for, run_info, schedule_for
 
 
-def pretrain(
+@dataclass(frozen=True)
+class Request:
+    """Everything that a run is made of before anything is spent."""
+
+    settings: Settings
+    objective: Objective
+    budget: Budget
+    corpus: Corpus
+
+
+def open_pretraining(settings: Settings) -> Request:
+    """Reads and checks everything that a run needs; raises UserError for bad input."""
+    objective = parse(settings.pretrain.objective)
+    require_for_text([objective])
+    budget = parse_budget(settings.pretrain.budget)
+    require_form(settings.pretrain.form, objective.modes(), "llama")
+    source, column = settings.data.corpus, settings.data.text_column
+    corpus = stdlib_corpus() if source is None else read_corpus(source, text_column=column)
+    return Request(settings, objective, budget, corpus)
+
+
+def cost(request: Request) -> Estimate:
+    """What the run will cost: that of a study with one rung and no search."""
+    settings = request.settings.model_copy(deep=True)
+    settings.objectives, settings.compare.budget = request.objective.spec, settings.pretrain.budget
+    settings.compare.ladder, settings.compare.lr_factors = [1.0], [1.0]
+    settings.compare.equal = "tokens" if request.budget.unit == "tokens" else None
+    return estimate(open_study(settings))
+
+
+def pretrain(request: Request, out: Path, *, report: Report = silent) -> PretrainResults:
+    """Trains one model into `out`, in as many processes as torchrun has started.
+
+    Raises UserError and Interrupted as `train_into` does.
+    """
+    settings, objective = request.settings, request.objective
+    step = partial(report_step, report, objective.spec)
+    with world() as processes, stop_on_signals() as stop:
+        if not processes.main:
+            processes.barrier()  # one process writes the token shards, the others find them
+        store = open_store(request.corpus, settings)
+        if processes.main:
+            processes.barrier()
+        return train_into(
+            settings,
+            objective,
+            request.budget,
+            store,
+            out,
+            form=settings.pretrain.form,
+            processes=processes,
+            stop=stop,
+            report=step,
+        )
+
+
+def train_into(
     settings: Settings,
     objective: Objective,
     budget: Budget,
@@ -38,17 +100,16 @@ def pretrain(
     out: Path,
     *,
     form: str | None = None,
-    world: World | None = None,
+    processes: World | None = None,
     stop: StopSignal | None = None,
     report: Callable[[Progress], None] | None = None,
-) -> dict[str, Any]:
-    """Trains one model into `out` and returns the run's description; resumes, or returns at once if
-    it is finished.
+) -> PretrainResults:
+    """Trains one model into `out`; returns its description; resumes, or returns if finished.
 
     Raises UserError where `out` belongs to another run or another process is at work in it, where
     the memory does not suffice or the loss diverges; Interrupted after saving when `stop` is set.
     """
-    world = world or World()
+    processes = processes or World()
     init = settings.model.init
     identity = {
         "objective": objective.spec,
@@ -63,42 +124,37 @@ def pretrain(
             f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out"
         )
     folder = StudyFolder(out, RUN_FILE, "a run of ours", identity)
-    with folder.opened(world.main) as before, memory_errors("train.micro_batch"):
+    with folder.opened(processes.main) as before, memory_errors("train.micro_batch"):
         if before.get("status") == "finished":
-            return before | {"identity": folder.identity}
+            return PretrainResults.of(before | {"identity": folder.identity})
         with disk_errors(out):
-            trainer = make_trainer(
-                settings, objective, store, seed=settings.seed, learning_rate=1.0, world=world
-            )
-            trainer.learning_rate = learning_rate_of(settings, trainer.backbone)
+            trainer = make_trainer(settings, objective, store, seed=settings.seed, world=processes)
             plan = (
                 Plan(**before["plan"])
                 if before
-                else world.share(plan_for(trainer, objective, budget))
+                else processes.share(plan_for(trainer, objective, budget))
             )
             fill = exporter(trainer.backbone, objective, store, form)
-            latest = checkpoint.latest_checkpoint(out)
-            if latest is not None:
-                trainer.restore_from(latest)
+            resumed = trainer.restore_latest(out)
         info = run_info(settings, objective, store, trainer, plan)
-        world.barrier()  # all have seen the folder as it was
-        if world.main:
+        processes.barrier()  # all have seen the folder as it was
+        if processes.main:
             folder.save(**info, status="running")
-        world.barrier()
+        processes.barrier()
         schedule = schedule_for(settings, plan.total)
         try:
             trainer.run(plan.total, plan, schedule, folder=out, fill=fill, stop=stop, report=report)
         except Interrupted:
             raise
         except Exception:
-            if world.main and latest is None and checkpoint.latest_checkpoint(out) is None:
+            if processes.main and not resumed and checkpoint.latest_checkpoint(out) is None:
                 folder.discard()  # nothing is lost, and another run may use the name
             raise
         info |= {"status": "finished", "spent": vars(trainer.counters)}
-        if world.main:
+        if processes.main:
             folder.publish(fill)
             folder.save(**info)
             for _, old in checkpoint.checkpoints(out):
                 shutil.rmtree(old, ignore_errors=True)
-        world.barrier()
-    return info | {"identity": folder.identity}
+        processes.barrier()
+    return PretrainResults.of(info | {"identity": folder.identity})

@@ -1,25 +1,24 @@
-"""Exact counts of tokens that stand a given lag apart: one count that every objective's matrix is
-made of.
+"""Exact counts of tokens a given lag apart, from which every objective's matrix is made.
 
-    counts = count_lags(store, [1, 2, 3, -1])           # of a token store, kept beside it and reused
+    counts = count_lags(store, [1, 2, 3, -1])   # of a token store, kept beside it and reused
     counts = LagCounts.of_documents(documents, vocabulary=300, lags=range(1, 9))
-    counts.matrix(2)                                     # C_2[u, v] = #(u at t, v at t + 2), int64, sparse
+    counts.matrix(2)   # C_2[u, v] = #(u at t, v at t + 2), int64, sparse
 
 A lag is target position - context position; C_-l is C_l transposed and is not counted twice. A
 tuple of lags (leftmost context first) counts ordered n-grams of context tokens with their target.
 Pairs never cross a document's border. Counting is a sort of packed keys, 16M tokens at a time: out
 of core, in parallel over parts of the corpus and lags on any concurrent.futures executor. Parts are
-files, so that a count that was stopped goes on. Ours.
+files, so that a stopped count resumes. Ours.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,8 @@ from scipy import sparse
 from lookaround.data.shards import Split, TokenStore
 from lookaround.support.errors import UserError
 from lookaround.support.machine import usable_cores
-from lookaround.support.randomness import mix64
-from lookaround.support.storage import make_folder, read_mapping, whole_file, write_text
-
-__all__ = ["Code", "LagCounts", "count_lags", "normal_lags"]
+from lookaround.support.storage import make_folder, read_mapping, write_text
+from lookaround.theory.tally import Code, Tally, count_again, merge, read_tally, tally, write_tally
 
 FORMAT = 1
 # tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
@@ -41,9 +38,7 @@ Lags = tuple[int, ...]
 
 
 def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
-    """(the lags as they are counted, whether the count is then transposed): -l is l seen from the
-    other side.
-    """
+    """(the lags as counted, whether the count is then transposed): C_-l is C_l transposed."""
     given = (int(lags),) if isinstance(lags, int | np.integer) else tuple(int(lag) for lag in lags)
     if not given or 0 in given or len(set(given)) < len(given):
         raise ValueError(f"lags must be different whole numbers other than 0, got {given}")
@@ -52,153 +47,13 @@ def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
     return tuple(sorted(given, reverse=True)), False
 
 
-# --------------------------------------------------------------------------------------------- keys
-
-
-@dataclass(frozen=True)
-class Code:
-    """How context tokens and a target become one integer: contexts in the high bits, the target in
-    the low ones.
-
-    vocabulary: ids are below it.
-    n: context tokens.
-    hash_bits: None to keep the n-gram itself, exact; else rows are hashed to 2^hash_bits, and
-        n-grams that collide share one.
-    """
-
-    vocabulary: int
-    n: int = 1
-    hash_bits: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.hash_bits is not None and not 1 <= self.hash_bits <= 64 - self.bits:
-            raise UserError(
-                f"hash_bits: must lie in 1 to {64 - self.bits} at vocabulary {self.vocabulary:,}, "
-                f"got {self.hash_bits}"
-            )
-        if self.hash_bits is None and self.bits * (self.n + 1) > 64:
-            most = 64 // self.bits - 1
-            raise UserError(
-                f"context: {self.n} tokens of a vocabulary of {self.vocabulary:,} don't fit 64 "
-                f"bits; give at most {most}, "
-                f"or hash them (hash_bits)"
-            )
-
-    @property
-    def bits(self) -> int:
-        """Bits of a token."""
-        return max(1, (self.vocabulary - 1).bit_length())
-
-    @property
-    def dtype(self) -> np.dtype:
-        narrow = self.hash_bits is None and self.bits * (self.n + 1) <= 32
-        return np.dtype(np.uint32 if narrow else np.uint64)
-
-    def contexts(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
-        """Row numbers of n-grams: `tokens` are n arrays (k,) of unsigned integers, the leftmost
-        token first.
-        """
-        rows = tokens[0].astype(self.dtype)
-        if self.hash_bits is None:
-            for column in tokens[1:]:
-                rows <<= self.dtype.type(self.bits)
-                rows |= column
-            return rows
-        with np.errstate(over="ignore"):
-            rows = mix64(rows + np.uint64(1))
-            for column in tokens[1:]:
-                rows = mix64(rows ^ (column.astype(np.uint64) + np.uint64(1)))
-        return rows >> np.uint64(64 - self.hash_bits)
-
-    def keys(self, contexts: Sequence[np.ndarray], target: np.ndarray) -> np.ndarray:
-        rows = self.contexts(contexts)
-        rows <<= self.dtype.type(self.bits)
-        rows |= target
-        return rows
-
-    def split(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(row numbers uint64, targets int64) of keys."""
-        return (keys >> self.dtype.type(self.bits)).astype(np.uint64), self.targets(keys).astype(
-            np.int64
-        )
-
-    def holds(self, keys: np.ndarray) -> bool:
-        """Whether keys are of this code: of its type, with ids below the vocabulary in every
-        place.
-        """
-        if keys.dtype != self.dtype:
-            return False
-        if self.hash_bits is not None:
-            return not len(keys) or int(keys.max()) >> (self.bits + self.hash_bits) == 0
-        for place in range(self.n + 1):
-            part = keys >> self.dtype.type(self.bits * place)
-            if (part if place == self.n else self.targets(part)).max(initial=0) >= self.vocabulary:
-                return False
-        return True
-
-    def targets(self, keys: np.ndarray) -> np.ndarray:
-        """Targets of keys, in the keys' type."""
-        return keys & self.dtype.type((1 << self.bits) - 1)
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Distinct keys in rising order (m,) and how often each occurs (m,) int64."""
-
-    keys: np.ndarray
-    counts: np.ndarray
-
-    @property
-    def total(self) -> int:
-        return int(self.counts.sum())
-
-
-def tally(keys: np.ndarray) -> Tally:
-    """Counts keys (k,), which are sorted in place."""
-    keys.sort()
-    start = run_starts(keys)
-    return Tally(keys[start], np.diff(start, append=len(keys)))
-
-
-def run_starts(keys: np.ndarray) -> np.ndarray:
-    """Where each distinct key of sorted keys (k,) begins."""
-    return np.concatenate([np.arange(min(len(keys), 1)), np.flatnonzero(keys[1:] != keys[:-1]) + 1])
-
-
-def merge(parts: Iterable[Tally]) -> Tally:
-    """The sum of tallies, a few at a time: like sizes are merged with like, so that the work stays
-    near linear.
-    """
-    stack: list[Tally] = []
-    for part in parts:
-        stack.append(part)
-        while len(stack) > 1 and len(stack[-2].keys) <= 2 * len(stack[-1].keys):
-            last = stack.pop()
-            stack[-1] = _add(stack[-1], last)
-    while len(stack) > 1:
-        last = stack.pop()
-        stack[-1] = _add(stack[-1], last)
-    return stack[0]
-
-
-def _add(left: Tally, right: Tally) -> Tally:
-    keys = np.concatenate([left.keys, right.keys])
-    order = np.argsort(keys, kind="stable")  # two sorted runs: linear
-    keys = keys[order]
-    counts = np.concatenate([left.counts, right.counts])[order]
-    start = run_starts(keys)
-    return Tally(keys[start], np.add.reduceat(counts, start) if len(start) else counts)
-
-
 # ----------------------------------------------------------------------------------------- counting
 
 
 def _count_range(
     tokens: np.ndarray, document_ends: np.ndarray, lags: Lags, begin: int, end: int, code: Code
 ) -> Tally:
-    """Counts of the tuples whose leftmost token stands in tokens[begin:end]; document_ends (D,) are
-    exclusive, rising.
-    """
+    """Counts tuples with leftmost token in tokens[begin:end]; document_ends (D,) are exclusive."""
     offsets = [-lag for lag in lags] + [0]  # of the contexts and of the target, from the target
     leftmost = min(offsets)
     width = max(offsets) - leftmost
@@ -216,29 +71,27 @@ def _count_range(
     return tally(keys)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One job: the tuples of `lags` whose leftmost token stands in a part of a shard."""
+def _count_part(
+    store: TokenStore,
+    name: str,
+    shard: int,
+    begin: int,
+    end: int,
+    lags: Lags,
+    code: Code,
+    file: Path,
+) -> int:
+    """Counts the tuples whose leftmost token stands in a part of a shard; returns their number.
 
-    store: TokenStore
-    split: str
-    shard: int
-    begin: int
-    end: int
-    lags: Lags
-    code: Code
-    file: Path
-
-
-def _count_part(part: _Part) -> int:
-    """Counts a part into its file, if that is not there yet; returns the number of tuples."""
-    if part.file.is_file():
-        return _read_tally(part.file).total
-    split = part.store.split(part.split)
-    ends = (split.start + split.length)[split.shard == part.shard]
-    found = _count_range(split.files[part.shard], ends, part.lags, part.begin, part.end, part.code)
-    _write_tally(part.file, found)
-    return found.total
+    A part that has its file already is not counted again.
+    """
+    if file.is_file():
+        return read_tally(file).total
+    split = store.split(name)
+    ends = (split.start + split.length)[split.shard == shard]
+    counted = _count_range(split.files[shard], ends, lags, begin, end, code)
+    write_tally(file, counted)
+    return counted.total
 
 
 def count_lags(
@@ -251,16 +104,17 @@ def count_lags(
     executor: Executor | None = None,
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> LagCounts:
-    """Counts of a split of a store at the given lags or tuples of lags, in `folder` (default:
-    beside the store's tokens).
+    """Counts a split of a store at the given lags or tuples of lags, in `folder`.
 
-    What the folder holds already is not counted again.
-    executor: where parts are counted (default: threads, one per core; a process pool or a Dask
-        client's executor must see the same disk). on_progress(jobs done, jobs in all, tokens per
-        job) is told after each job.
+    What the folder holds is not counted again: a stopped call resumes.
+
+    folder: default: beside the store's tokens.
+    executor: where parts are counted (default: threads, one per core); a process pool or a Dask
+        client's executor must see the same disk.
+    on_progress: called with (jobs done, jobs in all, tokens per job) after each job.
 
     Raises UserError for a lag that no document is longer than, a folder of another corpus or
-    tokenizer, and a full disk; what was counted stays, and the same call goes on.
+    tokenizer, and a full disk.
     """
     wanted = list(dict.fromkeys(normal_lags(item)[0] for item in lags))
     parts = store.split(split)
@@ -321,41 +175,34 @@ def _count_missing(
 ) -> None:
     work = folder / "parts"
     make_folder(work)
-    jobs: dict[Lags, list[_Part]] = {}
-    for item in missing:
-        code = counts.code(len(item))
-        jobs[item] = [
-            _Part(
-                store,
-                counts.split,
-                shard,
-                begin,
-                min(begin + PART_TOKENS, len(file)),
-                item,
-                code,
-                work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz",
-            )
-            for shard, file in enumerate(parts.files)
-            for begin in range(0, len(file), PART_TOKENS)
-        ]
+    ranges = [
+        (shard, begin, min(begin + PART_TOKENS, len(file)))
+        for shard, file in enumerate(parts.files)
+        for begin in range(0, len(file), PART_TOKENS)
+    ]
     # sorting and arithmetic of numpy run outside the interpreter's lock
     pool = executor or ThreadPoolExecutor(usable_cores())
-    pending: dict[Future, Lags] = {
-        pool.submit(_count_part, part): item for item, list_ in jobs.items() for part in list_
-    }
-    left = {item: len(list_) for item, list_ in jobs.items()}
-    found = dict.fromkeys(missing, 0)
-    total, tokens = len(pending), parts.tokens // max(1, len(jobs[missing[0]]))
+    pending: dict[Future, Lags] = {}
+    files: dict[Lags, list[Path]] = {item: [] for item in missing}
+    for item, (shard, begin, end) in itertools.product(missing, ranges):
+        file = work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz"
+        code = counts.code(len(item))
+        job = pool.submit(_count_part, store, counts.split, shard, begin, end, item, code, file)
+        pending[job] = item
+        files[item].append(file)
+    left = dict.fromkeys(missing, len(ranges))
+    number = dict.fromkeys(missing, 0)
+    total, tokens = len(pending), parts.tokens // max(1, len(ranges))
     try:
         while pending:
             finished, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
                 item = pending.pop(future)
-                found[item] += future.result()
+                number[item] += future.result()
                 left[item] -= 1
                 if not left[item]:
-                    _join([part.file for part in jobs[item]], folder / f"{_name(item)}.npz")
-                    counts.pairs[item] = found[item]
+                    _join(files[item], folder / f"{_name(item)}.npz")
+                    counts.pairs[item] = number[item]
                     counts._write_index()
                 if on_progress is not None:
                     on_progress(total - len(pending), total, tokens)
@@ -370,7 +217,7 @@ def _count_missing(
 def _join(files: list[Path], into: Path) -> None:
     """Makes one file of the parts of a count."""
     if len(files) > 1:
-        _write_tally(into, merge(map(_read_tally, files)))
+        write_tally(into, merge(map(read_tally, files)))
         for file in files:
             file.unlink()
     else:
@@ -381,8 +228,7 @@ def _join(files: list[Path], into: Path) -> None:
 
 
 class LagCounts:
-    """Counts of one corpus at some lags: read from a folder as they are asked for, or held in
-    memory.
+    """Counts of one corpus at some lags, in memory or read from a folder when asked for.
 
     vocabulary: ids are below it.
     tokens, documents: of the corpus. pairs {lags: tuples counted}.
@@ -419,9 +265,7 @@ class LagCounts:
         never_targets: Sequence[int] = (),
         hash_bits: int | None = None,
     ) -> LagCounts:
-        """Counts of documents of token ids held in memory; raises ValueError for ids outside the
-        vocabulary.
-        """
+        """Counts of documents of token ids in memory; raises ValueError for ids out of range."""
         arrays = [np.asarray(document, dtype=np.int64) for document in documents]
         flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
         if len(flat) and not 0 <= flat.min() <= flat.max() < vocabulary:
@@ -449,8 +293,7 @@ class LagCounts:
 
     @classmethod
     def load(cls, folder: str | Path, store: TokenStore | None = None) -> LagCounts:
-        """Counts of a folder written by `count_lags`; with a store, only if they are of its corpus
-        and tokenizer.
+        """Counts of a folder written by `count_lags`; with a store, only those of its corpus.
 
         Raises UserError where they are of another, or the folder holds none.
         """
@@ -476,7 +319,7 @@ class LagCounts:
             raise UserError(
                 f"{file}: counts of another corpus or tokenizer (fingerprint "
                 f"{index['fingerprint'][:16]}, now "
-                f"{store.fingerprint[:16]}); give another folder, or {_again(Path(folder))}"
+                f"{store.fingerprint[:16]}); give another folder, or {count_again(Path(folder))}"
             )
         try:
             pairs = {
@@ -487,13 +330,13 @@ class LagCounts:
                 raise ValueError("a negative number")
         except (ValueError, TypeError, OverflowError) as error:
             raise UserError(
-                f"{file}: field 'pairs' is damaged ({error}); {_again(Path(folder))}"
+                f"{file}: field 'pairs' is damaged ({error}); {count_again(Path(folder))}"
             ) from None
         if not all(
             isinstance(t, int) and 0 <= t < index["vocabulary"] for t in index["never_targets"]
         ):
             raise UserError(
-                f"{file}: field 'never_targets' holds no token ids; {_again(Path(folder))}"
+                f"{file}: field 'never_targets' holds no token ids; {count_again(Path(folder))}"
             )
         return cls(
             index["vocabulary"],
@@ -533,100 +376,42 @@ class LagCounts:
         return self.pairs[key]
 
     def tally(self, lags: int | Sequence[int]) -> Tally:
-        """Distinct keys (see `Code`) and their counts at lags that were counted; raises UserError
-        for others.
-        """
+        """Distinct keys and their counts at lags that were counted; raises UserError for others."""
         key, _ = normal_lags(lags)
         number = self.number(key)
         if self.folder is None:
             return self._held[key]
         file = self.folder / f"{_name(key)}.npz"
-        found = _read_tally(file)
-        if not self.code(len(key)).holds(found.keys):
+        counted = read_tally(file)
+        if not self.code(len(key)).holds(counted.keys):
             raise UserError(
                 f"{file}: keys of another vocabulary than {self.vocabulary:,}; "
-                f"{_again(self.folder)}"
+                f"{count_again(self.folder)}"
             )
-        if found.total != number:
+        if counted.total != number:
             raise UserError(
-                f"{file}: holds {found.total:,} pairs, its index says {number:,}; "
-                f"{_again(self.folder)}"
+                f"{file}: holds {counted.total:,} pairs, its index says {number:,}; "
+                f"{count_again(self.folder)}"
             )
-        return found
+        return counted
 
     def code(self, n: int) -> Code:
         """How keys of n context tokens are packed."""
         return Code(self.vocabulary, n, self.hash_bits if n > 1 else None)
 
     def matrix(self, lag: int) -> sparse.csr_array:
-        """C_lag (vocabulary, vocabulary) int64: rows are context tokens, columns the tokens `lag`
-        further on.
-        """
+        """C_lag (vocabulary, vocabulary) int64: context tokens by the tokens `lag` further on."""
         key, transposed = normal_lags(lag)
-        found = self.tally(key)
-        rows, columns = self.code(1).split(found.keys)
+        pairs = self.tally(key)
+        rows, columns = self.code(1).split(pairs.keys)
         start = np.searchsorted(rows, np.arange(self.vocabulary + 1, dtype=np.uint64))
         shape = (self.vocabulary, self.vocabulary)
-        matrix = sparse.csr_array((found.counts, columns.astype(np.int32), start), shape=shape)
+        matrix = sparse.csr_array((pairs.counts, columns.astype(np.int32), start), shape=shape)
         return sparse.csr_array(matrix.T) if transposed else matrix
 
 
 # -------------------------------------------------------------------------------------------- files
 
 
-def _again(folder: Path) -> str:
-    return f"remove {folder} to count again"
-
-
 def _name(lags: Lags) -> str:
     return "lag" + "".join(f"{lag:+d}" for lag in lags)
-
-
-def _write_tally(file: Path, found: Tally) -> None:
-    """Writes a tally whole or not at all; counts take 4 bytes where they fit."""
-    small = len(found.counts) == 0 or found.counts.max() < 1 << 32
-    with whole_file(file) as handle:
-        np.savez(
-            handle,
-            keys=found.keys,
-            counts=found.counts.astype(np.uint32) if small else found.counts,
-        )
-
-
-def _read_tally(file: Path) -> Tally:
-    """Reads a tally with care; raises UserError for one that is truncated, not ours, or holds
-    impossible counts.
-    """
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            keys, counts = data["keys"], data["counts"]
-    except FileNotFoundError:
-        raise UserError(
-            f"{file}: no such file, though its index names it; {_again(file.parent)}"
-        ) from None
-    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
-        reason = type(error).__name__
-        raise UserError(
-            f"{file}: cannot be read; it is truncated or not ours ({reason}); {_again(file.parent)}"
-        ) from None
-    if (
-        keys.ndim != 1
-        or keys.shape != counts.shape
-        or keys.dtype.kind != "u"
-        or counts.dtype.kind not in "iuf"
-    ):
-        raise UserError(
-            f"{file}: field 'keys' or 'counts' is of another shape or type; {_again(file.parent)}"
-        )
-    wrong = np.flatnonzero(
-        ~(counts > 0) | (counts % 1 != 0) if counts.dtype.kind == "f" else counts <= 0
-    )
-    if len(wrong):
-        found = f"entry {wrong[0]}: {counts[wrong[0]]} is no count; expected whole numbers above 0"
-        raise UserError(f"{file}: field 'counts', {found}; {_again(file.parent)}")
-    if np.any(keys[1:] <= keys[:-1]):
-        raise UserError(
-            f"{file}: field 'keys' is not in rising order; it is damaged or not ours; "
-            f"{_again(file.parent)}"
-        )
-    return Tally(keys, counts.astype(np.int64))

@@ -1,11 +1,11 @@
 """`lookaround compare`: from a corpus to a recommendation.
 
-    lookaround compare corpus.txt --task labels.tsv --objectives "ar, mlm, dar, vmlm" --seeds 3 --budget 20M
+    lookaround compare corpus.txt --task labels.tsv --objectives "ar, mlm, dar" --seeds 3
 
 One job per objective and seed trains a ladder of budgets: a stable trunk off which every rung
 branches by a decay of its own (objectives that change with the budget train each rung from the
-start). Jobs run on any concurrent.futures executor and keep all state in their folder, so that an
-interrupted study goes on where it stopped.
+start). Jobs run on any concurrent.futures executor and keep all state in their folder, so that the
+same command resumes an interrupted study.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from lookaround.data.tasks import Task
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import task_data
 from lookaround.model.fingerprint import model_fingerprint
-from lookaround.studies.compare.ladder import Job, random_init_scores, run_job
-from lookaround.studies.compare.study import Study, plans_of
+from lookaround.report.schema import ComparisonResults, ForecastResults
+from lookaround.studies.compare.ladder import Job, random_init_scores, run_job, scores_line
+from lookaround.studies.compare.study import Study, evaluation_work, plans_of
 from lookaround.studies.compare.summary import study_results
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder
@@ -32,10 +33,8 @@ from lookaround.studies.forecast.forecast import Forecast, forecast_job
 from lookaround.studies.jobs import Jobs
 from lookaround.support.errors import UserError
 from lookaround.support.machine import threads
-from lookaround.support.storage import read_mapping, require_fields, write_text
+from lookaround.support.storage import read_mapping, require_fields
 from lookaround.train.loop import StopSignal, stop_on_signals
-
-__all__ = ["compare"]
 
 STUDY_FILE = "study.yaml"
 
@@ -47,9 +46,8 @@ def compare(
     command: str,
     executor: Executor | None = None,
     report: Report = silent,
-) -> dict[str, Any]:
-    """Runs a study into `out` and returns its results (docs/results-format.md), also written to
-    out/results.json.
+) -> ComparisonResults:
+    """Runs a study into `out`; returns its results, which are also written to out/results.json.
 
     The same folder takes more objectives, seeds and rungs; runs that are there are kept, and
     results are over those that are asked for.
@@ -68,7 +66,7 @@ def compare(
         with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
             folder.save(**plans_of(study, before))
         results = _run_jobs(study, folder, command, executor, stop, report)
-        write_text(out / "results.json", json.dumps(results, indent=1, allow_nan=False))
+        results.save(out / "results.json")
     return results
 
 
@@ -85,9 +83,7 @@ def _content(task: Task) -> str:
 
 
 def _as_first_named(study: Study, file: Path) -> Study:
-    """The study with its tasks under the names that they had when its folder was made, whatever
-    their files are called now.
-    """
+    """The study with the task names of its folder, whatever the tasks' files are called now."""
     if not file.is_file():
         return study
     known = read_mapping(file, {"identity": dict})["identity"].get("tasks", {})
@@ -117,11 +113,13 @@ def _run_jobs(
     executor: Executor | None,
     stop: StopSignal,
     report: Report,
-) -> dict[str, Any]:
+) -> ComparisonResults:
     settings, out = study.settings, folder.path
     data = tuple(task_data(task, settings.evaluate) for task in study.tasks)
     factors = settings.compare.lr_factors
     seeds = [settings.seed + i for i in range(settings.compare.seeds)]
+    specs = [objective.spec for objective in study.objectives]
+    evaluation = evaluation_work(study, data, folder.state["plans"][specs[0]])
 
     def job(objective: str, seed: int, factor: float, trial: bool) -> Job:
         plan, smallest = folder.state["plans"][objective], folder.state["smallest"]
@@ -138,23 +136,24 @@ def _run_jobs(
             smallest,
             trial,
             study.threads,
+            evaluation,
         )
 
-    specs = [objective.spec for objective in study.objectives]
+    trials = factors if len(factors) > 1 else []
     losses: dict[str, dict[float, float]] = {spec: {} for spec in specs}
     ladders: dict[tuple[str, int], dict[str, Any]] = {}
-    total = (
-        len(specs) * (len(seeds) + (len(factors) if len(factors) > 1 else 0))
-        + len(data)
-        + bool(data)
-    )
     best = dict.fromkeys(specs, factors[0])
-    before: dict[str, Any] | str | None = None
+    total = evaluation * (len(data) + bool(data) + settings.forecast.enabled)
+    for spec in specs:
+        total += len(seeds) * job(spec, seeds[0], factors[0], False).work
+        total += len(trials) * job(spec, seeds[0], factors[0], True).work
+    before: ForecastResults | str | None = None
     with Jobs(out, stop, jobs=study.jobs, threads=study.threads, executor=executor) as jobs:
 
         def climb(spec: str) -> None:
             for seed in seeds:
-                jobs.submit(("ladder", (spec, seed)), run_job, job(spec, seed, best[spec], False))
+                ladder = job(spec, seed, best[spec], False)
+                jobs.submit(("ladder", (spec, seed)), run_job, ladder, work=ladder.work)
 
         if settings.forecast.enabled:
             plan = Forecast(
@@ -165,21 +164,19 @@ def _run_jobs(
                 data,
                 study.store,
             )
-            jobs.submit(("forecast", None), forecast_job, plan, out / "forecast")
-            total += 1
+            place = out / "forecast"
+            jobs.submit(("forecast", None), forecast_job, plan, place, work=evaluation)
         if data:
-            jobs.submit(
-                ("random", None), random_init_scores, settings, study.store, data, study.threads
-            )
+            arguments = (settings, study.store, data, study.threads)
+            jobs.submit(("random", None), random_init_scores, *arguments, work=evaluation)
         for item in data:
-            jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
+            key = ("baseline", item.name)
+            jobs.submit(key, baseline_scores, item, settings.evaluate, work=evaluation)
         for spec in specs:
-            if len(factors) > 1:
-                for factor in factors:
-                    jobs.submit(
-                        ("trial", (spec, factor)), run_job, job(spec, seeds[0], factor, True)
-                    )
-            else:
+            for factor in trials:
+                trial = job(spec, seeds[0], factor, True)
+                jobs.submit(("trial", (spec, factor)), run_job, trial, work=trial.work)
+            if not trials:
                 losses[spec] = {factors[0]: float("nan")}
                 climb(spec)
         table: dict[str, dict[str, float]] = {item.name: {} for item in data}
@@ -193,7 +190,8 @@ def _run_jobs(
                     table.setdefault(name, {})["random_init"] = result
             elif kind == "ladder":
                 ladders[key] = value["rungs"]
-                report(Event(finished=f"{key[0]}, seed {key[1]}"))
+                scores = scores_line(value["rungs"][f"{study.rungs[-1]:g}"])
+                report(Event(finished=f"{key[0]}, seed {key[1]}: {scores}"))
             else:
                 spec, factor = key
                 losses[spec][factor] = value["validation_loss"]
@@ -210,15 +208,10 @@ def _run_jobs(
                     tried = ", x".join(f"{f:g}" for f in factors)
                     report(Event(finished=f"{spec}: learning rate x{best[spec]:g} of x{tried}"))
                     climb(spec)
-    for spec in specs:  # the rates that lost have had their say
+    for spec in specs:  # delete the trunks of the rejected learning rates
         for factor in factors:
             if factor != best[spec]:
                 shutil.rmtree(
                     job(spec, seeds[0], factor, True).folder / "trunk", ignore_errors=True
                 )
-    results = study_results(study, out, command, ladders, losses, table, data)
-    if isinstance(before, str):
-        results["notes"].append(f"No forecast beside the study: {before}")
-    elif before is not None:
-        results["forecast"] = before
-    return results
+    return study_results(study, out, command, ladders, losses, table, data, before)

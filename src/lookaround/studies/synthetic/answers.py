@@ -1,5 +1,4 @@
-"""What a model answers, and where it goes wrong: written answers, and each token given the true
-ones before it.
+"""A model's answers: written by itself, and each token given the true ones before it.
 
 B problems, A answer tokens, T tokens of a row, V vocabulary.
 
@@ -14,13 +13,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lookaround.decode.masked import window_log_probabilities
 from lookaround.model.backbone import Backbone, reading
-from lookaround.model.masks import attention_of
-from lookaround.objectives.contract import Batch, Mode, Shown, Writing
+from lookaround.objectives.contract import Batch, Mode, Writing
 from lookaround.objectives.objective import Objective
 from lookaround.studies.synthetic.tasks import Task
-
-__all__ = ["Reader"]
 
 ROWS_PER_PASS = 256
 
@@ -51,13 +48,11 @@ class Reader:
         # how often `forced` and `written` read a row
         self.forced_reads = 1 if self.stepwise else task.answer
         self.written_reads = 1 if way == Writing.PARALLEL else task.answer
-        # whether a greedy answer is the true one if and only if every token is, given the true ones
-        # before it
+        # whether a greedy answer is right exactly where every token of `forced` is
         self.forced_tells = self.stepwise and not task.several
 
     def forced(self, batch: Batch) -> Tensor:
-        """The likeliest token (B, A) at each place, given the true ones before it in the
-        objective's order.
+        """The likeliest token (B, A) at each position, given the true ones before it.
 
         A model that writes in parallel is given none.
         """
@@ -91,37 +86,38 @@ class Reader:
         return self.forced_reads + (0 if self.forced_tells else self.written_reads)
 
     def _in_parts(self, read: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        found = []
+        parts = []
         with reading(self.backbone):
             for rows in torch.arange(len(batch.tokens)).split(ROWS_PER_PASS):
                 part = batch.take(rows)
                 answers = read(self.objective.arranged(part).tokens)
                 tokens = torch.cat([part.tokens[:, : self.task.prompt], answers], 1)
                 written = self.objective.arranged(replace(part, tokens=tokens)).tokens
-                found.append(written[:, self.task.prompt :])
-        return torch.cat(found)
+                parts.append(written[:, self.task.prompt :])
+        return torch.cat(parts)
 
     def _forced(self, tokens: Tensor) -> Tensor:
         if self.stepwise:
-            return self._laws(
+            return self._log_probabilities(
                 self._hidden(tokens, 0) if self.way == Writing.PARALLEL else tokens
             ).argmax(-1)
-        laws = [
-            self._laws(self._hidden(tokens, place))[:, place] for place in range(self.task.answer)
+        likeliest = [
+            self._log_probabilities(self._hidden(tokens, place))[:, place].argmax(-1)
+            for place in range(self.task.answer)
         ]
-        return torch.stack(laws, 1).argmax(-1)
+        return torch.stack(likeliest, 1)
 
     def _written(self, tokens: Tensor) -> Tensor:
         shown = self._hidden(tokens, 0)
         answer = shown[:, self.task.prompt :]
         if self.way == Writing.PARALLEL:
-            return self._laws(shown).argmax(-1)
+            return self._log_probabilities(shown).argmax(-1)
         for place in range(self.task.answer):
-            certainty, best = self._laws(shown).max(-1)
+            certainty, best = self._log_probabilities(shown).max(-1)
             if self.way == Writing.CONFIDENT_FIRST:
                 hidden = answer == self.task.vocabulary.mask
-                chosen = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
-                answer.scatter_(1, chosen, best.gather(1, chosen))
+                surest = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
+                answer.scatter_(1, surest, best.gather(1, surest))
             else:
                 answer[:, place] = best[:, place]
         return answer
@@ -132,19 +128,11 @@ class Reader:
         hidden[:, self.task.prompt + place :] = self.task.vocabulary.mask
         return hidden
 
-    def _laws(self, shown: Tensor) -> Tensor:
-        """Log-probabilities (B, A, V) of the answer's tokens given `shown` (B, T), dummies
-        excluded.
-        """
+    def _log_probabilities(self, shown: Tensor) -> Tensor:
+        """Log-probabilities (B, A, V) of an answer's tokens given `shown` (B, T), no dummies."""
         rows, width = shown.shape
         if self.on_read is not None:
             self.on_read(rows)
-        target = torch.arange(self.task.prompt, width).repeat(rows, 1)
-        state = (torch.arange(rows)[:, None] * width + target - self.mode.shift).flatten()
-        attention = attention_of(self.mode.attention, torch.full((rows,), self.task.prompt))
-        device = self.backbone.device
-        dummy = torch.tensor([self.task.vocabulary.mask], device=device)
-        log_nv = self.backbone.log_probabilities(
-            Shown(shown, attention).to(device), state.to(device), dummy
-        )
-        return log_nv.view(rows, self.task.answer, -1).cpu()
+        answer = torch.arange(self.task.prompt, width).repeat(rows, 1)
+        dummy = torch.tensor([self.task.vocabulary.mask])
+        return window_log_probabilities(self.backbone, shown, answer, self.mode, dummy).cpu()

@@ -1,5 +1,4 @@
-"""`lookaround synthetic`: does an objective look ahead? Every objective on one trunk and one set of
-tasks.
+"""`lookaround synthetic`: does an objective look ahead? One trunk, one set of tasks.
 
     lookaround synthetic --task "pathstar(2,5)" --task "addition(3)" --objectives "ar, reverse"
 
@@ -10,7 +9,6 @@ have the same steps, batch, trunk and test problems.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -25,6 +23,8 @@ from lookaround.evaluation.intervals import seed_interval
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.objectives import parse_list
 from lookaround.objectives.objective import Objective
+from lookaround.report.schema import SyntheticResults
+from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder, slug
@@ -43,33 +43,17 @@ from lookaround.studies.synthetic.job import (
 from lookaround.studies.synthetic.tasks import Problems, Task, parse_task
 from lookaround.support.errors import UserError
 from lookaround.support.machine import jobs_of, machine, threads, threads_of, versions
-from lookaround.support.storage import finite, write_text
 from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import seconds_per_step
 
-__all__ = [
-    "PRESETS",
-    "Grid",
-    "GridEstimate",
-    "controls_of",
-    "describe",
-    "estimate",
-    "folder_of",
-    "open_grid",
-    "run_grid",
-    "summarise",
-]
-
 GRID_FILE = "synthetic.yaml"
-# of folders that an earlier layout wrote
-GRID_VERSION = 1
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
 # two accuracies on validation problems that are no further apart are not told apart: two standard
 # errors of an accuracy of a half on 1,000 problems
 SAME = 0.03
-# of the trials that learning rates are chosen by: no reported run was chosen by its luck
+# of trials: learning rates are chosen on a seed that no reported run has
 TRIAL_SEED = 1 << 20
 
 _ALL = (
@@ -144,6 +128,13 @@ class Grid:
         return len(self.runs) * len(self.seeds) + len(self.followers) * len(self.trials)
 
     @property
+    def steps(self) -> int:
+        """Of all runs and trials together, at most."""
+        options = self.settings.synthetic
+        runs = len(self.runs) * len(self.seeds) * options.steps
+        return runs + len(self.followers) * len(self.trials) * trial_steps(options)
+
+    @property
     def jobs(self) -> int:
         return jobs_of(self.settings.synthetic.jobs, self.total)
 
@@ -190,9 +181,7 @@ def open_grid(settings: Settings) -> Grid:
 
 
 def _require_targets(objective: Objective, task: Task) -> None:
-    """Raises UserError where an objective has no target in a task's answers, or no order of its
-    own.
-    """
+    """Raises UserError for an objective without a target, or without one order, in a task."""
     batch = Problems(task, "train").take(0, np.arange(64))
     try:
         objective.at(1.0).arranged(batch)
@@ -218,9 +207,8 @@ class GridEstimate:
     flops: of training.
     seconds: of training on this machine, `jobs` at a time.
     scoring_seconds: of learning curves and scores, likewise.
-    by_run: for each (task, objective), one at a time: parameters, seconds of a step, FLOPs of a
-    run,
-        runs (a trial is a part of one), and the scoring seconds of them all.
+    by_run: for each (task, objective): parameters, seconds of a step, FLOPs of a run, number of
+        runs (a trial counts as a part of one), and scoring seconds of all its runs.
     """
 
     runs: int
@@ -233,9 +221,7 @@ class GridEstimate:
 
 
 def estimate(grid: Grid) -> GridEstimate:
-    """The cost of a grid, from counted FLOPs and the time of a few steps and answers of each
-    run.
-    """
+    """The cost of a grid, from counted FLOPs and the time of a few steps of each run."""
     options = grid.settings.synthetic
     with threads(grid.threads):
         by_run = [_estimate_run(grid, name, spec) for name, spec in grid.runs]
@@ -278,18 +264,16 @@ def _estimate_run(grid: Grid, name: str, spec: str) -> dict[str, Any]:
 def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> float:
     """Seconds in which a model reads one row among others, the median of a few."""
     batch = Problems(task, "validation").take(0, np.arange(rows))
-    found = []
+    times_taken = []
     for _ in range(times):
         clock = time.perf_counter()
         reader.forced(batch)
-        found.append(time.perf_counter() - clock)
-    return sorted(found)[times // 2] / (rows * reader.forced_reads)
+        times_taken.append(time.perf_counter() - clock)
+    return sorted(times_taken)[times // 2] / (rows * reader.forced_reads)
 
 
 def folder_of(grid: Grid, out: Path) -> StudyFolder:
-    """The folder of a grid; its `require` raises UserError where `out` holds something else, and
-    makes nothing.
-    """
+    """The folder of a grid; `require` raises UserError where `out` holds something else."""
     return StudyFolder(out, GRID_FILE, "a benchmark of ours", _identity(grid.settings))
 
 
@@ -300,9 +284,8 @@ def run_grid(
     command: str,
     executor: Executor | None = None,
     report: Report = silent,
-) -> dict[str, Any]:
-    """Runs a grid into `out` and returns its results (docs/results-format.md), also written to
-    out/results.json.
+) -> SyntheticResults:
+    """Runs a grid into `out`; returns its results, which are also written to out/results.json.
 
     The same folder takes more tasks, objectives and seeds; runs that are there are kept.
 
@@ -316,9 +299,9 @@ def run_grid(
     with folder.opened(), stop_on_signals() as stop:
         folder.save(kind="synthetic")
         rows, trials = _run_jobs(grid, out, executor, stop, report)
-        results = finite(
+        results = SyntheticResults.of(
             {
-                "version": GRID_VERSION,
+                "version": VERSION,
                 "kind": "synthetic",
                 "command": command,
                 "settings": grid.settings.model_dump(),
@@ -331,7 +314,7 @@ def run_grid(
                 "learning_rates": trials,
             }
         )
-        write_text(out / "results.json", json.dumps(results, indent=1, allow_nan=False))
+        results.save(out / "results.json")
     return results
 
 
@@ -351,9 +334,7 @@ def _run_jobs(
     stop: StopSignal,
     report: Report,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[str, float]]]]:
-    """(rows, accuracy on validation problems of every learning rate tried by task and
-    objective).
-    """
+    """(rows, {task: {objective: {learning-rate factor: accuracy on validation problems}}})."""
     followers = grid.followers
     tried: dict[tuple[str, str], dict[float, dict[str, Any]]] = {run: {} for run in followers}
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -369,7 +350,7 @@ def _run_jobs(
             job = SyntheticJob(
                 out, folder, grid.settings, task, spec, number, factor, grid.threads, trial
             )
-            jobs.submit(job, run_job, job)
+            jobs.submit(job, run_job, job, work=job.steps)
 
         def train(source: tuple[str, str], factor: float) -> None:
             for run in followers[source]:
@@ -381,7 +362,7 @@ def _run_jobs(
                 submit(source, factor, None)
             if not grid.trials:
                 train(source, grid.factors[0])
-        for job, row in jobs.finished(report, grid.total):
+        for job, row in jobs.finished(report, grid.steps):
             run = (job.task.spec, job.objective)
             if not job.trial:
                 rows[(*run, job.seed)] = row
@@ -404,11 +385,9 @@ def _run_jobs(
 
 
 def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float:
-    """The factor whose trial ended most accurate on validation problems; the smallest if all
-    diverged.
+    """The factor whose trial is the most accurate on validation problems, else the smallest.
 
-    Of those that are not told apart (SAME), the soonest there, then the largest: it leaves a
-    plateau first.
+    Of factors within SAME of the best, the one that got there first, then the largest.
     """
     ends = {factor: row["curve"][-1] for factor, row in tried.items() if row["curve"]}
     most = max((end["exact_match"] for end in ends.values()), default=0.0)
@@ -438,8 +417,7 @@ def describe(tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
 
 
 def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One entry per task and objective: means and intervals over seeds, and the share that solved
-    the task.
+    """One entry per task and objective: means, intervals over seeds, and the share that solved it.
 
     rows: of runs, as in results.json.
     controls: {spec of a control: spec of its task}; only tasks with rows count.
@@ -454,8 +432,8 @@ def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[d
         for name in ("exact_match", "first_hop", "later_positions", "train_exact_match"):
             values = [row[name] for row in group if row[name] is not None]
             if values:
-                found = seed_interval(values)
-                entry[name] = {"mean": found.mean, "low": found.low, "high": found.high}
+                interval = seed_interval(values)
+                entry[name] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
         entry |= {
             "success": float(np.mean([row["exact_match"] >= SUCCESS for row in group])),
             "solved_at": [row["solved_at"] for row in group],

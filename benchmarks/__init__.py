@@ -1,0 +1,1 @@
+"""What makes the numbers of results/: run a file as `python -m benchmarks.NAME --help`."""

@@ -1,0 +1,239 @@
+"""A record of results/data, and figures, from the results.json of a study.
+
+    python -m benchmarks.studies lookaround-english/results.json --json results/data/english.json
+    python -m benchmarks.studies lookaround-compare/results.json --json results/data/stdlib.json
+    python -m benchmarks.studies full/results.json --json results/data/synthetic.json \\
+        --figures docs/img
+    python -m benchmarks.studies --tradeoff docs/img/tradeoff.svg
+
+Seconds. The study is trained by the command that its results.json holds. A comparison gives the
+rows `scores` (the whole budget), `ladder` (every rung) and `claims` (the paper's two claims as
+paired differences, where their objectives were compared); a synthetic study gives `runs`.
+--figures: the folder that learning curves of synthetic tasks are written to, synthetic-2-3.svg for
+pathstar(2,3). --tradeoff: the figure of the README, from results/data/stdlib.json alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.records import DATA, write_record
+from lookaround.report.figures import learning, tradeoff
+from lookaround.report.lookup import Lookup
+from lookaround.report.schema import ComparisonResults
+from lookaround.support.storage import write_text
+
+LENGTHS = "0.7*mlm(rate=0.4) >> 0.3*vmlm(suffix=0.5, shift=0)"
+CLAIMS = (  # objective, what it is compared with, metric and its name
+    ("dar", "ar", "classification", "mean score"),
+    ("vmlm", "mlm", "bits_per_byte", "bits per byte"),
+    ("vmlm", "mlm(rate=0.4)", "bits_per_byte", "bits per byte"),
+    (LENGTHS, "mlm(rate=0.4)", "bits_per_byte", "bits per byte"),
+)
+BASELINES = {
+    "majority": "majority",
+    "tfidf": "TF-IDF + logistic regression",
+    "random_init": "before training",
+}
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def bounds(entry: dict[str, Any], sign: int = 1) -> dict[str, float]:
+    """Mean and interval of an entry of `summary` or `differences`, to six digits."""
+    low, high = sorted((sign * entry["low"], sign * entry["high"]))
+    return {"mean": round(sign * entry["mean"], 6), "low": round(low, 6), "high": round(high, 6)}
+
+
+def short(task: str) -> str:
+    """The name of a task without the part that it was read from."""
+    return re.sub(r"-(all|train)$", "", task)
+
+
+def comparison_rows(results: dict[str, Any]) -> Rows:
+    """The rows of a comparison."""
+    tasks, unigram = list(results["tasks"]), results["unigram_bits_per_byte"]
+    summary = {(e["objective"], e["rung"], e["metric"]): e for e in results["summary"]}
+    specs = list(dict.fromkeys(run["objective"] for run in results["runs"]))
+    rungs = sorted({run["rung"] for run in results["runs"]})
+    ladder = []
+    for spec in specs:
+        for rung in rungs:
+            runs = [r for r in results["runs"] if (r["objective"], r["rung"]) == (spec, rung)]
+            bits = bounds(summary[spec, rung, "bits_per_byte"])
+            scores = {
+                short(task): bounds(summary[spec, rung, f"classification/{task}"]) for task in tasks
+            }
+            if len(tasks) > 1:
+                scores["mean score"] = bounds(summary[spec, rung, "classification"])
+            cost = {
+                key: round(fmean(run["budget"][key] for run in runs), 1)
+                for key in ("tokens", "targets", "flops", "seconds")
+            }
+            ladder.append(
+                {
+                    "objective": spec,
+                    "rung": rung,
+                    "bits": bits,
+                    "of_unigram": round(bits["mean"] / unigram, 6),
+                    **scores,
+                    **cost,
+                    "lr": runs[0]["learning_rate"],
+                }
+            )
+    scores = [row for row in ladder if row["rung"] == 1]
+    for name, label in BASELINES.items():
+        found = {short(task): round(results["baselines"][task][name], 6) for task in tasks}
+        mean = {"mean score": round(fmean(found.values()), 6)} if len(tasks) > 1 else {}
+        scores.append({"label": label, **found, **mean})
+    scores.append({"label": "unigram model", "bits": round(unigram, 6), "of_unigram": 1})
+    rows = {"scores": scores, "ladder": ladder, "claims": claim_rows(results, rungs)}
+    return {name: found for name, found in rows.items() if found}
+
+
+def claim_rows(results: dict[str, Any], rungs: list[float]) -> list[dict[str, Any]]:
+    """Paired differences of CLAIMS at every rung."""
+    entries = {
+        (e["objective"], e["reference"], e["rung"], e["metric"]): e for e in results["differences"]
+    }
+    rows = []
+    for objective, reference, metric, name in CLAIMS:
+        for rung in rungs:
+            sign, entry = 1, entries.get((objective, reference, rung, metric))
+            if entry is None:
+                sign, entry = -1, entries.get((reference, objective, rung, metric))
+            if entry is not None:
+                pair = {"objective": objective, "reference": reference, "metric": name}
+                rows.append(pair | {"rung": rung, "difference": bounds(entry, sign)})
+    return rows
+
+
+def synthetic_rows(results: dict[str, Any]) -> Rows:
+    """The rows of a study of synthetic tasks, shares in percent."""
+
+    def percent(share: float | None) -> float | None:
+        return None if share is None else round(100 * share, 3)
+
+    rows = []
+    for entry in results["summary"]:
+        exact = entry["exact_match"]
+        found = {"mean": percent(exact["mean"])}
+        if exact["low"] is not None:
+            found |= {"low": percent(max(exact["low"], 0)), "high": percent(min(exact["high"], 1))}
+        first, later, train = (
+            percent((entry.get(name) or {}).get("mean"))
+            for name in ("first_hop", "later_positions", "train_exact_match")
+        )
+        ways = list(entry["ways"].items())[1:]
+        rows.append(
+            {
+                "graph": results["tasks"][entry["control_of"] or entry["graph"]]["title"],
+                "objective": entry["objective"],
+                "note": ", first hop only" if entry["control_of"] else "",
+                "exact_match": found,
+                "success": round(entry["success"] * entry["seeds"]),
+                "seeds": entry["seeds"],
+                "first_hop": first,
+                "later": later,
+                "train": train,
+                "solved_at": entry["solved_at"],
+                "other_ways": ", ".join(f"{way} {100 * share:.1f}" for way, share in ways),
+                "rate": entry["learning_rate"],
+                "parameters": entry["parameters"],
+                "seconds": round(entry["seconds"]),
+            }
+        )
+    return {"runs": rows}
+
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+def on_paper(svg: str) -> str:
+    """A figure as a file: 560 pixels wide, on white, so that it can be read on dark pages."""
+    paper = '</desc><rect width="100%" height="100%" fill="#fff"/>'
+    return svg.replace("</desc>", paper, 1).replace('width="100%"', 'width="560"', 1)
+
+
+def tradeoff_figure(record: dict[str, Any]) -> str:
+    """Classification against bits per byte of a record of a comparison on one task."""
+    ladder = record["rows"]["ladder"]
+    (task,) = (key for key in ladder[0] if key in record["rows"]["scores"][-2])
+    keys = {"bits_per_byte": "bits", "classification": task, f"classification/{task}": task}
+    results = {
+        "version": 1,
+        "command": record["command"],
+        "corpus": {"name": "standard library"},
+        "tasks": {task: {"metric": "accuracy"}},
+        "unigram_bits_per_byte": record["rows"]["scores"][-1]["bits"],
+        "runs": [
+            {"objective": row["objective"], "seed": 0, "rung": row["rung"], "budget": {}}
+            for row in ladder
+        ],
+        "summary": [
+            {"objective": row["objective"], "rung": row["rung"], "metric": metric, **row[key]}
+            for row in ladder
+            for metric, key in keys.items()
+        ],
+        "differences": [],
+        "recommendation": {},
+    }
+    return on_paper(tradeoff(Lookup(ComparisonResults.of(results))))
+
+
+def learning_figures(results: dict[str, Any]) -> dict[str, str]:
+    """{file name: learning curves} of a synthetic study, a figure for each task, controls left
+    out.
+    """
+    figures = {}
+    for place, task in enumerate(results["tasks"]):
+        shown = [
+            (
+                entry,
+                [row for row in results["rows"] if of_entry(row) == of_entry(entry)],
+            )
+            for entry in results["summary"]
+            if entry["graph"] == task and not entry["control_of"]
+        ]
+        name = "-".join(re.findall(r"\w+", task.removeprefix("pathstar")))
+        if shown:
+            figures[f"synthetic-{name}.svg"] = on_paper(learning(shown, place))
+    return figures
+
+
+def of_entry(row: dict[str, Any]) -> tuple[str, str]:
+    return row["graph"], row["objective"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, nargs="?", help="results.json of a study")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write learning curves here")
+    parser.add_argument("--tradeoff", type=Path, metavar="FILE", help="write the README's figure")
+    given = parser.parse_args()
+    if given.tradeoff:
+        record = json.loads((DATA / "stdlib.json").read_text())
+        write_text(given.tradeoff, tradeoff_figure(record))
+    if given.results is None:
+        return
+    results = json.loads(given.results.read_text())
+    synthetic = "rows" in results
+    rows = synthetic_rows(results) if synthetic else comparison_rows(results)
+    if given.json:
+        seeds = len({run["seed"] for run in results["rows" if synthetic else "runs"]})
+        made = {"command": results["command"], "versions": results["versions"], "seeds": seeds}
+        write_record(given.json, rows, **made)
+    if given.figures and synthetic:
+        for name, svg in learning_figures(results).items():
+            write_text(given.figures / name, svg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,382 @@
+"""The commands as Python functions; `import lookaround` offers them, and loads nothing heavy.
+
+    import lookaround
+
+    results = lookaround.compare("notes.jsonl", tasks=["diagnoses.tsv"], seeds=3)
+    print(results)
+    results.frame("summary")
+
+A function takes what its command takes: the same settings under the names of its options, further
+ones as `settings={"train.batch": 32}`, and raises `UserError` with the same message.
+"""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lookaround.settings import Settings, field_of, read_settings
+from lookaround.studies.events import Report
+from lookaround.support.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lookaround.decode import Generated
+    from lookaround.model.readable import Readable
+    from lookaround.objectives.objective import Objective
+    from lookaround.report.schema import (
+        ComparisonResults,
+        EvaluationResults,
+        ForecastResults,
+        PretrainResults,
+        SpeculationResults,
+    )
+
+__all__ = [
+    "OFFERED",
+    "Model",
+    "compare",
+    "evaluate",
+    "forecast",
+    "keyword_of",
+    "load",
+    "option_of",
+    "parse",
+    "pretrain",
+    "speculate",
+]
+
+_TEXT = ("data.corpus", "data.text_column")
+_CORPUS = (*_TEXT, "data.tokenizer")
+# the settings that a command has an option for; every other is reached by its dotted name
+OFFERED: dict[str, tuple[str, ...]] = {
+    "compare": (
+        *_CORPUS,
+        "data.tasks",
+        "objectives",
+        "compare.seeds",
+        "compare.budget",
+        "compare.equal",
+        "model.preset",
+        "model.init",
+        "compare.jobs",
+    ),
+    "forecast": (*_CORPUS, "data.tasks", "objectives", "forecast.context", "forecast.rank"),
+    "pretrain": (
+        *_CORPUS,
+        "pretrain.objective",
+        "pretrain.budget",
+        "pretrain.form",
+        "model.preset",
+        "model.init",
+        "train.learning_rate",
+    ),
+    "evaluate": (*_TEXT, "data.tasks"),
+    "generate": (
+        "generate.max_new_tokens",
+        "generate.temperature",
+        "generate.top_k",
+        "generate.top_p",
+        "generate.mode",
+        "generate.stop",
+        "generate.order",
+        "generate.per_pass",
+        "generate.accept",
+    ),
+    "speculate": (
+        *_TEXT,
+        "speculate.heads",
+        "speculate.depths",
+        "speculate.budget",
+        "speculate.samples",
+        "speculate.joint",
+        "speculate.lora",
+    ),
+    "synthetic": (
+        "synthetic.tasks",
+        "synthetic.objectives",
+        "synthetic.seeds",
+        "synthetic.steps",
+        "model.preset",
+        "model.init",
+        "synthetic.control",
+        "synthetic.jobs",
+    ),
+    "report": (),
+}
+# options that are not called as their field
+_OPTIONS = {
+    "data.tasks": "--task",
+    "synthetic.tasks": "--task",
+    "model.preset": "--model",
+    "pretrain.form": "--as",
+}
+
+
+def option_of(name: str) -> str:
+    """The option of a setting on the command line."""
+    return _OPTIONS.get(name, "--" + name.rpartition(".")[2].replace("_", "-"))
+
+
+def keyword_of(name: str) -> str:
+    """The keyword of a setting in Python: its field's name, but "model" for the preset."""
+    return "model" if name == "model.preset" else name.rpartition(".")[2]
+
+
+def _offers(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds to a function's docstring the keywords of its command's settings, one a line."""
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        lines = [inspect.getdoc(function) or "", ""]
+        for name in (*OFFERED[command], "seed"):
+            field = field_of(name)
+            default = field.get_default(call_default_factory=True)
+            lines.append(f"{keyword_of(name)}: {field.description} (default: {default!r})")
+        lines.append("settings: {dotted name: value} of any other setting (docs/settings.md).")
+        lines.append("config: a YAML file of settings.")
+        function.__doc__ = "\n".join(lines)
+        return function
+
+    return wrap
+
+
+def _settings(command: str, options: Mapping[str, Any]) -> Settings:
+    """The settings that a function was given as keywords; raises UserError as its command does."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(
+            f"{command}: called again while a process of it starts; put the call under "
+            "if __name__ == '__main__':"
+        )
+    given = dict(options)
+    config, more = given.pop("config", None), given.pop("settings", None) or {}
+    names = {keyword_of(name): name for name in (*OFFERED[command], "seed")}
+    unknown = next((key for key in given if key not in names), None)
+    if unknown is not None:
+        raise UserError(
+            f"{command}: no argument is called '{unknown}'; known are {', '.join(names)}, and "
+            "settings={...} for all others"
+        )
+    values = more | {names[key]: value for key, value in given.items()}
+    return read_settings(
+        Path(config) if config is not None else None,
+        labels={name: key for key, name in names.items()},
+        **{name: _plain(value) for name, value in values.items()},
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, as a settings file has them."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _call(function: str, **arguments: Any) -> str:
+    """The call that made some results, as Python would take it again."""
+    listed = ", ".join(f"{key}={_plain(value)!r}" for key, value in arguments.items())
+    return f"lookaround.{function}({listed})"
+
+
+@contextmanager
+def _reporting(report: Report | None) -> Iterator[Report]:
+    """A report of a study, or a view of progress where none is given."""
+    if report is not None:
+        yield report
+        return
+    from rich.console import Console
+
+    from lookaround.studies.reporter import Reporter, quiet_libraries
+
+    quiet_libraries()
+    with Reporter(Console(stderr=True)) as reporter:
+        yield reporter.report
+
+
+# ---------------------------------------------------------------------------------------- studies
+
+
+@_offers("compare")
+def compare(
+    corpus: str | Path | None = None,
+    *,
+    out: str | Path = "lookaround-compare",
+    report: Report | None = None,
+    **options: Any,
+) -> ComparisonResults:
+    """Trains several objectives at equal budget and evaluates both halves of each.
+
+    The same call goes on with an interrupted study; more objectives, seeds and rungs are added to
+    a finished one. Local processes import the calling script again: keep the call under
+    `if __name__ == "__main__":`.
+
+    out: folder of the study: results.json, report.html, checkpoints.
+    report: called with an `Event` as the study goes on; None shows progress on stderr.
+    """
+    from lookaround.studies.compare.compare import compare as run
+    from lookaround.studies.compare.study import open_study
+
+    given = {"corpus": corpus, **options}
+    study = open_study(_settings("compare", given))
+    command = _call("compare", out=out, **given)
+    with _reporting(report) as tell:
+        results = run(study, Path(out), command=command, report=tell)
+    results.write_page(Path(out) / "report.html")
+    return results
+
+
+@_offers("forecast")
+def forecast(
+    corpus: str | Path | None = None,
+    *,
+    out: str | Path = "lookaround-forecast",
+    report: Report | None = None,
+    **options: Any,
+) -> ForecastResults:
+    """What a corpus says of objectives before any training, with its controls beside it.
+
+    out: folder of the forecast: forecast.json, forecast.html, finished parts.
+    report: called with an `Event` as it goes on; None shows progress on stderr.
+    """
+    from lookaround.studies.forecast.forecast import forecast as run
+    from lookaround.studies.forecast.forecast import open_forecast
+
+    request = open_forecast(_settings("forecast", {"corpus": corpus, **options}))
+    with _reporting(report) as tell:
+        results = run(request, Path(out), report=tell)
+    results.save(Path(out) / "forecast.json")
+    results.write_page(Path(out) / "forecast.html")
+    return results
+
+
+@_offers("pretrain")
+def pretrain(
+    corpus: str | Path | None = None,
+    *,
+    out: str | Path = "lookaround-run",
+    report: Report | None = None,
+    **options: Any,
+) -> PretrainResults:
+    """Trains one model with one objective into a folder that transformers loads.
+
+    The same call goes on with an interrupted run, and does nothing for a finished one.
+
+    out: folder of the run.
+    report: called with an `Event` after each step; None shows progress on stderr.
+    """
+    from lookaround.studies.pretrain import open_pretraining
+    from lookaround.studies.pretrain import pretrain as run
+
+    request = open_pretraining(_settings("pretrain", {"corpus": corpus, **options}))
+    with _reporting(report) as tell:
+        return run(request, Path(out), report=tell)
+
+
+@_offers("evaluate")
+def evaluate(
+    model: str | Path | Model,
+    *,
+    out: str | Path | None = None,
+    mode: str | None = None,
+    **options: Any,
+) -> EvaluationResults:
+    """Bits per byte by prefix length, probes on labelled tasks, and sampled continuations.
+
+    model: a run, a Hugging Face folder, or what `load` gives.
+    out: a folder for evaluation.json; None writes nothing.
+    mode: how the model is read: causal, bidirectional or prefix; None: per need, as compare does.
+    """
+    from lookaround.studies.evaluate import evaluate as run
+    from lookaround.studies.evaluate import open_evaluation
+
+    folder = model.folder if isinstance(model, Model) else Path(model)
+    readable = model.readable if isinstance(model, Model) else None
+    request = open_evaluation(_settings("evaluate", options), folder, mode, readable)
+    return run(request, Path(out) if out is not None else None)
+
+
+@_offers("speculate")
+def speculate(
+    model: str | Path,
+    *,
+    out: str | Path = "lookaround-speculate",
+    report: Report | None = None,
+    **options: Any,
+) -> SpeculationResults:
+    """Several tokens per pass, the same output: heads for a model, a tree, and what they give here.
+
+    model: a run that is read causally, or a Hugging Face decoder's folder.
+    out: folder of the faster model.
+    report: called with an `Event` as it goes on; None shows progress on stderr.
+    """
+    from lookaround.studies.speculate.request import open_speculation
+    from lookaround.studies.speculate.speculate import speculate as run
+
+    request = open_speculation(_settings("speculate", options), Path(model))
+    with _reporting(report) as tell:
+        return run(request, Path(out), report=tell)
+
+
+# ---------------------------------------------------------------------------------- single objects
+
+
+def parse(spec: str) -> Objective:
+    """The objective of a spec such as "ar", "mlm(rate=0.4)" or "ar + vmlm".
+
+    Raises UserError naming the part of the spec that is wrong.
+    """
+    from lookaround.objectives import parse as read
+
+    return read(spec)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, ready to be read.
+
+    folder: where it is from.
+    readable: its backbone, codec and modes.
+    """
+
+    folder: Path
+    readable: Readable
+
+    @property
+    def lm(self) -> PreTrainedModel:
+        """The model that transformers knows."""
+        return self.readable.backbone.lm
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """How it was trained to be read."""
+        return tuple(map(str, self.readable.modes))
+
+    def generate(self, *prompts: str, seed: int = 0, **options: Any) -> list[Generated]:
+        """Continuations of prompts, one each (docs/decoding.md); of no prompt, of an empty text.
+
+        seed: of the draws.
+        options: fields of `GenerationConfig`: max_new_tokens, temperature, top_k, top_p ..
+        """
+        from lookaround.decode import generate
+
+        config = _settings("generate", options).generate
+        return generate(self.readable, prompts or [""], config, seed=seed)
+
+    def __str__(self) -> str:
+        parameters = self.readable.backbone.parameter_count
+        return f"{self.folder}: {parameters:,} parameters, {'; '.join(self.modes)}"
+
+
+def load(folder: str | Path) -> Model:
+    """A run, a model of a study, or any Hugging Face decoder or EuroBERT folder.
+
+    Raises UserError for a folder that holds no model that can be read exactly.
+    """
+    from lookaround.model.readable import open_run
+
+    return Model(Path(folder), open_run(Path(folder)))

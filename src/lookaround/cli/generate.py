@@ -1,0 +1,118 @@
+"""`lookaround generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lookaround.cli.console import loading, say
+from lookaround.cli.options import Given, require_file, takes_settings
+from lookaround.support.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lookaround.decode import Generated, Writer
+
+__all__ = ["command"]
+
+
+@takes_settings("generate")
+def command(
+    given: Given,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False
+        ),
+    ],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts to continue.", show_default="one empty text"),
+    ] = None,
+    show_drafts: Annotated[
+        bool, typer.Option("--show-drafts", help="Colour the tokens that were accepted drafts.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the texts to this file.", show_default=False)
+    ] = None,
+) -> None:
+    """Continues texts as they are written."""
+    require_file("--out", out)
+    for text in prompt or []:
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UserError(f"prompt {text!r}: not UTF-8")
+    settings = given.settings()
+    with loading("loading the model") as console:
+        from lookaround.decode import Generated, Writer
+        from lookaround.model.readable import open_run
+        from lookaround.support.storage import write_text
+
+        run = open_run(model)
+        writer = Writer(run, settings.generate, seed=settings.seed)
+    parameters, mode = run.backbone.parameter_count, str(writer.mode)
+    if given.dry_run:
+        say(
+            console,
+            f"{parameters:,} parameters; {mode}; window {run.context}; {writer.description}",
+        )
+        given.write({"parameters": parameters, "mode": mode, "window": run.context})
+        return
+    if show_drafts and writer.speculator is None:
+        raise UserError(
+            f"--show-drafts: {model} has no heads that look ahead (or is not read causally)"
+        )
+    texts = [Generated(text) for text in prompt or [""]]
+    entries = []
+    for made in texts:
+        say(console, made.prompt, end="", style="dim")
+        for piece, drafted in writer.write(made):
+            say(console, piece, end="", style="green" if show_drafts and drafted else None)
+        console.print()
+        entries.append(_entry(writer, made))
+        _say_cost(console, entries[-1], show_drafts)
+    if out is not None:
+        write_text(out, "\n\n".join(made.prompt + made.text for made in texts) + "\n")
+    given.write({"model": str(model), "mode": mode, "texts": entries})
+
+
+def _entry(writer: Writer, made: Generated) -> dict[str, Any]:
+    """A text and what it took, as --json has it."""
+    entry: dict[str, Any] = {
+        "prompt": made.prompt,
+        "continuation": made.text,
+        "tokens": len(made.tokens),
+    }
+    if made.stats.tried:
+        entry["tokens_per_forward"] = made.stats.tokens_per_forward
+        entry["acceptance_by_depth"] = made.stats.acceptance_by_depth
+    if writer.several:
+        fast, plain = writer.cost(made)
+        entry |= {
+            "passes": made.stats.passes,
+            "bits_per_token": fast,
+            "bits_per_token_one_per_pass": plain,
+        }
+    return entry
+
+
+def _say_cost(console: Console, entry: dict[str, Any], show_drafts: bool) -> None:
+    """Prints what several tokens per pass cost or gave."""
+    if "passes" in entry:
+        say(
+            console,
+            f"[{entry['passes']} passes; {entry['bits_per_token']:.2f} bits per token as the model "
+            "itself reads the text from left to right, "
+            f"{entry['bits_per_token_one_per_pass']:.2f} for one made a token per pass]",
+            style="dim",
+        )
+    if show_drafts and "tokens_per_forward" in entry:
+        shares = ", ".join(f"{share:.2f}" for share in entry["acceptance_by_depth"])
+        say(
+            console,
+            f"[{entry['tokens_per_forward']:.2f} tokens per forward; accepted by depth {shares}; "
+            "green: accepted drafts]",
+            style="dim",
+        )

@@ -1,0 +1,76 @@
+"""`lookaround settings`: the reference that docs/settings.md is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from lookaround.api import OFFERED, option_of
+from lookaround.settings import Settings, sections
+from lookaround.support.errors import UserError
+
+__all__ = ["command", "reference"]
+
+HEAD = """# Settings
+
+Every setting of every command, as `lookaround settings` prints them. A YAML file of sections
+(`--config FILE`) overrules the defaults, `--set section.name=value` the file, and an option both.
+In Python the same are `config=`, `settings={"section.name": value}` and keywords. A star marks what
+results depend on: a folder of a run or study goes on only with the same value."""
+
+
+def command(
+    section: Annotated[
+        str | None, typer.Argument(help="One of them: train, data ..", show_default="all")
+    ] = None,
+) -> None:
+    """Prints every setting."""
+    if section is not None and section not in sections():
+        raise UserError(f"{section}: no section of the settings; known are {', '.join(sections())}")
+    print(reference(section), end="")
+
+
+def reference(only: str | None = None) -> str:
+    """Every setting, or those of one section, as a page in Markdown."""
+    parts = [] if only else [HEAD, "## Of all commands", _table(Settings, "")]
+    for section, kind in sections().items():
+        if only in (None, section):
+            parts += [f"## `{section}`", kind.__doc__ or "", _table(kind, f"{section}.")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(kind: type[BaseModel], prefix: str) -> str:
+    """A line for each field: name, default, values, description and the commands' options."""
+    lines = ["| setting | default | values | what it is |", "|---|---|---|---|"]
+    for name, field in kind.model_fields.items():
+        dotted = prefix + name
+        if dotted in sections():
+            continue
+        options = [f"`{key} {option_of(dotted)}`" for key, of in OFFERED.items() if dotted in of]
+        about = str(field.description) + f" ({', '.join(options)})" * bool(options)
+        star = " *" if field.json_schema_extra else ""
+        default = field.get_default(call_default_factory=True)
+        shown = "none" if default is None or default in ([], {}) else f"`{_yaml(default)}`"
+        cells = [f"`{dotted}`{star}", shown, _values(field), about]
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def _yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _values(field: FieldInfo) -> str:
+    """The choices of a setting, or its range."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    choices = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    bounds = [
+        f"{sign} {getattr(limit, name):,}"
+        for limit in field.metadata
+        for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+        if hasattr(limit, name)
+    ]
+    return ", ".join(choices or bounds)

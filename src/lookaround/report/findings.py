@@ -1,0 +1,336 @@
+"""What forecasts, synthetic tasks and speculation have found, in the cells of a table and in
+words: what the terminal and the pages say alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lookaround.report.lookup import number
+from lookaround.report.text import format_percent, format_score, format_seconds
+
+if TYPE_CHECKING:
+    from lookaround.report.schema import ForecastResults, SpeculationResults, SyntheticResults
+    from lookaround.report.schema.forecast import ForecastLine
+    from lookaround.report.schema.record import Score
+    from lookaround.report.schema.synthetic import Margins, OverSeeds, SyntheticEntry
+
+__all__ = [
+    "FORECAST_COLUMNS",
+    "SPECULATION_COLUMNS",
+    "SYNTHETIC_COLUMNS",
+    "forecast_contexts",
+    "forecast_features",
+    "forecast_leader",
+    "forecast_lines",
+    "forecast_score",
+    "forecast_tasks",
+    "is_control",
+    "speculation_lines",
+    "synthetic_cells",
+    "synthetic_findings",
+    "synthetic_heading",
+    "synthetic_name",
+    "synthetic_tasks",
+    "synthetic_title",
+]
+
+FORECAST_COLUMNS = (  # heading, what it means, how a line's cell reads
+    (
+        "tail energy",
+        "sum of sigma^2 beyond the rank: how much of the matrix a table of this rank leaves out; "
+        "reported, never ranked on",
+        lambda line: _cell(line.tail_energy, "{:.1f}"),
+    ),
+    ("sigma2", "the second singular value", lambda line: _cell(line.sigma2, "{:.3f}")),
+    (
+        "compo-\nnents",
+        "connected components of the graph of contexts and targets",
+        lambda line: _cell(line.components, "{:.0f}"),
+    ),
+    (
+        "meeting",
+        "probability that two contexts drawn by frequency share a target",
+        lambda line: "saturated" if line.saturated else _cell(line.meeting, "{:.3f}"),
+    ),
+    (
+        "effective\nrank",
+        "exp of the entropy of the singular values kept",
+        lambda line: _cell(line.effective_rank, "{:.0f}"),
+    ),
+)
+
+
+def _cell(value: object, form: str) -> str:
+    found = number(value)
+    return "-" if found != found else form.format(found)
+
+
+def forecast_lines(result: ForecastResults) -> list[tuple[ForecastLine, bool]]:
+    """(line, whether it is a control) in the order of the table."""
+    return [(line, place >= len(result.objectives)) for place, line in enumerate(result.lines)]
+
+
+def forecast_tasks(result: ForecastResults) -> list[str]:
+    return list(result.metrics)
+
+
+def forecast_score(result: ForecastResults, line: ForecastLine, task: str) -> str:
+    """A score, with the mark of what it can't be told apart from: = the leader's equals, ^ the
+    leader.
+    """
+    score = format_score(number(line.tasks.get(task)))
+    if line.objective == forecast_leader(result, task):
+        return f"{score} ^"
+    close = result.not_distinguished.get(task, [])
+    return f"{score} =" if line.objective in close else f"{score}  "
+
+
+def forecast_leader(result: ForecastResults, task: str) -> str:
+    scores = {line.objective: number(line.tasks.get(task)) for line in result.objectives}
+    return max(scores, key=lambda name: scores[name]) if scores else ""
+
+
+def forecast_contexts(result: ForecastResults) -> str:
+    return "a token" if result.context == 1 else f"{result.context} tokens in order"
+
+
+def forecast_features(result: ForecastResults) -> str:
+    kind = {
+        "context": "context features F",
+        "target": "target features G",
+        "both": "[F, G], half of the rank each",
+    }
+    return kind.get(str(result.features), str(result.features))
+
+
+# what is said of a run that failed: later tokens at least so right, or training answers at most
+CLEVER, UNFIT = 0.99, 0.95
+
+SYNTHETIC_COLUMNS = (
+    (
+        "exact match",
+        "answers that are right as a whole, on held-out problems; mean and 95% t-interval over "
+        "seeds",
+    ),
+    ("success", "share of the runs with an exact match of 95% or more"),
+    ("first hop", "accuracy of the token that takes looking ahead"),
+    (
+        "later",
+        "accuracy of the tokens after it, the true ones before them given (in parallel: of "
+        "themselves)",
+    ),
+    ("train", "exact match on problems of the training part"),
+    ("solved at", "steps after which a run stays solved on validation problems; - if it never was"),
+    ("seconds", "of training, mean"),
+    ("parameters", "of the model with its heads"),
+)
+
+
+def synthetic_tasks(results: SyntheticResults) -> dict[str, list[SyntheticEntry]]:
+    """{spec of a task: its summary entries}, those of its control behind its own."""
+    graphs: dict[str, list[SyntheticEntry]] = {}
+    for entry in results.summary:
+        graphs.setdefault(entry.control_of or entry.graph, []).append(entry)
+    return graphs
+
+
+def is_control(entry: SyntheticEntry) -> bool:
+    return entry.control_of is not None
+
+
+def synthetic_name(entry: SyntheticEntry) -> str:
+    return entry.objective + (" (first hop only)" if is_control(entry) else "")
+
+
+def _chance(entries: Sequence[SyntheticEntry]) -> float:
+    return number(entries[0].chance)
+
+
+def synthetic_heading(title: str, entries: Sequence[SyntheticEntry]) -> str:
+    chance = _chance(entries)
+    return title + (
+        f"; a guess at the first hop is right in {format_percent(chance)}"
+        if math.isfinite(chance)
+        else ""
+    )
+
+
+def synthetic_title(results: SyntheticResults, graph: str) -> str:
+    return results.tasks[graph].title
+
+
+def _mean(found: OverSeeds | None) -> float:
+    return number(found.mean) if found else math.nan
+
+
+def _score(found: OverSeeds | None) -> str:
+    mean = format_percent(_mean(found))
+    if found is None or found.low is None or found.high is None:
+        return mean
+    return f"{mean} [{100 * max(found.low, 0):.1f}, {100 * min(found.high, 1):.1f}]"
+
+
+def synthetic_cells(entry: SyntheticEntry) -> list[str]:
+    solved = ["-" if step is None else f"{step:,}" for step in entry.solved_at]
+    wins = round(entry.success * entry.seeds)
+    return [
+        _score(entry.exact_match),
+        f"{wins}/{entry.seeds}",
+        *(
+            format_percent(_mean(found))
+            for found in (entry.first_hop, entry.later_positions, entry.train_exact_match)
+        ),
+        ", ".join(solved),
+        format_seconds(entry.seconds),
+        f"{entry.parameters:,}",
+    ]
+
+
+def synthetic_findings(results: SyntheticResults) -> list[str]:
+    """The table in words: which objectives look ahead, copy after a guess, or were not fitted."""
+    lines = []
+    margins = results.margins
+    for graph, entries in synthetic_tasks(results).items():
+        title, copied = synthetic_title(results, graph), results.tasks[graph].copied
+        kinds: dict[str, list[str]] = {}
+        for entry in entries:
+            if not is_control(entry):
+                kinds.setdefault(_verdict(entry, margins.guessing, copied), []).append(
+                    entry.objective
+                )
+        lines += [
+            f"{title}: {verdict}: {', '.join(objectives)}" for verdict, objectives in kinds.items()
+        ]
+        lines += _against_reverse(title, entries)
+        if copied:
+            tried = results.learning_rates.get(graph, {})
+            lines += _undecided(title, _chance(entries), tried, margins)
+    asked = results.settings.synthetic.queries
+    lines += [
+        f"{synthetic_title(results, graph)}: there are only {found:,} different held-out problems"
+        for graph, found in {row.graph: row.queries for row in results.rows}.items()
+        if found < asked
+    ]
+    lines += [
+        f"{synthetic_title(results, row.graph)}: {row.objective}, seed {row.seed}: "
+        "the loss was not finite at "
+        f"step {row.diverged_at:,}; scored as the run was at step {row.steps:,}"
+        for row in results.rows
+        if row.diverged_at
+    ]
+    return lines
+
+
+def _against_reverse(title: str, entries: Sequence[SyntheticEntry]) -> list[str]:
+    """How long `ar` was trained against what `reverse` needed, and whether it was still guessing
+    then.
+    """
+    by_name = {entry.objective: entry for entry in entries if not is_control(entry)}
+    if not {"ar", "reverse"} <= by_name.keys() or not math.isfinite(_chance(entries)):
+        return []
+    solved = [step for step in by_name["reverse"].solved_at if step is not None]
+    if len(solved) < by_name["reverse"].seeds or any(by_name["ar"].diverged_at):
+        return []
+    needed, given = max(solved), min(by_name["ar"].steps)
+    left = [step for step in by_name["ar"].left_chance_at if step is not None]
+    end = (
+        f"left guessing at step {min(left):,} (in {len(left)} of {by_name['ar'].seeds} runs)"
+        if left
+        else "was still guessing"
+    )
+    return [
+        f"{title}: ar was trained for {given / needed:.1f} times the {needed:,} steps that "
+        "reverse needed, "
+        f"and {end}"
+    ]
+
+
+def _undecided(
+    title: str, chance: float, tried: dict[str, dict[str, Score]], margins: Margins
+) -> list[str]:
+    """The objectives whose trials were all still guessing, so that nothing told their learning
+    rates apart.
+
+    tried: {objective: {factor: accuracy, below 0 of one that diverged}}.
+    """
+    guessing = []
+    for name, found in tried.items():
+        ends = [end for end in map(number, found.values()) if end >= 0]
+        still = len(ends) > 1 and max(ends) <= chance + margins.guessing
+        if still and max(ends) - min(ends) <= margins.same:
+            guessing.append(name)
+    if not guessing:
+        return []
+    return [
+        f"{title}: at no learning rate had a trial left guessing for {', '.join(guessing)}; "
+        "the largest was taken, and a longer synthetic.trial may find a better one"
+    ]
+
+
+def _verdict(entry: SyntheticEntry, margin: float, copied: bool) -> str:
+    exact, later = _mean(entry.exact_match), _mean(entry.later_positions)
+    chance = number(entry.chance)
+    if entry.success == 1:
+        return "looks ahead in every run"
+    if entry.success > 0:
+        return "looks ahead in some runs"
+    if math.isfinite(chance) and later >= CLEVER and abs(exact - chance) <= margin:
+        if not copied:
+            return "guesses the token that takes looking ahead, and follows from it"
+        return "copies along an arm that it has guessed (the Clever Hans cheat)"
+    if _mean(entry.train_exact_match) < UNFIT:
+        return "was not fitted, in training either, within these steps"
+    return "fits its training problems and fails on others"
+
+
+SPECULATION_COLUMNS = (  # heading, field of an entry, how it is written
+    ("sequences", "batch", "{}"),
+    ("nodes", "nodes", "{}"),
+    ("tokens per\nforward", "tokens_per_forward", "{:.2f}"),
+    ("transformers\ntokens/s", "plain_tokens_per_second", "{:,.0f}"),
+    ("without drafts\ntokens/s", "loop_tokens_per_second", "{:,.0f}"),
+    ("drafts\ntokens/s", "speculative_tokens_per_second", "{:,.0f}"),
+    ("times\ntransformers", "speedup", "{:.2f}"),
+)
+
+
+def speculation_lines(result: SpeculationResults) -> list[str]:
+    """The findings beside the table."""
+    found = result.speculative
+    depths = ", ".join(f"{share:.2f}" for share in found.acceptance_by_depth)
+    same = "token for token the same" if found.identical else "NOT the same: please report this"
+    lines = [
+        f"tokens per forward  {found.tokens_per_forward:.2f} on {result.prompts} held-out "
+        "prompts "
+        f"({result.expected_tokens_per_forward:.2f} expected from calibration)",
+        f"accepted by depth   {depths}",
+        f"greedy output       in float64 {same}; in {result.precision} {found.flips} of "
+        f"{result.prompts} texts differ "
+        "somewhere (near-ties)",
+    ]
+    if result.bits_per_byte is not None:
+        changed = result.bits_per_byte_before
+        lines.append(
+            f"bits per byte       {result.bits_per_byte:.3f} of the next token on held-out text"
+            + (
+                f" ({changed:.3f} before joint training)"
+                if changed is not None
+                else "; the model is unchanged"
+            )
+        )
+    pays = result.pays_up_to_batch
+    measured = max(entry.batch for entry in result.by_batch)
+    if pays is None:
+        lines.append(
+            "it does not pay     on this machine at any number of sequences that was measured"
+        )
+    elif pays == measured:
+        lines.append(f"it pays             at all numbers of sequences measured, up to {measured}")
+    else:
+        lines.append(
+            f"it pays             up to {pays} sequences at once on this machine, not beyond"
+        )
+    return lines

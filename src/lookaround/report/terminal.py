@@ -1,0 +1,388 @@
+"""Every study's results at the terminal: `load_results("lookaround-compare").print(Console())`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from io import StringIO
+from textwrap import wrap
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lookaround.report.findings import (
+    FORECAST_COLUMNS,
+    SPECULATION_COLUMNS,
+    SYNTHETIC_COLUMNS,
+    forecast_contexts,
+    forecast_features,
+    forecast_score,
+    forecast_tasks,
+    is_control,
+    speculation_lines,
+    synthetic_cells,
+    synthetic_findings,
+    synthetic_heading,
+    synthetic_name,
+    synthetic_tasks,
+    synthetic_title,
+)
+from lookaround.report.lookup import BASELINES, MISSING, NEEDS, Lookup, number
+from lookaround.report.text import (
+    format_count,
+    format_flops,
+    format_interval,
+    format_rung,
+    format_score,
+    format_seconds,
+    format_share,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from lookaround.report.schema import (
+        ComparisonResults,
+        EvaluationResults,
+        ForecastResults,
+        PretrainResults,
+        Results,
+        SpeculationResults,
+        SyntheticResults,
+    )
+
+__all__ = [
+    "as_text",
+    "print_comparison",
+    "print_evaluation",
+    "print_forecast",
+    "print_pretrain",
+    "print_speculation",
+    "print_synthetic",
+    "print_table",
+]
+
+_GAP = 2  # spaces between columns
+_NAME_WIDTH = 28  # longer names are folded
+_HEADING_WIDTH = 16  # the name of a task is broken there
+# below one of these a model has learned nothing of use
+_SERIOUS = {"unigram", "majority", "random_init"}
+
+
+class Column(NamedTuple):
+    """A column of numbers at a terminal.
+
+    heading: its lines.
+    cells: one per row: the objectives, then what they are compared with.
+    """
+
+    heading: str
+    cells: list[str]
+
+    @property
+    def width(self) -> int:
+        return max(map(len, [*self.heading.split("\n"), *self.cells]))
+
+
+# --------------------------------------------------------------------------------------------------
+# what all have
+
+
+def as_text(result: Results, width: int = 100) -> str:
+    """What is printed of a result, without colours."""
+    file = StringIO()
+    result.print(Console(file=file, width=width, color_system=None))
+    return "\n".join(map(str.rstrip, file.getvalue().splitlines()))
+
+
+def print_table(
+    console: Console,
+    groups: Sequence[list[Column]],
+    labels: Sequence[str],
+    models: int | None = None,
+    first: str = "objective",
+) -> None:
+    """All columns in one table if they fit, else each group in as many tables as it takes, so that
+    nothing is cut off or wrapped within a number.
+
+    labels: of the rows. Those after the first `models` are dim, and left out where they are empty.
+    first: heading of the labels.
+    """
+    room = console.width - _GAP - min(_NAME_WIDTH, max(map(len, [first, *labels])))
+
+    def used(columns: list[Column]) -> int:
+        return sum(column.width + _GAP for column in columns) - _GAP
+
+    pages = [[column for group in groups for column in group]]
+    if used(pages[0]) > room:
+        pages = []
+        for group in groups:
+            page: list[Column] = []
+            for column in group:
+                if not page or used([*page, column]) > room:
+                    page = []
+                    pages.append(page)
+                page.append(column)
+    models = len(labels) if models is None else models
+    for page in pages:
+        # No box: it costs width, and not every log viewer shows the characters it is drawn with.
+        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+        lines = max(column.heading.count("\n") for column in page)
+        table.add_column(Text("\n" * lines + first), max_width=_NAME_WIDTH, overflow="fold")
+        for column in page:  # headings stand on the rows
+            above = "\n" * (lines - column.heading.count("\n"))
+            narrow = column.width > room
+            table.add_column(
+                Text(above + column.heading), justify="right", no_wrap=not narrow, overflow="fold"
+            )
+        for row, label in enumerate(labels):
+            cells = [column.cells[row] for column in page]
+            if row < models or any(map(str.strip, cells)):
+                style = "dim" if row >= models else ""
+                shown = [Text(cell, _style(cell)) for cell in cells]
+                table.add_row(Text(label), *shown, style=style)
+        console.print(table)
+        console.print()
+
+
+def _style(cell: str) -> str:
+    return "red" if cell.endswith("!!") else "yellow" if cell.rstrip().endswith("!") else ""
+
+
+def print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str | None]]) -> None:
+    """The recommendation: (what for, answer, whether it names an objective, why) of each."""
+    print_text(console, "Recommendation", style="bold")
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
+    grid.add_column(
+        no_wrap=True, width=min(28, max((len(name) for name, *_ in answers), default=1))
+    )
+    grid.add_column()
+    for name, answer, decided, reason in answers:
+        grid.add_row(
+            Text(printable(name)),
+            Text(printable(answer), "bold green" if decided else "bold yellow"),
+        )
+        if reason:
+            grid.add_row("", Text(printable(reason)))
+    console.print(grid)
+    console.print()
+
+
+def print_text(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style))
+
+
+def _print_notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        print_text(console, f"note: {printable(note)}")
+
+
+# --------------------------------------------------------------------------------------------------
+# a comparison
+
+
+def print_comparison(results: ComparisonResults, console: Console) -> None:
+    """The scores at the full budget, the baselines, the recommendation per need and the notes."""
+    study = Lookup(results)
+    scores, costs, labels, flagged = _columns(study)
+    print_text(console, _heading(study), style="bold")
+    print_table(console, [scores, costs], labels, len(study.objectives))
+    for line in [*flagged, *_modes(study)]:
+        print_text(console, line)
+    console.print()
+    recommendation, reasons = results.recommendation, results.reasons
+    print_answers(
+        console,
+        [
+            (
+                need,
+                recommendation.get(need) or "not measured",
+                bool(study.recommended(need)),
+                reasons.get(need),
+            )
+            for need in NEEDS
+        ],
+    )
+    _print_notes(console, results.notes)
+
+
+def _heading(study: Lookup) -> str:
+    seeds = f"{len(study.seeds)} seed" + ("" if len(study.seeds) == 1 else "s")
+    methods = "; ".join(map(printable, study.methods()))
+    share = "the full budget" if study.full == 1 else f"{format_rung(study.full)} of the budget"
+    return f"Scores at {share}, {seeds}" + (f" ({methods})" if methods else "")
+
+
+def _columns(study: Lookup) -> tuple[list[Column], list[Column], list[str], list[str]]:
+    """The columns of scores, the columns of costs, the labels of the rows, and what the flags
+    mean.
+    """
+    baselines = [
+        kind
+        for kind in BASELINES
+        if any(not math.isnan(study.baseline(kind, m)) for m in study.metrics)
+    ]
+    labels = [*map(printable, study.objectives), *(BASELINES[kind] for kind in baselines)]
+    labels += ["unigram model"] if study.has_unigram else []
+    flags: set[str] = set()
+    scores = []
+    for metric in study.metrics:
+        cells = []
+        for objective in study.objectives:
+            score = study.score(objective, metric)
+            below = study.below(metric, score.mean)
+            flag = "" if not below else "!!" if _SERIOUS & set(below) else "!"
+            flags.add(flag)
+            cells.append(f"{format_interval(score)} {flag:<2}")
+        cells += [f"{_blank(format_score(study.baseline(kind, metric)))}   " for kind in baselines]
+        if study.has_unigram:
+            cells.append(f"{study.unigram:.3f}   " if metric == "bits_per_byte" else "")
+        if not any(cell.rstrip().endswith("!") for cell in cells):
+            cells = [cell.rstrip() for cell in cells]
+        heading = _broken(study.title(metric))
+        heading += "" if study.higher(metric) else "\n(lower better)"
+        scores.append(Column(heading, cells))
+        if metric == "bits_per_byte" and study.has_unigram:
+            shares = [
+                format_share(study.score(objective, metric).mean, study.unigram)
+                for objective in study.objectives
+            ]
+            scores.append(Column("of the\nunigram", [*shares, *[""] * len(baselines), "100%"]))
+    shown = {
+        "tokens": ("tokens", format_count),
+        "targets": ("targets", format_count),
+        "flops": ("compute", format_flops),
+        "seconds": ("time", format_seconds),
+    }
+    padding = [""] * (len(labels) - len(study.objectives))
+    costs = [
+        Column(heading, [form(study.cost(o, key)) for o in study.objectives] + padding)
+        for key, (heading, form) in shown.items()
+    ]
+    costs.append(
+        Column("learning\nrate", [study.learning_rate(o) for o in study.objectives] + padding)
+    )
+    explanations = {
+        "!": "!   the mean is below TF-IDF + logistic regression",
+        "!!": "!!  the mean is below the majority class or a random initialisation, or above the "
+        "unigram model's bits",
+    }
+    return scores, costs, labels, [text for flag, text in explanations.items() if flag in flags]
+
+
+def _modes(study: Lookup) -> list[str]:
+    """One line per way of reading a model, with the objectives that are read that way."""
+    read: dict[str, list[str]] = {}
+    for objective in study.objectives:
+        if mode := study.mode(objective):
+            read.setdefault(printable(mode), []).append(printable(objective))
+    return [f"mode of {', '.join(objectives)}: {mode}" for mode, objectives in read.items()]
+
+
+def _blank(cell: str) -> str:
+    return "" if cell == MISSING else cell
+
+
+# --------------------------------------------------------------------------------------------------
+# the others
+
+
+def print_forecast(result: ForecastResults, console: Console) -> None:
+    """The table, the recommendation per task, the track record and the notes."""
+    heading = (
+        f"Before any training: contexts of {forecast_contexts(result)}, rank {result.rank}, "
+        f"probes on {forecast_features(result)}"
+    )
+    print_text(console, heading, "bold")
+    lines, tasks = result.lines, forecast_tasks(result)
+    columns = [
+        Column(heading, [read(line) for line in lines]) for heading, _, read in FORECAST_COLUMNS
+    ]
+    columns += [
+        Column(_broken(task), [forecast_score(result, line, task) for line in lines])
+        for task in tasks
+    ]
+    labels = [printable(line.objective) for line in lines]
+    print_table(console, [columns], labels, len(result.objectives))
+    if tasks:
+        print_text(
+            console,
+            "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last "
+            "three lines: controls",
+        )
+    console.print()
+    if tasks:
+        answers = [
+            (task, told, not told.startswith("nothing"), result.reasons.get(task))
+            for task, told in result.recommendation.items()
+        ]
+        print_answers(console, answers)
+    print_text(console, f"Track record: {result.track_record.sentence or ''}")
+    _print_notes(console, result.notes)
+
+
+def print_synthetic(results: SyntheticResults, console: Console) -> None:
+    """A table for each task, then the findings in words."""
+    for graph, entries in synthetic_tasks(results).items():
+        print_text(console, synthetic_heading(synthetic_title(results, graph), entries), "bold")
+        cells = zip(*map(synthetic_cells, entries), strict=True)
+        columns = [
+            Column(heading, list(column))
+            for (heading, _), column in zip(SYNTHETIC_COLUMNS, cells, strict=True)
+        ]
+        labels = [printable(synthetic_name(entry)) for entry in entries]
+        models = sum(not is_control(entry) for entry in entries)
+        print_table(console, [columns], labels, models)
+    for line in synthetic_findings(results):
+        print_text(console, line)
+
+
+def print_speculation(result: SpeculationResults, console: Console) -> None:
+    """Speed by number of sequences, then what was found, in words."""
+    (first, key, _), *others = SPECULATION_COLUMNS
+    columns = [
+        Column(heading, [form.format(entry[name]) for entry in result.by_batch])
+        for heading, name, form in others
+    ]
+    print_table(console, [columns], [str(entry[key]) for entry in result.by_batch], first=first)
+    for line in speculation_lines(result):
+        print_text(console, line)
+
+
+def print_evaluation(result: EvaluationResults, console: Console) -> None:
+    """Every score beside its baselines, and bits per byte by prefix."""
+    print_text(console, f"Scores of {printable(result.model)}", "bold")
+    rows = result.tables()["scores"]
+    kinds = {"score": "score"} | {
+        kind: _broken(title) for kind, title in BASELINES.items() if any(kind in r for r in rows)
+    }
+    columns = [
+        Column(heading, [_blank(format_score(number(row.get(kind)))) for row in rows])
+        for kind, heading in kinds.items()
+    ]
+    labels = [printable(row["task"] or row["protocol"].replace("_", " ")) for row in rows]
+    if rows:
+        print_table(console, [columns], labels, first="scored")
+    if found := result.bits_per_byte_by_prefix:
+        cells = [format_score(number(value)) for value in found.values()]
+        print_table(console, [[Column("bits per byte", cells)]], list(found), first="tokens before")
+    modes = {"classification": result.classification_mode, "generation": result.generation_mode}
+    for need, mode in modes.items():
+        if mode:
+            print_text(console, f"mode of {need}: {printable(mode)}")
+
+
+def print_pretrain(result: PretrainResults, console: Console) -> None:
+    """What a run has used, in a line."""
+    spent = result.spent
+    text = (
+        f"{result.objective}, seed {result.seed}: {result.status}; "
+        f"{format_count(number(spent.tokens))} tokens, {format_count(number(spent.targets))} "
+        f"targets, {format_flops(number(spent.flops))}, {format_seconds(number(spent.seconds))}"
+    )
+    print_text(console, printable(text))
+
+
+def _broken(heading: str) -> str:
+    return "\n".join(wrap(printable(heading), _HEADING_WIDTH))
