@@ -17,9 +17,10 @@ from lookaround.objectives.contract import Batch, Pairs, View, Vocabulary
 from lookaround.objectives.objective import Combination, Objective
 from lookaround.objectives.parse import parse
 
-__all__ = ["check_laws", "check_objective", "check_views", "random_batch"]
+__all__ = ["check_laws", "check_objective", "check_views", "random_batch", "scored_with_visible"]
 
 WIDTH = 24  # tokens of the rows that views are made of
+ROWS = 12_000  # that laws are held against
 BLOCKS = 30  # of rows; pairs of one row are correlated, so the error is the spread of the blocks
 ERRORS = 4.5  # standard errors that a share may be off: one in 10,000 is by chance
 
@@ -95,10 +96,10 @@ def check_laws(objective: Objective) -> None:
             patterns[(place, *(int(position in seen) for position in range(6)))] += mass
         for key, mass in law.lags(1, 16, reach=16).items():
             lags[key] += mass
-    row, target, visible, weight = _sampled(objective, 6)
+    row, target, visible, weight = scored_with_visible(objective, random_batch(ROWS, 6))
     found = np.column_stack([target, visible])
     _compare(objective, "(target, visible or not ...)", patterns, found, weight, row)
-    row, target, visible, weight = _sampled(objective, 16)
+    row, target, visible, weight = scored_with_visible(objective, random_batch(ROWS, 16))
     lag = target[:, None] - np.arange(16)
     distance = np.where(visible, abs(lag), 16)
     near = distance == distance.min(1, keepdims=True)
@@ -156,14 +157,14 @@ def _places(objective: Objective, batch: Batch) -> torch.Tensor:
     return objective.arranged(replace(batch, tokens=position)).tokens
 
 
-def _sampled(
-    objective: Objective, width: int
+def scored_with_visible(
+    objective: Objective, batch: Batch
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(row (N,), target position (N,), visible positions (N, width) bool, weight (N,)) of the pairs
-    of 12,000 rows.
+    """(row (N,), target position (N,), visible positions (N, T) bool, weight (N,)) of the pairs of
+    an objective's one view.
     """
-    batch = random_batch(12000, width)
     (view,) = objective.view(batch, 11, 0)
+    width = batch.tokens.shape[1]
     row, state = view.pairs.state // width, view.pairs.state % width
     text = _places(objective, batch)
     target = text[row, state + view.pairs.offset]
