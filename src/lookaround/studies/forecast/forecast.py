@@ -68,7 +68,7 @@ class Forecast:
 
     @property
     def rows(self) -> dict[int, int]:
-        """{tokens: number of training rows of so many tokens}: what the law of lags depends on."""
+        """{tokens: number of training rows of so many tokens}."""
         lengths = Rows(
             self.store.split("train"), self.settings.model.context, self.store.tokenizer
         ).length
