@@ -20,7 +20,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import lookaround.studies.forecast.forecast as module
-from lookaround.cli import app
+from lookaround.cli.entry import app
 from lookaround.report.schema import ForecastResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.events import Event

@@ -36,7 +36,8 @@ from lookaround.objectives.contract import Component, Pairs, Shown, View
 from lookaround.objectives.heads import LookAheadSpec, NextLatentSpec
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.pretrain import train_into
-from lookaround.studies.speculate.speculate import open_speculation, speculate
+from lookaround.studies.speculate.request import open_speculation
+from lookaround.studies.speculate.speculate import speculate
 from lookaround.support.errors import UserError
 from lookaround.train.budget import Budget, Plan
 from lookaround.train.checkpoint import COUNTERS_FILE, STATE_FILE

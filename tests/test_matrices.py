@@ -19,8 +19,8 @@ from lookaround.theory.law import contexts
 from lookaround.theory.matrices import (
     Cooccurrence,
     cooccurrence,
-    far_law,
-    kept_law,
+    far_contexts,
+    kept_contexts,
     shuffled_cooccurrence,
 )
 
@@ -62,7 +62,7 @@ def test_the_matrix_is_the_law_over_the_counts(
 ) -> None:
     """Dense and sparse."""
     monkeypatch.setattr(module, "DENSE_BYTES", bytes_allowed)
-    law = kept_law(parse(spec), 1, 64, 8)
+    law = kept_contexts(parse(spec), 1, 64, 8)
     joint = cooccurrence(counts, law, min_count=1)
     assert dense(joint) == pytest.approx(by_hand(counts, law), abs=1e-12)
     assert dense(joint).sum() == pytest.approx(1)
@@ -97,7 +97,7 @@ def test_masked_and_farther_targets_agree_with_sampled_views(
     objective = parse(spec)
     rows = Rows(store.split("train"), 64, store.tokenizer)
     sizes, numbers = np.unique(rows.length, return_counts=True)
-    law = kept_law(objective, nearest, dict(zip(sizes.tolist(), numbers.tolist(), strict=True)), 8)
+    law = kept_contexts(objective, nearest, dict(zip(sizes.tolist(), numbers.tolist(), strict=True)), 8)
     joint = cooccurrence(count_lags(store, law), law, context=nearest, min_count=1)
     found: dict = {}
     for repeat in range(12):
@@ -199,14 +199,14 @@ def test_shuffled_pairs_keep_their_margins_and_nothing_else(
 
 def test_the_law_that_is_counted() -> None:
     whole = contexts(parse("mlm"), 1, 64)
-    assert kept_law(parse("mlm"), 1, 64, 3) == {
+    assert kept_contexts(parse("mlm"), 1, 64, 3) == {
         (lag,): mass for lag, mass in whole.items() if abs(lag) <= 3
     }
-    law = kept_law(parse("mlm(rate=0.3)"), 2, 64, 8)
+    law = kept_contexts(parse("mlm(rate=0.3)"), 2, 64, 8)
     assert 0.95 <= sum(law.values()) <= 1
     assert all(len(lags) == 2 for lags in law)
     exact = contexts(parse("mlm(rate=0.3)"), 2, 64, 8)
     assert all(mass == pytest.approx(exact[lags], abs=2e-3) for lags, mass in law.items())
-    assert sum(kept_law(parse("mlm(rate=0.4)"), 6, 64, 16).values()) < 1, "many tuples, in no time"
-    assert far_law(64, 1) == {(64,): 1.0}
-    assert far_law(64, 3) == {(66, 65, 64): 1.0}
+    assert sum(kept_contexts(parse("mlm(rate=0.4)"), 6, 64, 16).values()) < 1, "many tuples, in no time"
+    assert far_contexts(64, 1) == {(64,): 1.0}
+    assert far_contexts(64, 3) == {(66, 65, 64): 1.0}

@@ -51,7 +51,8 @@ from lookaround.objectives.heads import LookAheadSpec
 from lookaround.settings import read_settings
 from lookaround.studies.events import Event
 from lookaround.studies.folder import StudyFolder
-from lookaround.studies.speculate.speculate import open_speculation, speculate
+from lookaround.studies.speculate.request import open_speculation
+from lookaround.studies.speculate.speculate import speculate
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.train.loop import StopSignal
 

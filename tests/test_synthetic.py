@@ -20,7 +20,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from conftest import sentences
-from lookaround.cli import app
+from lookaround.cli.entry import app
 from lookaround.data.shards import TokenStore
 from lookaround.evaluation.own_text import text_data
 from lookaround.objectives import parse
@@ -314,7 +314,7 @@ def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
         settings(synthetic__seeds=1, synthetic__objectives="ar", synthetic__control=False)
     )
     out = tmp_path / "grid"
-    own = Reader._laws
+    own = Reader._log_probabilities
     count = iter(range(1, 1000))
 
     def laws(self: Reader, shown: Tensor) -> Tensor:
@@ -322,7 +322,7 @@ def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
             (out / ".stop").touch()
         return own(self, shown)
 
-    monkeypatch.setattr(Reader, "_laws", laws)
+    monkeypatch.setattr(Reader, "_log_probabilities", laws)
     monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
     monkeypatch.setattr("lookaround.studies.synthetic.answers.ROWS_PER_PASS", 16)
     with pytest.raises(Interrupted, match="the same command goes on"):
@@ -558,13 +558,13 @@ def test_the_estimate_counts_every_row_that_is_read(
     task: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    own = Reader._laws
+    own = Reader._log_probabilities
 
     def laws(self: Reader, shown: Tensor) -> Tensor:
         read.append(len(shown))
         return own(self, shown)
 
-    monkeypatch.setattr(Reader, "_laws", laws)
+    monkeypatch.setattr(Reader, "_log_probabilities", laws)
     asked = {"synthetic__tasks": [task], "synthetic__objectives": objective, "synthetic__steps": 10}
     grid = open_grid(settings(synthetic__control=False, **asked))
     row = run_job(

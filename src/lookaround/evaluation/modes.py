@@ -1,6 +1,4 @@
-"""Which of a model's modes serves which half: classification its last bidirectional one, generation
-its causal one.
-"""
+"""Which mode a model is evaluated in: for classification, for generation."""
 
 from __future__ import annotations
 
@@ -8,13 +6,9 @@ from lookaround.model.readable import Readable, generation_mode
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 
-__all__ = ["classification_mode", "generation_mode", "reading_mode", "writing_mode"]
-
 
 def classification_mode(modes: tuple[Mode, ...]) -> Mode:
-    """The last bidirectional mode; else the last one that sees a given text both ways (prefix),
-    else the last.
-    """
+    """The last bidirectional mode, else the last prefix mode, else the last mode."""
     return _last_of("bidirectional", modes) or _last_of("prefix", modes) or modes[-1]
 
 
@@ -23,15 +17,12 @@ def _last_of(kind: str, modes: tuple[Mode, ...]) -> Mode | None:
 
 
 def reading_mode(readable: Readable, settings: EvaluateSettings) -> Mode:
-    """The mode asked for if it was trained, else the one of all that were that serves
-    classification.
-    """
+    """The mode for classification: the one asked for if it was trained, else the best one."""
     return _asked(readable, settings.classification_mode, classification_mode(readable.modes))
 
 
 def writing_mode(readable: Readable, settings: EvaluateSettings) -> Mode:
-    """The mode asked for if it was trained, else the one that the end of the budget left for
-    generation.
+    """The mode for generation: the one asked for if it was trained, else one of the final modes.
 
     `ar >> mlm` forgets its causal mode.
     """

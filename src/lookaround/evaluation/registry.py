@@ -1,5 +1,4 @@
-"""Protocols of evaluation, found by name: a file of this package that defines one is all that it
-takes.
+"""Evaluation protocols by name: a file of this package that defines one is found by itself.
 
     class Length(Protocol[TaskData]):
         name, needs = "length", TaskData
@@ -31,18 +30,6 @@ from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 from lookaround.support.registry import import_all
-
-__all__ = [
-    "Evaluation",
-    "Protocol",
-    "Scores",
-    "TaskData",
-    "TextData",
-    "evaluate",
-    "protocols",
-    "registered",
-    "task_data",
-]
 
 # keys of a run in results.json that a protocol must not write over
 TAKEN_KEYS = {

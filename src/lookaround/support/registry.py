@@ -1,4 +1,4 @@
-"""Things found by name: a file in a package is enough to add one."""
+"""Classes found by name: a file in a package is enough to add one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 from typing import TypeVar
-
-__all__ = ["import_all", "register"]
 
 T = TypeVar("T")
 
@@ -27,8 +25,6 @@ def register(registry: dict[str, type[T]], name: str, kind: type[T]) -> None:
 
 
 def import_all(package: str, path: Iterable[str]) -> None:
-    """Imports every module of a package, in order of name, so that what they define is
-    registered.
-    """
+    """Imports every module of a package, in order of name, so that it registers its classes."""
     for module in sorted(module.name for module in pkgutil.iter_modules(path)):
         importlib.import_module(f"{package}.{module}")
