@@ -463,7 +463,7 @@ def test_generate_shows_drafts_and_says_the_same_without_them(
         lookaround("generate", fast, "12: the cat", "--accept", rule, "--top-k", 5, "--json", file)
         assert json.loads(file.read_text())["texts"][0]["tokens_per_forward"] >= 1
     assert (
-        "must be exact or typical"
+        "--accept: Input should be 'exact' or 'typical'"
         in lookaround("generate", fast, "a", "--accept", "all", ok=False).stderr
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import warnings
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,7 +216,7 @@ def _decode(
         streamer.put(input_ids.cpu())
     made: list[list[int]] = [[] for _ in given]
     cut_short = False
-    for step in speculator.steps(
+    steps = speculator.steps(
         given,
         max_new_tokens=room,
         verifier=make_verifier(rule, generator),
@@ -226,7 +227,8 @@ def _decode(
         temperature=float(config.temperature or 1.0),
         generator=generator,
         stop=stop if others else None,
-    ):
+    )
+    for step in chain.from_iterable(steps):
         made[step.row] += step.tokens
         cut_short |= step.ended == "context"
         if streamer is not None:

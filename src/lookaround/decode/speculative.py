@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -171,7 +172,7 @@ class Speculator:
         options: those of `steps`.
         """
         made = Continued([[] for _ in prompts], [""] * len(prompts), Stats())
-        for step in self.steps(prompts, stats=made.stats, **options):
+        for step in chain.from_iterable(self.steps(prompts, stats=made.stats, **options)):
             made.tokens[step.row] += step.tokens
             made.ended[step.row] = step.ended
         return made
@@ -192,8 +193,8 @@ class Speculator:
         generator: torch.Generator | None = None,
         stop: Callable[[list[int]], bool] | None = None,
         seen: Sequence[Sequence[int]] | None = None,
-    ) -> Iterator[Step]:
-        """Continues token sequences of any lengths, and yields new tokens (EOS too) as they come.
+    ) -> Iterator[list[Step]]:
+        """Continues token sequences of any lengths; yields the new tokens of each pass, EOS too.
 
         stats: are kept up to date; `last` holds them too.
         verifier: Greedy() if none.
@@ -249,7 +250,7 @@ class Speculator:
 
         while True:
             stats.seconds = time.perf_counter() - began
-            yield from steps
+            yield steps
             staying = [place for place, row in enumerate(active) if not texts.ended[row]]
             if not staying:
                 return

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 import torch
 
@@ -166,7 +167,7 @@ class Writer:
         # the likeliest token is the verifier's business, which then sees the model's own logits
         filters = GenerationConfig(temperature=1.0) if cold else config
         never = self.readable.unwritten.to(device)
-        for step in speculator.steps(
+        steps = speculator.steps(
             [[tokenizer.bos, *prompt]],
             max_new_tokens=config.max_new_tokens,
             stats=stats,
@@ -175,7 +176,8 @@ class Writer:
             generator=generator,
             process=partial(filter_logits, config=filters, forbidden=never),
             temperature=filters.temperature,
-        ):
+        )
+        for step in chain.from_iterable(steps):
             for place, token in enumerate(step.tokens):
                 if token != tokenizer.eos:
                     yield token, place < step.drafts
