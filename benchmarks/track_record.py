@@ -41,7 +41,7 @@ from lookaround.settings import Settings
 from lookaround.studies.forecast.forecast import FAR_LAG, Forecast, open_forecast
 from lookaround.support.storage import write_text
 from lookaround.theory.lags import LagCounts, count_lags
-from lookaround.theory.matrices import cooccurrence, kept_law
+from lookaround.theory.matrices import cooccurrence, kept_contexts
 from lookaround.theory.spectrum import CooccurrenceSpectrum
 
 CORPORA = {"wiki": "text/wiki.train.txt.xz", "dialogue": "text/dialogue.train.jsonl.xz"}
@@ -120,7 +120,7 @@ def forecasts(results: dict[str, Any], out: Path, name: str) -> dict[str, Any]:
     for context in REACH:
         laws: dict[str, dict] = {}
         for objective in plan.objectives:
-            near = kept_law(objective, context, plan.rows, REACH[context])
+            near = kept_contexts(objective, context, plan.rows, REACH[context])
             laws[f"near {objective.spec}"] = near
             laws[f"far {objective.spec}"] = {
                 tuple(lag + FAR_LAG for lag in lags): mass for lags, mass in near.items()

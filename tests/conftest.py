@@ -5,6 +5,10 @@ stores of tokens.
 from __future__ import annotations
 
 import os
+
+# the models are tiny: threads cost more than they give, here and in the processes that tests start
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +19,12 @@ from lookaround.data.corpus import make_corpus
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.model.backbone import Backbone
-from lookaround.objectives import Batch, Objective, View, Vocabulary, parse
+from lookaround.objectives import Objective, View, parse
 from lookaround.train.loss import ObjectiveLoss
 
 pytest_plugins = ["cli_runs"]
 
-torch.set_num_threads(1)  # the models are tiny; threads cost more than they give
+torch.set_num_threads(1)
 
 DATA = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
@@ -94,30 +98,3 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 @pytest.fixture
 def rows(store: TokenStore) -> Rows:
     return Rows(store.split("train"), 32, store.tokenizer)
-
-
-def random_batch(
-    count: int = 16,
-    width: int = 32,
-    *,
-    vocabulary: int = 100,
-    packed: bool = False,
-    padded: bool = False,
-) -> Batch:
-    """Random rows that start with BOS (1); 0 is padding, 3 the mask."""
-    generator = torch.Generator().manual_seed(count * width)
-    tokens = torch.randint(4, vocabulary, (count, width), generator=generator)
-    tokens[:, 0] = 1
-    documents = None
-    if packed or padded:
-        documents = torch.zeros_like(tokens)
-        if packed:
-            documents[:, width // 3 :] = 1
-            tokens[:, width // 3] = 1
-        if padded:
-            ends = torch.randint(width // 2, width, (count,), generator=generator)
-            documents[torch.arange(width) >= ends[:, None]] = -1
-            tokens[documents < 0] = 0
-    return Batch(
-        tokens, torch.arange(count), Vocabulary(vocabulary, 3, (0, 1, 2, 3)), documents, tokens != 1
-    )

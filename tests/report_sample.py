@@ -144,6 +144,229 @@ def sample_results(
     }
 
 
+def small_results(**changes: Any) -> dict[str, Any]:
+    """Two objectives, budgets and seeds, and one task; `changes` as for `sample_results`, or fields
+    of its dict.
+    """
+    shape: dict[str, Any] = {
+        "objectives": ("ar", "mlm(rate=0.4)"),
+        "rungs": (0.5, 1.0),
+        "seeds": 2,
+        "tasks": ("topic",),
+    }
+    shape |= {name: changes.pop(name) for name in shape if name in changes}
+    return sample_results(**shape) | changes
+
+
+def beaten_results() -> dict[str, Any]:
+    """`ar` is below every baseline at the full budget."""
+    results = small_results()
+    for row in results["summary"]:
+        if row["objective"] == "ar" and row["rung"] == 1.0:
+            value = 9.0 if row["metric"] == "bits_per_byte" else 0.15  # majority has 0.21
+            row.update(mean=value, low=value, high=value)
+    return results
+
+
+def incomplete_results(value: Any) -> dict[str, Any]:
+    """What is optional is `value`: None, nan, or "absent"."""
+    results = small_results()
+    rows = [*results["summary"], *results["differences"]]
+    in_runs = (
+        "bits_per_byte",
+        "classification",
+        "bits_per_byte_by_prefix",
+        "curve",
+        "samples",
+        "learning_rate",
+    )
+    runs = [run for run in results["runs"] if run["objective"] == "ar"]
+    for row, keys in [(row, ("low", "high", "mean")) for row in rows] + [
+        (run, in_runs) for run in runs
+    ]:
+        for key in keys:
+            if value == "absent":
+                row.pop(key, None)
+            elif value is None or key in ("low", "high", "mean", "bits_per_byte", "learning_rate"):
+                row[key] = value
+    for key in ("unigram_bits_per_byte", "baselines", "machine", "notes", "reasons"):
+        results[key] = None
+    return results
+
+
+def with_protocol(results: dict[str, Any], *, higher: bool = False) -> dict[str, Any]:
+    """The results with a protocol "toy" that has scores on the first task: 1.0, 2.0, .. by
+    objective.
+    """
+    task = next(iter(results["tasks"]))
+    names = dict.fromkeys(run["objective"] for run in results["runs"])
+    results["metrics"] = {
+        "toy": {"title": "a toy", "higher": higher, "about": "Counts & compares."}
+    }
+    for number, objective in enumerate(names, start=1):
+        interval = {
+            "mean": number + 0.125,
+            "low": number,
+            "high": number + 0.25,
+            "n": 3,
+            "method": "made up",
+        }
+        for metric in (f"toy/{task}", "toy"):
+            row = {"objective": objective, "rung": 1.0, "metric": metric, **interval}
+            results["summary"].append(row)
+            results["differences"].append(row | {"reference": "ar"})
+        for run in results["runs"]:
+            if run["objective"] == objective:
+                run["toy"] = {task: number + 0.125}
+    results["baselines"].setdefault(f"toy/{task}", {})["random_init"] = 1.5
+    return results
+
+
+def forecast_results(name: str = "mlm(rate=0.4)", task: str = "topic") -> dict[str, Any]:
+    """The dict of a forecast.json with two objectives, a control, and TF-IDF."""
+
+    def line(objective: str, score: float, saturated: bool = False) -> dict[str, Any]:
+        return {
+            "objective": objective,
+            "tail_energy": 12.3,
+            "sigma2": 0.91,
+            "components": 1,
+            "meeting": 0.42,
+            "saturated": saturated,
+            "effective_rank": 14.2,
+            "singular_values": [0.9 ** (k / 2) for k in range(16)],
+            "tasks": {task: score},
+        }
+
+    bare = {"objective": "TF-IDF + logistic regression", "tasks": {task: 0.81}}
+    return {
+        "version": 1,
+        "context": 1,
+        "rank": 16,
+        "features": "both",
+        "corpus": {"name": "wikitext.txt", "tokens": 5_900_000, "vocabulary": 4096},
+        "metrics": {task: "accuracy"},
+        "objectives": [line("ar", 0.71), line(name, 0.73)],
+        "controls": [line("shuffled corpus", 0.52, saturated=True), bare],
+        "not_distinguished": {task: ["ar"]},
+        "recommendation": {task: "nothing: a control does as well"},
+        "reasons": {task: f"{name} leads with 0.730."},
+        "track_record": {"earned": False, "sentence": "over 2 corpora it has earned nothing."},
+        "notes": [f"{name} and ar have the same matrix"],
+        "command": "lookaround forecast wikitext.txt --task topic.tsv",
+    }
+
+
+def synthetic_results(name: str = "reverse", task: str = "pathstar(2,3)") -> dict[str, Any]:
+    """The dict of a synthetic results.json: `ar` guesses where `name` looks ahead."""
+
+    def row(objective: str, exact: float, seed: int) -> dict[str, Any]:
+        places = [1.0, exact, 1.0]
+        return {
+            "objective": objective,
+            "graph": task,
+            "seed": seed,
+            "steps": 800,
+            "queries": 60,
+            "diverged_at": None,
+            "positions": places,
+            "curve": [{"step": step, "seconds": 1.0, "positions": places} for step in (4, 8)],
+        }
+
+    def entry(objective: str, exact: float) -> dict[str, Any]:
+        score = {"mean": exact, "low": exact - 0.01, "high": exact + 0.01}
+        one = {"mean": 1.0, "low": None, "high": None}
+        return {
+            "objective": objective,
+            "graph": task,
+            "control_of": None,
+            "seeds": 2,
+            "exact_match": score,
+            "first_hop": score,
+            "later_positions": one,
+            "train_exact_match": one,
+            "success": float(exact == 1),
+            "ways": {"one by one": exact, "parallel": 0.25},
+            "seconds": 12.0,
+            "parameters": 262_976,
+            "chance": 0.5,
+            "solved_at": [100, 120] if exact == 1 else [None, None],
+            "left_chance_at": [60, 70] if exact == 1 else [None, None],
+            "diverged_at": [None, None],
+            "steps": [800, 800],
+        }
+
+    scored = {"ar": 0.5, name: 1.0}
+    return {
+        "version": 1,
+        "kind": "synthetic",
+        "command": "lookaround synthetic --task 'pathstar(2,3)'",
+        "settings": {
+            "synthetic": {
+                "seeds": 2,
+                "steps": 800,
+                "batch": 64,
+                "queries": 60,
+                "edges": "shuffled",
+                "query": "after",
+            },
+            "model": {"preset": "pico"},
+        },
+        "margins": {"same": 0.03, "guessing": 0.05},
+        "tasks": {task: {"title": task, "about": "Several arms leave one start.", "copied": True}},
+        "learning_rates": {},
+        "rows": [row(objective, exact, s) for objective, exact in scored.items() for s in (0, 1)],
+        "summary": [entry(objective, exact) for objective, exact in scored.items()],
+    }
+
+
+def speculation_results() -> dict[str, Any]:
+    """The dict of `lookaround speculate --json`."""
+    speeds = ((1, 24, 2.2), (4, 9, 1.7), (16, 0, 0.9))
+    return {
+        "by_batch": [
+            {
+                "batch": batch,
+                "nodes": nodes,
+                "tokens_per_forward": 1.9,
+                "plain_tokens_per_second": 412.0 * batch,
+                "loop_tokens_per_second": 600.0 * batch,
+                "speculative_tokens_per_second": 412.0 * batch * speedup,
+                "speedup": speedup,
+            }
+            for batch, nodes, speedup in speeds
+        ],
+        "plain": {"tokens_per_second": 412.0},
+        "speculative": {
+            "tokens_per_forward": 1.92,
+            "tokens_per_second": 906.4,
+            "identical": True,
+            "flips": 1,
+            "acceptance_by_depth": [0.61, 0.42],
+        },
+        "prompts": 32,
+        "new_tokens": 64,
+        "precision": "float32",
+        "expected_tokens_per_forward": 1.9,
+        "bits_per_byte": 2.031,
+        "pays_up_to_batch": 4,
+    }
+
+
+def evaluation_results(name: str = "runs/ar", task: str = "topic") -> dict[str, Any]:
+    """The dict of an evaluation.json."""
+    return {
+        "model": name,
+        "baselines": {task: {"majority": 0.21, "tfidf": 0.71}},
+        "classification_mode": "causal, shift 1",
+        "generation_mode": "causal, shift 1",
+        "bits_per_byte": 2.031,
+        "bits_per_byte_by_prefix": {"1": 3.125, "2": 2.5},
+        "classification": {task: {"score": 0.66, "layer": 3, "strength": 1.0, "cut": 0}},
+        "samples": [{"prompt": "The", "continuation": " river"}],
+    }
+
+
 def _recommendation(objectives: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, str]:
     if len(objectives) < 2 or not tasks:
         return {"classification": "not measured: no task was given", "generation": objectives[0]}

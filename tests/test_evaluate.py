@@ -1,10 +1,9 @@
-"""Evaluation: the chain rule against brute force, leaks, the probe, intervals, sampling."""
+"""Evaluation: the chain rule against brute force, leaks, the probe, intervals."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
-from lookaround.decode.sampling import continue_tokens, filter_log_probabilities
 from lookaround.evaluation.baselines import Majority, TfIdf
 from lookaround.evaluation.bits_per_byte import (
     BitsPerByte,
@@ -25,10 +23,10 @@ from lookaround.evaluation.bits_per_byte import (
 )
 from lookaround.evaluation.features import pooled_states
 from lookaround.evaluation.intervals import bootstrap_interval, resample, seed_interval
-from lookaround.evaluation.modes import classification_mode, generation_mode
 from lookaround.evaluation.probe import METRICS, linear_probe, score
 from lookaround.evaluation.registry import TaskData
 from lookaround.model import Backbone, build
+from lookaround.model.readable import classification_mode, generation_mode
 from lookaround.objectives import Mode, parse
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
@@ -295,74 +293,3 @@ def test_draws_do_not_depend_on_how_many_are_made_at_once(
     for at_once in (1, 500, 1 << 22):
         monkeypatch.setattr("lookaround.evaluation.intervals.DRAWS_AT_ONCE", at_once)
         assert np.array_equal(resample(METRICS[metric], (true, predicted), 40), expected)
-
-
-# ---------------------------------------------------------------------------------------- sampling
-
-
-def test_filters_keep_what_they_promise() -> None:
-    log = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
-    assert filter_log_probabilities(log, temperature=0).tolist() == [1, 0, 0, 0]
-    torch.testing.assert_close(filter_log_probabilities(log, temperature=1), log.exp())
-    assert (filter_log_probabilities(log, temperature=1, top_k=2) > 0).tolist() == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert (filter_log_probabilities(log, temperature=1, top_p=0.6) > 0).tolist() == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert (filter_log_probabilities(log, temperature=1, top_p=0.5) > 0).tolist() == [
-        True,
-        False,
-        False,
-        False,
-    ]
-    torch.testing.assert_close(
-        filter_log_probabilities(log, temperature=0.5), log.exp() ** 2 / (log.exp() ** 2).sum()
-    )
-
-
-@pytest.mark.parametrize("mode", MODES, ids=str)
-def test_greedy_continuations_follow_the_chain_rule(
-    mode: Mode, model: Backbone, store: TokenStore
-) -> None:
-    """Each new token is the likeliest under the same conditional that bits per byte are scored by;
-    the cache changes nothing.
-    """
-    tokenizer = store.tokenizer
-    prompt = tokenizer.encode(["the cat sat"])[0]
-    options: dict[str, Any] = {"context": 32, "max_new_tokens": 40, "temperature": 0.0}
-    made = list(continue_tokens(model, tokenizer, prompt, mode, **options))
-    forbidden = [*(set(tokenizer.vocabulary.special) - {tokenizer.eos}), tokenizer.vocabulary.mask]
-    ids = [tokenizer.bos, *prompt]
-    for token in made:
-        seen = ids[-32:] if mode.attention == "causal" else ids[-31:]
-        window = torch.tensor([seen + [tokenizer.vocabulary.mask] * (32 - len(seen))])
-        with torch.no_grad():
-            if mode.attention == "causal":
-                logits = model.lm(torch.tensor([seen])).logits[0, -1]
-            elif mode.attention == "bidirectional":
-                logits = model.lm(window, is_causal=False).logits[0, len(seen) - mode.shift]
-            else:
-                logits = model.lm(torch.tensor([seen]), is_causal=False).logits[0, -1]
-        logits[forbidden] = -torch.inf
-        top = logits.topk(2).values
-        assert int(logits.argmax()) == token or float(top[0] - top[1]) < 1e-4
-        ids.append(token)
-    assert len(made) <= 40
-
-
-def test_sampling_is_seeded(model: Backbone, store: TokenStore) -> None:
-    prompt = store.tokenizer.encode(["the"])[0]
-    options: dict[str, Any] = {"context": 32, "max_new_tokens": 12}
-    first, again, other = (
-        list(continue_tokens(model, store.tokenizer, prompt, MODES[0], seed=seed, **options))
-        for seed in (1, 1, 2)
-    )
-    assert first == again
-    assert first != other

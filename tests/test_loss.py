@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from conftest import objective_loss, random_batch
+from conftest import objective_loss
 from lookaround.model.backbone import Backbone, build
 from lookaround.objectives import Component, parse
+from lookaround.objectives.checks import random_batch
 from lookaround.train.loss import ComponentSums
 
 

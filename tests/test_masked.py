@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,10 +18,13 @@ from scipy import stats
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lookaround.decode.masked import Filled, fill, fill_many, quality
-from lookaround.decode.sampling import continue_tokens, filter_log_probabilities
+from lookaround.decode.masked import Filled, fill, masked_tokens, quality
+from lookaround.decode.sampling import filter_logits
+from lookaround.decode.stats import Stats
 from lookaround.model import Backbone
+from lookaround.model.readable import Readable
 from lookaround.objectives import Mode, Vocabulary
+from lookaround.settings import GenerationConfig
 from lookaround.support.errors import UserError
 
 SHIFTS = [Mode("bidirectional", 0), Mode("bidirectional", 1)]
@@ -29,7 +33,7 @@ CONTEXT = 12
 PROMPT = [5, 9, 4]
 
 
-def tiny(size: int, spread: float, eos: int | None = EOS) -> tuple[Backbone, Any]:
+def tiny(size: int, spread: float, eos: int | None = EOS) -> Readable:
     """A random model in float64 that feels every token of its window, and a tokenizer of `size`
     ids.
     """
@@ -49,19 +53,37 @@ def tiny(size: int, spread: float, eos: int | None = EOS) -> tuple[Backbone, Any
     for parameter in backbone.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=spread, generator=generator)
-    tokenizer = SimpleNamespace(
+    return readable(backbone.double().eval(), size, eos)
+
+
+def readable(backbone: Any, size: int, eos: int | None = EOS) -> Readable:
+    tokenizer: Any = SimpleNamespace(
         bos=BOS, eos=eos, vocabulary=Vocabulary(size, MASK, (PAD, BOS, EOS, MASK))
     )
-    return backbone.double().eval(), tokenizer
+    return Readable(backbone, tokenizer, tuple(SHIFTS), tuple(SHIFTS), CONTEXT, None)
+
+
+def fill_one(
+    readable: Readable,
+    prompt: list[int],
+    mode: Mode,
+    max_new_tokens: int,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    **options: Any,
+) -> Filled:
+    config = GenerationConfig(max_new_tokens=max_new_tokens, temperature=temperature, **options)
+    return fill(readable, [prompt], mode, config, seeds=[seed])[0]
 
 
 @pytest.fixture(scope="module")
-def model() -> tuple[Backbone, Any]:
+def model() -> Readable:
     return tiny(12, 0.15)
 
 
 @pytest.fixture(scope="module")
-def endless() -> tuple[Backbone, Any]:
+def endless() -> Readable:
     """One without EOS, so that every text has its full length."""
     return tiny(40, 0.4, eos=None)
 
@@ -87,142 +109,125 @@ def padded(ids: list[int]) -> list[int]:
 @pytest.mark.parametrize("mode", SHIFTS, ids=str)
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_one_per_pass_from_the_left_is_a_loop_over_the_next_token(
-    mode: Mode, temperature: float, endless: tuple[Backbone, Any]
+    mode: Mode, temperature: float, endless: Readable
 ) -> None:
-    """Also beyond the window; and `continue_tokens` makes the same draws: no mask of its windows
-    differs.
-    """
-    backbone, tokenizer = endless
-    options: dict[str, Any] = {
-        "context": CONTEXT,
-        "max_new_tokens": 20,
-        "temperature": temperature,
-        "seed": 7,
-    }
+    """Also beyond the window; and token by token the same comes out."""
+    config = GenerationConfig(max_new_tokens=20, temperature=temperature)
     ids, generator = [BOS, *PROMPT], torch.Generator().manual_seed(7)
     for _ in range(20):
         seen = ids[-(CONTEXT - 1) :]
-        log = laws(backbone, mode, padded(seen), eos=False)[len(seen)].float()
-        law = filter_log_probabilities(log, temperature=temperature)
+        log = laws(endless.backbone, mode, padded(seen), eos=False)[len(seen)]
+        law = filter_logits(log, config).softmax(-1)
         ids.append(int(torch.multinomial(law, 1, generator=generator)))
-    filled = fill(backbone, tokenizer, PROMPT, mode, **options)
+    (filled,) = fill(endless, [PROMPT], mode, config, seeds=[7])
     assert filled.tokens == ids[4:]
-    assert filled.tokens == list(continue_tokens(backbone, tokenizer, PROMPT, mode, **options))
     assert filled.order == [[place] for place in range(20)]
     assert filled.passes == 20
     assert filled.seconds > 0
+    stats = Stats()
+    for number, token in enumerate(
+        masked_tokens(endless, PROMPT, mode, config, seed=7, stats=stats), start=1
+    ):
+        assert token == filled.tokens[number - 1]
+        assert stats.passes == stats.tokens == number
+    assert stats.tokens == 20
 
 
 @pytest.mark.parametrize("mode", SHIFTS, ids=str)
 @pytest.mark.parametrize("per_pass", [1, 2, 3])
 def test_confidence_fills_the_most_certain_masks(
-    mode: Mode, per_pass: int, endless: tuple[Backbone, Any]
+    mode: Mode, per_pass: int, endless: Readable
 ) -> None:
-    backbone, tokenizer = endless
     window, order = padded([BOS, *PROMPT]), []
     masked = list(range(4, 4 + 7))  # and one more mask at the window's end that is not to be filled
     while masked:
-        log = laws(backbone, mode, window, eos=False)
+        log = laws(endless.backbone, mode, window, eos=False)
         masked.sort(key=lambda place: -float(log[place].max()))
         chosen, masked = sorted(masked[:per_pass]), masked[per_pass:]
         for place in chosen:
             window[place] = int(log[place].argmax())
         order.append([place - 4 for place in chosen])
-    seen: list[list[int | None]] = []
-    filled = fill(
-        backbone,
-        tokenizer,
-        PROMPT,
-        mode,
-        context=CONTEXT,
-        max_new_tokens=7,
-        per_pass=per_pass,
-        order="confidence",
-        temperature=0.0,
-        on_pass=seen.append,
+    filled = fill_one(
+        endless, PROMPT, mode, 7, per_pass=per_pass, order="confidence", temperature=0.0
     )
     assert filled.tokens == window[4:11]
     assert filled.order == order
     assert filled.order != sorted(filled.order), (
         "the test says nothing where confidence runs from the left"
     )
-    standing: set[int] = set()
-    for places, so_far in zip(order, seen, strict=True):
-        standing |= set(places)
-        assert so_far == [filled.tokens[place] if place in standing else None for place in range(7)]
 
 
 @pytest.mark.parametrize("mode", SHIFTS, ids=str)
 @pytest.mark.parametrize("order", ["left", "confidence"])
 def test_all_in_one_pass_is_the_argmax_of_a_single_forward(
-    mode: Mode, order: str, endless: tuple[Backbone, Any]
+    mode: Mode, order: str, endless: Readable
 ) -> None:
-    backbone, tokenizer = endless
-    filled = fill(
-        backbone,
-        tokenizer,
-        PROMPT,
-        mode,
-        context=CONTEXT,
-        max_new_tokens=8,
-        per_pass=99,
-        order=order,
-        temperature=0.0,
-    )
+    filled = fill_one(endless, PROMPT, mode, 8, per_pass=99, order=order, temperature=0.0)
     assert filled.passes == 1
-    assert (
-        filled.tokens
-        == laws(backbone, mode, padded([BOS, *PROMPT]), eos=False)[4:].argmax(-1).tolist()
-    )
+    log = laws(endless.backbone, mode, padded([BOS, *PROMPT]), eos=False)
+    assert filled.tokens == log[4:].argmax(-1).tolist()
 
 
 @pytest.mark.parametrize("mode", SHIFTS, ids=str)
 @pytest.mark.parametrize("order", ["left", "confidence"])
 def test_texts_longer_than_the_window_are_filled_in_blocks(
-    mode: Mode, order: str, endless: tuple[Backbone, Any]
+    mode: Mode, order: str, endless: Readable
 ) -> None:
     """Eight tokens fill the window, then come three at a time: a quarter of it, behind the nine
     before them.
     """
-    backbone, tokenizer = endless
-    options: dict[str, Any] = {
-        "context": CONTEXT,
-        "per_pass": 99,
-        "order": order,
-        "temperature": 0.0,
-    }
-    filled = fill(backbone, tokenizer, PROMPT, mode, max_new_tokens=13, **options)
+    options: dict[str, Any] = {"per_pass": 99, "order": order, "temperature": 0.0}
+    filled = fill_one(endless, PROMPT, mode, 13, **options)
     ids = [BOS, *PROMPT]
     for block in (8, 3, 2):
         seen = ids[-(CONTEXT - block) :]
-        log = laws(backbone, mode, padded(seen), eos=False)
+        log = laws(endless.backbone, mode, padded(seen), eos=False)
         ids += log[len(seen) : len(seen) + block].argmax(-1).tolist()
     assert filled.tokens == ids[4:]
     assert filled.order == [[*range(8)], [8, 9, 10], [11, 12]]
     for context in (2, 3, 5):
-        few = fill(
-            backbone, tokenizer, PROMPT, mode, max_new_tokens=6, **options | {"context": context}
-        )
+        few = fill_one(replace(endless, context=context), PROMPT, mode, 6, **options)
         assert len(few.tokens) == 6
 
 
 @pytest.mark.parametrize("order", ["left", "confidence"])
-def test_sharing_passes_changes_nothing(order: str, model: tuple[Backbone, Any]) -> None:
-    backbone, tokenizer = model
+def test_tokens_come_as_soon_as_all_before_them_stand(order: str, model: Readable) -> None:
+    config = GenerationConfig(max_new_tokens=20, temperature=1.0, per_pass=3, order=order)
+    for seed in range(8):
+        stats, passes, made = Stats(), [], []
+        for token in masked_tokens(model, PROMPT, SHIFTS[1], config, seed=seed, stats=stats):
+            made.append(token)
+            passes.append(stats.passes)
+        (filled,) = fill(model, [PROMPT], SHIFTS[1], config, seeds=[seed])
+        assert made == filled.tokens
+        assert stats.passes == filled.passes
+        if order == "left":
+            assert passes == [1 + place // 3 for place in range(len(made))]
+
+
+@pytest.mark.parametrize("order", ["left", "confidence"])
+def test_sharing_passes_changes_nothing(order: str, model: Readable) -> None:
     prompts = [[4 + number % 8, 6, 11 - number // 2] for number in range(12)]
-    options: dict[str, Any] = {
-        "context": CONTEXT,
-        "max_new_tokens": 20,
-        "per_pass": 2,
-        "order": order,
-    }
-    together = fill_many(backbone, tokenizer, prompts, SHIFTS[1], seeds=range(12), **options)
+    config = GenerationConfig(max_new_tokens=20, temperature=1.0, per_pass=2, order=order)
+    together = fill(model, prompts, SHIFTS[1], config, seeds=range(12))
     alone = [
-        fill(backbone, tokenizer, prompt, SHIFTS[1], seed=seed, **options)
+        fill(model, [prompt], SHIFTS[1], config, seeds=[seed])[0]
         for seed, prompt in enumerate(prompts)
     ]
     assert [(f.tokens, f.order) for f in together] == [(f.tokens, f.order) for f in alone]
     assert len({len(f.tokens) for f in together}) > 1, "some of them should end early"
+
+
+def test_a_prefix_model_is_read_token_by_token(endless: Readable) -> None:
+    """All tokens before the next one see one another."""
+    config, ids = GenerationConfig(max_new_tokens=6, temperature=0.0), [BOS, *PROMPT]
+    for _ in range(6):
+        with torch.no_grad():
+            logits = endless.backbone.lm(torch.tensor([ids]), is_causal=False).logits[0, -1]
+        logits[[PAD, BOS, EOS, MASK]] = -torch.inf
+        ids.append(int(logits.argmax()))
+    (filled,) = fill(endless, [PROMPT], Mode("prefix", 1), config, seeds=[0])
+    assert filled.tokens == ids[4:]
 
 
 # ---------------------------------------------------------------------------------------- laws
@@ -234,7 +239,8 @@ def test_two_tokens_have_the_law_they_should(mode: Mode) -> None:
 
     Both in one pass: the product of the marginals, and that is something else.
     """
-    backbone, tokenizer = tiny(8, 0.5)
+    small = tiny(8, 0.5)
+    backbone = small.backbone
     draws, ids = 12_000, [4, 5, 6, 7]
     start = [BOS, 6, 4]
     first = laws(backbone, mode, padded(start), eos=True).exp()
@@ -250,17 +256,9 @@ def test_two_tokens_have_the_law_they_should(mode: Mode) -> None:
 
     def drawn(per_pass: int) -> Counter[tuple[int, ...]]:
         counts: Counter[tuple[int, ...]] = Counter()
+        config = GenerationConfig(max_new_tokens=2, temperature=1.0, per_pass=per_pass)
         for begin in range(0, draws, 2000):
-            filled = fill_many(
-                backbone,
-                tokenizer,
-                [start[1:]] * 2000,
-                mode,
-                context=CONTEXT,
-                max_new_tokens=2,
-                per_pass=per_pass,
-                seeds=range(begin, begin + 2000),
-            )
+            filled = fill(small, [start[1:]] * 2000, mode, config, seeds=range(begin, begin + 2000))
             counts.update(tuple(one.tokens) for one in filled)
         return counts
 
@@ -289,9 +287,9 @@ def test_two_tokens_have_the_law_they_should(mode: Mode) -> None:
 @pytest.mark.parametrize("mode", SHIFTS, ids=str)
 @pytest.mark.parametrize("length", [1, 6, 100])
 def test_quality_is_the_chain_rule_position_by_position(
-    mode: Mode, length: int, endless: tuple[Backbone, Any]
+    mode: Mode, length: int, endless: Readable
 ) -> None:
-    backbone, tokenizer = endless
+    backbone = endless.backbone
     tokens = np.random.default_rng(length).integers(4, 40, size=length).tolist()
     ids, bits = [BOS, *PROMPT], []
     for token in tokens:
@@ -299,21 +297,22 @@ def test_quality_is_the_chain_rule_position_by_position(
         log = laws(backbone, mode, padded(seen), eos=False)
         bits.append(-float(log[len(seen), token]) / math.log(2))
         ids.append(token)
-    found = quality(backbone, tokenizer, PROMPT, tokens, mode, context=CONTEXT)
+    found = quality(endless, PROMPT, tokens, mode)
     assert found == pytest.approx(np.mean(bits), rel=1e-5)
-    assert math.isnan(quality(backbone, tokenizer, PROMPT, [], mode, context=CONTEXT))
+    assert math.isnan(quality(endless, PROMPT, [], mode))
 
 
 # ---------------------------------------------------------------------------------- ends and errors
 
 
-def ending(at: int) -> tuple[Backbone, Any]:
+def ending(at: int) -> Readable:
     """A stand-in whose law at place t of the window is token 10 + t, EOS at place `at`, the surer
     the further right.
     """
 
     class Fixed(torch.nn.Module):
         device = torch.device("cpu")
+        output = SimpleNamespace(weight=torch.zeros(40, 1))
 
         def log_probabilities(self, shown: Any, state: Tensor, forbidden: Tensor) -> Tensor:
             place = state % CONTEXT + 1  # read with shift 1
@@ -324,23 +323,12 @@ def ending(at: int) -> tuple[Backbone, Any]:
             logits[:, forbidden] = -torch.inf
             return logits.log_softmax(-1)
 
-    fixed: Any = Fixed()
-    return fixed, tiny(40, 0.1)[1]
+    return readable(Fixed(), 40)
 
 
-def greedy(at: int, order: str, per_pass: int, seen: list[Any] | None = None) -> Filled:
-    backbone, tokenizer = ending(at)
-    return fill(
-        backbone,
-        tokenizer,
-        PROMPT,
-        SHIFTS[1],
-        context=CONTEXT,
-        max_new_tokens=8,
-        per_pass=per_pass,
-        order=order,
-        temperature=0.0,
-        on_pass=None if seen is None else seen.append,
+def greedy(at: int, order: str, per_pass: int) -> Filled:
+    return fill_one(
+        ending(at), PROMPT, SHIFTS[1], 8, per_pass=per_pass, order=order, temperature=0.0
     )
 
 
@@ -348,10 +336,8 @@ def test_text_ends_at_its_first_eos() -> None:
     whole = [10 + place for place in range(4, 12)]
     left = greedy(7, "left", 1)
     assert (left.tokens, left.order) == (whole[:3], [[0], [1], [2], [3]])
-    seen: list[Any] = []
-    left = greedy(7, "left", 3, seen)
+    left = greedy(7, "left", 3)
     assert (left.tokens, left.order) == (whole[:3], [[0, 1, 2], [3, 4, 5]])
-    assert seen == [whole[:3], [*whole[:3], EOS, *whole[4:6]]]
     assert greedy(4, "left", 2).tokens == []
     sure = greedy(7, "confidence", 1)  # from the right here: what stands after EOS was filled first
     assert (sure.tokens, sure.order) == (whole[:3], [[place] for place in range(7, -1, -1)])
@@ -361,48 +347,33 @@ def test_text_ends_at_its_first_eos() -> None:
     assert greedy(99, "left", 3).tokens == whole
 
 
-def test_confidence_makes_no_pass_for_what_would_be_dropped(model: tuple[Backbone, Any]) -> None:
-    backbone, tokenizer = model
-    options: dict[str, Any] = {"context": CONTEXT, "max_new_tokens": 8, "order": "confidence"}
+def test_confidence_makes_no_pass_for_what_would_be_dropped(model: Readable) -> None:
     short = 0
     for seed in range(40):
-        seen: list[list[int | None]] = []
-        filled = fill(
-            backbone, tokenizer, PROMPT, SHIFTS[1], seed=seed, on_pass=seen.append, **options
-        )
+        filled = fill_one(model, PROMPT, SHIFTS[1], 8, seed=seed, order="confidence")
         assert EOS not in filled.tokens
-        last = seen[-1]
-        end = last.index(EOS) if EOS in last else 8
-        assert last[:end] == filled.tokens
-        assert filled.passes == len(seen)
-        before = [so_far for so_far in seen[:-1] if EOS in so_far]
-        assert all(None in so_far[: so_far.index(EOS)] for so_far in before)
+        needed = set(range(min(len(filled.tokens) + 1, 8)))  # the text and its EOS
+        before = {place for places in filled.order[:-1] for place in places}
+        assert needed <= {*before, *filled.order[-1]}
+        assert not needed <= before
         short += filled.passes < 8
     assert short, "some should have ended early"
 
 
-def test_what_cannot_be_filled_is_refused(model: tuple[Backbone, Any]) -> None:
-    backbone, tokenizer = model
-    options: dict[str, Any] = {"context": CONTEXT, "max_new_tokens": 4}
-    for mode in (Mode("causal", 1), Mode("prefix", 1)):
+def test_what_cannot_be_filled_is_refused(model: Readable) -> None:
+    one = SHIFTS[0]
+    for mode, options in (
+        (Mode("causal", 1), {}),
+        (Mode("prefix", 1), {"per_pass": 2}),
+        (Mode("prefix", 1), {"order": "confidence"}),
+    ):
         with pytest.raises(UserError, match=rf"mode '{mode.attention}, shift 1': .* bidirectional"):
-            fill(backbone, tokenizer, PROMPT, mode, **options)
+            fill_one(model, PROMPT, mode, 4, **options)
         with pytest.raises(UserError, match=rf"mode '{mode.attention}, shift 1': .* bidirectional"):
-            quality(backbone, tokenizer, PROMPT, [5], mode, context=CONTEXT)
-    with pytest.raises(UserError, match="per_pass: 0 tokens"):
-        fill(backbone, tokenizer, PROMPT, SHIFTS[0], per_pass=0, **options)
-    with pytest.raises(UserError, match="order 'right': unknown; known are left, confidence"):
-        fill(backbone, tokenizer, PROMPT, SHIFTS[0], order="right", **options)
-    with pytest.raises(UserError, match="context: a window of 1 leaves no room"):
-        fill(backbone, tokenizer, PROMPT, SHIFTS[0], context=1, max_new_tokens=4)
-    with pytest.raises(UserError, match="context: a window of 1 leaves no room"):
-        quality(backbone, tokenizer, PROMPT, [5], SHIFTS[0], context=1)
+            quality(model, PROMPT, [5], mode)
     with pytest.raises(UserError, match=r"prompts: have \[1, 3\] tokens"):
-        fill_many(backbone, tokenizer, [PROMPT, [5]], SHIFTS[0], seeds=[0, 1], **options)
-    with pytest.raises(UserError, match="seeds: 1 for 2 prompts"):
-        fill_many(backbone, tokenizer, [PROMPT, PROMPT], SHIFTS[0], seeds=[0], **options)
+        fill(model, [PROMPT, [5]], one, GenerationConfig(), seeds=[0, 1])
+    with pytest.raises(ValueError, match="zip"):
+        fill(model, [PROMPT, PROMPT], one, GenerationConfig(), seeds=[0])
     with pytest.raises(UserError, match=r"tokens: \[2\] are special"):
-        quality(backbone, tokenizer, PROMPT, [5, EOS], SHIFTS[0], context=CONTEXT)
-    assert (
-        fill(backbone, tokenizer, PROMPT, SHIFTS[0], context=CONTEXT, max_new_tokens=0).tokens == []
-    )
+        quality(model, PROMPT, [5, EOS], one)

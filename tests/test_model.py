@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from conftest import objective_loss, random_batch
+from conftest import objective_loss
 from lookaround.model import (
     Backbone,
     build,
@@ -24,6 +24,7 @@ from lookaround.model import (
 from lookaround.model.backbone import require_plain_logits
 from lookaround.model.masks import allowed, attention_arguments
 from lookaround.objectives import Attention, HeadSpec, Mode, Shown, parse
+from lookaround.objectives.checks import random_batch
 from lookaround.objectives.heads import OffsetSpec
 from lookaround.support.errors import UserError
 

@@ -4,16 +4,14 @@ contexts against counts.
 
 from __future__ import annotations
 
-import re
+import itertools
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from conftest import random_batch
 from lookaround.objectives import (
     AR,
     DAR,
@@ -23,6 +21,7 @@ from lookaround.objectives import (
     Batch,
     Component,
     Linear,
+    Mode,
     Objective,
     Pairs,
     PrefixLM,
@@ -31,6 +30,13 @@ from lookaround.objectives import (
     parse,
     parse_list,
 )
+from lookaround.objectives.checks import (
+    check_laws,
+    check_objective,
+    check_views,
+    random_batch,
+)
+from lookaround.objectives.laws import Ahead, Law
 from lookaround.support.errors import UserError
 from lookaround.support.randomness import keyed_uniform, stream_number
 from lookaround.theory.law import contexts, patterns
@@ -69,159 +75,119 @@ SPECS = [
 SPECS += [name for name in Objective.registry if name not in SPECS]  # whatever file was added
 
 
+COMBINED = [spec for spec in SPECS if "+" in spec]
+SINGLE = [spec for spec in SPECS if "+" not in spec]
+
+
 def pairs(view: View) -> tuple[torch.Tensor, torch.Tensor]:
     """(row, target position) of the scored pairs."""
     width = view.shown.input_ids.shape[1]
     return view.pairs.state // width, view.pairs.state % width + view.pairs.offset
 
 
-def places(objective: Objective, batch: Batch) -> torch.Tensor:
-    """(B, T): where in the text the token at each place of the model's order stands."""
-    position = torch.arange(batch.tokens.shape[1]).expand_as(batch.tokens)
-    return objective.arranged(replace(batch, tokens=position)).tokens
-
-
 # ---------------------------------------------------------------------------------- every objective
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", SINGLE)
+def test_every_objective_passes_the_checks(spec: str) -> None:
+    check_objective(parse(spec))
+
+
+@pytest.mark.parametrize("spec", COMBINED)
+def test_views_of_a_mixture_pass_the_checks(spec: str) -> None:
+    check_views(parse(spec))
+
+
+def test_the_checks_take_an_objective_apart() -> None:
+    check_objective(parse("0.25*ar >> 0.75*mlm(rate=linear(0.4, 0.1))"))
+    parts = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "lookaround.objectives.checks.check_laws", lambda part: parts.append(part.spec)
+        )
+        check_objective(parse("0.5*ar + mlm >> dar"))
+    assert parts == ["ar", "mlm", "dar"]
+
+
+def altered(view: View, **columns: torch.Tensor) -> tuple[View]:
+    return (replace(view, pairs=replace(view.pairs, **columns)),)
+
+
+class Broken(MLM):
+    """Masked language modelling that is wrong in one way."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(rate=0.5)
+        object.__setattr__(self, "how", how)
+
+    @property
+    def spec(self) -> str:
+        return f"mlm broken by {self.how}"
+
+    def modes(self) -> tuple[Mode, ...]:
+        return (Mode("bidirectional", 0),)
+
+    def laws(self) -> tuple[Law, ...]:
+        return MLM(rate=0.4).laws() if self.how == "its laws" else super().laws()
+
+    def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
+        if self.how == "places":  # draws by the place in the batch instead of the row
+            batch = replace(batch, row=torch.arange(len(batch.row)))
+        if self.how == "epochs":
+            epoch = 0
+        if self.how == "padding":
+            batch = replace(batch, scorable=None, documents=None)
+        (view,) = super().view(batch, seed, epoch)
+        match self.how:
+            case "targets":
+                return altered(view, target=view.pairs.target + 1)
+            case "documents":
+                width = batch.tokens.shape[1]
+                state = view.pairs.state // width * width
+                return altered(view, state=state, offset=view.pairs.state - state)
+            case "weights":
+                return altered(view, weight=view.pairs.weight - 1)
+            case "borders":
+                return (replace(view, shown=replace(view.shown, documents=None)),)
+            case "components":
+                return (view, view)
+        return (view,)
+
+
 @pytest.mark.parametrize(
-    "shape", [{}, {"packed": True}, {"padded": True}, {"packed": True, "padded": True}]
+    ("how", "words"),
+    [
+        ("places", "by those beside it"),
+        ("epochs", "by the seed or by the epoch, but not by both"),
+        ("targets", "not the row's token"),
+        ("padding", "BOS, padding or a prompt"),
+        ("documents", "another document"),
+        ("weights", "not above 0"),
+        ("borders", "where documents end"),
+        ("components", "a view a component"),
+    ],
 )
-def test_targets_are_real_tokens_of_the_states_own_document(spec: str, shape: dict) -> None:
-    batch = random_batch(64, 24, **shape)
-    uniform = keyed_uniform(0, 0, batch.row, "component", 1)[:, 0]
-    objective = parse(spec)
-    views = objective.view(batch, 0, 0)
-    seen = 0
-    parts = [part for _, part in objective.terms] if len(views) > 1 else [objective]
-    for component, (part, view) in enumerate(zip(parts, views, strict=True)):
-        if len(views) == 1:
-            own = batch
-        else:  # a component's rows, in order, are those that drew it
-            coefficients = np.cumsum([w for w, _ in objective.terms]) / sum(
-                w for w, _ in objective.terms
-            )
-            own = batch.take(
-                torch.from_numpy(
-                    np.searchsorted(coefficients, uniform.numpy(), side="right") == component
-                )
-                .nonzero()
-                .flatten()
-            )
-        seen += len(own.tokens)
-        row, target = pairs(view)
-        target = places(part, own)[row, target]
-        state = view.pairs.state % batch.tokens.shape[1]
-        assert (target < own.tokens.shape[1]).all()
-        assert torch.equal(own.tokens[row, target], view.pairs.target)
-        assert own.eligible[row, target].all()
-        if own.documents is not None:
-            assert torch.equal(own.documents[row, state], own.documents[row, target])
-            assert (own.documents[row, target] >= 0).all()
-        assert view.pairs.weight.dtype == torch.float32
-        assert (view.pairs.weight > 0).all()
-        bidirectional = view.shown.attention.kind == "bidirectional"
-        irregular = own.documents is not None and bool((own.documents != 0).any())
-        assert (view.shown.documents is not None) or not (irregular and bidirectional)
-    assert seen == len(batch.tokens)
+def test_the_checks_find_what_is_wrong_with_views(how: str, words: str) -> None:
+    with pytest.raises(AssertionError, match=words):
+        check_views(Broken(how))
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_a_rows_view_depends_on_its_key_alone(spec: str) -> None:
-    batch = random_batch(32, 24)
-    objective = parse(spec)
+def test_the_checks_find_wrong_laws() -> None:
+    """Rates of 0.4 and 0.5 are told apart by patterns; a law of lags alone, by lags."""
+    with pytest.raises(AssertionError, match=r"\(target, visible or not ...\)"):
+        check_laws(Broken("its laws"))
 
-    def by_row(rows: torch.Tensor) -> dict[int, list]:
-        part = batch.take(rows)
-        found: dict[int, list] = {int(r): [] for r in part.row}
-        uniform = keyed_uniform(5, 2, part.row, "component", 1)[:, 0].numpy()
-        views = objective.view(part, 5, 2)
-        for component, view in enumerate(views):
-            if len(views) == 1 and not hasattr(objective, "terms"):
-                own = part.row
-            else:
-                borders = np.cumsum([w for w, _ in objective.terms])[:-1] / sum(
-                    w for w, _ in objective.terms
-                )
-                own = part.row[
-                    torch.from_numpy(np.searchsorted(borders, uniform, side="right") == component)
-                ]
-            for r, t, o, h, w in zip(
-                *pairs(view), view.pairs.offset, view.pairs.head, view.pairs.weight, strict=True
-            ):
-                found[int(own[r])].append((component, int(t), int(o), int(h), round(float(w), 5)))
-        return {key: sorted(value) for key, value in found.items()}
+    class Far(Ahead):
+        def lags(self, *arguments: int, **options: int) -> dict:
+            return Ahead(2).lags(*arguments, **options)
 
-    whole = by_row(torch.arange(32))
-    halves = by_row(torch.arange(0, 32, 2)) | by_row(torch.arange(1, 32, 2))
-    assert whole == halves
-    assert same_pairs(objective, batch, (5, 2), (6, 2)) == same_pairs(
-        objective, batch, (5, 2), (5, 3)
-    ), "what draws by the seed draws by the epoch too"
-
-
-def same_pairs(
-    objective: Objective, batch: Batch, key: tuple[int, int], other: tuple[int, int]
-) -> bool:
-    """Whether two keys (seed, epoch) score the same pairs."""
-    first, second = objective.view(batch, *key), objective.view(batch, *other)
-    return all(
-        a.pairs.state.equal(b.pairs.state) and a.pairs.offset.equal(b.pairs.offset)
-        for a, b in zip(first, second, strict=True)
-    )
-
-
-def scored_with_visible(
-    objective: Objective, batch: Batch
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(row, target position, visible (N, T) bool, weight) of the pairs of one component's view."""
-    (view,) = objective.view(batch, 11, 0)
-    row, target = pairs(view)
-    count, width = batch.tokens.shape
-    text = places(objective, batch)
-    target = text[row, target]
-    if view.shown.attention.kind == "bidirectional":
-        selected = torch.zeros(count, width, dtype=torch.bool)
-        selected[row, target] = True
-        visible = ~selected[row]
-    # a causal state sees what stands up to it; later prefix tokens never stand beyond a scored
-    # state
-    else:
-        visible = torch.arange(width)[None] <= (view.pairs.state % width)[:, None]
-        visible = torch.zeros_like(visible).scatter_(
-            1, text[row], visible
-        )  # where a shown token stands in the text
-        visible &= (view.shown.input_ids != batch.vocabulary.mask)[
-            row
-        ]  # masks and dummies show nothing
-    return row, target, visible, view.pairs.weight.double()
-
-
-def assert_shares(
-    expected: dict, found: list[dict], row: torch.Tensor, weight: torch.Tensor
-) -> None:
-    """A t-test for each key of some mass: pairs of one row are correlated, so the scale is taken
-    from 30 blocks of rows.
-
-    found: for each pair {key: share of the pair}.
-    """
-    blocks = 30
-    total = torch.zeros(blocks, dtype=torch.float64).index_add_(0, row % blocks, weight)
-    counted: dict = {}
-    for keys, block, w in zip(found, (row % blocks).tolist(), weight.tolist(), strict=True):
-        for key, share in keys.items():
-            counted.setdefault(key, np.zeros(blocks))[block] += share * w
-    assert set(counted) <= set(expected)
-    for key, probability in expected.items():
-        if probability * len(row) < 10 * blocks:  # too few for a mean that is near normal
-            continue
-        share_of_block = counted.get(key, np.zeros(blocks)) / total.numpy()
-        if np.std(share_of_block) < 1e-12:
-            assert share_of_block[0] == pytest.approx(probability, abs=1e-9)
-            continue
-        p_value = stats.ttest_1samp(share_of_block, probability).pvalue
-        assert p_value > 1e-4, (key, probability, np.mean(share_of_block))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AR, "laws", lambda self: (Far(1),))
+        with pytest.raises(AssertionError, match=r"lag \((1|2),\)"):
+            check_laws(AR())
+        patch.setattr(AR, "name", "mlm")
+        with pytest.raises(AssertionError, match="not what its spec makes"):
+            check_objective(AR())
 
 
 def nearest_visible(target: int, visible: list[int], nearest: int) -> dict:
@@ -240,53 +206,23 @@ def nearest_visible(target: int, visible: list[int], nearest: int) -> dict:
     return found
 
 
-@pytest.mark.parametrize("spec", [s for s in SPECS if "+" not in s])
-@pytest.mark.parametrize("nearest", [1, 2, 3])
-def test_contexts_agree_with_lags_counted_in_sampled_views(spec: str, nearest: int) -> None:
-    """10^5 pairs and more at nearest = 1: the analytic law against what the views show."""
-    objective = parse(spec)
-    batch = random_batch(12000 if nearest == 1 else 2500, 16)
-    row, target, visible, weight = scored_with_visible(objective, batch)
-    assert len(row) > (1e4 if nearest == 1 else 2e3)
-    found = [
-        nearest_visible(t, v.nonzero().flatten().tolist(), nearest)
-        for t, v in zip(target.tolist(), visible, strict=True)
-    ]
-    expected = contexts(objective, nearest, 16)
-    assert sum(expected.values()) == pytest.approx(1)
-    assert_shares(expected, found, row, weight)
-
-
-@pytest.mark.parametrize("spec", [s for s in SPECS if "+" not in s])
-def test_patterns_agree_with_what_sampled_views_show(spec: str) -> None:
-    objective = parse(spec)
-    row, target, visible, weight = scored_with_visible(objective, random_batch(12000, 6))
-    found = [
-        {(t, tuple(v.nonzero().flatten().tolist())): 1.0}
-        for t, v in zip(target.tolist(), visible, strict=True)
-    ]
-    expected = patterns(objective, 6)
-    assert sum(expected.values()) == pytest.approx(1)
-    assert_shares(expected, found, row, weight)
-
-
-@pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("nearest", [1, 2, 3])
-@pytest.mark.parametrize("length", [2, 3, 8])
-def test_contexts_are_the_patterns_condensed(spec: str, nearest: int, length: int) -> None:
+@pytest.mark.parametrize("spec", [*SINGLE, "mlm + 2*dar + prefixlm"])
+def test_contexts_are_the_patterns_condensed(spec: str) -> None:
     """Two derivations of one law: distance by distance, and every visibility pattern listed."""
     objective = parse(spec)
-    expected: dict = {}
-    for (target, visible), mass in patterns(objective, length).items():
-        for key, share in nearest_visible(target, list(visible), nearest).items():
-            expected[key] = expected.get(key, 0.0) + share * mass
-    found = contexts(objective, nearest, length)
-    assert found == pytest.approx(expected, abs=1e-12)
-    near = contexts(objective, nearest, length, reach=2)
-    lags = (lambda key: (key,)) if nearest == 1 else (lambda key: key)
-    assert near == pytest.approx(
-        {k: v for k, v in found.items() if max(map(abs, lags(k))) <= 2}, abs=1e-12
-    )
+    for length, nearest in itertools.product((2, 3, 8), (1, 2, 3)):
+        expected: dict = {}
+        for (target, visible), mass in patterns(objective, length).items():
+            for key, share in nearest_visible(target, list(visible), nearest).items():
+                expected[key] = expected.get(key, 0.0) + share * mass
+        found = contexts(objective, nearest, length)
+        assert sum(found.values()) == pytest.approx(1)
+        assert found == pytest.approx(expected, abs=1e-12)
+        near = contexts(objective, nearest, length, reach=2)
+        lags = (lambda key: (key,)) if nearest == 1 else (lambda key: key)
+        assert near == pytest.approx(
+            {k: v for k, v in found.items() if max(map(abs, lags(k))) <= 2}, abs=1e-12
+        )
 
 
 def test_contexts_of_rows_of_several_lengths_weigh_them_by_their_targets() -> None:
@@ -305,14 +241,6 @@ def test_contexts_of_a_schedule_are_averaged_over_the_budget() -> None:
     )
     assert lags[1] == pytest.approx(mean, abs=1e-3)
     assert sum(lags.values()) == pytest.approx(1)
-
-
-def test_a_wrong_context_law_fails_the_same_test() -> None:
-    expected, other = (
-        contexts(parse("mlm(rate=0.4)"), 1, 16),
-        contexts(parse("mlm(rate=0.3)"), 1, 16),
-    )
-    assert abs(expected[1] - other[1]) > 0.02
 
 
 def test_contexts_of_mixtures_and_sequences_are_weighted_by_their_coefficients() -> None:
@@ -548,25 +476,6 @@ def test_bad_specs_point_at_the_offending_place(text: str, column: int, words: s
     message = str(caught.value)
     assert "\n" not in message
     assert f"column {column}" in message or not text or "rate=0.1, rate" in text
-
-
-def test_the_objective_of_the_docs_is_one_file() -> None:
-    """docs/objectives.md, "Adding an objective", held as every objective is."""
-    page = (Path(__file__).parents[1] / "docs" / "objectives.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    module: dict = {"__name__": "jump"}
-    try:
-        exec(compile(code, "jump.py", "exec", dont_inherit=True), module)
-        spec = "jump(far=3)"
-        assert parse(spec).spec == spec
-        test_targets_are_real_tokens_of_the_states_own_document(
-            spec, {"packed": True, "padded": True}
-        )
-        test_a_rows_view_depends_on_its_key_alone(spec)
-        test_contexts_agree_with_lags_counted_in_sampled_views(spec, 1)
-        test_patterns_agree_with_what_sampled_views_show(spec)
-    finally:
-        Objective.registry.pop("jump", None)
 
 
 def test_keyed_uniform_is_uniform_and_uncorrelated() -> None:

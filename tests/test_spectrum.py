@@ -14,7 +14,7 @@ from lookaround.objectives import parse
 from lookaround.support.errors import UserError
 from lookaround.theory import spectrum as module
 from lookaround.theory.lags import LagCounts
-from lookaround.theory.matrices import cooccurrence, kept_law
+from lookaround.theory.matrices import cooccurrence, kept_contexts
 from lookaround.theory.spectrum import (
     CooccurrenceSpectrum,
     mean_rows,
@@ -43,7 +43,7 @@ def test_fitted_values_are_those_of_the_whole_svd(counts: LagCounts) -> None:
     model = CooccurrenceSpectrum("mlm(rate=0.4)", rank=6, length=64, reach=8, min_count=1).fit(
         counts
     )
-    law = kept_law(parse("mlm(rate=0.4)"), 1, 64, 8)
+    law = kept_contexts(parse("mlm(rate=0.4)"), 1, 64, 8)
     joint = np.asarray(cooccurrence(counts, law, min_count=1).matrix)
     of_context, of_target = joint.sum(axis=1), joint.sum(axis=0)
     scaled = joint / np.sqrt(np.outer(of_context, of_target))
@@ -249,7 +249,7 @@ def test_bigram_contexts(counts: LagCounts) -> None:
     assert model.transform([bigram], "context")[0] == pytest.approx(model.context_features_[0])
     assert not model.transform([bigram[:1]], "context").any(), "too short for a bigram"
     masked = CooccurrenceSpectrum("mlm(rate=0.2)", context=2, rank=5, min_count=5, reach=3)
-    law = masked.law()
+    law = masked.shares()
     assert (1, -1) in law
     assert masked.fit(counts_of(law)).singular_values_[0] == pytest.approx(1)
 

@@ -5,6 +5,7 @@ report.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import replace
@@ -19,12 +20,13 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from conftest import sentences
-from lookaround.cli import app
+from lookaround.cli.entry import app
 from lookaround.data.shards import TokenStore
 from lookaround.evaluation.own_text import text_data
 from lookaround.objectives import parse
-from lookaround.report import load_synthetic, print_synthetic, write_synthetic
-from lookaround.report.findings import synthetic_findings
+from lookaround.report import load_results
+from lookaround.report.findings import SYNTHETIC_COLUMNS, synthetic_findings
+from lookaround.report.schema import SyntheticResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.synthetic import grid as grid_module
 from lookaround.studies.synthetic.answers import Reader
@@ -87,6 +89,7 @@ def settings(**values: Any) -> Settings:
 
 def same(row: dict[str, Any]) -> dict[str, Any]:
     """A row without the times it took."""
+    row = row if isinstance(row, dict) else row.as_dict()
     curve = [{k: v for k, v in entry.items() if k != "seconds"} for entry in row["curve"]]
     return {**{k: v for k, v in row.items() if k != "seconds"}, "curve": curve}
 
@@ -202,9 +205,8 @@ def test_a_file_overrules_a_preset_and_an_option_overrules_both(tmp_path: Path) 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("synthetic") / "grid"
-    return out, run_grid(
-        open_grid(settings()), out, command="lookaround synthetic", executor=Here()
-    )
+    grid = open_grid(settings())
+    return out, run_grid(grid, out, command="lookaround synthetic", executor=Here()).as_dict()
 
 
 def test_a_grid_has_a_row_per_run_with_what_was_promised(
@@ -312,7 +314,7 @@ def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
         settings(synthetic__seeds=1, synthetic__objectives="ar", synthetic__control=False)
     )
     out = tmp_path / "grid"
-    own = Reader._laws
+    own = Reader._log_probabilities
     count = iter(range(1, 1000))
 
     def laws(self: Reader, shown: Tensor) -> Tensor:
@@ -320,7 +322,7 @@ def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
             (out / ".stop").touch()
         return own(self, shown)
 
-    monkeypatch.setattr(Reader, "_laws", laws)
+    monkeypatch.setattr(Reader, "_log_probabilities", laws)
     monkeypatch.setattr("lookaround.studies.jobs.Status.tell", _always_listening)
     monkeypatch.setattr("lookaround.studies.synthetic.answers.ROWS_PER_PASS", 16)
     with pytest.raises(Interrupted, match="the same command goes on"):
@@ -355,7 +357,7 @@ def test_a_run_that_diverges_is_scored_as_it_was_and_the_grid_goes_on(
         in line
         for line in synthetic_findings(results)
     )
-    write_synthetic(results, tmp_path / "synthetic.html")
+    results.write_page(tmp_path / "synthetic.html")
 
 
 def test_a_run_that_is_stopped_and_then_diverges_is_scored_as_if_it_had_not_been_stopped(
@@ -420,7 +422,7 @@ def test_a_control_alone_is_a_task_like_others(tmp_path: Path) -> None:
     for rows in (alone, beside):
         found = results(rows)
         assert {entry["control_of"] for entry in found["summary"]} == {None}
-        write_synthetic(found, tmp_path / "synthetic.html")
+        found.write_page(tmp_path / "synthetic.html")
         assert any("G(3,3,hop=True)" in line for line in synthetic_findings(found))
     assert [entry["control_of"] for entry in summary_of(ROWS)][-1] == "pathstar(2,3)"
 
@@ -485,6 +487,8 @@ def test_learning_rates_are_tried_on_a_seed_of_their_own(
             "parameters": 1,
             "chance": 0.5,
             "learning_rate": job.factor,
+            "positions": [1.0],
+            "queries": 60,
             "curve": [],
         }
 
@@ -554,13 +558,13 @@ def test_the_estimate_counts_every_row_that_is_read(
     task: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    own = Reader._laws
+    own = Reader._log_probabilities
 
     def laws(self: Reader, shown: Tensor) -> Tensor:
         read.append(len(shown))
         return own(self, shown)
 
-    monkeypatch.setattr(Reader, "_laws", laws)
+    monkeypatch.setattr(Reader, "_log_probabilities", laws)
     asked = {"synthetic__tasks": [task], "synthetic__objectives": objective, "synthetic__steps": 10}
     grid = open_grid(settings(synthetic__control=False, **asked))
     row = run_job(
@@ -701,7 +705,7 @@ def test_settings_of_an_earlier_name_are_refused_by_name(text: str, tmp_path: Pa
     ):
         read_settings(file)
     with pytest.raises(
-        UserError, match="--set plan.steps=7: .*'plan'; it is called 'synthetic' now"
+        UserError, match=r"--set plan\.steps=7: .*'plan'; it is called 'synthetic' now"
     ):
         read_settings(None, ["plan.steps=7"])
 
@@ -771,8 +775,10 @@ def summary_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return summarise(rows, controls_of(tasks_of(rows)))
 
 
-def results(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def plain_results(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
+        "version": 1,
+        "kind": "synthetic",
         "rows": rows,
         "summary": summary_of(rows),
         "margins": {"same": 0.03, "guessing": 0.05},
@@ -781,6 +787,10 @@ def results(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "command": "lookaround synthetic '<b>'",
         "learning_rates": {},
     }
+
+
+def results(rows: list[dict[str, Any]], **more: Any) -> SyntheticResults:
+    return SyntheticResults.of(plain_results(rows) | more)
 
 
 def test_summary_has_means_intervals_and_the_share_of_successes() -> None:
@@ -797,7 +807,7 @@ def test_summary_has_means_intervals_and_the_share_of_successes() -> None:
 
 def test_findings_tell_the_cheat_from_what_was_never_fitted() -> None:
     console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_synthetic(results(ROWS), console)
+    results(ROWS).print(console)
     text = console.export_text()
     for words in (
         "copies along an arm that it has guessed (the Clever Hans cheat): ar",
@@ -814,19 +824,21 @@ def test_findings_tell_the_cheat_from_what_was_never_fitted() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 110, 160])
-def test_a_narrow_terminal_shows_fewer_columns_and_all_of_each(width: int) -> None:
+def test_a_narrow_terminal_folds_the_columns_and_loses_none(width: int) -> None:
     console = Console(record=True, width=width, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_synthetic(results(ROWS), console)
+    results(ROWS).print(console)
     text = console.export_text()
     assert "…" not in text
-    assert ("parameters" in text) == (width == 160)
+    assert max(map(len, text.splitlines())) <= width
+    for column, _ in SYNTHETIC_COLUMNS:
+        assert column in text
     for entry in ("ar ", "reverse ", "mdlm ", "[0.0, 100.0]"):
         assert entry in text
 
 
 def test_a_short_name_does_not_fold_the_heading() -> None:
     console = Console(record=True, width=80, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_synthetic(results(ROWS[:3]), console)
+    results(ROWS[:3]).print(console)
     assert "objective " in console.export_text()
 
 
@@ -839,43 +851,39 @@ def test_nothing_is_said_of_guessing_where_a_task_has_no_guess() -> None:
 
 
 def test_rates_that_were_chosen_among_guesses_are_named() -> None:
-    found = results(ROWS) | {
-        "learning_rates": {
-            "pathstar(2,3)": {
-                "ar": {"x1": 0.48, "x2": 0.5},
-                "reverse": {"x1": 0.5, "x2": 0.9},
-                "top": {"x1": -1.0, "x2": 0.5},  # nothing to choose from
-                "dar": {"x1": 0.5, "x2": 0.01},  # told apart
-                "mdlm": {"x1": 0.2, "x2": 0.19, "x4": -1.0},
-            }
-        }
+    rates = {
+        "ar": {"x1": 0.48, "x2": 0.5},
+        "reverse": {"x1": 0.5, "x2": 0.9},
+        "top": {"x1": -1.0, "x2": 0.5},  # nothing to choose from
+        "dar": {"x1": 0.5, "x2": 0.01},  # told apart
+        "mdlm": {"x1": 0.2, "x2": 0.19, "x4": -1.0},
     }
+    found = results(ROWS, learning_rates={"pathstar(2,3)": rates})
     lines = [line for line in synthetic_findings(found) if "learning rate" in line]
     assert len(lines) == 1
     assert "left guessing for ar, mdlm; the largest was taken" in lines[0]
     sums = [row("ar", seed, 0.3, graph="addition(3)") for seed in range(2)]
     tried = {"addition(3)": {"ar": {"x1": 0.3, "x2": 0.31}}}
     assert not any(
-        "learning rate" in line
-        for line in synthetic_findings(results(sums) | {"learning_rates": tried})
+        "learning rate" in line for line in synthetic_findings(results(sums, learning_rates=tried))
     )
     assert not any("learning rate" in line for line in synthetic_findings(results(ROWS)))
 
 
 def test_the_page_is_whole_safe_and_shows_every_objective(tmp_path: Path) -> None:
     bad = [*ROWS, row("<script>alert(1)</script>", 0, 0.5)]
-    write_synthetic(results(bad), tmp_path / "synthetic.html")
+    results(bad).write_page(tmp_path / "synthetic.html")
     page = (tmp_path / "synthetic.html").read_text()
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
-    assert "lookaround synthetic &#x27;&lt;b&gt;&#x27;" in page
+    assert "lookaround synthetic &#39;&lt;b&gt;&#39;" in page
     assert page.count("<svg") >= 1
     for name in ("ar", "reverse", "mdlm", "top", "dar"):
         assert f">{name}<" in page
 
 
 def test_sums_are_introduced_as_sums(tmp_path: Path) -> None:
-    write_synthetic(results([row("ar", 0, 0.5, graph="addition(3)")]), tmp_path / "synthetic.html")
+    results([row("ar", 0, 0.5, graph="addition(3)")]).write_page(tmp_path / "synthetic.html")
     page = (tmp_path / "synthetic.html").read_text()
     assert "Several arms" not in page
     assert "first digit of a sum" in page
@@ -884,52 +892,61 @@ def test_sums_are_introduced_as_sums(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda r: r.update(rows=[]), "field 'rows' is empty"),
-        (lambda r: r.update(rows=[1]), r"rows\[0\]: truncated or not ours"),
-        (lambda r: r.update(summary=[]), "field 'summary' is empty"),
-        (lambda r: r["rows"][2].pop("curve"), r"rows\[2\]: truncated or not ours \(field 'curve'"),
-        (lambda r: r["rows"][2].update(curve=[3]), r"rows\[2\]\.curve: truncated or not ours"),
+        (lambda r: r.update(rows=[]), "field 'rows' is []; expected a list that is not empty"),
+        (lambda r: r.update(rows=[1]), "field 'rows[0]' is a number; expected an object"),
+        (lambda r: r.update(summary=[]), "field 'summary' is []; expected a list that is not"),
+        (lambda r: r["rows"][2].pop("curve"), "field 'rows[2].curve' is missing; expected a list"),
+        (
+            lambda r: r["rows"][2].update(curve=[3]),
+            "field 'rows[2].curve[0]' is a number; expected an object",
+        ),
         (
             lambda r: r["summary"][1].pop("ways"),
-            r"summary\[1\]: truncated or not ours \(field 'ways'",
+            "field 'summary[1].ways' is missing; expected an object",
         ),
         (
             lambda r: r["summary"][1].update(seconds=None),
-            r"summary\[1\]: truncated or not ours \(field 'seconds'",
+            "field 'summary[1].seconds' is null; expected a number",
         ),
-        (lambda r: r.update(settings={}), "settings: truncated or not ours"),
+        (
+            lambda r: r.update(settings={}),
+            "field 'settings.synthetic' is missing; expected an object",
+        ),
         (
             lambda r: r.update(learning_rates={"pathstar(2,3)": 1}),
-            "learning_rates: truncated or not ours",
+            "field 'learning_rates['pathstar(2,3)']' is a number; expected an object",
         ),
         (
             lambda r: r.update(learning_rates={"pathstar(2,3)": {"ar": 1}}),
-            r"learning_rates.pathstar\(2,3\): truncated or not ours",
+            "field 'learning_rates['pathstar(2,3)'].ar' is a number; expected an object",
         ),
-        (lambda r: r.pop("margins"), "truncated or not ours .field 'margins'"),
-        (lambda r: r["margins"].pop("same"), "margins: truncated or not ours .field 'same'"),
-        (lambda r: r["tasks"].popitem(), "tasks: truncated or not ours .field 'pathstar"),
+        (lambda r: r.pop("margins"), "field 'margins' is missing; expected an object"),
+        (lambda r: r["margins"].pop("same"), "field 'margins.same' is missing; expected a number"),
+        (
+            lambda r: r["tasks"].popitem(),
+            "field 'tasks['pathstar(2,3,hop=True)']' is missing; expected an object",
+        ),
         (
             lambda r: r["tasks"]["pathstar(2,3)"].pop("title"),
-            r"tasks\.pathstar\(2,3\): .*field 'title'",
+            "field 'tasks['pathstar(2,3)'].title' is missing; expected text",
         ),
         (
             lambda r: r["settings"].update(synthetic={}),
-            r"settings\.synthetic: truncated or not ours",
+            "field 'settings.synthetic.seeds' is missing; expected an integer",
         ),
     ],
 )
 def test_an_edited_result_is_refused_by_name(
     edit: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
 ) -> None:
-    whole = json.loads(json.dumps({"version": 1, "kind": "synthetic", **results(ROWS)}))
+    whole = results(ROWS).as_dict()
     file = tmp_path / "results.json"
     file.write_text(json.dumps(whole))
-    assert load_synthetic(file) == whole
+    assert load_results(file).as_dict() == whole
     edit(whole)
     file.write_text(json.dumps(whole))
-    with pytest.raises(UserError, match=words):
-        load_synthetic(file)
+    with pytest.raises(UserError, match=re.escape(f"{file}: {words}")):
+        load_results(file)
 
 
 @pytest.mark.parametrize("name", ["curve.json", "row.json"])

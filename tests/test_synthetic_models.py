@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import objective_loss, random_batch
+from conftest import objective_loss
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.heads import BeliefHead, NextLatentHead
 from lookaround.objectives import Attention, Batch, Pairs, Shown, View, parse
+from lookaround.objectives.checks import random_batch
 from lookaround.studies.synthetic import answers as answers_module
 from lookaround.studies.synthetic.answers import Reader
 from lookaround.studies.synthetic.job import Curve

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import lookaround
-from lookaround.report import load_synthetic, write_synthetic
+from lookaround.report import load_results
 from lookaround.settings import read_settings
 from lookaround.studies.synthetic.grid import open_grid, run_grid
 from lookaround.studies.synthetic.job import SyntheticJob, run_job
@@ -1079,15 +1079,15 @@ def test_one_file_is_trained_scored_and_reported(
     )
     with ThreadPoolExecutor(1) as executor:
         results = run_grid(grid, tmp_path / "grid", command="x", executor=executor)
-    assert {**results["rows"][0], "seconds": 0, "curve": 0} == {
+    assert {**results.rows[0].as_dict(), "seconds": 0, "curve": 0} == {
         **row,
         "chance": None,
         "seconds": 0,
         "curve": 0,
     }
-    found = load_synthetic(tmp_path / "grid" / "results.json")
+    found = load_results(tmp_path / "grid" / "results.json")
     assert found == results
-    write_synthetic(results, tmp_path / "page.html")
+    results.write_page(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "reversal(4)" in page
     assert "The first digit of the answer is the last one of the number." in page

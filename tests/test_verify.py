@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,11 +17,12 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from lookaround.decode.drafts import Proposal, Sampler, make_draft
-from lookaround.decode.speculative import warpers
+from lookaround.decode.sampling import filter_logits
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import ExactSampling, Greedy, Scores, Typical, Verifier
 from lookaround.model.backbone import build
 from lookaround.objectives.heads import LookAheadSpec
+from lookaround.settings import GenerationConfig
 
 V = 5
 START = [3, 1]
@@ -75,14 +77,13 @@ def propose(
     return Proposal(tokens, None if laws[0] is None else lambda row, place: laws[place][row])
 
 
-class Processors:
-    """Stands for a list of processors; changes nothing."""
+def unchanged(text: Tensor, logits: Tensor) -> Tensor:
+    """A processor that looks at the text and changes nothing."""
+    return logits
 
-    def __len__(self) -> int:
-        return 1
 
-    def __call__(self, text: Tensor, logits: Tensor) -> Tensor:
-        return logits
+def at_temperature(temperature: float) -> Callable[[Tensor], Tensor]:
+    return partial(filter_logits, config=GenerationConfig(temperature=temperature))
 
 
 def generate(
@@ -93,13 +94,10 @@ def generate(
     choose: Chooser = likeliest,
     *,
     draft: Tensor = DRAFT,
-    plain: Any = None,
-    looking: Any = (),
+    process: Any = None,
+    looking: Any = None,
 ) -> Tensor:
-    """(rows, count) new tokens after START, by as many steps as it takes;
-
-    plain, looking: processors for Scores.
-    """
+    """(rows, count) new tokens after START, by as many steps as it takes."""
     texts = [list(START) for _ in range(rows)]
     while active := [text for text in texts if len(text) < len(START) + count]:
         lengths = sorted({len(text) for text in active})
@@ -109,7 +107,7 @@ def generate(
             none = Proposal(torch.zeros(len(group), 0, dtype=torch.int64))
             proposal = propose(ends, tree, choose, draft) if len(tree) else none
             logits = look_up(MODEL, texts_at(ends, tree, proposal.tokens))
-            scores = Scores(logits, plain or Processors(), looking, group)
+            scores = Scores(logits, process, looking, group)
             drafts = proposal.tokens.tolist()
             for text, own, (path, token) in zip(
                 group, drafts, verifier.walk(tree, proposal, scores), strict=True
@@ -230,12 +228,10 @@ def drawings(
     return go_on(0, [0] * len(tree), {}, 1.0)
 
 
-class NoRepeat(Processors):
+def no_repeat(text: Tensor, logits: Tensor) -> Tensor:
     """No token may follow itself."""
-
-    def __call__(self, text: Tensor, logits: Tensor) -> Tensor:
-        assert text.ndim == logits.ndim == 2
-        return logits.scatter(1, text[:, -1:], -torch.inf)
+    assert text.ndim == logits.ndim == 2
+    return logits.scatter(1, text[:, -1:], -torch.inf)
 
 
 def law_of_step(
@@ -259,9 +255,8 @@ def law_of_step(
         # without laws all places would draw beforehand; a processor has each drawn where a walk
         # comes by
         logits = look_up(MODEL, texts_at(ends, tree, drafts))
-        scores = Scores(
-            logits, Processors(), looking or (Processors() if laws is None else ()), [list(text)]
-        )
+        visited = looking or (unchanged if laws is None else None)
+        scores = Scores(logits, None, visited, [list(text)])
         for probability, ((path, token),) in branches(
             verifier, lambda p=proposal, s=scores: verifier.walk(tree, p, s)
         ):
@@ -301,7 +296,7 @@ def test_the_law_of_three_tokens_is_unchanged_by_enumeration(tree: str, drawn: s
 
 @pytest.mark.parametrize("drawn", ["apart", "likeliest"])
 def test_the_law_is_unchanged_where_processors_look_at_the_text(drawn: str) -> None:
-    law = enumerated_law(Tree.chain(2), drawn, looking=NoRepeat())
+    law = enumerated_law(Tree.chain(2), drawn, looking=no_repeat)
     assert float((law - joint_law(repeats=False)).abs().max()) < 1e-6
     assert float((law - joint_law()).abs().max()) > 1e-2
 
@@ -407,8 +402,8 @@ def test_heads_draw_siblings_in_turn_from_the_law_that_is_told(tree: Tree, kind:
     draft.advance(state.expand(rows, 1, -1), [[0]] * rows, [[2]] * rows)
     with torch.inference_mode():
         proposal = draft.propose(tree, Sampler(1.0, torch.Generator().manual_seed(2)))
-    assert proposal.law is not None
-    law = proposal.law(0, 0).double()
+    assert proposal.distribution is not None
+    law = proposal.distribution(0, 0).double()
     siblings = [child - 1 for child in tree.children[0]]
     drawn = shares(proposal.tokens[:, siblings])
     assert float((drawn - drawn_in_turn(law)).abs().max()) < 0.008
@@ -420,7 +415,7 @@ def test_heads_draw_siblings_in_turn_from_the_law_that_is_told(tree: Tree, kind:
 @pytest.mark.parametrize("tree", [*TREES, "empty"])
 def test_greedy_walks_are_plain_decoding(tree: str) -> None:
     chosen = TREES.get(tree, Tree())
-    for looking in ((), NoRepeat()):
+    for looking in (None, no_repeat):
         text = list(START)
         for _ in range(30):
             logits = MODEL[text[-2], text[-1]].clone()
@@ -435,9 +430,8 @@ def test_greedy_walks_are_plain_decoding(tree: str) -> None:
 def test_processors_that_look_at_logits_alone_run_in_every_place() -> None:
     for place, path in ((0, []), (1, [2])):
         logits = torch.randn(2, 2, V, generator=torch.Generator().manual_seed(0))
-        scores = Scores(logits.clone(), warpers(0.5, forbidden=[1]), (), [START, START])
-        expected = (logits[1, place] / 0.5).index_fill(0, torch.tensor(1), -torch.inf)
-        assert scores.at(1, place, path).equal(expected)
+        scores = Scores(logits, at_temperature(0.5), None, [START, START])
+        assert scores.at(1, place, path).equal(logits[1, place] / 0.5)
 
 
 # ------------------------------------------------------------------------------- typical acceptance
@@ -475,7 +469,7 @@ def test_typical_acceptance_takes_the_longest_path_and_then_the_likeliest() -> N
         proposal = propose(ends, tree)
         logits = look_up(MODEL, texts_at(ends, tree, proposal.tokens))
         laws = logits.softmax(-1)
-        walks = verifier.walk(tree, proposal, Scores(logits, (), (), ends.tolist()))
+        walks = verifier.walk(tree, proposal, Scores(logits, None, None, ends.tolist()))
         for row, (walk, token) in enumerate(walks):
             worth: dict[tuple[int, ...], tuple[int, float]] = {(): (0, 1.0)}
             for place, parent in enumerate(tree.parents, start=1):
@@ -496,15 +490,14 @@ def test_typical_acceptance_of_the_likeliest_is_greedy() -> None:
     greedy = generate(Greedy(), Tree(), 1, 20)[0].tolist()
     assert generate(Typical(None), CHAIN, 1, 20, draft=MODEL)[0].tolist() == greedy
     for tree in (*TREES.values(), Tree()):
-        cold = generate(Typical(torch.Generator()), tree, 1, 20, plain=warpers(1e-3))
+        cold = generate(Typical(torch.Generator()), tree, 1, 20, process=at_temperature(1e-3))
         assert cold[0].tolist() == greedy
 
 
 def test_typical_acceptance_varies_with_the_seed_at_a_temperature() -> None:
     def made(seed: int, rows: int = 1, tree: Tree = BRANCHING) -> Tensor:
-        return generate(
-            Typical(torch.Generator().manual_seed(seed)), tree, rows, 20, plain=warpers(1.5)
-        )
+        rule = Typical(torch.Generator().manual_seed(seed))
+        return generate(rule, tree, rows, 20, process=at_temperature(1.5))
 
     assert made(0).equal(made(0))
     assert len({tuple(made(seed)[0].tolist()) for seed in range(5)}) == 5
@@ -530,4 +523,4 @@ def test_a_short_path_ends_where_it_ends(rule: str) -> None:
         rule, ExactSampling(generator, sampled=sampled)
     )
     for _ in range(20):
-        assert verifier.walk(tree, proposal, Scores(logits, (), (), [START])) == [([2], 0)]
+        assert verifier.walk(tree, proposal, Scores(logits, None, None, [START])) == [([2], 0)]

@@ -14,7 +14,7 @@ import torch
 from benchmarks.worlds_shown import world_figures, worlds
 from lookaround.objectives import Batch, Vocabulary, parse
 from lookaround.theory.lags import LagCounts
-from lookaround.theory.matrices import cooccurrence, kept_law
+from lookaround.theory.matrices import cooccurrence, kept_contexts
 from lookaround.theory.spectrum import normalised
 from lookaround.theory.worlds import (
     World,
@@ -202,7 +202,7 @@ def test_counts_of_a_long_text_approach_the_chain() -> None:
     for uniform in generator.random(200_000):
         state = int(np.searchsorted(edges[state], uniform))
         text.append(min(state, 5))
-    law = kept_law(parse("mlm(rate=0.3)"), 1, 512, 6)
+    law = kept_contexts(parse("mlm(rate=0.3)"), 1, 512, 6)
     counts = LagCounts.of_documents([text], 6, law)
     exact = chain_cooccurrence(transition, {lags[0]: mass for lags, mass in law.items()})
     assert np.abs(np.asarray(cooccurrence(counts, law, min_count=1).matrix) - exact).max() < 0.004

@@ -314,7 +314,7 @@ def speculate(
     out: folder of the faster model.
     report: called with an `Event` as it goes on; None shows progress on stderr.
     """
-    from lookaround.studies.speculate.speculate import open_speculation
+    from lookaround.studies.speculate.request import open_speculation
     from lookaround.studies.speculate.speculate import speculate as run
 
     request = open_speculation(_settings("speculate", options), Path(model))

@@ -29,7 +29,7 @@ def command(
     require_file("--out", out)
     from rich.console import Console
 
-    from lookaround.report import load_results
+    from lookaround.report.schema import load_results
 
     console = Console()
     loaded = load_results(results)

@@ -1,6 +1,4 @@
-"""What rows, tasks and evaluation need to know of tokens; text is one kind of them, images
-another.
-"""
+"""What rows, tasks and evaluation need of a tokenizer, for text and for other modalities."""
 
 from __future__ import annotations
 
@@ -11,8 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from lookaround.objectives.contract import Vocabulary
-
-__all__ = ["Codec"]
 
 
 class Codec(Protocol):

@@ -1,5 +1,4 @@
-"""Documents to pretrain on, from a file, a folder or a dataset, and their split into train,
-validation and test.
+"""Documents to pretrain on, and their split into training, validation and test parts.
 
 A corpus is a list of distinct texts in a fixed order. The split is by document, never by window,
 and depends on nothing but the seed and the texts.
@@ -10,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lookaround.data import files, tables
 from lookaround.support.errors import UserError
-
-__all__ = ["Corpus", "read_corpus", "split_documents"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,7 @@ def make_corpus(
 
 
 def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus:
-    """Read the documents of a file, a folder, a saved `datasets` folder or a dataset of the Hugging
-    Face hub.
+    """Reads the documents of a file, a folder, a saved `datasets` folder or a dataset of the hub.
 
     A path that exists wins; "owner/name" or "owner/name:config" is looked up on the hub only if
     there is none. `text_column` names the column of .jsonl, .csv, .tsv, .parquet and datasets that
@@ -101,46 +97,47 @@ def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus
 
 def _read_file(path: Path, kind: str, text_column: str | None) -> tuple[list[str], str | None]:
     if kind in files.TABLES.values():
-        table = tables.read_table(path)
-        if not table.rows:
-            return [], None
-        column = tables.text_column(table, text_column)
-        return tables.column_texts(table, column), column
+        return _table_texts(tables.read_table(path), text_column)
     text = files.read_text(path)
     if kind == "txt":
         return [part.strip() for part in re.split(r"\n(?:[^\S\n]*\n)+", text)], None
     return [text], None
 
 
+def _table_texts(table: tables.Table, text_column: str | None) -> tuple[list[str], str | None]:
+    if not table.rows:
+        return [], None
+    column = tables.text_column(table, text_column)
+    return tables.column_texts(table, column), column
+
+
+def _joined(parts: Iterable[tuple[list[str], str | None]]) -> tuple[list[str], str | None]:
+    """(all texts, the names of their columns) of several files or splits."""
+    parts = list(parts)
+    names = sorted({column for _, column in parts if column is not None})
+    return [text for texts, _ in parts for text in texts], ", ".join(names) or None
+
+
 def _read_folder(folder: Path, text_column: str | None) -> Corpus:
-    found = list(files.find_files(folder))
-    readable = [path for path in found if files.file_kind(path)[1] is not None]
+    paths = list(files.find_files(folder))
+    kinds = {path: kind for path in paths if (kind := files.file_kind(path)[1]) is not None}
     data = [
-        path for path in readable if files.file_kind(path)[0].lower() not in ("readme", "license")
-    ] or readable
-    if not found:
+        path for path in kinds if files.file_kind(path)[0].lower() not in ("readme", "license")
+    ] or list(kinds)
+    if not paths:
         raise UserError(f"{folder}: an empty folder; put the corpus into it ({files.READABLE})")
     if not data:
         raise UserError(
-            f"{folder}: none of its {len(found)} files can be read, such as {found[0].name!r}; "
+            f"{folder}: none of its {len(paths)} files can be read, such as {paths[0].name!r}; "
             f"give {files.READABLE}"
         )
-    texts: list[str] = []
-    kinds: set[str] = set()
-    columns: set[str] = set()
-    for path in data:
-        kind = files.file_kind(path)[1]
-        assert kind is not None
-        more, column = _read_file(path, kind, text_column)
-        texts += more
-        kinds.add(kind)
-        columns |= {column} if column is not None else set()
+    texts, column = _joined(_read_file(path, kinds[path], text_column) for path in data)
     description = {
         "source": folder.resolve().name,
-        "format": "+".join(sorted(kinds)),
+        "format": "+".join(sorted({kinds[path] for path in data})),
         "files": len(data),
-        "skipped": len(found) - len(data),
-        "text_column": ", ".join(sorted(columns)) or None,
+        "skipped": len(paths) - len(data),
+        "text_column": column,
     }
     return make_corpus(folder.resolve().name, texts, description, folder)
 
@@ -150,7 +147,7 @@ def _read_saved(folder: Path, text_column: str | None) -> Corpus:
 
     try:
         data = datasets.load_from_disk(str(folder))
-    except Exception as error:  # whatever datasets, pyarrow or fsspec make of a broken folder
+    except Exception as error:  # datasets, pyarrow and fsspec raise many kinds
         raise UserError(
             f"{folder}: not a complete datasets folder ({files.one_line(error)}); write it again "
             "with save_to_disk"
@@ -171,9 +168,7 @@ def _read_hub(name: str, text_column: str | None) -> Corpus:
 
     try:
         data = datasets.load_dataset(repository, config or None)
-    except (
-        Exception
-    ) as error:  # offline, not found, gated, needs a config: the first line says which
+    except Exception as error:  # offline, not found, gated or without a config
         raise UserError(
             f"no file, folder or dataset named {name!r} ({type(error).__name__}: "
             f"{files.one_line(error)}); give a path that "
@@ -183,36 +178,25 @@ def _read_hub(name: str, text_column: str | None) -> Corpus:
 
 
 def _from_datasets(data: Any, name: str, source: str, text_column: str | None) -> Corpus:
-    splits = (
-        {"": data}
-        if not isinstance(data, dict)
-        else {"train": data["train"]}
-        if "train" in data
-        else data
+    splits = data if isinstance(data, dict) else {"": data}
+    if "train" in splits:
+        splits = {"train": splits["train"]}
+    texts, column = _joined(
+        _table_texts(tables.arrow_table(part.with_format("arrow")[:], source), text_column)
+        for part in splits.values()
     )
-    texts: list[str] = []
-    columns: set[str] = set()
-    for part in splits.values():
-        if not len(part):
-            continue
-        table = tables.arrow_table(part.with_format("arrow")[:], source)
-        column = tables.text_column(table, text_column)
-        texts += tables.column_texts(table, column)
-        columns.add(column)
     description = {
         "source": name if os.path.isdir(os.path.expanduser(source)) else source,
         "format": "datasets",
         "files": len(splits),
         "splits": [split for split in splits if split],
-        "text_column": ", ".join(sorted(columns)) or None,
+        "text_column": column,
     }
     return make_corpus(name, texts, description, Path(source))
 
 
 def hash_key(seed: int | str, text: str) -> bytes:
-    """Return the 16 bytes by which texts are put into a random order that no other text can
-    change.
-    """
+    """The 16 bytes by which texts are ordered at random, each text by itself."""
     return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()
 
 
@@ -221,12 +205,14 @@ def split_documents(
 ) -> dict[str, list[int]]:
     """Return the indices, in rising order, of the documents of "train", "validation" and "test".
 
-    Documents stand in the order of a hash of seed and text: test takes its share of their number
-    from the front, validation from the back, train keeps the rest, so documents added later move
-    few others and never one from test to validation. Neither takes more than twice its share of the
-    bytes where that can be avoided: a document too large is passed over (where all are too large,
-    the smallest is taken). Each part gets at least one document. Ours. Raises UserError for fewer
-    than 3 documents, or shares that are not above 0 or leave nothing for training.
+    Documents are ordered by a hash of seed and text. Test takes its share of them from the front,
+    validation from the back, and train keeps the rest, so that documents added later move few
+    others and never one from test to validation. A document is passed over if with it the part
+    would exceed twice its share of the bytes; where all are too large, the smallest is taken. Each
+    part gets at least one document. Ours.
+
+    Raises UserError for fewer than 3 documents, and for shares that are not above 0 or leave none
+    for training.
     """
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise UserError(

@@ -45,9 +45,7 @@ def listed(names: Sequence[str], limit: int = 12) -> str:
 
 
 def file_kind(path: str | Path) -> tuple[str, str | None]:
-    """Return the stem without the suffixes we know, and the format: a value of `FORMATS`, or None
-    if it is none of them.
-    """
+    """(stem without known suffixes, format); the format is a value of `FORMATS` or None."""
     name = Path(path).name
     for suffix in COMPRESSIONS:
         if name.lower().endswith(suffix):
@@ -81,11 +79,11 @@ def find_files(folder: Path) -> Iterator[Path]:
             "read"
         )
 
-    found = []
+    paths = []
     for base, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(base, name) for name in names if not name.startswith(".")]
-    yield from sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+        paths += [Path(base, name) for name in names if not name.startswith(".")]
+    yield from sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def read_bytes(path: Path) -> bytes:
@@ -136,7 +134,7 @@ def _unzstd(data: bytes) -> bytes:
             parts.append(frame.decompress(data))
         except zstandard.ZstdError as error:
             raise ValueError(error) from None
-        if not frame.eof:  # a stream reader would return what there is, without a word
+        if not frame.eof:  # a stream reader would return the part without an error
             raise EOFError
         data = frame.unused_data
     return b"".join(parts)
@@ -145,7 +143,7 @@ def _unzstd(data: bytes) -> bytes:
 def read_text(path: Path) -> str:
     r"""Return the UTF-8 text of `path` without its byte order mark and with \n line ends.
 
-    Raises UserError for a binary file (NUL bytes), UTF-16, or bytes that are not UTF-8 (with offset and line).
+    Raises UserError for a binary file (NUL bytes), UTF-16, or bytes that are not UTF-8.
     """
     data = read_bytes(path)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

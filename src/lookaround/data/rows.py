@@ -1,6 +1,6 @@
-"""Rows of tokens: windows of documents, in an order that is a counter-based permutation.
+"""Rows of tokens: windows of documents, in the order of a counter-based permutation.
 
-So the state of the loader is one integer, whatever the number of processes.
+The state of the loader is one integer for any number of processes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import torch
 from lookaround.data.codec import Codec
 from lookaround.data.shards import Split
 from lookaround.objectives.contract import PADDING, Batch
-from lookaround.support.randomness import permute
-
-__all__ = ["RowSource", "Rows"]
+from lookaround.support.randomness import shuffled
 
 
 class RowSource(Protocol):
@@ -45,9 +43,7 @@ class Rows:
         pack: bool = False,
         prompts: np.ndarray | None = None,
     ) -> None:
-        """prompts: (documents,), how many first tokens of each document are given and never
-        targets.
-        """
+        """prompts: (documents,), how many first tokens of each document are never targets."""
         self.split, self.width, self.codec = split, width, codec
         self.prompts = prompts
         windows = np.maximum(1, -(-split.length // width))
@@ -62,9 +58,7 @@ class Rows:
         return len(self.first) - 1
 
     def take(self, rows: np.ndarray, index: np.ndarray | None = None) -> Batch:
-        """The batch of the given rows (B,); `index` (B,) is what keys their randomness (default:
-        the rows' numbers).
-        """
+        """The batch of `rows` (B,); `index` (B,) keys their randomness (default: their numbers)."""
         pad = self.codec.bos if self.codec.pad is None else self.codec.pad
         tokens = np.full((len(rows), self.width), pad, dtype=np.int64)
         documents = np.full((len(rows), self.width), PADDING, dtype=np.int64)
@@ -94,21 +88,12 @@ class Rows:
         )
 
     def at(self, seed: int, index: np.ndarray) -> Batch:
-        """The batch of the given places (B,) in the endless shuffled sequence of rows of this
-        seed.
-        """
-        epochs, places = np.divmod(index, len(self))
-        rows = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            rows[here] = permute(places[here], len(self), seed, int(epoch))
-        return self.take(rows, index)
+        """The batch at the positions `index` (B,) of the endless shuffled sequence of rows."""
+        return self.take(shuffled(index, len(self), seed), index)
 
 
 def _pack(lengths: np.ndarray, width: int) -> np.ndarray:
-    """First window of each row (+ the end) when consecutive windows share rows as long as they
-    fit.
-    """
+    """The first window of each row and the end, where consecutive windows share rows."""
     first, filled = [0], 0
     for window, length in enumerate(lengths):
         if filled + length > width:

@@ -24,8 +24,6 @@ from lookaround.data.text import TextTokenizer, load_tokenizer, train_tokenizer
 from lookaround.support.errors import UserError
 from lookaround.support.storage import disk_errors
 
-__all__ = ["Split", "TokenStore", "in_memory", "prepare"]
-
 FORMAT = 1
 SHARD_TOKENS = 1 << 28
 SPLITS = ("train", "validation", "test")
@@ -33,9 +31,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """The tokens of one split: files[shard] hold them, document d is file `shard[d]`, tokens
-    start[d] : start[d] + length[d].
-    """
+    """One split: document d is tokens start[d] : start[d] + length[d] of files[shard[d]]."""
 
     files: tuple[np.ndarray, ...]
     shard: np.ndarray
@@ -81,9 +77,7 @@ class TokenStore:
 
 
 def cache_folder() -> Path:
-    """Where token shards are kept: $LOOKAROUND_CACHE, else lookaround/ in $XDG_CACHE_HOME or
-    ~/.cache.
-    """
+    """Where token shards are kept: $LOOKAROUND_CACHE, $XDG_CACHE_HOME/lookaround or ~/.cache."""
     if own := os.environ.get("LOOKAROUND_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lookaround"
@@ -99,8 +93,7 @@ def prepare(
     test: float = 0.05,
     cache: Path | None = None,
 ) -> TokenStore:
-    """The token store of a corpus: found in the cache, or made (documents split, tokenizer trained
-    or loaded, encoded).
+    """The token store of a corpus: taken from the cache, or split, encoded and written.
 
     Raises UserError for a lossy tokenizer, too few documents or a full disk; nothing half-written
     is left behind.
@@ -150,9 +143,7 @@ def _write_store(
     tokenizer: TextTokenizer,
     index: dict[str, Any],
 ) -> None:
-    """Fills a new folder: tokenizer, shards of every split, token counts of the training part,
-    index.
-    """
+    """Fills a new folder: tokenizer, shards of every split, token counts of the training part."""
     tokenizer.save(folder / "tokenizer")
     dtype = np.dtype(np.uint16 if tokenizer.size <= 1 << 16 else np.uint32)
     splits = {}
@@ -168,9 +159,7 @@ def _write_store(
 def _write_split(
     folder: Path, name: str, texts: list[str], tokenizer: TextTokenizer, dtype: np.dtype
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Encodes texts into shards; returns the split's entry of the index and its token counts
-    (vocabulary,).
-    """
+    """Encodes texts into shards; returns the split's index entry and token counts (vocabulary,)."""
     shards: list[str] = []
     written = SHARD_TOKENS
     shard, start, length = [], [], []

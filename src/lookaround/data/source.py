@@ -1,6 +1,4 @@
-"""What settings name as corpus and tasks, read; without a corpus, the embedded default and its
-task.
-"""
+"""Reads the corpus and tasks that settings name, or the embedded default and its task."""
 
 from __future__ import annotations
 
@@ -10,13 +8,9 @@ from lookaround.data.tasks import Task, read_tasks
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 
-__all__ = ["read_source"]
-
 
 def read_source(settings: Settings) -> tuple[Corpus, list[Task]]:
-    """The corpus and the tasks of a study or a forecast; raises UserError for whatever cannot be
-    read.
-    """
+    """The corpus and the tasks of a study or a forecast; raises UserError for bad input."""
     paths, metrics = settings.data.tasks, {**settings.data.metrics}
     if settings.data.corpus is None:
         return stdlib_corpus(), read_tasks(paths, metrics=metrics) if paths else [stdlib_task()]

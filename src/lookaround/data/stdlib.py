@@ -1,5 +1,4 @@
-"""The embedded default, with nothing to download: the source code of the running Python's standard
-library.
+"""The embedded default corpus: the source code of the running Python's standard library.
 
 The corpus is one document for each source file; the task asks from which package a window of about
 400 characters is. Both change with the Python version, so results compare only where the
@@ -18,8 +17,6 @@ from pathlib import Path
 from lookaround.data.corpus import Corpus, hash_key, make_corpus
 from lookaround.data.tasks import Task
 from lookaround.support.errors import UserError
-
-__all__ = ["stdlib_corpus", "stdlib_task"]
 
 # Folders in one or more of CPython 3.11 to 3.14; those that an installation lacks are passed over.
 PACKAGES = (
@@ -100,17 +97,16 @@ def _read(path: Path) -> str:
 
 
 def _package_files(root: Path, package: str) -> list[Path]:
-    found = [
+    paths = [
         path
         for path in (root / package).rglob("*.py")
         if not LEFT_OUT & set(path.relative_to(root).parts)
     ]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
 
 
 def stdlib_corpus() -> Corpus:
-    """Return the sources of the running Python's standard library: its top-level modules and the
-    `PACKAGES`.
+    """The sources of the running Python's standard library: top-level modules and `PACKAGES`.
 
     Tests, encodings and pydoc_data are left out; the description names the Python version and the
     packages found. Raises UserError if this Python keeps no sources.
@@ -122,18 +118,18 @@ def stdlib_corpus() -> Corpus:
         if path.stem in sys.stdlib_module_names - MODULES_LEFT_OUT
     ]
     packages = [package for package in PACKAGES if (root / package).is_dir()]
-    found = modules + [path for package in packages for path in _package_files(root, package)]
-    found.sort(key=lambda path: path.relative_to(root).as_posix())
+    paths = modules + [path for package in packages for path in _package_files(root, package)]
+    paths.sort(key=lambda path: path.relative_to(root).as_posix())
     description = {
         "source": "Python standard library",
         "format": "py",
-        "files": len(found),
+        "files": len(paths),
         "text_column": None,
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "packages": packages,
     }
-    corpus = make_corpus("stdlib", [_read(path) for path in found], description)
+    corpus = make_corpus("stdlib", [_read(path) for path in paths], description)
     corpus.description["sha256"] = corpus.fingerprint
     return corpus
 
@@ -198,9 +194,7 @@ def _windows(text: str) -> list[str]:
 
 
 def _held_files(own: list[list[str]]) -> set[int]:
-    """Return the files held out for the test: in random order until a quarter of the windows, never
-    more than 0.4.
-    """
+    """Indices of the test files: at random until a quarter of the windows, never above 0.4."""
     total = sum(map(len, own))
     held: set[int] = set()
     taken = 0

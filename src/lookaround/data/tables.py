@@ -19,16 +19,6 @@ from typing import Any
 from lookaround.data.files import file_kind, listed, one_line, read_bytes, read_text
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "TEXT_NAMES",
-    "Table",
-    "arrow_table",
-    "column_texts",
-    "flatten",
-    "read_table",
-    "text_column",
-]
-
 TEXT_NAMES = (
     "text",
     "content",
@@ -77,9 +67,7 @@ class Table:
 
 
 class ArrowColumns(Mapping[str, Sequence[Any]]):
-    """Columns of a pyarrow table, turned into Python values when first asked for (a table may hold
-    images too).
-    """
+    """Columns of a pyarrow table, converted to Python values when first asked for."""
 
     def __init__(self, table: Any, source: str) -> None:
         self._table, self._source = table, source
@@ -266,8 +254,7 @@ class NotText(Exception):
 
 
 def flatten(values: Sequence[Any]) -> list[str]:
-    """Return one text for each value: itself, a list of strings joined by line ends, or a
-    conversation's utterances.
+    """One text per value: itself, a joined list of strings, or a conversation's utterances.
 
     A conversation is a list of lists or dicts of strings (turns): of each turn the field with a
     usual text name is taken, else the field (key or position) that holds the most characters over
@@ -310,8 +297,7 @@ def _fields(turn: Any) -> list[tuple[Any, str]]:
 
 
 def text_column(table: Table, wanted: str | None = None) -> str:
-    """Return the column that holds the text: `wanted`, else one with a usual name, else the one
-    with the most characters.
+    """The column with the text: `wanted`, a usual name, or the one with the most characters.
 
     The last counts only if it holds at least twice as many as any other (first 5,000 rows; ours).
     Raises UserError with the columns there are.

@@ -1,8 +1,7 @@
-"""Labelled texts for the understanding half of a study: a file, a pair of files, or a folder of
-classes becomes a `Task`.
+"""Labelled texts: a table, a pair of tables or a folder of classes becomes a `Task`.
 
-A test part that stands beside the training part is used as it is; otherwise a fifth of each class
-is held out. The same text is never on both sides.
+A test part beside the training part is used unchanged; otherwise a fifth of each class is held
+out. The same text is never on both sides.
 """
 
 from __future__ import annotations
@@ -10,15 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lookaround.data import files, tables
 from lookaround.data.corpus import hash_key
 from lookaround.support.errors import UserError
-
-__all__ = ["Task", "read_tasks"]
 
 METRICS = ("accuracy", "matthews")
 PAIRS = (
@@ -60,7 +57,8 @@ OVERLAP = 0.05
 class Task:
     """Inputs (texts, or whatever a codec encodes) with one of `classes` each.
 
-    Labels are indices into `classes`; `notes` say what was left out and why.
+    Labels are indices into `classes`; `notes` say what was left out and why; `columns` are those of
+    the table that were read, the label's last.
     """
 
     name: str
@@ -71,6 +69,7 @@ class Task:
     test_inputs: list[Any]
     test_labels: list[int]
     notes: list[str]
+    columns: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,7 @@ class _Part:
 def read_tasks(
     paths: Sequence[str | Path], *, metrics: Mapping[str, str] | None = None, seed: int = 0
 ) -> list[Task]:
-    """Read one task from each of `paths`: a table, a folder with train and test tables, or a folder
-    of class folders.
+    """Reads one task from each path: a table, train and test tables, or a folder of classes.
 
     `metrics` maps a task's name to "accuracy" or "matthews"; without it "matthews" serves names
     with "cola" and accuracy the others. `seed` chooses the texts held out where no test part is
@@ -179,9 +177,9 @@ def _locate_in_folder(folder: Path) -> _Source:
         return folder, tables[0], []
     if inner:
         return folder, folder, []
-    found = files.listed([path.name for path in _children(folder)]) or "no files"
+    names = files.listed([path.name for path in _children(folder)]) or "no files"
     raise UserError(
-        f"{folder}: no task; found {found}; give a folder with train and test tables, or with one "
+        f"{folder}: no task; found {names}; give a folder with train and test tables, or with one "
         "sub-folder for each class"
     )
 
@@ -204,19 +202,19 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _one(tables: Sequence[Path], stem: str, like: Path | None) -> Path | None:
-    found = [path for path in tables if files.file_kind(path)[0].lower() == stem.lower()]
+    matches = [path for path in tables if files.file_kind(path)[0].lower() == stem.lower()]
     # train.csv beside test.csv and test.jsonl: the same kind is meant
-    if len(found) > 1 and like is not None:
+    if len(matches) > 1 and like is not None:
         ending = like.name[len(files.file_kind(like)[0]) :]
-        found = [
-            path for path in found if path.name[len(files.file_kind(path)[0]) :] == ending
-        ] or found
-    if len(found) > 1:
+        matches = [
+            path for path in matches if path.name[len(files.file_kind(path)[0]) :] == ending
+        ] or matches
+    if len(matches) > 1:
         raise UserError(
-            f"{found[0].parent}: {found[0].name!r} and {found[1].name!r} both claim to be "
+            f"{matches[0].parent}: {matches[0].name!r} and {matches[1].name!r} both claim to be "
             f"{stem!r}; keep one of them"
         )
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def _names(sources: Sequence[_Source]) -> list[str]:
@@ -306,6 +304,7 @@ def _read_task(
         test_inputs=[text for text, _ in test_rows],
         test_labels=[index[label] for _, label in test_rows],
         notes=notes,
+        columns=columns,
     )
 
 
@@ -329,9 +328,7 @@ def _without_overlap(train_rows: _Rows, test_rows: _Rows, source: str, notes: li
 
 
 def _hold_out(rows: _Rows, seed: int) -> tuple[_Rows, _Rows]:
-    """Hold out a fifth of each class (at least one text); equal texts stay together, in the class
-    of the first.
-    """
+    """Holds out a fifth of each class, at least one text; equal texts stay on one side."""
     first: dict[str, str] = {}
     for text, label in rows:
         first.setdefault(text, label)
@@ -352,9 +349,7 @@ def _rank(label: str) -> tuple[bool, int, str]:
 
 
 def _read_part(path: Path, columns: Sequence[str] | None) -> tuple[_Part, list[str]]:
-    """Read a table, with the named columns (texts and, last, the label) or those found, or a folder
-    of class folders.
-    """
+    """Reads a table, by the named columns (texts, then label) or usual ones, or class folders."""
     if path.is_dir():
         return _read_classes(path), []
     table = tables.read_table(path)
@@ -362,11 +357,11 @@ def _read_part(path: Path, columns: Sequence[str] | None) -> tuple[_Part, list[s
         raise UserError(f"{path}: empty, no rows; give a table with a text and a label column")
     if columns is None:
         columns = [*_text_columns(table), _label_column(table)]
-    found = [table.find(column) or column for column in columns]
-    parts = [tables.column_texts(table, column) for column in found[:-1]]
+    own_columns = [table.find(column) or column for column in columns]
+    parts = [tables.column_texts(table, column) for column in own_columns[:-1]]
     # a pair with one empty side is still an example
     texts = ["\n".join(sides).strip() for sides in zip(*parts, strict=True)]
-    labels = _labels(table, found[-1], [row for row, text in enumerate(texts) if text])
+    labels = _labels(table, own_columns[-1], [row for row, text in enumerate(texts) if text])
     texts = [text for text in texts if text]
     return _Part(str(path), texts, labels, _dropped(table.rows - len(texts), path)), list(columns)
 
@@ -413,10 +408,8 @@ def _labels(table: tables.Table, column: str, rows: Iterable[int]) -> list[str]:
             )
         label = str(value).strip()
         if re.fullmatch(r"-?\d+\.\d+", label):
-            if float(label).is_integer():
-                label = label.partition(".")[
-                    0
-                ]  # 1.0: a whole number that passed through a float column
+            if float(label).is_integer():  # a whole number that passed through a float column
+                label = label.partition(".")[0]
             else:
                 fractions.add(label)
         labels.append(label)

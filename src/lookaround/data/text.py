@@ -1,6 +1,4 @@
-"""Text to ids and back: a byte-level BPE trained here, or any Hugging Face tokenizer, with the
-bytes of every token.
-"""
+"""Text to token ids and back: a byte-level BPE trained here, or any Hugging Face tokenizer."""
 
 from __future__ import annotations
 
@@ -17,8 +15,6 @@ import numpy as np
 
 from lookaround.objectives.contract import Vocabulary
 from lookaround.support.errors import UserError
-
-__all__ = ["TextTokenizer", "load_tokenizer", "train_tokenizer"]
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
 CHUNK = 1000  # documents encoded at a time
@@ -65,9 +61,7 @@ class TextTokenizer:
 
     @cached_property
     def masked(self) -> Any:
-        """The Hugging Face tokenizer with a mask token; raises UserError where it cannot get that
-        id.
-        """
+        """The Hugging Face tokenizer with a mask token; raises UserError where it can't have it."""
         if self.hf.mask_token_id is not None:
             return self.hf
         hf = copy.deepcopy(self.hf)
@@ -137,9 +131,7 @@ class TextTokenizer:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> TextTokenizer:
-    """A byte-level BPE with `vocabulary` tokens at most, specials and the 256 bytes included;
-    lossless on any text.
-    """
+    """Trains a lossless byte-level BPE of at most `vocabulary` tokens, specials included."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -176,9 +168,7 @@ def load_tokenizer(path: str) -> TextTokenizer:
 
 
 def unloadable(name: str, kind: str, error: Exception) -> UserError:
-    """The one-line error for what `transformers` cannot load from a folder, such as one that brings
-    code.
-    """
+    """The one-line error for a folder that `transformers` cannot load."""
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
     if "trust_remote_code" in str(error):
         reason = "it needs its own code (auto_map), and code of a folder is never run"
@@ -186,9 +176,7 @@ def unloadable(name: str, kind: str, error: Exception) -> UserError:
 
 
 def require_named(path: str, what: str, file: str) -> None:
-    """Refuses what looks like a path and is no folder with `file` in it; other words may be names
-    on the Hugging Face hub.
-    """
+    """Refuses a path that is no folder with `file` in it; other words may be names on the hub."""
     if path.startswith((".", "/", "~")) or Path(path).exists():
         if not Path(path).is_dir():
             raise UserError(f"{what} '{path}': no such folder")

@@ -22,16 +22,6 @@ from lookaround.evaluation.registry import Protocol, Scores, TaskData, TextData,
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
 
-__all__ = [
-    "Baseline",
-    "Majority",
-    "TfIdf",
-    "Unigram",
-    "baseline_scores",
-    "baselines",
-    "run_baselines",
-]
-
 Data = TypeVar("Data")
 
 

@@ -1,5 +1,4 @@
-"""Left-to-right chain-rule bits per byte by prefix length: the one likelihood that all objectives
-share.
+"""Left-to-right chain-rule bits per byte by prefix length, the likelihood all objectives share.
 
 State s - shift scores token s. A bidirectional model sees the tokens before s and masks from s to
 the end of the window, which has the training length also past the document's end, so that length
@@ -28,19 +27,6 @@ from lookaround.objectives.contract import Mode, Shown
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "BitsPerByte",
-    "ScoredTokens",
-    "bits_per_byte",
-    "bits_scores",
-    "chain_rule_bits",
-    "choose_tokens",
-    "default_prefix_lengths",
-    "per_document",
-    "scored_tokens",
-    "unigram_bits",
-]
-
 ROWS_PER_PASS = 64
 
 
@@ -48,8 +34,9 @@ ROWS_PER_PASS = 64
 class ScoredTokens:
     """The list that every objective is scored on.
 
-    row, position, token, size (units of the token: bytes of text), stratum (index into
-    prefix_lengths), document: (K,) int64.
+    row, position, token, document: (K,) int64.
+    size: (K,) int64, units of the token: bytes of text.
+    stratum: (K,) int64, index into prefix_lengths.
     weight: (K,) float64, the share of the split's positions that one token of the stratum stands
         for.
     """
@@ -72,8 +59,7 @@ def default_prefix_lengths(width: int) -> tuple[int, ...]:
 def choose_tokens(
     rows: Rows, prefix_lengths: tuple[int, ...], per_stratum: int, seed: int = 0
 ) -> ScoredTokens:
-    """Draws the list: `per_stratum` tokens with a prefix of prefix_lengths[i] to below
-    prefix_lengths[i + 1] tokens, each i.
+    """Draws `per_stratum` tokens with prefixes of prefix_lengths[i] to below prefix_lengths[i + 1].
 
     Raises UserError for a prefix length that no row of the split is longer than.
     """
@@ -132,9 +118,7 @@ def choose_tokens(
 
 
 def scored_tokens(rows: Rows, settings: EvaluateSettings) -> ScoredTokens:
-    """The list of scored tokens of a test split, the same for every model of that codec and
-    training length.
-    """
+    """The scored tokens of a test split, the same for every model of that codec and row length."""
     lengths = tuple(settings.prefix_lengths or default_prefix_lengths(rows.width))
     if settings.prefix_lengths is None:
         longest = int(rows.length.max(initial=0))
@@ -158,9 +142,9 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
     for begin in range(0, len(groups), ROWS_PER_PASS):
         group = groups[begin : begin + ROWS_PER_PASS]
         batch = rows.take(np.array([scored.row[members[0]] for members in group]))
-        chosen = np.concatenate(group)
+        members_of_group = np.concatenate(group)
         line = np.repeat(np.arange(len(group)), [len(members) for members in group])
-        position = torch.from_numpy(scored.position[chosen])
+        position = torch.from_numpy(scored.position[members_of_group])
         tokens = batch.tokens
         if not shared:
             hidden = torch.arange(rows.width) >= position[:, None]
@@ -170,9 +154,9 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
         shown = Shown(tokens, attention).to(backbone.device)
         with reading(backbone):
             log_nv = backbone.log_probabilities(shown, state.to(backbone.device), forbidden)
-        token = torch.from_numpy(scored.token[chosen]).to(backbone.device)
+        token = torch.from_numpy(scored.token[members_of_group]).to(backbone.device)
         nats = -log_nv.gather(1, token[:, None])[:, 0]
-        bits[chosen] = nats.double().cpu().numpy() / math.log(2)
+        bits[members_of_group] = nats.double().cpu().numpy() / math.log(2)
     return bits
 
 
@@ -182,9 +166,7 @@ def _groups(row: np.ndarray) -> list[np.ndarray]:
 
 
 def unigram_bits(counts: np.ndarray, scored: ScoredTokens, special: tuple[int, ...]) -> np.ndarray:
-    """Bits of each scored token (K,) under the training part's token frequencies plus one, specials
-    left out.
-    """
+    """Bits of each scored token (K,) under the training part's token frequencies plus one."""
     smoothed = counts.astype(np.float64) + 1
     smoothed[list(special)] = 0
     return -np.log2(smoothed[scored.token] / smoothed.sum())
@@ -204,9 +186,7 @@ def bits_per_byte(bits: np.ndarray, scored: ScoredTokens) -> tuple[float, dict[s
 
 
 def per_document(bits: np.ndarray, scored: ScoredTokens) -> tuple[np.ndarray, np.ndarray]:
-    """(weighted bits, weighted bytes) of each document that has scored tokens; ratios of sums
-    resample.
-    """
+    """(weighted bits, weighted bytes) of each document with scored tokens, to resample by."""
     _, document = np.unique(scored.document, return_inverse=True)
     return (
         np.bincount(document, bits * scored.weight),
@@ -244,9 +224,7 @@ class BitsPerByte(Protocol[TextData]):
     def entry(
         self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
     ) -> dict[str, Any]:
-        """{"bits_per_byte": in all, "bits_per_byte_by_prefix": {length: ..}}; nothing without
-        text.
-        """
+        """{"bits_per_byte", "bits_per_byte_by_prefix": {length: ..}}; empty without text."""
         if not scores:
             return {}
         by_prefix = scores[TextData.name].details["by_prefix"]

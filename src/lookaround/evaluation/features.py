@@ -16,15 +16,11 @@ from lookaround.model.backbone import Backbone, reading
 from lookaround.model.masks import attention_of
 from lookaround.objectives.contract import PADDING, Shown
 
-__all__ = ["candidate_layers", "pooled_states"]
-
 TOKENS_PER_PASS = 8192
 
 
 def candidate_layers(layers: int) -> list[int]:
-    """The layers a probe may choose from, 0 = embedding, `layers` = last: all of a small model,
-    four of a deep one.
-    """
+    """The layers a probe may choose from, 0 = embedding: all of a small model, else four."""
     return (
         sorted({round(layers * share) for share in (0.0, 0.5, 0.75, 1.0)})
         if layers > 3
@@ -35,8 +31,7 @@ def candidate_layers(layers: int) -> list[int]:
 def pooled_states(
     backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
 ) -> tuple[np.ndarray, int]:
-    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut to
-    `context` tokens).
+    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut).
 
     attention: the kind of the mode; a prefix model sees the whole text both ways. BOS is seen but
         not pooled.
@@ -52,11 +47,11 @@ def pooled_states(
         end = begin + 1
         while end < len(order) and (end + 1 - begin) * len(ids[order[end]]) <= TOKENS_PER_PASS:
             end += 1
-        chosen = order[begin:end]
-        lengths = torch.tensor([len(ids[k]) for k in chosen])
+        batch = order[begin:end]
+        lengths = torch.tensor([len(ids[k]) for k in batch])
         width = int(lengths.max())
-        tokens = torch.full((len(chosen), width), codec.bos)
-        for b, k in enumerate(chosen):
+        tokens = torch.full((len(batch), width), codec.bos)
+        for b, k in enumerate(batch):
             tokens[b, : lengths[b]] = torch.tensor(ids[k])
         real = torch.arange(width) < lengths[:, None]
         documents = None
@@ -67,8 +62,8 @@ def pooled_states(
             states = backbone.states(shown.to(backbone.device), all_layers=True)
         real[:, 0] = lengths == 1
         share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
-        for place, layer in enumerate(layers):
+        for number, layer in enumerate(layers):
             mean_bd = torch.einsum("bt,btd->bd", share_bt.to(states[layer].dtype), states[layer])
-            pooled[place][chosen] = mean_bd.float().cpu().numpy()
+            pooled[number][batch] = mean_bd.float().cpu().numpy()
         begin = end
     return pooled, cut

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ["Interval", "bootstrap_interval", "resample", "seed_interval"]
-
 DRAWS_AT_ONCE = 1 << 22  # items drawn at a time, which bounds the memory
 
 

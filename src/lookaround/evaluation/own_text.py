@@ -14,8 +14,6 @@ from lookaround.model.readable import Readable
 from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
 
-__all__ = ["OwnText", "lossless_rows", "own_text", "text_data"]
-
 
 @dataclass(frozen=True)
 class OwnText:
@@ -30,8 +28,7 @@ class OwnText:
 def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
     """The corpus of these settings, else the run's own; None where there is neither.
 
-    The run's own text is split as it was for training, whatever the settings say. Raises UserError
-    where it has changed since.
+    The run's own text is split as it was for training. Raises UserError where it has changed since.
     """
     own, trained_on = None, None
     if readable.info is not None:
@@ -61,9 +58,7 @@ def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
 
 
 def lossless_rows(readable: Readable, documents: Sequence[str]) -> Rows:
-    """Rows of documents; raises UserError for a tokenizer that loses text, whose bytes don't
-    count.
-    """
+    """Rows of documents; raises UserError for a tokenizer that loses text."""
     readable.tokenizer.require_lossless([text[:2000] for text in documents[:200]])
     return _rows(readable, documents)
 

@@ -1,5 +1,4 @@
-"""A linear probe of a text: logistic regression on the frozen states of a model, averaged over the
-text.
+"""The linear probe of a text: logistic regression on a frozen model's mean-pooled states.
 
 n examples, L candidate layers, D hidden width.
 """
@@ -24,27 +23,13 @@ from lookaround.evaluation.registry import Protocol, Scores, TaskData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
 
-__all__ = [
-    "METRICS",
-    "Probe",
-    "ProbeResult",
-    "fitted",
-    "least_squares_probe",
-    "linear_probe",
-    "score",
-]
+# C of logistic regression on standardised features; smaller is stronger
+STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+# alpha of ridge regression on standardised features
+RIDGE_STRENGTHS = tuple(10.0**k for k in range(-1, 5))
 
-STRENGTHS = (
-    0.001,
-    0.01,
-    0.1,
-    1.0,
-)  # C of logistic regression on standardised features; smaller is stronger
-RIDGE_STRENGTHS = tuple(
-    10.0**k for k in range(-1, 5)
-)  # alpha of ridge regression on standardised features
-
-METRICS: dict[str, Callable[..., np.ndarray]] = {  # labels and predictions (.., n) -> scores (..)
+# labels and predictions (.., n) -> scores (..)
+METRICS: dict[str, Callable[..., np.ndarray]] = {
     "accuracy": lambda true, predicted: np.mean(true == predicted, axis=-1),
     "matthews": np.vectorize(matthews_corrcoef, otypes=[float], signature="(n),(n)->()"),
 }
@@ -52,9 +37,7 @@ METRICS: dict[str, Callable[..., np.ndarray]] = {  # labels and predictions (..,
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """A probe's score on the test part, its predictions (n_test,), and the layer and C chosen
-    inside the training part.
-    """
+    """A probe's test score and predictions (n_test,), and the layer and C that were chosen."""
 
     score: float
     predicted: np.ndarray
@@ -76,16 +59,14 @@ def linear_probe(
     metric: str = "accuracy",
     seed: int = 0,
 ) -> ProbeResult:
-    """Logistic regression on frozen features; layer, then strength, chosen on a fifth of the
-    training part. Ours.
+    """Logistic regression on frozen features; layer and C chosen inside the training part. Ours.
 
     train_lnd (L, n_train, D) and test_lnd (L, n_test, D) float; labels (n,) int.
     """
     layers = len(train_lnd)
     counts = np.unique(train_labels, return_counts=True)[1]
-    few = counts.min() < 2 or len(train_labels) // 5 < len(
-        counts
-    )  # too few to have every class on both sides
+    # too few to have every class on both sides
+    few = counts.min() < 2 or len(train_labels) // 5 < len(counts)
     fit, held = train_test_split(
         np.arange(len(train_labels)),
         test_size=0.2,
@@ -115,9 +96,7 @@ def _fit(features_nd: np.ndarray, labels: np.ndarray, strength: float) -> Pipeli
 
 
 def fitted(model: Pipeline, inputs: Any, labels: np.ndarray) -> Pipeline:
-    """The model fitted to labels (n,) as far as its iterations go, without a warning where they end
-    it.
-    """
+    """The model fitted to labels (n,), without a warning where it ends by its iterations."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(inputs, labels)
@@ -131,8 +110,7 @@ def least_squares_probe(
     *,
     metric: str = "accuracy",
 ) -> ProbeResult:
-    """Ridge regression on standardised features (n, D); its strength chosen by leave-one-out on the
-    training part.
+    """Ridge regression on standardised features (n, D); its strength by leave-one-out.
 
     The least-squares probe that the bounds of theory speak of, in closed form: many features are
     tried in seconds.

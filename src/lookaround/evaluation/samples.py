@@ -12,8 +12,6 @@ from lookaround.evaluation.registry import Protocol, Scores, TextData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings, GenerationConfig
 
-__all__ = ["Samples"]
-
 PROMPT_TOKENS = 32
 
 

@@ -22,20 +22,8 @@ from lookaround.model.masks import allowed, attention_arguments, attention_of
 from lookaround.objectives.contract import HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "PRESETS",
-    "Backbone",
-    "build",
-    "load_decoder",
-    "log_law",
-    "reading",
-    "require_honest_attention",
-    "require_plain_logits",
-]
-
-PRESETS: dict[
-    str, dict[str, int]
-] = {  # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
+# parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
+PRESETS: dict[str, dict[str, int]] = {
     "pico": {
         "hidden_size": 64,
         "intermediate_size": 256,
@@ -78,13 +66,12 @@ VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 
 
 
 class Backbone(nn.Module):
-    """A causal LM of transformers, read under any attention pattern, with the extra heads an
-    objective asks for.
+    """A causal LM of transformers, read under any attention pattern, with an objective's heads.
 
     `lm` stays a stock model: its state dict is what gets exported.
-    own_rows: how many rows of the unembedding belong to the model's distribution over tokens; those
-        after them are shown as input only (a mask token added to another's model) and stand in no
-        softmax. None: all belong to it.
+
+    own_rows: number of rows of the unembedding that the softmax is over. Rows after them are input
+        only: a mask token added to a loaded model. None: all rows.
     """
 
     def __init__(
@@ -98,9 +85,7 @@ class Backbone(nn.Module):
         self.width: int = config.hidden_size
         if own_rows is not None:
             config = copy.copy(config)
-            config.vocab_size = (
-                own_rows  # heads with an unembedding of their own have these rows too
-            )
+            config.vocab_size = own_rows  # the rows of heads with an unembedding of their own
         self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
         for head in self.heads:
             if isinstance(head, LookAhead):
@@ -117,9 +102,7 @@ class Backbone(nn.Module):
 
     @property
     def output(self) -> Output:
-        """The unembedding of the rows that belong to the model: weight (V', D), bias (V',) or
-        None.
-        """
+        """The unembedding of the model's own rows: weight (V', D), bias (V',) or None."""
         return Output(self.unembedding.weight, self.unembedding.bias).first(self.own_rows)
 
     def logits(self, states: Tensor) -> Tensor:
@@ -139,9 +122,7 @@ class Backbone(nn.Module):
         return self.unembedding.weight.dtype
 
     def states(self, shown: Shown, *, all_layers: bool = False) -> Any:
-        """Hidden states (B, T, D) after the final norm; with all_layers, the tuple from embedding
-        to last.
-        """
+        """Hidden states (B, T, D) after the final norm; with all_layers, those of every layer."""
         arguments = attention_arguments(shown, self.lm.config._attn_implementation, self.dtype)
         out = self.decoder(
             shown.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments
@@ -158,12 +139,15 @@ class Backbone(nn.Module):
     def log_probabilities(
         self, shown: Shown, state: Tensor, forbidden: Tensor | None = None
     ) -> Tensor:
-        """Log-probabilities (N, V') of the model's rows at flat state indices (N,), by the LM head.
+        """Log-probabilities (N, V') float32 of the LM head at flat state indices (N,).
 
         forbidden: ids that are left out of the softmax; ids beyond the model's rows are never in
             it.
         """
-        return log_law(self.logits(self.states(shown).flatten(0, 1)[state]), forbidden)
+        logits = self.logits(self.states(shown).flatten(0, 1)[state]).float()
+        if forbidden is not None:
+            logits[..., forbidden[forbidden < logits.shape[-1]]] = -torch.inf
+        return logits.log_softmax(-1)
 
     @property
     def limit(self) -> int:
@@ -180,17 +164,6 @@ class Backbone(nn.Module):
         """Parameters of the trunk: all of the LM's but the input embedding and the unembedding."""
         tables = {id(self.embedding.weight), id(self.unembedding.weight)}
         return sum(p.numel() for p in self.lm.parameters() if id(p) not in tables)
-
-
-def log_law(logits: Tensor, forbidden: Tensor | None = None) -> Tensor:
-    """Log-probabilities (.., V) of logits, which may be overwritten, in single precision.
-
-    forbidden: ids that are left out; those beyond V are not there.
-    """
-    logits = logits.float()
-    if forbidden is not None:
-        logits[..., forbidden[forbidden < logits.shape[-1]]] = -torch.inf
-    return logits.log_softmax(-1)
 
 
 def build(
@@ -260,9 +233,7 @@ def build(
 
 @torch.no_grad()
 def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
-    """Gives a model rows for `vocabulary` and `mask`, each the mean of its own; returns its
-    own_rows.
-    """
+    """Gives a model embedding rows up to `vocabulary` and `mask`; returns its own_rows."""
     before = lm.get_output_embeddings().weight.shape[0]
     begun = getattr(lm.config, "own_rows", None) or before
     own = max(begun, vocabulary)
@@ -273,28 +244,27 @@ def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
         for table in (lm.get_input_embeddings().weight, unembedding.weight, unembedding.bias):
             if table is not None:
                 table[before:] = table[:before].mean(0)
-    told = set(lm.generation_config.suppress_tokens or ())  # for `generate` of transformers
-    lm.generation_config.suppress_tokens = (
-        sorted({i for i in told if i < begun} | {*range(own, rows)}) or None
-    )
+    before = {i for i in lm.generation_config.suppress_tokens or () if i < begun}
+    lm.generation_config.suppress_tokens = sorted(before | {*range(own, rows)}) or None
     return None if own == rows else own
 
 
 def load_decoder(path: str) -> Any:
     """The causal LM of a folder or name in float32, exactly as it was saved.
 
-    An EuroBERT folder is read as the Llama it is key for key. Code of a folder is never run. A
-    pooler or another head that the class has no place for is left out and named in the log.
-    Raises UserError where nothing can be loaded, where weights are missing, have other shapes or
-    are left over, and where logits are more than the unembedding of the last states.
+    An EuroBERT folder is read as a Llama, with the same keys. Code of a folder is never run. A
+    pooler or another head that the class lacks is left out and named in the log.
+
+    Raises UserError where nothing can be loaded, where weights are missing, left over or of another
+    shape, and where logits are not the unembedding of the last states.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging as verbosity
 
     require_named(path, "model", "config.json")
-    verbosity.disable_progress_bar()  # a bar per loaded model would tear up the study's own
+    verbosity.disable_progress_bar()  # it would break up the study's own
     level = verbosity.get_verbosity()
-    verbosity.set_verbosity(verbosity.CRITICAL)  # what is amiss is said below, in one line
+    verbosity.set_verbosity(verbosity.CRITICAL)  # errors are reported below, in one line
     exactly: dict[str, Any] = {
         "dtype": torch.float32,
         "output_loading_info": True,
@@ -312,12 +282,12 @@ def load_decoder(path: str) -> Any:
             loaded = AutoModelForCausalLM.from_pretrained(
                 path, config=copy.deepcopy(config), trust_remote_code=False, **exactly
             )
-        lm, told = loaded
+        lm, info = loaded
     except Exception as error:
         raise unloadable(f"model '{path}'", "decoder", error) from None
     finally:
         verbosity.set_verbosity(level)
-    _require_whole(path, lm, told)
+    _require_whole(path, lm, info)
     own, rows = getattr(lm.config, "own_rows", None), lm.get_output_embeddings().weight.shape[0]
     if own is not None and (type(own) is not int or not 0 < own <= rows):
         raise UserError(
@@ -327,28 +297,30 @@ def load_decoder(path: str) -> Any:
     return lm
 
 
-def _require_whole(path: str, lm: Any, told: dict[str, Any]) -> None:
-    """Raises UserError unless the files hold exactly the weights of this class, but for poolers and
-    other heads.
-    """
+def _require_whole(path: str, lm: Any, info: dict[str, Any]) -> None:
+    """Raises UserError unless the files hold the weights of this class, poolers and heads aside."""
     trunk = {lm.base_model_prefix, *dict(lm.base_model.named_children())}
     output = next(
         name for name, module in lm.named_modules() if module is lm.get_output_embeddings()
     )
     left_out = {
         key
-        for key in told["unexpected_keys"]
+        for key in info["unexpected_keys"]
         if "pooler" in key.split(".")
-        or not ({key.split(".")[0]} & trunk or key.startswith(f"{output}.") or _numbered(key))
+        or not (
+            {key.split(".")[0]} & trunk
+            or key.startswith(f"{output}.")
+            or any(part.isdecimal() for part in key.split("."))  # of one of several layers
+        )
     }
     shapes = [
-        f"{key} {tuple(found)} for {tuple(own)}" for key, found, own in told["mismatched_keys"]
+        f"{key} {tuple(found)} for {tuple(own)}" for key, found, own in info["mismatched_keys"]
     ]
     for names, what in (
         (shapes, "of another shape than its config.json says"),
-        (told["missing_keys"], "missing from its files"),
-        (told["unexpected_keys"] - left_out, "in its files and not in its architecture"),
-        (told["error_msgs"], "not loaded"),
+        (info["missing_keys"], "missing from its files"),
+        (info["unexpected_keys"] - left_out, "in its files and not in its architecture"),
+        (info["error_msgs"], "not loaded"),
     ):
         if names:
             raise UserError(
@@ -363,11 +335,6 @@ def _require_whole(path: str, lm: Any, told: dict[str, Any]) -> None:
             type(lm).__name__,
             _few(left_out),
         )
-
-
-def _numbered(key: str) -> bool:
-    """Whether a weight belongs to one of several layers."""
-    return any(part.isdecimal() for part in key.split("."))
 
 
 def _few(names: Iterable[str]) -> str:
@@ -405,8 +372,7 @@ def require_plain_logits(lm: Any, name: str) -> None:
 
 
 def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: int = 12) -> None:
-    """Asks the model itself "does position i see j?" for every attention kind in use, alone and
-    with two documents a row.
+    """Asks the model "does position i see j?" for every attention kind in use; refuses a wrong one.
 
     Every token is changed in turn; the states that move must be exactly those that the pattern lets
     see it, also through several layers. Raises UserError naming the pattern and the positions where
@@ -418,11 +384,7 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
     other = (base + 1 + torch.randint(vocabulary - 1, base.shape, generator=generator)) % vocabulary
     tokens = base.repeat(width + 1, 1)
     tokens[torch.arange(width) + 1, torch.arange(width)] = other[0]
-    two = (
-        torch.cat([torch.zeros(width // 2), torch.ones(width - width // 2)])
-        .long()
-        .expand_as(tokens)
-    )
+    two = (torch.arange(width) >= width // 2).long().expand_as(tokens)
     for kind in dict.fromkeys(mode.attention for mode in modes):
         for documents in (None, two):
             shown = Shown(
@@ -430,13 +392,10 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
             )
             with reading(backbone):
                 hidden_btd = backbone.states(shown.to(backbone.device)).cpu()
-            moved = (
-                (hidden_btd[1:] != hidden_btd[:1]).any(-1).T
-            )  # [i, j]: state i moved when token j changed
+            # [i, j]: state i moved when token j changed
+            moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T
             sees = allowed(shown)[0]
-            for _ in range(
-                width.bit_length()
-            ):  # what is seen through one layer is seen through all
+            for _ in range(width.bit_length()):  # through several layers
                 sees = (sees.float() @ sees.float()) > 0
             if not torch.equal(moved, sees):
                 i, j = (moved != sees).nonzero()[0].tolist()

@@ -20,16 +20,12 @@ from lookaround.model.heads import describe, spec_of
 from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
 
-__all__ = ["FORMS", "default_form", "export", "load", "load_heads", "require_form"]
-
 FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"
 
 
 def default_form(modes: tuple[Mode, ...], model_type: str) -> str:
-    """How a model with these modes is exported: "eurobert" if all it does is fill masks in place,
-    else "llama".
-    """
+    """The export form of a model with these modes: "eurobert" for filling masks, else "llama"."""
     in_place = all(mode == Mode("bidirectional", 0) for mode in modes)
     return "eurobert" if in_place and model_type == "llama" else "llama"
 
@@ -51,8 +47,7 @@ def require_form(form: str | None, modes: tuple[Mode, ...], model_type: str) -> 
 def export(
     backbone: Backbone, folder: Path, modes: tuple[Mode, ...], *, mask: int, form: str | None = None
 ) -> None:
-    """Writes config.json, model.safetensors and, where there are any, heads.safetensors into an
-    existing folder.
+    """Writes config.json, model.safetensors and, with extra heads, heads.safetensors into a folder.
 
     modes: what the model was trained for;
     mask: id of the mask token.
@@ -113,9 +108,7 @@ def _eurobert_config(config: Any, mask: int) -> Any:
 
 
 def load(folder: Path) -> Backbone:
-    """The backbone of an exported folder with its extra heads; raises UserError naming the file
-    that is amiss.
-    """
+    """The backbone of an exported folder with its heads; raises UserError naming the bad file."""
     for name, files in (
         ("config.json", "config.json"),
         ("model.safetensors", "model*.safetensors"),
@@ -128,9 +121,7 @@ def load(folder: Path) -> Backbone:
 
 
 def load_heads(folder: Path, lm: Any) -> Backbone | None:
-    """The model with the extra heads of a folder, None where it has none; raises UserError for
-    heads of another model.
-    """
+    """The model with a folder's extra heads, None without; raises UserError for another model's."""
     file = folder / HEADS_FILE
     if not file.is_file():
         return None
@@ -170,9 +161,7 @@ def _vocabulary(lm: Any) -> int:
 
 
 def _probe(lm: Any) -> dict[str, float]:
-    """The mean size of the first 256 values of every tensor, which tells one model from another in
-    any precision.
-    """
+    """The mean size of the first 256 values of every tensor, nearly equal in any precision."""
     return {
         name: float(tensor.detach().flatten()[:256].float().abs().mean())
         for name, tensor in lm.state_dict().items()

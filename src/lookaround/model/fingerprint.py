@@ -7,14 +7,11 @@ from pathlib import Path
 
 from lookaround.support.errors import UserError
 
-__all__ = ["model_fingerprint"]
-
 WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 
 
 def model_fingerprint(path: str) -> str:
-    """The SHA-256 of names and bytes of a model's weights and config: a folder's, or those of a
-    name on the hub.
+    """The SHA-256 of a model's weights and config, of a folder or of a name on the hub.
 
     A name must have been loaded before. Raises UserError where the files cannot be read or there is
     no config.json.

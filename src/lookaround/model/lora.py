@@ -1,6 +1,4 @@
-"""Low-rank adapters on a decoder through peft (an extra: `pip install "lookaround[lora]"`), and
-their merging.
-"""
+"""Low-rank adapters on a decoder through peft (`pip install "lookaround[lora]"`)."""
 
 from __future__ import annotations
 
@@ -11,8 +9,6 @@ import torch
 
 from lookaround.support.errors import UserError
 
-__all__ = ["add_lora", "merge_lora", "require_peft"]
-
 
 def require_peft() -> None:
     """Raises UserError where peft is not installed."""
@@ -21,8 +17,7 @@ def require_peft() -> None:
 
 
 def add_lora(lm: Any, rank: int, *, seed: int = 0) -> None:
-    """Puts adapters of this rank on all linear maps of a model, LM head left out, in place; only
-    they are trained.
+    """Adds adapters of this rank to all linear maps but the LM head; only they are trained.
 
     Rank, alpha = rank / 2 and dropout 0 after Cai et al. 2024 (rank 32, alpha 16). Raises UserError
     without peft.
@@ -43,9 +38,7 @@ def add_lora(lm: Any, rank: int, *, seed: int = 0) -> None:
 
 
 def merge_lora(lm: Any) -> None:
-    """Adds the adapters into the weights they stand on and takes them off, so that the model is a
-    plain one again.
-    """
+    """Merges the adapters into the weights, so that the model is a plain one again."""
     from peft.tuners.lora import LoraLayer
 
     for name, module in list(lm.named_modules()):

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_single", "linear_cross_entropy"]
-
 # Logits in float32 that live at a time. On a CPU: small enough for a cache, large enough for
 # full-speed matrix products. On a GPU: large enough that launches cost little (H100, `base`, 64 x
 # 1024 tokens: 228,000 tokens/s, 160,000 with 32 MiB).
@@ -20,18 +18,14 @@ GPU_CHUNK_BYTES = 512 << 20
 
 
 def _chunk_rows(pairs: int, vocabulary: int, device: torch.device) -> int:
-    """Rows of logits that live at a time; multiples of 64 keep the matrix products at full
-    speed.
-    """
+    """Rows of logits held at a time; multiples of 64 keep matrix products at full speed."""
     chunk = GPU_CHUNK_BYTES if device.type == "cuda" else CHUNK_BYTES
     rows = max(1, chunk // (4 * vocabulary))
     return max(1, min(pairs, rows - rows % 64 if rows > 64 else rows))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Forward computes the gradients as well, chunk by chunk, so that logits are made once and
-    never kept.
-    """
+    """Computes gradients in the forward pass, chunk by chunk, so that logits are never kept."""
 
     @staticmethod
     def forward(
@@ -121,10 +115,7 @@ def linear_cross_entropy(
     """
     device = hidden_nd.device.type
     if not torch.is_grad_enabled():
-        hidden_nd, weight_vd = (
-            hidden_nd.detach(),
-            weight_vd.detach(),
-        )  # no gradients are made on the way
+        hidden_nd, weight_vd = hidden_nd.detach(), weight_vd.detach()
         bias_v = None if bias_v is None else bias_v.detach()
     if compute is None:
         compute = (

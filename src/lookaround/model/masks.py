@@ -1,4 +1,4 @@
-"""The one place that turns an attention pattern into arguments of a Hugging Face decoder.
+"""Attention patterns as arguments of a Hugging Face decoder; no other module builds masks.
 
 Pure causal and bidirectional patterns are asked for by `is_causal` with no mask at all, which keeps
 the fused kernels; everything else is a 4D mask: boolean for sdpa, additive float for eager (eager
@@ -16,13 +16,9 @@ from torch import Tensor
 
 from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Attention, Shown
 
-__all__ = ["allowed", "attention_arguments", "attention_of", "cache_mask", "mask_argument"]
-
 
 def allowed(shown: Shown) -> Tensor:
-    """Who may attend to whom, (B or 1, T, T) bool: entry [b, i, j] says that position i sees
-    position j.
-    """
+    """Who may attend to whom, (B or 1, T, T) bool: [b, i, j]: position i sees position j."""
     attention, documents = shown.attention, shown.documents
     position = torch.arange(shown.input_ids.shape[1], device=shown.input_ids.device)
     causal = position[None, :, None] >= position[None, None, :]
@@ -57,9 +53,7 @@ def attention_arguments(shown: Shown, implementation: str, dtype: torch.dtype) -
 
 
 def mask_argument(mask: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:
-    """A boolean mask as an attention implementation takes it: as it is for "sdpa", else added to
-    the scores.
-    """
+    """A boolean mask as an attention implementation takes it: boolean for "sdpa", else additive."""
     if implementation == "sdpa":
         return mask
     added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
@@ -72,10 +66,9 @@ def cache_mask(
     """Who sees whom when Q new tokens are written behind a cache, (B, 1, Q, slots + Q) bool.
 
     among: (1 or B, Q, Q) bool, the new tokens among themselves.
-    kept: (B,), how many of the `slots` slots hold tokens of each sequence, which stand at positions
-        0, 1, 2 ..
+    kept: (B,), how many of the `slots` slots hold tokens of each sequence, at positions 0, 1, 2 ..
     positions: (B, Q) of the new tokens.
-    behind: how far before a position what it sees of the kept tokens must stand.
+    behind: least distance from a new token back to the kept tokens that it sees.
     """
     rows, width = positions.shape
     ragged = behind > 1 or min(kept) < slots
@@ -92,9 +85,7 @@ def cache_mask(
 
 
 def attention_of(kind: str, lengths: Tensor) -> Attention:
-    """The pattern of a mode at evaluation, where the first `lengths` (B,) tokens are given: a
-    prefix is what is given.
-    """
+    """The attention of a mode in evaluation, with the first `lengths` (B,) tokens given."""
     if kind == "prefix":
         return Attention("prefix", lengths=lengths)
     return CAUSAL if kind == "causal" else BIDIRECTIONAL

@@ -20,8 +20,6 @@ from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping
 
-__all__ = ["RUN_FILE", "Readable", "generation_mode", "open_run", "read_run"]
-
 RUN_FILE = "run.yaml"
 
 
@@ -45,8 +43,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Readable:
-    """A trained model ready for use: backbone, tokenizer, its modes, its training length, and
-    run.yaml where there is one.
+    """A trained model ready for use: backbone, tokenizer, modes, row length, and its run.yaml.
 
     final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
     folder: that it was read from; trees of drafts are described there.
@@ -68,15 +65,11 @@ class Readable:
         return torch.tensor([token for token in ids if token < rows], dtype=torch.int64)
 
     def mode_for_generation(self, asked: str | None = None) -> Mode:
-        """The mode of the asked attention kind, else the one that the end of the budget left for
-        generation; raises UserError for a kind that was not trained.
-        """
+        """The mode of an attention kind, else the usual one; raises UserError for an untrained."""
         return self.require_mode(asked) if asked else generation_mode(self.final_modes)
 
     def require_mode(self, asked: str) -> Mode:
-        """The mode of the asked attention kind; raises UserError for a kind that was not
-        trained.
-        """
+        """The mode of an attention kind; raises UserError for a kind that was not trained."""
         for mode in self.modes:
             if mode.attention == asked:
                 return mode
@@ -86,18 +79,20 @@ class Readable:
 
 
 def generation_mode(modes: Sequence[Mode]) -> Mode:
-    """The causal mode if one was trained; else the prefix mode, else the last one that predicts
-    from the state before.
-    """
+    """The last causal mode, else the last prefix mode, else the first of the largest shift."""
     by_kind = {mode.attention: mode for mode in modes}
     by_shift = max(modes, key=lambda mode: mode.shift)
     return by_kind.get("causal") or by_kind.get("prefix") or by_shift
 
 
+def classification_mode(modes: Sequence[Mode]) -> Mode:
+    """The last bidirectional mode, else the last prefix mode, else the last mode."""
+    by_kind = {mode.attention: mode for mode in modes}
+    return by_kind.get("bidirectional") or by_kind.get("prefix") or modes[-1]
+
+
 def open_run(folder: Path) -> Readable:
-    """Opens a run, a checkpoint of one, or any Hugging Face decoder or EuroBERT folder; raises
-    UserError.
-    """
+    """Opens a run, its checkpoint, a Hugging Face decoder or EuroBERT folder; raises UserError."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run or a Hugging Face checkpoint folder")
     backbone = load(folder).to(local_device())
@@ -107,35 +102,27 @@ def open_run(folder: Path) -> Readable:
         info = read_run(source)
         modes = tuple(Mode(*mode) for mode in info["modes"])
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
-        _require_rows(folder, backbone, tokenizer, modes)
-        return Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
-    config = json.loads((folder / "config.json").read_text())
-    masked = config.get("model_type") == "eurobert" or config.get("is_causal") is False
-    mode = (
-        Mode("bidirectional", 0 if config.get("model_type") == "eurobert" else 1)
-        if masked
-        else Mode("causal", 1)
-    )
-    _require_rows(folder, backbone, tokenizer, (mode,))
-    return Readable(backbone, tokenizer, (mode,), (mode,), min(backbone.limit, 512), None, folder)
+        run = Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        in_place = config.get("model_type") == "eurobert"
+        masked = in_place or config.get("is_causal") is False
+        modes = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
+        run = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None, folder)
+    _require_rows(folder, run)
+    return run
 
 
-def _require_rows(
-    folder: Path, backbone: Backbone, tokenizer: TextTokenizer, modes: tuple[Mode, ...]
-) -> None:
-    """Raises UserError for a tokenizer with tokens that the model has no row for: reading adds
-    none.
-    """
-    shown, own = backbone.embedding.weight.shape[0], backbone.output.weight.shape[0]
+def _require_rows(folder: Path, run: Readable) -> None:
+    """Raises UserError for a tokenizer with tokens that the model has no row for."""
+    tokenizer, own = run.tokenizer, len(run.backbone.output.weight)
     if tokenizer.rows > own:
         raise UserError(
             f"{folder}: its tokenizer has {tokenizer.rows} tokens, its model only {own} rows for "
             "them"
         )
-    if (
-        any(mode.attention == "bidirectional" for mode in modes)
-        and tokenizer.vocabulary.mask >= shown
-    ):
+    masked = any(mode.attention == "bidirectional" for mode in run.modes)
+    if masked and tokenizer.vocabulary.mask >= len(run.backbone.embedding.weight):
         raise UserError(
             f"{folder}: is read with masks, and its tokenizer has no mask token; give it one"
         )

@@ -1,6 +1,4 @@
-"""What is visible, who attends to whom, which pairs are scored: the contract that training, theory
-and evaluation read.
-"""
+"""The contract: what is visible, who attends to whom, which pairs are scored."""
 
 from lookaround.objectives.autoregressive import AR, DAR, PrefixLM
 from lookaround.objectives.contract import (

@@ -1,6 +1,4 @@
-"""Objectives whose state t sees the tokens up to t: `ar`, its diversity-enhanced form `dar`, and
-`prefixlm`.
-"""
+"""Objectives whose state t sees tokens 0..t: `ar`, `dar` and `prefixlm`."""
 
 from __future__ import annotations
 
@@ -25,8 +23,6 @@ from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.objective import Objective
 from lookaround.support.randomness import keyed_uniform
 
-__all__ = ["AR", "DAR", "PrefixLM"]
-
 
 @dataclass(frozen=True)
 class AR(Objective):
@@ -48,8 +44,7 @@ class AR(Objective):
 
 @dataclass(frozen=True)
 class DAR(AR):
-    """Diversity-enhanced autoregression ("Look Ahead or Look Around?", arXiv 2407.00935; the form
-    is ours).
+    """Diversity-enhanced autoregression (after arXiv 2407.00935; the form is ours).
 
     Every state predicts the next token, and, with loss weight `share`, one token sampled 2..horizon
     ahead through an offset embedding and a small MLP (head 1).
@@ -67,7 +62,7 @@ class DAR(AR):
         self._require_share("share")
         self._require_one_of("law", ("uniform", "harmonic"))
 
-    def _law(self) -> torch.Tensor:
+    def _offset_probabilities(self) -> torch.Tensor:
         """P(offset) of the farther target, (horizon - 1,) for offsets 2..horizon."""
         offsets = torch.arange(2, self.horizon + 1, dtype=torch.float64)
         mass = torch.ones_like(offsets) if self.law == "uniform" else 1 / offsets
@@ -77,7 +72,9 @@ class DAR(AR):
         (near,) = super().view(batch, seed, epoch)
         width = batch.tokens.shape[1]
         uniform = keyed_uniform(seed, epoch, batch.row, "far", width)
-        offset = 2 + torch.bucketize(uniform, self._law().cumsum(0)[:-1], right=True)
+        offset = 2 + torch.bucketize(
+            uniform, self._offset_probabilities().cumsum(0)[:-1], right=True
+        )
         position = torch.arange(width) + offset
         inside = position < width  # a target beyond the row's end is dropped, not moved nearer
         position = position.clamp(max=width - 1)
@@ -101,14 +98,13 @@ class DAR(AR):
         return (OffsetSpec(self.horizon),)
 
     def laws(self) -> tuple[Law, ...]:
-        far = enumerate(self._law().tolist(), start=2)
+        far = enumerate(self._offset_probabilities().tolist(), start=2)
         return (Ahead(1), *(Ahead(offset, self.share * probability) for offset, probability in far))
 
 
 @dataclass(frozen=True)
 class PrefixLM(Objective):
-    """Prefix language modelling (Raffel et al. 2020): a prefix that sees itself both ways, the rest
-    causal and scored.
+    """Prefix language modelling (Raffel et al. 2020): a bidirectional prefix, then causal targets.
 
     The prefix takes a share of the row's first document drawn uniformly from [low, high].
     """
@@ -141,9 +137,7 @@ class PrefixLM(Objective):
         return (Ahead(1, scored=self._after_prefix),)
 
     def _after_prefix(self, target: np.ndarray, length: int) -> np.ndarray:
-        """P(the prefix is at most as long as the number of tokens before each target), as `view`
-        draws it.
-        """
+        """P(the prefix is at most as long as the tokens before each target), as `view` draws it."""
         if length < 3:
             return np.ones(len(target))
         # 1 + floor(share * (length - 1)), at most length - 1, is <= target iff share < target /

@@ -1,5 +1,4 @@
-"""The contract between objectives and everything else: what a model is shown, which pairs are
-scored, what they are divided by.
+"""The contract: what a model is shown, which pairs are scored, what divides their losses.
 
 Axes: B sequences (rows), T tokens, N scored pairs.
 
@@ -17,22 +16,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
-__all__ = [
-    "BIDIRECTIONAL",
-    "CAUSAL",
-    "Attention",
-    "Batch",
-    "Component",
-    "HeadSpec",
-    "Mode",
-    "Pairs",
-    "Shown",
-    "View",
-    "Vocabulary",
-    "Writing",
-    "scored_pairs",
-]
-
 PADDING = -1  # the document number of a padding token
 
 
@@ -41,26 +24,20 @@ PADDING = -1  # the document number of a padding token
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What an objective must know of the tokenizer: its size, its mask token and its special
-    tokens.
-    """
+    """What an objective needs of the tokenizer: size, mask token and special tokens."""
 
     size: int
     mask: int
     special: tuple[int, ...] = ()
 
     def ordinary(self) -> Tensor:
-        """Ids that stand for text, (size - specials,): the pool that random replacements are drawn
-        from.
-        """
+        """Ids that stand for text, (n,): random replacements are drawn from them."""
         keep = torch.ones(self.size, dtype=torch.bool)
         keep[self.unwritten()] = False
         return keep.nonzero().flatten()
 
     def unwritten(self, eos: int | None = None) -> list[int]:
-        """Ids that stand for no text, in rising order: the special tokens and the mask, but for
-        `eos` where text may end.
-        """
+        """Ids that stand for no text, in rising order: special tokens and mask, without `eos`."""
         return sorted({*self.special, self.mask} - {eos})
 
 
@@ -109,15 +86,11 @@ class Batch:
 
     @property
     def borders(self) -> Tensor | None:
-        """Document numbers, where some row holds more than one: a causal state never sees the
-        padding at a row's end.
-        """
+        """Document numbers where rows are packed, else None: causal states never see padding."""
         return self.documents if self.packed else None
 
     def targets(self, offset: int) -> Tensor:
-        """(B, T) bool: eligible tokens that have a state `offset` positions before them in their
-        own document.
-        """
+        """(B, T) bool: eligible tokens with a state `offset` positions before in their document."""
         targets = torch.zeros_like(self.tokens, dtype=torch.bool)
         targets[:, offset:] = self.eligible[:, offset:]
         if self.documents is not None:
@@ -126,9 +99,7 @@ class Batch:
         return targets
 
     def spans(self) -> tuple[Tensor, Tensor]:
-        """(start, length), each (B, T): where the document of each token starts in its row and how
-        long it is there.
-        """
+        """(start, length), each (B, T): start and length of each token's document in its row."""
         rows, width = self.tokens.shape
         if self.documents is None:
             return torch.zeros_like(self.tokens), torch.full_like(self.tokens, width)
@@ -146,12 +117,10 @@ class Batch:
 
 
 class Movable:
-    """Data of which some is tensors."""
+    """A dataclass with tensors among its fields."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same with every tensor on `device`; itself, not made and validated again, where all
-        are there.
-        """
+        """The same data with every tensor on `device`; the object itself where all are there."""
         values = tuple(vars(self).values())
         moved = tuple(_moved(value, device) for value in values)
         if all(new is old for new, old in zip(moved, values, strict=True)):
@@ -167,9 +136,7 @@ def _moved(value: Any, device: torch.device | str) -> Any:
 
 @dataclass(frozen=True)
 class Attention(Movable):
-    """Who may attend to whom: causal, bidirectional, prefix (lengths (B,)) or dense (allowed (B, T,
-    T) bool).
-    """
+    """Who may attend to whom; `lengths` (B,) for prefix, `allowed` (B, T, T) bool for dense."""
 
     kind: Literal["causal", "bidirectional", "prefix", "dense"]
     lengths: Tensor | None = None
@@ -198,15 +165,15 @@ class Shown(Movable):
 class Pairs(Movable):
     """N scored pairs of a state and the token it is to predict.
 
-    Raises ValueError for columns that do not fit together.
-
     state: (N,) int64, flat index b*T + t of the hidden state that predicts.
     target: (N,) int64, the token id to predict.
-    offset: (N,) int64, target position - state position: 0 its own place (BERT), 1 the next, 2..
+    offset: (N,) int64, target position - state position: 0 its own (BERT), 1 the next, 2 and more
         further ahead.
     head: (N,) int64, 0 = the LM head; others count through `Component.heads`, from
         `Component.first` on.
     weight: (N,) float32.
+
+    Raises ValueError for columns of other shapes or types.
     """
 
     state: Tensor
@@ -247,14 +214,14 @@ class View(Movable):
     def __post_init__(self) -> None:
         state, offset = self.pairs.state, self.pairs.offset
         if state.device.type != "cpu" or not len(state):
-            return  # a look at a device's numbers would wait for it; views are made on the CPU
+            return  # reading numbers from a device would wait for it; views are made on the CPU
         rows, width = self.shown.input_ids.shape
-        place = state % width + offset
+        target = state % width + offset
         if (
             state.min() < 0
             or state.max() >= rows * width
-            or place.min() < 0
-            or place.max() >= width
+            or target.min() < 0
+            or target.max() >= width
         ):
             raise ValueError(
                 f"view: states or targets stand outside of the {rows} rows of {width} tokens"
@@ -287,8 +254,7 @@ def scored_pairs(
     weight: Tensor | None = None,
     normaliser: float | None = None,
 ) -> View:
-    """A view that scores, by the LM head, the tokens at `where` (B, T) bool from the states
-    `offset` positions before them.
+    """A view whose LM head predicts the tokens at `where` (B, T) from `offset` positions before.
 
     weight: (B, T) float, or None for ones.
     normaliser: None for the number of targets.
@@ -309,9 +275,7 @@ def scored_pairs(
 
 
 class Mode(NamedTuple):
-    """One way a model was trained to be read: attention kind, and how far the predicting state
-    stands before its target.
-    """
+    """One way a model was trained to be read: attention kind, and target - state position."""
 
     attention: str
     shift: int
@@ -330,14 +294,14 @@ class Writing(StrEnum):
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What a head beyond the LM head is made of; a kind of head has a spec of its own
-    (objectives/heads.py).
+    """What a head beyond the LM head is made of; each kind has a spec (objectives/heads.py).
 
     replaces: layers of a fresh trunk that make way for it, so that both together have the
         parameters of the trunk alone.
     through: the share of its loss's gradient that reaches the trunk.
     weight: of its loss, where that is an auxiliary term and not a cross-entropy on listed pairs.
-        The last two belong to training and say nothing of the module.
+
+    `through` and `weight` belong to training; the module does not depend on them.
     """
 
     kind: str

@@ -7,15 +7,6 @@ from typing import ClassVar
 
 from lookaround.objectives.contract import HeadSpec
 
-__all__ = [
-    "LOOK_AHEAD_KINDS",
-    "BeliefSpec",
-    "LookAheadSpec",
-    "NextLatentSpec",
-    "OffsetSpec",
-    "TokenOrderSpec",
-]
-
 LOOK_AHEAD_KINDS = (
     "parallel",
     "causal",

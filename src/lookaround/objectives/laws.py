@@ -1,12 +1,10 @@
-"""How targets stand to visible tokens: the elementary laws that objectives are made of, and what
-follows from them.
+"""Visibility laws: which tokens of a row are visible when a target is predicted.
 
-A law says which tokens of a row are visible when a target is predicted and with what weight the
-target is scored. An objective lists its laws (`Objective.laws`); `contexts` (the nearest visible
-tokens) and `patterns` (all of them) are worked out here, once for all objectives. Rows have
-`length` tokens of which the first, BOS, is always visible and never a target. Lags are target
-position - context position. Masses are expected loss weights per row, so that laws, rates and row
-lengths are mixed by adding. Ours.
+A law also says with what weight a target is scored. An objective lists its laws
+(`Objective.laws`); theory/law.py makes of them the `contexts` (nearest visible tokens) and
+`patterns` (all visible tokens) of any objective. Rows have `length` tokens of which the first, BOS,
+is always visible and never a target. Lags are target position - context position. Masses are
+expected loss weights per row, so that laws, rates and row lengths are mixed by adding. Ours.
 
 R rates, P target positions 1..length-1.
 """
@@ -18,8 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-__all__ = ["Ahead", "HiddenSuffix", "Law", "Outside", "Pattern", "Scattered"]
 
 LONGEST_ENUMERATED = 14  # tokens of a row whose 2^(length - 1) visibility patterns are listed
 
@@ -37,16 +33,14 @@ class Law:
     def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
         """{signed lags of the `nearest` nearest visible tokens, leftmost first: mass}.
 
-        Where the last place is contested by two tokens equally near, each gets half. A tuple is
-        shorter where the row holds fewer visible tokens. Tuples with a lag beyond `reach`, and
-        those rarer than a share `least` of all, may be left out: there are binomially many.
+        Of two tokens equally near, of which one belongs to the tuple, each gets half of the mass. A
+        tuple is shorter where the row holds fewer visible tokens. Tuples with a lag beyond `reach`
+        or rarer than a share `least` may be left out: there are binomially many.
         """
         raise NotImplementedError
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
-        """Every (target, visible positions) with its mass; rows of at most LONGEST_ENUMERATED
-        tokens.
-        """
+        """Every (target, visible positions) with its mass, up to LONGEST_ENUMERATED tokens."""
         raise NotImplementedError
 
 
@@ -74,13 +68,13 @@ class Ahead(Law):
 
     def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
         masses = self._masses(length)
-        found = {}
+        masses_by_lags = {}
         for count in range(1, nearest + 1):  # states before the n-th see fewer than n tokens
             here = masses[count - 1 : count] if count < nearest else masses[count - 1 :]
             farthest = self.offset + count - 1
             if farthest <= reach and here.sum() > 0:
-                found[tuple(range(farthest, self.offset - 1, -1))] = float(here.sum())
-        return found
+                masses_by_lags[tuple(range(farthest, self.offset - 1, -1))] = float(here.sum())
+        return masses_by_lags
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         for state, mass in enumerate(self._masses(length)):
@@ -90,8 +84,7 @@ class Ahead(Law):
 
 @dataclass(frozen=True)
 class Outside(Law):
-    """A target at t sees the tokens 0..before(t)-1 and those from after(t) to the row's end (none:
-    no token after it).
+    """A target at t sees tokens 0..before(t)-1 and those from after(t) on (None: none after it).
 
     before and after take target positions (P,) and give positions (P,); every token but BOS is a
     target.
@@ -104,22 +97,20 @@ class Outside(Law):
         return length - 1.0
 
     def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
-        found: dict[Tuple, float] = {}
+        masses: dict[Tuple, float] = {}
         for target, visible in self._visible(length, nearest):
             order = sorted((target - position for position in visible), key=abs)
-            chosen, rest = order[:nearest], order[nearest:]
-            tied = bool(rest) and abs(chosen[-1]) == abs(rest[0])
-            choices = [chosen, [*chosen[:-1], rest[0]]] if tied else [chosen]
+            nearest_lags, rest = order[:nearest], order[nearest:]
+            tied = bool(rest) and abs(nearest_lags[-1]) == abs(rest[0])
+            choices = [nearest_lags, [*nearest_lags[:-1], rest[0]]] if tied else [nearest_lags]
             for choice in choices:
                 if max(map(abs, choice)) <= reach:
                     key = tuple(sorted(choice, reverse=True))
-                    found[key] = found.get(key, 0.0) + 1 / len(choices)
-        return found
+                    masses[key] = masses.get(key, 0.0) + 1 / len(choices)
+        return masses
 
     def _visible(self, length: int, near: int | None = None) -> Iterator[tuple[int, list[int]]]:
-        """(target, its visible positions in rising order), of which at most `near` on either side
-        where that is given.
-        """
+        """(target, visible positions in rising order), at most `near` on either side if given."""
         targets = np.arange(1, length)
         before = self.before(targets)
         after = np.full(length - 1, length) if self.after is None else self.after(targets)
@@ -137,8 +128,7 @@ class Outside(Law):
 
 @dataclass(frozen=True)
 class Scattered(Law):
-    """Each token but BOS is hidden with a probability drawn once per row; the hidden ones are the
-    targets.
+    """Each token but BOS is hidden at a rate drawn once per row; hidden tokens are the targets.
 
     rates (R,) and their weights (R,): the law of that probability, times the weight of a target
     drawn under it.
@@ -155,12 +145,12 @@ class Scattered(Law):
         target = np.arange(1, length)
         start = np.array(self.weights)[:, None] * rate * np.ones(length - 1)
         under_way: dict[Tuple, np.ndarray] = {(): start}  # lags found so far -> mass (R, P)
-        found: dict[Tuple, float] = {}
+        masses: dict[Tuple, float] = {}
 
         def finish(lags: Tuple, mass: float) -> None:
             if mass > 0:
                 key = tuple(sorted(lags, reverse=True))
-                found[key] = found.get(key, 0.0) + mass
+                masses[key] = masses.get(key, 0.0) + mass
 
         last = min(reach, length - 1)
         for distance in range(1, last + 1):
@@ -168,11 +158,9 @@ class Scattered(Law):
             sees_left = np.where(left > 0, 1 - rate, np.where(left == 0, 1.0, 0.0))
             sees_right = np.where(right < length, 1 - rate, 0.0)
             both = sees_left * sees_right
-            following: dict[Tuple, np.ndarray] = {}
+            extended: dict[Tuple, np.ndarray] = {}
             for lags, mass in under_way.items():
-                following[lags] = following.get(lags, 0) + mass * (
-                    1 - sees_left - sees_right + both
-                )
+                extended[lags] = extended.get(lags, 0) + mass * (1 - sees_left - sees_right + both)
                 one_left = nearest - len(lags) == 1
                 share = both / 2 if one_left else both  # a tie for the last place is split
                 for lag, alone in ((distance, sees_left - both), (-distance, sees_right - both)):
@@ -181,16 +169,16 @@ class Scattered(Law):
                         finish((*lags, lag), float(gained.sum()))
                     else:
                         key = (*lags, lag)
-                        following[key] = following.get(key, 0) + gained
+                        extended[key] = extended.get(key, 0) + gained
                 if not one_left:
                     pair = mass * both
                     key = (*lags, distance, -distance)
                     if nearest - len(lags) == 2:
                         finish(key, float(pair.sum()))
                     else:
-                        following[key] = following.get(key, 0) + pair
+                        extended[key] = extended.get(key, 0) + pair
             under_way = {
-                lags: mass for lags, mass in following.items() if mass.sum() > least * start.sum()
+                lags: mass for lags, mass in extended.items() if mass.sum() > least * start.sum()
             }
         # a row with fewer visible tokens: BOS was reached, and all that stands beyond reach on the
         # right is hidden
@@ -198,7 +186,7 @@ class Scattered(Law):
         for lags, mass in under_way.items():
             if lags:
                 finish(lags, float((mass * ended).sum()))
-        return found
+        return masses
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         rate, weight = np.array(self.rates), np.array(self.weights)
@@ -217,9 +205,7 @@ class Scattered(Law):
 
 @dataclass(frozen=True)
 class HiddenSuffix(Law):
-    """Everything from a uniformly drawn position on is hidden; the k-th hidden token is a target of
-    weight k**-near.
-    """
+    """All tokens from a uniform position on are hidden; the k-th has the weight k**-near."""
 
     near: float = 0.0
     weight: float = 1.0
@@ -229,7 +215,7 @@ class HiddenSuffix(Law):
         return self.weight * float(((length - rank) * rank**-self.near).sum()) / (length - 1)
 
     def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
-        found: dict[Tuple, float] = {}
+        masses: dict[Tuple, float] = {}
         for rank in range(1, min(reach, length - 1) + 1):
             mass = self.weight / (length - 1) * rank**-self.near
             for count in range(1, nearest + 1):
@@ -240,8 +226,8 @@ class HiddenSuffix(Law):
                     else length - rank - nearest + 1
                 )
                 if cuts > 0 and rank + count - 1 <= reach:
-                    found[tuple(range(rank + count - 1, rank - 1, -1))] = mass * cuts
-        return found
+                    masses[tuple(range(rank + count - 1, rank - 1, -1))] = mass * cuts
+        return masses
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         for cut in range(1, length):

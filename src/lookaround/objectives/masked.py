@@ -19,8 +19,6 @@ from lookaround.objectives.laws import HiddenSuffix, Law, Scattered
 from lookaround.objectives.objective import Objective
 from lookaround.support.randomness import keyed_uniform
 
-__all__ = ["MDLM", "MLM", "VMLM"]
-
 # quantile functions of the unit interval; small rates are the rarer under "uniform" only
 LAWS: dict[str, Callable] = {
     "uniform": lambda u: u,
@@ -34,9 +32,7 @@ MIN_RATE = 1e-3
 
 
 def _bidirectional_documents(batch: Batch) -> Tensor | None:
-    """Document numbers where a row is not one whole document window, so that padding and neighbours
-    stay unseen.
-    """
+    """Document numbers unless each row is one whole window: then padding must be masked."""
     return (
         batch.documents
         if batch.documents is not None and bool((batch.documents != 0).any())
@@ -61,9 +57,7 @@ class Masked(Objective):
 
 @dataclass(frozen=True)
 class MLM(Masked):
-    """Masked language modelling (BERT): tokens selected at `rate`, of which replace=(mask, random,
-    keep) shares are shown.
-    """
+    """Masked language modelling (BERT): select tokens at `rate`, replace=(mask, random, keep)."""
 
     rate: float = 0.15
     replace: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -105,8 +99,7 @@ class MLM(Masked):
 
 @dataclass(frozen=True)
 class VMLM(Masked):
-    """Variable-length masked modelling ("Look Ahead or Look Around?", arXiv 2407.00935; the form is
-    ours).
+    """Variable-length masked modelling (after arXiv 2407.00935; the form is ours).
 
     A share 1 - suffix of the rows hides tokens at random, at a rate drawn per row from [low, high]
     by `law`. The rest hides everything from a uniformly drawn position to the row's end - also past
@@ -176,8 +169,7 @@ class VMLM(Masked):
 
 @dataclass(frozen=True)
 class MDLM(Masked):
-    """Masked diffusion (Sahoo et al. 2024; Shi et al. 2024): the rate is drawn from U(0, 1) per
-    row.
+    """Masked diffusion (Sahoo et al. 2024; Shi et al. 2024): a rate from U(0, 1) per row.
 
     weight="elbo" gives each masked token the weight 1/rate and divides by the number of tokens, an
     upper bound of the negative log-likelihood; weight="flat" scores masked tokens alike and divides

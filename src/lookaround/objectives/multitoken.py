@@ -1,6 +1,4 @@
-"""Objectives that look ahead from every state: multi-token prediction `mtp`, token order `top`,
-next states `nextlat`.
-"""
+"""Objectives with farther targets at every state: `mtp`, `top` and `nextlat`."""
 
 from __future__ import annotations
 
@@ -21,28 +19,24 @@ from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.objective import Objective
 from lookaround.objectives.schedules import Schedule
 
-__all__ = ["MTP", "TOP", "NextLat"]
-
 
 @dataclass(frozen=True)
 class MTP(AR):
-    """Multi-token prediction: every state predicts the tokens 1 to n ahead (Gloeckle et al. 2024,
-    arXiv 2404.19737).
+    """Multi-token prediction of the tokens 1 to n ahead (Gloeckle et al. 2024, arXiv 2404.19737).
 
-    n counts the ordinary next token; the n - 1 farther ones have heads (model/heads/).
-    heads: "parallel" (a transformer layer each beside the trunk's last, Gloeckle), "causal" (each
-        on top of the one before), "sequential" (each also told the token before its target,
+    n: tokens predicted, the next one included; the n - 1 farther ones have heads (model/heads/).
+    heads: "parallel" (a transformer layer per depth beside the trunk's last, Gloeckle), "causal"
+        (each on top of the one before), "sequential" (each also sees the token before its target,
         DeepSeek-V3), "shared" (the same with one layer for all depths, FastMTP), "linear", "medusa"
-        (a residual block; "medusa-own" with an unembedding each) or "hydra" (an MLP told the tokens
-        in between).
-
+        (a residual block; "medusa-own" with an unembedding each) or "hydra" (an MLP that sees the
+        tokens in between).
     weights: of the losses; a number b gives b^(k-1) to the token k ahead, a tuple one weight for
         each of 1..n; the token 1 ahead may have weight 0, which leaves it out.
-    through: the share of the farther losses' gradient that reaches the trunk (0 leaves the trunk to
-        the next token alone).
+    through: the share of the farther losses' gradient that reaches the trunk; at 0 only the next
+        token trains it.
     curriculum: "forward" begins with the next token and adds one farther token in each of n equal
         parts of the budget, "reverse" begins with all and drops them (2505.22757).
-    reach: the tokens 1 to `reach` ahead are scored now; none: all n.
+    reach: the tokens 1 to `reach` ahead are scored now; None: all n.
     matched: n - 1 layers of a fresh trunk make way for the heads.
     """
 
@@ -123,8 +117,7 @@ class MTP(AR):
 
 @dataclass(frozen=True)
 class TOP(AR):
-    """Token-order prediction (arXiv 2508.19228): the next token, and beside it the order in which
-    the coming tokens come.
+    """Token-order prediction (arXiv 2508.19228): the next token, and the order of coming tokens.
 
     An extra linear head ranks the vocabulary: token v, first met d <= window tokens ahead, has the
     score window - d, and the head learns softmax(scores) (ListNet).
@@ -149,8 +142,7 @@ class TOP(AR):
 
 @dataclass(frozen=True)
 class NextLat(AR):
-    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the next token, and beside it
-    the model's own coming states.
+    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): next token and coming states.
 
     A small MLP steps from a state and the next token to the next state, `horizon` steps on; each
     guess is drawn to the true state by a smooth-L1 distance and by the KL divergence of what the

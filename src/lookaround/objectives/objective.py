@@ -1,9 +1,7 @@
-"""Objectives and how they combine: `ar`, `ar + 3*vmlm` (a mixture), `0.25*ar >> 0.75*mlm(rate=0.4)`
-(one after the other).
+"""Objectives and their algebra: mixtures `ar + 3*vmlm`, sequences `0.25*ar >> 0.75*mlm`.
 
 An objective holds no model, no loop and no device code. Randomness is keyed by (seed, epoch, row)
-and never by micro-batch or rank, so that accumulation, packing and the number of processes change
-nothing.
+and never by micro-batch or rank: accumulation, packing and the number of processes change nothing.
 """
 
 from __future__ import annotations
@@ -31,15 +29,6 @@ from lookaround.objectives.laws import Law
 from lookaround.objectives.schedules import Schedule
 from lookaround.support.randomness import keyed_uniform
 from lookaround.support.registry import register
-
-__all__ = [
-    "Combination",
-    "Mixture",
-    "Objective",
-    "ParameterError",
-    "Sequence",
-    "Weighted",
-]
 
 
 class Term:
@@ -95,8 +84,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Objective(Term):
-    """Base of all objectives: a frozen dataclass whose fields are its parameters and whose `name`
-    is its spec.
+    """Base of all objectives: a frozen dataclass; fields are parameters, `name` is the spec.
 
     Subclasses give `view`, `modes` and `laws`; `head_specs` only where they need more than the LM
     head. The operators build mixtures: `ar + 3*vmlm` draws each row's component in proportion 1:3,
@@ -104,15 +92,12 @@ class Objective(Term):
     """
 
     name = ""  # not annotated: a class attribute, not a field
-    prompted = (
-        False  # whether it treats a row's target part in a way that plain text has no use for
-    )
+    # whether it needs rows with a prompt and a target part, which plain text lacks
+    prompted = False
     registry: ClassVar[dict[str, type[Objective]]] = {}
 
     def __init_subclass__(cls) -> None:
-        """Makes a class with a name of its own known to the parser; raises ValueError for a taken
-        name.
-        """
+        """Registers a class with a name of its own; raises ValueError for a taken name."""
         if cls.name and cls.name != getattr(cls.__mro__[1], "name", ""):
             register(Objective.registry, cls.name, cls)
 
@@ -148,17 +133,13 @@ class Objective(Term):
         return (Writing.ONE_BY_ONE,)
 
     def laws(self) -> tuple[Law, ...]:
-        """How targets stand to visible tokens (objectives/laws.py); of an objective that does not
-        change with the budget.
-        """
+        """The visibility laws (objectives/laws.py) of an objective without schedules."""
         raise NotImplementedError(f"{type(self).__qualname__} has no laws() (objectives/laws.py)")
 
     # -- parameters that change with the budget spent
 
     def at(self, progress: float) -> Objective:
-        """The objective at a share `progress` in [0, 1] of the budget: schedules replaced by their
-        values.
-        """
+        """The objective at a share `progress` in [0, 1] of the budget, with schedules evaluated."""
         values = {name: value.at(progress) for name, value in self._schedules()}
         return replace(self, **values) if values else self
 
@@ -205,9 +186,7 @@ class Objective(Term):
             )
 
     def _require_share(self, name: str, *, zero: bool = False) -> None:
-        """The parameter is a number or a schedule whose values lie in (0, 1], or [0, 1] with
-        zero=True.
-        """
+        """Requires a number or schedule with values in (0, 1], or [0, 1] with zero=True."""
         value = getattr(self, name)
         rule = f"a number in {'[' if zero else '('}0, 1]"
         for number in value.ends() if isinstance(value, Schedule) else (value,):
@@ -258,7 +237,7 @@ class Weighted(Term):
 class Combination(Objective):
     """Weighted objectives, whether they share the rows or follow one another.
 
-    heads_before: how many heads of a whole stand before those of this part of it.
+    heads_before: number of heads of the whole objective before those of this part.
     """
 
     terms: tuple[tuple[float, Objective], ...]
@@ -289,21 +268,20 @@ class Combination(Objective):
 
     def components(self) -> tuple[Component, ...]:
         """Those of all parts, by their shares; heads are numbered through."""
-        found: list[Component] = []
+        components: list[Component] = []
         shift = self.heads_before
         for share, (_, objective) in zip(self.shares, self.terms, strict=True):
-            found += (
+            components += (
                 part._replace(coefficient=share * part.coefficient, first=part.first + shift)
                 for part in objective.components()
             )
             shift += len(objective.head_specs())
-        return tuple(found)
+        return tuple(components)
 
 
 @dataclass(frozen=True)
 class Mixture(Combination):
-    """Each row draws its component in proportion to the weights; the components' losses are
-    combined by the same.
+    """Each row draws a component in proportion to the weights, which also combine the losses.
 
     Every component is normalised by its own targets before it is weighted: `ar + mlm` is half
     masked, though masked rows have fewer targets.
@@ -349,17 +327,13 @@ class Mixture(Combination):
 
 @dataclass(frozen=True)
 class Sequence(Combination):
-    """One objective after the other, each for its share of the budget; schedules inside a phase run
-    over that phase.
-    """
+    """Objectives one after the other, each for its share of the budget and its own schedules."""
 
     def phases(self) -> tuple[tuple[float, Objective], ...]:
         return tuple(zip(self.shares, (objective for _, objective in self.terms), strict=True))
 
     def at(self, progress: float) -> Mixture:
-        """The phase of that moment, as a mixture of it alone that names heads by their place in the
-        whole.
-        """
+        """The phase at that moment, as a mixture of it alone with the whole's head numbers."""
         starts = list(itertools.accumulate(self.shares, initial=0.0))[:-1]
         number = sum(start <= progress for start in starts[1:])
         share, objective = self.phases()[number]
@@ -399,9 +373,7 @@ def _term(weight: float, objective: Objective) -> str:
 
 
 class ParameterError(ValueError):
-    """A parameter of an objective is out of its range; `parameter` names it, so that the parser can
-    point at it.
-    """
+    """A parameter of an objective is out of its range; `parameter` names it for the parser."""
 
     def __init__(self, parameter: str, message: str) -> None:
         super().__init__(message)

@@ -1,6 +1,4 @@
-"""Specs to objectives: "ar, mlm(rate=0.4), 0.25*ar >> 0.75*mlm", read with `ast`, never with
-`eval`.
-"""
+"""Specs to objectives, such as "ar, mlm(rate=0.4)", read with `ast`, never with `eval`."""
 
 from __future__ import annotations
 
@@ -12,8 +10,6 @@ from typing import Any, NoReturn
 from lookaround.objectives.objective import Objective, ParameterError, Term
 from lookaround.objectives.schedules import SCHEDULES
 from lookaround.support.errors import UserError
-
-__all__ = ["parse", "parse_list", "require_for_text"]
 
 
 def parse_list(text: str) -> list[Objective]:
@@ -33,26 +29,24 @@ def parse_list(text: str) -> list[Objective]:
     if not text.strip() or not isinstance(tree, ast.Tuple) or not tree.elts:
         raise UserError(f"objectives '{text}': empty; give a list such as 'ar, mlm'")
     reader = _Reader(text.strip(), source)
-    found = [reader.objective(node) for node in tree.elts]
-    unweighted = [term.weighed[1] for term in found]
+    terms = [reader.objective(node) for node in tree.elts]
+    unweighted = [term.weighed[1] for term in terms]
     return list({item.spec: item for item in unweighted}.values())
 
 
 def parse(text: str) -> Objective:
     """The objective of one spec, such as "ar + 3*vmlm(suffix=0.5)"; raises UserError."""
-    found = parse_list(text)
-    if len(found) != 1:
+    objectives = parse_list(text)
+    if len(objectives) != 1:
         raise UserError(
-            f"objective '{text}': found {len(found)} objectives, one is wanted; join them by + or "
-            ">>"
+            f"objective '{text}': found {len(objectives)} objectives, one is wanted; join them by "
+            "+ or >>"
         )
-    return found[0]
+    return objectives[0]
 
 
 def require_for_text(objectives: Iterable[Objective]) -> None:
-    """Raises UserError for an objective that works on the target part of prompted rows, which plain
-    text has not.
-    """
+    """Raises UserError for an objective that needs rows with a prompt and a target part."""
     for objective in objectives:
         if objective.prompted:
             raise UserError(
@@ -66,18 +60,15 @@ WHAT = f"write a number, a word, or one of {', '.join(SCHEDULES)} with (start, e
 
 
 class _Reader:
-    """Walks the syntax tree of a spec; every refusal names the column and the words it stands
-    on.
-    """
+    """Walks the syntax tree of a spec; errors name the column and the words."""
 
     def __init__(self, text: str, source: str) -> None:
         self.text, self.source = text, source
 
     def refuse(self, node: ast.AST, problem: str) -> NoReturn:
         words = ast.get_source_segment(self.source, node) or ""  # type: ignore[arg-type]
-        column = getattr(
-            node, "col_offset", 1
-        )  # the added bracket makes the 0-based offset a 1-based column
+        # the added bracket makes the 0-based offset a 1-based column
+        column = getattr(node, "col_offset", 1)
         raise UserError(f"objectives '{self.text}', column {column} ('{words}'): {problem}")
 
     def objective(self, node: ast.expr) -> Term:

@@ -1,5 +1,4 @@
-"""Objectives on the target part of rows that begin with a prompt: `reverse`, `teacherless` and
-`bst`.
+"""Objectives on the target part of prompted rows: `reverse`, `teacherless` and `bst`.
 
 The target part is what may be scored (`Batch.scorable`); a row without a prompt has BOS for one.
 """
@@ -16,13 +15,9 @@ from lookaround.objectives.contract import Batch, HeadSpec, View, Writing
 from lookaround.objectives.heads import BeliefSpec
 from lookaround.objectives.laws import Law, Outside
 
-__all__ = ["BST", "Reverse", "Teacherless"]
-
 
 def reversed_order(batch: Batch) -> Tensor:
-    """(B, T): which position each token comes from when the target part of every document is read
-    backwards.
-    """
+    """(B, T): the position each token comes from when every target part is reversed."""
     rows, width = batch.tokens.shape
     position = torch.arange(width).expand(rows, width)
     eligible = batch.eligible
@@ -40,9 +35,7 @@ def reversed_order(batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class Reverse(AR):
-    """Causal modelling of the target part read backwards: its last token first (Bachmann &
-    Nagarajan 2024, arXiv 2403.06963).
-    """
+    """Causal modelling of the reversed target part (Bachmann & Nagarajan 2024, 2403.06963)."""
 
     name = "reverse"
     prompted = True
@@ -59,8 +52,7 @@ class Reverse(AR):
 
 @dataclass(frozen=True)
 class Teacherless(AR):
-    """The whole target part at once from dummies in its place (Monea et al. 2023; Bachmann &
-    Nagarajan 2024, arXiv 2403.06963).
+    """Predicts the whole target part at once from dummies (Monea et al. 2023; arXiv 2403.06963).
 
     Every target is predicted by the state before it, which sees the prompt and dummies; the dummy
     is the mask token.
@@ -83,14 +75,15 @@ class Teacherless(AR):
 
 @dataclass(frozen=True)
 class BST(AR):
-    """A belief-state transformer (Hu et al. 2024, arXiv 2410.23506): the next token, and beside it
-    a second encoder.
+    """A belief-state transformer (Hu et al. 2024, arXiv 2410.23506) with a second encoder.
 
-    The second encoder reads the target part from its end. From every prefix and every suffix with
-    something in between, an MLP predicts the token after the prefix and the one before the suffix.
-    The LM head's loss is that of the empty suffix, and only the LM head is used to write (theirs
-    reads the empty suffix too; that is the one difference).
+    The second encoder reads the target part from its end. From every prefix and every later suffix
+    an MLP predicts the token after the prefix and the one before the suffix. The LM head's loss
+    is that of the empty suffix, and only the LM head writes; in the paper the empty suffix is
+    encoded too, which is the one difference.
+
     layers: of the second encoder.
+    weight: of its loss beside the next token's.
     matched: as many layers of a fresh trunk make way for it.
     """
 

@@ -5,7 +5,17 @@ print(results)
 results.write_page("report.html")
 """
 
-from lookaround.report.schema import load_results
-from lookaround.report.text import format_seconds
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["format_seconds", "load_results"]
+if TYPE_CHECKING:
+    from lookaround.report.schema import load_results
+
+__all__ = ["load_results"]
+
+
+def __getattr__(name: str) -> Any:
+    # the records take half a second to build, which commands that only format need not wait for
+    if name not in __all__:
+        raise AttributeError(f"module 'lookaround.report' has no attribute '{name}'")
+    return getattr(importlib.import_module("lookaround.report.schema"), name)

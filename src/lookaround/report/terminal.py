@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from io import StringIO
 from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,11 +14,11 @@ from rich.text import Text
 
 from lookaround.report.findings import (
     FORECAST_COLUMNS,
+    SPECULATION_COLUMNS,
     SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
-    forecast_score,
-    forecast_tasks,
+    forecast_standing,
     is_control,
     speculation_lines,
     synthetic_cells,
@@ -27,7 +26,6 @@ from lookaround.report.findings import (
     synthetic_heading,
     synthetic_name,
     synthetic_tasks,
-    synthetic_title,
 )
 from lookaround.report.lookup import BASELINES, MISSING, NEEDS, Lookup, number
 from lookaround.report.text import (
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "as_html",
     "as_text",
     "print_comparison",
     "print_evaluation",
@@ -95,11 +92,6 @@ def as_text(result: Results, width: int = 100) -> str:
     file = StringIO()
     result.print(Console(file=file, width=width, color_system=None))
     return "\n".join(map(str.rstrip, file.getvalue().splitlines()))
-
-
-def as_html(result: Results) -> str:
-    """The same as a fragment of a page."""
-    return f"<pre>{escape(as_text(result))}</pre>"
 
 
 def print_table(
@@ -301,14 +293,17 @@ def print_forecast(result: ForecastResults, console: Console) -> None:
         f"probes on {forecast_features(result)}"
     )
     print_text(console, heading, "bold")
-    lines, tasks = result.lines, forecast_tasks(result)
+    lines, tasks = result.lines, result.metrics
     columns = [
         Column(heading, [read(line) for line in lines]) for heading, _, read in FORECAST_COLUMNS
     ]
-    columns += [
-        Column(_broken(task), [forecast_score(result, line, task) for line in lines])
-        for task in tasks
-    ]
+    marks = {"leads": " ^", "not told apart": " =", "": "  "}
+    for task in tasks:
+        scores = [format_score(number(line.tasks.get(task))) for line in lines]
+        standing = [marks[forecast_standing(result, line, task)] for line in lines]
+        columns.append(
+            Column(_broken(task), list(map("".join, zip(scores, standing, strict=True))))
+        )
     labels = [printable(line.objective) for line in lines]
     print_table(console, [columns], labels, len(result.objectives))
     if tasks:
@@ -331,7 +326,7 @@ def print_forecast(result: ForecastResults, console: Console) -> None:
 def print_synthetic(results: SyntheticResults, console: Console) -> None:
     """A table for each task, then the findings in words."""
     for graph, entries in synthetic_tasks(results).items():
-        print_text(console, synthetic_heading(synthetic_title(results, graph), entries), "bold")
+        print_text(console, synthetic_heading(results.tasks[graph].title, entries), "bold")
         cells = zip(*map(synthetic_cells, entries), strict=True)
         columns = [
             Column(heading, list(column))
@@ -346,19 +341,12 @@ def print_synthetic(results: SyntheticResults, console: Console) -> None:
 
 def print_speculation(result: SpeculationResults, console: Console) -> None:
     """Speed by number of sequences, then what was found, in words."""
-    shown = {
-        "nodes": ("nodes", "{:d}"),
-        "tokens_per_forward": ("tokens per\nforward", "{:.2f}"),
-        "plain_tokens_per_second": ("transformers\ntokens/s", "{:,.0f}"),
-        "loop_tokens_per_second": ("without drafts\ntokens/s", "{:,.0f}"),
-        "speculative_tokens_per_second": ("drafts\ntokens/s", "{:,.0f}"),
-        "speedup": ("times\ntransformers", "{:.2f}"),
-    }
+    (first, key, _), *others = SPECULATION_COLUMNS
     columns = [
         Column(heading, [form.format(entry[name]) for entry in result.by_batch])
-        for name, (heading, form) in shown.items()
+        for heading, name, form in others
     ]
-    print_table(console, [columns], [str(e.batch) for e in result.by_batch], first="sequences")
+    print_table(console, [columns], [str(entry[key]) for entry in result.by_batch], first=first)
     for line in speculation_lines(result):
         print_text(console, line)
 

@@ -1,3 +1,1 @@
-"""Studies: thin programs over the library, each with a folder of its own that the same command
-resumes.
-"""
+"""Studies: thin programs over the library, each with a folder that the same command resumes."""

@@ -16,8 +16,6 @@ from lookaround.report.schema import EvaluationResults
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 
-__all__ = ["Request", "cost", "evaluate", "open_evaluation"]
-
 
 @dataclass(frozen=True)
 class Request:

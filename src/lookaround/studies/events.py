@@ -1,4 +1,4 @@
-"""What a study tells of itself while it works."""
+"""What a study reports while it works."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lookaround.train.loop import Progress
-
-__all__ = ["Event", "Report", "Running", "report_step", "silent"]
 
 
 @dataclass(frozen=True)
@@ -58,4 +56,4 @@ def report_step(report: Report, stage: str, progress: Progress) -> None:
 
 
 def silent(event: Event) -> None:
-    """A report that nobody reads."""
+    """Reports nothing."""

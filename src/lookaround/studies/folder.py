@@ -1,6 +1,4 @@
-"""The folder of a run or a study: refused, locked, opened or resumed, saved and published in one
-place.
-"""
+"""The folder of a run or study: checked, locked, opened or resumed, saved and published."""
 
 from __future__ import annotations
 
@@ -26,13 +24,11 @@ from lookaround.support.storage import (
     write_yaml,
 )
 
-__all__ = ["StudyFolder", "slug"]
-
 LAYOUT = 2  # of the file that says what a folder is
 LOCK_FILE = ".lock"
-# what folders of older layouts hold, by the file that stands there today
+# {state file of today: what a folder of an older layout holds instead}
 OLDER = {"synthetic.yaml": "plan.yaml", "forecast.yaml": "parts"}
-# parts of an identity that are fingerprints, and what it means that one differs
+# {fingerprint in an identity: the message where it differs}
 CONTENT = {"corpus": "the corpus or its tokenizer has changed", "model": "the model has changed"}
 
 
@@ -103,7 +99,7 @@ class StudyFolder:
         except Timeout:
             raise UserError(f"{self.path}: another process is at work in this folder") from None
         try:
-            self.require()  # what another process has done meanwhile
+            self.require()  # another process may have changed it before the lock was taken
             yield self.state
         except BaseException:
             if fresh and not self.file.exists():
@@ -118,9 +114,7 @@ class StudyFolder:
         write_yaml(self.file, {"layout": LAYOUT, "identity": self.identity, **self.state})
 
     def publish(self, fill: Callable[[Path], None]) -> None:
-        """Puts what fill(folder) writes beside the folder's own files, in place of older ones of
-        the same names.
-        """
+        """Moves what fill(folder) writes into the folder, replacing files of the same names."""
         final = self.path / "final"
         write_folder(final, fill)
         for file in sorted(final.iterdir()):
@@ -136,9 +130,7 @@ class StudyFolder:
 
 
 def slug(spec: str) -> str:
-    """A folder name for a spec: readable, and unique by a few letters of its hash where it had to
-    be changed.
-    """
+    """A folder name for a spec: readable, with a few letters of its hash where it was changed."""
     plain = re.sub(r"[^a-z0-9.]+", "-", spec.lower()).strip("-")
     return (
         plain if plain == spec else f"{plain[:60]}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}"
@@ -146,11 +138,10 @@ def slug(spec: str) -> str:
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], origin: Path) -> None:
-    """Raises UserError naming the first thing in which a folder's run differs from the one asked
-    for.
+    """Raises UserError naming the first difference between a folder's run and the one asked for.
 
-    Of settings, those are compared that count today; one that a folder is too old to know had its
-    default.
+    Only settings that affect results today are compared; a setting that an older folder lacks had
+    its default.
     """
     defaults = _flatten(Settings().model_dump(mode="json"))
     was, asked = defaults | _flatten(before.get("settings", {})), _flatten(now.get("settings", {}))

@@ -1,5 +1,4 @@
-"""Local processes for work that is done in parallel; anything that takes a concurrent.futures
-executor takes these.
+"""The jobs of a study on local processes or any concurrent.futures executor.
 
 A job and its study talk through files, so that any executor serves: status.json says how far the
 job is, the study's .stop asks it to save and end.
@@ -9,10 +8,12 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import importlib
 import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,11 +28,11 @@ from concurrent.futures import (
 from pathlib import Path
 from typing import Any
 
+from lookaround.evaluation.registry import Protocol
+from lookaround.objectives.objective import Objective
 from lookaround.studies.events import Event, Report, Running
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.train.loop import StopSignal
-
-__all__ = ["Jobs", "Status", "local_pool", "running_jobs", "stopped"]
 
 STOP_FILE = ".stop"
 STATUS_FILES = "runs/*/*/*/status.json"
@@ -44,8 +45,7 @@ def stopped(study: Path, done: float, total: float) -> Interrupted:
 
 
 class Jobs:
-    """The jobs of a study on an executor: `finished` gives each result as it comes, and more may be
-    submitted meanwhile.
+    """The jobs of a study on an executor; more may be submitted while results are read.
 
     study: its folder.
     stop: becomes True when the study is to save and end: jobs that have not begun are dropped then,
@@ -102,7 +102,7 @@ class Jobs:
                 for future in [future for future in self.pending if future.cancel()]:
                     del self.pending[future]
                     self.dropped = True
-                # after that, or what ends by it would make room for one of them
+                # after cancelling: a job that ends early would let another begin
                 self.stop_file.touch()
             for future in [future for future in ended if future in self.pending]:
                 key, work = self.pending.pop(future)
@@ -147,19 +147,36 @@ class Jobs:
 
 
 def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
-    """Local processes, each held to its share of the cores, which end with their parent whatever
-    ends it.
-    """
+    """Local processes, each held to its share of the cores, that end with their parent."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-    )
+    arguments = (os.getpid(), _modules_of_others())
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=arguments)
 
 
-def _end_with(parent: int) -> None:
-    # jobs listen for themselves; an idle process has nothing to save
+def _modules_of_others() -> list[str]:
+    """Modules with objectives and protocols of the user, which processes import to know them too.
+
+    Raises UserError for a class of a notebook's cell, which no other process can import.
+    """
+    modules = set()
+    for kind in (*Objective.registry.values(), *Protocol.registry.values()):
+        module = kind.__module__
+        if module == "__main__" and not hasattr(sys.modules[module], "__file__"):
+            raise UserError(
+                f"'{kind.name}' is defined in a notebook or at a prompt, where other processes "
+                "cannot find it; write it into a file, import that, and start again"
+            )
+        modules |= {module} & sys.modules.keys() - {"__main__"}
+    return sorted(module for module in modules if not module.startswith("lookaround."))
+
+
+def _begin(parent: int, modules: list[str]) -> None:
+    """Begins a process: imports modules, and ends the process when its parent has ended."""
+    for module in modules:
+        importlib.import_module(module)
+    # jobs handle the signal themselves; an idle process has nothing to save
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -171,7 +188,7 @@ def _end_with(parent: int) -> None:
 
 
 class Status:
-    """Writes status.json of a running job, and polls the stop file of its study.
+    """Writes the job's status.json and polls the study's stop file.
 
     stop: set where the study asks for it.
     note: what the job has found so far.
@@ -200,7 +217,7 @@ class Status:
         """Writes how far the job is."""
         work += self.before
         entry = vars(Running(self.label, phase, step, total, rate, work, self.note))
-        with contextlib.suppress(OSError):  # a progress line is not worth a run
+        with contextlib.suppress(OSError):  # a run does not fail for a progress line
             temporary = self.path.with_name("status.tmp")
             temporary.write_text(json.dumps(entry))
             os.replace(temporary, self.path)
@@ -234,8 +251,8 @@ class Status:
 
 def running_jobs(study: Path) -> tuple[Running, ...]:
     """What the running jobs of a study say of themselves."""
-    found = []
+    running = []
     for path in sorted(study.glob(STATUS_FILES)):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Running(**json.loads(path.read_text())))
-    return tuple(found)
+            running.append(Running(**json.loads(path.read_text())))
+    return tuple(running)

@@ -33,9 +33,7 @@ from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, Plan, parse_budget
 from lookaround.train.loop import Progress, StopSignal, exporter, stop_on_signals
 from lookaround.train.parallel import World, world
-from lookaround.train.run import learning_rate_of, make_trainer, plan_for, run_info, schedule_for
-
-__all__ = ["Request", "cost", "open_pretraining", "pretrain", "train_into"]
+from lookaround.train.run import make_trainer, plan_for, run_info, schedule_for
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,7 @@ def train_into(
     stop: StopSignal | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> PretrainResults:
-    """Trains one model into `out` and returns the run's description; resumes, or returns at once if
-    it is finished.
+    """Trains one model into `out`; returns its description; resumes, or returns if finished.
 
     Raises UserError where `out` belongs to another run or another process is at work in it, where
     the memory does not suffice or the loss diverges; Interrupted after saving when `stop` is set.
@@ -131,19 +128,14 @@ def train_into(
         if before.get("status") == "finished":
             return PretrainResults.of(before | {"identity": folder.identity})
         with disk_errors(out):
-            trainer = make_trainer(
-                settings, objective, store, seed=settings.seed, learning_rate=1.0, world=processes
-            )
-            trainer.learning_rate = learning_rate_of(settings, trainer.backbone)
+            trainer = make_trainer(settings, objective, store, seed=settings.seed, world=processes)
             plan = (
                 Plan(**before["plan"])
                 if before
                 else processes.share(plan_for(trainer, objective, budget))
             )
             fill = exporter(trainer.backbone, objective, store, form)
-            latest = checkpoint.latest_checkpoint(out)
-            if latest is not None:
-                trainer.restore_from(latest)
+            resumed = trainer.restore_latest(out)
         info = run_info(settings, objective, store, trainer, plan)
         processes.barrier()  # all have seen the folder as it was
         if processes.main:
@@ -155,7 +147,7 @@ def train_into(
         except Interrupted:
             raise
         except Exception:
-            if processes.main and latest is None and checkpoint.latest_checkpoint(out) is None:
+            if processes.main and not resumed and checkpoint.latest_checkpoint(out) is None:
                 folder.discard()  # nothing is lost, and another run may use the name
             raise
         info |= {"status": "finished", "spent": vars(trainer.counters)}

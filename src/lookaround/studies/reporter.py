@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from lookaround.studies.events import Event, Running
 
-__all__ = ["Reporter", "quiet_libraries", "say"]
 
 QUIET_SECONDS = 30  # between lines where there is no terminal
 
@@ -21,6 +20,11 @@ QUIET_SECONDS = 30  # between lines where there is no terminal
 def say(console: Console, text: str, *, end: str = "\n", style: str | None = None) -> None:
     """Prints text as it is: no markup is read in it, and no line of it is broken."""
     console.print(text, end=end, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 document", "2,000 documents"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def quiet_libraries() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Diverged", "Interrupted", "UserError"]
-
 
 class UserError(Exception):
     """Bad input: the message names the file, line or field, what was found and what would be right.
@@ -17,6 +15,4 @@ class Diverged(UserError):
 
 
 class Interrupted(Exception):
-    """A run was asked to stop (Ctrl-C, SIGTERM) and has saved its state; the message says how to go
-    on.
-    """
+    """A run was asked to stop (Ctrl-C, SIGTERM) and has saved; the message says how to resume."""

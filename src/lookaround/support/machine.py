@@ -1,4 +1,4 @@
-"""The machine: cores, threads, and what to say of it beside numbers."""
+"""The machine: cores, threads, and a description to print beside numbers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,9 @@ from lookaround.support.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "jobs_of",
-    "local_device",
-    "machine",
-    "memory_errors",
-    "threads",
-    "threads_of",
-    "usable_cores",
-    "versions",
-]
 
-_ASKED = os.environ.get("OMP_NUM_THREADS", "")  # before a pool of processes sets it for its own
+# read at import: a pool of processes sets the variable later
+_ASKED = os.environ.get("OMP_NUM_THREADS", "")
 
 
 def usable_cores() -> int:
@@ -36,18 +27,14 @@ def usable_cores() -> int:
 
 
 def jobs_of(asked: int | None, most: int) -> int:
-    """Processes of a study of `most` jobs: as many as were asked for, else one per core, or one on
-    a GPU.
-    """
+    """Processes of a study of `most` jobs: the number asked for, else one per core or GPU."""
     import torch
 
     return min(asked or (1 if torch.cuda.is_available() else usable_cores()), most)
 
 
 def threads_of(jobs: int) -> int:
-    """Threads of each of so many jobs at once: its share of the cores, or OMP_NUM_THREADS where
-    that is fewer.
-    """
+    """Threads of each of `jobs` processes: its share of the cores, at most OMP_NUM_THREADS."""
     share = max(1, usable_cores() // jobs)
     return min(share, int(_ASKED)) if _ASKED.isdigit() and int(_ASKED) else share
 

@@ -1,6 +1,4 @@
-"""Counter-based randomness: every draw is a function of a key, so that its order and its place
-change nothing.
-"""
+"""Counter-based randomness: every draw is a function of a key, not of the draws before it."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["keyed_uniform", "mix64", "permute", "stream_number"]
-
-# streams whose numbers were given by hand; any other name is hashed to a number above them
+# streams with fixed numbers; the number of any other stream is a hash of its name
 _NUMBERED = ("select", "replace", "token", "rate", "suffix", "cut", "far", "component", "problem")
 
 
@@ -27,17 +23,14 @@ def stream_number(name: str) -> int:
 
 
 def mix64(state: Any) -> Any:
-    """The finaliser of SplitMix64 (Steele et al. 2014; variant 13 of Stafford): a bijection of
-    64-bit integers.
-    """
+    """SplitMix64's finaliser (Steele et al. 2014; Stafford's variant 13), a 64-bit bijection."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
 
 
 def keyed_uniform(seed: int, epoch: int, row: Tensor, stream: str, width: int) -> Tensor:
-    """Uniform numbers in [0, 1), (B, width) float64, that depend on (seed, epoch, row, stream,
-    position) and nothing else.
+    """Uniform numbers in [0, 1), (B, width) float64, a function of the arguments and position.
 
     A counter-based generator: SplitMix64 started at a hash of the key. Ours.
     """
@@ -52,9 +45,18 @@ def keyed_uniform(seed: int, epoch: int, row: Tensor, stream: str, width: int) -
     return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
+def shuffled(index: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """The entries at `index` (n,) of range(size) repeated endlessly, in a new order each epoch."""
+    epochs, places = np.divmod(index, size)
+    order = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        order[here] = permute(places[here], size, seed, int(epoch))
+    return order
+
+
 def permute(places: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
-    """Where a random permutation of range(size) sends `places` (n,), without holding the
-    permutation.
+    """Where a random permutation of range(size) sends `places` (n,), computed without a table.
 
     A four-round Feistel network over the next even number of bits, walked along its cycle until it
     lands below `size`.

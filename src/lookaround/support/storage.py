@@ -1,4 +1,4 @@
-"""Files written whole or not at all, files of ours read with care, and a full disk as a message."""
+"""Atomic writes, checked reads, and disk errors as one-line messages."""
 
 from __future__ import annotations
 
@@ -17,23 +17,10 @@ from typing import IO, Any
 
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "disk_errors",
-    "finite",
-    "make_folder",
-    "read_mapping",
-    "require_fields",
-    "require_place",
-    "whole_file",
-    "write_folder",
-    "write_text",
-    "write_yaml",
-]
-
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while `path` is written into a UserError that names it.
+    """Turns errors of the block, which writes `path`, into a UserError that names it.
 
     Libraries written in Rust (safetensors, tokenizers) give the system's error number in their
     message only.
@@ -42,9 +29,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
-        found = re.search(r"os error (\d+)", str(error))
-        if number is None and found is not None:
-            number = int(found[1])
+        match = re.search(r"os error (\d+)", str(error))
+        if number is None and match is not None:
+            number = int(match[1])
         if number is None or isinstance(error, UserError):
             raise
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -56,7 +43,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file that is there whole at the end of the block, or as it was if the block fails."""
+    """Atomic write: replaces the file when the block succeeds, leaves it untouched otherwise."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with disk_errors(path):
@@ -71,15 +58,13 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file atomically."""
     with whole_file(path) as file:
         file.write(text.encode("utf-8"))
 
 
 def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """A JSON or YAML file of ours that holds at least `fields` of these types; raises UserError
-    naming what is amiss.
-    """
+    """A JSON or YAML mapping with at least `fields` of these types; raises UserError otherwise."""
     import yaml
 
     try:
@@ -95,9 +80,7 @@ def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> d
 def require_fields(
     origin: str, value: Any, fields: Mapping[str, type | tuple[type, ...]]
 ) -> dict[str, Any]:
-    """The mapping `value`, which holds at least `fields` of these types; raises UserError naming
-    what is amiss of `origin`.
-    """
+    """The mapping `value` with `fields` of these types; raises UserError naming `origin`."""
     if not isinstance(value, dict):
         raise UserError(f"{origin}: truncated or not ours (it holds no fields)")
     for name, kind in fields.items():
@@ -109,9 +92,7 @@ def require_fields(
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes plain data whole or not at all; tuples become lists, so that what is read back is
-    equal.
-    """
+    """Writes plain data atomically; tuples become lists, so that what is read back is equal."""
     import yaml
 
     plain = json.loads(json.dumps(value))
@@ -119,8 +100,8 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def require_place(folder: Path) -> None:
-    """Raises UserError where a folder cannot be, since it or one above it is a file."""
-    above = next(place for place in (folder, *folder.parents) if place.exists())
+    """Raises UserError where a folder cannot be made, since it or one above it is a file."""
+    above = next(path for path in (folder, *folder.parents) if path.exists())
     if not above.is_dir():
         raise UserError(f"--out {folder}: '{above}' is a file; give a folder")
 
@@ -132,9 +113,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Makes `folder` out of what `fill` writes into a temporary one; replaces an older folder of
-    the name.
-    """
+    """Makes `folder` from what `fill` writes into a temporary one; replaces an older one."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -161,9 +140,7 @@ def _sync(path: Path) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same data as JSON in UTF-8 knows it: NaN and infinity become null, a lone surrogate a
-    question mark.
-    """
+    """The same data as UTF-8 JSON can hold: NaN and infinity become None, a lone surrogate '?'."""
     if isinstance(value, dict):
         return {finite(str(key)): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,4 @@
-"""What an objective makes of a corpus, before any training: counts, matrices, spectra, graphs,
-bounds, enumerable worlds.
-"""
+"""An objective on a corpus before any training: counts, matrices, spectra, graphs, bounds."""
 
 from lookaround.theory.graph import Connectivity, connectivity
 from lookaround.theory.lags import LagCounts, count_lags

@@ -3,9 +3,10 @@
 With one label per context, u = D_c^1/2 Y (Y one-hot), and alpha the probability that the labels of
 two contexts drawn through a shared target differ,
 
-    alpha = sum_i (1 - sigma_i^2) ||U_i^T u||^2                                              (over all singular values)
-    error of the D_c-weighted least-squares probe on U_k  <=  2 sum_{i>k} ||U_i^T u||^2  <=  2 alpha / (1 - sigma_{k+1}^2)
+    alpha = sum_i (1 - sigma_i^2) ||U_i^T u||^2              over all singular values,
+    error <= 2 sum_{i>k} ||U_i^T u||^2 <= 2 alpha / (1 - sigma_{k+1}^2)
 
+where `error` is that of the D_c-weighted least-squares probe on U_k
 (HaoChen et al. 2021, arXiv 2106.04156, for one kind of pairs; here for contexts and targets, the
 proof in docs/theory.md).
 
@@ -20,16 +21,6 @@ import numpy as np
 
 from lookaround.theory.matrices import Matrix
 
-__all__ = [
-    "ProbeBound",
-    "alpha",
-    "alpha_by_chance",
-    "alpha_from_spectrum",
-    "label_vectors",
-    "probe_bound",
-    "probe_error",
-]
-
 
 def label_vectors(labels: np.ndarray, of_context: np.ndarray) -> np.ndarray:
     """u = D_c^1/2 Y (R, C) of one label (R,) in 0..C-1 per context."""
@@ -37,8 +28,7 @@ def label_vectors(labels: np.ndarray, of_context: np.ndarray) -> np.ndarray:
 
 
 def alpha(joint: Matrix, labels: np.ndarray) -> float:
-    """P(the labels of two contexts drawn through a shared target differ), of a joint (R, V') and
-    labels (R,); -1 = none.
+    """P(labels of two contexts differ that are drawn through a shared target); labels -1 = none.
 
     A target is drawn, then two contexts independently given it. Contexts without a label are left
     out.
@@ -55,38 +45,29 @@ def alpha(joint: Matrix, labels: np.ndarray) -> float:
 
 
 def alpha_by_chance(joint: Matrix, labels: np.ndarray) -> float:
-    """The same probability for two contexts drawn independently: what alpha is without any
-    connection.
-    """
+    """P(labels of two independently drawn contexts differ): alpha without any connection."""
     of_context = np.asarray(joint.sum(axis=1, dtype=np.float64)).ravel()
     share = np.bincount(labels[labels >= 0], of_context[labels >= 0])
     return float(1 - ((share / share.sum()) ** 2).sum())
 
 
 def alpha_from_spectrum(left: np.ndarray, values: np.ndarray, u: np.ndarray) -> float:
-    """sum_i (1 - sigma_i^2) ||U_i^T u||^2 of a whole SVD, U (R, m) and sigma (m,); directions
-    outside U count with sigma = 0.
-    """
+    """sum_i (1 - sigma_i^2) ||U_i^T u||^2 of a whole SVD, U (R, m) and sigma (m,)."""
     shares = np.square(left.T @ u).sum(axis=1)
     return float(((1 - values**2) * shares).sum() + max(0.0, (u**2).sum() - shares.sum()))
 
 
 def probe_error(left: np.ndarray, of_context: np.ndarray, labels: np.ndarray) -> float:
-    """The D_c-weighted error of the D_c-weighted least-squares probe on D_c^-1/2 U_k, U_k (R, k),
-    answering its largest score.
-    """
+    """The D_c-weighted error of the least-squares probe on D_c^-1/2 U_k, U_k (R, k)."""
     u = label_vectors(labels, of_context)
-    scores = left @ (
-        left.T @ u
-    )  # row c holds sqrt(d_c) times the fitted labels: the largest is the same
+    # row c holds sqrt(d_c) times the fitted labels, which has the same largest entry
+    scores = left @ (left.T @ u)
     return float(of_context[scores.argmax(axis=1) != labels].sum())
 
 
 @dataclass(frozen=True)
 class ProbeBound:
-    """error <= bound = 2 sum_{i>k} ||U_i^T u||^2 <= spectral_bound = 2 alpha / (1 -
-    sigma_{k+1}^2).
-    """
+    """error <= 2 sum_{i>k} ||U_i^T u||^2 (bound) <= 2 alpha / (1 - sigma_{k+1}^2) (spectral)."""
 
     error: float
     bound: float
@@ -97,14 +78,12 @@ class ProbeBound:
 def probe_bound(
     left: np.ndarray, values: np.ndarray, of_context: np.ndarray, labels: np.ndarray, rank: int
 ) -> ProbeBound:
-    """Error and bounds of the probe at `rank`, from a whole SVD, U (R, m) and sigma (m,); a
-    spectral bound of inf says nothing.
-    """
+    """Error and bounds of the probe at `rank`, from a whole SVD, U (R, m) and sigma (m,)."""
     u = label_vectors(labels, of_context)
     outside = float((u**2).sum() - np.square(left[:, :rank].T @ u).sum())
     connected = alpha_from_spectrum(left, values, u)
-    following = float(values[rank]) if rank < len(values) else 0.0
-    gap = 1 - following**2
+    next_value = float(values[rank]) if rank < len(values) else 0.0
+    gap = 1 - next_value**2
     return ProbeBound(
         error=probe_error(left[:, :rank], of_context, labels),
         bound=2 * max(0.0, outside),

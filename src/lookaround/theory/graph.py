@@ -1,9 +1,7 @@
-"""The graph of contexts and targets: which contexts meet in a target, and whether those of one
-class do so more.
+"""The graph of contexts and targets: which contexts share a target, within and across classes.
 
 Two contexts are connected if some target follows both. On real text with a small vocabulary nearly
-all are, at whatever objective; where that is so the figures are called saturated, since they tell
-nothing apart. Ours.
+all are, under any objective. Then the figures are called saturated: they distinguish nothing. Ours.
 """
 
 from __future__ import annotations
@@ -15,8 +13,6 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from lookaround.theory.matrices import Matrix
-
-__all__ = ["Connectivity", "components", "connectivity", "meeting_share"]
 
 EXACT_CONTEXTS = 1500  # contexts up to which all pairs are looked at
 DRAWS = 4000  # pairs drawn where there are more
@@ -42,27 +38,21 @@ class Connectivity:
 
     @property
     def saturated(self) -> bool:
-        """Whether nearly everything is connected, so that neither figure can tell objectives
-        apart.
-        """
+        """Whether nearly everything is connected, so that neither figure tells objectives apart."""
         return self.components == 1 and self.meeting > SATURATED
 
 
 def connectivity(
     matrix: Matrix, singular_values: np.ndarray, labels: np.ndarray | None = None, *, seed: int = 0
 ) -> Connectivity:
-    """The figures of a joint (R, V'), whose singular values fall from 1; labels (R,) int, -1 =
-    none.
-    """
+    """The figures of a joint (R, V') with falling singular values; labels (R,) int, -1 = none."""
     second = float(singular_values[1]) if len(singular_values) > 1 else 0.0
     share, error, within, between = meeting_share(matrix, labels, seed=seed)
     return Connectivity(components(matrix), 1 - second**2, share, error, within, between)
 
 
 def components(matrix: Matrix) -> int:
-    """Connected components of the bipartite graph whose edges are the entries above 0; rows and
-    columns without any are left out.
-    """
+    """Connected components of the bipartite graph of entries above 0, empty rows left out."""
     if isinstance(matrix, np.ndarray):
         return _dense_components(matrix)
     graph = sparse.block_array([[None, matrix], [matrix.T, None]], format="csr")
@@ -75,9 +65,9 @@ def components(matrix: Matrix) -> int:
 def _dense_components(matrix: np.ndarray) -> int:
     """Breadth-first: a dense matrix has few components and is crossed in a few steps."""
     unseen = matrix.any(axis=1)
-    found = 0
+    number = 0
     while unseen.any():
-        found += 1
+        number += 1
         rows = np.zeros(len(matrix), dtype=matrix.dtype)
         rows[int(unseen.argmax())] = 1
         size = 0
@@ -85,14 +75,13 @@ def _dense_components(matrix: np.ndarray) -> int:
             size = count
             rows = (matrix @ (rows @ matrix > 0).astype(matrix.dtype) > 0).astype(matrix.dtype)
         unseen &= rows == 0
-    return found
+    return number
 
 
 def meeting_share(
     matrix: Matrix, labels: np.ndarray | None = None, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float, float, float]:
-    """(P(two contexts drawn by their frequency share a target), its standard error, the same within
-    and between classes).
+    """(P(two contexts share a target), its standard error, within classes, between classes).
 
     Exact for up to 1,500 contexts, else from `draws` pairs. labels (R,) int, -1 = none; None gives
     nan for the last two.

@@ -1,25 +1,24 @@
-"""Exact counts of tokens that stand a given lag apart: one count that every objective's matrix is
-made of.
+"""Exact counts of tokens a given lag apart, from which every objective's matrix is made.
 
-    counts = count_lags(store, [1, 2, 3, -1])           # of a token store, kept beside it and reused
+    counts = count_lags(store, [1, 2, 3, -1])   # of a token store, kept beside it and reused
     counts = LagCounts.of_documents(documents, vocabulary=300, lags=range(1, 9))
-    counts.matrix(2)                                     # C_2[u, v] = #(u at t, v at t + 2), int64, sparse
+    counts.matrix(2)   # C_2[u, v] = #(u at t, v at t + 2), int64, sparse
 
 A lag is target position - context position; C_-l is C_l transposed and is not counted twice. A
 tuple of lags (leftmost context first) counts ordered n-grams of context tokens with their target.
 Pairs never cross a document's border. Counting is a sort of packed keys, 16M tokens at a time: out
 of core, in parallel over parts of the corpus and lags on any concurrent.futures executor. Parts are
-files, so that a count that was stopped goes on. Ours.
+files, so that a stopped count resumes. Ours.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +30,6 @@ from lookaround.support.machine import usable_cores
 from lookaround.support.storage import make_folder, read_mapping, write_text
 from lookaround.theory.tally import Code, Tally, count_again, merge, read_tally, tally, write_tally
 
-__all__ = ["LagCounts", "count_lags", "normal_lags"]
-
 FORMAT = 1
 # tokens sorted at a time, in 0.3 GB; one job per part and lag. Smaller parts make more merges
 PART_TOKENS = 1 << 24
@@ -41,9 +38,7 @@ Lags = tuple[int, ...]
 
 
 def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
-    """(the lags as they are counted, whether the count is then transposed): -l is l seen from the
-    other side.
-    """
+    """(the lags as counted, whether the count is then transposed): C_-l is C_l transposed."""
     given = (int(lags),) if isinstance(lags, int | np.integer) else tuple(int(lag) for lag in lags)
     if not given or 0 in given or len(set(given)) < len(given):
         raise ValueError(f"lags must be different whole numbers other than 0, got {given}")
@@ -58,9 +53,7 @@ def normal_lags(lags: int | Sequence[int]) -> tuple[Lags, bool]:
 def _count_range(
     tokens: np.ndarray, document_ends: np.ndarray, lags: Lags, begin: int, end: int, code: Code
 ) -> Tally:
-    """Counts of the tuples whose leftmost token stands in tokens[begin:end]; document_ends (D,) are
-    exclusive, rising.
-    """
+    """Counts tuples with leftmost token in tokens[begin:end]; document_ends (D,) are exclusive."""
     offsets = [-lag for lag in lags] + [0]  # of the contexts and of the target, from the target
     leftmost = min(offsets)
     width = max(offsets) - leftmost
@@ -78,29 +71,27 @@ def _count_range(
     return tally(keys)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One job: the tuples of `lags` whose leftmost token stands in a part of a shard."""
+def _count_part(
+    store: TokenStore,
+    name: str,
+    shard: int,
+    begin: int,
+    end: int,
+    lags: Lags,
+    code: Code,
+    file: Path,
+) -> int:
+    """Counts the tuples whose leftmost token stands in a part of a shard; returns their number.
 
-    store: TokenStore
-    split: str
-    shard: int
-    begin: int
-    end: int
-    lags: Lags
-    code: Code
-    file: Path
-
-
-def _count_part(part: _Part) -> int:
-    """Counts a part into its file, if that is not there yet; returns the number of tuples."""
-    if part.file.is_file():
-        return read_tally(part.file).total
-    split = part.store.split(part.split)
-    ends = (split.start + split.length)[split.shard == part.shard]
-    found = _count_range(split.files[part.shard], ends, part.lags, part.begin, part.end, part.code)
-    write_tally(part.file, found)
-    return found.total
+    A part that has its file already is not counted again.
+    """
+    if file.is_file():
+        return read_tally(file).total
+    split = store.split(name)
+    ends = (split.start + split.length)[split.shard == shard]
+    counted = _count_range(split.files[shard], ends, lags, begin, end, code)
+    write_tally(file, counted)
+    return counted.total
 
 
 def count_lags(
@@ -113,16 +104,17 @@ def count_lags(
     executor: Executor | None = None,
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> LagCounts:
-    """Counts of a split of a store at the given lags or tuples of lags, in `folder` (default:
-    beside the store's tokens).
+    """Counts a split of a store at the given lags or tuples of lags, in `folder`.
 
-    What the folder holds already is not counted again.
-    executor: where parts are counted (default: threads, one per core; a process pool or a Dask
-        client's executor must see the same disk). on_progress(jobs done, jobs in all, tokens per
-        job) is told after each job.
+    What the folder holds is not counted again: a stopped call resumes.
+
+    folder: default: beside the store's tokens.
+    executor: where parts are counted (default: threads, one per core); a process pool or a Dask
+        client's executor must see the same disk.
+    on_progress: called with (jobs done, jobs in all, tokens per job) after each job.
 
     Raises UserError for a lag that no document is longer than, a folder of another corpus or
-    tokenizer, and a full disk; what was counted stays, and the same call goes on.
+    tokenizer, and a full disk.
     """
     wanted = list(dict.fromkeys(normal_lags(item)[0] for item in lags))
     parts = store.split(split)
@@ -183,41 +175,34 @@ def _count_missing(
 ) -> None:
     work = folder / "parts"
     make_folder(work)
-    jobs: dict[Lags, list[_Part]] = {}
-    for item in missing:
-        code = counts.code(len(item))
-        jobs[item] = [
-            _Part(
-                store,
-                counts.split,
-                shard,
-                begin,
-                min(begin + PART_TOKENS, len(file)),
-                item,
-                code,
-                work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz",
-            )
-            for shard, file in enumerate(parts.files)
-            for begin in range(0, len(file), PART_TOKENS)
-        ]
+    ranges = [
+        (shard, begin, min(begin + PART_TOKENS, len(file)))
+        for shard, file in enumerate(parts.files)
+        for begin in range(0, len(file), PART_TOKENS)
+    ]
     # sorting and arithmetic of numpy run outside the interpreter's lock
     pool = executor or ThreadPoolExecutor(usable_cores())
-    pending: dict[Future, Lags] = {
-        pool.submit(_count_part, part): item for item, list_ in jobs.items() for part in list_
-    }
-    left = {item: len(list_) for item, list_ in jobs.items()}
-    found = dict.fromkeys(missing, 0)
-    total, tokens = len(pending), parts.tokens // max(1, len(jobs[missing[0]]))
+    pending: dict[Future, Lags] = {}
+    files: dict[Lags, list[Path]] = {item: [] for item in missing}
+    for item, (shard, begin, end) in itertools.product(missing, ranges):
+        file = work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz"
+        code = counts.code(len(item))
+        job = pool.submit(_count_part, store, counts.split, shard, begin, end, item, code, file)
+        pending[job] = item
+        files[item].append(file)
+    left = dict.fromkeys(missing, len(ranges))
+    number = dict.fromkeys(missing, 0)
+    total, tokens = len(pending), parts.tokens // max(1, len(ranges))
     try:
         while pending:
             finished, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
                 item = pending.pop(future)
-                found[item] += future.result()
+                number[item] += future.result()
                 left[item] -= 1
                 if not left[item]:
-                    _join([part.file for part in jobs[item]], folder / f"{_name(item)}.npz")
-                    counts.pairs[item] = found[item]
+                    _join(files[item], folder / f"{_name(item)}.npz")
+                    counts.pairs[item] = number[item]
                     counts._write_index()
                 if on_progress is not None:
                     on_progress(total - len(pending), total, tokens)
@@ -243,8 +228,7 @@ def _join(files: list[Path], into: Path) -> None:
 
 
 class LagCounts:
-    """Counts of one corpus at some lags: read from a folder as they are asked for, or held in
-    memory.
+    """Counts of one corpus at some lags, in memory or read from a folder when asked for.
 
     vocabulary: ids are below it.
     tokens, documents: of the corpus. pairs {lags: tuples counted}.
@@ -281,9 +265,7 @@ class LagCounts:
         never_targets: Sequence[int] = (),
         hash_bits: int | None = None,
     ) -> LagCounts:
-        """Counts of documents of token ids held in memory; raises ValueError for ids outside the
-        vocabulary.
-        """
+        """Counts of documents of token ids in memory; raises ValueError for ids out of range."""
         arrays = [np.asarray(document, dtype=np.int64) for document in documents]
         flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
         if len(flat) and not 0 <= flat.min() <= flat.max() < vocabulary:
@@ -311,8 +293,7 @@ class LagCounts:
 
     @classmethod
     def load(cls, folder: str | Path, store: TokenStore | None = None) -> LagCounts:
-        """Counts of a folder written by `count_lags`; with a store, only if they are of its corpus
-        and tokenizer.
+        """Counts of a folder written by `count_lags`; with a store, only those of its corpus.
 
         Raises UserError where they are of another, or the folder holds none.
         """
@@ -395,41 +376,37 @@ class LagCounts:
         return self.pairs[key]
 
     def tally(self, lags: int | Sequence[int]) -> Tally:
-        """Distinct keys (see `Code`) and their counts at lags that were counted; raises UserError
-        for others.
-        """
+        """Distinct keys and their counts at lags that were counted; raises UserError for others."""
         key, _ = normal_lags(lags)
         number = self.number(key)
         if self.folder is None:
             return self._held[key]
         file = self.folder / f"{_name(key)}.npz"
-        found = read_tally(file)
-        if not self.code(len(key)).holds(found.keys):
+        counted = read_tally(file)
+        if not self.code(len(key)).holds(counted.keys):
             raise UserError(
                 f"{file}: keys of another vocabulary than {self.vocabulary:,}; "
                 f"{count_again(self.folder)}"
             )
-        if found.total != number:
+        if counted.total != number:
             raise UserError(
-                f"{file}: holds {found.total:,} pairs, its index says {number:,}; "
+                f"{file}: holds {counted.total:,} pairs, its index says {number:,}; "
                 f"{count_again(self.folder)}"
             )
-        return found
+        return counted
 
     def code(self, n: int) -> Code:
         """How keys of n context tokens are packed."""
         return Code(self.vocabulary, n, self.hash_bits if n > 1 else None)
 
     def matrix(self, lag: int) -> sparse.csr_array:
-        """C_lag (vocabulary, vocabulary) int64: rows are context tokens, columns the tokens `lag`
-        further on.
-        """
+        """C_lag (vocabulary, vocabulary) int64: context tokens by the tokens `lag` further on."""
         key, transposed = normal_lags(lag)
-        found = self.tally(key)
-        rows, columns = self.code(1).split(found.keys)
+        pairs = self.tally(key)
+        rows, columns = self.code(1).split(pairs.keys)
         start = np.searchsorted(rows, np.arange(self.vocabulary + 1, dtype=np.uint64))
         shape = (self.vocabulary, self.vocabulary)
-        matrix = sparse.csr_array((found.counts, columns.astype(np.int32), start), shape=shape)
+        matrix = sparse.csr_array((pairs.counts, columns.astype(np.int32), start), shape=shape)
         return sparse.csr_array(matrix.T) if transposed else matrix
 
 

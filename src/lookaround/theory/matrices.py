@@ -1,12 +1,11 @@
-"""From counts to the matrix of an objective: A_o = sum over lags of q_o(lag) C_lag / (pairs at that
-lag).
+"""From counts to an objective's matrix: A_o = sum over lags of q_o(lag) C_lag / pairs.
 
-q_o is `contexts(objective, n, rows)` (theory/law.py): the law of the lags from the n nearest
-visible tokens to the target. So A_o[c, y] is the probability of the pair (context tokens c, target
-token y) under the objective on this corpus, and all objectives share one count. With n = 1 rows are
-tokens, whatever their lag; with n >= 2 they are ordered n-grams. A restricted-context statistic
-(arXiv 2407.00935 for the view of objectives as factorisations; this form is ours), not what a
-network sees.
+q_o is `contexts(objective, n, rows)` (theory/law.py): the probabilities of the lags from the n
+nearest visible tokens to the target. A_o[c, y] is the probability of the pair (context tokens c,
+target token y) under the objective on this corpus; all objectives share one count. With n = 1 rows
+are tokens at any lag; with n >= 2 they are ordered n-grams. It is a statistic of restricted
+contexts (arXiv 2407.00935 for objectives as factorisations; this form is ours), not what a network
+sees.
 
 R rows (contexts), V columns (targets).
 """
@@ -26,18 +25,15 @@ from lookaround.theory.lags import LagCounts, Lags
 from lookaround.theory.law import contexts
 from lookaround.theory.tally import Code, merge, run_starts, tally
 
-__all__ = ["Cooccurrence", "Matrix", "cooccurrence", "far_law", "kept_law", "shuffled_cooccurrence"]
-
 Matrix: TypeAlias = np.ndarray | sparse.csr_array
 
 # a matrix larger than this is kept sparse; two of the size are held while lags are added up
 DENSE_BYTES = 1 << 30
-DOUBLE_TOKENS = (
-    4096  # dense matrices of larger vocabularies are float32: the products are bound by memory
-)
+# dense matrices of larger vocabularies are float32: the products are bound by memory
+DOUBLE_TOKENS = 4096
 SPARSE_SHARE = 0.08  # a dense matrix with fewer nonzeros is faster as a sparse one
 TUPLES = 48  # tuples of lags that are counted for n >= 2, at most
-COVERED = 0.95  # share of the law that they need not exceed
+COVERED = 0.95  # share of the probability at which no more tuples are added
 LEAST = 1e-3  # share below which a tuple of n >= 2 lags is not followed up
 SHUFFLED_PAIRS = 1 << 24  # pairs shuffled at a time
 
@@ -46,10 +42,11 @@ SHUFFLED_PAIRS = 1 << 24  # pairs shuffled at a time
 class Cooccurrence:
     """The matrix of an objective on a corpus.
 
-    matrix: (R, V') probabilities that sum to 1, dense or sparse. rows (R,): token ids, or row
-        numbers of n-grams (see `Code`), rising. columns (V',): token ids, rising. vocabulary,
-        context: the ids' range and n.
-    beyond: share of the objective's law that lies beyond the lags counted and was left out.
+    matrix: (R, V') probabilities that sum to 1, dense or sparse.
+    rows: (R,) token ids, or row numbers of n-grams (see `Code`), rising.
+    columns: (V',) token ids, rising.
+    code: how keys are packed.
+    beyond: share of the objective's targets whose lags were not counted.
     dropped: share of the pairs left out with rows and columns of fewer than the minimum count.
     pairs: pairs counted at each lag, the least of them.
     """
@@ -67,56 +64,52 @@ class Cooccurrence:
         return self.code.n
 
 
-def kept_law(
+def kept_contexts(
     objective: Objective, context: int, length: int | Mapping[int, float] = 128, reach: int = 16
 ) -> dict[Lags, float]:
-    """{tuple of lags: probability} of an objective's contexts that is counted: for n >= 2 its
-    likeliest tuples.
+    """{tuple of lags: probability} of an objective's contexts; for n >= 2 its likeliest tuples.
 
     length, reach: as in `Objective.contexts`. Tuples with fewer than `context` visible tokens are
         left out.
     """
-    law = contexts(objective, context, length, reach, LEAST if context > 1 else 0.0)
-    tuples = {(key,) if isinstance(key, int) else key: mass for key, mass in law.items()}
+    shares = contexts(objective, context, length, reach, LEAST if context > 1 else 0.0)
+    tuples = {(key,) if isinstance(key, int) else key: mass for key, mass in shares.items()}
     full = {key: mass for key, mass in tuples.items() if len(key) == context}
     if context == 1:
         return full
-    chosen: dict[Lags, float] = {}
+    kept: dict[Lags, float] = {}
     for key in sorted(full, key=lambda key: -full[key])[:TUPLES]:
-        if sum(chosen.values()) >= COVERED:
+        if sum(kept.values()) >= COVERED:
             break
-        chosen[key] = full[key]
-    return chosen
+        kept[key] = full[key]
+    return kept
 
 
-def far_law(lag: int, context: int) -> dict[Lags, float]:
-    """The law of the control that sees `context` adjacent tokens and predicts the one `lag` after
-    the last of them.
-    """
+def far_contexts(lag: int, context: int) -> dict[Lags, float]:
+    """The contexts of the control: `context` adjacent tokens and a target `lag` after the last."""
     return {tuple(range(lag + context - 1, lag - 1, -1)): 1.0}
 
 
 def cooccurrence(
-    counts: LagCounts, law: Mapping[Lags, float], *, context: int = 1, min_count: int = 5
+    counts: LagCounts, shares: Mapping[Lags, float], *, context: int = 1, min_count: int = 5
 ) -> Cooccurrence:
-    """The matrix of a law {lags: probability} on counted text; what the probabilities lack of 1 is
-    reported as beyond.
+    """The matrix of {lags: probability} on counted text; missing probability is `beyond`.
 
     min_count: rows and columns expected fewer times in the corpus are left out.
 
     Raises UserError for lags that were not counted, or where nothing is left.
     """
-    if not law:
+    if not shares:
         raise UserError("no lag of the objective lies within reach; count larger lags")
-    pairs = min(counts.number(lags) for lags in law)
+    pairs = min(counts.number(lags) for lags in shares)
     if not pairs:
         raise UserError("no pair stands at a lag of the objective: the documents are too short")
-    beyond = max(0.0, 1.0 - sum(law.values()))
+    beyond = max(0.0, 1.0 - sum(shares.values()))
     if context == 1:
-        matrix = _token_matrix(counts, law)
+        matrix = _token_matrix(counts, shares)
         rows: np.ndarray = np.arange(counts.vocabulary)
     else:
-        matrix, rows = _ngram_matrix(counts, law, context, min_count)
+        matrix, rows = _ngram_matrix(counts, shares, context, min_count)
     return _pruned(
         matrix, rows, np.arange(counts.vocabulary), counts.code(context), beyond, pairs, min_count
     )
@@ -169,26 +162,26 @@ def _pruned(
 # -------------------------------------------------------------------------------------------- n = 1
 
 
-def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
+def _token_matrix(counts: LagCounts, shares: Mapping[Lags, float]) -> Matrix:
     """Sum of q(lag) C_lag / pairs, (vocabulary, vocabulary)."""
     size = counts.vocabulary
     dtype = np.dtype(np.float64 if size <= DOUBLE_TOKENS else np.float32)
-    if size * size * dtype.itemsize > DENSE_BYTES or len(law) == 1:
-        return _sparse_token_matrix(counts, law)
+    if size * size * dtype.itemsize > DENSE_BYTES or len(shares) == 1:
+        return _sparse_token_matrix(counts, shares)
     code = counts.code(1)
     padded = (size, 1 << code.bits)  # so that a key is the place of its pair
     # behind: lags below 0, transposed, so that writes are in order
     ahead, behind = np.zeros(padded, dtype), None
-    for lag in sorted({abs(lags[0]) for lags in law}):
-        found = counts.tally(lag)
-        places = found.keys.astype(np.int64)
-        if (mass := law.get((lag,), 0.0)) > 0:
+    for lag in sorted({abs(lags[0]) for lags in shares}):
+        pairs = counts.tally(lag)
+        places = pairs.keys.astype(np.int64)
+        if (mass := shares.get((lag,), 0.0)) > 0:
             np.add.at(
-                ahead.reshape(-1), places, (found.counts * (mass / found.total)).astype(dtype)
+                ahead.reshape(-1), places, (pairs.counts * (mass / pairs.total)).astype(dtype)
             )
-        if (mass := law.get((-lag,), 0.0)) > 0:
+        if (mass := shares.get((-lag,), 0.0)) > 0:
             behind = np.zeros(padded, dtype) if behind is None else behind
-            number = found.counts.copy()
+            number = pairs.counts.copy()
             for token in counts.never_targets:  # as the earlier token it is the target here
                 number[
                     slice(*np.searchsorted(places, [token << code.bits, token + 1 << code.bits]))
@@ -202,9 +195,9 @@ def _token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> Matrix:
     return matrix
 
 
-def _sparse_token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> sparse.csr_array:
+def _sparse_token_matrix(counts: LagCounts, shares: Mapping[Lags, float]) -> sparse.csr_array:
     total: sparse.csr_array | None = None
-    for (lag,), mass in law.items():
+    for (lag,), mass in shares.items():
         part = counts.matrix(lag).astype(np.float64).tocsc()
         for token in counts.never_targets:
             part.data[part.indptr[token] : part.indptr[token + 1]] = 0
@@ -220,21 +213,19 @@ def _sparse_token_matrix(counts: LagCounts, law: Mapping[Lags, float]) -> sparse
 
 
 def _ngram_matrix(
-    counts: LagCounts, law: Mapping[Lags, float], context: int, min_count: int
+    counts: LagCounts, shares: Mapping[Lags, float], context: int, min_count: int
 ) -> tuple[sparse.csr_array, np.ndarray]:
-    """(sum of q(lags) C_lags / pairs as (R, vocabulary), row numbers (R,)) over rows of the minimum
-    count.
-    """
+    """(sum of q(lags) C_lags / pairs (R, vocabulary), row numbers (R,)), rare rows left out."""
     code = counts.code(context)
     weights: dict[str, list[np.ndarray]] = {"row": [], "mass": []}
-    for lags, mass in law.items():  # first the rows that are frequent enough
+    for lags, mass in shares.items():  # first the rows that are frequent enough
         row, _, share = _ngram_shares(counts, code, lags)
         first = run_starts(row)
         weights["row"].append(row[first])
         weights["mass"].append(mass * np.add.reduceat(share, first))
-    rows, place = np.unique(np.concatenate(weights["row"]), return_inverse=True)
-    frequent = np.bincount(place, np.concatenate(weights["mass"]))
-    pairs = min(counts.number(lags) for lags in law)
+    rows, inverse = np.unique(np.concatenate(weights["row"]), return_inverse=True)
+    frequent = np.bincount(inverse, np.concatenate(weights["mass"]))
+    pairs = min(counts.number(lags) for lags in shares)
     rows = rows[frequent * pairs >= max(min_count, 1) * (1 - 1e-6)]
     if not len(rows):
         raise UserError(
@@ -243,7 +234,7 @@ def _ngram_matrix(
             "a smaller minimum count or fewer context tokens"
         )
     total: sparse.csr_array | None = None
-    for lags, mass in law.items():
+    for lags, mass in shares.items():
         row, column, share = _ngram_shares(counts, code, lags)
         at = np.minimum(np.searchsorted(rows, row), len(rows) - 1)
         known = rows[at] == row
@@ -259,10 +250,10 @@ def _ngram_shares(
     counts: LagCounts, code: Code, lags: Lags
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row numbers, targets, shares that sum to 1) of a tuple of lags; BOS is never predicted."""
-    found = counts.tally(lags)
-    row, column = code.split(found.keys)
+    tuples = counts.tally(lags)
+    row, column = code.split(tuples.keys)
     predicted = ~np.isin(column, counts.never_targets)
-    number = found.counts[predicted].astype(np.float64)
+    number = tuples.counts[predicted].astype(np.float64)
     return row[predicted], column[predicted], number / number.sum()
 
 
@@ -272,19 +263,17 @@ def _ngram_shares(
 def shuffled_cooccurrence(
     counts: LagCounts, *, context: int = 1, min_count: int = 5, seed: int = 0
 ) -> Cooccurrence:
-    """The control of equal size: the pairs of `ar` with their targets shuffled over the whole
-    corpus.
+    """The control of equal size: the pairs of `ar` with shuffled targets.
 
-    Row and column counts stay exactly as they are and nothing else does: what is left is the noise
-    of so many pairs.
+    Row and column counts stay exactly as they are; the rest is the noise of so many pairs.
     """
     lags = tuple(range(context, 0, -1))
-    found = counts.tally(lags)
+    pairs = counts.tally(lags)
     code = counts.code(context)
-    row, column = code.split(found.keys)
-    rows, place = np.unique(row, return_inverse=True)
-    of_row = np.bincount(place, found.counts).astype(np.int64)
-    of_column = np.bincount(column, found.counts, counts.vocabulary).astype(np.int64)
+    row, column = code.split(pairs.keys)
+    rows, inverse = np.unique(row, return_inverse=True)
+    of_row = np.bincount(inverse, pairs.counts).astype(np.int64)
+    of_column = np.bincount(column, pairs.counts, counts.vocabulary).astype(np.int64)
     shuffled = merge(
         _shuffled_parts(of_row, of_column, counts.vocabulary, np.random.default_rng(seed))
     )
@@ -294,15 +283,13 @@ def shuffled_cooccurrence(
     shape = (len(rows), counts.vocabulary)
     matrix = sparse.csr_array((shuffled.counts.astype(np.float64), (at, column)), shape=shape)
     every = rows.astype(np.int64) if context == 1 else rows
-    return _pruned(matrix, every, np.arange(counts.vocabulary), code, 0.0, found.total, min_count)
+    return _pruned(matrix, every, np.arange(counts.vocabulary), code, 0.0, pairs.total, min_count)
 
 
 def _shuffled_parts(
     of_row: np.ndarray, of_column: np.ndarray, vocabulary: int, generator: np.random.Generator
 ):
-    """Tallies of (row, column) pairs in which the columns were dealt to the rows at random, some at
-    a time.
-    """
+    """Tallies of (row, column) pairs, the columns dealt to the rows at random, part by part."""
     left = of_column.copy()
     ends = of_row.cumsum()
     for begin in range(0, int(ends[-1]), SHUFFLED_PAIRS):

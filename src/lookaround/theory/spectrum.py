@@ -1,5 +1,4 @@
-"""The spectrum of an objective's matrix: what a table with one vector per context would learn,
-before any training.
+"""The spectrum of an objective's matrix: the optimum of a table with one vector per context.
 
     spectrum = CooccurrenceSpectrum("mlm(rate=0.4)", rank=128).fit(counts)
     spectrum.singular_values_, spectrum.tail_energy_, spectrum.context_features_
@@ -26,9 +25,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from lookaround.objectives import Objective, parse
 from lookaround.support.errors import UserError
 from lookaround.theory.lags import LagCounts
-from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_law
-
-__all__ = ["CooccurrenceSpectrum", "normalised", "truncated_svd"]
+from lookaround.theory.matrices import Cooccurrence, Matrix, cooccurrence, kept_contexts
 
 FULL_SVD = 600  # the smaller side of matrices whose SVD is computed whole
 KRYLOV_BLOCKS = 9  # of 1.25 times the rank
@@ -36,8 +33,7 @@ RESIDUAL = 1e-3  # the largest that is accepted
 
 
 def normalised(matrix: Matrix) -> tuple[Matrix, np.ndarray, np.ndarray]:
-    """(Abar (R, V'), context marginal (R,), target marginal (V',)) of nonnegative joint weights,
-    which are scaled to sum to 1.
+    """(Abar (R, V'), context marginal (R,), target marginal (V',)) of nonnegative weights.
 
     Rows and columns without mass stay 0.
     """
@@ -65,8 +61,7 @@ def _inverse_root(marginal: np.ndarray) -> np.ndarray:
 def truncated_svd(
     matrix: Matrix, rank: int, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """(U (R, k), singular values (k,) falling, V (V', k), largest residual) of a matrix, in
-    float64.
+    """(U (R, k), falling singular values (k,), V (V', k), largest residual), in float64.
 
     The residual, the larger of ||M v - sigma u|| and ||M^T u - sigma v|| over the k triplets, is
     measured and not assumed. Small matrices are decomposed whole, large dense ones by block Krylov
@@ -115,9 +110,7 @@ def _residual(matrix: Matrix, left: np.ndarray, values: np.ndarray, right: np.nd
 
 def _arpack(matrix: Matrix, rank: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     start = np.random.default_rng(seed).standard_normal(min(matrix.shape)).astype(matrix.dtype)
-    tolerance = (
-        1e-4 if matrix.dtype == np.float32 else 0
-    )  # relative, of sigma^2: float32 gives no more
+    tolerance = 1e-4 if matrix.dtype == np.float32 else 0  # relative, of sigma^2
     operator: Any = matrix
     if isinstance(matrix, np.ndarray):  # svds would copy the transpose at every product
         operator = LinearOperator(
@@ -167,7 +160,7 @@ class CooccurrenceSpectrum:
     context: nearest visible tokens per context; 1 = a token, n >= 2 = an ordered n-gram.
     rank: singular values kept.
     min_count: contexts and targets expected less often are left out.
-    length: tokens per training row, or {tokens: rows}; it shapes the law of the lags.
+    length: tokens per training row, or {tokens: rows}; it shapes the probabilities of the lags.
     reach: the largest lag used.
     seed: of ARPACK's start.
 
@@ -200,10 +193,10 @@ class CooccurrenceSpectrum:
         self.reach = reach
         self.seed = seed
 
-    def law(self) -> dict[tuple[int, ...], float]:
+    def shares(self) -> dict[tuple[int, ...], float]:
         """{tuple of lags: probability} that this spectrum needs counted."""
         objective = parse(self.objective) if isinstance(self.objective, str) else self.objective
-        return kept_law(objective, self.context, self.length, self.reach)
+        return kept_contexts(objective, self.context, self.length, self.reach)
 
     def fit(self, counts: LagCounts | Cooccurrence, y: object = None) -> CooccurrenceSpectrum:
         """Fits to counts of a corpus, or to a matrix made of them; y is ignored.
@@ -213,7 +206,7 @@ class CooccurrenceSpectrum:
         """
         if isinstance(counts, LagCounts):
             counts = cooccurrence(
-                counts, self.law(), context=self.context, min_count=self.min_count
+                counts, self.shares(), context=self.context, min_count=self.min_count
             )
         self.cooccurrence_ = counts
         self.contexts_, self.targets_ = counts.rows, counts.columns
@@ -240,8 +233,7 @@ class CooccurrenceSpectrum:
         features: str = "both",
         weighting: str = "spectral",
     ) -> np.ndarray:
-        """Mean features of documents of token ids, (documents, k) float64: what a linear probe is
-        fitted on.
+        """Mean features of documents of token ids, (documents, k) float64, for a linear probe.
 
         features: "context" (each n-gram as a context), "target" (each token as a target), or
             "both", which takes the first k/2 of either.
@@ -305,9 +297,7 @@ def effective_rank(values: np.ndarray) -> float:
 
 
 def mean_rows(documents: Sequence[np.ndarray], known: np.ndarray) -> sparse.csr_array:
-    """(documents, R) weights that average the features of a document's known ids; known (R,) in
-    rising order.
-    """
+    """(documents, R) weights that average the features of a document's known ids."""
     flat = np.concatenate(documents) if documents else np.zeros(0, known.dtype)
     of = np.repeat(np.arange(len(documents)), [len(ids) for ids in documents])
     at = np.minimum(np.searchsorted(known, flat), len(known) - 1)

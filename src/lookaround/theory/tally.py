@@ -1,5 +1,4 @@
-"""Sorted counts of packed keys: how context tokens and a target become one integer, and how often
-each occurs.
+"""Packed keys of context tokens and target, and sorted counts of them.
 
 Counting is a sort of the keys of one part of the corpus; sorted counts are added by merging. Ours.
 """
@@ -16,22 +15,10 @@ from lookaround.support.errors import UserError
 from lookaround.support.randomness import mix64
 from lookaround.support.storage import whole_file
 
-__all__ = [
-    "Code",
-    "Tally",
-    "count_again",
-    "merge",
-    "read_tally",
-    "run_starts",
-    "tally",
-    "write_tally",
-]
-
 
 @dataclass(frozen=True)
 class Code:
-    """How context tokens and a target become one integer: contexts in the high bits, the target in
-    the low ones.
+    """How context tokens and a target become one integer: contexts in the high bits.
 
     vocabulary: ids are below it.
     n: context tokens.
@@ -68,9 +55,7 @@ class Code:
         return np.dtype(np.uint32 if narrow else np.uint64)
 
     def contexts(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
-        """Row numbers of n-grams: `tokens` are n arrays (k,) of unsigned integers, the leftmost
-        token first.
-        """
+        """Row numbers of n-grams; `tokens`: n arrays (k,) of unsigned integers, leftmost first."""
         rows = tokens[0].astype(self.dtype)
         if self.hash_bits is None:
             for column in tokens[1:]:
@@ -96,16 +81,14 @@ class Code:
         )
 
     def holds(self, keys: np.ndarray) -> bool:
-        """Whether keys are of this code: of its type, with ids below the vocabulary in every
-        place.
-        """
+        """Whether keys are of this code: its type, with every id below the vocabulary."""
         if keys.dtype != self.dtype:
             return False
         if self.hash_bits is not None:
             return not len(keys) or int(keys.max()) >> (self.bits + self.hash_bits) == 0
-        for place in range(self.n + 1):
-            part = keys >> self.dtype.type(self.bits * place)
-            if (part if place == self.n else self.targets(part)).max(initial=0) >= self.vocabulary:
+        for column in range(self.n + 1):
+            part = keys >> self.dtype.type(self.bits * column)
+            if (part if column == self.n else self.targets(part)).max(initial=0) >= self.vocabulary:
                 return False
         return True
 
@@ -139,9 +122,7 @@ def run_starts(keys: np.ndarray) -> np.ndarray:
 
 
 def merge(parts: Iterable[Tally]) -> Tally:
-    """The sum of tallies, a few at a time: like sizes are merged with like, so that the work stays
-    near linear.
-    """
+    """The sum of tallies; equal sizes are merged first, so that the work stays near linear."""
     stack: list[Tally] = []
     for part in parts:
         stack.append(part)
@@ -179,9 +160,7 @@ def write_tally(file: Path, found: Tally) -> None:
 
 
 def read_tally(file: Path) -> Tally:
-    """Reads a tally with care; raises UserError for one that is truncated, not ours, or holds
-    impossible counts.
-    """
+    """Reads a tally; raises UserError for a file that is truncated, foreign or inconsistent."""
     try:
         with np.load(file, allow_pickle=False) as data:
             keys, counts = data["keys"], data["counts"]
@@ -192,7 +171,8 @@ def read_tally(file: Path) -> Tally:
     except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
         reason = type(error).__name__
         raise UserError(
-            f"{file}: cannot be read; it is truncated or not ours ({reason}); {count_again(file.parent)}"
+            f"{file}: cannot be read; it is truncated or not ours ({reason}); "
+            f"{count_again(file.parent)}"
         ) from None
     if (
         keys.ndim != 1
@@ -201,7 +181,8 @@ def read_tally(file: Path) -> Tally:
         or counts.dtype.kind not in "iuf"
     ):
         raise UserError(
-            f"{file}: field 'keys' or 'counts' is of another shape or type; {count_again(file.parent)}"
+            f"{file}: field 'keys' or 'counts' is of another shape or type; "
+            f"{count_again(file.parent)}"
         )
     wrong = np.flatnonzero(
         ~(counts > 0) | (counts % 1 != 0) if counts.dtype.kind == "f" else counts <= 0

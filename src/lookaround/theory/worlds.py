@@ -4,10 +4,9 @@
     literal = literal_cooccurrence(world, parse("mlm(rate=0.4)"))
     literal.joint, literal.labels
 
-Here a context is literal: the visible tokens with their positions; the target is a token. Nothing
-is restricted to the nearest tokens, nothing is estimated. Sequences stand after a BOS that is
-always visible and never predicted, as in training. Chains with stationary transitions give the n =
-1 matrices exactly as well (`chain_cooccurrence`). Ours.
+Here a context is literal: all visible tokens with their positions; the target is a token. Nothing
+is estimated. Sequences follow a BOS that is always visible and never predicted, as in training.
+Stationary chains also give the n = 1 matrices exactly (`chain_cooccurrence`). Ours.
 
 S sequences, T tokens, C classes, R contexts, V tokens of the vocabulary.
 """
@@ -23,22 +22,10 @@ import numpy as np
 from lookaround.objectives import Objective
 from lookaround.theory.law import patterns
 
-__all__ = [
-    "Literal",
-    "World",
-    "chain_cooccurrence",
-    "length_misalignment",
-    "literal_cooccurrence",
-    "prefix_coverage",
-    "stationary",
-]
-
 
 @dataclass(frozen=True)
 class World:
-    """All sequences (S, T) of token ids below `vocabulary`, with probability (S, C): P(sequence,
-    class).
-    """
+    """All sequences (S, T) of token ids with probability (S, C) = P(sequence, class)."""
 
     name: str
     vocabulary: int
@@ -54,9 +41,7 @@ class World:
         transitions: Sequence[Sequence[Sequence[float]] | np.ndarray],
         length: int,
     ) -> World:
-        """A class is drawn by `prior` (C,), then a Markov chain with its own start (V,) and
-        transitions (V, V) runs for T tokens.
-        """
+        """A class drawn by `prior` (C,), then its chain: start (V,), transitions (V, V)."""
         size = len(starts[0])
         sequences = np.array(list(itertools.product(range(size), repeat=length)))
         joint = []
@@ -71,9 +56,7 @@ class World:
 
     @classmethod
     def of_emissions(cls, name: str, prior: Sequence[float], emissions: np.ndarray) -> World:
-        """Tokens independent given the class: emissions (C, T, V) = P(token at position |
-        class).
-        """
+        """Tokens independent given the class: emissions (C, T, V) = P(token | position, class)."""
         classes, length, size = emissions.shape
         sequences = np.array(list(itertools.product(range(size), repeat=length)))
         probability = np.stack(
@@ -115,8 +98,8 @@ class Literal:
 
     joint (R, V): P(context, target).
     contexts: for each row the (position, token) pairs seen, positions from 1 (BOS is 0).
-        class_probability (R, C): P(context, class). labels (R,): the likeliest class of each
-        context.
+    class_probability: (R, C), P(context, class).
+    labels: (R,), the likeliest class of each context.
     """
 
     joint: np.ndarray
@@ -126,15 +109,13 @@ class Literal:
     @property
     def labels(self) -> np.ndarray:
         share = self.class_probability / self.class_probability.sum(axis=1, keepdims=True)
-        return share.round(12).argmax(
-            axis=1
-        )  # the first of classes equally likely, whatever the rounding
+        return share.round(12).argmax(axis=1)  # rounded: of equally likely classes the first
 
 
 def literal_cooccurrence(
     world: World, objective: Objective, *, position: int | None = None
 ) -> Literal:
-    """What the objective's own law of visible tokens and targets makes of a world.
+    """What the objective makes of a world.
 
     position: only targets at this place, 1..T (for `ar` the fixed target position of the paper;
         None averages over all).
@@ -146,11 +127,11 @@ def literal_cooccurrence(
     for (target, visible), share in patterns(objective, world.length + 1).items():
         if position is not None and target != position:
             continue
-        places = [place - 1 for place in visible if place > 0]
-        seen, which = np.unique(world.sequences[:, places], axis=0, return_inverse=True)
+        indices = [place - 1 for place in visible if place > 0]
+        seen, which = np.unique(world.sequences[:, indices], axis=0, return_inverse=True)
         numbers = [
             contexts.setdefault(
-                tuple((p + 1, int(token)) for p, token in zip(places, row, strict=True)),
+                tuple((p + 1, int(token)) for p, token in zip(indices, row, strict=True)),
                 len(contexts),
             )
             for row in seen
@@ -175,19 +156,17 @@ def literal_cooccurrence(
 
 
 def prefix_coverage(objective: Objective, tokens: int) -> np.ndarray:
-    """For each prefix of 0..tokens-1 tokens, P(a training pair is just what generation asks there),
-    (tokens,).
+    """P(a training pair is one that generation asks for) by prefix length 0..tokens-1, (tokens,).
 
     Generation asks for the next token given exactly the prefix. `ar` gives 1/tokens everywhere; a
     fixed rate gives amounts that fall off exponentially on both sides of the lengths it shows.
     """
-    law = patterns(objective, tokens + 1)
-    return np.array([law.get((size + 1, tuple(range(size + 1))), 0.0) for size in range(tokens)])
+    shares = patterns(objective, tokens + 1)
+    return np.array([shares.get((size + 1, tuple(range(size + 1))), 0.0) for size in range(tokens)])
 
 
 def length_misalignment(objective: Objective, tokens: int) -> float:
-    """Total variation between the number of visible tokens in training pairs and in generation
-    (uniform on 0..tokens-1).
+    """Total variation between the numbers of visible tokens in training and in generation.
 
     0 = every length is trained as often as it is asked for, 1 = none is. In [0, 1].
     """
@@ -209,13 +188,11 @@ def stationary(transition: np.ndarray) -> np.ndarray:
     return np.clip(solution, 0, None) / np.clip(solution, 0, None).sum()
 
 
-def chain_cooccurrence(transition: np.ndarray, law: Mapping[int, float]) -> np.ndarray:
-    """A (V, V) of a law of signed lags {lag: probability} in the stationary chain: sum_l q(l) D
-    P^l, transposed for l < 0.
-    """
+def chain_cooccurrence(transition: np.ndarray, shares: Mapping[int, float]) -> np.ndarray:
+    """A (V, V) of {signed lag: probability} in the stationary chain: sum_l q(l) D P^l."""
     of_token = np.diag(stationary(transition))
     joint = np.zeros_like(of_token)
-    for lag, mass in law.items():
+    for lag, mass in shares.items():
         step = of_token @ np.linalg.matrix_power(transition, abs(lag))
         joint += mass * (step if lag > 0 else step.T)
     return joint / joint.sum()

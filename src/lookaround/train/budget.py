@@ -1,9 +1,9 @@
 """Budgets in tokens, FLOPs or seconds, and the steps they pay for.
 
-FLOPs of a step are counted, not measured: 6 per trunk parameter and token position, 12 x layers x
-hidden width x row length per position for attention (full, whatever the pattern), 6 x hidden width
-x vocabulary per scored pair for the unembedding, and what extra heads state per pair. Forward and
-backward; padding is paid for.
+FLOPs of a step, forward and backward, are counted and not measured: 6 per trunk parameter and token
+position, 12 x layers x hidden width x row length per position for attention (full under every
+pattern), 6 x hidden width x vocabulary per scored pair for the unembedding, and what extra heads
+state per pair. Padding counts.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from lookaround.model.backbone import Backbone
 from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.support.errors import UserError
-
-__all__ = ["Budget", "Plan", "expected_cost", "make_plan", "parse_budget", "view_flops"]
 
 Unit = Literal["tokens", "flops", "seconds"]
 _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "p": 1e15}
@@ -93,9 +91,7 @@ def view_flops(backbone: Backbone, component: Component, view: View) -> float:
 def expected_cost(
     objective: Objective, backbone: Backbone, rows: RowSource, batch: int, unit: Unit
 ) -> float:
-    """Mean cost of a step of `batch` rows in tokens or FLOPs, over schedules too; from views of 16
-    times 64 rows at most.
-    """
+    """Mean cost of a step of `batch` rows in tokens or FLOPs, from 16 views of at most 64 rows."""
     costs = []
     few = min(batch, 64)
     for i, progress in enumerate(np.linspace(0, 1, 16)):
@@ -116,9 +112,7 @@ def token_count(documents: Tensor | None, rows: int, width: int) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of each phase of an objective for one budget, and the share of the budget spent at
-    every step.
-    """
+    """Steps of each phase of an objective for one budget, and each phase's share of it."""
 
     shares: tuple[float, ...]
     steps: tuple[int, ...]

@@ -1,5 +1,4 @@
-"""Checkpoints: Hugging Face folders that also hold the optimiser's state, written whole or not at
-all.
+"""Checkpoints: Hugging Face folders with the optimiser's state, written atomically.
 
 A checkpoint is written under a temporary name, synced to disk and renamed; a kill at any moment
 leaves the one before.
@@ -22,12 +21,6 @@ from torch import Tensor
 from lookaround.support.errors import UserError
 from lookaround.support.storage import read_mapping, write_folder
 
-__all__ = [
-    "latest_checkpoint",
-    "load_training_state",
-    "save_checkpoint",
-]
-
 STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
 
 
@@ -38,9 +31,7 @@ def save_checkpoint(
     fill: Callable[[Path], None],
     keep: frozenset[int] = frozenset(),
 ) -> Path:
-    """Saves folder/checkpoint-STEP and removes older checkpoints but those of the steps in
-    `keep`.
-    """
+    """Saves folder/checkpoint-STEP; removes older checkpoints but those of the steps in `keep`."""
     step = counters["step"]
 
     def write(into: Path) -> None:
@@ -61,26 +52,22 @@ def save_checkpoint(
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """(step, path) of the whole checkpoints of a run, in order."""
-    found = []
+    numbered = []
     for path in folder.glob("checkpoint-*"):
         number = path.name.removeprefix("checkpoint-")
         if number.isdecimal() and (path / COUNTERS_FILE).is_file():
-            found.append((int(number), path))
-    return sorted(found)
+            numbered.append((int(number), path))
+    return sorted(numbered)
 
 
 def latest_checkpoint(folder: Path, at_most: int | None = None) -> Path | None:
-    """The newest whole checkpoint of a run folder, at step `at_most` or before; None where there is
-    none.
-    """
-    found = [path for step, path in checkpoints(folder) if at_most is None or step <= at_most]
-    return found[-1] if found else None
+    """The newest whole checkpoint of a folder, at step `at_most` or before; None without one."""
+    paths = [path for step, path in checkpoints(folder) if at_most is None or step <= at_most]
+    return paths[-1] if paths else None
 
 
 def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(counters, tensors) of a checkpoint; raises UserError naming the file that is truncated or
-    foreign.
-    """
+    """(counters, tensors) of a checkpoint; raises UserError naming a truncated or foreign file."""
     number = (int, float)
     fields: dict[str, Any] = {"step": int, "tokens": int, "targets": int, "tensors": int}
     counters = read_mapping(path / COUNTERS_FILE, {**fields, "flops": number, "seconds": number})
@@ -114,9 +101,7 @@ def tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def require_tensors(given: dict[str, Tensor], own: Mapping[str, Tensor], origin: str) -> None:
-    """Raises UserError unless both hold the same names, shapes and dtypes; names the first that
-    differs.
-    """
+    """Raises UserError naming the first tensor whose name, shape or dtype differs."""
     for name in sorted({*given, *own}):
         one, other = (
             f"{tuple(tensors[name].shape)} in {str(tensors[name].dtype).removeprefix('torch.')}"
@@ -135,9 +120,9 @@ def optimizer_state(
 ) -> dict[str, Any]:
     """The state dict of AdamW whose tensors `tensors_of` gave after `step` steps.
 
-    A parameter that no step has reached has no entry. Raises UserError for any tensor that does not
-    fit its parameter, for incomplete entries and for steps that were never taken: AdamW checks
-    nothing and would write out of bounds.
+    A parameter that no step has reached has no entry. Raises UserError for a tensor that does not
+    fit its parameter, an incomplete entry, or a wrong number of steps. AdamW itself does not check
+    and would write out of bounds.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     count = torch.zeros(())

@@ -1,8 +1,7 @@
 """The one training loop: views of a batch, weighted sums of cross-entropy, one optimiser step.
 
 A component's loss is sum(weight * CE) / normaliser over all processes and micro-batches; components
-are combined by their coefficients after that. So accumulation, packing and world size change
-nothing.
+are combined by their coefficients after that. Accumulation, packing and world size change nothing.
 """
 
 from __future__ import annotations
@@ -37,14 +36,10 @@ from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.parallel import World, accumulating, parallelize
 from lookaround.train.schedule import WarmupStableDecay
 
-__all__ = ["Progress", "Trainer", "default_learning_rate", "stop_on_signals"]
-
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar needs after a step: steps done, steps in all, tokens per second, the last
-    logged loss.
-    """
+    """A step for a progress bar: steps done, steps in all, tokens per second, last logged loss."""
 
     step: int
     total: int
@@ -79,9 +74,7 @@ class StopSignal:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopSignal]:
-    """Catches SIGINT and SIGTERM for the length of the block (in the main thread; elsewhere it does
-    nothing).
-    """
+    """Catches SIGINT and SIGTERM during the block, in the main thread only."""
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -112,9 +105,7 @@ def default_learning_rate(width: int) -> float:
 
 
 def autocast_dtype(precision: str, width: int, device: torch.device) -> torch.dtype | None:
-    """The autocast dtype of a precision setting; "auto" is bf16 where the hardware has it and the
-    model is wide enough.
-    """
+    """The autocast dtype of a precision setting; "auto": bf16 for wide models on fast bf16."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else None
     if device.type == "cuda":
@@ -123,9 +114,10 @@ def autocast_dtype(precision: str, width: int, device: torch.device) -> torch.dt
 
 
 class Trainer:
-    """A backbone, its optimiser and the place in the data; `run` moves it from its step to another.
+    """A backbone, its optimiser and its position in the data; `run` trains up to a given step.
 
-    rows: of the training split. seed keys both the order of the data and the objective's draws.
+    rows: of the training split.
+    seed: keys both the order of the data and the objective's draws.
     """
 
     def __init__(
@@ -170,25 +162,20 @@ class Trainer:
     # -- one step
 
     def views(self, step: int, objective: Objective) -> tuple[list[tuple[View, ...]], int]:
-        """The views of this process's micro-batches of a step, and its tokens (padding left
-        out).
-        """
+        """The views of this process's micro-batches of a step, and its tokens without padding."""
         batch = self.settings.batch
         index = np.arange(step * batch, (step + 1) * batch)[self.world.rank :: self.world.size]
         size = self.settings.micro_batch or len(index)
         micro, tokens = [], 0
         for begin in range(0, len(index), size):
             drawn = self.rows.at(self.seed, index[begin : begin + size])
-            micro.append(
-                objective.view(drawn, self.seed, 0)
-            )  # rows are numbered through all epochs
+            # epoch 0: rows are numbered through all epochs
+            micro.append(objective.view(drawn, self.seed, 0))
             tokens += token_count(drawn.documents, *drawn.tokens.shape)
         return micro, tokens
 
     def step(self, plan: Plan, factor: float) -> ComponentSums:
-        """One optimiser step at `factor` times the learning rate; returns its loss over all
-        processes.
-        """
+        """One optimiser step at `factor` times the learning rate; returns its loss."""
         objective = self.objective.at(plan.progress(self.counters.step))
         components = objective.components()
         micro, tokens = self.views(self.counters.step, objective)
@@ -314,17 +301,20 @@ class Trainer:
         }
 
     def restore_from(self, path: Path) -> None:
-        """Puts a checkpoint back; raises UserError naming it where it is truncated or of another
-        model.
-        """
+        """Restores a checkpoint; raises UserError naming it where it is damaged or does not fit."""
         self.restore(*checkpoint.load_training_state(path), origin=path / checkpoint.STATE_FILE)
+
+    def restore_latest(self, folder: Path, at_most: int | None = None) -> bool:
+        """Restores a folder's newest checkpoint, up to a step; returns whether there was one."""
+        path = checkpoint.latest_checkpoint(folder, at_most)
+        if path is not None:
+            self.restore_from(path)
+        return path is not None
 
     def restore(
         self, counters: dict[str, Any], tensors: dict[str, Tensor], origin: Path | str = "state"
     ) -> None:
-        """Puts a saved state back; raises UserError, with nothing changed, where it does not
-        fit.
-        """
+        """Restores a saved state; raises UserError, with nothing changed, where it does not fit."""
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
@@ -352,9 +342,7 @@ class Trainer:
 
 
 def _parameter_groups(backbone: Backbone, settings: TrainSettings) -> list[dict[str, Any]]:
-    """What is trained, by weight decay (matrices only) and, where heads learn at a rate of their
-    own, by that.
-    """
+    """Parameter groups by weight decay (matrices only) and by the heads' own learning rate."""
     heads = {id(p) for p in backbone.heads.parameters()} if settings.head_rate != 1 else set()
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for parameter in backbone.parameters():
@@ -379,11 +367,8 @@ class MetricsFile:
 
     def __post_init__(self) -> None:
         if self.path.is_file():
-            kept = [
-                line
-                for line in self.path.read_text().splitlines()
-                if line and _step_of(line) <= self.step
-            ]
+            lines = self.path.read_text().splitlines()
+            kept = [line for line in lines if line and _step_of(line) <= self.step]
             self.path.write_text("".join(line + "\n" for line in kept))
 
     def write(self, entry: dict[str, Any]) -> None:

@@ -1,5 +1,4 @@
-"""The loss of an objective: one spelling of a component's mean for the step, the log and
-validation.
+"""The loss of an objective: one spelling for the step, the log and validation.
 
 C components, N scored pairs. A component's loss is sum(weight * CE) / normaliser over all
 micro-batches and processes; components are combined by their coefficients after that, else `ar +
@@ -19,13 +18,9 @@ from lookaround.model.heads import Auxiliary, LookAhead, Output, Trunk, look_ahe
 from lookaround.model.losses import linear_cross_entropy
 from lookaround.objectives.contract import Component, View
 
-__all__ = ["ComponentSums", "ObjectiveLoss"]
-
 
 class ComponentSums:
-    """Sums of weighted cross-entropies (C,), in nats, and of what divides them (C,), over any
-    number of views.
-    """
+    """Sums of weighted cross-entropies (C,), in nats, and their divisors (C,), over views."""
 
     def __init__(self, components: Sequence[Component]) -> None:
         self.coefficients = tuple(component.coefficient for component in components)
@@ -38,9 +33,7 @@ class ComponentSums:
             self.normalisers[number] += view.normaliser
 
     def scales(self, processes: int) -> tuple[float, ...]:
-        """What each process multiplies a component's sum by: gradients are averaged over processes,
-        the sum is wanted.
-        """
+        """The factor of each component's sum: gradients are averaged over processes, not summed."""
         return tuple(
             coefficient * processes / max(float(normaliser), 1e-12)
             for coefficient, normaliser in zip(self.coefficients, self.normalisers, strict=True)
@@ -60,9 +53,7 @@ class ComponentSums:
         return self
 
     def mean(self) -> float:
-        """The mean loss by the coefficients of the components that scored something; NaN where none
-        did.
-        """
+        """The mean loss, by coefficients of the components that scored something; NaN for none."""
         present = [
             (coefficient, float(total) / float(normaliser))
             for coefficient, total, normaliser in zip(
@@ -112,16 +103,15 @@ class ObjectiveLoss(nn.Module):
             total = total + loss
             sums.append(loss.detach() / scale)
             for number, spec in numbered.items():
-                if spec.auxiliary:  # it may find no step to take: not `used`
+                if spec.auxiliary:  # its parameters may take no part: not `used`
                     term = cast(Auxiliary, heads[number - 1]).auxiliary(
                         trunk.last, view, self.backbone.embedding.weight, self.backbone.output
                     )
                     total = total + scale * spec.weight * term
-            if any(spec.through == 0 for spec in component.heads) or not bool(
-                (view.pairs.head == 0).any()
-            ):
+            detached = any(spec.through == 0 for spec in component.heads)
+            if detached or not bool((view.pairs.head == 0).any()):
                 total = total + 0 * trunk.last[:1, :1].sum()  # as below
-        # every parameter takes part in every step, as DistributedDataParallel wants it
+        # every parameter takes part in every step, as DistributedDataParallel requires
         for number, head in enumerate(heads, start=1):
             if number not in used:
                 total = total + 0 * sum(parameter.sum() for parameter in head.parameters())

@@ -13,8 +13,6 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["World", "accumulating", "parallelize", "world"]
-
 
 @dataclass(frozen=True)
 class World:

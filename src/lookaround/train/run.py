@@ -1,41 +1,24 @@
-"""What a training run is made of: its model, trainer, plan and schedule, and what run.yaml says of
-it.
-"""
+"""What a training run is made of: model, trainer, plan, schedule, and its run.yaml."""
 
 from __future__ import annotations
 
 import copy
 import time
-from pathlib import Path
 from typing import Any
 
 from lookaround import __version__
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.data.text import TextTokenizer
-from lookaround.model.backbone import VOCABULARIES, Backbone, build, require_honest_attention
-from lookaround.model.readable import RUN_FILE
+from lookaround.model.backbone import Backbone, build, require_honest_attention
 from lookaround.objectives import AR
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.support.machine import local_device
-from lookaround.support.storage import write_yaml
 from lookaround.train.budget import Budget, Plan, Unit, expected_cost, make_plan
 from lookaround.train.loop import Trainer, default_learning_rate, shows_masks
 from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
-
-__all__ = [
-    "build_backbone",
-    "make_trainer",
-    "vocabulary_of",
-    "write_run",
-]
-
-
-def vocabulary_of(settings: Settings) -> int:
-    """Size of the BPE to train: the one asked for, or the preset's."""
-    return settings.data.vocabulary or VOCABULARIES[settings.model.preset]
 
 
 def build_backbone(
@@ -72,28 +55,31 @@ def make_trainer(
     store: TokenStore,
     *,
     seed: int,
-    learning_rate: float,
+    learning_rate: float | None = None,
+    factor: float = 1.0,
     world: World | None = None,
 ) -> Trainer:
-    """A trainer at step 0 on the training part of a store."""
+    """A trainer at step 0 on the training part of a store.
+
+    learning_rate: peak; None: the settings' or, without one, that of the model's width, times
+        `factor`.
+    """
     rows = Rows(
         store.split("train"), settings.model.context, store.tokenizer, pack=settings.data.pack
     )
+    backbone = build_backbone(settings, objective, store.tokenizer, seed)
+    usual = settings.train.learning_rate or default_learning_rate(backbone.width)
     return Trainer(
-        build_backbone(settings, objective, store.tokenizer, seed),
+        backbone,
         objective,
         rows,
         settings=settings.train,
         seed=seed,
-        learning_rate=learning_rate,
+        learning_rate=usual * factor if learning_rate is None else learning_rate,
         precision=settings.model.precision,
         compile=settings.model.compile,
         world=world or World(device=local_device()),
     )
-
-
-def learning_rate_of(settings: Settings, backbone: Backbone) -> float:
-    return settings.train.learning_rate or default_learning_rate(backbone.width)
 
 
 def seconds_per_step(trainer: Trainer, objective: Objective, steps: int = 6) -> float:
@@ -133,9 +119,7 @@ def plan_for(
 
 
 def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
-    """A budget in FLOPs: tokens and seconds are taken as those that `ar` would need on this
-    trainer's model.
-    """
+    """A budget in FLOPs; tokens and seconds become those that `ar` would spend on this model."""
     if budget.unit == "flops":
         return budget
     steps = budget.amount / step_cost(trainer, AR(), budget.unit)
@@ -145,9 +129,7 @@ def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
 def schedule_for(
     settings: Settings, end: int, smallest_end: int | None = None, longest_end: int | None = None
 ) -> WarmupStableDecay:
-    """The schedule of a run of `end` steps; on a ladder, all rungs share the warmup (of the
-    longest, within the smallest).
-    """
+    """The schedule of a run of `end` steps; all rungs of a ladder share one warmup."""
     warmup = round(settings.train.warmup * (longest_end or end))
     start = round((1 - settings.train.decay) * end)
     return WarmupStableDecay(min(warmup, round((smallest_end or end) / 4)), start, end)
@@ -174,7 +156,3 @@ def run_info(
         },
         "settings": settings.model_dump(),
     }
-
-
-def write_run(folder: Path, info: dict[str, Any]) -> None:
-    write_yaml(folder / RUN_FILE, info)

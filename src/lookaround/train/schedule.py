@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["WarmupStableDecay"]
-
 
 @dataclass(frozen=True)
 class WarmupStableDecay:
-    """Learning-rate factor by step: up to 1 over `warmup` steps, then 1, then from `decay_start`
-    linearly down to 0 at `end`.
+    """The learning-rate factor by step: warmup to 1, stable, then linear decay to 0 at `end`.
 
     Hu et al. 2024 (MiniCPM); the linear form of the decay after Hägele et al. 2024.
     """

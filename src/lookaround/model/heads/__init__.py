@@ -1,11 +1,8 @@
-"""Heads beyond the LM head: modules that look further ahead than the next token, or teach the trunk
-to.
+"""Heads beyond the LM head: they predict farther tokens, or teach the trunk to look ahead.
 
 A kind of head is a module in a file here, and a spec in objectives/heads.py that says what it is
 made of.
 """
-
-from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
@@ -94,9 +91,7 @@ def describe(spec: HeadSpec) -> dict[str, Any]:
 
 
 def spec_of(described: dict[str, Any]) -> HeadSpec:
-    """The spec of `describe`; raises KeyError for an unknown kind, TypeError for other fields than
-    it has.
-    """
+    """The spec of a `describe` mapping; raises KeyError or TypeError for one that is none."""
     kind, _ = _KINDS[described["kind"]]
     fields = {
         name: value for name, value in described.items() if name != "kind" or kind is LookAheadSpec

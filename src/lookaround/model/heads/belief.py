@@ -16,18 +16,15 @@ from lookaround.model.heads.contract import Output
 from lookaround.model.losses import at_least_single
 from lookaround.objectives.contract import View
 
-__all__ = ["BeliefHead"]
-
 
 class BeliefHead(nn.Module):
-    """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506), and what
-    joins the two.
+    """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506).
 
-    It reads the target part from its end to a place, that place's suffix. From a prefix's state and
-    a suffix's state an MLP gives the token after the prefix and the one before the suffix, for all
-    pairs with something in between. The empty suffix is read too.
-    layers: of the second encoder, `horizon` of its spec. Rows are one document each, without
-        padding.
+    It reads the target part from its end. From the states of a prefix and of a later suffix, the
+    empty one included, an MLP gives the token after the prefix and the one before the suffix. Rows
+    are one document each, without padding.
+
+    layers: of the second encoder.
     """
 
     def __init__(self, config: Any, layers: int) -> None:
@@ -46,8 +43,7 @@ class BeliefHead(nn.Module):
     def auxiliary(
         self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
     ) -> Tensor:
-        """The sum over the view's states of the mean of both cross-entropies over all (prefix,
-        suffix) pairs of its row, in nats.
+        """Sum over states of the mean of both cross-entropies over a row's (prefix, suffix) pairs.
 
         Raises ValueError for rows of several documents or with padding.
         """
@@ -65,15 +61,15 @@ class BeliefHead(nn.Module):
         begin = self.begin.expand(rows, 1, -1)
         backward = torch.cat([begin, F.embedding(answer_ba.flip(1), embedding)], 1)[:, :count]
         suffix_bad = self.encoder(inputs_embeds=backward, use_cache=False).last_hidden_state.flip(1)
-        # suffix_bad[:, j] has read the tokens after answer token j: it stands right behind it
-        # the prefix ends before token i, the suffix begins after j
+        # suffix_bad[:, j] has read the tokens after answer token j
+        # pairs: the prefix ends before token i, the suffix begins after token j
         i, j = torch.triu_indices(count, count, device=hidden_btd.device)
         pair = target_ba[:, i] & target_ba[:, j]  # (B, pairs)
         row, number = pair.nonzero().T
         i, j = i[number], j[number]
         joined = torch.cat([hidden_btd[row, first + i - 1], suffix_bad[row, j]], -1)
-        following, before = self.join(joined).chunk(2, -1)
-        states = torch.cat([following, before])
+        after, before = self.join(joined).chunk(2, -1)
+        states = torch.cat([after, before])
         targets = torch.cat([answer_ba[row, i], answer_ba[row, j]])
         loss = F.cross_entropy(
             at_least_single(F.linear(states, output.weight, output.bias)), targets, reduction="none"

@@ -17,21 +17,19 @@ from lookaround.model.heads.lookahead import LookAhead
 from lookaround.model.masks import attention_arguments
 from lookaround.objectives.contract import Attention, Shown
 
-__all__ = ["BlockHeads", "narrow_config"]
-
 
 class BlockHeads(LookAhead):
     """Heads that are transformer layers: parallel, causal, sequential and shared ones.
 
-    parallel: each depth is a layer beside the trunk's last (Gloeckle et al. 2024). causal: each on
-    top of the one before (their ablation). sequential: the same, told the token before its target
-    through a map of (state, embedding) to D (DeepSeek-V3).
-    shared: sequential with one layer for all depths (FastMTP). Each layer has a final norm of its
-        own.
+    parallel: each depth is a layer beside the trunk's last (Gloeckle et al. 2024).
+    causal: each depth is on top of the one before (their ablation).
+    sequential: the same, and the layer also sees the token before its target, through a map of
+        (state, embedding) to D (DeepSeek-V3).
+    shared: sequential with one layer for all depths (FastMTP).
 
-    A told head at depth d attends to states whose told tokens are known when it drafts: to its own
-    and to those at least d - 1 before it. So it is trained as it is used, and nothing has to be
-    guessed twice.
+    Each layer has a final norm of its own. A conditioned head at depth d attends to its own state
+    and to those at least d - 1 before it, whose tokens are known when it drafts: training and
+    drafting see the same.
     """
 
     pointwise = False
@@ -74,9 +72,7 @@ class BlockHeads(LookAhead):
     def through(
         self, depth: int, carried: Tensor, embedded: Tensor | None, block: Callable[[Tensor], Any]
     ) -> Tensor:
-        """The output of a depth whose layer is called by block(inputs (B, T, D)), with or without a
-        cache.
-        """
+        """The output of one depth; block(inputs (B, T, D)) runs its layer and may use a cache."""
         if self.conditioned:
             assert embedded is not None
             both = [F.rms_norm(x, x.shape[-1:]) for x in (carried, embedded)]
@@ -98,9 +94,7 @@ class BlockHeads(LookAhead):
 
 
 def narrow_config(config: Any, layers: int) -> Any:
-    """The configuration of a few Llama layers of the width and heads of a decoder with this text
-    configuration.
-    """
+    """The configuration of a few Llama layers with the width and attention heads of a decoder."""
     from transformers import LlamaConfig
 
     width, attention_heads = config.hidden_size, config.num_attention_heads

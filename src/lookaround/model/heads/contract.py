@@ -11,13 +11,9 @@ from torch import Tensor
 
 from lookaround.objectives.contract import View
 
-__all__ = ["Auxiliary", "Output", "Trunk"]
-
 
 class Trunk(NamedTuple):
-    """What heads read: the states after the final norm, and those that enter the last layer where a
-    head asks for them.
-    """
+    """What heads read: states after the final norm, and those entering the last layer if needed."""
 
     last: Tensor
     before: Tensor | None = None
@@ -42,6 +38,4 @@ class Auxiliary(Protocol):
     def auxiliary(
         self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
     ) -> Tensor:
-        """The sum of its loss over the states of a view, in nats; hidden_btd are the trunk's last
-        states.
-        """
+        """The sum of its loss over a view's states, in nats; hidden_btd: the trunk's states."""

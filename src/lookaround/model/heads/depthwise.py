@@ -1,5 +1,4 @@
-"""The loss of look-ahead heads, one depth after the other, so that one depth's logits live at a
-time.
+"""The loss of look-ahead heads, depth by depth: the logits of one depth are held at a time.
 
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
@@ -20,20 +19,9 @@ from lookaround.objectives.contract import Shown, View
 if TYPE_CHECKING:
     from lookaround.model.heads.lookahead import LookAhead
 
-__all__ = [
-    "DepthwiseLoss",
-    "Part",
-    "chained_depths",
-    "depth_states",
-    "look_ahead_loss",
-    "separate_depths",
-]
-
 
 class Part(NamedTuple):
-    """The scored pairs of one depth: flat indices of their states, targets and scaled weights, each
-    (N,).
-    """
+    """The scored pairs of one depth: flat state indices, targets and scaled weights, each (N,)."""
 
     state: Tensor
     target: Tensor
@@ -43,13 +31,11 @@ class Part(NamedTuple):
 def depth_states(
     head: LookAhead, trunk_btd: Tensor, embedding: Tensor, shown: Shown, depths: int | None = None
 ) -> Iterator[tuple[int, Tensor]]:
-    """(depth, states (B, T, D)) of a look-ahead head at every position, the true tokens told; one
-    autograd graph for all.
-    """
+    """(depth, states (B, T, D)) of a look-ahead head, given the true tokens; one autograd graph."""
     carried = trunk_btd
     for depth in range(1, (depths or head.depths) + 1):
-        following, out = _step(head, depth, carried, embedding, shown)
-        carried = following if head.chained else trunk_btd
+        onward, out = _step(head, depth, carried, embedding, shown)
+        carried = onward if head.chained else trunk_btd
         yield depth, out
 
 
@@ -75,8 +61,7 @@ def look_ahead_loss(
     through: float = 1.0,
     scale: float = 1.0,
 ) -> Tensor:
-    """scale * sum(weight * CE) of the pairs `chosen` (indices into the view) of one look-ahead
-    head, in nats.
+    """scale * sum(weight * CE), in nats, of the pairs `chosen` (indices into the view) of one head.
 
     Depths run forward and backward one after the other against a detached copy of the trunk's
     states, so that one depth's logits and, of unchained heads, activations live at a time; the
@@ -156,8 +141,7 @@ class _OneDepthAtATime(torch.autograd.Function):
 
 
 class DepthwiseLoss:
-    """The loss of one head while its depths are run, and its gradients with respect to leaf and
-    parameters.
+    """One head's loss while its depths run, with its gradients for the trunk and the parameters.
 
     leaf: (B, T, D), the trunk's states.
     parts: {depth: its scored pairs}.
@@ -227,9 +211,7 @@ def separate_depths(loss: DepthwiseLoss) -> None:
 
 
 def chained_depths(loss: DepthwiseLoss) -> None:
-    """Depths on top of one another: forward to the last that is scored, then backward from
-    there.
-    """
+    """Chained depths: forward to the last scored one, then backward from there."""
     segments: list[tuple[Tensor, Tensor, Tensor]] = []
     carried = loss.leaf
     for depth in range(1, max(loss.parts) + 1):

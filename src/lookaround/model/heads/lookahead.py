@@ -18,18 +18,17 @@ from torch.nn import functional as F
 from lookaround.model.heads.depthwise import DepthwiseLoss, Part, chained_depths, separate_depths
 from lookaround.objectives.contract import Shown
 
-__all__ = ["HydraHeads", "LinearHeads", "LookAhead", "MedusaHeads", "OffsetHead"]
-
 
 class LookAhead(nn.Module):
     """Heads for the tokens 2 to n ahead, one depth after the other.
 
-    forward(depth, carried, embedded) gives (what the next depth carries on, states for the
-    unembedding). A head that is `chained` carries something on, so that depths are made in order;
-    one that is `conditioned` is told the embedding of the token `depth` ahead, which stands right
-    before its target.
-    reads: "last" or "before", the trunk states of the first depth. `pointwise` heads look at one
-        position at a time and take any leading dimensions; the others take (B, T, D).
+    forward(depth, carried, embedded) gives (input of the next depth, states for the unembedding).
+
+    chained: a depth needs the output of the one before.
+    conditioned: `embedded` is the embedding of the token `depth` ahead, the one before the target.
+    pointwise: the head looks at one position at a time and takes any leading dimensions; others
+        take (B, T, D).
+    reads: "last" or "before", the trunk states that the first depth reads.
     """
 
     depths: int
@@ -55,9 +54,7 @@ class LookAhead(nn.Module):
         return {}
 
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
-        """FLOPs, forward and backward, of pairs with these offsets (N,) in a batch of `positions`
-        tokens in rows of `width`.
-        """
+        """FLOPs, forward and backward, of pairs at offsets (N,) among `positions` tokens."""
         return 6.0 * sum(p.numel() for p in self.parameters()) / self.depths * len(offset)
 
     def depthwise(self, loss: DepthwiseLoss) -> None:
@@ -66,9 +63,7 @@ class LookAhead(nn.Module):
 
 
 class LinearHeads(LookAhead):
-    """One linear map per depth, beginning as the identity (the "linear heads" of Gloeckle et al.
-    2024).
-    """
+    """One linear map per depth, initialised to the identity (Gloeckle et al. 2024)."""
 
     def __init__(self, config: Any, horizon: int) -> None:
         super().__init__()
@@ -98,8 +93,7 @@ class ResidualBlock(nn.Module):
 
 
 class MedusaHeads(LookAhead):
-    """Medusa's heads (Cai et al. 2024, arXiv 2401.10774): distinct residual blocks per depth,
-    beginning as copies of the LM head.
+    """Medusa's heads (Cai et al. 2024, arXiv 2401.10774): a residual block per depth.
 
     own: each depth has an unembedding of its own (the paper's layout; V x D parameters each), else
         the model's is shared.
@@ -132,8 +126,7 @@ class MedusaHeads(LookAhead):
 
 
 class HydraHeads(LookAhead):
-    """Hydra's heads (Ankner et al. 2024): an MLP of the trunk's state and the embeddings of all
-    tokens in between.
+    """Hydra's heads (Ankner et al. 2024): an MLP of the state and the embeddings of tokens between.
 
     Depth d carries concat(state, e_1 .. e_d), (.., (d + 1) D), and gives state + W2 SiLU(W1
     carried): the last map begins at zero, so that a head begins as a copy of the LM head.
@@ -160,15 +153,14 @@ class HydraHeads(LookAhead):
         self, depth: int, carried: Tensor, embedded: Tensor | None = None, **attend: Any
     ) -> tuple[Tensor, Tensor]:
         assert embedded is not None
-        told = F.rms_norm(embedded, embedded.shape[-1:])
-        carried = torch.cat([carried, told], -1)
+        normed = F.rms_norm(embedded, embedded.shape[-1:])
+        carried = torch.cat([carried, normed], -1)
         state = carried[..., : self.width]
         return carried, state + self.down[depth - 1](F.silu(self.up[depth - 1](carried)))
 
 
 class OffsetHead(LookAhead):
-    """DAR's head: the state, told by an embedding how far ahead it is to look, through a small
-    residual MLP.
+    """DAR's head: a residual MLP of the state and an embedding of the offset.
 
     One module for all depths; `depth` may be a tensor of them. It starts as the identity, as a copy
     of the LM head.

@@ -15,12 +15,9 @@ from lookaround.model.heads.contract import Output
 from lookaround.model.losses import at_least_single
 from lookaround.objectives.contract import View
 
-__all__ = ["NextLatentHead"]
-
 
 class NextLatentHead(nn.Module):
-    """Next-latent prediction (Teoh et al. 2025, arXiv 2511.05963): the state k ahead from a state
-    and the k tokens in between.
+    """Next-latent prediction (arXiv 2511.05963): the state k ahead from a state and k tokens.
 
     One residual MLP steps from a state and the next token's embedding to the next state, and is
     rolled `steps` steps on. The last map begins at zero: a state is guessed to stay as it is.
@@ -43,8 +40,7 @@ class NextLatentHead(nn.Module):
     def auxiliary(
         self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
     ) -> Tensor:
-        """The sum over the view's states of smooth-L1 (a mean over D) and KL(true || guessed next
-        token), averaged over the steps.
+        """Sum over states of smooth-L1 (mean over D) and KL(true || predicted), mean over steps.
 
         True states and the unembedding are held fixed. Guesses end where a row's or document's
         targets end.

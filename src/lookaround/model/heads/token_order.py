@@ -14,13 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from lookaround.model.heads.contract import Output
 from lookaround.objectives.contract import View
 
-__all__ = ["TokenOrderHead"]
-
 
 class TokenOrderHead(nn.Module):
-    """Token-order prediction (arXiv 2508.19228): one linear head that ranks the vocabulary by how
-    soon each token comes.
-    """
+    """Token-order prediction (arXiv 2508.19228): ranks tokens by how soon they come."""
 
     def __init__(self, config: Any, window: int | None) -> None:
         super().__init__()
@@ -48,8 +44,7 @@ class TokenOrderHead(nn.Module):
         return -(log_nv.gather(1, tokens) * shares).sum()
 
     def targets(self, view: View) -> tuple[Tensor, Tensor]:
-        """(shares (N, W), tokens (N, W)): what each state's ranking should be, as shares of the
-        tokens that come; they sum to 1.
+        """(shares (N, W), tokens (N, W)): the target ranking of each state as shares that sum to 1.
 
         A token's share is softmax(window - distance of its first coming) over all that come within
         the window.

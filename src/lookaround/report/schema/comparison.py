@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -67,6 +66,9 @@ class TaskInfo(Record):
     train: int | None = Field(None, description="training examples")
     test: int | None = Field(None, description="test examples")
     classes: int | None = Field(None, description="different labels")
+    columns: Listed[str] = Field(
+        [], description="columns of the table that were read, the label's last; none: folders"
+    )
     notes: Listed[str] = Field([], description="for instance, how many texts were cut")
 
 
@@ -216,7 +218,9 @@ class ComparisonResults(Results):
         description="what every objective got the same amount of at each rung: `flops`, `tokens` "
         "or `seconds`",
     )
-    parameters: int | None = Field(None, description="parameters of the model without heads")
+    parameters: int | None = Field(
+        None, description="parameters of the model of the first objective, its heads included"
+    )
     unigram_bits_per_byte: Score = Field(
         None,
         description="bits per byte of the unigram model on the scored tokens: what token "
@@ -255,12 +259,6 @@ class ComparisonResults(Results):
         from lookaround.report.terminal import print_comparison
 
         print_comparison(self, console)
-
-    def write_page(self, path: str | Path, *, samples: bool = True) -> None:
-        """Writes the study as one self-contained HTML page, as `Results.write_page` says."""
-        from lookaround.report.html import write_report
-
-        write_report(self, path, samples=samples)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "summary", "differences", "runs" (one column a task), "by_prefix",

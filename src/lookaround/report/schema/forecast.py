@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -125,12 +124,6 @@ class ForecastResults(Results):
         from lookaround.report.terminal import print_forecast
 
         print_forecast(self, console)
-
-    def write_page(self, path: str | Path, *, samples: bool = True) -> None:
-        """Writes it as one self-contained HTML page, as `Results.write_page` says."""
-        from lookaround.report.forecast import write_forecast
-
-        write_forecast(self, path)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "lines" (one column a task) and "spectra"."""

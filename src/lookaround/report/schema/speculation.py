@@ -74,6 +74,8 @@ class SpeculationResults(Results):
     keys are only added.
     """
 
+    page = "speculation.html"
+
     lookaround: str | None = Field(None, description="version of this package")
     model: str | None = Field(None, description="the model it began with")
     corpus: str | None = Field(None, description="what it was trained and measured on")

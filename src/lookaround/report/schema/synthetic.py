@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -185,12 +184,6 @@ class SyntheticResults(Results):
         from lookaround.report.terminal import print_synthetic
 
         print_synthetic(self, console)
-
-    def write_page(self, path: str | Path, *, samples: bool = True) -> None:
-        """Writes it as one self-contained HTML page, as `Results.write_page` says."""
-        from lookaround.report.synthetic import write_synthetic
-
-        write_synthetic(self, path)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "summary" (means alone), "rows" and "curves"."""

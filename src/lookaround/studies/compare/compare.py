@@ -4,8 +4,8 @@
 
 One job per objective and seed trains a ladder of budgets: a stable trunk off which every rung
 branches by a decay of its own (objectives that change with the budget train each rung from the
-start). Jobs run on any concurrent.futures executor and keep all state in their folder, so that an
-interrupted study goes on where it stopped.
+start). Jobs run on any concurrent.futures executor and keep all state in their folder, so that the
+same command resumes an interrupted study.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ from lookaround.support.machine import threads
 from lookaround.support.storage import read_mapping, require_fields
 from lookaround.train.loop import StopSignal, stop_on_signals
 
-__all__ = ["compare"]
-
 STUDY_FILE = "study.yaml"
 
 
@@ -49,8 +47,7 @@ def compare(
     executor: Executor | None = None,
     report: Report = silent,
 ) -> ComparisonResults:
-    """Runs a study into `out` and returns its results (docs/results-format.md), also written to
-    out/results.json.
+    """Runs a study into `out`; returns its results, which are also written to out/results.json.
 
     The same folder takes more objectives, seeds and rungs; runs that are there are kept, and
     results are over those that are asked for.
@@ -86,9 +83,7 @@ def _content(task: Task) -> str:
 
 
 def _as_first_named(study: Study, file: Path) -> Study:
-    """The study with its tasks under the names that they had when its folder was made, whatever
-    their files are called now.
-    """
+    """The study with the task names of its folder, whatever the tasks' files are called now."""
     if not file.is_file():
         return study
     known = read_mapping(file, {"identity": dict})["identity"].get("tasks", {})
@@ -213,7 +208,7 @@ def _run_jobs(
                     tried = ", x".join(f"{f:g}" for f in factors)
                     report(Event(finished=f"{spec}: learning rate x{best[spec]:g} of x{tried}"))
                     climb(spec)
-    for spec in specs:  # the rates that lost have had their say
+    for spec in specs:  # delete the trunks of the rejected learning rates
         for factor in factors:
             if factor != best[spec]:
                 shutil.rmtree(

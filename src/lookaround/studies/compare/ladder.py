@@ -1,9 +1,7 @@
-"""One job of a study: a ladder of budgets for one objective and seed, trained and evaluated in a
-folder of its own.
+"""One job of a study: a ladder of budgets for one objective and seed, trained and evaluated.
 
 A stable trunk, off which every rung branches by a decay of its own; objectives that change with the
-budget train each rung from the start. Everything is on disk, so that a job that died goes on where
-it stopped, on whatever executor.
+budget train each rung from the start. All state is on disk, so that a job resumes on any executor.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from lookaround.data.shards import TokenStore
 from lookaround.evaluation.registry import Evaluation, Scores, TaskData, evaluate, protocols
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load
-from lookaround.model.readable import Readable, open_run
+from lookaround.model.readable import RUN_FILE, Readable, open_run
 from lookaround.objectives import parse
 from lookaround.objectives.contract import Mode
 from lookaround.objectives.objective import Objective
@@ -33,35 +31,28 @@ from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
 from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device, threads
-from lookaround.support.storage import read_mapping, write_folder, write_text
-from lookaround.train import checkpoint
+from lookaround.support.storage import read_mapping, write_folder, write_text, write_yaml
 from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.run import (
-    RUN_FILE,
     build_backbone,
-    learning_rate_of,
     make_trainer,
     run_info,
     schedule_for,
-    write_run,
 )
 from lookaround.train.schedule import WarmupStableDecay
-
-__all__ = ["Job", "random_init_scores", "run_job", "scores_line"]
 
 VALIDATION_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Job:
-    """One ladder (or its smallest rung, for the search of a learning rate) of one objective and
-    seed.
+    """One ladder of one objective and seed, or its smallest rung in a learning-rate search.
 
     plan: of the last rung, {"shares", "steps"}.
-    smallest: the rung that the study was made with, which the warmup of all rungs is held within,
-        whatever rungs were added.
-    evaluation: what evaluating a rung costs, about, as a share of a run at the full budget.
+    smallest: the smallest rung when the study was made; it limits the warmup of all rungs, also of
+        those added later.
+    evaluation: about what evaluating a rung costs, as a share of a run at the full budget.
     """
 
     out: Path
@@ -100,17 +91,13 @@ class Job:
         )
 
     def schedule(self, rung: float, shared: bool) -> WarmupStableDecay:
-        """The schedule of a rung; where rungs are branches off one trunk, all rise as the last one
-        does.
-        """
+        """The learning-rate schedule of a rung; branches off one trunk share its warmup."""
         end, smallest, longest = (rung_plan(self.plan, r).total for r in (rung, self.smallest, 1.0))
         return schedule_for(self.settings, end, smallest, longest if shared else end)
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Trains and evaluates what of a job is not done yet; returns {"validation_loss"} of a trial,
-    else {"rungs"}.
-    """
+    """Trains and evaluates what is left of a job; returns {"validation_loss"} or {"rungs"}."""
     objective = parse(job.objective)
     job.folder.mkdir(parents=True, exist_ok=True)
     label = f"{job.objective}, seed {job.seed}" + (
@@ -133,8 +120,8 @@ def run_job(job: Job) -> dict[str, Any]:
             return {"validation_loss": read_mapping(file, {"loss": float})["loss"]}
         _train_ladder(job, objective, job.rungs, status, stop)
         status.done()
-        # a rung that is added later has its trunk made again, bit for bit on CPU: a trunk on disk
-        # is three times the model for each of its forks
+        # the trunk of a rung added later is trained again, bit for bit on CPU: kept on disk, it
+        # takes three times the model for each fork
         shutil.rmtree(job.folder / "trunk", ignore_errors=True)
         return {
             "rungs": {
@@ -156,8 +143,10 @@ def _train_ladder(
         status.before += training
         if not job.trial and not (folder / "evaluation.json").is_file():
             status.show(f"evaluating rung {rung:g}", 0, 1)
+            text, settings = text_data(job.settings, job.store), job.settings.evaluate
             with status.repeatable():
-                _evaluate_rung(job, folder)
+                evaluation = evaluate(open_run(folder), [*job.tasks, text], settings, job.seed)
+                write_text(folder / "evaluation.json", json.dumps(asdict(evaluation)))
             status.note = f"at {rung:g} of the budget: {scores_line(read_evaluation(folder))}"
         status.before += evaluating
 
@@ -170,9 +159,7 @@ def _train_rung(
     status: Status,
     stop: StopSignal,
 ) -> Trainer:
-    """One rung: up the trunk to where its decay starts, down the branch, export; returns the
-    trainer, back on the trunk.
-    """
+    """Trains one rung: the trunk to its decay start, then the branch; returns the trunk."""
     settings = job.settings
     plan = rung_plan(job.plan, rung)
     shared = objective.stationary
@@ -180,11 +167,8 @@ def _train_rung(
     branch = job.folder / f"rung-{rung:g}.branch"
     schedule = job.schedule(rung, shared)
     if trainer is None or not shared:
-        trainer = make_trainer(settings, objective, job.store, seed=job.seed, learning_rate=1.0)
-        trainer.learning_rate = learning_rate_of(settings, trainer.backbone) * job.factor
-        newest = checkpoint.latest_checkpoint(trunk, at_most=schedule.decay_start)
-        if newest is not None:
-            trainer.restore_from(newest)
+        trainer = make_trainer(settings, objective, job.store, seed=job.seed, factor=job.factor)
+        trainer.restore_latest(trunk, at_most=schedule.decay_start)
     fill = exporter(trainer.backbone, objective, job.store)
     forks = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
 
@@ -211,9 +195,7 @@ def _train_rung(
 
     train(trunk, schedule.decay_start, forks)
     fork = trainer.snapshot()
-    newest = checkpoint.latest_checkpoint(branch)
-    if newest is not None:
-        trainer.restore_from(newest)
+    trainer.restore_latest(branch)
     train(branch, schedule.end, frozenset())
     info = run_info(settings, objective, job.store, trainer, plan)
     info |= {
@@ -224,7 +206,7 @@ def _train_rung(
 
     def write(into: Path) -> None:
         fill(into)
-        write_run(into, info)
+        write_yaml(into / RUN_FILE, info)
 
     write_folder(job.folder / f"rung-{rung:g}", write)
     shutil.rmtree(branch, ignore_errors=True)
@@ -235,9 +217,7 @@ def _train_rung(
 
 
 def _curve(trunk: Path, branch: Path, fork: int, points: int = 120) -> list[dict[str, float]]:
-    """The training loss of a rung, at most `points` of it: the trunk up to the fork, then the
-    branch.
-    """
+    """The training loss of a rung at up to `points` steps: the trunk's, then the branch's."""
     entries: list[dict[str, float]] = []
     for folder, last in ((trunk, fork), (branch, math.inf)):
         file = folder / "metrics.jsonl"
@@ -252,9 +232,7 @@ def _curve(trunk: Path, branch: Path, fork: int, points: int = 120) -> list[dict
 
 
 def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> float:
-    """The objective's own loss on validation rows, in nats per target; what a learning rate is
-    chosen by.
-    """
+    """The objective's loss on validation rows, in nats per target; it decides learning rates."""
     rows = split_rows(job.settings, job.store, "validation")
     final = objective.at(1.0)
     components = final.components()
@@ -278,13 +256,6 @@ def scores_line(rung: Mapping[str, Any]) -> str:
     )
 
 
-def _evaluate_rung(job: Job, folder: Path) -> None:
-    settings = job.settings.evaluate
-    text = text_data(job.settings, job.store)
-    evaluation = evaluate(open_run(folder), [*job.tasks, text], settings, job.seed)
-    write_text(folder / "evaluation.json", json.dumps(asdict(evaluation)))
-
-
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """What a finished rung is: its evaluation, what it spent, its curve, rate and folder."""
     run = read_mapping(folder / RUN_FILE, {"spent": dict, "curve": list, "learning_rate": float})
@@ -294,13 +265,13 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
             f"{file}: written by an older lookaround; delete it, and the same command makes it "
             "again"
         )
-    found = read_mapping(file, {"modes": dict, "scores": dict})
+    stored = read_mapping(file, {"modes": dict, "scores": dict})
     scores = {
         protocol: {name: Scores(**entry) for name, entry in entries.items()}
-        for protocol, entries in found["scores"].items()
+        for protocol, entries in stored["scores"].items()
     }
     return {
-        "evaluation": Evaluation(found["modes"], scores),
+        "evaluation": Evaluation(stored["modes"], scores),
         "spent": run["spent"],
         "curve": run["curve"],
         "learning_rate": run["learning_rate"],

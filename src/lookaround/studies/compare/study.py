@@ -15,35 +15,21 @@ from lookaround.data.source import read_source
 from lookaround.data.tasks import Task
 from lookaround.data.text import require_named
 from lookaround.evaluation.registry import TaskData, TextData, protocols
-from lookaround.model.backbone import Backbone
-from lookaround.objectives import parse, parse_list, require_for_text
+from lookaround.model.backbone import VOCABULARIES, Backbone
+from lookaround.objectives import AR, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 from lookaround.support.machine import jobs_of, threads, threads_of
-from lookaround.train.budget import Budget, Plan, expected_cost, parse_budget
+from lookaround.train.budget import Budget, Plan, parse_budget
 from lookaround.train.loop import Trainer
 from lookaround.train.run import (
     build_backbone,
     equal_flops,
     make_trainer,
     plan_for,
-    seconds_per_step,
-    vocabulary_of,
+    step_cost,
 )
-
-__all__ = [
-    "Estimate",
-    "Study",
-    "estimate",
-    "evaluation_work",
-    "open_store",
-    "open_study",
-    "plans_of",
-    "rung_plan",
-    "split_rows",
-    "text_data",
-]
 
 
 @dataclass(frozen=True)
@@ -64,9 +50,9 @@ class Study:
 
     @property
     def jobs(self) -> int:
-        chosen = self.settings.compare
+        options = self.settings.compare
         return jobs_of(
-            chosen.jobs, len(self.objectives) * max(chosen.seeds, len(chosen.lr_factors))
+            options.jobs, len(self.objectives) * max(options.seeds, len(options.lr_factors))
         )
 
     @property
@@ -100,8 +86,7 @@ class Estimate:
 
 
 def open_study(settings: Settings) -> Study:
-    """Reads and checks everything a study needs: objectives, budget, corpus, tasks, token shards,
-    the backbone.
+    """Reads and checks everything a study needs: objectives, budget, corpus, tasks, backbone.
 
     Raises UserError for any bad input; writes nothing but token shards in the cache.
     """
@@ -138,7 +123,7 @@ def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
         require_named(settings.data.tokenizer, "--tokenizer", "tokenizer.json")
     return prepare(
         corpus,
-        vocabulary=vocabulary_of(settings),
+        vocabulary=settings.data.vocabulary or VOCABULARIES[settings.model.preset],
         tokenizer=settings.data.tokenizer or settings.model.init,
         seed=settings.data.split_seed,
         validation=settings.data.validation,
@@ -174,8 +159,7 @@ def evaluation_work(study: Study, data: Iterable[TaskData], plan: Mapping[str, l
 
 
 def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the runs of a study follow: {"budget", "smallest", "plans": {objective: plan of the last
-    rung}}.
+    """What runs follow: {"budget", "smallest", "plans": {objective: plan of the last rung}}.
 
     before: the same of the study so far. Its resolved budget, its smallest rung (which warmup and
         the search of learning rates depend on) and its objectives' plans are kept, so that what is
@@ -190,9 +174,7 @@ def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str,
     budget = Budget(**before["budget"]) if "budget" in before else None
     for objective in study.objectives:
         if objective.spec not in plans:
-            trainer = make_trainer(
-                settings, objective, study.store, seed=settings.seed, learning_rate=1e-3
-            )
+            trainer = make_trainer(settings, objective, study.store, seed=settings.seed)
             budget = budget or _resolved(study, trainer)
             full = plan_for(trainer, objective, budget, settings.compare.budget)
             plans[objective.spec] = {"shares": list(full.shares), "steps": list(full.steps)}
@@ -208,16 +190,13 @@ def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str,
 
 def _resolved(study: Study, trainer: Trainer) -> Budget:
     """The budget of every run in the unit that is equal, resolved on a trainer's model."""
-    settings, equal = study.settings, study.equal
+    equal = study.equal
     if equal == "flops":
         return equal_flops(trainer, study.budget)
     if equal == "tokens" and study.budget.unit != "tokens":
         flops = equal_flops(trainer, study.budget).amount
-        per_token, tokens = (
-            expected_cost(parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, unit)
-            for unit in ("flops", "tokens")
-        )
-        return Budget(flops / per_token * tokens, "tokens")
+        steps = flops / step_cost(trainer, AR(), "flops")
+        return Budget(steps * step_cost(trainer, AR(), "tokens"), "tokens")
     return study.budget
 
 
@@ -227,32 +206,20 @@ def rung_plan(full: Mapping[str, Any], rung: float) -> Plan:
 
 
 def estimate(study: Study) -> Estimate:
-    """What the study will cost, from counted FLOPs and the time of a few steps of `ar` on this
-    machine.
-    """
+    """The cost of a study, from counted FLOPs and the time of a few steps of `ar` here."""
     settings = study.settings
     with threads(study.threads):
         plans = plans_of(study)["plans"]
     flops, steps = {}, {}
     for objective in study.objectives:
-        trainer = make_trainer(
-            settings, objective, study.store, seed=settings.seed, learning_rate=1e-3
-        )
-        costs = [
-            expected_cost(phase, trainer.backbone, trainer.rows, settings.train.batch, "flops")
-            for _, phase in objective.phases()
-        ]
+        trainer = make_trainer(settings, objective, study.store, seed=settings.seed)
+        costs = [step_cost(trainer, phase, "flops") for _, phase in objective.phases()]
         counts = plans[objective.spec]["steps"]
         flops[objective.spec] = float(np.dot(costs, counts))
         steps[objective.spec] = sum(counts)
-    trainer = make_trainer(
-        settings, parse("ar"), study.store, seed=settings.seed, learning_rate=1e-3
-    )
-    per_step = expected_cost(
-        parse("ar"), trainer.backbone, trainer.rows, settings.train.batch, "flops"
-    )
+    trainer = make_trainer(settings, AR(), study.store, seed=settings.seed)
     with threads(study.threads):
-        rate = study.jobs * per_step / seconds_per_step(trainer, parse("ar"))
+        rate = study.jobs * step_cost(trainer, AR(), "flops") / step_cost(trainer, AR(), "seconds")
     search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
     decay, rungs = settings.train.decay, sum(study.rungs)
     total = 0.0

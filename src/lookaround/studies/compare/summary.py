@@ -1,6 +1,4 @@
-"""From evaluated ladders to results.json: runs, intervals, paired differences, recommendations
-(docs/results-format.md).
-"""
+"""From evaluated ladders to results.json: runs, intervals, paired differences, recommendations."""
 
 from __future__ import annotations
 
@@ -20,8 +18,6 @@ from lookaround.report.schema.record import VERSION
 from lookaround.settings import EvaluateSettings
 from lookaround.studies.compare.study import Study, text_data
 from lookaround.support.machine import machine, versions
-
-__all__ = ["recommend", "study_results"]
 
 
 def study_results(
@@ -69,6 +65,7 @@ def study_results(
             "train": len(item.train_inputs),
             "test": len(item.test_inputs),
             "classes": len(task.classes),
+            "columns": task.columns,
             "notes": task.notes,
         }
         for task, item in zip(study.tasks, data, strict=True)
@@ -175,9 +172,7 @@ def _summaries(
     study: Study,
     ladders: dict[tuple[str, int], dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(summary, differences) of results.json: intervals over seeds, or over test items where there
-    is one seed.
-    """
+    """(summary, differences): intervals over seeds, or over test items where there is one seed."""
     specs = [objective.spec for objective in study.objectives]
     seeds = sorted({seed for _, seed in ladders})
     resamples = study.settings.evaluate.bootstrap if len(seeds) == 1 else 1
@@ -189,25 +184,28 @@ def _summaries(
         return bootstrap_interval(*values[0])
 
     for rung in study.rungs:
-        found = {
+        statistics = {
             (spec, seed): _statistics(ladders[spec, seed][f"{rung:g}"]["evaluation"], resamples)
             for spec, seed in itertools.product(specs, seeds)
         }
-        first, *others = found.values()
+        first, *others = statistics.values()
         metrics = [metric for metric in first if all(metric in other for other in others)]
         summary += [
             {
                 "objective": spec,
                 "rung": rung,
                 "metric": metric,
-                **vars(interval([found[spec, seed][metric] for seed in seeds])),
+                **vars(interval([statistics[spec, seed][metric] for seed in seeds])),
             }
             for metric, spec in itertools.product(metrics, specs)
         ]
         for metric, (reference, spec) in itertools.product(
             metrics, itertools.combinations(specs, 2)
         ):
-            pairs = [(found[spec, seed][metric], found[reference, seed][metric]) for seed in seeds]
+            pairs = [
+                (statistics[spec, seed][metric], statistics[reference, seed][metric])
+                for seed in seeds
+            ]
             paired = [(one[0] - other[0], one[1] - other[1]) for one, other in pairs]
             differences.append(
                 {
@@ -224,9 +222,7 @@ def _summaries(
 def _leaders(
     specs: list[str], metric: str, higher: bool, summary: list[dict], differences: list[dict]
 ) -> tuple[str, list[str]]:
-    """(best objective, those whose paired difference from it does not exclude 0) at the last
-    rung.
-    """
+    """(best objective, those not told apart from it by paired differences) at the last rung."""
     means = {e["objective"]: e["mean"] for e in summary if e["metric"] == metric and e["rung"] == 1}
     best = (max if higher else min)(specs, key=lambda spec: means[spec])
     close = []

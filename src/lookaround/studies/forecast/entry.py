@@ -23,17 +23,15 @@ from lookaround.theory.lags import LagCounts
 from lookaround.theory.matrices import cooccurrence, shuffled_cooccurrence
 from lookaround.theory.spectrum import CooccurrenceSpectrum
 
-__all__ = ["FEATURES", "Entry", "EntryJob", "keep", "read_kept", "run_entry", "token_labels"]
-
 FEATURES = ("context", "target", "both")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the table: an objective or a control. law None = the shuffled pairs."""
+    """One line of the table: an objective or a control. shares None = the shuffled pairs."""
 
     name: str
-    law: dict[tuple[int, ...], float] | None
+    shares: dict[tuple[int, ...], float] | None
 
 
 @dataclass(frozen=True)
@@ -49,16 +47,18 @@ class EntryJob:
 def run_entry(job: EntryJob) -> dict[str, Any]:
     """Spectrum, graph and probes of one entry, as plain data; also kept in the job's file."""
     torch.set_num_threads(job.threads)
-    chosen, entry = job.settings.forecast, job.entry
+    options, entry = job.settings.forecast, job.entry
     counts = LagCounts.load(job.counts_folder)
-    if entry.law is None:
+    if entry.shares is None:
         joint = shuffled_cooccurrence(
-            counts, context=chosen.context, min_count=chosen.min_count, seed=job.settings.seed
+            counts, context=options.context, min_count=options.min_count, seed=job.settings.seed
         )
     else:
-        joint = cooccurrence(counts, entry.law, context=chosen.context, min_count=chosen.min_count)
+        joint = cooccurrence(
+            counts, entry.shares, context=options.context, min_count=options.min_count
+        )
     model = CooccurrenceSpectrum(
-        context=chosen.context, rank=chosen.rank, seed=job.settings.seed
+        context=options.context, rank=options.rank, seed=job.settings.seed
     ).fit(joint)
     graph = connectivity(joint.matrix, model.singular_values_, seed=job.settings.seed)
     result: dict[str, Any] = {
@@ -87,17 +87,17 @@ def run_entry(job: EntryJob) -> dict[str, Any]:
     for task in job.tasks:
         for features in FEATURES:
             probe = least_squares_probe(
-                model.transform(task.train_inputs, features, chosen.weighting),
+                model.transform(task.train_inputs, features, options.weighting),
                 task.train_labels,
-                model.transform(task.test_inputs, features, chosen.weighting),
+                model.transform(task.test_inputs, features, options.weighting),
                 task.test_labels,
                 metric=task.metric,
             )
             result["features"][features][task.name] = probe.score
-            if features == chosen.features:
+            if features == options.features:
                 result["tasks"][task.name] = probe.score
                 result["predicted"][task.name] = probe.predicted.tolist()
-        if chosen.context == 1:
+        if options.context == 1:
             labels = token_labels(task.train_inputs, task.train_labels, joint.rows)
             result["alpha"][task.name] = alpha(joint.matrix, labels)
             result["alpha_by_chance"][task.name] = alpha_by_chance(joint.matrix, labels)
@@ -106,17 +106,15 @@ def run_entry(job: EntryJob) -> dict[str, Any]:
 
 
 def token_labels(texts: Sequence[np.ndarray], labels: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """The class in which each of `tokens` (R,) is likeliest to occur, by its share of the class's
-    texts; -1 = in none.
-    """
+    """The class whose texts hold each of `tokens` (R,) most often, by share; -1 = none."""
     classes = int(labels.max()) + 1
-    found = np.zeros((classes, len(tokens)))
+    shares = np.zeros((classes, len(tokens)))
     for text, label in zip(texts, labels, strict=True):
         ids = np.unique(text)
         at = np.minimum(np.searchsorted(tokens, ids), len(tokens) - 1)
-        found[label, at[tokens[at] == ids]] += 1
-    found /= np.maximum(np.bincount(labels, minlength=classes), 1)[:, None]
-    return np.where(found.any(axis=0), found.argmax(axis=0), -1)
+        shares[label, at[tokens[at] == ids]] += 1
+    shares /= np.maximum(np.bincount(labels, minlength=classes), 1)[:, None]
+    return np.where(shares.any(axis=0), shares.argmax(axis=0), -1)
 
 
 def _digest(value: dict[str, Any]) -> str:

@@ -1,13 +1,12 @@
-"""`lookaround forecast`: what the corpus says of objectives before any training, with its controls
-beside it.
+"""`lookaround forecast`: what the corpus says of objectives before any training.
 
     lookaround forecast corpus.txt --task labels.tsv --objectives "ar, mlm, dar, vmlm"
 
 One count of the corpus gives every objective its co-occurrence matrix; its spectrum gives each
 token a feature, and a linear probe on the mean features of labelled texts gives each task a score.
-Three controls stand in every table: a far token only, the pairs shuffled (noise), and TF-IDF. How
-far the order of those scores has agreed with that of trained models is `TRACK_RECORD`, and what is
-recommended follows from it. A finished part is a file: the same command goes on.
+Every table has three controls: a far token only, shuffled pairs (noise), and TF-IDF. `TRACK_RECORD`
+says how well the order of the scores has agreed with that of trained models, and decides whether
+anything is recommended. Finished parts are files: the same command resumes.
 """
 
 from __future__ import annotations
@@ -46,18 +45,9 @@ from lookaround.support.errors import UserError
 from lookaround.support.machine import threads_of, usable_cores
 from lookaround.support.storage import make_folder
 from lookaround.theory.lags import count_lags
-from lookaround.theory.matrices import far_law, kept_law
+from lookaround.theory.matrices import far_contexts, kept_contexts
 from lookaround.theory.tally import Code
 from lookaround.train.loop import StopSignal, stop_on_signals
-
-__all__ = [
-    "TRACK_RECORD",
-    "Forecast",
-    "cost",
-    "forecast",
-    "forecast_job",
-    "open_forecast",
-]
 
 FORECAST_FILE = "forecast.yaml"
 VOCABULARY = 8192  # of the BPE trained where neither a tokenizer nor a size is given
@@ -78,7 +68,7 @@ class Forecast:
 
     @property
     def rows(self) -> dict[int, int]:
-        """{tokens: number of training rows of so many tokens}: what the law of lags depends on."""
+        """{tokens: number of training rows of so many tokens}."""
         lengths = Rows(
             self.store.split("train"), self.settings.model.context, self.store.tokenizer
         ).length
@@ -87,9 +77,7 @@ class Forecast:
 
 
 def open_forecast(settings: Settings) -> Forecast:
-    """Reads and checks everything a forecast needs; raises UserError for bad input; writes nothing
-    but token shards.
-    """
+    """Reads and checks everything a forecast needs; raises UserError; writes only token shards."""
     objectives = tuple(parse_list(settings.objectives))
     require_for_text(objectives)
     corpus, tasks = read_source(settings)
@@ -108,9 +96,7 @@ def open_forecast(settings: Settings) -> Forecast:
 
 
 def forecast_job(request: Forecast, out: Path) -> ForecastResults | str:
-    """A forecast within one process, as a job of the study in the folder above; where none can be
-    made, the reason.
-    """
+    """A forecast within one process, as a job of a study; the reason where none can be made."""
     with ThreadPoolExecutor(1) as executor, stop_on_signals() as stop:
         status = Status(out, out.parent, "forecast", stop)
         try:
@@ -123,9 +109,9 @@ def forecast_job(request: Forecast, out: Path) -> ForecastResults | str:
 
 def cost(request: Forecast) -> dict[str, Any]:
     """What a forecast will count and decompose, as {what: how much}."""
-    chosen = request.settings.forecast
+    options = request.settings.forecast
     entries, _ = _entries(request, request.rows)
-    lags = {lags for entry in entries for lags in (entry.law or {})}
+    lags = {lags for entry in entries for lags in (entry.shares or {})}
     tokens, size = request.store.split("train").tokens, request.store.index["vocabulary"]
     return {
         "tokens": tokens,
@@ -133,9 +119,9 @@ def cost(request: Forecast) -> dict[str, Any]:
         "pairs to count": len(lags) * tokens,
         "matrices": len(entries),
         "matrix": f"{size:,} x {size:,}"
-        if chosen.context == 1
-        else f"{chosen.context}-grams x {size:,}",
-        "rank": chosen.rank,
+        if options.context == 1
+        else f"{options.context}-grams x {size:,}",
+        "rank": options.rank,
         "probes": len(entries) * len(request.data) * len(FEATURES),
     }
 
@@ -164,8 +150,8 @@ def forecast(
     identity = {"corpus": request.store.fingerprint, "settings": request.settings.identity("data")}
     with contextlib.ExitStack() as stack:
         stop = stop or stack.enter_context(stop_on_signals())
-        place = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder = StudyFolder(place, FORECAST_FILE, "a forecast of ours", identity)
+        path = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = StudyFolder(path, FORECAST_FILE, "a forecast of ours", identity)
         stack.enter_context(folder.opened())
         return _forecast(request, folder, executor, stop, report)
 
@@ -177,7 +163,7 @@ def _forecast(
     stop: StopSignal,
     report: Report,
 ) -> ForecastResults:
-    settings, chosen = request.settings, request.settings.forecast
+    settings, options = request.settings, request.settings.forecast
     began = time.monotonic()
     data = request.data
     tasks = tuple(_task_tokens(item, request) for item in data)
@@ -185,8 +171,8 @@ def _forecast(
     if not rows:
         raise UserError(f"{request.corpus}: no document has two tokens; there is nothing to count")
     entries, notes = _entries(request, rows)
-    lags = {lags for entry in entries for lags in (entry.law or {})} | {
-        tuple(range(chosen.context, 0, -1))
+    lags = {lags for entry in entries for lags in (entry.shares or {})} | {
+        tuple(range(options.context, 0, -1))
     }
 
     def counting(done: int, total: int, tokens: int) -> None:
@@ -196,15 +182,20 @@ def _forecast(
             raise stopped(folder.path, done, total)
 
     counts = count_lags(
-        request.store, sorted(lags), hash_bits=chosen.hash_bits, on_progress=counting
+        request.store, sorted(lags), hash_bits=options.hash_bits, on_progress=counting
     )
     assert counts.folder is not None
     counted = time.monotonic() - began
     folder.save(status="running")
-    kept = _Kept(request, tasks, folder.path)
-    found = {entry.name: kept.read(entry.name) for entry in entries}
-    missing = [entry for entry in entries if found[entry.name] is None]
-    table = {item.name: kept.read(f"baselines of {item.name}") for item in data}
+    parts, content = folder.path / "parts", _content_hash(request, tasks)
+    make_folder(parts)
+
+    def file_of(name: str) -> Path:
+        return parts / f"{hashlib.sha256(f'{content} {name}'.encode()).hexdigest()[:16]}.json"
+
+    lines_by_name = {entry.name: read_kept(file_of(entry.name)) for entry in entries}
+    missing = [entry for entry in entries if lines_by_name[entry.name] is None]
+    table = {item.name: read_kept(file_of(f"baselines of {item.name}")) for item in data}
     total = len(entries) + len(data)
     workers = min(usable_cores(), max(1, len(missing)))
     threads = threads_of(workers)
@@ -213,38 +204,40 @@ def _forecast(
         folder.path, stop, jobs=workers, threads=threads, executor=executor, remedy=remedy
     ) as jobs:
         jobs.done = total - len(missing) - sum(value is None for value in table.values())
-        for item in sorted(
-            data, key=lambda item: -int(item.train_labels.max())
-        ):  # the longest first
+        # the longest first
+        for item in sorted(data, key=lambda item: -int(item.train_labels.max())):
             if table[item.name] is None:
                 jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
-        for entry in sorted(missing, key=lambda entry: -len(entry.law or {})):
-            job = EntryJob(entry, counts.folder, tasks, settings, threads, kept.file(entry.name))
+        for entry in sorted(missing, key=lambda entry: -len(entry.shares or {})):
+            job = EntryJob(entry, counts.folder, tasks, settings, threads, file_of(entry.name))
             jobs.submit(("entry", entry.name), run_entry, job)
         for (kind, name), value in jobs.finished(report, total, "spectra and probes"):
             if kind == "entry":
-                found[name] = value
+                lines_by_name[name] = value
             else:
                 table[name] = value
-                keep(kept.file(f"baselines of {name}"), value)
+                keep(file_of(f"baselines of {name}"), value)
     report(Event("spectra and probes", total, total))
-    complete = [line for line in found.values() if line is not None]
+    complete = [line for line in lines_by_name.values() if line is not None]
     lines, controls = complete[: len(request.objectives)], complete[len(request.objectives) :]
     recommendation, reasons, close = recommend(
         lines, controls, table, data, settings.evaluate.bootstrap
     )
     for line in complete:
         line.pop("predicted")
-    controls = [*controls, _tfidf_line(table)] if data else controls
+    if data:
+        scores = {name: entry["tfidf"] for name, entry in table.items() if entry}
+        unknown = dict.fromkeys(("tail_energy", "sigma2", "components", "effective_rank"))
+        controls = [*controls, {"objective": TFIDF, **unknown, "tasks": scores}]
     return ForecastResults.of(
         {
             "version": VERSION,
-            "context": chosen.context,
-            "rank": chosen.rank,
-            "reach": chosen.reach,
-            "features": chosen.features,
-            "weighting": chosen.weighting,
-            "min_count": chosen.min_count,
+            "context": options.context,
+            "rank": options.rank,
+            "reach": options.reach,
+            "features": options.features,
+            "weighting": options.weighting,
+            "min_count": options.min_count,
             "corpus": {
                 "name": request.corpus,
                 "fingerprint": request.fingerprint,
@@ -260,7 +253,7 @@ def _forecast(
             "recommendation": recommendation,
             "reasons": reasons,
             "track_record": {"earned": TRACK_RECORD.earned, "sentence": TRACK_RECORD.sentence},
-            "notes": [*notes, *_notes(complete, chosen)],
+            "notes": [*notes, *_notes(complete, options)],
             "seconds": {"counting": counted, "all": time.monotonic() - began},
             "command": shlex.join(["lookaround", *sys.argv[1:]]),
         }
@@ -268,57 +261,56 @@ def _forecast(
 
 
 def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list[str]]:
-    """(objectives and controls with their laws, notes on objectives that are one and the same
-    here).
-    """
-    chosen = request.settings.forecast
-    hash_bits = chosen.hash_bits if chosen.context > 1 else None
-    Code(
-        request.store.index["vocabulary"], chosen.context, hash_bits
-    )  # refuses n-grams that are too long
+    """(objectives and controls with their contexts, notes on objectives with equal matrices)."""
+    options = request.settings.forecast
+    hash_bits = options.hash_bits if options.context > 1 else None
+    # refuses n-grams that are too long
+    Code(request.store.index["vocabulary"], options.context, hash_bits)
     entries: list[Entry] = []
     notes: list[str] = []
     for objective in request.objectives:
-        law = kept_law(objective, chosen.context, rows, chosen.reach)
-        if not law:
+        shares = kept_contexts(objective, options.context, rows, options.reach)
+        if not shares:
             raise UserError(
-                f"'{objective.spec}': none of its targets has {chosen.context} visible tokens "
-                f"within {chosen.reach}; give a "
+                f"'{objective.spec}': none of its targets has {options.context} visible tokens "
+                f"within {options.reach}; give a "
                 "smaller --context or a larger forecast.reach"
             )
         for other in entries:
-            assert other.law is not None
+            assert other.shares is not None
             apart = (
-                sum(abs(law.get(k, 0.0) - other.law.get(k, 0.0)) for k in {*law, *other.law}) / 2
+                sum(
+                    abs(shares.get(k, 0.0) - other.shares.get(k, 0.0))
+                    for k in {*shares, *other.shares}
+                )
+                / 2
             )
             if apart < 1e-9:
                 notes.append(
                     f"{objective.spec} and {other.name} have the same matrix at context "
-                    f"{chosen.context}: it can't tell them apart"
+                    f"{options.context}: it can't tell them apart"
                 )
-        entries.append(Entry(objective.spec, law))
+        entries.append(Entry(objective.spec, shares))
     longest = int(request.store.split("train").length.max())
-    far = chosen.far_lag or min(FAR_LAG, (longest - chosen.context) // 2)
-    if far < 2 or far + chosen.context > longest:
+    far = options.far_lag or min(FAR_LAG, (longest - options.context) // 2)
+    if far < 2 or far + options.context > longest:
         raise UserError(
             f"{request.corpus}: its longest document has {longest} tokens, so the control that "
             f"predicts a token {max(far, 2)} ahead "
             "can't be counted; give longer documents or a smaller forecast.far_lag"
         )
-    if chosen.far_lag is None and far < FAR_LAG:
+    if options.far_lag is None and far < FAR_LAG:
         notes.append(
             f"The far control predicts {far} tokens ahead in place of {FAR_LAG}: no document has "
             f"more than {longest} tokens."
         )
-    entries.append(Entry(f"only the token {far} ahead", far_law(far, chosen.context)))
+    entries.append(Entry(f"only the token {far} ahead", far_contexts(far, options.context)))
     entries.append(Entry(SHUFFLED, None))
     return entries, notes
 
 
 def _task_tokens(data: TaskData, request: Forecast) -> TaskData:
-    """The task with its texts as token ids; raises UserError where the corpus knows none of
-    them.
-    """
+    """The task with texts as token ids; raises UserError where the corpus holds none of them."""
     train, test = (
         [np.array(ids, dtype=np.int64) for ids in request.store.tokenizer.encode(texts)]
         for texts in (data.train_inputs, data.test_inputs)
@@ -333,52 +325,23 @@ def _task_tokens(data: TaskData, request: Forecast) -> TaskData:
     return replace(data, train_inputs=train, test_inputs=test)
 
 
-class _Kept:
-    """Finished entries of a forecast in files of its folder, by the content that they were computed
-    from.
-    """
-
-    def __init__(self, request: Forecast, tasks: tuple[TaskData, ...], folder: Path) -> None:
-        identity = request.settings.identity("seed", "forecast")
-        content = [identity, request.store.fingerprint, sorted(request.rows.items())]
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-        for task in tasks:
-            digest.update(json.dumps([task.name, task.metric]).encode())
-            for part in (
-                *task.train_inputs,
-                *task.test_inputs,
-                task.train_labels,
-                task.test_labels,
-            ):
-                digest.update(part.tobytes())
-        self.identity = digest.hexdigest()[:16]
-        self.folder = folder / "parts"
-        make_folder(self.folder)
-
-    def file(self, name: str) -> Path:
-        key = hashlib.sha256(f"{self.identity} {name}".encode()).hexdigest()[:16]
-        return self.folder / f"{key}.json"
-
-    def read(self, name: str) -> dict[str, Any] | None:
-        """What was kept under a name; None if nothing was, or it is damaged, so that it is computed
-        again.
-        """
-        return read_kept(self.file(name))
+def _content_hash(request: Forecast, tasks: tuple[TaskData, ...]) -> str:
+    """A hash of all that an entry is computed from, besides its name."""
+    identity = request.settings.identity("seed", "forecast")
+    content = [identity, request.store.fingerprint, sorted(request.rows.items())]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for task in tasks:
+        digest.update(json.dumps([task.name, task.metric]).encode())
+        inputs = (*task.train_inputs, *task.test_inputs)
+        for part in (*inputs, task.train_labels, task.test_labels):
+            digest.update(part.tobytes())
+    return digest.hexdigest()[:16]
 
 
-def _tfidf_line(table: dict[str, Any]) -> dict[str, Any]:
-    numbers = ("tail_energy", "sigma2", "components", "effective_rank")
-    return {
-        "objective": TFIDF,
-        **dict.fromkeys(numbers),
-        "tasks": {name: entry["tfidf"] for name, entry in table.items()},
-    }
-
-
-def _notes(lines: list[dict[str, Any]], chosen: Any) -> list[str]:
+def _notes(lines: list[dict[str, Any]], options: Any) -> list[str]:
     notes = [
         f"{line['objective']}: {line['beyond']:.1%} of its targets have their context beyond "
-        f"{chosen.reach} tokens "
+        f"{options.reach} tokens "
         f"or in rarer patterns and are left out (forecast.reach)"
         for line in lines
         if line["beyond"] >= 0.005

@@ -1,6 +1,4 @@
-"""What a forecast recommends: a leader only where no control does as well, and only if the forecast
-has earned it against trained models.
-"""
+"""What a forecast recommends, and the track record that decides whether it may."""
 
 from __future__ import annotations
 
@@ -15,14 +13,10 @@ from lookaround.evaluation.intervals import resample
 from lookaround.evaluation.probe import METRICS
 from lookaround.evaluation.registry import TaskData
 
-__all__ = ["TRACK_RECORD", "TrackRecord", "recommend"]
-
 
 @dataclass(frozen=True)
 class TrackRecord:
-    """How the forecast has done against trained models: whether it may recommend, and the sentence
-    that says why.
-    """
+    """How the forecast agreed with trained models: whether it may recommend, and why."""
 
     earned: bool
     sentence: str
@@ -85,10 +79,10 @@ def recommend(
         else:
             none = "nothing: the forecast's order has not earned a recommendation"
             answers[item.name] = leader if TRACK_RECORD.earned else none
-            told = (
+            also = (
                 f"; not told apart from it: {', '.join(close[item.name])}"
                 if close[item.name]
                 else ""
             )
-            reasons[item.name] = f"{figure}{told}.{below}"
+            reasons[item.name] = f"{figure}{also}.{below}"
     return answers, reasons, close

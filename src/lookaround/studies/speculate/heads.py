@@ -1,6 +1,4 @@
-"""Heads trained on a model's own samples, the model frozen; with `joint`, then both (Medusa-1,
-Medusa-2).
-"""
+"""Trains heads on a model's samples, the model frozen or, with `joint`, trained as well."""
 
 from __future__ import annotations
 
@@ -21,13 +19,10 @@ from lookaround.studies.events import Report, report_step
 from lookaround.studies.speculate.request import Speculation
 from lookaround.support.machine import local_device
 from lookaround.support.storage import make_folder
-from lookaround.train import checkpoint
 from lookaround.train.budget import parse_budget
 from lookaround.train.loop import StopSignal, Trainer, default_learning_rate
 from lookaround.train.parallel import World
 from lookaround.train.run import plan_for, schedule_for
-
-__all__ = ["train_heads"]
 
 
 def train_heads(
@@ -37,13 +32,11 @@ def train_heads(
     stop: StopSignal,
     report: Report,
 ) -> Backbone:
-    """Heads on the model, which stays as it is, then with `joint` both together (Medusa-1,
-    Medusa-2).
-    """
-    chosen, settings = request.settings.speculate, request.settings
+    """Trains the heads with the model frozen, then with `joint` both (Medusa-1, Medusa-2)."""
+    options, settings = request.settings.speculate, request.settings
     documents = [ids for ids, _ in samples]
     prompts = [prompt for _, prompt in samples]
-    if request.train and (chosen.text or not samples):
+    if request.train and (options.text or not samples):
         documents, prompts = documents + request.train, prompts + [0] * len(request.train)
     length = np.array([len(ids) for ids in documents], dtype=np.int64)
     split = Split(
@@ -56,22 +49,20 @@ def train_heads(
         request.run.backbone.lm, objective.head_specs(), own_rows=request.run.backbone.own_rows
     )
     stages = [("training the heads", objective, False, 1.0)]
-    if chosen.joint:
-        weights = (1.0, *(chosen.joint_weight * weight for weight in objective.weights[1:]))  # type: ignore[index]
+    if options.joint:
+        weights = (1.0, *(options.joint_weight * weight for weight in objective.weights[1:]))  # type: ignore[index]
         both = dataclasses.replace(objective, weights=weights, through=1.0)
         stages = [(stages[0][0], objective, False, 0.5), ("training both", both, True, 0.5)]
-    budget = parse_budget(chosen.budget)
+    budget = parse_budget(options.budget)
     for number, (name, stage, joint, share) in enumerate(stages):
-        backbone.lm.requires_grad_(joint and not chosen.lora)
-        if joint and chosen.lora:
-            add_lora(backbone.lm, chosen.lora, seed=settings.seed)
+        backbone.lm.requires_grad_(joint and not options.lora)
+        if joint and options.lora:
+            add_lora(backbone.lm, options.lora, seed=settings.seed)
         trainer = _stage_trainer(settings, backbone, stage, rows, number, joint)
-        steps = plan_for(trainer, stage, budget.times(share), chosen.budget)
+        steps = plan_for(trainer, stage, budget.times(share), options.budget)
         folder = work / f"stage-{number}"
         make_folder(folder)
-        latest = checkpoint.latest_checkpoint(folder)
-        if latest is not None:
-            trainer.restore_from(latest)
+        trainer.restore_latest(folder)
         trainer.run(
             steps.total,
             steps,
@@ -82,7 +73,7 @@ def train_heads(
             stop=stop,
             report=partial(report_step, report, name),
         )
-    if chosen.lora and chosen.joint:
+    if options.lora and options.joint:
         merge_lora(backbone.lm)
     backbone.to(torch.float32)
     return backbone
@@ -91,9 +82,7 @@ def train_heads(
 def _stage_trainer(
     settings: Settings, backbone: Backbone, objective: MTP, rows: Rows, number: int, joint: bool
 ) -> Trainer:
-    """A trainer of one stage; in joint training heads learn at four times the model's rate (Cai et
-    al. 2024).
-    """
+    """The trainer of a stage; in joint training heads learn at 4x the model's rate (Medusa)."""
     rate = settings.train.learning_rate or 2 * default_learning_rate(backbone.width)
     train = settings.train.model_copy(update={"head_rate": 4.0} if joint else {})
     return Trainer(

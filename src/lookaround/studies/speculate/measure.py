@@ -30,21 +30,10 @@ from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import CHUNK, Tell
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "Calibration",
-    "calibrate",
-    "frequent_shortlist",
-    "measure",
-    "next_token_bits",
-    "transformers_generate",
-]
-
 
 @dataclass(frozen=True)
 class Calibration:
-    """Trees by number of sequences and the largest grown, what was timed, accuracies (K, ranks),
-    and expected tokens per step.
-    """
+    """Trees by number of sequences, what was timed, accuracies (K, ranks), tokens per step."""
 
     trees: dict[int, Tree]
     largest: Tree
@@ -57,9 +46,7 @@ class Calibration:
 def frequent_shortlist(
     request: Speculation, samples: list[tuple[np.ndarray, int]]
 ) -> list[int] | None:
-    """The tokens that are drafted: those that make up most of the samples and of the training
-    text.
-    """
+    """The tokens to draft: those that make up most of the samples and the training text."""
     counts = np.zeros(request.run.backbone.output.weight.shape[0], dtype=np.int64)
     for ids in [ids for ids, _ in samples] + request.train:
         counts += np.bincount(ids, minlength=len(counts))
@@ -69,16 +56,14 @@ def frequent_shortlist(
 def calibrate(
     request: Speculation, backbone: Backbone, shortlist: list[int] | None, tell: Tell
 ) -> Calibration:
-    """Follows the model's own greedy text on held-out prompts, grows trees, and times them on this
-    device.
-    """
-    chosen, run = request.settings.speculate, request.run
+    """Grows trees from the model's greedy text on held-out prompts and times them here."""
+    options, run = request.settings.speculate, request.run
     plain = Speculator(backbone, Tree(), shortlist=shortlist, checked=True)
     texts: list[list[int]] = []
     for begin in range(0, len(request.calibrate), CHUNK):
         prompts = request.calibrate[begin : begin + CHUNK]
         made = plain.generate(
-            prompts, max_new_tokens=chosen.new_tokens, eos=run.tokenizer.eos
+            prompts, max_new_tokens=options.new_tokens, eos=run.tokenizer.eos
         ).tokens
         texts += [[*prompt, *text] for prompt, text in zip(prompts, made, strict=True)]
         tell(
@@ -93,7 +78,7 @@ def calibrate(
         plain,
         grown,
         request.calibrate,
-        chosen.batches,
+        options.batches,
         report=lambda done, total: tell("timing trees on this device", done, total, ""),
     )
     expected, _ = expected_tokens(trees[min(trees)], ranks)
@@ -101,9 +86,7 @@ def calibrate(
 
 
 def next_token_bits(request: Speculation, backbone: Backbone) -> float | None:
-    """Of the next token on the held-out text; None where the tokenizer loses text, so that bytes
-    cannot be counted.
-    """
+    """Bits per byte of the next token on the held-out text; None for a lossy tokenizer."""
     run, settings = request.run, request.settings.evaluate
     if not request.test:
         return None
@@ -139,13 +122,11 @@ def _tokens_per_forward(stats: Sequence[Stats]) -> float:
 
 
 def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[str, Any]:
-    """Plain generation of transformers, ours without drafts and ours with them, in turns, by number
-    of sequences; and equality.
-    """
-    chosen, run = request.settings.speculate, request.run
-    lm, eos, new = speculator.backbone.lm, run.tokenizer.eos, chosen.new_tokens
+    """Times transformers' generation, ours without and with drafts, and checks equality."""
+    options, run = request.settings.speculate, request.run
+    lm, eos, new = speculator.backbone.lm, run.tokenizer.eos, options.new_tokens
     by_batch = []
-    for number, batch in enumerate(chosen.batches):
+    for number, batch in enumerate(options.batches):
         tree = speculator.tree_for(batch)
         # enough text at small numbers of sequences
         more = max(1, min(len(request.measure) // batch, 8 // batch))
@@ -155,7 +136,7 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
         ]
         drafts = {"plain": None, "loop": Tree(), "speculative": tree}
         times: dict[str, list[float]] = {way: [] for way in drafts}
-        for _ in range(chosen.rounds):
+        for _ in range(options.rounds):
             for way, nodes in drafts.items():
                 clock = time.perf_counter()
                 if nodes is None:
@@ -168,7 +149,7 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
                     ]
                     tokens = sum(part.tokens for part in stats)
                 times[way].append(tokens / (time.perf_counter() - clock))
-        rates = {way: median(found) for way, found in times.items()}
+        rates = {way: median(stats_by_part) for way, stats_by_part in times.items()}
         by_batch.append(
             {
                 "batch": batch,
@@ -178,8 +159,8 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
                 "speedup": rates["speculative"] / rates["plain"],
             }
         )
-        tell("measuring speed", number + 1, len(chosen.batches), "")
-    flips, identical, found = 0, True, []
+        tell("measuring speed", number + 1, len(options.batches), "")
+    flips, identical, stats_by_part = 0, True, []
     one = speculator.tree_for(1)
     dtype = lm.dtype
     for begin in range(0, len(request.measure), 32):
@@ -189,7 +170,7 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
         flips += sum(
             mine != theirs for mine, theirs in zip(made_here.tokens, expected, strict=True)
         )
-        found.append(made_here.stats)
+        stats_by_part.append(made_here.stats)
         speculator.backbone.double()
         identical &= speculator.generate(
             prompts, max_new_tokens=new, eos=eos, tree=one
@@ -202,14 +183,14 @@ def measure(request: Speculation, speculator: Speculator, tell: Tell) -> dict[st
             "",
         )
     tried, accepted = (
-        np.sum([getattr(part, name) for part in found], 0) for name in ("tried", "accepted")
+        np.sum([getattr(part, name) for part in stats_by_part], 0) for name in ("tried", "accepted")
     )
     first = by_batch[0]
     paying = [entry["batch"] for entry in by_batch if entry["speedup"] > 1]
     return {
         "plain": {"tokens_per_second": first["plain_tokens_per_second"]},
         "speculative": {
-            "tokens_per_forward": _tokens_per_forward(found),
+            "tokens_per_forward": _tokens_per_forward(stats_by_part),
             "tokens_per_second": first["speculative_tokens_per_second"],
             "identical": bool(identical),
             "flips": flips,

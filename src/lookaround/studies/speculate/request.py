@@ -20,13 +20,10 @@ from lookaround.studies.speculate.samples import own_prompts, prompt_windows
 from lookaround.support.errors import UserError
 from lookaround.train.budget import parse_budget
 
-__all__ = ["Speculation", "open_speculation"]
-
 
 @dataclass(frozen=True)
 class Speculation:
-    """What `speculate` works on: the model, its own heads or the kind to train, and token sequences
-    by use.
+    """What `speculate` works on: the model, its heads or the kind to train, and token sequences.
 
     train: documents to train on, from BOS;
     calibrate, measure: prompts of equal length, from documents that are not trained on.
@@ -44,27 +41,23 @@ class Speculation:
 
     @property
     def objective(self) -> MTP:
-        """What heads beyond the LM head learn: the tokens 2 to K + 1 ahead, weighed by 0.8^k (Cai
-        et al. 2024, equation 1).
-        """
-        chosen = self.settings.speculate
-        weights = (0.0, *(chosen.decay**k for k in range(1, chosen.depths + 1)))
-        return MTP(n=chosen.depths + 1, heads=self.kind or "medusa", weights=weights, through=0.0)
+        """The heads' objective: tokens 2 to K + 1 ahead, weights 0.8^k (Cai et al. 2024, eq. 1)."""
+        options = self.settings.speculate
+        weights = (0.0, *(options.decay**k for k in range(1, options.depths + 1)))
+        return MTP(n=options.depths + 1, heads=self.kind or "medusa", weights=weights, through=0.0)
 
 
 def open_speculation(settings: Settings, model: Path) -> Speculation:
-    """Reads the model and the text; raises UserError for a model that is not causal, has no room
-    for prompts, or has no text.
-    """
-    chosen = settings.speculate
-    if parse_budget(chosen.budget).unit == "seconds":
+    """Reads the model and the text; raises UserError for a model or text that does not serve."""
+    options = settings.speculate
+    if parse_budget(options.budget).unit == "seconds":
         raise UserError(
-            f"speculate.budget {chosen.budget}: give tokens or FLOPs; seconds would not be the "
+            f"speculate.budget {options.budget}: give tokens or FLOPs; seconds would not be the "
             "same when resumed"
         )
-    if chosen.lora and not chosen.joint:
+    if options.lora and not options.joint:
         raise UserError("speculate.lora: adapters are trained in joint training; add --joint")
-    if chosen.lora:
+    if options.lora:
         require_peft()
     run = open_run(model)
     if run.modes[-1].attention != "causal" and not any(
@@ -76,12 +69,12 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         )
     require_rewindable(run.backbone.lm)
     own = [head for head in run.backbone.heads if isinstance(head, LookAhead)]
-    kind = chosen.heads if chosen.heads is not None or own else "hydra"
+    kind = options.heads if options.heads is not None or own else "hydra"
     limit = run.backbone.limit
-    window = min(limit, max(run.context, chosen.prompt_tokens + chosen.new_tokens))
-    if chosen.prompt_tokens + chosen.new_tokens > limit:
+    window = min(limit, max(run.context, options.prompt_tokens + options.new_tokens))
+    if options.prompt_tokens + options.new_tokens > limit:
         raise UserError(
-            f"speculate: {chosen.prompt_tokens} prompt and {chosen.new_tokens} new tokens are "
+            f"speculate: {options.prompt_tokens} prompt and {options.new_tokens} new tokens are "
             f"more than the {limit} positions of "
             f"{model}; set speculate.prompt_tokens or speculate.new_tokens lower"
         )
@@ -89,7 +82,7 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     text = own_text(run, settings.data)
     run.backbone.eval()
     if text is None:
-        if kind is not None and not chosen.samples:
+        if kind is not None and not options.samples:
             raise UserError(
                 "speculate.samples: 0 leaves heads nothing to learn from; give --corpus TEXT"
             )
@@ -100,12 +93,13 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     parts = {"train": text.train, "validation": text.validation, "test": text.test}
     tokens = {name: list(run.tokenizer.documents(documents)) for name, documents in parts.items()}
     prompts = {
-        name: prompt_windows(tokens[name], chosen.prompt_tokens, chosen.prompts) for name in tokens
+        name: prompt_windows(tokens[name], options.prompt_tokens, options.prompts)
+        for name in tokens
     }
-    for name, found in prompts.items():
-        if not found:
+    for name, windows in prompts.items():
+        if not windows:
             raise UserError(
-                f"{text.name}: no {name} document has {chosen.prompt_tokens} tokens to prompt "
+                f"{text.name}: no {name} document has {options.prompt_tokens} tokens to prompt "
                 "with; set "
                 "speculate.prompt_tokens lower"
             )

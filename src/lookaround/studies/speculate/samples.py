@@ -19,8 +19,6 @@ from lookaround.settings import GenerationConfig, Settings
 from lookaround.support.errors import UserError
 from lookaround.support.storage import whole_file
 
-__all__ = ["CHUNK", "Tell", "continue_prompts", "own_prompts", "own_samples", "prompt_windows"]
-
 CHUNK = 64  # texts made at a time
 
 
@@ -29,26 +27,26 @@ Tell = Callable[..., None]  # stage, done, total, note
 
 def own_prompts(settings: Settings, run: Readable) -> list[list[int]]:
     """Prompts for calibrating and measuring that a model begins itself, where there is no text."""
-    chosen = settings.speculate
+    options = settings.speculate
     generator = torch.Generator().manual_seed(settings.seed + 1)
-    found: list[list[int]] = []
-    for _ in range(4 * -(-2 * chosen.prompts // CHUNK)):
+    prompts: list[list[int]] = []
+    for _ in range(4 * -(-2 * options.prompts // CHUNK)):
         made = continue_prompts(
             run,
             [[run.tokenizer.bos]] * CHUNK,
-            chosen.prompt_tokens - 1,
-            chosen.sample_temperature,
+            options.prompt_tokens - 1,
+            options.sample_temperature,
             generator,
         )
-        found += [
+        prompts += [
             text
             for text in made
-            if len(text) == chosen.prompt_tokens and text[-1] != run.tokenizer.eos
+            if len(text) == options.prompt_tokens and text[-1] != run.tokenizer.eos
         ]
-        if len(found) >= 2 * chosen.prompts:
-            return found[: 2 * chosen.prompts]
+        if len(prompts) >= 2 * options.prompts:
+            return prompts[: 2 * options.prompts]
     raise UserError(
-        f"the model ends its own texts before {chosen.prompt_tokens} tokens; give --corpus TEXT, "
+        f"the model ends its own texts before {options.prompt_tokens} tokens; give --corpus TEXT, "
         "or set speculate.prompt_tokens lower"
     )
 
@@ -73,9 +71,7 @@ def continue_prompts(
 
 
 def prompt_windows(documents: Sequence[np.ndarray], length: int, count: int) -> list[list[int]]:
-    """Windows of `length` tokens (without EOS), spread over the documents, the first token of each
-    document kept in front.
-    """
+    """Windows of `length` tokens spread over the documents, each after its document's BOS."""
     places = [(ids, at) for ids in documents for at in range(1, len(ids) - length, length)]
     spread = places[:: max(1, len(places) // max(1, count))][:count]
     return [[int(ids[0]), *map(int, ids[at : at + length - 1])] for ids, at in spread]
@@ -84,13 +80,11 @@ def prompt_windows(documents: Sequence[np.ndarray], length: int, count: int) -> 
 def own_samples(
     settings: Settings, run: Readable, train: list[np.ndarray], work: Path, tell: Tell
 ) -> list[tuple[np.ndarray, int]]:
-    """(tokens, tokens of the prompt) of texts the model continues itself, from starts of the
-    training documents.
-    """
-    chosen = settings.speculate
-    given = chosen.prompt_tokens if train else 1
+    """(tokens, tokens of the prompt) of texts that the model continues from training documents."""
+    options = settings.speculate
+    given = options.prompt_tokens if train else 1
     new = run.context - given
-    rounds = -(-chosen.samples // (CHUNK * new)) if chosen.samples else 0
+    rounds = -(-options.samples // (CHUNK * new)) if options.samples else 0
     starts = prompt_windows(train, given, rounds * CHUNK) if train else [[run.tokenizer.bos]]
     made: list[tuple[np.ndarray, int]] = []
     began, tokens = time.monotonic(), 0
@@ -99,7 +93,7 @@ def own_samples(
         if not file.is_file():
             prompts = [starts[(number * CHUNK + i) % len(starts)] for i in range(CHUNK)]
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
-            whole = continue_prompts(run, prompts, new, chosen.sample_temperature, generator)
+            whole = continue_prompts(run, prompts, new, options.sample_temperature, generator)
             with whole_file(file) as out:
                 np.savez(out, tokens=np.concatenate(whole), length=[len(ids) for ids in whole])
             tokens += sum(len(text) - given for text in whole)

@@ -1,5 +1,4 @@
-"""Several tokens per pass for a model that exists: train heads, build the tree, measure, write a
-folder that transformers loads.
+"""Several tokens per pass for a trained model: train heads, build the tree, measure, export.
 
     model --> its own samples --> heads --> ranks on held-out text --> tree --> measured folder
 
@@ -37,13 +36,11 @@ from lookaround.studies.speculate.measure import (
     measure,
     next_token_bits,
 )
-from lookaround.studies.speculate.request import Speculation, open_speculation
+from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import own_samples
 from lookaround.support.errors import Interrupted
 from lookaround.support.storage import make_folder
 from lookaround.train.loop import StopSignal, autocast_dtype, stop_on_signals
-
-__all__ = ["Speculation", "open_speculation", "speculate"]
 
 STATE_FILE = "speculate.yaml"
 
@@ -51,9 +48,9 @@ STATE_FILE = "speculate.yaml"
 def speculate(
     request: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report = silent
 ) -> SpeculationResults:
-    """Does it all into `out`; returns what was measured.
+    """Trains, measures and exports into `out`; returns what was measured.
 
-    The same call goes on where another was stopped.
+    The same call resumes a stopped one.
 
     Raises UserError where `out` belongs to another model, text or settings or another process is at
     work in it; Interrupted after saving when `stop` is set.
@@ -74,7 +71,7 @@ def _speculate(
     """What was measured, once the model is in the folder."""
 
     def tell(stage: str, done: int, total: int, note: str = "") -> None:
-        """Reports, and ends where asked to."""
+        """Reports; raises Interrupted where asked to stop."""
         report(Event(stage, done, total, note))
         if stop.set:
             raise Interrupted(
@@ -108,9 +105,11 @@ def _speculate(
     weights = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     backbone.to(dtype)  # the precision that is timed and measured
     clock = time.monotonic()
-    found = calibrate(request, backbone, frequent_shortlist(request, samples), tell)
+    calibration = calibrate(request, backbone, frequent_shortlist(request, samples), tell)
     spent["calibration"] = time.monotonic() - clock
-    speculator = Speculator(backbone, found.trees, shortlist=found.shortlist, checked=True)
+    speculator = Speculator(
+        backbone, calibration.trees, shortlist=calibration.shortlist, checked=True
+    )
     clock = time.monotonic()
     result = measure(request, speculator, tell)
     spent["measurement"] = time.monotonic() - clock
@@ -119,24 +118,22 @@ def _speculate(
         "model": str(request.source),
         "corpus": request.corpus,
         "heads": {"kind": backbone.head_specs[0].kind, "depths": speculator.depths},
-        "drafted_tokens": None if found.shortlist is None else len(found.shortlist),
+        "drafted_tokens": None if calibration.shortlist is None else len(calibration.shortlist),
         **result,
         **quality,
-        "expected_tokens_per_forward": found.expected,
-        "trees": {str(batch): len(tree) for batch, tree in found.trees.items()},
-        "accuracies": np.round(found.accuracies, 4).tolist(),
-        "costs": [dataclasses.asdict(cost) for cost in found.costs],
+        "expected_tokens_per_forward": calibration.expected,
+        "trees": {str(batch): len(tree) for batch, tree in calibration.trees.items()},
+        "accuracies": np.round(calibration.accuracies, 4).tolist(),
+        "costs": [dataclasses.asdict(cost) for cost in calibration.costs],
         "spent": spent,
     }
-    backbone.to(torch.float32).load_state_dict(weights)  # what is saved has lost nothing
-    folder.publish(lambda into: _write_model(into, request, backbone, found, result))
+    backbone.to(torch.float32).load_state_dict(weights)  # saved in full precision
+    folder.publish(lambda into: _write_model(into, request, backbone, calibration, result))
     return result
 
 
 def _identity(request: Speculation) -> dict[str, Any]:
-    """What must be the same for a folder to go on: the model's weights, the text in its tokens, and
-    settings.
-    """
+    """What must stay the same for a folder to resume: weights, text and settings."""
     digest = hashlib.sha256(json.dumps(request.test).encode())
     for ids in (*request.train, *(request.calibrate + request.measure if request.train else ())):
         digest.update(np.asarray(ids, dtype=np.int64).tobytes() + b"\0")
@@ -154,19 +151,20 @@ def _write_model(
     folder: Path,
     request: Speculation,
     backbone: Backbone,
-    found: Calibration,
+    calibration: Calibration,
     result: dict[str, Any],
 ) -> None:
     export(backbone, folder, (Mode("causal", 1),), mask=request.run.tokenizer.vocabulary.mask)
     _copy_tokenizer(request, folder)
     described = {
         "trees": {
-            str(batch): [list(path) for path in tree.paths] for batch, tree in found.trees.items()
+            str(batch): [list(path) for path in tree.paths]
+            for batch, tree in calibration.trees.items()
         },
-        "largest": [list(path) for path in found.largest.paths],
-        "shortlist": found.shortlist,
+        "largest": [list(path) for path in calibration.largest.paths],
+        "shortlist": calibration.shortlist,
         "vocabulary": backbone.unembedding.weight.shape[0],
-        "expected_tokens_per_forward": found.expected,
+        "expected_tokens_per_forward": calibration.expected,
         "precision": result["precision"],
         "source": str(request.source),
         "settings": request.settings.model_dump(),
@@ -177,9 +175,7 @@ def _write_model(
 
 
 def _copy_tokenizer(request: Speculation, folder: Path) -> None:
-    """The tokenizer's files as they are: tokens that were added for training are not part of the
-    model.
-    """
+    """Copies the tokenizer's files unchanged, without tokens that were added for training."""
     for name in (
         "tokenizer.json",
         "tokenizer_config.json",

@@ -1,5 +1,4 @@
-"""What a model answers, and where it goes wrong: written answers, and each token given the true
-ones before it.
+"""A model's answers: written by itself, and each token given the true ones before it.
 
 B problems, A answer tokens, T tokens of a row, V vocabulary.
 
@@ -19,8 +18,6 @@ from lookaround.model.backbone import Backbone, reading
 from lookaround.objectives.contract import Batch, Mode, Writing
 from lookaround.objectives.objective import Objective
 from lookaround.studies.synthetic.tasks import Task
-
-__all__ = ["Reader"]
 
 ROWS_PER_PASS = 256
 
@@ -51,13 +48,11 @@ class Reader:
         # how often `forced` and `written` read a row
         self.forced_reads = 1 if self.stepwise else task.answer
         self.written_reads = 1 if way == Writing.PARALLEL else task.answer
-        # whether a greedy answer is the true one if and only if every token is, given the true ones
-        # before it
+        # whether a greedy answer is right exactly where every token of `forced` is
         self.forced_tells = self.stepwise and not task.several
 
     def forced(self, batch: Batch) -> Tensor:
-        """The likeliest token (B, A) at each place, given the true ones before it in the
-        objective's order.
+        """The likeliest token (B, A) at each position, given the true ones before it.
 
         A model that writes in parallel is given none.
         """
@@ -91,15 +86,15 @@ class Reader:
         return self.forced_reads + (0 if self.forced_tells else self.written_reads)
 
     def _in_parts(self, read: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        found = []
+        parts = []
         with reading(self.backbone):
             for rows in torch.arange(len(batch.tokens)).split(ROWS_PER_PASS):
                 part = batch.take(rows)
                 answers = read(self.objective.arranged(part).tokens)
                 tokens = torch.cat([part.tokens[:, : self.task.prompt], answers], 1)
                 written = self.objective.arranged(replace(part, tokens=tokens)).tokens
-                found.append(written[:, self.task.prompt :])
-        return torch.cat(found)
+                parts.append(written[:, self.task.prompt :])
+        return torch.cat(parts)
 
     def _forced(self, tokens: Tensor) -> Tensor:
         if self.stepwise:
@@ -121,8 +116,8 @@ class Reader:
             certainty, best = self._log_probabilities(shown).max(-1)
             if self.way == Writing.CONFIDENT_FIRST:
                 hidden = answer == self.task.vocabulary.mask
-                chosen = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
-                answer.scatter_(1, chosen, best.gather(1, chosen))
+                surest = certainty.masked_fill(~hidden, -torch.inf).argmax(1, keepdim=True)
+                answer.scatter_(1, surest, best.gather(1, surest))
             else:
                 answer[:, place] = best[:, place]
         return answer
@@ -134,9 +129,7 @@ class Reader:
         return hidden
 
     def _log_probabilities(self, shown: Tensor) -> Tensor:
-        """Log-probabilities (B, A, V) of the answer's tokens given `shown` (B, T), dummies
-        excluded.
-        """
+        """Log-probabilities (B, A, V) of an answer's tokens given `shown` (B, T), no dummies."""
         rows, width = shown.shape
         if self.on_read is not None:
             self.on_read(rows)

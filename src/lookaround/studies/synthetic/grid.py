@@ -1,5 +1,4 @@
-"""`lookaround synthetic`: does an objective look ahead? Every objective on one trunk and one set of
-tasks.
+"""`lookaround synthetic`: does an objective look ahead? One trunk, one set of tasks.
 
     lookaround synthetic --task "pathstar(2,5)" --task "addition(3)" --objectives "ar, reverse"
 
@@ -48,26 +47,13 @@ from lookaround.train.budget import expected_cost
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import seconds_per_step
 
-__all__ = [
-    "PRESETS",
-    "Grid",
-    "GridEstimate",
-    "controls_of",
-    "describe",
-    "estimate",
-    "folder_of",
-    "open_grid",
-    "run_grid",
-    "summarise",
-]
-
 GRID_FILE = "synthetic.yaml"
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
 # two accuracies on validation problems that are no further apart are not told apart: two standard
 # errors of an accuracy of a half on 1,000 problems
 SAME = 0.03
-# of the trials that learning rates are chosen by: no reported run was chosen by its luck
+# of trials: learning rates are chosen on a seed that no reported run has
 TRIAL_SEED = 1 << 20
 
 _ALL = (
@@ -195,9 +181,7 @@ def open_grid(settings: Settings) -> Grid:
 
 
 def _require_targets(objective: Objective, task: Task) -> None:
-    """Raises UserError where an objective has no target in a task's answers, or no order of its
-    own.
-    """
+    """Raises UserError for an objective without a target, or without one order, in a task."""
     batch = Problems(task, "train").take(0, np.arange(64))
     try:
         objective.at(1.0).arranged(batch)
@@ -223,9 +207,8 @@ class GridEstimate:
     flops: of training.
     seconds: of training on this machine, `jobs` at a time.
     scoring_seconds: of learning curves and scores, likewise.
-    by_run: for each (task, objective), one at a time: parameters, seconds of a step, FLOPs of a
-    run,
-        runs (a trial is a part of one), and the scoring seconds of them all.
+    by_run: for each (task, objective): parameters, seconds of a step, FLOPs of a run, number of
+        runs (a trial counts as a part of one), and scoring seconds of all its runs.
     """
 
     runs: int
@@ -238,9 +221,7 @@ class GridEstimate:
 
 
 def estimate(grid: Grid) -> GridEstimate:
-    """The cost of a grid, from counted FLOPs and the time of a few steps and answers of each
-    run.
-    """
+    """The cost of a grid, from counted FLOPs and the time of a few steps of each run."""
     options = grid.settings.synthetic
     with threads(grid.threads):
         by_run = [_estimate_run(grid, name, spec) for name, spec in grid.runs]
@@ -283,18 +264,16 @@ def _estimate_run(grid: Grid, name: str, spec: str) -> dict[str, Any]:
 def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> float:
     """Seconds in which a model reads one row among others, the median of a few."""
     batch = Problems(task, "validation").take(0, np.arange(rows))
-    found = []
+    times_taken = []
     for _ in range(times):
         clock = time.perf_counter()
         reader.forced(batch)
-        found.append(time.perf_counter() - clock)
-    return sorted(found)[times // 2] / (rows * reader.forced_reads)
+        times_taken.append(time.perf_counter() - clock)
+    return sorted(times_taken)[times // 2] / (rows * reader.forced_reads)
 
 
 def folder_of(grid: Grid, out: Path) -> StudyFolder:
-    """The folder of a grid; its `require` raises UserError where `out` holds something else, and
-    makes nothing.
-    """
+    """The folder of a grid; `require` raises UserError where `out` holds something else."""
     return StudyFolder(out, GRID_FILE, "a benchmark of ours", _identity(grid.settings))
 
 
@@ -306,8 +285,7 @@ def run_grid(
     executor: Executor | None = None,
     report: Report = silent,
 ) -> SyntheticResults:
-    """Runs a grid into `out` and returns its results (docs/results-format.md), also written to
-    out/results.json.
+    """Runs a grid into `out`; returns its results, which are also written to out/results.json.
 
     The same folder takes more tasks, objectives and seeds; runs that are there are kept.
 
@@ -356,9 +334,7 @@ def _run_jobs(
     stop: StopSignal,
     report: Report,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[str, float]]]]:
-    """(rows, accuracy on validation problems of every learning rate tried by task and
-    objective).
-    """
+    """(rows, {task: {objective: {learning-rate factor: accuracy on validation problems}}})."""
     followers = grid.followers
     tried: dict[tuple[str, str], dict[float, dict[str, Any]]] = {run: {} for run in followers}
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -409,11 +385,9 @@ def _run_jobs(
 
 
 def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float:
-    """The factor whose trial ended most accurate on validation problems; the smallest if all
-    diverged.
+    """The factor whose trial is the most accurate on validation problems, else the smallest.
 
-    Of those that are not told apart (SAME), the soonest there, then the largest: it leaves a
-    plateau first.
+    Of factors within SAME of the best, the one that got there first, then the largest.
     """
     ends = {factor: row["curve"][-1] for factor, row in tried.items() if row["curve"]}
     most = max((end["exact_match"] for end in ends.values()), default=0.0)
@@ -443,8 +417,7 @@ def describe(tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
 
 
 def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One entry per task and objective: means and intervals over seeds, and the share that solved
-    the task.
+    """One entry per task and objective: means, intervals over seeds, and the share that solved it.
 
     rows: of runs, as in results.json.
     controls: {spec of a control: spec of its task}; only tasks with rows count.
@@ -459,8 +432,8 @@ def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[d
         for name in ("exact_match", "first_hop", "later_positions", "train_exact_match"):
             values = [row[name] for row in group if row[name] is not None]
             if values:
-                found = seed_interval(values)
-                entry[name] = {"mean": found.mean, "low": found.low, "high": found.high}
+                interval = seed_interval(values)
+                entry[name] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
         entry |= {
             "success": float(np.mean([row["exact_match"] >= SUCCESS for row in group])),
             "solved_at": [row["solved_at"] for row in group],

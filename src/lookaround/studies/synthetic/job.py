@@ -1,8 +1,7 @@
 """One run of a grid: one objective, one task, one seed, in a folder of its own.
 
-Everything is on disk, so that a run that died goes on where it stopped, on whatever executor. Its
-folder holds the learning curve (curve.json), the result (row.json) and the trained model as a
-Hugging Face folder (model/).
+All state is on disk, so that a run resumes on any executor. Its folder holds the learning curve
+(curve.json), the result (row.json) and the trained model as a Hugging Face folder (model/).
 """
 
 from __future__ import annotations
@@ -41,17 +40,6 @@ from lookaround.train.loop import StopSignal, Trainer, stop_on_signals
 from lookaround.train.parallel import World
 from lookaround.train.run import schedule_for
 
-__all__ = [
-    "GUESSING",
-    "SyntheticJob",
-    "make_trainer",
-    "readers",
-    "reads_of_curve",
-    "reads_of_score",
-    "run_job",
-    "trial_steps",
-]
-
 ROW_FILE, CURVE_FILE = "row.json", "curve.json"
 # what is read again of these files, and its types
 ROW_FIELDS: dict[str, Any] = {
@@ -78,11 +66,11 @@ ROW_FIELDS: dict[str, Any] = {
 POINT_FIELDS: dict[str, Any] = {"step": int, "exact_match": float, "positions": list}
 TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
 SEEN = 2000  # training problems that a run is scored on, at most
-# where every problem is new, accuracy in training is measured on those from this number on
+# with new problems every step, training accuracy is measured on those from this number on
 FRESH = 1 << 40
 # the share of right tokens at which a place counts as learned
 LEARNED = 0.95
-# an accuracy no more than this above chance is that of guessing
+# accuracy above chance up to which a model is guessing
 GUESSING = 0.05
 
 
@@ -181,15 +169,11 @@ class _Run:
         self.status = Status(job.folder, job.out, self.label, stop)
 
     def _opened(self, at_most: int | None = None) -> Trainer:
-        """The trainer of the last checkpoint, up to a step; drops what the curve holds beyond
-        it.
-        """
+        """The trainer of the last checkpoint up to a step; cuts the curve to it."""
         job = self.job
         rate = self.settings.learning_rate * job.factor
         trainer = make_trainer(job.settings, self.task, self.objective, job.seed, rate)
-        latest = checkpoint.latest_checkpoint(job.folder, at_most)
-        if latest is not None:
-            trainer.restore_from(latest)
+        trainer.restore_latest(job.folder, at_most)
         self.curve.cut(trainer.counters.step)
         return trainer
 
@@ -352,19 +336,15 @@ def reads_of_curve(own: Reader, settings: SyntheticSettings, steps: int) -> int:
 
 
 def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """Reads a file with a learning curve and these fields; raises UserError naming what is
-    amiss.
-    """
-    found = read_mapping(path, {"curve": list, **fields})
-    for place, point in enumerate(found["curve"]):
-        require_fields(f"{path}: curve[{place}]", point, POINT_FIELDS)
-    return found
+    """Reads a file with a learning curve and these fields; raises UserError for a damaged one."""
+    content = read_mapping(path, {"curve": list, **fields})
+    for number, point in enumerate(content["curve"]):
+        require_fields(f"{path}: curve[{number}]", point, POINT_FIELDS)
+    return content
 
 
 class Curve:
-    """The learning curve of a run in a file: accuracy on validation problems, in all and by
-    place.
-    """
+    """A run's learning curve in a file: accuracy on validation problems, by position too."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,6 +1,4 @@
-"""Tasks by name: each file here that defines a `Task` with a name adds a spec, such as
-`pathstar(2,5)`.
-"""
+"""Tasks by name: a file here that defines a named `Task` adds a spec, such as `pathstar(2,5)`."""
 
 from lookaround.studies.synthetic.tasks.base import SPLITS, Drawn, Problems, Task, key_of, uniform
 from lookaround.studies.synthetic.tasks.parse import parse_task

@@ -9,8 +9,6 @@ import numpy as np
 from lookaround.studies.synthetic.tasks.base import Drawn, Task, uniform
 from lookaround.support.randomness import mix64
 
-__all__ = ["Addition"]
-
 
 @dataclass(frozen=True)
 class Addition(Task):

@@ -26,10 +26,8 @@ from torch import Tensor
 
 from lookaround.objectives.contract import Batch, Vocabulary
 from lookaround.support.errors import UserError
-from lookaround.support.randomness import keyed_uniform, mix64, permute
+from lookaround.support.randomness import keyed_uniform, mix64, shuffled
 from lookaround.support.registry import register
-
-__all__ = ["SPLITS", "Drawn", "Problems", "Task", "key_of", "uniform"]
 
 # shares of the space of keys
 SPLITS = {"test": (0.0, 0.2), "validation": (0.2, 0.3), "train": (0.3, 1.0)}
@@ -64,8 +62,7 @@ def key_of(values: Iterable[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Task:
-    """Base of all tasks: a frozen dataclass whose fields are its parameters and whose `name` is its
-    spec.
+    """Base of all tasks: a frozen dataclass; fields are parameters, `name` is the spec.
 
     Subclasses give `prompt`, `answer`, `words` and `draw`; the rest only where it differs. A
     subclass with a name is found by that name; a name that is taken raises ValueError.
@@ -110,9 +107,7 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """The accuracy of guessing the decision among what could stand there; NaN without a
-        meaning.
-        """
+        """The accuracy of guessing at the decision; NaN where that has no meaning."""
         return math.nan
 
     @property
@@ -127,9 +122,7 @@ class Task:
 
     @property
     def spec(self) -> str:
-        """The canonical spec: positional parameters, and those by name that differ from their
-        defaults.
-        """
+        """The canonical spec: positional parameters, then named ones that differ from defaults."""
         parts = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -165,9 +158,7 @@ class Task:
         return "".join(word + self.comma * (this and after) for word, this, after in pairs)
 
     def require(self, holds: bool, parameter: str, rule: str) -> None:
-        """Raises UserError that names the task, the parameter and what it must be, unless it
-        holds.
-        """
+        """Raises UserError that names task, parameter and rule unless `holds`."""
         if not holds:
             raise UserError(
                 f"{self.spec}: {parameter} must be {rule}, got {getattr(self, parameter)!r}"
@@ -196,10 +187,9 @@ class Problems:
         return self.task.width
 
     def take(self, seed: int, number: np.ndarray, index: np.ndarray | None = None) -> Batch:
-        """The problems of these numbers (B,); `index` keys an objective's draws (default: the
-        numbers).
+        """The problems of these numbers (B,); `index` keys an objective's draws (default: numbers).
 
-        Raises UserError where the part of the key space is as good as empty.
+        Raises UserError where the part of the key space holds too few problems.
         """
         number = np.asarray(number, dtype=np.int64)
         parts = np.split(number, range(DRAWN_AT_ONCE, len(number), DRAWN_AT_ONCE))
@@ -230,29 +220,22 @@ class Problems:
         """The batch of these places (B,) in the endless sequence of a seed."""
         if self.samples is None:
             return self.take(seed, index)
-        epochs, places = np.divmod(index, self.samples)
-        number = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            number[here] = permute(places[here], self.samples, seed, int(epoch))
-        return self.take(seed, number, index)
+        return self.take(seed, shuffled(index, self.samples, seed), index)
 
     def distinct(self, seed: int, count: int) -> Batch:
-        """`count` different problems as they are put, or all that can be found where there are
-        fewer.
-        """
-        found: dict[bytes, np.ndarray] = {}
+        """`count` problems with different prompts, or all there are."""
+        problems: dict[bytes, np.ndarray] = {}
         # draws since the last new problem: 20 times as many as were found mean that there are no
         # more
         since = 0
         for begin in itertools.count(0, max(count, 1000)):
             for row in self.take(seed, np.arange(begin, begin + max(count, 1000))).tokens.numpy():
                 prompt = row[: self.task.prompt].tobytes()
-                since = since + 1 if prompt in found else 0
-                if len(found) < count:
-                    found.setdefault(prompt, row)
-            if len(found) >= count or since > 20 * len(found) + 1000:
+                since = since + 1 if prompt in problems else 0
+                if len(problems) < count:
+                    problems.setdefault(prompt, row)
+            if len(problems) >= count or since > 20 * len(problems) + 1000:
                 break
-        batch = self.take(seed, np.arange(len(found)))
-        tokens = torch.from_numpy(np.stack(list(found.values())))
+        batch = self.take(seed, np.arange(len(problems)))
+        tokens = torch.from_numpy(np.stack(list(problems.values())))
         return Batch(tokens, batch.row, batch.vocabulary, scorable=batch.scorable)

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from lookaround.studies.synthetic.tasks.base import Drawn, Task, key_of, uniform
 
-__all__ = ["Countdown"]
-
 
 @dataclass(frozen=True)
 class Countdown(Task):
@@ -80,9 +78,7 @@ class Countdown(Task):
         )
 
     def _holds(self, prompt: list[int], answer: list[int]) -> bool:
-        """Whether every step of an answer holds, uses numbers that are there, and the last one
-        gives the target.
-        """
+        """Whether every step is valid, uses available numbers, and the last gives the target."""
         most = self.most
         held = list(prompt[: self.numbers])
         result = 0

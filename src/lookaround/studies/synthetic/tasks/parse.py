@@ -1,6 +1,4 @@
-"""Specs to tasks: "pathstar(2,5)", "pathstar(degree=2, length=5)", "addition"; read with `ast`,
-never with `eval`.
-"""
+"""Specs to tasks, such as "pathstar(2,5)", read with `ast`, never with `eval`."""
 
 from __future__ import annotations
 
@@ -12,8 +10,6 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from lookaround.studies.synthetic.tasks.base import Task
 from lookaround.support.errors import UserError
-
-__all__ = ["parse_task"]
 
 LONGEST_SPEC = 200  # characters
 LONGEST_ROW = 8192  # tokens

@@ -1,0 +1,342 @@
+"""The tables of the pages, as plain data: texts in cells, with what each is marked by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lookaround.report.figures import SHORT_BASELINES
+from lookaround.report.findings import (
+    FORECAST_COLUMNS,
+    SPECULATION_COLUMNS,
+    SYNTHETIC_COLUMNS,
+    forecast_standing,
+    is_control,
+    synthetic_cells,
+    synthetic_name,
+)
+from lookaround.report.lookup import BASELINES, NEEDS, Interval, Lookup, number, verdict
+from lookaround.report.page import Bar, Cell, Head, Row, Table
+from lookaround.report.text import (
+    MISSING,
+    format_count,
+    format_flops,
+    format_percent,
+    format_rung,
+    format_score,
+    format_seconds,
+    format_share,
+)
+
+if TYPE_CHECKING:
+    from lookaround.report.schema import ForecastResults, SpeculationResults
+    from lookaround.report.schema.synthetic import SyntheticEntry
+
+__all__ = [
+    "answers",
+    "at",
+    "differences",
+    "forecast",
+    "ladder",
+    "plain",
+    "scores",
+    "signless",
+    "span",
+    "speculation",
+    "synthetic",
+    "tasks",
+]
+
+_COSTS = (  # a heading and a smaller one below it, with the budget entries they show
+    (("compute", "flops", format_flops), ("time", "seconds", format_seconds)),
+    (("tokens", "tokens", format_count), ("scored targets", "targets", format_count)),
+)
+_VERDICTS = {"better": "▲ better", "worse": "▼ worse", "unclear": "○ unclear"}
+
+
+# --------------------------------------------------------------------------------------------------
+# a comparison
+
+
+def scores(study: Lookup) -> Table:
+    """Every objective at the full budget, and what it is compared with."""
+    rows = [
+        Row(
+            objective,
+            _cells(study, objective, study.full, bars=True),
+            key=index,
+            code=True,
+            badges=[need for need in NEEDS if study.recommended(need) == objective],
+            notes=_modes(study, objective),
+        )
+        for index, objective in enumerate(study.objectives)
+    ]
+    scored = {
+        name: {metric: study.baseline(kind, metric) for metric in study.metrics}
+        for kind, name in BASELINES.items()
+    }
+    scored["unigram model"] = {"bits_per_byte": study.unigram}
+    baselines = [
+        Row(
+            name,
+            [
+                Cell("100%" if name == "unigram model" else MISSING)
+                if share
+                else Cell(signless(values.get(metric, math.nan)))
+                for metric, share in _metrics(study)
+            ]
+            + [Cell("")] * (len(_COSTS) + 1),
+        )
+        for name, values in scored.items()
+        if any(not math.isnan(values.get(metric, math.nan)) for metric in study.metrics)
+    ]
+    heads = [Head("objective"), *_heads(study)]
+    return Table("Scores at the largest budget", heads, [("", rows), ("baselines", baselines)])
+
+
+def ladder(study: Lookup) -> Table:
+    """Every objective at every rung."""
+    groups = [
+        (
+            "",
+            [
+                Row(
+                    objective,
+                    [
+                        Cell(format_rung(rung)),
+                        *_cells(study, objective, rung),
+                        Cell(str(len(study.runs_at(objective, rung)) or MISSING), kind="cost"),
+                    ],
+                    key=index,
+                    code=True,
+                )
+                for rung in study.rungs
+            ],
+        )
+        for index, objective in enumerate(study.objectives)
+    ]
+    heads = [Head("objective"), Head("budget"), *_heads(study), Head("seeds")]
+    return Table("Scores at every rung", heads, groups)
+
+
+def _metrics(study: Lookup) -> list[tuple[str, bool]]:
+    """(metric, whether it is told as a share of the unigram model's) of each column of scores."""
+    columns = []
+    for metric in study.metrics:
+        columns.append((metric, False))
+        if metric == "bits_per_byte" and study.has_unigram:
+            columns.append((metric, True))
+    return columns
+
+
+def _heads(study: Lookup) -> list[Head]:
+    """The headings of scores and costs."""
+    about = {name: task.metric or "" for name, task in study.results.tasks.items()}
+    return [
+        *(
+            Head("of the unigram")
+            if share
+            else Head(study.title(metric), about.get(metric.removeprefix("classification/"), ""))
+            for metric, share in _metrics(study)
+        ),
+        *(Head(upper[0], lower[0]) for upper, lower in _COSTS),
+        Head("learning rate"),
+    ]
+
+
+def _cells(study: Lookup, objective: str, rung: float, *, bars: bool = False) -> list[Cell]:
+    """The scores and costs of one objective at a rung."""
+    cells = []
+    for metric, share in _metrics(study):
+        score = study.score(objective, metric, rung)
+        if share:
+            cells.append(Cell(format_share(score.mean, study.unigram)))
+            continue
+        beaten = "below" if study.higher(metric) else "above"
+        marks = [
+            ("flag" if kind == "tfidf" else "flag serious", f"▼ {beaten} {SHORT_BASELINES[kind]}")
+            for kind in study.below(metric, score.mean)
+        ]
+        bar = _bar(study, metric, score) if bars else None
+        cells.append(Cell(signless(score.mean), span(score), marks, bar))
+    for pair in _COSTS:
+        upper, lower = (form(study.cost(objective, key, rung)) for _, key, form in pair)
+        cells.append(Cell(upper, lower, kind="cost"))
+    return [*cells, Cell(study.learning_rate(objective, rung), kind="cost")]
+
+
+def _modes(study: Lookup, objective: str) -> list[str]:
+    """What `mode` says: one line per need, or a single line without the need where all are read
+    alike.
+    """
+    parts = [part.strip() for part in study.mode(objective).split(";") if part.strip()]
+    ways = {part.partition(":")[2].strip() for part in parts}
+    return sorted(ways) if len(parts) > 1 and len(ways) == 1 and "" not in ways else parts
+
+
+def signless(value: float) -> str:
+    """A score with a minus sign in place of a hyphen."""
+    return MISSING if math.isnan(value) else format_score(value).replace("-", "−")
+
+
+def span(score: Interval) -> str:
+    """The ends of an interval, or "" where there is none."""
+    return f"{signless(score.low)} to {signless(score.high)}" if score.bounded else ""
+
+
+def _bar(study: Lookup, metric: str, score: Interval) -> Bar | None:
+    """Where an interval lies between the lowest and the highest value of its column."""
+    found = [study.score(objective, metric)[:3] for objective in study.objectives]
+    values = [value for ends in found for value in ends if not math.isnan(value)]
+    if not score.known or min(values) >= max(values):
+        return None
+    low, high = min(values), max(values)
+    left, middle, right = (
+        round(100 * (value - low) / (high - low), 1)
+        for value in (score.low, score.mean, score.high)
+    )
+    return Bar(middle, left, round(right - left, 1)) if score.bounded else Bar(middle)
+
+
+def differences(study: Lookup, rung: float) -> Table | None:
+    """The paired differences at a rung; None where there are none."""
+    pairs: dict[tuple[str, str], dict[str, Interval]] = {}
+    for objective, reference, metric, difference in study.differences(rung):
+        pairs.setdefault((objective, reference), {})[metric] = difference
+    metrics = list(dict.fromkeys(metric for row in pairs.values() for metric in row))
+    if not metrics:
+        return None
+    # with one task the mean over tasks is that task
+    single = [key for key, names in study.columns.items() if len(names) == 1]
+    shown_itself = {key for key in single if f"{key}/{study.columns[key][0]}" in metrics}
+    metrics = [metric for metric in metrics if metric not in shown_itself]
+    rows = [
+        Row(
+            objective,
+            [
+                _difference(row.get(metric, Interval(math.nan)), higher=study.higher(metric))
+                for metric in metrics
+            ],
+            code=True,
+            minus=reference,
+        )
+        for (objective, reference), row in pairs.items()
+    ]
+    heads = [Head("pair"), *(Head(study.title(metric)) for metric in metrics)]
+    return Table(f"Paired differences at {at(rung)}", heads, [("", rows)])
+
+
+def _difference(difference: Interval, *, higher: bool) -> Cell:
+    if not difference.known:
+        return Cell()
+    found = verdict(difference, higher=higher)
+    sign = "+" if difference.mean > 0 else ""
+    text = f"{sign}{signless(difference.mean)}"
+    return Cell(text, span(difference), [(found, _VERDICTS[found])])
+
+
+def at(rung: float) -> str:
+    return "the full budget" if rung == 1 else f"{format_rung(rung)} of the budget"
+
+
+def tasks(study: Lookup) -> Table:
+    """What the classification tasks are."""
+    rows = [
+        Row(
+            name,
+            [
+                Cell(about.metric or "", kind="text"),
+                *(
+                    Cell(format_count(number(count)))
+                    for count in (about.train, about.test, about.classes)
+                ),
+                Cell("; ".join(about.notes), kind="text prose"),
+            ],
+        )
+        for name, about in study.results.tasks.items()
+    ]
+    names = ("task", "metric", "train", "test", "classes", "notes")
+    heads = [Head(name, kind="text" if name in ("metric", "notes") else "") for name in names]
+    return Table("Tasks", heads, [("", rows)])
+
+
+# --------------------------------------------------------------------------------------------------
+# the other studies
+
+
+def forecast(result: ForecastResults) -> Table:
+    """Every objective and control of a forecast."""
+    rows = []
+    for place, line in enumerate(result.lines):
+        cells = [Cell(read(line)) for _, _, read in FORECAST_COLUMNS]
+        for task in result.metrics:
+            standing = forecast_standing(result, line, task)
+            marks = [("flag" if standing == "leads" else "unclear", standing)] if standing else []
+            cells.append(Cell(format_score(number(line.tasks.get(task))), marks=marks))
+        rows.append(Row(line.objective, cells, key=place if line.singular_values else None))
+    models = len(result.objectives)
+    heads = [
+        Head("objective"),
+        *(
+            Head(heading.replace("-\n", "").replace("\n", " "), title=meaning)
+            for heading, meaning, _ in FORECAST_COLUMNS
+        ),
+        *map(Head, result.metrics),
+    ]
+    return Table("Forecast", heads, [("", rows[:models]), ("baselines", rows[models:])])
+
+
+def answers(result: ForecastResults) -> Table:
+    """What a forecast recommends for each task, and why."""
+    rows = [
+        Row(
+            task,
+            [
+                Cell(answer, kind="text prose"),
+                Cell(result.reasons.get(task, ""), kind="text prose"),
+            ],
+        )
+        for task, answer in result.recommendation.items()
+    ]
+    heads = [Head("task"), Head("recommends", kind="text"), Head("why", kind="text")]
+    return Table("Recommendations", heads, [("", rows)])
+
+
+def synthetic(title: str, entries: Sequence[SyntheticEntry]) -> Table:
+    """The objectives on one task, those of its control behind them.
+
+    entries: of the summary, all of the task.
+    """
+    groups: dict[bool, list[Row]] = {False: [], True: []}
+    for entry in entries:
+        first, *others = synthetic_cells(entry)
+        ways = entry.ways
+        small = ", ".join(f"{way} {format_percent(number(share))}" for way, share in ways.items())
+        cells = [Cell(first, small if len(ways) > 1 else ""), *map(Cell, others)]
+        groups[is_control(entry)].append(Row(synthetic_name(entry), cells))
+    heads = [Head(name, title=meaning) for name, meaning in SYNTHETIC_COLUMNS]
+    groups_shown = [("", groups[False]), ("baselines", groups[True])]
+    return Table(f"Results on {title}", [Head("objective"), *heads], groups_shown)
+
+
+def speculation(result: SpeculationResults) -> Table:
+    """Speed by number of sequences."""
+    rows = []
+    for entry in result.by_batch:
+        name, *cells = (form.format(entry[field]) for _, field, form in SPECULATION_COLUMNS)
+        rows.append(Row(name, [*map(Cell, cells)]))
+    heads = [Head(heading.replace("\n", " ")) for heading, _, _ in SPECULATION_COLUMNS]
+    return Table("Speed by number of sequences", heads, [("", rows)])
+
+
+def plain(rows: Sequence[dict[str, Any]]) -> Table:
+    """Rows as they are, numbers with four digits."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    written = [[_plain(row.get(name)) for name in names] for row in rows]
+    heads = [Head(name.replace("_", " ")) for name in names]
+    return Table("", heads, [("", [Row(name, [*map(Cell, cells)]) for name, *cells in written])])
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else MISSING if value is None else str(value)
