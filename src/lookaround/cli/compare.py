@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lookaround.cli.console import Reporter, loading, say
+from lookaround.cli.console import Reporter, counted, loading, say
 from lookaround.cli.options import Given, command_line, takes_settings
 from lookaround.support.storage import require_place
 
@@ -49,9 +49,10 @@ def command(
     train, seeds = study.store.index["splits"]["train"], settings.compare.seeds
     say(
         console,
-        f"{study.corpus.name}: {train['documents']:,} training documents, {train['tokens']:,} "
-        f"tokens; {len(study.objectives)} objectives x {seeds} seed{'s' * (seeds > 1)} "
-        f"x {len(study.rungs)} rungs up to {study.budget} into {out}/",
+        f"{study.corpus.name}: {counted(train['documents'], 'training document')}, "
+        f"{train['tokens']:,} tokens; {counted(len(study.objectives), 'objective')} x "
+        f"{counted(seeds, 'seed')} x {counted(len(study.rungs), 'rung')} up to {study.budget} "
+        f"into {out}/",
     )
     began = time.monotonic()
     with Reporter(console) as progress:

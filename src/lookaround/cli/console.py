@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from lookaround.studies.reporter import Reporter, quiet_libraries, say
+from lookaround.studies.reporter import Reporter, counted, quiet_libraries, say
 
-__all__ = ["Reporter", "loading", "say"]
+__all__ = ["Reporter", "counted", "loading", "say"]
 
 
 @contextmanager

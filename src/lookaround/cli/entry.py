@@ -100,5 +100,8 @@ def main() -> None:
         if not str(error) and hasattr(error, "ctx"):  # no arguments: the help was what was wanted
             error.show()  # type: ignore[attr-defined]
         else:
-            print(f"error: {' '.join(error.format_message().split())}", file=sys.stderr)
+            message = " ".join(error.format_message().split())
+            if "extra argument" in message and sys.argv[1] in ("compare", "forecast", "pretrain"):
+                message += "; for several files of text give the folder that holds them"
+            print(f"error: {message}", file=sys.stderr)
         sys.exit(2)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lookaround.cli.console import Reporter, loading, say
+from lookaround.cli.console import Reporter, counted, loading, say
 from lookaround.cli.options import Given, takes_settings
 from lookaround.support.storage import require_place
 
@@ -37,9 +37,9 @@ def command(
     train, vocabulary = request.store.index["splits"]["train"], request.store.index["vocabulary"]
     say(
         console,
-        f"{request.corpus}: {train['documents']:,} training documents, {train['tokens']:,} tokens, "
-        f"vocabulary {vocabulary:,}; {len(request.objectives)} objectives, {len(request.data)} "
-        "tasks",
+        f"{request.corpus}: {counted(train['documents'], 'training document')}, "
+        f"{train['tokens']:,} tokens, vocabulary {vocabulary:,}; "
+        f"{counted(len(request.objectives), 'objective')}, {counted(len(request.data), 'task')}",
     )
     with Reporter(console) as progress:
         result = forecast(request, out, report=progress.report)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lookaround.cli.console import Reporter, loading, say
+from lookaround.cli.console import Reporter, counted, loading, say
 from lookaround.cli.options import Given, takes_settings
 from lookaround.support.storage import require_place
 
@@ -40,7 +40,7 @@ def command(
     say(
         console,
         f"{model}: {parameters:,} parameters, {what} heads; {request.corpus}: "
-        f"{len(request.train):,} training documents, {len(request.calibrate)} + "
+        f"{counted(len(request.train), 'training document')}, {len(request.calibrate)} + "
         f"{len(request.measure)} held-out prompts; into {out}/",
     )
     if given.dry_run:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,8 @@ OVERLAP = 0.05
 class Task:
     """Inputs (texts, or whatever a codec encodes) with one of `classes` each.
 
-    Labels are indices into `classes`; `notes` say what was left out and why.
+    Labels are indices into `classes`; `notes` say what was left out and why; `columns` are those of
+    the table that were read, the label's last.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Task:
     test_inputs: list[Any]
     test_labels: list[int]
     notes: list[str]
+    columns: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,7 @@ def _read_task(
         test_inputs=[text for text, _ in test_rows],
         test_labels=[index[label] for _, label in test_rows],
         notes=notes,
+        columns=columns,
     )
 
 

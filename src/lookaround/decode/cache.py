@@ -64,36 +64,32 @@ class SlotCache(Cache):
         self.lengths = [0] * rows
         self.begin = 0
         self.capacity = capacity
-        self.keys: Tensor | None = None  # (L, B, H, C, D)
-        self.values: Tensor | None = None
+        self.buffers: list[Tensor] = []  # keys and values, each (L, B, H, C, D)
 
-    def allocate(self, key: Tensor, value: Tensor) -> None:
-        layers = len(self.layers)
-        capacity = max(self.capacity, self.begin + key.shape[2])
-        self.keys, self.values = (
-            x.new_zeros(layers, x.shape[0], x.shape[1], capacity, x.shape[3]) for x in (key, value)
-        )
+    def allocate(self, *new: Tensor) -> None:
+        """Makes room for keys and values like those of a layer, (B, H, Q, D) each."""
+        layers, room = len(self.layers), max(self.capacity, self.begin + new[0].shape[2])
+        self.buffers = [x.new_zeros(layers, *x.shape[:2], room, x.shape[3]) for x in new]
 
-    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def write(self, layer: int, *new: Tensor) -> tuple[Tensor, Tensor]:
         """Puts a layer's new keys and values (B, H, Q, D) into place; returns all up to them, (B,
         H, begin + Q, D).
         """
-        if self.keys is None or self.values is None:
-            self.allocate(key, value)
-        assert self.keys is not None
-        assert self.values is not None
-        end = self.begin + key.shape[2]
-        if end > self.keys.shape[3]:
-            more = max(end, 2 * self.keys.shape[3])
-            self.keys, self.values = (_grown(x, more) for x in (self.keys, self.values))
-        if key.shape[1:2] + key.shape[3:] != self.keys.shape[2:3] + self.keys.shape[4:]:
+        if not self.buffers:
+            self.allocate(*new)
+        end = self.begin + new[0].shape[2]
+        room = self.buffers[0].shape[3]
+        if end > room:
+            self.buffers = [_grown(buffer, max(end, 2 * room)) for buffer in self.buffers]
+        if new[0].shape[1::2] != self.buffers[0].shape[2::2]:
             raise UserError(
                 "this model's layers have keys of different shapes; its cache cannot be rewound "
                 "here"
             )
-        self.keys[layer, :, :, self.begin : end] = key
-        self.values[layer, :, :, self.begin : end] = value
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        for buffer, x in zip(self.buffers, new, strict=True):
+            buffer[layer, :, :, self.begin : end] = x
+        keys, values = (buffer[layer, :, :, :end] for buffer in self.buffers)
+        return keys, values
 
     def keep(self, picks: Sequence[Sequence[int]]) -> None:
         """Keeps of each sequence the just-written tokens at the given places (in order), and
@@ -109,8 +105,7 @@ class SlotCache(Cache):
                     targets.append(length + place)
             self.lengths[row] = length + len(pick)
         if rows:
-            for buffer in (self.keys, self.values):
-                assert buffer is not None
+            for buffer in self.buffers:
                 buffer[:, rows, :, targets] = buffer[:, rows, :, sources]
         self.begin = max(self.lengths)
 
@@ -118,8 +113,7 @@ class SlotCache(Cache):
         """Leaves only the given sequences, in this order."""
         self.lengths = [self.lengths[row] for row in rows]
         self.begin = max(self.lengths, default=0)
-        if self.keys is not None and self.values is not None:
-            self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.buffers = [buffer[:, rows] for buffer in self.buffers]
 
 
 def _grown(buffer: Tensor, capacity: int) -> Tensor:

@@ -82,16 +82,11 @@ class Shortlist:
         """Logits (.., F) of the list's tokens from head states (.., D), by a head's own unembedding
         or the model's.
         """
-        output = self.backbone.unembedding
         if self.ids is None:
             return self.backbone.logits(states) if own is None else F.linear(states, own)
-        if own is not None:
-            return F.linear(states, self._rows(own))
-        return F.linear(
-            states,
-            self._rows(output.weight),
-            None if output.bias is None else self._rows(output.bias),
-        )
+        output = self.backbone.unembedding
+        weight, bias = (output.weight, output.bias) if own is None else (own, None)
+        return F.linear(states, self._rows(weight), None if bias is None else self._rows(bias))
 
     def choose(
         self, logits: Tensor, count: int, sampler: Sampler | None

@@ -131,8 +131,8 @@ def _passes(
     began = time.perf_counter()
     backbone, tokenizer, context = readable.backbone.eval(), readable.tokenizer, readable.context
     mask = tokenizer.vocabulary.mask
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     texts = [[tokenizer.bos, *prompt] for prompt in prompts]
+    generators = [torch.Generator().manual_seed(s) for s, _ in zip(seeds, texts, strict=True)]
     active = list(range(len(prompts)))  # they all have equally many tokens, at any time
     made = 0
     while active and made < config.max_new_tokens:

@@ -244,7 +244,8 @@ class Speculator:
         stats.passes, stats.tokens = 1, len(steps)
         stats.prompt_seconds = time.perf_counter() - began
         draft = make_draft(self.backbone, len(prompts), self.shortlist) if len(tree) else None
-        self._advance(draft, read, picks, following, stats)
+        if draft is not None:
+            draft.advance(read, picks, following)
 
         while True:
             stats.seconds = time.perf_counter() - began
@@ -258,19 +259,14 @@ class Speculator:
                 if draft is not None:
                     draft.select(staying)
             now = tree.cut(texts.deepest(active))
-            clock = time.perf_counter()
             proposal = self._proposal(draft, now, sampler, len(active))
-            stats.draft_seconds += time.perf_counter() - clock
-            clock = time.perf_counter()
             roots = [texts.ids[row][-1] for row in active]
             last, read = self._pass(model, *self._inputs(now, roots, proposal, model.cache.lengths))
             walks = verifier.walk(now, proposal, scores(last))
             picks = [[0, *path] for path, _ in walks]
             model.cache.keep(picks)
-            stats.verify_seconds += time.perf_counter() - clock
             stats.passes += 1
             stats.steps += len(active)
-            stats.drafted += len(now) * len(active)
             following, steps = [], []
             for row, tokens, (path, token) in zip(
                 active, proposal.tokens.tolist(), walks, strict=True
@@ -280,7 +276,8 @@ class Speculator:
                 stats.stepped += len(steps[-1].tokens)
                 _count(stats, now, path)
             stats.tokens = len(prompts) + stats.stepped
-            self._advance(draft, read, picks, following, stats)
+            if draft is not None:
+                draft.advance(read, picks, following)
 
     def _require_prompts(self, prompts: Sequence[Sequence[int]], most: int) -> None:
         for number, prompt in enumerate(prompts):
@@ -315,19 +312,6 @@ class Speculator:
             self.placed[tree] = tree.mask.to(device), tree.depths.to(device)
         mask, depths = self.placed[tree]
         return new, mask, torch.tensor(lengths, device=device)[:, None] + depths
-
-    def _advance(
-        self,
-        draft: Draft | None,
-        states: Tensor,
-        picks: Any,
-        following: list[list[int]],
-        stats: Stats,
-    ) -> None:
-        if draft is not None:
-            clock = time.perf_counter()
-            draft.advance(states, picks, following)
-            stats.draft_seconds += time.perf_counter() - clock
 
 
 def _count(stats: Stats, tree: Tree, path: Sequence[int]) -> None:

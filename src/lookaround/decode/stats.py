@@ -13,11 +13,10 @@ class Stats:
 
     passes: of the model, the prompts' included.
     tokens: made by all passes.
-    seconds: in all; prompt_seconds, draft_seconds and verify_seconds (the trunk's passes) are
-        parts of them.
+    seconds: in all;
+    prompt_seconds: of them, until the prompts are read.
     steps: sequences x passes after the prompt's.
     stepped: tokens made by those.
-    drafted: draft tokens.
     tried, accepted: by depth, how often a draft of that depth could stand, and did. The token that
         is always right is never counted as accepted.
     """
@@ -25,23 +24,16 @@ class Stats:
     passes: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    prompt_seconds: float = 0.0
     steps: int = 0
     stepped: int = 0
-    drafted: int = 0
     tried: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
-    prompt_seconds: float = 0.0
-    draft_seconds: float = 0.0
-    verify_seconds: float = 0.0
 
     @property
     def tokens_per_forward(self) -> float:
         """Tokens per sequence and pass after the prompt's; 1 without drafts."""
         return self.stepped / self.steps if self.steps else 1.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds if self.seconds else 0.0
 
     @property
     def acceptance_by_depth(self) -> list[float]:

@@ -18,13 +18,11 @@ from lookaround.report.findings import (
     SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
-    forecast_lines,
     is_control,
     speculation_lines,
     synthetic_findings,
     synthetic_heading,
     synthetic_tasks,
-    synthetic_title,
 )
 from lookaround.report.lookup import MISSING, NEEDS, Lookup, mean, number
 from lookaround.report.page import Table, render
@@ -229,17 +227,17 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     for key, value in values.items():
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, dict):
-            pairs += _flat(value, f"{name}: " if not prefix else f"{name}.")
-        elif isinstance(value, list):
-            pairs.append((name, ", ".join(map(_plain, value)) or "none"))
+            pairs += _flat(value, f"{name}." if prefix else f"{name}: ")
         else:
             pairs.append((name, _plain(value)))
     return pairs
 
 
 def _plain(value: object) -> str:
-    if value is None:
+    if value is None or value == []:
         return "none"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -278,7 +276,7 @@ def _forecast(result: ForecastResults) -> dict[str, Any]:
         "charts": _drawn(figures.spectra(result)),
         "lines": [
             (place, line.objective)
-            for place, (line, _) in enumerate(forecast_lines(result))
+            for place, line in enumerate(result.lines)
             if line.singular_values
         ],
     }
@@ -307,8 +305,8 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
         "findings": synthetic_findings(results),
         "tasks": [
             {
-                "heading": synthetic_heading(synthetic_title(results, task), entries),
-                "table": tables.synthetic(synthetic_title(results, task), entries),
+                "heading": synthetic_heading(results.tasks[task].title, entries),
+                "table": tables.synthetic(results.tasks[task].title, entries),
                 "charts": _drawn(charts[task]),
                 "lines": _places(results, task),
             }
@@ -322,7 +320,7 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
 def _synthetic_shown(results: SyntheticResults) -> Shown:
     shown = []
     for task, entries in synthetic_tasks(results).items():
-        title = synthetic_title(results, task)
+        title = results.tasks[task].title
         shown.append((synthetic_heading(title, entries), tables.synthetic(title, entries)))
     return shown, synthetic_findings(results)
 

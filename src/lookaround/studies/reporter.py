@@ -22,6 +22,11 @@ def say(console: Console, text: str, *, end: str = "\n", style: str | None = Non
     console.print(text, end=end, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 document", "2,000 documents"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def quiet_libraries() -> None:
     """Keeps progress bars and load reports of transformers and datasets off the screen."""
     import datasets

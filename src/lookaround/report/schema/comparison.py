@@ -66,6 +66,9 @@ class TaskInfo(Record):
     train: int | None = Field(None, description="training examples")
     test: int | None = Field(None, description="test examples")
     classes: int | None = Field(None, description="different labels")
+    columns: Listed[str] = Field(
+        [], description="columns of the table that were read, the label's last; none: folders"
+    )
     notes: Listed[str] = Field([], description="for instance, how many texts were cut")
 
 
@@ -215,7 +218,9 @@ class ComparisonResults(Results):
         description="what every objective got the same amount of at each rung: `flops`, `tokens` "
         "or `seconds`",
     )
-    parameters: int | None = Field(None, description="parameters of the model without heads")
+    parameters: int | None = Field(
+        None, description="parameters of the model of the first objective, its heads included"
+    )
     unigram_bits_per_byte: Score = Field(
         None,
         description="bits per byte of the unigram model on the scored tokens: what token "

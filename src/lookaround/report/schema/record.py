@@ -26,7 +26,6 @@ __all__ = [
     "Share",
     "kind_of",
     "numbered",
-    "resolved",
 ]
 
 VERSION = 1
@@ -176,12 +175,19 @@ def kind_of(value: object) -> str:
     return _TYPES.get(type(value), type(value).__name__)
 
 
-def resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """A node of a JSON schema as what it refers to, or as what it may be besides null."""
     while "$ref" in node or "anyOf" in node:
         name = node.get("$ref", "").rpartition("/")[2]
         node = schema["$defs"][name] if name else node["anyOf"][0]
     return dict(node)
+
+
+def span(node: Mapping[str, Any]) -> str:
+    """The range of a number in a JSON schema, or nothing."""
+    if "maximum" not in node:
+        return ""
+    return f"in ({node['exclusiveMinimum']:g}, {node['maximum']:g}]"
 
 
 def _amiss(model: type[BaseModel], error: ValidationError) -> str:
@@ -190,7 +196,7 @@ def _amiss(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     schema = model.model_json_schema()
-    node, field = resolved(schema, schema), ""
+    node, field = _resolved(schema, schema), ""
     for part in first["loc"]:
         if isinstance(part, int):
             node, field = node["items"], f"{field}[{part}]"
@@ -198,10 +204,8 @@ def _amiss(model: type[BaseModel], error: ValidationError) -> str:
             properties = node.get("properties", {})
             node = properties[part] if part in properties else node["additionalProperties"]
             field += f".{part}" if part.isidentifier() else f"[{part!r}]"
-        node = resolved(node, schema)
-    right = KINDS[node["type"]]
-    if "maximum" in node:
-        right += f" in ({node['exclusiveMinimum']:g}, {node['maximum']:g}]"
+        node = _resolved(node, schema)
+    right = f"{KINDS[node['type']]} {span(node)}".strip()
     found, value = kind_of(first["input"]), first["input"]
     if first["type"] == "missing":
         found = "missing"

@@ -65,6 +65,7 @@ def study_results(
             "train": len(item.train_inputs),
             "test": len(item.test_inputs),
             "classes": len(task.classes),
+            "columns": task.columns,
             "notes": task.notes,
         }
         for task, item in zip(study.tasks, data, strict=True)
