@@ -58,7 +58,7 @@ def file_kind(path: str | Path) -> tuple[str, str | None]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path exists; raises UserError where that cannot be told."""
+    """Whether a path exists; raises UserError where that cannot be read."""
     try:
         return path.exists()
     except OSError as error:
