@@ -139,12 +139,15 @@ class Backbone(nn.Module):
     def log_probabilities(
         self, shown: Shown, state: Tensor, forbidden: Tensor | None = None
     ) -> Tensor:
-        """Log-probabilities (N, V') of the model's rows at flat state indices (N,), by the LM head.
+        """Log-probabilities (N, V') float32 of the LM head at flat state indices (N,).
 
         forbidden: ids that are left out of the softmax; ids beyond the model's rows are never in
             it.
         """
-        return log_law(self.logits(self.states(shown).flatten(0, 1)[state]), forbidden)
+        logits = self.logits(self.states(shown).flatten(0, 1)[state]).float()
+        if forbidden is not None:
+            logits[..., forbidden[forbidden < logits.shape[-1]]] = -torch.inf
+        return logits.log_softmax(-1)
 
     @property
     def limit(self) -> int:
@@ -161,17 +164,6 @@ class Backbone(nn.Module):
         """Parameters of the trunk: all of the LM's but the input embedding and the unembedding."""
         tables = {id(self.embedding.weight), id(self.unembedding.weight)}
         return sum(p.numel() for p in self.lm.parameters() if id(p) not in tables)
-
-
-def log_law(logits: Tensor, forbidden: Tensor | None = None) -> Tensor:
-    """Log-probabilities (.., V) of logits, which may be overwritten, in single precision.
-
-    forbidden: ids that are left out; those beyond V are not there.
-    """
-    logits = logits.float()
-    if forbidden is not None:
-        logits[..., forbidden[forbidden < logits.shape[-1]]] = -torch.inf
-    return logits.log_softmax(-1)
 
 
 def build(
