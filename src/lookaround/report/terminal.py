@@ -371,9 +371,8 @@ def _print_evaluation(result: EvaluationResults, console: Console) -> None:
         _print_table(console, [columns], labels, first="scored")
     if found := result.bits_per_byte_by_prefix:
         cells = [format_score(number(value)) for value in found.values()]
-        _print_table(
-            console, [[Column("bits per byte", cells)]], list(found), first="tokens before"
-        )
+        column = Column("bits per byte", cells)
+        _print_table(console, [[column]], list(found), first="tokens before")
     modes = {"classification": result.classification_mode, "generation": result.generation_mode}
     for need, mode in modes.items():
         if mode:
