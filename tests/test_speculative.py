@@ -68,7 +68,7 @@ def plain(model: Backbone, prompt: list[int], count: int) -> list[int]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_output_is_the_plain_output(kind: str) -> None:
     made = speculator(kind)
-    given = prompts(12)
+    given = prompts(6)
     expected = [plain(made.backbone, prompt, 24) for prompt in given]
     for tree in (Tree(), *TREES):
         got = made.generate(given, max_new_tokens=24, tree=tree)
