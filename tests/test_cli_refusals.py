@@ -301,6 +301,7 @@ def test_a_bad_setting_of_a_study_is_refused(
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     [

@@ -106,6 +106,7 @@ def result(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
         return forecast(open_forecast(options(world)), executor=executor)
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_was_promised(result: dict[str, Any]) -> None:
     assert (result["context"], result["rank"]) == (1, 12)
     for line in (*result["objectives"], *result["controls"]):

@@ -233,6 +233,7 @@ def test_a_prefix_model_is_read_token_by_token(endless: Readable) -> None:
 # ---------------------------------------------------------------------------------------- laws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", SHIFTS, ids=str)
 def test_two_tokens_have_the_law_they_should(mode: Mode) -> None:
     """One per pass: the chain rule.

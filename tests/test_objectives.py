@@ -480,6 +480,7 @@ def test_bad_specs_point_at_the_offending_place(text: str, column: int, words: s
     assert f"column {column}" in message or not text or "rate=0.1, rate" in text
 
 
+@pytest.mark.slow
 def test_the_objective_of_the_docs_is_one_file() -> None:
     """docs/objectives.md, "Adding an objective", held as every objective is."""
     page = (Path(__file__).parents[1] / "docs" / "objectives.md").read_text()

@@ -65,6 +65,7 @@ def plain(model: Backbone, prompt: list[int], count: int) -> list[int]:
     return ids[len(prompt) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_output_is_the_plain_output(kind: str) -> None:
     made = speculator(kind)

@@ -287,6 +287,7 @@ def enumerated_law(tree: Tree, drawn: str, favour: float = 1.0, looking: Any = N
 SMALL = {"chain": Tree.chain(2), "branching": Tree(((0,), (1,), (0, 0), (0, 1))), "gaps": GAPS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", ["apart", "together", "likeliest"])
 @pytest.mark.parametrize("tree", SMALL)
 def test_the_law_of_three_tokens_is_unchanged_by_enumeration(tree: str, drawn: str) -> None:
@@ -489,6 +490,7 @@ def test_typical_acceptance_of_the_likeliest_is_greedy() -> None:
         assert cold[0].tolist() == greedy
 
 
+@pytest.mark.slow
 def test_typical_acceptance_varies_with_the_seed_at_a_temperature() -> None:
     def made(seed: int, rows: int = 1, tree: Tree = BRANCHING) -> Tensor:
         rule = Typical(torch.Generator().manual_seed(seed))
