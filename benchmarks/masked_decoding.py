@@ -43,16 +43,17 @@ import torch
 
 from benchmarks.records import write_record
 from benchmarks.tables import interval
-from lookaround.decode.masked import ORDERS, Filled, fill_many, quality
+from lookaround.decode.masked import Filled, fill, quality
 from lookaround.evaluation.intervals import Interval, bootstrap_interval
 from lookaround.evaluation.own_text import text_data
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import Shown
 from lookaround.objectives.contract import Mode
-from lookaround.settings import Settings
+from lookaround.settings import GenerationConfig, Settings
 from lookaround.support.errors import UserError
 
 PROMPT, NEW = 16, 48
+ORDERS = ("left", "confidence")
 PER_PASS = (1, 2, 4, 8, 16)
 TEMPERATURES = (1.0, 0.7)
 RESAMPLES = 2000
@@ -96,16 +97,8 @@ def continuations(
     seconds = 0.0
     for begin in range(0, len(prompts), batch):
         group = prompts[begin : begin + batch]
-        made = fill_many(
-            run.backbone,
-            run.tokenizer,
-            group,
-            mode,
-            context=run.context,
-            max_new_tokens=NEW,
-            seeds=range(begin, begin + len(group)),
-            **options,
-        )
+        config = GenerationConfig(max_new_tokens=NEW, **options)
+        made = fill(run, group, mode, config, seeds=range(begin, begin + len(group)))
         filled += made
         seconds += max(one.seconds for one in made)
     return filled, seconds
@@ -149,9 +142,7 @@ def measured(
     distinct-2.
     """
     own = [
-        quality(run.backbone, run.tokenizer, prompt, text, mode, context=run.context) * len(text)
-        if text
-        else 0.0
+        quality(run, prompt, text, mode) * len(text) if text else 0.0
         for prompt, text in zip(prompts, texts, strict=True)
     ]
     found = {

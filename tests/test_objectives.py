@@ -5,9 +5,7 @@ contexts against counts.
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -478,21 +476,6 @@ def test_bad_specs_point_at_the_offending_place(text: str, column: int, words: s
     message = str(caught.value)
     assert "\n" not in message
     assert f"column {column}" in message or not text or "rate=0.1, rate" in text
-
-
-@pytest.mark.slow
-def test_the_objective_of_the_docs_is_one_file() -> None:
-    """docs/objectives.md, "Adding an objective", held as every objective is."""
-    page = (Path(__file__).parents[1] / "docs" / "objectives.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    module: dict = {"__name__": "jump"}
-    try:
-        exec(compile(code, "jump.py", "exec", dont_inherit=True), module)
-        spec = "jump(far=3)"
-        assert parse(spec).spec == spec
-        check_objective(parse(spec))
-    finally:
-        Objective.registry.pop("jump", None)
 
 
 def test_keyed_uniform_is_uniform_and_uncorrelated() -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import importlib
 import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +28,8 @@ from concurrent.futures import (
 from pathlib import Path
 from typing import Any
 
+from lookaround.evaluation.registry import Protocol
+from lookaround.objectives.objective import Objective
 from lookaround.studies.events import Event, Report, Running
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.train.loop import StopSignal
@@ -147,12 +151,32 @@ def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-    )
+    arguments = (os.getpid(), _modules_of_others())
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=arguments)
 
 
-def _end_with(parent: int) -> None:
+def _modules_of_others() -> list[str]:
+    """Modules with objectives and protocols of the user, which processes import to know them too.
+
+    Raises UserError for a class of a notebook's cell, which no other process can import.
+    """
+    modules = set()
+    kinds: list[Any] = [*Objective.registry.values(), *Protocol.registry.values()]
+    for kind in kinds:
+        module = kind.__module__
+        if module == "__main__" and not hasattr(sys.modules[module], "__file__"):
+            raise UserError(
+                f"'{kind.name}' is defined in a notebook or at a prompt, where other processes "
+                "cannot find it; write it into a file, import that, and start again"
+            )
+        modules |= {module} & sys.modules.keys() - {"__main__"}
+    return sorted(module for module in modules if not module.startswith("lookaround."))
+
+
+def _begin(parent: int, modules: list[str]) -> None:
+    """Begins a process: imports modules, and ends the process when its parent has ended."""
+    for module in modules:
+        importlib.import_module(module)
     # jobs handle the signal themselves; an idle process has nothing to save
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -11,9 +11,12 @@ T = TypeVar("T")
 
 
 def register(registry: dict[str, type[T]], name: str, kind: type[T]) -> None:
-    """Adds a class under a name; raises ValueError where another class has it."""
-    if name in registry:
-        taken = registry[name]
+    """Adds a class under a name; raises ValueError where another class has it.
+
+    A class of the same module and name is the same one defined again, as by a cell of a notebook.
+    """
+    taken = registry.get(name, kind)
+    if (taken.__module__, taken.__qualname__) != (kind.__module__, kind.__qualname__):
         raise ValueError(
             f"{kind.__module__}.{kind.__qualname__}: the name '{name}' is taken by "
             f"{taken.__module__}.{taken.__qualname__}; give it another"
