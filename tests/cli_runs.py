@@ -235,15 +235,15 @@ def study_copy(study: Path, tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def interrupted_at(step: int) -> Iterator[None]:
-    """Ctrl-C before a step of training."""
+def interrupted_at(step: int, number: signal.Signals = signal.SIGINT) -> Iterator[None]:
+    """Ctrl-C, or another signal, before a step of training."""
     from lookaround.train.loop import Trainer
 
     whole = Trainer.step
 
     def step_or_stop(self: Trainer, *arguments: Any) -> Any:
         if self.counters.step == step:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return whole(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -309,7 +309,3 @@ EVERY_FIVE = ("--set", "train.checkpoint_every=5")
 
 
 PROGRAM = [sys.executable, "-c", "from lookaround.cli import main; main()"]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -5,6 +5,10 @@ stores of tokens.
 from __future__ import annotations
 
 import os
+
+# the models are tiny: threads cost more than they give, here and in the processes that tests start
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +24,7 @@ from lookaround.train.loss import ObjectiveLoss
 
 pytest_plugins = ["cli_runs"]
 
-torch.set_num_threads(1)  # the models are tiny; threads cost more than they give
+torch.set_num_threads(1)
 
 DATA = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 

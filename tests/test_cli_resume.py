@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from cli_runs import (
@@ -26,15 +27,19 @@ from cli_runs import (
     checkpoint_of,
     contents,
     cut,
-    environment,
     full_disk,
     interrupted_at,
+    silent,
     write,
 )
+from lookaround.model.readable import open_run
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_finishes(run: Run, corpus: Path) -> None:
-    with interrupted_at(7):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on_and_finishes(
+    run: Run, corpus: Path, number: signal.Signals
+) -> None:
+    with interrupted_at(7, number):
         stopped = run(*again(corpus, Path("out")))
     assert stopped.code == 130
     assert stopped.err.startswith("stopped: ")
@@ -266,32 +271,35 @@ def test_a_full_disk_leaves_an_empty_folder_empty(run: Run, corpus: Path) -> Non
     assert not contents(Path("out"))
 
 
+@pytest.fixture(scope="module")
+def straight(home: Path, corpus: Path) -> Path:
+    """The run of `long` that nothing stops."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOKAROUND_CACHE", str(home / "cache"))
+        silent(*long(corpus, home / "straight"))
+    return home / "straight"
+
+
+def long(corpus: Path, out: Path) -> tuple[object, ...]:
+    often = ("--set", "train.checkpoint_every=5", "--set", "train.log_every=1")
+    objective = ("--objective", "dar + vmlm")
+    return ("pretrain", corpus, *objective, "--budget", "12000", "--out", out, *TINY, *often)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_survives_a_signal(
-    run: Run, corpus: Path, tmp_path: Path, number: signal.Signals
+def test_a_run_that_a_signal_ends_goes_on_to_the_same_weights(
+    run: Run, corpus: Path, straight: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    command = (
-        "pretrain",
-        corpus,
-        "--budget",
-        "12000",
-        "--out",
-        tmp_path / "out",
-        *TINY,
-        "--set",
-        "train.checkpoint_every=20",
-        "--set",
-        "train.log_every=1",
-    )
+    out = tmp_path / "out"
     process = subprocess.Popen(
-        [*PROGRAM, *map(str, command)],
-        stdout=subprocess.PIPE,
+        [*PROGRAM, *map(str, long(corpus, out))],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
     )
-    for _ in range(1200):
-        if list((tmp_path / "out").glob("checkpoint-????????")) or process.poll() is not None:
+    for _ in range(2400):
+        if list(out.glob("checkpoint-????????")) or process.poll() is not None:
             break
         time.sleep(0.05)
     process.send_signal(number)
@@ -304,11 +312,12 @@ def test_a_run_survives_a_signal(
         assert len(err.splitlines()) == 1
     else:
         assert process.returncode == -signal.SIGKILL
-    finished = run(*command)
+    assert not (out / "model.safetensors").exists(), "the signal came too late to test anything"
+    finished = run(*long(corpus, out))
     assert finished.code == 0, finished
-    steps = [
-        json.loads(line)["step"]
-        for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
-    ]
+    first, second = (open_run(path).backbone.state_dict() for path in (straight, out))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
-    assert not list((tmp_path / "out").glob("checkpoint-*"))
+    assert not list(out.glob("checkpoint-*"))
+    assert not list(out.glob("*.tmp"))

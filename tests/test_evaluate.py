@@ -23,10 +23,10 @@ from lookaround.evaluation.bits_per_byte import (
 )
 from lookaround.evaluation.features import pooled_states
 from lookaround.evaluation.intervals import bootstrap_interval, resample, seed_interval
-from lookaround.evaluation.modes import classification_mode, generation_mode
 from lookaround.evaluation.probe import METRICS, linear_probe, score
 from lookaround.evaluation.registry import TaskData
 from lookaround.model import Backbone, build
+from lookaround.model.readable import classification_mode, generation_mode
 from lookaround.objectives import Mode, parse
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 import lookaround.studies.forecast.forecast as module
-from lookaround.cli.entry import app
+from cli_runs import Run, assert_refused
 from lookaround.report.schema import ForecastResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.events import Event
@@ -260,10 +259,8 @@ def test_a_stop_while_counting_is_heard(world: Path, tmp_path: Path) -> None:
     assert stages == ["counting"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_ends_with_130_where_it_is_stopped(
-    world: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+@pytest.mark.slow
+def test_the_command_ends_with_130_where_it_is_stopped(world: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -281,18 +278,17 @@ def test_the_command_ends_with_130_where_it_is_stopped(
         "--rank",
         "8",
     ]
-    environment = {
-        **os.environ,
-        "LOOKAROUND_CACHE": str(tmp_path / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "LOOKAROUND_CACHE": str(tmp_path / "cache")},
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (tmp_path / "out" / ".lock").exists():
         time.sleep(0.01)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert errors.startswith("stopped: ")
@@ -458,45 +454,23 @@ def test_short_documents_get_a_nearer_control_and_a_note(tmp_path: Path, world: 
     assert any("in place of 64" in note for note in found["notes"])
 
 
-def test_the_command(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "lookaround",
-        "forecast",
-        str(world / "corpus.txt"),
-        "--task",
-        str(world / "task.tsv"),
-        "--objectives",
-        "ar, dar",
-        "--rank",
-        "8",
-        "--out",
-        str(tmp_path / "out"),
-        "--json",
-        str(tmp_path / "f.json"),
-        "--set",
-        "data.vocabulary=320",
-        "--set",
-        "forecast.far_lag=30",
-    ]
-    environment = {**os.environ, "LOOKAROUND_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "Before any training" in done.stdout
-    assert "Track record" in done.stdout
-    written = json.loads((tmp_path / "f.json").read_text())
+@pytest.mark.slow
+def test_the_command(run: Run, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one process of its own for the work."""
+    monkeypatch.setattr(module, "usable_cores", lambda: 1)
+    options = (world / "corpus.txt", "--task", world / "task.tsv", "--set", "data.vocabulary=320")
+    few = ("--set", "forecast.far_lag=30", "--objectives", "ar, dar", "--rank", "8")
+    command = ("forecast", *options, *few, "--out", "out", "--json", "f.json")
+    done = run(*command)
+    assert done.code == 0, done.err
+    assert "Before any training" in done.out
+    assert "Track record" in done.out
+    written = json.loads(Path("f.json").read_text())
     assert [line["objective"] for line in written["objectives"]] == ["ar", "dar"]
-    assert json.loads((tmp_path / "out" / "forecast.json").read_text()) == written
-    assert (tmp_path / "out" / "forecast.html").read_text().startswith("<!doctype html>")
-    monkeypatch.setenv("LOOKAROUND_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    dry = CliRunner().invoke(app, [*command[3:], "--dry-run"])
-    assert dry.exit_code == 0, dry.output
-    assert "pairs to count" in dry.output
-    bad = CliRunner().invoke(app, [*command[3:8], "ar", "--rank", "4000"])
-    assert isinstance(bad.exception, UserError)
-    assert str(bad.exception).startswith("rank: 4000 is above")
+    assert json.loads(Path("out/forecast.json").read_text()) == written
+    assert Path("out/forecast.html").read_text().startswith("<!doctype html>")
+    assert "pairs to count" in run(*command, "--dry-run").out
+    assert_refused(run("forecast", *options, "--rank", "4000"), "rank: 4000 is above")
 
 
 def test_costs_are_known_before(world: Path) -> None:
@@ -508,6 +482,7 @@ def test_costs_are_known_before(world: Path) -> None:
 # ---------------------------------------------------------------------------------------- real text
 
 
+@pytest.mark.slow
 def test_on_english_text_masked_and_farther_targets_leave_smaller_tails_and_probe_better(
     real_data: Path, tmp_path: Path
 ) -> None:

@@ -4,10 +4,8 @@ made up.
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from cli_runs import Run
 from conftest import sentences
 from lookaround.data.corpus import make_corpus
 from lookaround.data.shards import TokenStore, prepare
@@ -376,7 +375,15 @@ def test_texts_begin_with_a_token_that_the_tokenizer_has(
         ("tokenizer", "tokenizer"),
     ],
 )
-def test_code_of_a_folder_never_runs(command: str, where: str, text: Path, tmp_path: Path) -> None:
+def test_code_of_a_folder_never_runs(
+    run: Run,
+    command: str,
+    where: str,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever is answered to a question that is asked at the terminal."""
     folder, trace = saved(tmp_path / "evil", llama()), tmp_path / "trace"
     (folder / "evil.py").write_text(
         f"open({str(trace)!r}, 'w').write('ran')\n"
@@ -401,20 +408,13 @@ def test_code_of_a_folder_never_runs(command: str, where: str, text: Path, tmp_p
         "init": ["pretrain", text, "--init", folder, "--budget", "1k", "--out", out],
         "tokenizer": ["pretrain", text, "--tokenizer", folder, "--budget", "1k", "--out", out],
     }[command]
-    done = subprocess.run(
-        [sys.executable, "-m", "lookaround", *map(str, arguments)],
-        input="y\n" * 1000,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 1000))
+    done = run(*arguments)
     assert not trace.exists()
-    said = " ".join((done.stdout + done.stderr).split())
-    if done.returncode:
-        assert done.returncode == 2, said
+    said = " ".join((done.out + done.err).split())
+    if done.code:
+        assert done.code == 2, said
         assert "code of a folder is never run" in said
-        assert "Traceback" not in said
     else:
         assert where == "tokenizer", "its tokenizer.json needs no class of its own"
 

@@ -5,13 +5,9 @@ step is taken.
 from __future__ import annotations
 
 import math
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,82 +181,6 @@ def test_activation_checkpointing_changes_no_gradient(heads: str) -> None:
     without = after_backward(model, spec, [packed_view(spec)])
     model.lm.gradient_checkpointing_enable()
     assert_same(after_backward(model, spec, [packed_view(spec)]), without, 1e-10)
-
-
-IN_PROCESSES = {
-    "parallel": "mtp(n=4)",
-    # its first part: heads are there and have nothing to do
-    "forward": 'mtp(n=4, curriculum="forward")',
-    "hydra": 'mtp(n=4, heads="hydra")',
-    "detached": 'mtp(n=3, heads="sequential", through=0)',
-    "far": "mtp(n=3, weights=(0, 1, 1))",
-    "short": 'mtp(n=4, heads="causal")',
-    "none": 'mtp(n=4, heads="shared")',
-}
-
-
-def view_of_rows(name: str, rows: Tensor) -> View:
-    """Rows of a batch; "short" and "none": the second process has documents of two tokens, or of
-    one, which has no pairs.
-    """
-    batch = random_batch(4, 20, vocabulary=VOCABULARY, packed=True)
-    if name in ("short", "none"):
-        assert batch.documents is not None
-        batch.documents[1::2] = torch.arange(20) // (2 if name == "short" else 1)
-    return parse(IN_PROCESSES[name]).at(0.0).view(batch.take(rows), 0, 0)[0]
-
-
-WORKER = """
-import sys, torch
-sys.path.insert(0, {tests!r})
-import test_heads as t
-from lookaround.train.loss import ObjectiveLoss
-from torch import distributed
-torch.set_num_threads(1)
-distributed.init_process_group("gloo")
-rank = distributed.get_rank()
-for name, spec in t.IN_PROCESSES.items():
-    model = torch.nn.parallel.DistributedDataParallel(ObjectiveLoss(t.backbone(spec)))
-    components = t.parse(spec).at(0.0).components()
-    for step in range(2):
-        model.zero_grad(set_to_none=True)
-        loss, _ = model(components, (t.view_of_rows(name, torch.arange(4)[rank::2]),), (0.5,))
-        loss.backward()
-    if rank == 0:
-        torch.save(t.gradients(model.module.backbone), {out!r} + "/" + name + ".pt")
-del model
-distributed.barrier()  # neither process leaves while the other still talks to it
-distributed.destroy_process_group()
-"""
-
-
-def test_two_processes_average_the_gradient(tmp_path: Path) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(tmp_path)))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--master-port=0",
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=localhost:0",
-        str(script),
-    ]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for name, spec in IN_PROCESSES.items():
-        together = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        alone = after_backward(
-            backbone(spec), spec, [view_of_rows(name, torch.arange(4))], scale=0.25
-        )
-        assert_same(together, alone, 1e-10)
 
 
 # ------------------------------------------------------------------------------------------- memory
@@ -623,13 +543,13 @@ def test_heads_draft_as_they_were_trained(
     verifier = Wander(3, vocabulary, compare)
     speculator = Speculator(model, tree)
     ends = set()
-    for eos, sizes in ((None, (1, 10, 2, 5)), (0, (3, 7, 9)), (None, (4, 6, 8)), (0, (1, 1))):
+    for eos, sizes in ((None, (1, 10, 2, 5)), (0, (3, 7, 9))):
         prompts = [
             torch.randint(vocabulary, (size,), generator=generator).tolist() for size in sizes
         ]
         made.clear()
         ends |= set(
-            speculator.generate(prompts, max_new_tokens=20, verifier=verifier, eos=eos).ended
+            speculator.generate(prompts, max_new_tokens=16, verifier=verifier, eos=eos).ended
         )
     assert verifier.lengths == {0, 1, 2, 3, 4}
     assert compared == {(depth, row) for depth in range(1, 5) for row in range(4)}

@@ -5,6 +5,7 @@ themselves.
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from lookaround.studies.events import Event, Running, silent
 from lookaround.studies.jobs import Jobs, Status, running_jobs
 from lookaround.support.errors import Interrupted, UserError
-from lookaround.train.loop import StopSignal
+from lookaround.train.loop import StopSignal, stop_on_signals
 
 
 def jobs_of(
@@ -91,3 +92,62 @@ def test_jobs_say_how_far_they_are_and_hear_the_request_to_stop(tmp_path: Path) 
     assert stop.set
     (folder / "status.json").write_text(json.dumps({"job": "of another make"}))
     assert running_jobs(tmp_path) == ()
+
+
+def test_progress_counts_work_and_not_jobs(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "ar" / "lr-1" / "seed-0"
+    folder.mkdir(parents=True)
+    status = Status(folder, tmp_path, "ar, seed 0", StopSignal())
+    status.before = 1.0
+    events: list[Event] = []
+
+    def half(stop: StopSignal) -> None:
+        status.show("training", 1, 2, work=0.5)
+        while not any(event.running for event in events):
+            pass
+
+    stop = StopSignal()
+    with ThreadPoolExecutor(2) as executor, jobs_of(tmp_path, stop, executor) as jobs:
+        jobs.submit("short", pow, 2, 2, work=2.0)
+        jobs.submit("long", half, stop, work=6.0)
+        list(jobs.finished(events.append, 8.0))
+    under_way = next(event for event in events if event.running)
+    assert (under_way.done, under_way.total) == (2.0 + 1.5, 8.0)
+    assert events[-1].done == 8.0
+
+
+def test_a_stop_says_how_much_of_the_work_is_done(tmp_path: Path) -> None:
+    stop = StopSignal()
+
+    def job() -> None:
+        stop.set = True
+        raise Interrupted("stopped at step 1 of 6")
+
+    with ThreadPoolExecutor(1) as executor, jobs_of(tmp_path, stop, executor) as jobs:
+        jobs.submit("one", pow, 2, 2, work=3.0)
+        jobs.submit("two", job, work=9.0)
+        with pytest.raises(Interrupted, match="stopped after 25% of the work; the same command"):
+            list(jobs.finished(silent, 12.0))
+
+
+@pytest.mark.slow
+def test_what_can_be_done_again_is_not_waited_for(tmp_path: Path) -> None:
+    status = Status(tmp_path, tmp_path, "evaluating", StopSignal())
+    (tmp_path / ".stop").touch()
+    began = time.monotonic()
+    with stop_on_signals() as stop, pytest.raises(KeyboardInterrupt):
+        status.stop = stop
+        with status.repeatable():
+            while time.monotonic() - began < 60:
+                pass
+    assert time.monotonic() - began < 30
+    assert not status.stop.at_once
+
+
+@pytest.mark.slow
+def test_a_second_request_to_stop_ends_what_runs(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), jobs_of(tmp_path) as jobs:
+        jobs.submit("long", time.sleep, 120)
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 60

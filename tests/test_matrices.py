@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from scipy import sparse, stats
 
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.objectives import parse
+from lookaround.objectives.checks import scored_with_visible
 from lookaround.support.errors import UserError
 from lookaround.theory import matrices as module
 from lookaround.theory.lags import LagCounts, count_lags
@@ -23,6 +23,7 @@ from lookaround.theory.matrices import (
     kept_contexts,
     shuffled_cooccurrence,
 )
+from test_objectives import nearest_visible
 
 BOS = 0
 
@@ -82,6 +83,7 @@ def test_ar_on_a_store_is_exactly_the_pairs_that_training_scores(store: TokenSto
     assert dense(joint, len(found)) == pytest.approx(found / found.sum(), abs=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "nearest"),
     [("mlm(rate=0.4)", 1), ("dar", 1), ("mlm(rate=0.3)", 2), ("vmlm(suffix=0.5)", 1)],
@@ -92,24 +94,26 @@ def test_masked_and_farther_targets_agree_with_sampled_views(
     """P(nearest visible tokens, target) of views of a store: the independence of lags and text is
     all that is assumed.
     """
-    from test_objectives import nearest_visible, scored_with_visible
-
     objective = parse(spec)
     rows = Rows(store.split("train"), 64, store.tokenizer)
     sizes, numbers = np.unique(rows.length, return_counts=True)
-    law = kept_contexts(objective, nearest, dict(zip(sizes.tolist(), numbers.tolist(), strict=True)), 8)
+    law = kept_contexts(
+        objective, nearest, dict(zip(sizes.tolist(), numbers.tolist(), strict=True)), 8
+    )
     joint = cooccurrence(count_lags(store, law), law, context=nearest, min_count=1)
     found: dict = {}
     for repeat in range(12):
         batch = rows.take(np.arange(len(rows)), np.arange(len(rows)) + 1000 * repeat)
         row, target, visible, weight = scored_with_visible(objective, batch)
         real = (
-            batch.documents[row] >= 0 if batch.documents is not None else torch.ones_like(visible)
+            batch.documents[row].numpy() >= 0
+            if batch.documents is not None
+            else np.ones_like(visible)
         )
         for r, t, v, w in zip(
             row.tolist(), target.tolist(), visible & real, weight.tolist(), strict=True
         ):
-            for lags, share in nearest_visible(t, v.nonzero().flatten().tolist(), nearest).items():
+            for lags, share in nearest_visible(t, v.nonzero()[0].tolist(), nearest).items():
                 lags = (lags,) if nearest == 1 else lags
                 if len(lags) == nearest and lags in law:
                     key = (
@@ -207,6 +211,8 @@ def test_the_law_that_is_counted() -> None:
     assert all(len(lags) == 2 for lags in law)
     exact = contexts(parse("mlm(rate=0.3)"), 2, 64, 8)
     assert all(mass == pytest.approx(exact[lags], abs=2e-3) for lags, mass in law.items())
-    assert sum(kept_contexts(parse("mlm(rate=0.4)"), 6, 64, 16).values()) < 1, "many tuples, in no time"
+    assert sum(kept_contexts(parse("mlm(rate=0.4)"), 6, 64, 16).values()) < 1, (
+        "many tuples, in no time"
+    )
     assert far_contexts(64, 1) == {(64,): 1.0}
     assert far_contexts(64, 3) == {(66, 65, 64): 1.0}

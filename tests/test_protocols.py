@@ -25,7 +25,6 @@ from lookaround.data.shards import Split, TokenStore
 from lookaround.data.tasks import read_tasks
 from lookaround.evaluation.baselines import baseline_scores, run_baselines
 from lookaround.evaluation.features import pooled_states
-from lookaround.evaluation.modes import reading_mode, writing_mode
 from lookaround.evaluation.own_text import own_text, text_data
 from lookaround.evaluation.registry import (
     Protocol,
@@ -102,7 +101,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
     (task,) = (task_data(task, settings.evaluate) for task in read_tasks(settings.data.tasks))
     for run in results["runs"]:
         readable = open_run(out / run["checkpoint"])
-        attention = reading_mode(readable, settings.evaluate).attention
+        attention = protocols()["probe"].mode(readable, settings.evaluate).attention
         train, test = (
             pooled_states(readable.backbone, readable.tokenizer, texts, attention, 32)[0][-1]
             for texts in (task.train_inputs, task.test_inputs)
@@ -280,11 +279,12 @@ def test_images_need_no_text() -> None:
 def test_modes_asked_for_are_used_if_trained(store: TokenStore) -> None:
     causal, masked = Mode("causal", 1), Mode("bidirectional", 0)
     both = replace(readable_of(store.tokenizer), modes=(causal, masked), final_modes=(masked,))
-    assert reading_mode(both, SMALL) == masked
-    assert writing_mode(both, SMALL) == masked, "the end of the budget forgot the causal one"
+    reading, writing = protocols()["probe"].mode, protocols()["bits_per_byte"].mode
+    assert reading(both, SMALL) == masked
+    assert writing(both, SMALL) == masked, "the end of the budget forgot the causal one"
     asked = EvaluateSettings(classification_mode="causal", generation_mode="causal")
-    assert reading_mode(both, asked) == writing_mode(both, asked) == causal
-    assert reading_mode(both, EvaluateSettings(classification_mode="prefix")) == masked
+    assert reading(both, asked) == writing(both, asked) == causal
+    assert reading(both, EvaluateSettings(classification_mode="prefix")) == masked
 
 
 @pytest.fixture

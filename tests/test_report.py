@@ -1,14 +1,12 @@
-"""Reading a results.json, looking up its numbers, and printing them."""
+"""Looking up the numbers of results, and printing them."""
 
 import io
-import json
 import math
 import re
 
 import pytest
 from rich.console import Console
 
-from lookaround.report import load_results
 from lookaround.report.lookup import Interval, Lookup, verdict
 from lookaround.report.schema import ComparisonResults
 from lookaround.report.text import (
@@ -18,7 +16,6 @@ from lookaround.report.text import (
     format_rung,
     format_seconds,
 )
-from lookaround.support.errors import UserError
 from report_sample import (
     beaten_results,
     incomplete_results,
@@ -36,88 +33,6 @@ def printed(results, width=80):
     file = io.StringIO()
     ComparisonResults.of(results).print(Console(file=file, width=width))
     return file.getvalue()
-
-
-# --------------------------------------------------------------------------------------------------
-# reading results.json
-
-
-def saved(tmp_path, results):
-    path = tmp_path / "results.json"
-    path.write_text(results if isinstance(results, str) else json.dumps(results), encoding="utf-8")
-    return path
-
-
-def test_load_results_reads_what_compare_writes(tmp_path):
-    assert load_results(saved(tmp_path, small_results())).as_dict() == small_results()
-
-
-def without(key):
-    return {name: value for name, value in small_results().items() if name != key}
-
-
-def with_run(**changes):
-    results = small_results()
-    results["runs"][1] |= changes
-    return results
-
-
-def run_without(key):
-    results = small_results()
-    del results["runs"][2][key]
-    return results
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "line 1: not JSON"),
-        ("[1]", "found a list; expected the JSON object"),
-        (without("version"), "field 'version' is missing; expected 1"),
-        (small_results() | {"version": 2}, "field 'version' is 2; this lookaround reads version 1"),
-        (small_results() | {"version": "1"}, "field 'version' is \"1\""),
-        (without("runs"), "field 'runs' is missing; expected a list"),
-        (without("recommendation"), "field 'recommendation' is missing; expected an object"),
-        (small_results() | {"summary": {}}, "field 'summary' is an object; expected a list"),
-        (small_results() | {"runs": [3]}, "field 'runs[0]' is a number; expected an object"),
-        (run_without("objective"), "field 'runs[2].objective' is missing"),
-        (with_run(rung="full"), "field 'runs[1].rung' is text; expected a number"),
-        (with_run(objective=None), "field 'runs[1].objective' is null; expected text"),
-        (with_run(seed=[]), "field 'runs[1].seed' is a list; expected an integer"),
-        (
-            with_run(classification=[1]),
-            "field 'runs[1].classification' is a list; expected an object",
-        ),
-        (with_run(samples=["text"]), "field 'runs[1].samples[0]' is text; expected an object"),
-        (small_results() | {"baselines": {"topic": 3}}, "field 'baselines.topic' is a number"),
-        (
-            small_results() | {"metrics": {"toy": 3}},
-            "field 'metrics.toy' is a number; expected an object",
-        ),
-    ],
-)
-def test_load_results_names_the_file_and_the_field(tmp_path, content, message):
-    path = saved(tmp_path, content)
-    with pytest.raises(UserError) as caught:
-        load_results(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_load_results_on_a_missing_file_and_on_bytes(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        load_results(tmp_path / "nothing.json")
-    (tmp_path / "results.json").mkdir()
-    with pytest.raises(UserError, match="cannot be read"):
-        load_results(tmp_path)
-    (tmp_path / "fast").mkdir()
-    (tmp_path / "fast" / "speculate.yaml").write_text("status: finished")
-    with pytest.raises(UserError, match="`lookaround speculate` writes its numbers to --json"):
-        load_results(tmp_path / "fast")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="not UTF-8"):
-        load_results(tmp_path / "binary")
 
 
 # --------------------------------------------------------------------------------------------------

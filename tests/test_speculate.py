@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -240,7 +239,9 @@ def test_a_second_process_is_kept_out(tmp_path: Path, run: Path) -> None:
         speculate(plan, tmp_path / "out")
 
 
-def test_a_stopped_run_goes_on_to_the_same_heads(tmp_path: Path, run: Path, fast: Path) -> None:
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_heads(tmp_path: Path, run: Path, fast: Path) -> None:
+    """Its samples are kept, and the heads go on from their checkpoint."""
     out = tmp_path / "again"
     arguments = [
         sys.executable,
@@ -252,20 +253,14 @@ def test_a_stopped_run_goes_on_to_the_same_heads(tmp_path: Path, run: Path, fast
         str(out),
         *sets(),
     ]
-    for number in (signal.SIGKILL, signal.SIGINT):
-        job = subprocess.Popen(
-            arguments,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        wanted = "samples-*.npz" if number == signal.SIGKILL else "stage-0/checkpoint-*"
-        for _ in range(600):
-            if job.poll() is not None or list((out / "work").glob(wanted)):
-                break
-            time.sleep(0.05)
-        job.send_signal(number)
-        job.communicate(timeout=120)
+    job = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(1200):
+        if job.poll() is not None or list((out / "work").glob("stage-0/checkpoint-*")):
+            break
+        time.sleep(0.05)
+    job.kill()
+    job.wait()
+    assert (out / "work").is_dir(), "the kill came too late to test anything"
     lookaround(*arguments[3:])
     one, other = (load_file(folder / "heads.safetensors") for folder in (out, fast))
     assert one.keys() == other.keys()

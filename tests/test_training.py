@@ -4,11 +4,6 @@ say.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -92,65 +87,6 @@ def test_a_step_across_an_epochs_border_is_the_same_in_micro_batches(store: Toke
         )
 
 
-WORKER = """
-import sys, torch
-from pathlib import Path
-from lookaround.data.shards import TokenStore
-from lookaround.train.parallel import world
-sys.path.insert(0, {tests!r})
-import json
-import test_training as t
-torch.set_num_threads(1)
-folder = Path({store!r})
-store = TokenStore(folder, json.loads((folder / "index.json").read_text()))
-with world() as w:
-    for spec in t.SPECS:
-        objective = t.parse(spec)
-        trainer = t.make_trainer(t.settings(train__micro_batch=2), objective, store, seed=0, learning_rate=1e-2, world=w)
-        shares = tuple(share for share, _ in objective.phases())
-        trainer.run(4, t.Plan(shares, tuple(4 // len(shares) for _ in shares)), t.WarmupStableDecay(1, 2, 4))
-        if w.main:
-            torch.save(t.weights(trainer), Path({out!r}) / (spec.replace("/", "") + ".pt"))
-            (Path({out!r}) / (spec + ".json")).write_text(json.dumps(vars(trainer.counters)))
-"""
-
-
-def test_two_processes_are_one(store: TokenStore, tmp_path: Path) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(
-        WORKER.format(tests=str(Path(__file__).parent), store=str(store.folder), out=str(tmp_path))
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--master-port=0",
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=localhost:0",
-        str(script),
-    ]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for spec in SPECS:
-        alone = weights(train(store, spec))
-        together = torch.load(tmp_path / f"{spec}.pt", weights_only=True)
-        for name, tensor in alone.items():
-            torch.testing.assert_close(
-                together[name],
-                tensor,
-                rtol=0,
-                atol=1e-6,
-                msg=lambda m, s=spec, n=name: f"{s} {n}: {m}",
-            )
-
-
 def test_batch_must_divide_among_processes(store: TokenStore) -> None:
     from lookaround.train.parallel import World
 
@@ -201,63 +137,6 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
             store,
             tmp_path / "resumed",
         )
-
-
-def test_killed_by_9_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
-    from conftest import sentences
-
-    (tmp_path / "text.txt").write_text("\n\n".join(sentences(150)))
-    common = [
-        sys.executable,
-        "-m",
-        "lookaround",
-        "pretrain",
-        str(tmp_path / "text.txt"),
-        "--objective",
-        "dar + vmlm",
-        "--budget",
-        "12k",
-        "--set",
-        "train.batch=4",
-        "--set",
-        "model.context=32",
-        "--set",
-        "train.checkpoint_every=5",
-        "--set",
-        "data.vocabulary=300",
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*common, "--out", str(tmp_path / "a")],
-        check=True,
-        env=environment,
-        capture_output=True,
-        timeout=200,
-    )
-    process = subprocess.Popen(
-        [*common, "--out", str(tmp_path / "b")], env=environment, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 100
-    while (
-        time.monotonic() < deadline and len(list((tmp_path / "b").glob("checkpoint-0*[05]"))) == 0
-    ):
-        time.sleep(0.02)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "b" / "model.safetensors").exists(), (
-        "the kill came too late to test anything"
-    )
-    subprocess.run(
-        [*common, "--out", str(tmp_path / "b")],
-        check=True,
-        env=environment,
-        capture_output=True,
-        timeout=200,
-    )
-    first, second = (open_run(tmp_path / name).backbone.state_dict() for name in "ab")
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not list((tmp_path / "b").glob("*.tmp"))
 
 
 def test_a_foreign_checkpoint_is_refused(store: TokenStore, tmp_path: Path) -> None:

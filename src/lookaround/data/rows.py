@@ -13,7 +13,7 @@ import torch
 from lookaround.data.codec import Codec
 from lookaround.data.shards import Split
 from lookaround.objectives.contract import PADDING, Batch
-from lookaround.support.randomness import permute
+from lookaround.support.randomness import shuffled
 
 
 class RowSource(Protocol):
@@ -89,12 +89,7 @@ class Rows:
 
     def at(self, seed: int, index: np.ndarray) -> Batch:
         """The batch at the positions `index` (B,) of the endless shuffled sequence of rows."""
-        epochs, places = np.divmod(index, len(self))
-        rows = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            rows[here] = permute(places[here], len(self), seed, int(epoch))
-        return self.take(rows, index)
+        return self.take(shuffled(index, len(self), seed), index)
 
 
 def _pack(lengths: np.ndarray, width: int) -> np.ndarray:

@@ -25,8 +25,7 @@ import lookaround.evaluation
 from lookaround.data.rows import Rows
 from lookaround.data.tasks import Task
 from lookaround.evaluation.intervals import resample
-from lookaround.evaluation.modes import reading_mode, writing_mode
-from lookaround.model.readable import Readable
+from lookaround.model.readable import Readable, classification_mode, generation_mode
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 from lookaround.support.registry import import_all
@@ -179,8 +178,15 @@ class Protocol(ABC, Generic[Data]):
         return isinstance(data, self.needs)
 
     def mode(self, readable: Readable, settings: EvaluateSettings) -> Mode:
-        """How it reads a model."""
-        return (writing_mode if self.writes else reading_mode)(readable, settings)
+        """How it reads a model: in the mode asked for if it was trained, else in the usual one.
+
+        For generation that is one of the final modes: `ar >> mlm` forgets its causal one.
+        """
+        if self.writes:
+            kind, usual = settings.generation_mode, generation_mode(readable.final_modes)
+        else:
+            kind, usual = settings.classification_mode, classification_mode(readable.modes)
+        return next((mode for mode in readable.modes if mode.attention == kind), usual)
 
     def cost(self, data: Data, settings: EvaluateSettings) -> dict[str, int]:
         """{"texts" or "tokens": how many it reads}; raises UserError for data it cannot use."""

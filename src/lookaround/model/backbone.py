@@ -139,12 +139,15 @@ class Backbone(nn.Module):
     def log_probabilities(
         self, shown: Shown, state: Tensor, forbidden: Tensor | None = None
     ) -> Tensor:
-        """Log-probabilities (N, V') of the model's rows at flat state indices (N,), by the LM head.
+        """Log-probabilities (N, V') float32 of the LM head at flat state indices (N,).
 
         forbidden: ids that are left out of the softmax; ids beyond the model's rows are never in
             it.
         """
-        return log_law(self.logits(self.states(shown).flatten(0, 1)[state]), forbidden)
+        logits = self.logits(self.states(shown).flatten(0, 1)[state]).float()
+        if forbidden is not None:
+            logits[..., forbidden[forbidden < logits.shape[-1]]] = -torch.inf
+        return logits.log_softmax(-1)
 
     @property
     def limit(self) -> int:
@@ -161,17 +164,6 @@ class Backbone(nn.Module):
         """Parameters of the trunk: all of the LM's but the input embedding and the unembedding."""
         tables = {id(self.embedding.weight), id(self.unembedding.weight)}
         return sum(p.numel() for p in self.lm.parameters() if id(p) not in tables)
-
-
-def log_law(logits: Tensor, forbidden: Tensor | None = None) -> Tensor:
-    """Log-probabilities (.., V) of logits, which may be overwritten, in single precision.
-
-    forbidden: ids that are left out; those beyond V are not there.
-    """
-    logits = logits.float()
-    if forbidden is not None:
-        logits[..., forbidden[forbidden < logits.shape[-1]]] = -torch.inf
-    return logits.log_softmax(-1)
 
 
 def build(
@@ -223,8 +215,7 @@ def build(
     if sizes["num_hidden_layers"] < 1:
         raise UserError(
             f"model.preset: the heads would replace all {PRESETS[preset]['num_hidden_layers']} "
-            f"layers of '{preset}'; "
-            "take a smaller n or matched=False"
+            f"layers of '{preset}'; take a smaller n or matched=False"
         )
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -333,8 +324,7 @@ def _require_whole(path: str, lm: Any, info: dict[str, Any]) -> None:
         if names:
             raise UserError(
                 f"model '{path}': {len(names)} weights of {type(lm).__name__} are {what} "
-                f"({_few(names)}); "
-                "nothing is drawn at random in their place"
+                f"({_few(names)}); nothing is drawn at random in their place"
             )
     if left_out:
         logging.getLogger(__name__).warning(
@@ -410,7 +400,6 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
                 pattern = f"{kind}{' with two documents in a row' if documents is not None else ''}"
                 raise UserError(
                     f"model '{backbone.lm.config.model_type}' does not keep the attention pattern "
-                    "it is asked for: under "
-                    f"'{pattern}', position {i} {'sees' if moved[i, j] else 'does not see'} "
-                    f"position {j}"
+                    f"it is asked for: under '{pattern}', position {i} "
+                    f"{'sees' if moved[i, j] else 'does not see'} position {j}"
                 )

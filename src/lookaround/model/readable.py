@@ -24,7 +24,7 @@ RUN_FILE = "run.yaml"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """The fields of a run's run.yaml; raises UserError naming the one that is amiss."""
+    """The fields of a run's run.yaml; raises UserError naming a bad one."""
     fields = {
         "modes": list,
         "context": int,
@@ -65,9 +65,7 @@ class Readable:
         return torch.tensor([token for token in ids if token < rows], dtype=torch.int64)
 
     def mode_for_generation(self, asked: str | None = None) -> Mode:
-        """The mode of the asked attention kind, else the one that the end of the budget left for
-        generation; raises UserError for a kind that was not trained.
-        """
+        """The mode of an attention kind, else the usual one; raises UserError for an untrained."""
         return self.require_mode(asked) if asked else generation_mode(self.final_modes)
 
     def require_mode(self, asked: str) -> Mode:
@@ -81,12 +79,16 @@ class Readable:
 
 
 def generation_mode(modes: Sequence[Mode]) -> Mode:
-    """The causal mode if one was trained; else the prefix mode, else the last one that predicts
-    from the state before.
-    """
+    """The last causal mode, else the last prefix mode, else the first of the largest shift."""
     by_kind = {mode.attention: mode for mode in modes}
     by_shift = max(modes, key=lambda mode: mode.shift)
     return by_kind.get("causal") or by_kind.get("prefix") or by_shift
+
+
+def classification_mode(modes: Sequence[Mode]) -> Mode:
+    """The last bidirectional mode, else the last prefix mode, else the last mode."""
+    by_kind = {mode.attention: mode for mode in modes}
+    return by_kind.get("bidirectional") or by_kind.get("prefix") or modes[-1]
 
 
 def open_run(folder: Path) -> Readable:

@@ -7,8 +7,10 @@ made of random rows and nothing is trained: a check takes about a second. Ours.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +19,10 @@ from lookaround.objectives.contract import Batch, Pairs, View, Vocabulary
 from lookaround.objectives.objective import Combination, Objective
 from lookaround.objectives.parse import parse
 
-__all__ = ["check_laws", "check_objective", "check_views", "random_batch"]
+__all__ = ["check_laws", "check_objective", "check_views", "random_batch", "scored_with_visible"]
 
 WIDTH = 24  # tokens of the rows that views are made of
+ROWS = 12_000  # that laws are held against
 BLOCKS = 30  # of rows; pairs of one row are correlated, so the error is the spread of the blocks
 ERRORS = 4.5  # standard errors that a share may be off: one in 10,000 is by chance
 
@@ -88,17 +91,17 @@ def check_laws(objective: Objective) -> None:
 
     Raises AssertionError.
     """
-    patterns: Counter = Counter()
-    lags: Counter = Counter()
+    patterns: defaultdict[Any, float] = defaultdict(float)
+    lags: defaultdict[Any, float] = defaultdict(float)
     for law in objective.laws():
         for (place, seen), mass in law.patterns(6):
             patterns[(place, *(int(position in seen) for position in range(6)))] += mass
         for key, mass in law.lags(1, 16, reach=16).items():
             lags[key] += mass
-    row, target, visible, weight = _sampled(objective, 6)
+    row, target, visible, weight = scored_with_visible(objective, random_batch(ROWS, 6))
     found = np.column_stack([target, visible])
     _compare(objective, "(target, visible or not ...)", patterns, found, weight, row)
-    row, target, visible, weight = _sampled(objective, 16)
+    row, target, visible, weight = scored_with_visible(objective, random_batch(ROWS, 16))
     lag = target[:, None] - np.arange(16)
     distance = np.where(visible, abs(lag), 16)
     near = distance == distance.min(1, keepdims=True)
@@ -156,14 +159,14 @@ def _places(objective: Objective, batch: Batch) -> torch.Tensor:
     return objective.arranged(replace(batch, tokens=position)).tokens
 
 
-def _sampled(
-    objective: Objective, width: int
+def scored_with_visible(
+    objective: Objective, batch: Batch
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(row (N,), target position (N,), visible positions (N, width) bool, weight (N,)) of the pairs
-    of 12,000 rows.
+    """(row (N,), target position (N,), visible positions (N, T) bool, weight (N,)) of the pairs of
+    an objective's one view.
     """
-    batch = random_batch(12000, width)
     (view,) = objective.view(batch, 11, 0)
+    width = batch.tokens.shape[1]
     row, state = view.pairs.state // width, view.pairs.state % width
     text = _places(objective, batch)
     target = text[row, state + view.pairs.offset]
@@ -181,7 +184,7 @@ def _sampled(
 def _compare(
     objective: Objective,
     what: str,
-    expected: Counter,
+    expected: Mapping[Any, float],
     found: np.ndarray,
     weight: np.ndarray,
     row: np.ndarray,
@@ -195,8 +198,9 @@ def _compare(
     table = np.zeros((len(keys), BLOCKS))
     np.add.at(table, (place.ravel(), row % BLOCKS), weight)
     shares = dict(zip(map(tuple, keys.tolist()), table / table.sum(0), strict=True))
+    total = sum(expected.values())
     for key in shares.keys() | expected.keys():
-        law, share = expected[key] / expected.total(), shares.get(key, np.zeros(BLOCKS))
+        law, share = expected.get(key, 0.0) / total, shares.get(key, np.zeros(BLOCKS))
         if 0 < law * len(row) < 10 * BLOCKS:
             continue  # too few pairs for shares that are near normal
         allowed = ERRORS * share.std(ddof=1) / BLOCKS**0.5 if law else 0.0

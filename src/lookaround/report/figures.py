@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from lookaround.report.lookup import BASELINES, Lookup, mean, number
+from lookaround.report.lookup import BASELINES, Interval, Lookup, mean, number
 from lookaround.report.svg import (
     CARD,
     SOFT,
@@ -79,14 +79,11 @@ _NOTE: dict[str, Any] = {
 
 
 class _Point(NamedTuple):
-    """A marker of the trade-off plot: where it is, its intervals, and the text beside it."""
+    """A marker of the trade-off plot: where it is across, its scores, and the text beside it."""
 
     x: float
-    y: float
-    low: float
-    high: float
-    bottom: float
-    top: float
+    bits: Interval
+    score: Interval
     text: str
     colour: str
 
@@ -127,9 +124,7 @@ def tradeoff(study: Lookup) -> str:
         axes.plot([shown], [score.mean], **alone, clip_on=False, zorder=4)
         beyond = "" if bits.mean <= high else f" ({bits.mean:.2f}: off the scale)"
         text = shortened(objective) + beyond
-        placed.append(
-            _Point(shown, score.mean, bits.low, bits.high, score.low, score.high, text, colour)
-        )
+        placed.append(_Point(shown, bits, score, text, colour))
     if not placed:
         return ""
     scores = [study.score(o, metric, rung) for o in study.objectives for rung in recent]
@@ -144,7 +139,7 @@ def tradeoff(study: Lookup) -> str:
         figure,
         "tradeoff",
         "Classification against generation",
-        "; ".join(f"{p.text}: {p.x:.3f} bits per byte, score {p.y:.3f}" for p in placed),
+        "; ".join(f"{p.text}: {p.x:.3f} bits per byte, score {p.score.mean:.3f}" for p in placed),
     )
 
 
@@ -420,11 +415,11 @@ def _label_points(figure: Figure, axes: Axes, points: list[_Point]) -> None:
     with styled():
         figure.draw_without_rendering()
         frame = axes.get_window_extent()
-        dots = [axes.transData.transform((point.x, point.y)) for point in points]
+        dots = [axes.transData.transform((point.x, point.score.mean)) for point in points]
         taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in dots]
         for point in points:
-            across = ((point.low, point.y), (point.high, point.y))
-            upright = ((point.x, point.bottom), (point.x, point.top))
+            across = [(end, point.score.mean) for end in (point.bits.low, point.bits.high)]
+            upright = [(point.x, end) for end in (point.score.low, point.score.high)]
             for ends in map(axes.transData.transform, (across, upright)):
                 if np.isfinite(ends).all():
                     taken.append(Bbox([ends.min(axis=0) - 1, ends.max(axis=0) + 1]))
@@ -432,7 +427,7 @@ def _label_points(figure: Figure, axes: Axes, points: list[_Point]) -> None:
             for dx, dy, side in _LABEL_PLACES:
                 label = axes.annotate(
                     point.text,
-                    (point.x, point.y),
+                    (point.x, point.score.mean),
                     (dx, dy),
                     textcoords="offset points",
                     ha=side,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lookaround.report.lookup import number
-from lookaround.report.text import format_percent, format_score, format_seconds
+from lookaround.report.text import format_percent, format_seconds
 
 if TYPE_CHECKING:
     from lookaround.report.schema import ForecastResults, SpeculationResults, SyntheticResults
@@ -23,10 +23,7 @@ __all__ = [
     "SYNTHETIC_COLUMNS",
     "forecast_contexts",
     "forecast_features",
-    "forecast_leader",
-    "forecast_lines",
-    "forecast_score",
-    "forecast_tasks",
+    "forecast_standing",
     "is_control",
     "speculation_lines",
     "synthetic_cells",
@@ -34,7 +31,6 @@ __all__ = [
     "synthetic_heading",
     "synthetic_name",
     "synthetic_tasks",
-    "synthetic_title",
 ]
 
 FORECAST_COLUMNS = (  # heading, what it means, how a line's cell reads
@@ -68,27 +64,14 @@ def _cell(value: object, form: str) -> str:
     return "-" if found != found else form.format(found)
 
 
-def forecast_lines(result: ForecastResults) -> list[tuple[ForecastLine, bool]]:
-    """(line, whether it is a control) in the order of the table."""
-    return [(line, place >= len(result.objectives)) for place, line in enumerate(result.lines)]
+def forecast_standing(result: ForecastResults, line: ForecastLine, task: str) -> str:
+    """How a line stands to the best objective on a task: "leads", "not told apart", or ""."""
+    if line.objective == _leader(result, task):
+        return "leads"
+    return "not told apart" if line.objective in result.not_distinguished.get(task, []) else ""
 
 
-def forecast_tasks(result: ForecastResults) -> list[str]:
-    return list(result.metrics)
-
-
-def forecast_score(result: ForecastResults, line: ForecastLine, task: str) -> str:
-    """A score, with the mark of what it can't be told apart from: = the leader's equals, ^ the
-    leader.
-    """
-    score = format_score(number(line.tasks.get(task)))
-    if line.objective == forecast_leader(result, task):
-        return f"{score} ^"
-    close = result.not_distinguished.get(task, [])
-    return f"{score} =" if line.objective in close else f"{score}  "
-
-
-def forecast_leader(result: ForecastResults, task: str) -> str:
+def _leader(result: ForecastResults, task: str) -> str:
     scores = {line.objective: number(line.tasks.get(task)) for line in result.objectives}
     return max(scores, key=lambda name: scores[name]) if scores else ""
 
@@ -158,10 +141,6 @@ def synthetic_heading(title: str, entries: Sequence[SyntheticEntry]) -> str:
     )
 
 
-def synthetic_title(results: SyntheticResults, graph: str) -> str:
-    return results.tasks[graph].title
-
-
 def _mean(found: OverSeeds | None) -> float:
     return number(found.mean) if found else math.nan
 
@@ -194,7 +173,7 @@ def synthetic_findings(results: SyntheticResults) -> list[str]:
     lines = []
     margins = results.margins
     for graph, entries in synthetic_tasks(results).items():
-        title, copied = synthetic_title(results, graph), results.tasks[graph].copied
+        title, copied = results.tasks[graph].title, results.tasks[graph].copied
         kinds: dict[str, list[str]] = {}
         for entry in entries:
             if not is_control(entry):
@@ -210,12 +189,12 @@ def synthetic_findings(results: SyntheticResults) -> list[str]:
             lines += _undecided(title, _chance(entries), tried, margins)
     asked = results.settings.synthetic.queries
     lines += [
-        f"{synthetic_title(results, graph)}: there are only {found:,} different held-out problems"
+        f"{results.tasks[graph].title}: there are only {found:,} different held-out problems"
         for graph, found in {row.graph: row.queries for row in results.rows}.items()
         if found < asked
     ]
     lines += [
-        f"{synthetic_title(results, row.graph)}: {row.objective}, seed {row.seed}: "
+        f"{results.tasks[row.graph].title}: {row.objective}, seed {row.seed}: "
         "the loss was not finite at "
         f"step {row.diverged_at:,}; scored as the run was at step {row.steps:,}"
         for row in results.rows

@@ -18,13 +18,11 @@ from lookaround.report.findings import (
     SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
-    forecast_lines,
     is_control,
     speculation_lines,
     synthetic_findings,
     synthetic_heading,
     synthetic_tasks,
-    synthetic_title,
 )
 from lookaround.report.lookup import MISSING, NEEDS, Lookup, mean, number
 from lookaround.report.page import Table, render
@@ -49,27 +47,17 @@ def render_html(result: Results, *, samples: bool = True) -> str:
 
     Parts without data are left out; numbers that are absent, null or NaN are shown as a dash.
 
+    result: of a study that has a page, which its `page` names.
     samples: whether what the models wrote is shown; without it the page says that it is not.
     """
-    pages: dict[str, Any] = {
-        "report.html": ("comparison", _comparison),
-        "forecast.html": ("forecast", _forecast_page),
-        "synthetic.html": ("synthetic", _synthetic),
-        "speculation.html": ("speculation", _speculation),
-    }
-    template, context_of = pages[result.page]
+    template, context_of, _ = _STUDIES[result.page]
     return render(template, samples_wanted=samples, **context_of(result))
 
 
 def fragment(result: Results) -> str:
     """The main table of a result, and what follows from it, as HTML that carries its own style."""
-    shown_of: dict[str, Any] = {
-        "report.html": _comparison_shown,
-        "forecast.html": _forecast_shown,
-        "synthetic.html": _synthetic_shown,
-        "speculation.html": _speculation_shown,
-    }
-    shown, said = shown_of.get(result.page, _other_shown)(result)
+    *_, shown_of = _STUDIES.get(result.page, (_other_shown,))
+    shown, said = shown_of(result)
     return render("fragment", shown=shown, said=said)
 
 
@@ -229,17 +217,17 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     for key, value in values.items():
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, dict):
-            pairs += _flat(value, f"{name}: " if not prefix else f"{name}.")
-        elif isinstance(value, list):
-            pairs.append((name, ", ".join(map(_plain, value)) or "none"))
+            pairs += _flat(value, f"{name}." if prefix else f"{name}: ")
         else:
             pairs.append((name, _plain(value)))
     return pairs
 
 
 def _plain(value: object) -> str:
-    if value is None:
+    if value is None or value == []:
         return "none"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -278,7 +266,7 @@ def _forecast(result: ForecastResults) -> dict[str, Any]:
         "charts": _drawn(figures.spectra(result)),
         "lines": [
             (place, line.objective)
-            for place, (line, _) in enumerate(forecast_lines(result))
+            for place, line in enumerate(result.lines)
             if line.singular_values
         ],
     }
@@ -307,8 +295,8 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
         "findings": synthetic_findings(results),
         "tasks": [
             {
-                "heading": synthetic_heading(synthetic_title(results, task), entries),
-                "table": tables.synthetic(synthetic_title(results, task), entries),
+                "heading": synthetic_heading(results.tasks[task].title, entries),
+                "table": tables.synthetic(results.tasks[task].title, entries),
                 "charts": _drawn(charts[task]),
                 "lines": _places(results, task),
             }
@@ -322,7 +310,7 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
 def _synthetic_shown(results: SyntheticResults) -> Shown:
     shown = []
     for task, entries in synthetic_tasks(results).items():
-        title = synthetic_title(results, task)
+        title = results.tasks[task].title
         shown.append((synthetic_heading(title, entries), tables.synthetic(title, entries)))
     return shown, synthetic_findings(results)
 
@@ -378,3 +366,12 @@ def _found(result: SpeculationResults) -> list[tuple[str, str]]:
     """What a speculation found, as (of what, text)."""
     parts = (line.partition("  ") for line in speculation_lines(result))
     return [(name, text.strip()) for name, _, text in parts]
+
+
+# page of a study -> its template, what that is filled with, and what a notebook is shown
+_STUDIES: dict[str, Any] = {
+    "report.html": ("comparison", _comparison, _comparison_shown),
+    "forecast.html": ("forecast", _forecast_page, _forecast_shown),
+    "synthetic.html": ("synthetic", _synthetic, _synthetic_shown),
+    "speculation.html": ("speculation", _speculation, _speculation_shown),
+}

@@ -11,9 +11,7 @@ from lookaround.report.findings import (
     FORECAST_COLUMNS,
     SPECULATION_COLUMNS,
     SYNTHETIC_COLUMNS,
-    forecast_leader,
-    forecast_lines,
-    forecast_tasks,
+    forecast_standing,
     is_control,
     synthetic_cells,
     synthetic_name,
@@ -269,28 +267,24 @@ def tasks(study: Lookup) -> Table:
 
 def forecast(result: ForecastResults) -> Table:
     """Every objective and control of a forecast."""
-    names = forecast_tasks(result)
-    groups: dict[bool, list[Row]] = {False: [], True: []}
-    for place, (line, control) in enumerate(forecast_lines(result)):
+    rows = []
+    for place, line in enumerate(result.lines):
         cells = [Cell(read(line)) for _, _, read in FORECAST_COLUMNS]
-        for task in names:
-            marks = []
-            if not control and line.objective == forecast_leader(result, task):
-                marks = [("flag", "leads")]
-            elif line.objective in result.not_distinguished.get(task, []):
-                marks = [("unclear", "not told apart")]
+        for task in result.metrics:
+            standing = forecast_standing(result, line, task)
+            marks = [("flag" if standing == "leads" else "unclear", standing)] if standing else []
             cells.append(Cell(format_score(number(line.tasks.get(task))), marks=marks))
-        key = place if line.singular_values else None
-        groups[control].append(Row(line.objective, cells, key=key))
+        rows.append(Row(line.objective, cells, key=place if line.singular_values else None))
+    models = len(result.objectives)
     heads = [
         Head("objective"),
         *(
             Head(heading.replace("-\n", "").replace("\n", " "), title=meaning)
             for heading, meaning, _ in FORECAST_COLUMNS
         ),
-        *map(Head, names),
+        *map(Head, result.metrics),
     ]
-    return Table("Forecast", heads, [("", groups[False]), ("baselines", groups[True])])
+    return Table("Forecast", heads, [("", rows[:models]), ("baselines", rows[models:])])
 
 
 def answers(result: ForecastResults) -> Table:

@@ -18,8 +18,7 @@ from lookaround.report.findings import (
     SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
-    forecast_score,
-    forecast_tasks,
+    forecast_standing,
     is_control,
     speculation_lines,
     synthetic_cells,
@@ -27,7 +26,6 @@ from lookaround.report.findings import (
     synthetic_heading,
     synthetic_name,
     synthetic_tasks,
-    synthetic_title,
 )
 from lookaround.report.lookup import BASELINES, MISSING, NEEDS, Lookup, number
 from lookaround.report.text import (
@@ -295,14 +293,17 @@ def print_forecast(result: ForecastResults, console: Console) -> None:
         f"probes on {forecast_features(result)}"
     )
     print_text(console, heading, "bold")
-    lines, tasks = result.lines, forecast_tasks(result)
+    lines, tasks = result.lines, result.metrics
     columns = [
         Column(heading, [read(line) for line in lines]) for heading, _, read in FORECAST_COLUMNS
     ]
-    columns += [
-        Column(_broken(task), [forecast_score(result, line, task) for line in lines])
-        for task in tasks
-    ]
+    marks = {"leads": " ^", "not told apart": " =", "": "  "}
+    for task in tasks:
+        scores = [format_score(number(line.tasks.get(task))) for line in lines]
+        standing = [marks[forecast_standing(result, line, task)] for line in lines]
+        columns.append(
+            Column(_broken(task), list(map("".join, zip(scores, standing, strict=True))))
+        )
     labels = [printable(line.objective) for line in lines]
     print_table(console, [columns], labels, len(result.objectives))
     if tasks:
@@ -325,7 +326,7 @@ def print_forecast(result: ForecastResults, console: Console) -> None:
 def print_synthetic(results: SyntheticResults, console: Console) -> None:
     """A table for each task, then the findings in words."""
     for graph, entries in synthetic_tasks(results).items():
-        print_text(console, synthetic_heading(synthetic_title(results, graph), entries), "bold")
+        print_text(console, synthetic_heading(results.tasks[graph].title, entries), "bold")
         cells = zip(*map(synthetic_cells, entries), strict=True)
         columns = [
             Column(heading, list(column))

@@ -161,7 +161,8 @@ def _modules_of_others() -> list[str]:
     Raises UserError for a class of a notebook's cell, which no other process can import.
     """
     modules = set()
-    for kind in (*Objective.registry.values(), *Protocol.registry.values()):
+    kinds: list[Any] = [*Objective.registry.values(), *Protocol.registry.values()]
+    for kind in kinds:
         module = kind.__module__
         if module == "__main__" and not hasattr(sys.modules[module], "__file__"):
             raise UserError(

@@ -45,6 +45,16 @@ def keyed_uniform(seed: int, epoch: int, row: Tensor, stream: str, width: int) -
     return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
+def shuffled(index: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """The entries at `index` (n,) of range(size) repeated endlessly, in a new order each epoch."""
+    epochs, places = np.divmod(index, size)
+    order = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        order[here] = permute(places[here], size, seed, int(epoch))
+    return order
+
+
 def permute(places: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
     """Where a random permutation of range(size) sends `places` (n,), computed without a table.
 

@@ -68,7 +68,7 @@ class Forecast:
 
     @property
     def rows(self) -> dict[int, int]:
-        """{tokens: number of training rows of so many tokens}: what the law of lags depends on."""
+        """{tokens: number of training rows of so many tokens}."""
         lengths = Rows(
             self.store.split("train"), self.settings.model.context, self.store.tokenizer
         ).length
@@ -187,10 +187,15 @@ def _forecast(
     assert counts.folder is not None
     counted = time.monotonic() - began
     folder.save(status="running")
-    kept = _Kept(request, tasks, folder.path)
-    lines_by_name = {entry.name: kept.read(entry.name) for entry in entries}
+    parts, content = folder.path / "parts", _content_hash(request, tasks)
+    make_folder(parts)
+
+    def file_of(name: str) -> Path:
+        return parts / f"{hashlib.sha256(f'{content} {name}'.encode()).hexdigest()[:16]}.json"
+
+    lines_by_name = {entry.name: read_kept(file_of(entry.name)) for entry in entries}
     missing = [entry for entry in entries if lines_by_name[entry.name] is None]
-    table = {item.name: kept.read(f"baselines of {item.name}") for item in data}
+    table = {item.name: read_kept(file_of(f"baselines of {item.name}")) for item in data}
     total = len(entries) + len(data)
     workers = min(usable_cores(), max(1, len(missing)))
     threads = threads_of(workers)
@@ -204,14 +209,14 @@ def _forecast(
             if table[item.name] is None:
                 jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
         for entry in sorted(missing, key=lambda entry: -len(entry.shares or {})):
-            job = EntryJob(entry, counts.folder, tasks, settings, threads, kept.file(entry.name))
+            job = EntryJob(entry, counts.folder, tasks, settings, threads, file_of(entry.name))
             jobs.submit(("entry", entry.name), run_entry, job)
         for (kind, name), value in jobs.finished(report, total, "spectra and probes"):
             if kind == "entry":
                 lines_by_name[name] = value
             else:
                 table[name] = value
-                keep(kept.file(f"baselines of {name}"), value)
+                keep(file_of(f"baselines of {name}"), value)
     report(Event("spectra and probes", total, total))
     complete = [line for line in lines_by_name.values() if line is not None]
     lines, controls = complete[: len(request.objectives)], complete[len(request.objectives) :]
@@ -220,7 +225,10 @@ def _forecast(
     )
     for line in complete:
         line.pop("predicted")
-    controls = [*controls, _tfidf_line(table)] if data else controls
+    if data:
+        scores = {name: entry["tfidf"] for name, entry in table.items() if entry}
+        unknown = dict.fromkeys(("tail_energy", "sigma2", "components", "effective_rank"))
+        controls = [*controls, {"objective": TFIDF, **unknown, "tasks": scores}]
     return ForecastResults.of(
         {
             "version": VERSION,
@@ -265,8 +273,7 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
         if not shares:
             raise UserError(
                 f"'{objective.spec}': none of its targets has {options.context} visible tokens "
-                f"within {options.reach}; give a "
-                "smaller --context or a larger forecast.reach"
+                f"within {options.reach}; give a smaller --context or a larger forecast.reach"
             )
         for other in entries:
             assert other.shares is not None
@@ -288,8 +295,8 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
     if far < 2 or far + options.context > longest:
         raise UserError(
             f"{request.corpus}: its longest document has {longest} tokens, so the control that "
-            f"predicts a token {max(far, 2)} ahead "
-            "can't be counted; give longer documents or a smaller forecast.far_lag"
+            f"predicts a token {max(far, 2)} ahead can't be counted; give longer documents or a "
+            "smaller forecast.far_lag"
         )
     if options.far_lag is None and far < FAR_LAG:
         notes.append(
@@ -317,56 +324,29 @@ def _task_tokens(data: TaskData, request: Forecast) -> TaskData:
     return replace(data, train_inputs=train, test_inputs=test)
 
 
-class _Kept:
-    """Finished entries of a forecast as files, named by a hash of what they were computed from."""
-
-    def __init__(self, request: Forecast, tasks: tuple[TaskData, ...], folder: Path) -> None:
-        identity = request.settings.identity("seed", "forecast")
-        content = [identity, request.store.fingerprint, sorted(request.rows.items())]
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-        for task in tasks:
-            digest.update(json.dumps([task.name, task.metric]).encode())
-            for part in (
-                *task.train_inputs,
-                *task.test_inputs,
-                task.train_labels,
-                task.test_labels,
-            ):
-                digest.update(part.tobytes())
-        self.identity = digest.hexdigest()[:16]
-        self.folder = folder / "parts"
-        make_folder(self.folder)
-
-    def file(self, name: str) -> Path:
-        key = hashlib.sha256(f"{self.identity} {name}".encode()).hexdigest()[:16]
-        return self.folder / f"{key}.json"
-
-    def read(self, name: str) -> dict[str, Any] | None:
-        """A stored entry; None where there is none or it is damaged."""
-        return read_kept(self.file(name))
-
-
-def _tfidf_line(table: dict[str, Any]) -> dict[str, Any]:
-    numbers = ("tail_energy", "sigma2", "components", "effective_rank")
-    return {
-        "objective": TFIDF,
-        **dict.fromkeys(numbers),
-        "tasks": {name: entry["tfidf"] for name, entry in table.items()},
-    }
+def _content_hash(request: Forecast, tasks: tuple[TaskData, ...]) -> str:
+    """A hash of all that an entry is computed from, besides its name."""
+    identity = request.settings.identity("seed", "forecast")
+    content = [identity, request.store.fingerprint, sorted(request.rows.items())]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for task in tasks:
+        digest.update(json.dumps([task.name, task.metric]).encode())
+        inputs = (*task.train_inputs, *task.test_inputs)
+        for part in (*inputs, task.train_labels, task.test_labels):
+            digest.update(part.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _notes(lines: list[dict[str, Any]], options: Any) -> list[str]:
     notes = [
         f"{line['objective']}: {line['beyond']:.1%} of its targets have their context beyond "
-        f"{options.reach} tokens "
-        f"or in rarer patterns and are left out (forecast.reach)"
+        f"{options.reach} tokens or in rarer patterns and are left out (forecast.reach)"
         for line in lines
         if line["beyond"] >= 0.005
     ]
     if all(line["saturated"] for line in lines):
         notes.append(
             "Connectivity is saturated: one component, and nearly all contexts meet in a target, "
-            "whatever the objective; "
-            "components and meeting contexts tell nothing apart here."
+            "whatever the objective; components and meeting contexts tell nothing apart here."
         )
     return notes

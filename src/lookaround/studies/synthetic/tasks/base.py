@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lookaround.objectives.contract import Batch, Vocabulary
 from lookaround.support.errors import UserError
-from lookaround.support.randomness import keyed_uniform, mix64, permute
+from lookaround.support.randomness import keyed_uniform, mix64, shuffled
 from lookaround.support.registry import register
 
 # shares of the space of keys
@@ -220,12 +220,7 @@ class Problems:
         """The batch of these places (B,) in the endless sequence of a seed."""
         if self.samples is None:
             return self.take(seed, index)
-        epochs, places = np.divmod(index, self.samples)
-        number = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            number[here] = permute(places[here], self.samples, seed, int(epoch))
-        return self.take(seed, number, index)
+        return self.take(seed, shuffled(index, self.samples, seed), index)
 
     def distinct(self, seed: int, count: int) -> Batch:
         """`count` problems with different prompts, or all there are."""
