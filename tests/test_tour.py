@@ -10,6 +10,8 @@ import pandas
 import pytest
 
 from docs.make_notebook import NOTEBOOK, PAGE, cells, executed, page_of
+from lookaround.report.schema import ComparisonResults
+from report_sample import small_results
 
 NUMBER = re.compile(r"\d[\d,]*\.?\d*")
 
@@ -41,6 +43,21 @@ def test_the_notebook_is_the_page() -> None:
         texts = [part.get("text") or part["data"]["text/plain"] for part in entry["outputs"]]
         assert "\n".join(text.rstrip() for text in texts) == cell.output
     assert any("text/html" in part.get("data", {}) for cell in code for part in cell["outputs"])
+
+
+def test_results_show_themselves_in_a_notebook(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where rich finds IPython it displays what it prints, whatever file it was given."""
+    import rich.console
+
+    results = ComparisonResults.of(small_results())
+    plain = str(results)
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    assert repr(results) == plain
+    assert plain.startswith("Scores at")
+    assert "<table" in results._repr_html_()
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.slow

@@ -90,7 +90,8 @@ class Column(NamedTuple):
 def as_text(result: Results, width: int = 100) -> str:
     """What is printed of a result, without colours."""
     file = StringIO()
-    result.print(Console(file=file, width=width, color_system=None))
+    # in a notebook rich would display the text and leave the file empty
+    result.print(Console(file=file, width=width, color_system=None, force_jupyter=False))
     return "\n".join(map(str.rstrip, file.getvalue().splitlines()))
 
 
