@@ -194,7 +194,8 @@ def _reporting(report: Report | None) -> Iterator[Report]:
     from lookaround.studies.reporter import Reporter, quiet_libraries
 
     quiet_libraries()
-    with Reporter(Console(stderr=True)) as reporter:
+    # in a notebook too: rich would make a cell's output of each line
+    with Reporter(Console(stderr=True, force_jupyter=False)) as reporter:
         yield reporter.report
 
 

@@ -94,7 +94,9 @@ def print_result(result: Results, console: Console) -> None:
 def as_text(result: Results) -> str:
     """What is printed of a result, in 100 columns and without colours."""
     file = StringIO()
-    print_result(result, Console(file=file, width=100, color_system=None))
+    # in a notebook rich would display the text and leave the file empty
+    console = Console(file=file, width=100, color_system=None, force_jupyter=False)
+    print_result(result, console)
     return "\n".join(map(str.rstrip, file.getvalue().splitlines()))
 
 
