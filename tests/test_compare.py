@@ -317,7 +317,7 @@ def _study_command(corpus: Path, out: Path) -> list[str]:
     ]
 
 
-INTERRUPTED = {"compare.objectives": "ar", "compare.budget": "8000"}
+INTERRUPTED = {"objectives": "ar", "compare.budget": "8000"}
 
 
 @pytest.fixture(scope="module")
