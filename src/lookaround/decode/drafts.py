@@ -123,10 +123,6 @@ class Draft:
         self.backbone, self.head, self.shortlist = backbone, head, shortlist
         self.root = torch.zeros(0, dtype=torch.int64)
 
-    @property
-    def depths(self) -> int:
-        return self.head.depths
-
     def advance(
         self, states: Tensor, picks: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
     ) -> None:
@@ -326,14 +322,14 @@ class BlockDraft(_ByDepth):
         if self.head.conditioned:
             self.propose(Tree())
         else:
-            self.head_states(self.depths)
+            self.head_states(self.head.depths)
 
     def head_states(self, depth: int) -> Tensor:
         assert self.new is not None
         (states, counts, _), self.new = self.new, None
         outs = []
         carried = states
-        for number in range(1, self.depths + 1):
+        for number in range(1, self.head.depths + 1):
             out = self._pass(number, carried, None, counts, 1)
             outs.append(out[:, -1])
             carried = out if self.head.chained else states
@@ -363,7 +359,9 @@ class BlockDraft(_ByDepth):
 
         nothing = carried[:, 0]  # the root is the newest position itself, which is known
         proposal = _level_by_level(self, nothing, tree, sampler, step)
-        for depth in range(tree.depth + 1, self.depths + 1):  # deeper heads keep up with the text
+        for depth in range(
+            tree.depth + 1, self.head.depths + 1
+        ):  # deeper heads keep up with the text
             none = carried[:, :0]
             step(depth, none, none)
         return proposal
@@ -372,7 +370,7 @@ class BlockDraft(_ByDepth):
         """(inputs, counts) of the next depth: what waited, then all but the newest output, which
         waits in its turn.
         """
-        if depth == self.depths:
+        if depth == self.head.depths:
             return out, counts
         width = out.shape[1]
         inputs = torch.cat([out[:, :1], out[:, :-1]], 1)

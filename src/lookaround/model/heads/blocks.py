@@ -105,7 +105,6 @@ def narrow_config(config: Any, layers: int) -> Any:
         num_attention_heads=attention_heads,
         num_key_value_heads=getattr(config, "num_key_value_heads", None) or attention_heads,
         intermediate_size=getattr(config, "intermediate_size", None) or 4 * width,
-        max_position_embeddings=config.max_position_embeddings,
         initializer_range=(2 / (5 * width)) ** 0.5,
         bos_token_id=None,
         eos_token_id=None,

@@ -95,9 +95,11 @@ class Results(Record, ABC):
         except ValidationError as error:
             raise UserError(f"{origin}: {_amiss(cls, error)}") from None
 
-    @abstractmethod
     def print(self, console: Console) -> None:
         """Prints it as wide as the console; one without colours loses no information."""
+        from lookaround.report.terminal import print_result
+
+        print_result(self, console)
 
     def write_page(self, path: str | Path, *, samples: bool = True) -> None:
         """Writes it as one self-contained HTML page; raises UserError where that cannot be.

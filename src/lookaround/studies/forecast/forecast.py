@@ -179,7 +179,7 @@ def _forecast(
         rate = done * tokens / max(time.monotonic() - began, 1e-3)
         report(Event("counting", done, total, f"{rate / 1e6:.0f}M pairs/s"))
         if stop.set:
-            raise stopped(folder.path, done, total)
+            raise stopped(folder.path, done, total, "counting")
 
     counts = count_lags(
         request.store, sorted(lags), hash_bits=options.hash_bits, on_progress=counting
