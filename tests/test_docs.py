@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -55,3 +56,15 @@ def test_the_example_of_theory_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/theory.md").read_text(), re.DOTALL)
     exec(code, {})
     assert re.match(r"\[1\. .*\] \d\.\d+ \(60, 4\)\n", capsys.readouterr().out)
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_record() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    scores = json.loads((ROOT / "results/data/stdlib.json").read_text())["rows"]["scores"]
+    for row in scores:
+        if row.get("rung") == 1.0:
+            (line,) = [line for line in lines if line.startswith(f"{row['objective']:<6} ")]
+            numbers = line.replace("%", "").split()
+            assert numbers[1] == f"{row['bits']['mean']:.3f}"
+            assert f"{100 * row['of_unigram']:.0f}" in numbers
+            assert f"{row['stdlib-package']['mean']:.3f}" in numbers

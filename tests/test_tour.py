@@ -61,6 +61,7 @@ def test_results_show_themselves_in_a_notebook(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("inline")  # test_own_objective.py starts the processes of a study
 def test_the_tour_is_as_the_page_says(tmp_path: Path) -> None:
     page = cells(PAGE.read_text())
     assert sum(cell.fence == "text" for cell in page) >= 8
