@@ -49,6 +49,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.serial
 def test_help_is_quick() -> None:
     """In seconds of a processor, so that a busy machine measures the same."""
     times = []

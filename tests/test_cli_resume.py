@@ -307,9 +307,8 @@ def test_a_run_that_a_signal_ends_goes_on_to_the_same_weights(
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "saving; press Ctrl-C again to stop at once" in err
-        assert "\nstopped: stopped at step " in err
-        assert "the same command goes on" in err
-        assert len(err.splitlines()) == 1
+        assert err.splitlines()[-1].startswith("stopped: stopped at step ")
+        assert "the same command goes on" in err.splitlines()[-1]
     else:
         assert process.returncode == -signal.SIGKILL
     assert not (out / "model.safetensors").exists(), "the signal came too late to test anything"

@@ -71,6 +71,7 @@ def test_a_class_of_one_is_named_and_left_out(study: Path) -> None:
     assert any("mood" in note and "'c'" in note and "left out" in note for note in results["notes"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 def test_compare_again_does_not_train_again(
     run: Run, corpus: Path, task: Path, study_copy: Path, monkeypatch: pytest.MonkeyPatch
@@ -87,6 +88,7 @@ def test_compare_again_does_not_train_again(
         assert after[name] == before[name]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 def test_a_learning_rate_that_diverges_loses_the_search(run: Run, corpus: Path) -> None:
     wild = ("--set", "compare.lr_factors=[1.0, 1e30]", "--objectives", "ar")
@@ -98,6 +100,7 @@ def test_a_learning_rate_that_diverges_loses_the_search(run: Run, corpus: Path) 
     assert rates == {0.001}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 def test_an_interrupted_study_goes_on(run: Run, corpus: Path, task: Path, study: Path) -> None:
     with interrupted_at(12):
@@ -115,6 +118,7 @@ def test_an_interrupted_study_goes_on(run: Run, corpus: Path, task: Path, study:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 def test_more_seeds_go_on_with_those_there_are(
     run: Run, corpus: Path, task: Path, study_copy: Path
@@ -229,6 +233,7 @@ def _leaked(texts: list[str], page: str) -> list[str]:
     return [text[:15] for text in texts if text[:15] in page or text[3:25] in page]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 def test_no_samples_keeps_text_out(run: Run, corpus: Path, task: Path, study: Path) -> None:
     texts = sentences(120) + sentences(40, 5, (5, 12))
@@ -245,6 +250,7 @@ def test_no_samples_keeps_text_out(run: Run, corpus: Path, task: Path, study: Pa
     assert not _leaked(texts, done.out)
 
 
+@pytest.mark.slow
 def test_report(run: Run, study_copy: Path, tmp_path: Path) -> None:
     (study_copy / "report.html").unlink()
     shown = run("report", study_copy)
@@ -297,6 +303,7 @@ def test_report_into_a_folder_that_does_not_exist(run: Run, study: Path) -> None
     assert_refused(run("report", study, "--out", "missing/page.html"), "missing")
 
 
+@pytest.mark.slow
 def test_a_study_in_processes_of_its_own(run: Run, corpus: Path, task: Path, study: Path) -> None:
     done = run(*study_again(corpus, Path("out"), task))
     assert done.code == 0, done

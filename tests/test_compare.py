@@ -81,6 +81,7 @@ def run(settings: Settings, out: Path) -> dict[str, Any]:
         return results.as_dict()
 
 
+@pytest.mark.slow
 def test_a_study_has_an_entry_per_rung_and_seed(corpus: Path, tmp_path: Path) -> None:
     results = run(study_settings(corpus, **{"compare.seeds": 2}), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
@@ -108,6 +109,7 @@ def test_a_study_has_an_entry_per_rung_and_seed(corpus: Path, tmp_path: Path) ->
     assert not list((tmp_path / "out").glob("**/trunk")), "what is not needed any more is removed"
 
 
+@pytest.mark.slow
 def test_the_smallest_rung_is_the_run_at_that_budget(corpus: Path, tmp_path: Path) -> None:
     """A rung is a decay branch off the trunk: the same weights as a ladder that ends there."""
     whole = run(study_settings(corpus, **{"objectives": "dar"}), tmp_path / "whole")
@@ -128,6 +130,7 @@ def test_the_smallest_rung_is_the_run_at_that_budget(corpus: Path, tmp_path: Pat
     assert warmup_equal or close, "they differ by the length of the warmup at most"
 
 
+@pytest.mark.slow
 def test_the_search_of_a_learning_rate_is_kept_and_reused(corpus: Path, tmp_path: Path) -> None:
     results = run(
         study_settings(corpus, "compare.lr_factors=[0.01, 2.0]", **{"objectives": "ar"}),
@@ -138,6 +141,7 @@ def test_the_search_of_a_learning_rate_is_kept_and_reused(corpus: Path, tmp_path
     assert all(entry["learning_rate"] == pytest.approx(0.002) for entry in results["runs"])
 
 
+@pytest.mark.slow
 def test_another_study_or_a_foreign_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
     settings = study_settings(corpus, **{"objectives": "ar"})
     run(settings, tmp_path / "out")
@@ -178,6 +182,7 @@ def weights(out: Path, results: dict[str, Any]) -> list[dict[str, torch.Tensor]]
     return [open_run(out / entry["checkpoint"]).backbone.state_dict() for entry in results["runs"]]
 
 
+@pytest.mark.slow
 def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_start(
     corpus: Path, tmp_path: Path
 ) -> None:
@@ -218,6 +223,7 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
     assert numbers(fewer) == numbers(first), "results are over what is asked for"
 
 
+@pytest.mark.slow
 def test_a_smaller_rung_that_is_added_leaves_the_warmup_of_the_others(
     corpus: Path, tmp_path: Path
 ) -> None:
@@ -235,6 +241,7 @@ def test_a_smaller_rung_that_is_added_leaves_the_warmup_of_the_others(
     assert numbers(straight).items() <= numbers(again).items()
 
 
+@pytest.mark.slow
 def test_a_budget_in_seconds_is_calibrated_once(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +262,7 @@ def test_a_budget_in_seconds_is_calibrated_once(
     assert flops[0] == pytest.approx(flops[1], rel=0.3)
 
 
+@pytest.mark.slow
 def test_a_study_is_known_by_content_and_not_by_paths(corpus: Path, tmp_path: Path) -> None:
     options = {"objectives": "ar", "compare.budget": "3000"}
     first = run(study_settings(corpus, **options), tmp_path / "out")
@@ -309,7 +317,7 @@ def _study_command(corpus: Path, out: Path) -> list[str]:
     ]
 
 
-INTERRUPTED = {"compare.objectives": "ar", "compare.budget": "8000"}
+INTERRUPTED = {"objectives": "ar", "compare.budget": "8000"}
 
 
 @pytest.fixture(scope="module")
@@ -437,6 +445,7 @@ def test_folder_names_are_unique_and_plain() -> None:
     assert all(name.replace("-", "").replace(".", "").isalnum() for name in names)
 
 
+@pytest.mark.slow
 def test_a_forecast_stands_beside_the_study(corpus: Path, tmp_path: Path) -> None:
     settings = study_settings(
         corpus, "forecast.rank=8", **{"objectives": "ar", "compare.budget": "2000"}
@@ -459,6 +468,7 @@ def test_a_forecast_stands_beside_the_study(corpus: Path, tmp_path: Path) -> Non
     assert "forecast" not in again, "left out when asked, on the same study"
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_no_forecast_can_be_made(corpus: Path, tmp_path: Path) -> None:
     settings = study_settings(
         corpus, "forecast.rank=5000", **{"objectives": "ar", "compare.budget": "2000"}

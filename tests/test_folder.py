@@ -241,6 +241,7 @@ def _enter(out: Path, count: int, clashes: Any) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_many_processes_are_never_inside_together(tmp_path: Path) -> None:
     made(tmp_path / "out")
     context = multiprocessing.get_context("spawn")

@@ -190,6 +190,7 @@ def test_reading_leaves_the_law_of_a_model_as_it_is(source: Path) -> None:
     assert all(0 < token < ROWS for token in made)
 
 
+@pytest.mark.slow
 def test_speculate_writes_the_rows_of_its_source(source: Path, tmp_path: Path) -> None:
     small = [
         "speculate.samples=3000",

@@ -212,6 +212,7 @@ class Logits(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_logits_of_one_depth_live_at_a_time() -> None:
     vocabulary = 8192
 
@@ -316,6 +317,7 @@ def test_the_trunk_gets_the_share_of_the_far_gradient_that_is_asked_for(heads: s
             assert none[name].equal(grad), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", ["sequential", "hydra", "shared"])
 def test_random_tokens_cannot_be_told(heads: str) -> None:
     vocabulary = 16
@@ -336,7 +338,7 @@ def test_random_tokens_cannot_be_told(heads: str) -> None:
         return objective.view(batch, 0, 0)[0]
 
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    for _ in range(150):
+    for _ in range(80):
         optimizer.zero_grad()
         view = fresh(8)
         objective_loss(model, objective, (view,), (1 / view.normaliser,))[0].backward()
@@ -488,6 +490,7 @@ def trained_logits(model: Backbone, text: list[int], drafts: list[int]) -> Tenso
     return model.unembedding(state) if own is None else own @ state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tree", [Tree.chain(4), BRANCHING], ids=["chain", "branching"])
 @pytest.mark.parametrize(
     "kind",

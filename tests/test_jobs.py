@@ -135,11 +135,14 @@ def test_what_can_be_done_again_is_not_waited_for(tmp_path: Path) -> None:
     status = Status(tmp_path, tmp_path, "evaluating", StopSignal())
     (tmp_path / ".stop").touch()
     began = time.monotonic()
-    with stop_on_signals() as stop, pytest.raises(KeyboardInterrupt):
-        status.stop = stop
+
+    def repeat() -> None:
         with status.repeatable():
             while time.monotonic() - began < 60:
                 pass
+
+    with stop_on_signals() as status.stop, pytest.raises(KeyboardInterrupt):
+        repeat()
     assert time.monotonic() - began < 30
     assert not status.stop.at_once
 
@@ -147,7 +150,11 @@ def test_what_can_be_done_again_is_not_waited_for(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_second_request_to_stop_ends_what_runs(tmp_path: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), jobs_of(tmp_path) as jobs:
+
+    def stopped_again(jobs: Jobs) -> None:
         jobs.submit("long", time.sleep, 120)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), jobs_of(tmp_path) as jobs:
+        stopped_again(jobs)
     assert time.monotonic() - began < 60

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lookaround.report import figures
-from lookaround.report.html import fragment
+from lookaround.report.html import fragment, synthetic_figures
 from lookaround.report.html import render_html as render
 from lookaround.report.lookup import Lookup
 from lookaround.report.schema import (
@@ -231,7 +231,10 @@ def test_every_figure_scales_and_can_be_read_aloud(results):
         figures.ladder(study, "classification"),
         figures.losses(study),
         figures.by_prefix(study),
+        figures.spectra(ForecastResults.of(forecast_results())),
+        *synthetic_figures(SyntheticResults.of(synthetic_results())).values(),
     ]
+    assert len(drawn) == 7
     for svg in drawn:
         root = svg[: svg.index(">")]
         assert 'width="100%"' in root

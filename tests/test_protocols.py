@@ -90,6 +90,7 @@ def study_settings(folder: Path) -> Settings:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("centroid")
 def test_one_file_is_enough(tmp_path: Path) -> None:
     settings = study_settings(tmp_path)

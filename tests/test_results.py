@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 from pathlib import Path
@@ -121,6 +123,23 @@ def test_the_figure_is_that_of_the_record() -> None:
     assert described.findall(made) == described.findall(kept)
     assert "ar: 1.882 bits per byte, score 0.448" in described.findall(kept)[0]
     assert len(kept) < 60_000
+
+
+BENCHMARKS = [
+    file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in file.read_text()
+]
+
+
+@pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: file.stem)
+def test_a_benchmark_names_its_command_and_imports_what_is_there(file: Path) -> None:
+    """Read and not run: some set environment variables for their process."""
+    tree = ast.parse(file.read_text())
+    assert f"python -m benchmarks.{file.stem}" in (ast.get_docstring(tree) or "")
+    assert "description=__doc__" in file.read_text()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lookaround"):
+            module = importlib.import_module(node.module or "")
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
 
 
 def test_formats() -> None:

@@ -133,6 +133,7 @@ def prompts(model: LlamaForCausalLM, rows: int, width: int = 9) -> torch.Tensor:
     return torch.randint(5, model.config.vocab_size, (rows, width), generator=generator)
 
 
+@pytest.mark.slow
 def test_the_result_says_what_was_measured(fast: Path) -> None:
     result = json.loads(fast.with_suffix(".json").read_text())
     assert result["plain"]["tokens_per_second"] > 0
@@ -151,6 +152,7 @@ def test_the_result_says_what_was_measured(fast: Path) -> None:
     assert 0 < result["bits_per_byte"] < 8
 
 
+@pytest.mark.slow
 def test_the_folder_is_a_plain_model_with_the_weights_it_was_made_of(run: Path, fast: Path) -> None:
     one, other = (AutoModelForCausalLM.from_pretrained(folder) for folder in (run, fast))
     assert type(other) is LlamaForCausalLM
@@ -166,6 +168,7 @@ def test_the_folder_is_a_plain_model_with_the_weights_it_was_made_of(run: Path, 
     assert not (fast / "work").exists()
 
 
+@pytest.mark.slow
 def test_the_same_command_again_does_nothing_and_other_settings_are_refused(
     run: Path, fast: Path
 ) -> None:
@@ -177,6 +180,7 @@ def test_the_same_command_again_does_nothing_and_other_settings_are_refused(
     assert "depths was 4, now 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_is_known_by_its_weights_and_a_text_by_its_words(
     tmp_path: Path, run: Path, corpus: Path
 ) -> None:
@@ -217,6 +221,7 @@ def test_a_model_is_known_by_its_weights_and_a_text_by_its_words(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["accuracies on held-out prompts", "measuring speed"])
 def test_a_stop_is_heard_in_every_stage(tmp_path: Path, run: Path, stage: str) -> None:
     stop = StopSignal()
@@ -230,6 +235,7 @@ def test_a_stop_is_heard_in_every_stage(tmp_path: Path, run: Path, stage: str) -
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_second_process_is_kept_out(tmp_path: Path, run: Path) -> None:
     plan = open_speculation(read_settings(None, SMALL), run)
     with (
@@ -267,6 +273,7 @@ def test_a_killed_run_goes_on_to_the_same_heads(tmp_path: Path, run: Path, fast:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, 2])
 def test_joint_training_changes_the_model_and_says_by_how_much(
     tmp_path: Path, run: Path, lora: int | None
@@ -294,6 +301,7 @@ def test_joint_training_changes_the_model_and_says_by_how_much(
     assert torch.equal(*embeddings) == bool(lora)  # adapters leave embeddings alone
 
 
+@pytest.mark.slow
 def test_a_model_with_heads_of_its_own_uses_them(tmp_path: Path, corpus: Path) -> None:
     out = tmp_path / "mtp"
     lookaround(
@@ -314,12 +322,13 @@ def test_a_model_with_heads_of_its_own_uses_them(tmp_path: Path, corpus: Path) -
     plan = open_speculation(settings, out)
     assert plan.kind is None
     result = speculate(plan, tmp_path / "fast")
-    assert result["heads"] == {"kind": "sequential", "depths": 2}
+    assert result["heads"].as_dict() == {"kind": "sequential", "depths": 2}
     assert result["speculative"]["identical"] is True
     one, other = (load_file(folder / "heads.safetensors") for folder in (out, tmp_path / "fast"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_without_text_the_model_begins_its_texts_itself(tmp_path: Path, real_data: Path) -> None:
     """A model that others trained: its text stays, and several tokens of it are made per pass."""
     model = real_data / "models" / "stories260K"
@@ -343,6 +352,7 @@ def test_without_text_the_model_begins_its_texts_itself(tmp_path: Path, real_dat
 # ------------------------------------------------------------------------------ within transformers
 
 
+@pytest.mark.slow
 def test_a_trusted_folder_generates_what_the_plain_model_does(fast: Path) -> None:
     plain = AutoModelForCausalLM.from_pretrained(fast).double()
     trusted = AutoModelForCausalLM.from_pretrained(fast, trust_remote_code=True).double()
@@ -358,6 +368,7 @@ def test_a_trusted_folder_generates_what_the_plain_model_does(fast: Path) -> Non
         plain.generate(ids, custom_generate=str(fast), trust_remote_code=False, **options)
 
 
+@pytest.mark.slow
 def test_the_callable_obeys_what_generate_is_asked_for(fast: Path) -> None:
     speculator = load_speculator(fast)
     model = speculator.backbone.lm.double()
@@ -405,6 +416,7 @@ def test_the_callable_obeys_what_generate_is_asked_for(fast: Path) -> None:
         model.generate(ids, custom_generate=quick, num_beams=2, **options)
 
 
+@pytest.mark.slow
 def test_stop_strings_and_streamers(fast: Path) -> None:
     speculator = load_speculator(fast)
     tokenizer = AutoTokenizer.from_pretrained(fast)
@@ -431,6 +443,7 @@ def test_stop_strings_and_streamers(fast: Path) -> None:
     assert "".join(streamer) == text
 
 
+@pytest.mark.slow
 def test_generate_shows_drafts_and_says_the_same_without_them(
     fast: Path, run: Path, tmp_path: Path
 ) -> None:
@@ -619,6 +632,7 @@ def test_a_damaged_description_is_named(tmp_path: Path, text: str, message: str)
         load_speculator(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
@@ -639,6 +653,7 @@ def test_settings_that_cannot_be_are_refused(
         open_speculation(read_settings(None, [*SMALL, *assignments]), run)
 
 
+@pytest.mark.slow
 def test_a_masked_model_is_refused_and_has_its_own_way(
     tmp_path: Path, corpus: Path, run: Path
 ) -> None:

@@ -65,6 +65,7 @@ def plain(model: Backbone, prompt: list[int], count: int) -> list[int]:
     return ids[len(prompt) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_output_is_the_plain_output(kind: str) -> None:
     made = speculator(kind)
@@ -73,9 +74,8 @@ def test_greedy_output_is_the_plain_output(kind: str) -> None:
     for tree in (Tree(), *TREES):
         got = made.generate(given, max_new_tokens=24, tree=tree)
         assert got.tokens == expected
-        assert [
-            made.generate([prompt], max_new_tokens=24, tree=tree).tokens[0] for prompt in given
-        ] == expected
+    alone = [made.generate([prompt], max_new_tokens=24, tree=TREES[-1]) for prompt in given]
+    assert [one.tokens[0] for one in alone] == expected
 
 
 @pytest.mark.parametrize("kind", ["sequential", "medusa", "medusa-own", "hydra"])

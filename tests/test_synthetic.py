@@ -275,6 +275,7 @@ def test_a_finished_grid_is_not_run_again_and_can_grow(
         run_grid(open_grid(settings()), other, command="x", executor=Here())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,7 +300,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(
     assert [same(row) for row in again["rows"]] == [same(row) for row in results["rows"]]
 
 
-def _always_listening(self: Any, phase: str, step: int, total: int, rate: float = 0.0) -> None:
+def _always_listening(self: Any, *told: Any, **more: Any) -> None:
     self.stop.set = self.stop.set or self.stop_file.exists()
 
 
@@ -334,6 +335,7 @@ def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
     assert [same(row) for row in again["rows"]] == [same(row) for row in finished[1]["rows"][:1]]
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_scored_as_it_was_and_the_grid_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +362,7 @@ def test_a_run_that_diverges_is_scored_as_it_was_and_the_grid_goes_on(
     results.write_page(tmp_path / "synthetic.html")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_and_then_diverges_is_scored_as_if_it_had_not_been_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -440,6 +443,7 @@ def test_a_curve_beyond_the_last_checkpoint_leaves_no_point_twice(tmp_path: Path
     assert [entry["step"] for entry in run_job(job)["curve"]] == [4, 8]
 
 
+@pytest.mark.slow
 def test_a_run_ends_once_it_is_right_twice_in_a_row(tmp_path: Path) -> None:
     grid = open_grid(
         settings(
@@ -648,6 +652,7 @@ def test_both_phases_of_a_sequence_are_timed(monkeypatch: pytest.MonkeyPatch) ->
     assert run["seconds_per_step"] == pytest.approx(0.75 * 1.0 + 0.25 * 5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "failure", [UserError("refused"), Interrupted("stopped"), RuntimeError("out of memory")]
 )
@@ -665,6 +670,7 @@ def test_a_timing_that_fails_leaves_the_threads_as_they_were(
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_a_run_in_this_process_leaves_the_threads_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -984,6 +990,7 @@ def test_a_folder_is_looked_at_before_anything_is_timed(
     assert "not written yet" in str(CliRunner().invoke(app, ["report", str(tmp_path)]).exception)
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_promises(tmp_path: Path) -> None:
     out, file = tmp_path / "grid", tmp_path / "rows.json"
     small = [

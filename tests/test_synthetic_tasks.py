@@ -332,6 +332,7 @@ def test_without_a_fixed_set_every_place_is_a_new_problem() -> None:
     assert len(problems.at(1, np.arange(300)).tokens.unique(dim=0)) == 300
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(samples=st.integers(1, 70), seed=st.integers(0, 1000), part=st.integers(1, 50))
 def test_every_epoch_is_the_fixed_set_in_some_order(samples: int, seed: int, part: int) -> None:
@@ -755,6 +756,7 @@ def changed_answers(draw: st.DrawFn) -> tuple[Countdown, list[int]]:
     return task, prompt + answer
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None)
 @given(changed=changed_answers())
 def test_a_changed_answer_is_taken_if_and_only_if_it_is_right(
@@ -1019,6 +1021,7 @@ def example_of_the_docs(folder: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_one_file_in_the_folder_is_found_by_itself(tmp_path: Path) -> None:
     source = Path(lookaround.__file__).parent
     shutil.copytree(source, tmp_path / "lookaround", ignore=shutil.ignore_patterns("__pycache__"))

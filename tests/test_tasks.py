@@ -290,6 +290,7 @@ def test_scores_are_no_classes(tmp_path: Path) -> None:
     assert "regression is not supported" in refused(tmp_path)
 
 
+@pytest.mark.slow
 def test_real_tasks() -> None:
     root = Path(__file__).resolve().parents[1]
     folder = root / os.environ.get("LOOKAROUND_DATA", "../shared/data")

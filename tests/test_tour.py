@@ -1,24 +1,17 @@
-"""docs/python.md and docs/add-an-objective.md do what they say, and the notebook is the page."""
+"""docs/python.md does what it says, and the notebook is the page."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
 import pytest
 
-import lookaround
-from conftest import sentences
 from docs.make_notebook import NOTEBOOK, PAGE, cells, executed, page_of
-from lookaround.objectives import Objective
-from lookaround.objectives.autoregressive import AR
-from lookaround.support.errors import UserError
+from lookaround.report.schema import ComparisonResults
+from report_sample import small_results
 
 NUMBER = re.compile(r"\d[\d,]*\.?\d*")
 
@@ -52,7 +45,23 @@ def test_the_notebook_is_the_page() -> None:
     assert any("text/html" in part.get("data", {}) for cell in code for part in cell["outputs"])
 
 
+def test_results_show_themselves_in_a_notebook(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where rich finds IPython it displays what it prints, whatever file it was given."""
+    import rich.console
+
+    results = ComparisonResults.of(small_results())
+    plain = str(results)
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    assert repr(results) == plain
+    assert plain.startswith("Scores at")
+    assert "<table" in results._repr_html_()
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("inline")  # test_own_objective.py starts the processes of a study
 def test_the_tour_is_as_the_page_says(tmp_path: Path) -> None:
     page = cells(PAGE.read_text())
     assert sum(cell.fence == "text" for cell in page) >= 8
@@ -62,53 +71,3 @@ def test_the_tour_is_as_the_page_says(tmp_path: Path) -> None:
             if cell.fence == "text":
                 assert same(made.output, cell.output), f"{cell.code}\n{made.output}"
     assert (tmp_path / "study" / "report.html").is_file()
-
-
-@pytest.mark.slow
-def test_an_objective_is_added_by_a_file_of_ones_own(tmp_path: Path) -> None:
-    """As the page has it: a file, and a script that starts processes that must know it."""
-    page = PAGE.with_name("add-an-objective.md").read_text()
-    objective, script = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "sparse.py").write_text(objective)
-    (tmp_path / "compare_sparse.py").write_text(script)
-    lines = [json.dumps({"text": text}) for text in sentences(300)]
-    (tmp_path / "notes.jsonl").write_text("\n".join(lines))
-    path = os.pathsep.join(filter(None, [str(PAGE.parents[1] / "src"), os.getenv("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "compare_sparse.py"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^sparse +\d\.\d{3}", done.stdout, re.MULTILINE)
-    assert "Recommendation" in done.stdout
-
-
-@pytest.fixture
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Objective, "registry", dict(Objective.registry))
-
-
-@pytest.mark.usefixtures("own_registry")
-def test_a_class_may_be_defined_again_as_cells_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a notebook or at a prompt: for what runs in this process, and not in others."""
-
-    def define(default: int) -> None:
-        @dataclass(frozen=True)
-        class Mine(AR):
-            far: int = default
-
-            name = "mine"
-            __module__ = "__main__"
-            __qualname__ = "Mine"
-
-    define(1)
-    define(2)
-    assert lookaround.parse("mine").far == 2  # type: ignore[attr-defined]
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
-    from lookaround.studies.jobs import local_pool
-
-    with pytest.raises(UserError, match=r"'mine' is defined in a notebook .* into a file"):
-        local_pool(1, 1)

@@ -57,6 +57,7 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: parameter.detach() for name, parameter in trainer.backbone.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS)
 def test_eight_micro_batches_are_one_batch(store: TokenStore, spec: str) -> None:
     whole, parts = train(store, spec), train(store, spec, train__micro_batch=1)
@@ -94,6 +95,7 @@ def test_batch_must_divide_among_processes(store: TokenStore) -> None:
         make_trainer(settings(), parse("ar"), store, seed=0, learning_rate=1e-2, world=World(0, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["ar", "dar + vmlm", "ar >> mlm"])
 def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
     store: TokenStore, spec: str, tmp_path: Path
@@ -171,6 +173,7 @@ def test_folders_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_metrics_tell(store: TokenStore, tmp_path: Path) -> None:
     import json
 

@@ -36,6 +36,7 @@ def random_tree(seed: int) -> Tree:
     return Tree(tuple(paths))
 
 
+@pytest.mark.slow
 def test_tables_of_a_thousand_trees_read_path_by_path() -> None:
     for seed in range(1000):
         tree = random_tree(seed)

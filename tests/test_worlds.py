@@ -73,6 +73,7 @@ def test_mlm_by_listing_masks() -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec", ["ar", "dar", "mlm(rate=0.4)", "vmlm(suffix=0.5)", "prefixlm", 'mdlm(weight="elbo")']
 )

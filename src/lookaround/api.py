@@ -38,19 +38,6 @@ if TYPE_CHECKING:
         SpeculationResults,
     )
 
-__all__ = [
-    "OFFERED",
-    "Model",
-    "compare",
-    "evaluate",
-    "forecast",
-    "keyword_of",
-    "load",
-    "option_of",
-    "parse",
-    "pretrain",
-    "speculate",
-]
 
 _TEXT = ("data.corpus", "data.text_column")
 _CORPUS = (*_TEXT, "data.tokenizer")
@@ -194,7 +181,8 @@ def _reporting(report: Report | None) -> Iterator[Report]:
     from lookaround.studies.reporter import Reporter, quiet_libraries
 
     quiet_libraries()
-    with Reporter(Console(stderr=True)) as reporter:
+    # in a notebook too: rich would make a cell's output of each line
+    with Reporter(Console(stderr=True, force_jupyter=False)) as reporter:
         yield reporter.report
 
 

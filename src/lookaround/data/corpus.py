@@ -171,8 +171,8 @@ def _read_hub(name: str, text_column: str | None) -> Corpus:
     except Exception as error:  # offline, not found, gated or without a config
         raise UserError(
             f"no file, folder or dataset named {name!r} ({type(error).__name__}: "
-            f"{files.one_line(error)}); give a path that "
-            "exists, or the name of a dataset on the hub (owner/name or owner/name:config)"
+            f"{files.one_line(error)}); give a path that exists, or the name of a dataset on the "
+            "hub (owner/name or owner/name:config)"
         ) from None
     return _from_datasets(data, name.split("/")[-1], name, text_column)
 
@@ -222,9 +222,8 @@ def split_documents(
     if len(documents) < 3:
         raise UserError(
             f"a corpus of {len(documents)} document{'s' * (len(documents) != 1)} cannot be split "
-            "into train, validation and "
-            "test; at least 3 are needed (in a .txt file a blank line separates documents; or "
-            "give a folder of files)"
+            "into train, validation and test; at least 3 are needed (in a .txt file a blank line "
+            "separates documents; or give a folder of files)"
         )
     sizes = [len(document.encode("utf-8")) for document in documents]
     order = sorted(

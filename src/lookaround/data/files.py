@@ -58,7 +58,7 @@ def file_kind(path: str | Path) -> tuple[str, str | None]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path exists; raises UserError where that cannot be told."""
+    """Whether a path exists; raises UserError where that cannot be read."""
     try:
         return path.exists()
     except OSError as error:
@@ -160,8 +160,7 @@ def read_text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{path}:{line}: byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8 "
-            f"({error.reason}); "
-            "save the file as UTF-8"
+            f"({error.reason}); save the file as UTF-8"
         ) from None
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     return text if "\n" in text else text.replace("\r", "\n")

@@ -80,8 +80,8 @@ def _root() -> Path:
     root = Path(sysconfig.get_paths()["stdlib"])
     if not (root / "os.py").is_file():
         raise UserError(
-            f"{root}: this Python has no standard library sources there (zipped or stripped); "
-            "give a corpus of your own"
+            f"{root}: this Python has no standard library sources there (zipped or stripped); give "
+            "a corpus of your own"
         )
     return root
 

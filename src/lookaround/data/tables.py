@@ -81,8 +81,8 @@ class ArrowColumns(Mapping[str, Sequence[Any]]):
                 self._values[name] = self._table.column(name).to_pylist()
             except (UnicodeDecodeError, ValueError, NotImplementedError) as error:
                 raise UserError(
-                    f"{self._source}: column {name!r} cannot be read ({one_line(error)}); write "
-                    "it as UTF-8 strings"
+                    f"{self._source}: column {name!r} cannot be read ({one_line(error)}); write it "
+                    "as UTF-8 strings"
                 ) from None
         return self._values[name]
 
@@ -128,8 +128,8 @@ def read_table(path: Path) -> Table:
                 else "a field must not hold a tab or a line end"
             )
             raise UserError(
-                f"{path}:{line}: {len(row)} fields found, {len(names)} expected "
-                f"({listed(names)}); {hint}"
+                f"{path}:{line}: {len(row)} fields found, {len(names)} expected ({listed(names)}); "
+                f"{hint}"
             )
         lines.append(line)
         for column, value in zip(columns, row, strict=True):
@@ -339,8 +339,8 @@ def text_column(table: Table, wanted: str | None = None) -> str:
     ranked = sorted(names, key=lambda name: -sizes[name])
     if not ranked or not sizes[ranked[0]]:
         raise UserError(
-            f"{table.source}: no column holds text; it has {listed(names)}, and one must be "
-            "called 'text'"
+            f"{table.source}: no column holds text; it has {listed(names)}, and one must be called "
+            "'text'"
         )
     if len(ranked) > 1 and sizes[ranked[0]] < 2 * sizes[ranked[1]]:
         raise UserError(

@@ -119,8 +119,8 @@ _Source = tuple[Path, Path, list[Path]]
 def _locate(path: Path) -> _Source:
     if not files.is_there(path):
         raise UserError(
-            f"{files.one_line(path)}: no such file or folder; give a table or a folder with a "
-            "task in it"
+            f"{files.one_line(path)}: no such file or folder; give a table or a folder with a task "
+            "in it"
         )
     return _locate_in_folder(path) if path.is_dir() else _locate_file(path)
 
@@ -130,8 +130,7 @@ def _locate_file(path: Path) -> _Source:
     if kind not in files.TABLES.values():
         raise UserError(
             f"{path}: a task is a table with a text and a label column (.csv, .tsv, .jsonl, "
-            ".parquet) or a folder; "
-            "this name ends in none of these"
+            ".parquet) or a folder; this name ends in none of these"
         )
     split = re.fullmatch(r"((?:.*[-_.])?)(train|" + "|".join(TEST_STEMS) + ")", stem, re.IGNORECASE)
     if split is None:
@@ -150,8 +149,7 @@ def _locate_file(path: Path) -> _Source:
     if not before:
         raise UserError(
             f"{path}: a test part on its own; give the train file instead "
-            f"(train{path.name[len(stem) :]} beside it), "
-            "or rename it if it is the whole task"
+            f"(train{path.name[len(stem) :]} beside it), or rename it if it is the whole task"
         )
     return path, path, []
 
@@ -266,8 +264,7 @@ def _read_task(
             test_rows = [row for row in test_rows if row[1] not in unknown]
             notes.append(
                 f"{unknown.total()} test text{'s' * (unknown.total() != 1)} dropped: not in the "
-                "training part "
-                f"{files.listed(sorted(unknown))}"
+                f"training part {files.listed(sorted(unknown))}"
             )
     count = Counter(label for _, label in train_rows)
     rare = sorted(
@@ -284,9 +281,8 @@ def _read_task(
     if len(classes) < 2:
         raise UserError(
             f"{train.source}: {len(classes)} usable class{'es' * (len(classes) != 1)} found "
-            f"({files.listed(classes) or 'none'}); "
-            "a task needs at least 2, each with 2 or more texts to train on"
-            + "".join(f"; {note}" for note in notes)
+            f"({files.listed(classes) or 'none'}); a task needs at least 2, each with 2 or more "
+            "texts to train on" + "".join(f"; {note}" for note in notes)
         )
     test_rows = _without_overlap(train_rows, test_rows, source, notes)
     if not test_rows:
@@ -317,8 +313,8 @@ def _without_overlap(train_rows: _Rows, test_rows: _Rows, source: str, notes: li
     if len(shared) > OVERLAP * len(test_rows):
         raise UserError(
             f"{source}: the test split overlaps the training part: {len(shared)} of "
-            f"{len(test_rows)} texts are in both, such as "
-            f"{files.one_line(shared[0], 60)!r}; remove them from one side"
+            f"{len(test_rows)} texts are in both, such as {files.one_line(shared[0], 60)!r}; "
+            "remove them from one side"
         )
     if shared:
         notes.append(
@@ -415,9 +411,8 @@ def _labels(table: tables.Table, column: str, rows: Iterable[int]) -> list[str]:
         labels.append(label)
     if len(fractions) > min(20, len(labels) // 2):
         raise UserError(
-            f"{table.source}: column {column!r} holds scores ({len(fractions)} different "
-            f"fractions such as {min(fractions)}); "
-            "regression is not supported, give classes"
+            f"{table.source}: column {column!r} holds scores ({len(fractions)} different fractions "
+            f"such as {min(fractions)}); regression is not supported, give classes"
         )
     return labels
 
@@ -432,8 +427,7 @@ def _read_classes(folder: Path) -> _Part:
             if kind in files.TABLES.values():
                 raise UserError(
                     f"{path}: a table inside a class folder, which holds one text file for each "
-                    f"example; if {inner} is the "
-                    "task, give that folder"
+                    f"example; if {inner} is the task, give that folder"
                 )
             if kind is None and path.suffix:  # a name without a dot is a text, as in 20 newsgroups
                 skipped += 1
@@ -445,9 +439,8 @@ def _read_classes(folder: Path) -> _Part:
                 labels.append(inner.name)
     if len(set(labels)) < 2:
         raise UserError(
-            f"{folder}: {len(set(labels))} sub-folders with text files found; a task needs one "
-            "for each of 2 or more classes, "
-            "or train and test tables"
+            f"{folder}: {len(set(labels))} sub-folders with text files found; a task needs one for "
+            "each of 2 or more classes, or train and test tables"
         )
     notes = (
         [f"{skipped} files of {folder.name} skipped: not text by their names"] if skipped else []

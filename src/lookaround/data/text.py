@@ -46,8 +46,7 @@ class TextTokenizer:
         if not starts:
             raise UserError(
                 f"tokenizer '{hf.name_or_path}' is lossy: '\\n' comes back as ''; and it has no "
-                "BOS, CLS or "
-                "EOS token that a text could begin with"
+                "BOS, CLS or EOS token that a text could begin with"
             )
         self.bos: int = starts[0]
         end = max(ids.values()) + 1
@@ -69,8 +68,7 @@ class TextTokenizer:
         if hf.mask_token_id != self.vocabulary.mask:
             raise UserError(
                 f"tokenizer '{hf.name_or_path}': its ids have gaps, so a mask token would get the "
-                "id "
-                f"{hf.mask_token_id}, not {self.vocabulary.mask}; give it a mask token"
+                f"id {hf.mask_token_id}, not {self.vocabulary.mask}; give it a mask token"
             )
         return hf
 
@@ -116,10 +114,9 @@ class TextTokenizer:
                 min(len(text), len(back)),
             )
             raise UserError(
-                f"tokenizer '{self.hf.name_or_path}' is lossy: "
-                f"{text[max(at - 10, 0) : at + 10]!r} comes back as "
-                f"{back[max(at - 10, 0) : at + 10]!r}; bits per byte need a lossless one "
-                "(byte-level BPE is)"
+                f"tokenizer '{self.hf.name_or_path}' is lossy: {text[max(at - 10, 0) : at + 10]!r} "
+                f"comes back as {back[max(at - 10, 0) : at + 10]!r}; bits per byte need a lossless "
+                "one (byte-level BPE is)"
             )
 
     def save(self, folder: Path, *, mask: bool = False) -> None:

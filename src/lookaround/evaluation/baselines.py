@@ -97,7 +97,7 @@ class Unigram(Baseline[TextData]):
 
 
 def baselines() -> dict[str, Baseline[Any]]:
-    """The baselines that there are, by name."""
+    """All baselines, by name."""
     return {name: kind() for name, kind in registered().items() if issubclass(kind, Baseline)}
 
 

@@ -80,8 +80,7 @@ def choose_tokens(
             longest = int(filled.max(initial=0))
             raise UserError(
                 f"evaluate.prefix_lengths: {low} is too long; no test document has more than "
-                f"{longest} tokens "
-                f"in a window of {rows.width}"
+                f"{longest} tokens in a window of {rows.width}"
             )
         drawn = generator.choice(total, size=min(total, 2 * per_stratum), replace=False)
         ends = counts.cumsum()

@@ -215,8 +215,7 @@ def build(
     if sizes["num_hidden_layers"] < 1:
         raise UserError(
             f"model.preset: the heads would replace all {PRESETS[preset]['num_hidden_layers']} "
-            f"layers of '{preset}'; "
-            "take a smaller n or matched=False"
+            f"layers of '{preset}'; take a smaller n or matched=False"
         )
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -325,8 +324,7 @@ def _require_whole(path: str, lm: Any, info: dict[str, Any]) -> None:
         if names:
             raise UserError(
                 f"model '{path}': {len(names)} weights of {type(lm).__name__} are {what} "
-                f"({_few(names)}); "
-                "nothing is drawn at random in their place"
+                f"({_few(names)}); nothing is drawn at random in their place"
             )
     if left_out:
         logging.getLogger(__name__).warning(
@@ -402,7 +400,6 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
                 pattern = f"{kind}{' with two documents in a row' if documents is not None else ''}"
                 raise UserError(
                     f"model '{backbone.lm.config.model_type}' does not keep the attention pattern "
-                    "it is asked for: under "
-                    f"'{pattern}', position {i} {'sees' if moved[i, j] else 'does not see'} "
-                    f"position {j}"
+                    f"it is asked for: under '{pattern}', position {i} "
+                    f"{'sees' if moved[i, j] else 'does not see'} position {j}"
                 )

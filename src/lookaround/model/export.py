@@ -37,8 +37,7 @@ def require_form(form: str | None, modes: tuple[Mode, ...], model_type: str) -> 
     if form == "eurobert" and Mode("bidirectional", 0) not in modes:
         raise UserError(
             "--as eurobert: fill-mask reads the logits at the mask, but this objective trains the "
-            "model to predict otherwise "
-            f"({'; '.join(map(str, modes))}); use --as llama"
+            f"model to predict otherwise ({'; '.join(map(str, modes))}); use --as llama"
         )
     if form == "eurobert" and model_type != "llama":
         raise UserError(f"--as eurobert: only Llama weights fit, this model is '{model_type}'")

@@ -24,7 +24,7 @@ RUN_FILE = "run.yaml"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """The fields of a run's run.yaml; raises UserError naming the one that is amiss."""
+    """The fields of a run's run.yaml; raises UserError naming a bad one."""
     fields = {
         "modes": list,
         "context": int,

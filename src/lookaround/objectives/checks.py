@@ -19,8 +19,6 @@ from lookaround.objectives.contract import Batch, Pairs, View, Vocabulary
 from lookaround.objectives.objective import Combination, Objective
 from lookaround.objectives.parse import parse
 
-__all__ = ["check_laws", "check_objective", "check_views", "random_batch", "scored_with_visible"]
-
 WIDTH = 24  # tokens of the rows that views are made of
 ROWS = 12_000  # that laws are held against
 BLOCKS = 30  # of rows; pairs of one row are correlated, so the error is the spread of the blocks
@@ -75,15 +73,18 @@ def _check_targets(objective: Objective, batch: Batch, view: View) -> None:
     row, state = view.pairs.state // WIDTH, view.pairs.state % WIDTH
     target = _places(objective, batch)[row, state + view.pairs.offset]
     document = torch.zeros_like(batch.tokens) if batch.documents is None else batch.documents
-    real = batch.tokens[row, target].equal(view.pairs.target)
-    _hold(objective, real, "scores what is not the row's token")
-    _hold(objective, batch.eligible[row, target].all(), "scores BOS, padding or a prompt")
-    own = document[row, state].equal(document[row, target])
-    _hold(objective, own, "scores a token of another document")
-    _hold(objective, (view.pairs.weight > 0).all(), "has weights that are not above 0")
     causal = view.shown.attention.kind != "bidirectional"  # sees no padding, which stands last
-    told = causal or view.shown.documents is not None or not document.any()
-    _hold(objective, told, "does not say in Shown.documents where documents end")
+    for held, otherwise in (
+        (batch.tokens[row, target].equal(view.pairs.target), "scores what is not the row's token"),
+        (batch.eligible[row, target].all(), "scores BOS, padding or a prompt"),
+        (document[row, state].equal(document[row, target]), "scores a token of another document"),
+        ((view.pairs.weight > 0).all(), "has weights that are not above 0"),
+        (
+            causal or view.shown.documents is not None or not document.any(),
+            "does not say in Shown.documents where documents end",
+        ),
+    ):
+        _hold(objective, held, otherwise)
 
 
 def check_laws(objective: Objective) -> None:

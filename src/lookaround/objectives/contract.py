@@ -187,8 +187,8 @@ class Pairs(Movable):
             dtype = torch.float32 if name == "weight" else torch.int64
             if column.dtype != dtype or column.shape != self.state.shape or column.ndim != 1:
                 raise ValueError(
-                    f"pairs: {name} must be ({len(self.state)},) {dtype}, "
-                    f"got {tuple(column.shape)} {column.dtype}"
+                    f"pairs: {name} must be ({len(self.state)},) {dtype}, got "
+                    f"{tuple(column.shape)} {column.dtype}"
                 )
 
     def __len__(self) -> int:

@@ -50,9 +50,8 @@ def require_for_text(objectives: Iterable[Objective]) -> None:
     for objective in objectives:
         if objective.prompted:
             raise UserError(
-                f"objective '{objective.spec}': works on the target part of rows that begin with "
-                "a prompt, and plain text "
-                "has no target part; it is for lookaround synthetic"
+                f"objective '{objective.spec}': works on the target part of rows that begin with a "
+                "prompt, and plain text has no target part; it is for lookaround synthetic"
             )
 
 

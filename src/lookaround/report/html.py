@@ -39,35 +39,23 @@ if TYPE_CHECKING:
     from lookaround.report.schema.comparison import Run
     from lookaround.report.schema.synthetic import SyntheticRow
 
-__all__ = ["fragment", "render_html", "synthetic_figures"]
-
 
 def render_html(result: Results, *, samples: bool = True) -> str:
     """The page of a study, as text to be saved in UTF-8.
 
     Parts without data are left out; numbers that are absent, null or NaN are shown as a dash.
 
+    result: of a study that has a page, which its `page` names.
     samples: whether what the models wrote is shown; without it the page says that it is not.
     """
-    pages: dict[str, Any] = {
-        "report.html": ("comparison", _comparison),
-        "forecast.html": ("forecast", _forecast_page),
-        "synthetic.html": ("synthetic", _synthetic),
-        "speculation.html": ("speculation", _speculation),
-    }
-    template, context_of = pages[result.page]
+    template, context_of, _ = _STUDIES[result.page]
     return render(template, samples_wanted=samples, **context_of(result))
 
 
 def fragment(result: Results) -> str:
     """The main table of a result, and what follows from it, as HTML that carries its own style."""
-    shown_of: dict[str, Any] = {
-        "report.html": _comparison_shown,
-        "forecast.html": _forecast_shown,
-        "synthetic.html": _synthetic_shown,
-        "speculation.html": _speculation_shown,
-    }
-    shown, said = shown_of.get(result.page, _other_shown)(result)
+    *_, shown_of = _STUDIES.get(result.page, (_other_shown,))
+    shown, said = shown_of(result)
     return render("fragment", shown=shown, said=said)
 
 
@@ -376,3 +364,12 @@ def _found(result: SpeculationResults) -> list[tuple[str, str]]:
     """What a speculation found, as (of what, text)."""
     parts = (line.partition("  ") for line in speculation_lines(result))
     return [(name, text.strip()) for name, _, text in parts]
+
+
+# page of a study -> its template, what that is filled with, and what a notebook is shown
+_STUDIES: dict[str, Any] = {
+    "report.html": ("comparison", _comparison, _comparison_shown),
+    "forecast.html": ("forecast", _forecast_page, _forecast_shown),
+    "synthetic.html": ("synthetic", _synthetic, _synthetic_shown),
+    "speculation.html": ("speculation", _speculation, _speculation_shown),
+}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from io import StringIO
 from textwrap import wrap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -50,16 +50,6 @@ if TYPE_CHECKING:
         SyntheticResults,
     )
 
-__all__ = [
-    "as_text",
-    "print_comparison",
-    "print_evaluation",
-    "print_forecast",
-    "print_pretrain",
-    "print_speculation",
-    "print_synthetic",
-    "print_table",
-]
 
 _GAP = 2  # spaces between columns
 _NAME_WIDTH = 28  # longer names are folded
@@ -87,14 +77,29 @@ class Column(NamedTuple):
 # what all have
 
 
-def as_text(result: Results, width: int = 100) -> str:
-    """What is printed of a result, without colours."""
+def print_result(result: Results, console: Console) -> None:
+    """Prints the tables of any result as wide as the console, and what follows from them."""
+    printers: dict[str, Any] = {
+        "ComparisonResults": _print_comparison,
+        "EvaluationResults": _print_evaluation,
+        "ForecastResults": _print_forecast,
+        "PretrainResults": _print_pretrain,
+        "SpeculationResults": _print_speculation,
+        "SyntheticResults": _print_synthetic,
+    }
+    printers[type(result).__name__](result, console)
+
+
+def as_text(result: Results) -> str:
+    """What is printed of a result, in 100 columns and without colours."""
     file = StringIO()
-    result.print(Console(file=file, width=width, color_system=None))
+    # in a notebook rich would display the text and leave the file empty
+    console = Console(file=file, width=100, color_system=None, force_jupyter=False)
+    print_result(result, console)
     return "\n".join(map(str.rstrip, file.getvalue().splitlines()))
 
 
-def print_table(
+def _print_table(
     console: Console,
     groups: Sequence[list[Column]],
     labels: Sequence[str],
@@ -148,9 +153,9 @@ def _style(cell: str) -> str:
     return "red" if cell.endswith("!!") else "yellow" if cell.rstrip().endswith("!") else ""
 
 
-def print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str | None]]) -> None:
+def _print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str | None]]) -> None:
     """The recommendation: (what for, answer, whether it names an objective, why) of each."""
-    print_text(console, "Recommendation", style="bold")
+    _print_text(console, "Recommendation", style="bold")
     grid = Table.grid(padding=(0, _GAP, 0, 0))
     grid.add_column(
         no_wrap=True, width=min(28, max((len(name) for name, *_ in answers), default=1))
@@ -167,30 +172,30 @@ def print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str 
     console.print()
 
 
-def print_text(console: Console, text: str, style: str = "") -> None:
+def _print_text(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style))
 
 
 def _print_notes(console: Console, notes: Sequence[str]) -> None:
     for note in notes:
-        print_text(console, f"note: {printable(note)}")
+        _print_text(console, f"note: {printable(note)}")
 
 
 # --------------------------------------------------------------------------------------------------
 # a comparison
 
 
-def print_comparison(results: ComparisonResults, console: Console) -> None:
+def _print_comparison(results: ComparisonResults, console: Console) -> None:
     """The scores at the full budget, the baselines, the recommendation per need and the notes."""
     study = Lookup(results)
     scores, costs, labels, flagged = _columns(study)
-    print_text(console, _heading(study), style="bold")
-    print_table(console, [scores, costs], labels, len(study.objectives))
+    _print_text(console, _heading(study), style="bold")
+    _print_table(console, [scores, costs], labels, len(study.objectives))
     for line in [*flagged, *_modes(study)]:
-        print_text(console, line)
+        _print_text(console, line)
     console.print()
     recommendation, reasons = results.recommendation, results.reasons
-    print_answers(
+    _print_answers(
         console,
         [
             (
@@ -286,13 +291,13 @@ def _blank(cell: str) -> str:
 # the others
 
 
-def print_forecast(result: ForecastResults, console: Console) -> None:
+def _print_forecast(result: ForecastResults, console: Console) -> None:
     """The table, the recommendation per task, the track record and the notes."""
     heading = (
         f"Before any training: contexts of {forecast_contexts(result)}, rank {result.rank}, "
         f"probes on {forecast_features(result)}"
     )
-    print_text(console, heading, "bold")
+    _print_text(console, heading, "bold")
     lines, tasks = result.lines, result.metrics
     columns = [
         Column(heading, [read(line) for line in lines]) for heading, _, read in FORECAST_COLUMNS
@@ -305,9 +310,9 @@ def print_forecast(result: ForecastResults, console: Console) -> None:
             Column(_broken(task), list(map("".join, zip(scores, standing, strict=True))))
         )
     labels = [printable(line.objective) for line in lines]
-    print_table(console, [columns], labels, len(result.objectives))
+    _print_table(console, [columns], labels, len(result.objectives))
     if tasks:
-        print_text(
+        _print_text(
             console,
             "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last "
             "three lines: controls",
@@ -318,15 +323,15 @@ def print_forecast(result: ForecastResults, console: Console) -> None:
             (task, told, not told.startswith("nothing"), result.reasons.get(task))
             for task, told in result.recommendation.items()
         ]
-        print_answers(console, answers)
-    print_text(console, f"Track record: {result.track_record.sentence or ''}")
+        _print_answers(console, answers)
+    _print_text(console, f"Track record: {result.track_record.sentence or ''}")
     _print_notes(console, result.notes)
 
 
-def print_synthetic(results: SyntheticResults, console: Console) -> None:
+def _print_synthetic(results: SyntheticResults, console: Console) -> None:
     """A table for each task, then the findings in words."""
     for graph, entries in synthetic_tasks(results).items():
-        print_text(console, synthetic_heading(results.tasks[graph].title, entries), "bold")
+        _print_text(console, synthetic_heading(results.tasks[graph].title, entries), "bold")
         cells = zip(*map(synthetic_cells, entries), strict=True)
         columns = [
             Column(heading, list(column))
@@ -334,26 +339,26 @@ def print_synthetic(results: SyntheticResults, console: Console) -> None:
         ]
         labels = [printable(synthetic_name(entry)) for entry in entries]
         models = sum(not is_control(entry) for entry in entries)
-        print_table(console, [columns], labels, models)
+        _print_table(console, [columns], labels, models)
     for line in synthetic_findings(results):
-        print_text(console, line)
+        _print_text(console, line)
 
 
-def print_speculation(result: SpeculationResults, console: Console) -> None:
+def _print_speculation(result: SpeculationResults, console: Console) -> None:
     """Speed by number of sequences, then what was found, in words."""
     (first, key, _), *others = SPECULATION_COLUMNS
     columns = [
         Column(heading, [form.format(entry[name]) for entry in result.by_batch])
         for heading, name, form in others
     ]
-    print_table(console, [columns], [str(entry[key]) for entry in result.by_batch], first=first)
+    _print_table(console, [columns], [str(entry[key]) for entry in result.by_batch], first=first)
     for line in speculation_lines(result):
-        print_text(console, line)
+        _print_text(console, line)
 
 
-def print_evaluation(result: EvaluationResults, console: Console) -> None:
+def _print_evaluation(result: EvaluationResults, console: Console) -> None:
     """Every score beside its baselines, and bits per byte by prefix."""
-    print_text(console, f"Scores of {printable(result.model)}", "bold")
+    _print_text(console, f"Scores of {printable(result.model)}", "bold")
     rows = result.tables()["scores"]
     kinds = {"score": "score"} | {
         kind: _broken(title) for kind, title in BASELINES.items() if any(kind in r for r in rows)
@@ -364,17 +369,18 @@ def print_evaluation(result: EvaluationResults, console: Console) -> None:
     ]
     labels = [printable(row["task"] or row["protocol"].replace("_", " ")) for row in rows]
     if rows:
-        print_table(console, [columns], labels, first="scored")
+        _print_table(console, [columns], labels, first="scored")
     if found := result.bits_per_byte_by_prefix:
         cells = [format_score(number(value)) for value in found.values()]
-        print_table(console, [[Column("bits per byte", cells)]], list(found), first="tokens before")
+        column = Column("bits per byte", cells)
+        _print_table(console, [[column]], list(found), first="tokens before")
     modes = {"classification": result.classification_mode, "generation": result.generation_mode}
     for need, mode in modes.items():
         if mode:
-            print_text(console, f"mode of {need}: {printable(mode)}")
+            _print_text(console, f"mode of {need}: {printable(mode)}")
 
 
-def print_pretrain(result: PretrainResults, console: Console) -> None:
+def _print_pretrain(result: PretrainResults, console: Console) -> None:
     """What a run has used, in a line."""
     spent = result.spent
     text = (
@@ -382,7 +388,7 @@ def print_pretrain(result: PretrainResults, console: Console) -> None:
         f"{format_count(number(spent.tokens))} tokens, {format_count(number(spent.targets))} "
         f"targets, {format_flops(number(spent.flops))}, {format_seconds(number(spent.seconds))}"
     )
-    print_text(console, printable(text))
+    _print_text(console, printable(text))
 
 
 def _broken(heading: str) -> str:

@@ -65,9 +65,8 @@ class StudyFolder:
         if older:
             raise UserError(
                 f"{self.file if name in names else self.path / OLDER[name]}: written by an older "
-                "lookaround, which "
-                "kept other things there; give another --out, or go on with the version that "
-                "made it"
+                "lookaround, which kept other things there; give another --out, or go on with the "
+                "version that made it"
             )
         if name in names:
             _require_same(state.pop("identity"), self.identity, self.file)

@@ -38,9 +38,9 @@ STOP_FILE = ".stop"
 STATUS_FILES = "runs/*/*/*/status.json"
 
 
-def stopped(study: Path, done: float, total: float) -> Interrupted:
+def stopped(study: Path, done: float, total: float, what: str = "the work") -> Interrupted:
     """The error that says how much of a study's work is done."""
-    share = f" after {done / total:.0%} of the work" if total else ""
+    share = f" after {done / total:.0%} of {what}" if total else ""
     return Interrupted(f"{study}: stopped{share}; the same command goes on from there")
 
 

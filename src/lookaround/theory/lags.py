@@ -137,8 +137,8 @@ def count_lags(
             )
         if counts.hash_bits != hash_bits and any(len(item) > 1 for item in wanted):
             raise UserError(
-                f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now "
-                f"{hash_bits}; give another folder"
+                f"{folder}/index.json: counted with hash_bits={counts.hash_bits}, now {hash_bits}; "
+                "give another folder"
             )
     else:
         make_folder(folder)
@@ -318,8 +318,8 @@ class LagCounts:
         if store is not None and index["fingerprint"] != store.fingerprint:
             raise UserError(
                 f"{file}: counts of another corpus or tokenizer (fingerprint "
-                f"{index['fingerprint'][:16]}, now "
-                f"{store.fingerprint[:16]}); give another folder, or {count_again(Path(folder))}"
+                f"{index['fingerprint'][:16]}, now {store.fingerprint[:16]}); give another folder, "
+                f"or {count_again(Path(folder))}"
             )
         try:
             pairs = {

@@ -133,8 +133,7 @@ def _pruned(
     if not len(keep_rows) or not len(keep_columns):
         raise UserError(
             f"no context or no target occurs {min_count} times or more in the {pairs:,} pairs "
-            "counted; "
-            "give a larger corpus or a smaller minimum count"
+            "counted; give a larger corpus or a smaller minimum count"
         )
     left = whole
     if len(keep_rows) < len(rows) or len(keep_columns) < len(columns):
@@ -230,8 +229,7 @@ def _ngram_matrix(
     if not len(rows):
         raise UserError(
             f"no {context}-gram occurs {min_count} times or more in the {pairs:,} tuples counted; "
-            "give a larger corpus, "
-            "a smaller minimum count or fewer context tokens"
+            "give a larger corpus, a smaller minimum count or fewer context tokens"
         )
     total: sparse.csr_array | None = None
     for lags, mass in shares.items():

@@ -73,8 +73,7 @@ def truncated_svd(
     if not 1 <= rank <= smaller:
         raise UserError(
             f"rank: {rank} is above the {smaller:,} usable contexts and targets "
-            f"({matrix.shape[0]:,} x {matrix.shape[1]:,}); "
-            f"give 1 to {smaller:,}"
+            f"({matrix.shape[0]:,} x {matrix.shape[1]:,}); give 1 to {smaller:,}"
         )
     residual = float("inf")
     if smaller <= FULL_SVD or rank >= smaller - 1:

@@ -40,8 +40,7 @@ class Code:
             most = 64 // self.bits - 1
             raise UserError(
                 f"context: {self.n} tokens of a vocabulary of {self.vocabulary:,} don't fit 64 "
-                f"bits; give at most {most}, "
-                f"or hash them (hash_bits)"
+                f"bits; give at most {most}, or hash them (hash_bits)"
             )
 
     @property

@@ -148,7 +148,6 @@ def optimizer_state(
     if max(steps, default=0) != step or any(taken < 1 or taken % 1 for taken in steps):
         raise UserError(
             f"{origin}: its parameters have taken {sorted(steps)[:4]} steps, the checkpoint "
-            f"{step}: "
-            "truncated or foreign checkpoint"
+            f"{step}: truncated or foreign checkpoint"
         )
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

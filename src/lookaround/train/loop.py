@@ -254,8 +254,8 @@ class Trainer:
             step = self.counters.step
             if not bool(window.totals.isfinite().all()):
                 raise Diverged(
-                    f"step {step}: the loss is not finite at learning rate "
-                    f"{self.learning_rate:g}; use a smaller one"
+                    f"step {step}: the loss is not finite at learning rate {self.learning_rate:g}; "
+                    "use a smaller one"
                 )
             if step % self.settings.log_every == 0 or step == until:
                 loss = window.mean()

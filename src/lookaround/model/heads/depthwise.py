@@ -190,7 +190,7 @@ class DepthwiseLoss:
         return made[0]
 
     def close(self, outputs: list[Tensor], given: list[Tensor | None], start: Tensor) -> None:
-        """The same where `start` is, or stands for, the leaf."""
+        """`back` for a `start` whose gradient is that of the leaf."""
         self._add(0, self.back(outputs, given, start))
 
     def _add(self, i: int, grad: Tensor | None) -> None:

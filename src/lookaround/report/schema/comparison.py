@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -16,11 +16,6 @@ from lookaround.report.schema.record import (
     Share,
     numbered,
 )
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["ComparisonResults", "Corpus", "Difference", "Machine", "Run", "SummaryRow", "TaskInfo"]
 
 
 class Corpus(Record):
@@ -253,12 +248,6 @@ class ComparisonResults(Results):
     forecast: ForecastResults | None = Field(
         None, description="what the corpus says of the objectives before any training"
     )
-
-    def print(self, console: Console) -> None:
-        """Scores at the full budget, the baselines, the recommendation per need and the notes."""
-        from lookaround.report.terminal import print_comparison
-
-        print_comparison(self, console)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "summary", "differences", "runs" (one column a task), "by_prefix",

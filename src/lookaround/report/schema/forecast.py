@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score, numbered
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["ForecastLine", "ForecastResults"]
 
 
 class ForecastCorpus(Record):
@@ -118,12 +113,6 @@ class ForecastResults(Results):
     def lines(self) -> list[ForecastLine]:
         """Objectives, then controls."""
         return [*self.objectives, *self.controls]
-
-    def print(self, console: Console) -> None:
-        """The table, the recommendation per task, the track record and the notes."""
-        from lookaround.report.terminal import print_forecast
-
-        print_forecast(self, console)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "lines" (one column a task) and "spectra"."""

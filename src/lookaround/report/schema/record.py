@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     import pandas
     from rich.console import Console
 
-__all__ = [
-    "Listed",
-    "Named",
-    "Record",
-    "Results",
-    "Score",
-    "Share",
-    "kind_of",
-    "numbered",
-]
 
 VERSION = 1
 
@@ -95,9 +85,11 @@ class Results(Record, ABC):
         except ValidationError as error:
             raise UserError(f"{origin}: {_amiss(cls, error)}") from None
 
-    @abstractmethod
     def print(self, console: Console) -> None:
         """Prints it as wide as the console; one without colours loses no information."""
+        from lookaround.report.terminal import print_result
+
+        print_result(self, console)
 
     def write_page(self, path: str | Path, *, samples: bool = True) -> None:
         """Writes it as one self-contained HTML page; raises UserError where that cannot be.

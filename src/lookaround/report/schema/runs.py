@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from lookaround.report.schema.comparison import Baselines, Budget, Sample
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["EvaluationResults", "PretrainResults"]
 
 
 class Plan(Record):
@@ -56,12 +51,6 @@ class PretrainResults(Results):
     status: str | None = Field(None, description="`running` or `finished`")
     spent: Spent = Field(Spent(), description="what the run used")
 
-    def print(self, console: Console) -> None:
-        """What it has used, in a line."""
-        from lookaround.report.terminal import print_pretrain
-
-        print_pretrain(self, console)
-
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "spent", the one row of what the run has used."""
         return {"spent": [{"objective": self.objective, "seed": self.seed} | self.spent.as_dict()]}
@@ -93,12 +82,6 @@ class EvaluationResults(Results):
         {}, description="tokens of prefix, as text, to bits per byte"
     )
     samples: Listed[Sample] = Field([], description="continuations of test documents")
-
-    def print(self, console: Console) -> None:
-        """Every score beside its baselines, and bits per byte by prefix."""
-        from lookaround.report.terminal import print_evaluation
-
-        print_evaluation(self, console)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "scores" (of a task, or of the text: task ""), and "by_prefix"."""

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["SpeculationResults"]
 
 
 class Plain(Record):
@@ -107,12 +102,6 @@ class SpeculationResults(Results):
     )
     costs: Listed[TreeCost] = Field([], description="every tree that was timed")
     spent: Named[Score] = Field({}, description="stage to its seconds")
-
-    def print(self, console: Console) -> None:
-        """Speed by number of sequences, then what was found, in words."""
-        from lookaround.report.terminal import print_speculation
-
-        print_speculation(self, console)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "by_batch" (speed by number of sequences) and "costs" of trees."""

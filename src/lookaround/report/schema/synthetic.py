@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from lookaround.report.schema.comparison import Machine
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score, numbered
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["SyntheticEntry", "SyntheticResults", "SyntheticRow"]
 
 
 class SyntheticOptions(Record):
@@ -178,12 +173,6 @@ class SyntheticResults(Results):
                     "rows"
                 )
         return self
-
-    def print(self, console: Console) -> None:
-        """A table for each task, then the findings in words."""
-        from lookaround.report.terminal import print_synthetic
-
-        print_synthetic(self, console)
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "summary" (means alone), "rows" and "curves"."""

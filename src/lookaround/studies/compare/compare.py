@@ -199,10 +199,9 @@ def _run_jobs(
                     finite = {f: loss for f, loss in losses[spec].items() if math.isfinite(loss)}
                     if not finite:
                         raise UserError(
-                            f"'{spec}': the loss is not finite at any of the learning rates "
-                            "tried; use smaller "
-                            f"compare.lr_factors, now {factors}, or train.learning_rate, in "
-                            "another --out"
+                            f"'{spec}': the loss is not finite at any of the learning rates tried; "
+                            f"use smaller compare.lr_factors, now {factors}, or "
+                            "train.learning_rate, in another --out"
                         )
                     best[spec] = min(finite, key=lambda f: finite[f])
                     tried = ", x".join(f"{f:g}" for f in factors)

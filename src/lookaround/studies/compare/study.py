@@ -182,8 +182,8 @@ def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str,
             if min(rung_plan(plans[objective.spec], rung).steps) < 1:
                 raise UserError(
                     f"budget {settings.compare.budget}: too small; its rung {rung:g} leaves no "
-                    "step for a part of "
-                    f"'{objective.spec}'; give more, or fewer rungs (compare.ladder)"
+                    f"step for a part of '{objective.spec}'; give more, or fewer rungs "
+                    "(compare.ladder)"
                 )
     return {"budget": vars(budget), "smallest": smallest, "plans": plans}
 

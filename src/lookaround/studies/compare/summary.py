@@ -274,8 +274,8 @@ def recommend(
         elif close:
             recommendation[need] = f"inconclusive at this budget: {', '.join([best, *close])}"
             reasons[need] = (
-                f"{best} leads with {figure}, but its paired difference from "
-                f"{', '.join(close)} does not exclude 0.{caveat}"
+                f"{best} leads with {figure}, but its paired difference from {', '.join(close)} "
+                f"does not exclude 0.{caveat}"
             )
         else:
             reasons[need] = (

@@ -179,7 +179,7 @@ def _forecast(
         rate = done * tokens / max(time.monotonic() - began, 1e-3)
         report(Event("counting", done, total, f"{rate / 1e6:.0f}M pairs/s"))
         if stop.set:
-            raise stopped(folder.path, done, total)
+            raise stopped(folder.path, done, total, "counting")
 
     counts = count_lags(
         request.store, sorted(lags), hash_bits=options.hash_bits, on_progress=counting
@@ -273,8 +273,7 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
         if not shares:
             raise UserError(
                 f"'{objective.spec}': none of its targets has {options.context} visible tokens "
-                f"within {options.reach}; give a "
-                "smaller --context or a larger forecast.reach"
+                f"within {options.reach}; give a smaller --context or a larger forecast.reach"
             )
         for other in entries:
             assert other.shares is not None
@@ -296,8 +295,8 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
     if far < 2 or far + options.context > longest:
         raise UserError(
             f"{request.corpus}: its longest document has {longest} tokens, so the control that "
-            f"predicts a token {max(far, 2)} ahead "
-            "can't be counted; give longer documents or a smaller forecast.far_lag"
+            f"predicts a token {max(far, 2)} ahead can't be counted; give longer documents or a "
+            "smaller forecast.far_lag"
         )
     if options.far_lag is None and far < FAR_LAG:
         notes.append(
@@ -341,15 +340,13 @@ def _content_hash(request: Forecast, tasks: tuple[TaskData, ...]) -> str:
 def _notes(lines: list[dict[str, Any]], options: Any) -> list[str]:
     notes = [
         f"{line['objective']}: {line['beyond']:.1%} of its targets have their context beyond "
-        f"{options.reach} tokens "
-        f"or in rarer patterns and are left out (forecast.reach)"
+        f"{options.reach} tokens or in rarer patterns and are left out (forecast.reach)"
         for line in lines
         if line["beyond"] >= 0.005
     ]
     if all(line["saturated"] for line in lines):
         notes.append(
             "Connectivity is saturated: one component, and nearly all contexts meet in a target, "
-            "whatever the objective; "
-            "components and meeting contexts tell nothing apart here."
+            "whatever the objective; components and meeting contexts tell nothing apart here."
         )
     return notes

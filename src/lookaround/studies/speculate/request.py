@@ -75,8 +75,8 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     if options.prompt_tokens + options.new_tokens > limit:
         raise UserError(
             f"speculate: {options.prompt_tokens} prompt and {options.new_tokens} new tokens are "
-            f"more than the {limit} positions of "
-            f"{model}; set speculate.prompt_tokens or speculate.new_tokens lower"
+            f"more than the {limit} positions of {model}; set speculate.prompt_tokens or "
+            "speculate.new_tokens lower"
         )
     run = dataclasses.replace(run, context=window)
     text = own_text(run, settings.data)
@@ -100,8 +100,7 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         if not windows:
             raise UserError(
                 f"{text.name}: no {name} document has {options.prompt_tokens} tokens to prompt "
-                "with; set "
-                "speculate.prompt_tokens lower"
+                "with; set speculate.prompt_tokens lower"
             )
     return Speculation(
         settings,

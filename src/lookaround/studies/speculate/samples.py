@@ -26,7 +26,7 @@ Tell = Callable[..., None]  # stage, done, total, note
 
 
 def own_prompts(settings: Settings, run: Readable) -> list[list[int]]:
-    """Prompts for calibrating and measuring that a model begins itself, where there is no text."""
+    """Prompts that a model writes itself, to calibrate and measure with where there is no text."""
     options = settings.speculate
     generator = torch.Generator().manual_seed(settings.seed + 1)
     prompts: list[list[int]] = []

@@ -191,9 +191,8 @@ def _require_targets(objective: Objective, task: Task) -> None:
         views = objective.at(float(progress)).view(batch, 0, 0)
         if not any(len(view.pairs) for view in views):
             raise UserError(
-                f"objective '{objective.spec}': has nothing to predict in the {task.answer} "
-                "tokens of an answer to "
-                f"{task.spec}; every part of its budget needs a target there"
+                f"objective '{objective.spec}': has nothing to predict in the {task.answer} tokens "
+                f"of an answer to {task.spec}; every part of its budget needs a target there"
             )
 
 
@@ -402,9 +401,8 @@ def _told(row: Mapping[str, Any]) -> str:
     )
     return (
         f"{row['graph']} {row['objective']}, seed {row['seed']}: exact match "
-        f"{row['exact_match']:.3f}, "
-        f"first hop {row['first_hop']:.3f}, {row['steps']:,} steps, {row['seconds']:.0f} "
-        f"s{diverged}"
+        f"{row['exact_match']:.3f}, first hop {row['first_hop']:.3f}, {row['steps']:,} steps, "
+        f"{row['seconds']:.0f} s{diverged}"
     )
 
 

@@ -362,7 +362,7 @@ class Curve:
         write_text(self.path, json.dumps({"curve": self.entries}))
 
     def cut(self, step: int) -> None:
-        """Forgets what lies beyond the step that a run goes on from."""
+        """Drops the points after the step from which a run resumes."""
         self.entries = [entry for entry in self.entries if entry["step"] <= step]
 
     def solved(self, stop_at: float | None) -> bool:

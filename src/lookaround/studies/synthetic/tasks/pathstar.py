@@ -38,11 +38,9 @@ class PathStar(Task):
     name = "pathstar"
     about = (
         "Several arms leave a node, and the answer is the way to the end of one of them. All but "
-        "one "
-        "of its tokens can be copied, each from the one before it; the second takes looking ahead "
-        "to "
-        "the goal. A model trained to say the next token learns to copy first, and then nothing in "
-        "its loss says which arm (Bachmann and Nagarajan 2024)."
+        "one of its tokens can be copied, each from the one before it; the second takes looking "
+        "ahead to the goal. A model trained to say the next token learns to copy first, and then "
+        "nothing in its loss says which arm (Bachmann and Nagarajan 2024)."
     )
     decision = 1
     copied = True
