@@ -117,7 +117,7 @@ def test_the_table_holds_what_was_promised(result: dict[str, Any]) -> None:
             "components",
             "effective_rank",
             "tasks",
-        } <= set(line)
+        } <= set(line.as_dict())
         assert set(line["tasks"]) == {"task"}
     assert [line["objective"] for line in result["objectives"]] == [
         "ar",
@@ -127,7 +127,7 @@ def test_the_table_holds_what_was_promised(result: dict[str, Any]) -> None:
     ]
     names = [line["objective"] for line in result["controls"]]
     assert names == ["only the token 40 ahead", "shuffled corpus", "TF-IDF + logistic regression"]
-    json.dumps(result, allow_nan=False)
+    json.dumps(result.as_dict(), allow_nan=False)
     for line in result["objectives"]:
         assert line["residual"] < 1e-3
         assert line["singular_values"][0] == pytest.approx(1, abs=1e-5)
@@ -174,7 +174,7 @@ def test_the_same_call_gives_the_same_numbers(world: Path, result: dict[str, Any
 def test_finished_entries_are_kept_and_reused(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = open_forecast(options(world, compare__objectives="ar, dar"))
+    plan = open_forecast(options(world, objectives="ar, dar"))
     done: list[str] = []
     real = module.run_entry
 
@@ -208,7 +208,7 @@ def test_finished_entries_are_kept_and_reused(
         assert forecast(plan, tmp_path, executor=executor)["objectives"] == whole["objectives"]
     assert 2 <= len(again) <= 3, "what was damaged is computed again"
     again.clear()
-    other = open_forecast(options(world, compare__objectives="ar, dar", forecast__rank=11))
+    other = open_forecast(options(world, objectives="ar, dar", forecast__rank=11))
     with ThreadPoolExecutor(1) as executor:
         forecast(other, tmp_path, executor=executor)
     assert len(again) == 4, "other settings share nothing"
@@ -217,7 +217,7 @@ def test_finished_entries_are_kept_and_reused(
 def test_a_forecast_belongs_to_one_corpus_wherever_that_lies(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = {"compare__objectives": "ar, dar", "compare__tasks": []}
+    few = {"objectives": "ar, dar", "data__tasks": []}
     copy = tmp_path / "moved.txt"
     copy.write_text((world / "corpus.txt").read_text())
     real, ran = module.run_entry, []
@@ -298,7 +298,7 @@ def test_the_command_ends_with_130_where_it_is_stopped(world: Path, tmp_path: Pa
 
 def test_bigram_contexts(world: Path) -> None:
     plan = open_forecast(
-        options(world, forecast__context=2, compare__objectives="ar, mlm", forecast__rank=8)
+        options(world, forecast__context=2, objectives="ar, mlm", forecast__rank=8)
     )
     with ThreadPoolExecutor(1) as executor:
         found = forecast(plan, executor=executor)
@@ -410,7 +410,7 @@ def test_it_prints_and_draws_without_trusting_names(result: dict[str, Any], tmp_
     [
         ({"forecast__rank": 5000}, "rank: 5000 is above the"),
         ({"forecast__far_lag": 5000}, "longest document has"),
-        ({"compare__objectives": "ar, nonsense"}, "unknown objective"),
+        ({"objectives": "ar, nonsense"}, "unknown objective"),
         ({"forecast__context": 8}, "don't fit 64 bits"),
         ({"forecast__min_count": 10_000_000}, "no context or no target occurs 10000000 times"),
     ],
@@ -430,14 +430,14 @@ def test_tasks_without_a_known_token_or_a_second_class(world: Path, tmp_path: Pa
         ThreadPoolExecutor(1) as pool,
     ):
         forecast(
-            open_forecast(options(world, compare__tasks=[str(tmp_path / "greek.tsv")])),
+            open_forecast(options(world, data__tasks=[str(tmp_path / "greek.tsv")])),
             executor=pool,
         )
     (tmp_path / "one.tsv").write_text(
         "label\ttext\n" + "\n".join(f"same\ttext {i}" for i in range(20)) + "\n"
     )
     with pytest.raises(UserError, match="1 usable class"):
-        open_forecast(options(world, compare__tasks=[str(tmp_path / "one.tsv")]))
+        open_forecast(options(world, data__tasks=[str(tmp_path / "one.tsv")]))
 
 
 def test_short_documents_get_a_nearer_control_and_a_note(tmp_path: Path, world: Path) -> None:

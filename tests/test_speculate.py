@@ -322,7 +322,7 @@ def test_a_model_with_heads_of_its_own_uses_them(tmp_path: Path, corpus: Path) -
     plan = open_speculation(settings, out)
     assert plan.kind is None
     result = speculate(plan, tmp_path / "fast")
-    assert result["heads"] == {"kind": "sequential", "depths": 2}
+    assert result["heads"].as_dict() == {"kind": "sequential", "depths": 2}
     assert result["speculative"]["identical"] is True
     one, other = (load_file(folder / "heads.safetensors") for folder in (out, tmp_path / "fast"))
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -38,19 +38,6 @@ if TYPE_CHECKING:
         SpeculationResults,
     )
 
-__all__ = [
-    "OFFERED",
-    "Model",
-    "compare",
-    "evaluate",
-    "forecast",
-    "keyword_of",
-    "load",
-    "option_of",
-    "parse",
-    "pretrain",
-    "speculate",
-]
 
 _TEXT = ("data.corpus", "data.text_column")
 _CORPUS = (*_TEXT, "data.tokenizer")

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from lookaround.studies.compare.study import Estimate
 
-__all__ = ["command", "say_estimate"]
-
 
 @takes_settings("compare", argument="data.corpus")
 def command(

@@ -11,8 +11,6 @@ from lookaround.cli.console import loading, say
 from lookaround.cli.options import Given, takes_settings
 from lookaround.support.storage import require_place
 
-__all__ = ["command"]
-
 
 @takes_settings("evaluate")
 def command(

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from lookaround.decode import Generated, Writer
 
-__all__ = ["command"]
-
 
 @takes_settings("generate")
 def command(

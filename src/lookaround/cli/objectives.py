@@ -6,8 +6,6 @@ import inspect
 import textwrap
 from dataclasses import MISSING, fields
 
-__all__ = ["command"]
-
 
 def command() -> None:
     """Prints every objective with its parameters and their defaults."""

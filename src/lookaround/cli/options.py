@@ -22,8 +22,6 @@ from lookaround.settings import Settings, field_of, read_settings
 from lookaround.support.errors import UserError
 from lookaround.support.storage import write_text
 
-__all__ = ["Given", "command_line", "require_file", "takes_settings"]
-
 COMMON = {
     "dry_run": Annotated[
         bool, typer.Option("--dry-run", help="Print what it would cost, and stop.")

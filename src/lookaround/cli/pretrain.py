@@ -13,8 +13,6 @@ from lookaround.cli.console import Reporter, loading, say
 from lookaround.cli.options import Given, takes_settings
 from lookaround.support.storage import require_place
 
-__all__ = ["command"]
-
 
 @takes_settings("pretrain", argument="data.corpus")
 def command(

@@ -10,8 +10,6 @@ import typer
 from lookaround.cli.console import say
 from lookaround.cli.options import require_file
 
-__all__ = ["command"]
-
 
 def command(
     results: Annotated[

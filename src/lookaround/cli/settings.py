@@ -12,8 +12,6 @@ from lookaround.api import OFFERED, option_of
 from lookaround.settings import Settings, sections
 from lookaround.support.errors import UserError
 
-__all__ = ["command", "reference"]
-
 HEAD = """# Settings
 
 Every setting of every command, as `lookaround settings` prints them. A YAML file of sections

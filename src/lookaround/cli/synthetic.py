@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from lookaround.studies.synthetic.grid import GridEstimate
 
-__all__ = ["command"]
-
 
 @takes_settings("synthetic")
 def command(

@@ -18,8 +18,6 @@ from lookaround.model.backbone import reading, require_plain_logits
 from lookaround.model.masks import cache_mask, mask_argument
 from lookaround.support.errors import UserError
 
-__all__ = ["CachedModel", "SlotCache", "cache_argument", "require_rewindable"]
-
 
 class _SlotLayer(CacheLayerMixin):
     """One layer's view of a SlotCache."""

@@ -17,16 +17,6 @@ from lookaround.decode.tree import Tree
 from lookaround.model.heads import LookAhead, depth_states
 from lookaround.objectives.contract import Shown
 
-__all__ = [
-    "BUDGETS",
-    "Cost",
-    "accuracies",
-    "choose_trees",
-    "draft_ranks",
-    "frequent_tokens",
-    "time_passes",
-]
-
 BUDGETS = (
     1,
     2,

@@ -18,8 +18,6 @@ from lookaround.model.readable import Readable
 from lookaround.settings import GenerationConfig
 from lookaround.support.errors import UserError
 
-__all__ = ["causal_tokens", "require_cache"]
-
 
 @torch.no_grad()
 def causal_tokens(

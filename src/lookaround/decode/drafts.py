@@ -21,8 +21,6 @@ from lookaround.decode.tree import Tree
 from lookaround.model.backbone import Backbone
 from lookaround.model.heads import BlockHeads, LookAhead, OffsetHead
 
-__all__ = ["Draft", "Proposal", "Sampler", "Shortlist", "make_draft"]
-
 
 @dataclass(frozen=True)
 class Proposal:

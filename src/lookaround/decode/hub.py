@@ -18,15 +18,6 @@ from lookaround.decode.verify import make_verifier
 from lookaround.model.export import load, load_heads
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "GENERATE",
-    "SPECULATION_FILE",
-    "custom_generate",
-    "generate",
-    "load_speculator",
-    "read_description",
-]
-
 SPECULATION_FILE = "speculation.json"
 
 GENERATE = '''"""Several tokens per pass; needs `pip install lookaround`.
@@ -36,7 +27,6 @@ The output is what plain generation gives.
 
 from lookaround.decode.hub import generate
 
-__all__ = ["generate"]
 '''
 
 

@@ -28,8 +28,6 @@ from lookaround.objectives.contract import Mode, Shown
 from lookaround.settings import GenerationConfig
 from lookaround.support.errors import UserError
 
-__all__ = ["Filled", "fill", "masked_tokens", "quality", "window_log_probabilities"]
-
 ROWS_PER_PASS = 64
 
 

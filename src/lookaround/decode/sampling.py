@@ -7,8 +7,6 @@ from torch import Tensor
 
 from lookaround.settings import GenerationConfig
 
-__all__ = ["draw", "filter_logits"]
-
 # divided by less than this, logits overflow single precision: only the likeliest token is left
 COLDEST = 1e-30
 

@@ -23,8 +23,6 @@ from lookaround.model.backbone import Backbone
 from lookaround.model.heads import LookAhead
 from lookaround.support.errors import UserError
 
-__all__ = ["Continued", "Speculator", "Step"]
-
 
 @dataclass(frozen=True)
 class Step:

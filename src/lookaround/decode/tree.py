@@ -21,15 +21,6 @@ from torch import Tensor
 
 from lookaround.support.errors import UserError
 
-__all__ = [
-    "Tree",
-    "expected_tokens",
-    "grow",
-    "grow_from_accuracies",
-    "grow_from_ranks",
-    "ranks_along",
-]
-
 Path = tuple[int, ...]
 
 

@@ -19,8 +19,6 @@ from torch import Tensor
 from lookaround.decode.drafts import Proposal
 from lookaround.decode.tree import Tree
 
-__all__ = ["ExactSampling", "Greedy", "Scores", "Typical", "Verifier", "make_verifier"]
-
 
 class Scores:
     """The model's logits (B, N + 1, V) at all places of a tree, processed as generation asks for.

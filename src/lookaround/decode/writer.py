@@ -26,8 +26,6 @@ from lookaround.objectives.contract import Mode
 from lookaround.settings import GenerationConfig
 from lookaround.support.errors import UserError
 
-__all__ = ["Generated", "Writer", "generate"]
-
 
 @dataclass
 class Generated:

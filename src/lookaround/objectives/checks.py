@@ -19,8 +19,6 @@ from lookaround.objectives.contract import Batch, Pairs, View, Vocabulary
 from lookaround.objectives.objective import Combination, Objective
 from lookaround.objectives.parse import parse
 
-__all__ = ["check_laws", "check_objective", "check_views", "random_batch", "scored_with_visible"]
-
 WIDTH = 24  # tokens of the rows that views are made of
 ROWS = 12_000  # that laws are held against
 BLOCKS = 30  # of rows; pairs of one row are correlated, so the error is the spread of the blocks

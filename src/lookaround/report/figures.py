@@ -38,17 +38,6 @@ if TYPE_CHECKING:
     from lookaround.report.schema.comparison import CurvePoint, Run
     from lookaround.report.schema.synthetic import SyntheticEntry, SyntheticRow
 
-__all__ = [
-    "SHORT_BASELINES",
-    "by_prefix",
-    "ladder",
-    "learning",
-    "losses",
-    "off_scale",
-    "spectra",
-    "tradeoff",
-]
-
 
 SHORT_BASELINES = {
     "unigram": "unigram",

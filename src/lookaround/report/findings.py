@@ -17,21 +17,6 @@ if TYPE_CHECKING:
     from lookaround.report.schema.record import Score
     from lookaround.report.schema.synthetic import Margins, OverSeeds, SyntheticEntry
 
-__all__ = [
-    "FORECAST_COLUMNS",
-    "SPECULATION_COLUMNS",
-    "SYNTHETIC_COLUMNS",
-    "forecast_contexts",
-    "forecast_features",
-    "forecast_standing",
-    "is_control",
-    "speculation_lines",
-    "synthetic_cells",
-    "synthetic_findings",
-    "synthetic_heading",
-    "synthetic_name",
-    "synthetic_tasks",
-]
 
 FORECAST_COLUMNS = (  # heading, what it means, how a line's cell reads
     (

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from lookaround.report.schema.comparison import Run
     from lookaround.report.schema.synthetic import SyntheticRow
 
-__all__ = ["fragment", "render_html", "synthetic_figures"]
-
 
 def render_html(result: Results, *, samples: bool = True) -> str:
     """The page of a study, as text to be saved in UTF-8.

@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from lookaround.report.schema import ComparisonResults
     from lookaround.report.schema.comparison import Metric, Run, SummaryRow
 
-__all__ = [
-    "BASELINES",
-    "MISSING",
-    "NEEDS",
-    "Interval",
-    "Lookup",
-    "mean",
-    "number",
-    "verdict",
-]
 
 NEEDS = ("classification", "generation", "both")
 BASELINES = {

@@ -20,8 +20,6 @@ from markupsafe import Markup
 from lookaround.report import svg
 from lookaround.report.text import MISSING
 
-__all__ = ["Bar", "Cell", "Head", "Row", "Table", "render"]
-
 _HERE = Path(__file__).parent
 # controls, surrogates and text-direction overrides have no place in a report
 _UNSAFE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

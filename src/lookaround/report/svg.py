@@ -25,24 +25,6 @@ from matplotlib.ticker import NullLocator
 
 from lookaround.report.text import printable
 
-__all__ = [
-    "CARD",
-    "SERIES",
-    "SOFT",
-    "colour_of",
-    "dashes",
-    "key",
-    "line_style",
-    "log_axis",
-    "new_figure",
-    "new_grid",
-    "set_limits",
-    "set_title",
-    "shortened",
-    "styled",
-    "to_svg",
-]
-
 INK, SOFT, LINE, CARD = "#1b1f24", "#59636e", "#dde2e8", "#fffffe"
 
 # Colours for the light scheme; told apart without red-green vision, and each has its own marker as

@@ -33,20 +33,6 @@ if TYPE_CHECKING:
     from lookaround.report.schema import ForecastResults, SpeculationResults
     from lookaround.report.schema.synthetic import SyntheticEntry
 
-__all__ = [
-    "answers",
-    "at",
-    "differences",
-    "forecast",
-    "ladder",
-    "plain",
-    "scores",
-    "signless",
-    "span",
-    "speculation",
-    "synthetic",
-    "tasks",
-]
 
 _COSTS = (  # a heading and a smaller one below it, with the budget entries they show
     (("compute", "flops", format_flops), ("time", "seconds", format_seconds)),

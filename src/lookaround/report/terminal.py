@@ -50,7 +50,6 @@ if TYPE_CHECKING:
         SyntheticResults,
     )
 
-__all__ = ["as_text", "print_result"]
 
 _GAP = 2  # spaces between columns
 _NAME_WIDTH = 28  # longer names are folded

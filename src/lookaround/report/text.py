@@ -6,18 +6,6 @@ from fractions import Fraction
 
 from lookaround.report.lookup import MISSING, Interval
 
-__all__ = [
-    "format_count",
-    "format_flops",
-    "format_interval",
-    "format_percent",
-    "format_rung",
-    "format_score",
-    "format_seconds",
-    "format_share",
-    "printable",
-]
-
 
 def _scaled(value: float, suffixes: Sequence[str]) -> str:
     """Two or three significant digits and a suffix per factor of 1000: 5.2M, 131M, 980."""

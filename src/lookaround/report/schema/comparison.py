@@ -17,8 +17,6 @@ from lookaround.report.schema.record import (
     numbered,
 )
 
-__all__ = ["ComparisonResults", "Corpus", "Difference", "Machine", "Run", "SummaryRow", "TaskInfo"]
-
 
 class Corpus(Record):
     """What was trained on. Further keys may stand here; the page lists them as they are."""

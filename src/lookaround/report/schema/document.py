@@ -15,8 +15,6 @@ from lookaround.report.schema.runs import EvaluationResults, PretrainResults
 from lookaround.report.schema.speculation import SpeculationResults
 from lookaround.report.schema.synthetic import SyntheticResults
 
-__all__ = ["format_page"]
-
 _FILES: dict[str, type[Results]] = {
     "compare": ComparisonResults,
     "forecast": ForecastResults,

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score, numbered
 
-__all__ = ["ForecastLine", "ForecastResults"]
-
 
 class ForecastCorpus(Record):
     """What was counted."""

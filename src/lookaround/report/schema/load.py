@@ -12,8 +12,6 @@ from lookaround.report.schema.speculation import SpeculationResults
 from lookaround.report.schema.synthetic import SyntheticResults
 from lookaround.support.errors import UserError
 
-__all__ = ["load_results"]
-
 _OLDER = (
     "written by an older lookaround, with tasks named in another way; train the grid again with "
     "`lookaround synthetic`"

@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     import pandas
     from rich.console import Console
 
-__all__ = [
-    "Listed",
-    "Named",
-    "Record",
-    "Results",
-    "Score",
-    "Share",
-    "kind_of",
-    "numbered",
-]
 
 VERSION = 1
 

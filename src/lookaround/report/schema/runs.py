@@ -9,8 +9,6 @@ from pydantic import Field
 from lookaround.report.schema.comparison import Baselines, Budget, Sample
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score
 
-__all__ = ["EvaluationResults", "PretrainResults"]
-
 
 class Plan(Record):
     """The optimizer steps of a run, by part of its objective."""

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score
 
-__all__ = ["SpeculationResults"]
-
 
 class Plain(Record):
     """Greedy `model.generate` of transformers."""

@@ -9,8 +9,6 @@ from pydantic import Field, model_validator
 from lookaround.report.schema.comparison import Machine
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score, numbered
 
-__all__ = ["SyntheticEntry", "SyntheticResults", "SyntheticRow"]
-
 
 class SyntheticOptions(Record):
     """Of the settings' section `synthetic`, what reports read."""
