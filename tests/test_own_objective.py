@@ -14,8 +14,7 @@ import pytest
 
 import lookaround
 from conftest import sentences
-from lookaround.objectives import Objective
-from lookaround.objectives.autoregressive import AR
+from lookaround.objectives import AR, MLM, Objective
 from lookaround.studies.jobs import local_pool
 from lookaround.support.errors import UserError
 
@@ -68,3 +67,13 @@ def test_a_class_may_be_defined_again_as_cells_do(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     with pytest.raises(UserError, match=r"'mine' is defined in a notebook .* into a file"):
         local_pool(1, 1)
+
+
+def test_objectives_are_given_as_objects_specs_or_lists() -> None:
+    from lookaround.api import _settings
+
+    for given in ("ar, mlm(rate=0.4)", [AR(), MLM(rate=0.4)], (AR(), "mlm(rate=0.4)")):
+        assert _settings("compare", {"objectives": given}).objectives == "ar, mlm(rate=0.4)"
+    assert _settings("pretrain", {"objective": AR() + 3 * MLM()}).pretrain.objective == "ar + 3*mlm"
+    with pytest.raises(UserError, match=r"column 5 \('nope'\): unknown objective"):
+        lookaround.compare(objectives=["ar", "nope"])

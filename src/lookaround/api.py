@@ -150,18 +150,21 @@ def _settings(command: str, options: Mapping[str, Any]) -> Settings:
             "settings={...} for all others"
         )
     values = more | {names[key]: value for key, value in given.items()}
+    values = {name: _plain(value) for name, value in values.items()}
+    if isinstance(values.get("objectives"), list):
+        values["objectives"] = ", ".join(map(str, values["objectives"]))
     return read_settings(
         Path(config) if config is not None else None,
         labels={name: key for key, name in names.items()},
-        **{name: _plain(value) for name, value in values.items()},
+        **values,
     )
 
 
 def _plain(value: Any) -> Any:
-    """Paths as text, as a settings file has them."""
+    """Paths and objectives as text, as a settings file has them."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return value if isinstance(value, dict | str | int | float | None) else str(value)
 
 
 def _call(function: str, **arguments: Any) -> str:
