@@ -17,7 +17,7 @@ from rich.console import Console
 import lookaround
 from conftest import sentences
 from lookaround.api import OFFERED, keyword_of, option_of
-from lookaround.settings import Settings, field_of, sections
+from lookaround.settings import Settings, field_of, read_settings, sections
 from lookaround.studies.events import Event, Running
 from lookaround.studies.reporter import Reporter
 from lookaround.support.errors import UserError
@@ -156,6 +156,10 @@ def test_a_script_without_a_guard_is_told_to_have_one(monkeypatch: pytest.Monkey
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
     with pytest.raises(UserError, match="if __name__ == '__main__'"):
         lookaround.compare()
+
+
+def test_a_lone_task_is_a_list_of_one() -> None:
+    assert read_settings(**{"data.tasks": "mood.tsv"}).data.tasks == ["mood.tsv"]
 
 
 # ------------------------------------------------------------------------------- described once

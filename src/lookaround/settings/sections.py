@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -15,6 +16,10 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 Reading = Literal["causal", "bidirectional", "prefix"]
+# a lone text is a list of one
+Texts = Annotated[
+    list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
 AFFECTS_RESULT: dict[str, JsonValue] = {"affects_result": True}
 
 
@@ -52,7 +57,7 @@ class DataSettings(_Section):
     text_column: str | None = Field(
         None, description="column or field that holds the text; none: it is looked for"
     )
-    tasks: list[str] = Field(
+    tasks: Texts = Field(
         default_factory=list,
         description="labelled texts: a csv, tsv or jsonl file, or a folder per class; repeatable",
     )
@@ -256,7 +261,7 @@ class SpeculateSettings(_Section):
 class SyntheticSettings(_Section):
     """Does an objective look ahead? Synthetic tasks."""
 
-    tasks: list[str] = Field(
+    tasks: Texts = Field(
         ["pathstar(2,3)", "pathstar(3,3)"],
         min_length=1,
         description="such as pathstar(2,5), addition(3), countdown(3,50)",
