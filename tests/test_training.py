@@ -118,8 +118,8 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
         open_run(tmp_path / name).backbone.state_dict() for name in ("straight", "resumed")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert {k: v for k, v in again["spent"].items() if k != "seconds"} == {
-        k: v for k, v in straight["spent"].items() if k != "seconds"
+    assert {k: v for k, v in vars(again.spent).items() if k != "seconds"} == {
+        k: v for k, v in vars(straight.spent).items() if k != "seconds"
     }
     lines = [
         (tmp_path / name / "metrics.jsonl").read_text().splitlines()

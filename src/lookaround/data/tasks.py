@@ -69,7 +69,7 @@ class Task:
     test_inputs: list[Any]
     test_labels: list[int]
     notes: list[str]
-    columns: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True)
