@@ -202,7 +202,7 @@ def test_without_a_terminal_lines_say_how_far_the_work_is(monkeypatch: pytest.Mo
         now[0] = 170.0
         reporter.report(Event("", 2.0, 4.0))
     assert file.getvalue().splitlines() == [
-        "     60 s  25% of study; about 3 min left; ar, seed 0: training rung 1, step 40 of 80, "
+        "     60 s  25% of the work; about 3 min left; ar, seed 0: training rung 1, step 40 of 80, "
         "1,234 tokens/s, at 0.5: 2.1 bits per byte",
         "     60 s  mlm, seed 0: 2.5 bits per byte",
     ]

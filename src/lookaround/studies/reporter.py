@@ -86,7 +86,8 @@ class Reporter:
                 self.bar.remove_task(self.tasks.pop(key))
         elif now - self.last > QUIET_SECONDS:
             self.last = now
-            share = f"{event.done / event.total:.0%} of {name}" if event.total else name
+            what = event.stage or "the work"
+            share = f"{event.done / event.total:.0%} of {what}" if event.total else what
             under_way = [f"{key.strip()}: {about}" for key, about in jobs.items()]
             self._line(now, "; ".join(filter(None, [share, *notes, *under_way])))
 
