@@ -125,7 +125,7 @@ class Broken(MLM):
         return f"mlm broken by {self.how}"
 
     def modes(self) -> tuple[Mode, ...]:
-        return (Mode("bidirectional", 0),)
+        return (Mode("bidirectional", int(self.how == "its modes")),)
 
     def laws(self) -> tuple[Law, ...]:
         return MLM(rate=0.4).laws() if self.how == "its laws" else super().laws()
@@ -165,6 +165,7 @@ class Broken(MLM):
         ("weights", "not above 0"),
         ("borders", "where documents end"),
         ("components", "a view a component"),
+        ("its modes", "no mode of bidirectional attention with shift 0"),
     ],
 )
 def test_the_checks_find_what_is_wrong_with_views(how: str, words: str) -> None:

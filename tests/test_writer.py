@@ -221,6 +221,7 @@ def test_a_cold_draft_is_greedy(accept: str, store: TokenStore) -> None:
 
 def test_which_mode_generates(causal: Readable) -> None:
     assert generation_mode(parse("ar + vmlm").modes()) == Mode("causal", 1)
+    assert generation_mode((Mode("causal", 1), Mode("causal", 3))) == Mode("causal", 1)
     assert generation_mode(parse("mlm + vmlm").modes()) == Mode("bidirectional", 1)
     both = replace(causal, modes=(MODES[0], MODES[2]), final_modes=(MODES[2],))
     assert Writer(both).mode == MODES[2], "the end of the budget forgot the causal one"

@@ -13,8 +13,9 @@ ones as `settings={"train.batch": 32}`, and raises `UserError` with the same mes
 from __future__ import annotations
 
 import inspect
+import itertools
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -326,7 +327,7 @@ def parse(spec: str) -> Objective:
     return read(spec)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A trained model, ready to be read.
 
@@ -347,20 +348,26 @@ class Model:
         """How it was trained to be read."""
         return tuple(map(str, self.readable.modes))
 
-    def generate(self, *prompts: str, seed: int = 0, **options: Any) -> list[Generated]:
+    def generate(
+        self, *prompts: str | Sequence[str], seed: int = 0, **options: Any
+    ) -> list[Generated]:
         """Continuations of prompts, one each (docs/decoding.md); of no prompt, of an empty text.
 
+        prompts: texts, or lists of them.
         seed: of the draws.
         options: fields of `GenerationConfig`: max_new_tokens, temperature, top_k, top_p ..
         """
         from lookaround.decode import generate
 
         config = _settings("generate", options).generate
-        return generate(self.readable, prompts or [""], config, seed=seed)
+        given = [[item] if isinstance(item, str) else item for item in prompts]
+        return generate(self.readable, [*itertools.chain(*given)] or [""], config, seed=seed)
 
     def __str__(self) -> str:
         parameters = self.readable.backbone.parameter_count
         return f"{self.folder}: {parameters:,} parameters, {'; '.join(self.modes)}"
+
+    __repr__ = __str__
 
 
 def load(folder: str | Path) -> Model:

@@ -101,7 +101,9 @@ def main() -> None:
             error.show()  # type: ignore[attr-defined]
         else:
             message = " ".join(error.format_message().split())
-            if "extra argument" in message and sys.argv[1] in ("compare", "forecast", "pretrain"):
-                message += "; for several files of text give the folder that holds them"
+            if "extra argument" in message:
+                message += "; put what has spaces in quotes, and several files into a folder"
+            if message.startswith("No such option"):
+                message += "; any setting is --set section.name=value, see lookaround settings"
             print(f"error: {message}", file=sys.stderr)
         sys.exit(2)

@@ -22,20 +22,26 @@ results depend on: a folder of a run or study goes on only with the same value."
 
 def command(
     section: Annotated[
-        str | None, typer.Argument(help="One of them: train, data ..", show_default="all")
-    ] = None,
+        str, typer.Argument(help="A section or a setting: train, train.batch.", show_default="all")
+    ] = "",
 ) -> None:
     """Prints every setting."""
-    if section is not None and section not in sections():
-        raise UserError(f"{section}: no section of the settings; known are {', '.join(sections())}")
-    print(reference(section), end="")
+    name, _, field = section.partition(".")
+    if name not in ("", *sections()):
+        raise UserError(f"{name}: no section of the settings; known are {', '.join(sections())}")
+    if field and field not in sections()[name].model_fields:
+        known = ", ".join(sections()[name].model_fields)
+        raise UserError(f"{section}: no such setting; known in {name} are {known}")
+    for line in reference(name).splitlines():
+        if not field or line.startswith(f"| `{section}`"):
+            print(line)
 
 
-def reference(only: str | None = None) -> str:
+def reference(only: str = "") -> str:
     """Every setting, or those of one section, as a page in Markdown."""
     parts = [] if only else [HEAD, "## Of all commands", _table(Settings, "")]
     for section, kind in sections().items():
-        if only in (None, section):
+        if only in ("", section):
             parts += [f"## `{section}`", kind.__doc__ or "", _table(kind, f"{section}.")]
     return "\n\n".join(parts) + "\n"
 

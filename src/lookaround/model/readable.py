@@ -79,8 +79,11 @@ class Readable:
 
 
 def generation_mode(modes: Sequence[Mode]) -> Mode:
-    """The last causal mode, else the last prefix mode, else the first of the largest shift."""
-    by_kind = {mode.attention: mode for mode in modes}
+    """The last causal mode, else the last prefix mode, else the first of the largest shift.
+
+    Of causal modes, one that predicts the next token comes before those that look further ahead.
+    """
+    by_kind = {mode.attention: mode for mode in sorted(modes, key=lambda mode: mode.shift == 1)}
     by_shift = max(modes, key=lambda mode: mode.shift)
     return by_kind.get("causal") or by_kind.get("prefix") or by_shift
 

@@ -61,12 +61,22 @@ def check_views(objective: Objective) -> None:
             _hold(objective, same, "scores a row by those beside it")
             if not isinstance(objective, Combination):  # its parts may differ in their order
                 _check_targets(objective, batch.take(torch.tensor(rows, dtype=torch.int64)), view)
+            _check_modes(objective, view)
     first, by_seed, by_epoch = (
         [_listed(view.pairs) for view in objective.view(batch, *key)]
         for key in ((5, 2), (6, 2), (5, 3))
     )
     both = (by_seed == first) == (by_epoch == first)
     _hold(objective, both, "draws by the seed or by the epoch, but not by both")
+
+
+def _check_modes(objective: Objective, view: View) -> None:
+    """The LM head scores at the shift of one of the modes of the view's attention."""
+    kind = view.shown.attention.kind
+    shifts = {mode.shift for mode in objective.modes() if mode.attention == kind}
+    offsets = set(view.pairs.offset[view.pairs.head == 0].tolist())
+    what = f"has no mode of {kind} attention with shift {', '.join(map(str, sorted(offsets)))}"
+    _hold(objective, not shifts or offsets <= shifts, what)
 
 
 def _check_targets(objective: Objective, batch: Batch, view: View) -> None:

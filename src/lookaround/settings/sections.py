@@ -33,7 +33,11 @@ def result(*default: Any, **options: Any) -> Any:
 class _Section(BaseModel):
     # deferred: the command line reads the fields of all sections and validates few
     model_config = ConfigDict(
-        extra="forbid", validate_default=True, allow_inf_nan=False, defer_build=True
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        defer_build=True,
+        coerce_numbers_to_str=True,  # a budget of 5_000_000
     )
 
     def result_fields(self) -> dict[str, Any]:

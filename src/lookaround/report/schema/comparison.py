@@ -148,8 +148,8 @@ class Run(Record):
     )
     bits_per_byte_by_prefix: Named[Score] = Field(
         {},
-        description='tokens of prefix, as text (`"1"`, `"2"`, ... `"64"`), to bits per byte; a key '
-        'like `"16-31"` is a range',
+        description='tokens of prefix at least, as text, to bits per byte: `"1"`, `"2"` (2 or 3), '
+        '`"4"` (4 to 7), ... `"64"`; a key like `"16-31"` says its range',
     )
     layers: Named[int | None] = Field(
         {}, description="task to the layer its probe chose, 0 = embedding"
@@ -176,8 +176,8 @@ class SummaryRow(Record):
     n: int | None = Field(None, description="seeds")
     method: str | None = Field(
         None,
-        description="how the interval was made: `95% t-interval over 3 seeds`, or `95% bootstrap, "
-        "one seed`",
+        description="how the interval was made: `95% t-interval over 3 seeds`, or `95% bootstrap "
+        "over test items, one seed`",
     )
 
 

@@ -274,8 +274,8 @@ def recommend(
         elif close:
             recommendation[need] = f"inconclusive at this budget: {', '.join([best, *close])}"
             reasons[need] = (
-                f"{best} leads with {figure}, but its paired difference from {', '.join(close)} "
-                f"does not exclude 0.{caveat}"
+                f"{best} leads with {figure}, but its paired difference from "
+                f"{' or '.join(close)} does not exclude 0.{caveat}"
             )
         else:
             reasons[need] = (
@@ -292,7 +292,8 @@ def recommend(
                 )
             if sign * (entry["mean"] - floor) < 0:
                 beaten_by = f"{baselines()[protocol.floor].title} ({floor:.3f})"
-                reasons[need] += f" All objectives stand below {beaten_by} at this budget."
+                side = "below" if higher else "above"
+                reasons[need] += f" All objectives stand {side} {beaten_by} at this budget."
     unmeasured = [need for need in recommendation if need not in groups]
     if unmeasured:
         recommendation["both"] = recommendation[unmeasured[0]]
