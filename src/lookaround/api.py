@@ -170,7 +170,8 @@ def _plain(value: Any) -> Any:
 
 def _call(function: str, **arguments: Any) -> str:
     """The call that made some results, as Python would take it again."""
-    listed = ", ".join(f"{key}={_plain(value)!r}" for key, value in arguments.items())
+    given = {key: _plain(value) for key, value in arguments.items() if value is not None}
+    listed = ", ".join(f"{key}={value!r}" for key, value in given.items())
     return f"lookaround.{function}({listed})"
 
 

@@ -4,7 +4,7 @@
     print(results)
     results.frame("runs").groupby("objective").bits_per_byte.mean()
 
-`python -m lookaround.report.schema docs/results-format.md` writes the page on the format.
+`python -m lookaround.report.schema > docs/results-format.md` writes the page on the format.
 """
 
 from lookaround.report.schema.comparison import ComparisonResults
