@@ -256,3 +256,36 @@ def test_evaluate_notices_that_the_corpus_of_a_run_has_changed(
     run(*again(own, Path("out")))
     write(own, "\n\n".join(sentences(120, seed=9)))
     assert_refused(run("evaluate", "out", *TINY_EVALUATION), "own.txt", "changed")
+
+
+def test_settings_are_printed_whole_by_section_and_one_by_one(run: Run) -> None:
+    assert "## `forecast`" in run("settings").out
+    section = run("settings", "train").out
+    assert "`train.batch` *" in section
+    assert "forecast" not in section
+    (line,) = run("settings", "train.batch").out.splitlines()
+    assert line.startswith("| `train.batch` * | `16` |")
+    assert_refused(run("settings", "nope"), "nope", "train")
+    assert_refused(run("settings", "train.bach"), "train.bach", "batch")
+
+
+def test_objectives_are_listed_with_their_parameters(run: Run) -> None:
+    lines = run("objectives").out.splitlines()
+    assert {"ar", "mlm(rate=0.15, replace=(0.8, 0.1, 0.1), shift=0)"} <= set(lines)
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").out == "lookaround 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("compare", "a.txt", "b.txt"), "several files into a folder"),
+        (("compare", "--batch-size", "4"), "--set section.name=value"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_a_hint(
+    run: Run, arguments: tuple[str, ...], hint: str
+) -> None:
+    assert_refused(run(*arguments), hint)
