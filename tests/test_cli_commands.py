@@ -117,6 +117,7 @@ def test_a_dry_run_writes_its_json(run: Run, corpus: Path) -> None:
     assert json.loads(Path("cost.json").read_text())["parameters"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another(run: Run, corpus: Path, ar_run: Path) -> None:
     went_on = run(
         "pretrain", corpus, "--objective", "mlm", *BUDGET, "--out", "out", *TINY, "--init", ar_run

@@ -35,6 +35,7 @@ from cli_runs import (
 from lookaround.model.readable import open_run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_go_on_and_finishes(
     run: Run, corpus: Path, number: signal.Signals
@@ -179,6 +180,7 @@ def test_a_run_yaml_without_a_field(run: Run, corpus: Path, stopped: Path, name:
     assert_refused(run(*again(corpus, stopped)), "run.yaml")
 
 
+@pytest.mark.slow
 def test_pretrain_into_a_model_of_a_study(run: Run, corpus: Path, study_copy: Path) -> None:
     rung = (
         study_copy / json.loads((study_copy / "results.json").read_text())["runs"][0]["checkpoint"]
@@ -233,6 +235,7 @@ def test_no_room_for_the_token_shards(run: Run, corpus: Path, tmp_path: Path, si
     assert not contents(tmp_path / "cache")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size",
     [pytest.param(size) for size in (200_000, 3_000_000)],
@@ -245,6 +248,7 @@ def test_no_room_for_a_file_of_a_checkpoint(run: Run, corpus: Path, size: int) -
     assert run(*again(corpus, Path("out"), *EVERY_FIVE)).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name"),
     [

@@ -222,6 +222,7 @@ def test_a_process_that_dies(
     assert_refused(run(*study_again(corpus, Path("out"), task)), "memory")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 def test_a_full_disk_in_a_study(run: Run, corpus: Path, task: Path) -> None:
     with full_disk("lookaround.model.export", "save_file"):

@@ -438,6 +438,7 @@ def test_split_of_three_documents_and_refusals() -> None:
         split_documents(["a", "b", "c"], validation=0)
 
 
+@pytest.mark.slow
 def test_real_texts() -> None:
     folder = real_data() / "text"
     dialogue = read_corpus(folder / "dialogue.valid.jsonl.xz")

@@ -137,6 +137,7 @@ def test_the_table_holds_what_was_promised(result: dict[str, Any]) -> None:
         assert set(line["features"]) == {"context", "target", "both"}
 
 
+@pytest.mark.slow
 def test_topics_are_found_and_the_noise_is_seen(result: dict[str, Any]) -> None:
     """Tokens of a topic meet in targets; the shuffled corpus has the smallest tail and the worst
     probe.

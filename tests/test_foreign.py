@@ -221,6 +221,7 @@ def test_speculate_writes_the_rows_of_its_source(source: Path, tmp_path: Path) -
     assert int(other.max()) < ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["ar", "mtp(n=2)", "mlm(rate=0.5)", "ar + vmlm"])
 def test_continuing_begins_at_the_models_own_loss(
     spec: str, source: Path, foreign_store: TokenStore, tmp_path: Path

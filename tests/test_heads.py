@@ -150,6 +150,7 @@ def test_a_scaled_loss_has_the_scaled_gradient(heads: str) -> None:
     assert_same({name: 1024 * grad for name, grad in one.items()}, scaled, 1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", ["parallel", "shared", "sequential", "hydra"])
 def test_under_autocast_the_gradient_is_that_of_the_plain_sum(heads: str) -> None:
     spec = f'mtp(n=4, heads="{heads}")'
@@ -300,6 +301,7 @@ def test_a_curriculum_adds_or_drops_one_token_at_a_time(
         assert now.head_specs() == objective.head_specs(), "heads are there at all times"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", LOOK_AHEAD_KINDS)
 def test_the_trunk_gets_the_share_of_the_far_gradient_that_is_asked_for(heads: str) -> None:
     def grads(through: float) -> dict[str, Tensor]:

@@ -126,6 +126,7 @@ def test_a_model_that_lies_is_refused() -> None:
 # ---------------------------------------------------------------------------------------- losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_linear_cross_entropy_is_the_plain_one(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
@@ -243,6 +244,7 @@ def test_eurobert_is_refused_where_it_would_lie(tmp_path: Path) -> None:
         export(backbone(), tmp_path, parse("ar").modes(), mask=3, form="bert")
 
 
+@pytest.mark.slow
 def test_fill_mask_gives_our_top_token_on_100_sentences(tmp_path: Path, store: Any) -> None:
     from transformers import pipeline
 

@@ -88,6 +88,7 @@ def pairs(view: View) -> tuple[torch.Tensor, torch.Tensor]:
 # ---------------------------------------------------------------------------------- every objective
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SINGLE)
 def test_every_objective_passes_the_checks(spec: str) -> None:
     check_objective(parse(spec))
@@ -98,6 +99,7 @@ def test_views_of_a_mixture_pass_the_checks(spec: str) -> None:
     check_views(parse(spec))
 
 
+@pytest.mark.slow
 def test_the_checks_take_an_objective_apart() -> None:
     check_objective(parse("0.25*ar >> 0.75*mlm(rate=linear(0.4, 0.1))"))
     parts = []

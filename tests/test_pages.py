@@ -38,6 +38,9 @@ from report_sample import (
     with_protocol,
 )
 
+# every page has its figures drawn
+pytestmark = pytest.mark.slow
+
 HOSTILE = """<script>alert(1)</script>"' onload='x' & --> $x^2$ \x1b[31m\ud800"""
 
 

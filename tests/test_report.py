@@ -39,6 +39,7 @@ def printed(results, width=80):
 # the terminal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tasks", [(), ("topic",), ("topic", "sentiment", "acceptability", "a very long name of a task")]
 )

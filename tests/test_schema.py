@@ -136,6 +136,7 @@ def test_load_results_on_a_missing_file_and_on_bytes(tmp_path):
 # records
 
 
+@pytest.mark.slow
 @every_kind
 def test_what_is_saved_is_what_was_given(kind, data, tmp_path):
     result = kind.of(data)
@@ -203,6 +204,7 @@ def test_a_run_says_what_it_used():
 # frames
 
 
+@pytest.mark.slow
 @every_kind
 def test_every_table_is_a_frame(kind, data):
     result = kind.of(data)

@@ -78,6 +78,7 @@ def test_greedy_output_is_the_plain_output(kind: str) -> None:
     assert [one.tokens[0] for one in alone] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sequential", "medusa", "medusa-own", "hydra"])
 def test_a_shortlist_changes_what_is_drafted_and_not_what_is_said(kind: str) -> None:
     whole = speculator(kind)

@@ -209,6 +209,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return out, run_grid(grid, out, command="lookaround synthetic", executor=Here()).as_dict()
 
 
+@pytest.mark.slow
 def test_a_grid_has_a_row_per_run_with_what_was_promised(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -304,6 +305,7 @@ def _always_listening(self: Any, *told: Any, **more: Any) -> None:
     self.stop.set = self.stop.set or self.stop_file.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", [2, 7, 12])  # within points of the curve, and within the score
 def test_a_run_that_is_stopped_while_it_answers_goes_on_to_the_same_result(
     passes: int,
@@ -394,6 +396,7 @@ def test_a_run_that_is_stopped_and_then_diverges_is_scored_as_if_it_had_not_been
     assert (again["rows"][0]["diverged_at"], again["rows"][0]["steps"]) == (11, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [2, 8, 12])
 def test_weights_that_are_not_finite_are_never_scored(
     at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -548,6 +551,7 @@ def test_the_rate_that_is_best_soonest_or_largest_is_taken(
     assert grid_module._best_rate(tried) == best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "objective"),
     [
@@ -876,6 +880,7 @@ def test_rates_that_were_chosen_among_guesses_are_named() -> None:
     assert not any("learning rate" in line for line in synthetic_findings(results(ROWS)))
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_safe_and_shows_every_objective(tmp_path: Path) -> None:
     bad = [*ROWS, row("<script>alert(1)</script>", 0, 0.5)]
     results(bad).write_page(tmp_path / "synthetic.html")

@@ -585,6 +585,7 @@ IN_TEXT_ORDER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "way"), IN_TEXT_ORDER)
 def test_answers_are_those_of_one_place_after_the_other_in_one_row_after_the_other(
     spec: str, way: str
@@ -596,6 +597,7 @@ def test_answers_are_those_of_one_place_after_the_other_in_one_row_after_the_oth
     assert given.forced(batch).equal(naive_forced(given, batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "way"),
     [
@@ -628,6 +630,7 @@ def test_forced_answers_are_right_in_all_places_if_and_only_if_written_ones_are(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["mdlm", "mlm(rate=0.5)"])
 def test_masked_models_are_scored_by_what_they_write(spec: str) -> None:
     """Being right in every place, given the true tokens before it, does not mean that they would
@@ -680,6 +683,7 @@ def test_the_dummy_is_never_an_answer(spec: str, way: str) -> None:
         assert not (found == dummy).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "way"), WAYS)
 def test_answers_do_not_depend_on_the_rows_of_a_pass(
     spec: str, way: str, monkeypatch: pytest.MonkeyPatch

@@ -382,6 +382,7 @@ def small_name(task: Task) -> str:
     return task.spec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", SMALL, ids=small_name)
 def test_parts_share_no_problem_and_leave_none_out(task: Task) -> None:
     parts = {

@@ -386,6 +386,7 @@ def test_drafts_are_drawn_without_replacement_from_the_law_that_is_told(temperat
     assert float((shares(drawn) - drawn_in_turn(law)).abs().max()) < 0.008
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["medusa", "hydra"])
 @pytest.mark.parametrize("tree", [Tree(((0,), (1,))), GAPS], ids=["all ranks", "gaps"])
 def test_heads_draw_siblings_in_turn_from_the_law_that_is_told(tree: Tree, kind: str) -> None:

@@ -195,6 +195,7 @@ def test_a_chain_where_masking_leaves_the_larger_tail() -> None:
     assert tails[1] > 0.001
 
 
+@pytest.mark.slow
 def test_counts_of_a_long_text_approach_the_chain() -> None:
     generator = np.random.default_rng(2)
     transition = random_chain(generator, 6, "any")

@@ -121,6 +121,7 @@ def test_a_bad_value_names_its_field(field: str, value: Any) -> None:
 # ------------------------------------------------------------------------------------------ writing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_greedy_continuations_follow_the_chain_rule(mode: Mode, store: TokenStore) -> None:
     """Each new token is the likeliest under the same conditional that bits per byte are scored by;
@@ -151,6 +152,7 @@ def test_greedy_continuations_follow_the_chain_rule(mode: Mode, store: TokenStor
     assert stats.seconds > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_a_text_depends_on_its_prompt_and_the_seed_alone(mode: Mode, store: TokenStore) -> None:
     given, config = readable(store, mode), GenerationConfig(max_new_tokens=10)
@@ -163,6 +165,7 @@ def test_a_text_depends_on_its_prompt_and_the_seed_alone(mode: Mode, store: Toke
     assert [text.tokens for text in other] != [text.tokens for text in together]
 
 
+@pytest.mark.slow
 def test_pieces_make_up_the_text(causal: Readable) -> None:
     for seed in range(5):
         made = Generated("the cat")
@@ -185,6 +188,7 @@ def test_a_text_ends_with_the_first_stop_string(causal: Readable) -> None:
     assert cut.stats.passes == len(cut.tokens) <= len(whole.tokens)
 
 
+@pytest.mark.slow
 def test_drafts_are_taken_where_they_fit_and_are_wanted(store: TokenStore) -> None:
     given = readable(store, MODES[0], LookAheadSpec("medusa", 3))
     plain = readable(store, MODES[0])
