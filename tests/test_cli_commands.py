@@ -76,6 +76,7 @@ def test_every_command_has_the_common_options(run: Run, command: str) -> None:
         assert option in shown.out
 
 
+@pytest.mark.slow
 def test_pretrain_twice_does_nothing_the_second_time(
     run: Run, corpus: Path, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_pretrain_twice_does_nothing_the_second_time(
     assert info["status"] == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["pretrain", "compare"])
 def test_a_dry_run_leaves_nothing_behind(run: Run, corpus: Path, command: str) -> None:
     tiny = TINY if command == "pretrain" else TINY_STUDY
@@ -126,6 +128,7 @@ def test_a_run_goes_on_from_another(run: Run, corpus: Path, ar_run: Path) -> Non
     assert "mlm finished" in went_on.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["ar", "mlm"])
 def test_generate(run: Run, request: pytest.FixtureRequest, objective: str, tmp_path: Path) -> None:
     model = request.getfixturevalue(f"{objective}_run")
@@ -240,6 +243,7 @@ def test_evaluate_refuses(
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_scores_the_part_that_the_run_left_out(run: Run, corpus: Path) -> None:
     shares = ("--set", "data.test=0.01", "--set", "data.validation=0.01")
     run(*again(corpus, Path("out"), *shares))
@@ -250,6 +254,7 @@ def test_evaluate_scores_the_part_that_the_run_left_out(run: Run, corpus: Path) 
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_evaluate_notices_that_the_corpus_of_a_run_has_changed(
     run: Run, corpus: Path, tmp_path: Path
 ) -> None:

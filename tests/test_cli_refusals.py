@@ -223,6 +223,7 @@ def test_a_budget_too_small_for_the_smallest_rung(run: Run, corpus: Path) -> Non
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_one_step(run: Run, corpus: Path) -> None:
     one_step = ("pretrain", corpus, "--budget", "130", "--out", "out", *TINY)
     assert run(*one_step, "--dry-run").code == 0

@@ -141,6 +141,7 @@ def _with_foreign_checkpoint(run: Run, corpus: Path, stopped: Path, tmp_path: Pa
     return stopped
 
 
+@pytest.mark.slow
 def test_a_foreign_checkpoint(run: Run, corpus: Path, stopped: Path, tmp_path: Path) -> None:
     stopped = _with_foreign_checkpoint(run, corpus, stopped, tmp_path)
     before = contents(stopped)
@@ -204,6 +205,7 @@ def test_a_loss_that_is_not_finite(run: Run, corpus: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_advice_on_a_loss_that_is_not_finite_can_be_followed(run: Run, corpus: Path) -> None:
     run(*again(corpus, Path("out"), *DIVERGING))
     assert run(*again(corpus, Path("out"))).code == 0

@@ -184,6 +184,7 @@ def test_a_broken_study_yaml(
     assert_refused(run(*study_again(corpus, study_copy, task)), "study.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["evaluation.json", "run.yaml"])
 @pytest.mark.usefixtures("inline")
 def test_a_truncated_file_in_a_study(
@@ -291,6 +292,7 @@ def test_report_refuses(
     assert not (tmp_path / "study" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_path_with_brackets_is_printed_as_it_is(
     run: Run, study_copy: Path, tmp_path: Path
 ) -> None:

@@ -275,6 +275,7 @@ def test_bootstrap_covers_and_pairs(test_rows: Rows) -> None:
     assert np.allclose(protocol.resampled(bits_scores(2 * bits, scored), 500), 2 * drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "matthews"])
 def test_draws_do_not_depend_on_how_many_are_made_at_once(
     metric: str, monkeypatch: pytest.MonkeyPatch

@@ -165,6 +165,7 @@ def test_objectives_with_one_matrix_are_said_to_be_one(result: dict[str, Any]) -
     assert ar["tasks"] == prefixlm["tasks"]
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_numbers(world: Path, result: dict[str, Any]) -> None:
     with ThreadPoolExecutor(1) as executor:
         again = forecast(open_forecast(options(world)), executor=executor)
@@ -172,6 +173,7 @@ def test_the_same_call_gives_the_same_numbers(world: Path, result: dict[str, Any
         assert again[key] == result[key]
 
 
+@pytest.mark.slow
 def test_finished_entries_are_kept_and_reused(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -441,6 +443,7 @@ def test_tasks_without_a_known_token_or_a_second_class(world: Path, tmp_path: Pa
         open_forecast(options(world, data__tasks=[str(tmp_path / "one.tsv")]))
 
 
+@pytest.mark.slow
 def test_short_documents_get_a_nearer_control_and_a_note(tmp_path: Path, world: Path) -> None:
     generator = np.random.default_rng(1)
     (tmp_path / "lines.txt").write_text(

@@ -428,6 +428,7 @@ def dropped(name: str) -> Callable[[dict[str, Tensor]], Any]:
     return lambda weights: weights.pop(name)
 
 
+@pytest.mark.slow
 def test_missing_weights_are_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "one", llama())
     rewrite(folder, dropped("model.layers.1.mlp.up_proj.weight"))

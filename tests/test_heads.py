@@ -90,6 +90,7 @@ def assert_same(
         assert (grad - other[name]).abs().max() <= tolerance, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", LOOK_AHEAD_KINDS)
 @pytest.mark.parametrize("n", [1, 2, 4, 8])
 def test_one_depth_at_a_time_has_the_plain_gradient(heads: str, n: int) -> None:

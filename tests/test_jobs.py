@@ -41,6 +41,7 @@ def test_results_come_with_their_keys_and_more_may_follow(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_a_stop_drops_what_has_not_begun_and_says_how_to_go_on(tmp_path: Path) -> None:
     stop = StopSignal()
     done: list[int] = []
@@ -94,6 +95,7 @@ def test_jobs_say_how_far_they_are_and_hear_the_request_to_stop(tmp_path: Path) 
     assert running_jobs(tmp_path) == ()
 
 
+@pytest.mark.slow
 def test_progress_counts_work_and_not_jobs(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "ar" / "lr-1" / "seed-0"
     folder.mkdir(parents=True)

@@ -142,6 +142,7 @@ def sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenStore:
     return store
 
 
+@pytest.mark.slow
 def test_a_store_of_many_shards_and_parts_is_counted_exactly(
     sharded: TokenStore, tmp_path: Path
 ) -> None:

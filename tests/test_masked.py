@@ -348,6 +348,7 @@ def test_text_ends_at_its_first_eos() -> None:
     assert greedy(99, "left", 3).tokens == whole
 
 
+@pytest.mark.slow
 def test_confidence_makes_no_pass_for_what_would_be_dropped(model: Readable) -> None:
     short = 0
     for seed in range(40):

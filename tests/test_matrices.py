@@ -71,6 +71,7 @@ def test_the_matrix_is_the_law_over_the_counts(
     assert not dense(joint)[:, BOS].any(), "BOS is never predicted"
 
 
+@pytest.mark.slow
 def test_ar_on_a_store_is_exactly_the_pairs_that_training_scores(store: TokenStore) -> None:
     rows = Rows(store.split("train"), 128, store.tokenizer)  # wider than every document
     found = np.zeros((store.index["vocabulary"],) * 2)

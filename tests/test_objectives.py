@@ -175,6 +175,7 @@ def test_the_checks_find_what_is_wrong_with_views(how: str, words: str) -> None:
         check_views(Broken(how))
 
 
+@pytest.mark.slow
 def test_the_checks_find_wrong_laws() -> None:
     """Rates of 0.4 and 0.5 are told apart by patterns; a law of lags alone, by lags."""
     with pytest.raises(AssertionError, match=r"\(target, visible or not ...\)"):

@@ -55,6 +55,7 @@ def test_another_corpus_under_the_same_name_is_refused(store: TokenStore, tmp_pa
         run(tmp_path / "out", other)
 
 
+@pytest.mark.slow
 def test_the_model_it_goes_on_from_is_known_by_its_weights(
     store: TokenStore, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_the_forecast_quotes_its_record() -> None:
     assert verdict.verdict(record)["earned"]
 
 
+@pytest.mark.slow
 def test_the_worlds_are_those_of_the_record() -> None:
     """Run again: a change of the code that changes a number is seen here."""
     recorded = json.loads((DATA / "worlds.json").read_text())["rows"]

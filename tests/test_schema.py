@@ -178,6 +178,7 @@ def test_fields_are_attributes_and_items():
 # shown
 
 
+@pytest.mark.slow
 @every_kind
 def test_a_result_prints_as_text_of_100_columns(kind, data):
     text = str(kind.of(data))

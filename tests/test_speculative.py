@@ -114,6 +114,7 @@ def test_the_fewest_tokens_that_make_up_a_share() -> None:
     assert frequent_tokens(0 * counts, 0.9) is None
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_logits_of_a_tree_are_those_of_its_paths_one_after_the_other() -> None:
     """In float32, with another sequence of another length beside it, and after a branch was

@@ -254,6 +254,7 @@ def test_models_load_in_transformers(finished: tuple[Path, dict[str, Any]]) -> N
     assert model.config.vocab_size == 14
 
 
+@pytest.mark.slow
 def test_a_finished_grid_is_not_run_again_and_can_grow(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -433,6 +434,7 @@ def test_a_control_alone_is_a_task_like_others(tmp_path: Path) -> None:
     assert [entry["control_of"] for entry in summary_of(ROWS)][-1] == "pathstar(2,3)"
 
 
+@pytest.mark.slow
 def test_a_curve_beyond_the_last_checkpoint_leaves_no_point_twice(tmp_path: Path) -> None:
     grid = open_grid(settings(synthetic__steps=8))
     job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, TASK, "ar", 0, 1.0, 1)
@@ -616,6 +618,7 @@ def test_trials_add_their_points_to_the_scoring(monkeypatch: pytest.MonkeyPatch)
     assert scoring([1.0, 2.0, 4.0]) - scoring([1.0]) == 3 * 2 * 40
 
 
+@pytest.mark.slow
 def test_the_estimate_counts_every_run() -> None:
     grid = open_grid(settings(synthetic__lr_factors=[1.0, 2.0], synthetic__trial=0.5))
     cost = estimate(grid)
@@ -629,6 +632,7 @@ def test_the_estimate_counts_every_run() -> None:
     assert cost.scoring_seconds > 0
 
 
+@pytest.mark.slow
 def test_a_sequence_is_priced_by_its_whole_budget_and_not_by_one_phase() -> None:
     both = "0.55*ar >> 0.45*mtp(n=2, weights=1.0)"
     grid = open_grid(settings(synthetic__control=False, synthetic__objectives=both))

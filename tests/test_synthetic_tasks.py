@@ -152,6 +152,7 @@ seeds = st.integers(0, 1 << 62)
 numbers = st.lists(st.integers(0, 1 << 50), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(task=star_tasks(), seed=seeds, number=numbers, attempt=st.integers(0, 3))
 def test_a_row_is_a_path_star_graph_with_its_path(
@@ -241,6 +242,7 @@ def test_labels_edges_and_goals_are_drawn_fairly(degree: int, length: int, query
     assert fair(np.bincount(ranks, minlength=degree)), "nor does the size of a label"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degree", [2, 3, 5])
 def test_the_goal_is_in_any_arm_of_those_that_are_listed(degree: int) -> None:
     task = PathStar(degree, 3, labels=2 * degree + 3, edges="arm")
@@ -301,6 +303,7 @@ def test_a_number_of_a_seed_is_one_problem_in_whatever_batch(task: Task, split: 
     assert whole.scorable.equal(torch.arange(task.width).expand(120, -1) >= task.prompt)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     seed=seeds, number=numbers, task=st.sampled_from(TASKS), split=st.sampled_from(sorted(SPLITS))
@@ -394,6 +397,7 @@ def test_parts_share_no_problem_and_leave_none_out(task: Task) -> None:
     assert set().union(*parts.values()) == everything
 
 
+@pytest.mark.slow
 def test_all_360_graphs_of_two_arms_on_six_labels_fall_in_the_parts_by_their_shares() -> None:
     task = PathStar(2, 3, labels=6)
     parts = {
@@ -416,6 +420,7 @@ def test_parts_have_their_shares_of_many_problems(task: Task) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_key_is_that_of_the_graph_however_it_is_put() -> None:
     keys: defaultdict[object, set[int]] = defaultdict(set)
     prompts: defaultdict[object, set[str]] = defaultdict(set)
@@ -443,6 +448,7 @@ def test_a_key_is_that_of_the_sum_however_it_is_put(task: Task) -> None:
     assert len(set().union(*keys.values())) == len(keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_problems_of_a_part_are_as_likely_as_one_another(split: str) -> None:
     task = PathStar(2, 3, labels=5)
@@ -466,6 +472,7 @@ def test_a_part_without_problems_is_refused() -> None:
             Problems(task, split).take(0, np.arange(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [*TASKS, *SMALL], ids=small_name)
 def test_distinct_problems_are_of_the_part_and_put_differently(task: Task) -> None:
     batch = Problems(task, "test").distinct(0, 40)
@@ -602,6 +609,7 @@ def judged(task: Countdown, line: str) -> bool:
 countdowns = st.builds(Countdown, st.integers(2, 6), st.integers(4, 120))
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(task=countdowns, seed=seeds, number=numbers)
 def test_a_drawn_answer_is_right(task: Countdown, seed: int, number: list[int]) -> None:
@@ -1046,6 +1054,7 @@ def test_one_file_in_the_folder_is_found_by_itself(tmp_path: Path) -> None:
     assert line[:4] == line[:4:-1]
 
 
+@pytest.mark.slow
 def test_one_file_is_trained_scored_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

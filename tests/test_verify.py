@@ -295,6 +295,7 @@ def test_the_law_of_three_tokens_is_unchanged_by_enumeration(tree: str, drawn: s
     assert float((law - joint_law()).abs().max()) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", ["apart", "likeliest"])
 def test_the_law_is_unchanged_where_processors_look_at_the_text(drawn: str) -> None:
     law = enumerated_law(Tree.chain(2), drawn, looking=no_repeat)

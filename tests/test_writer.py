@@ -212,6 +212,7 @@ def test_drafts_are_taken_where_they_fit_and_are_wanted(store: TokenStore) -> No
     assert made.tokens == generate(plain, ["the"], long, seed=2)[0].tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accept", ["exact", "typical"])
 def test_a_cold_draft_is_greedy(accept: str, store: TokenStore) -> None:
     """Whatever the seed, and however small the temperature is."""
