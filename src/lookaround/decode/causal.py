@@ -51,7 +51,7 @@ def causal_tokens(
         token = draw(logits_v, config, generator, readable.unwritten)
         stats.passes += 1
         stats.seconds = time.perf_counter() - began
-        if token == tokenizer.eos:
+        if token in readable.eos:
             return
         stats.tokens += 1
         ids.append(token)

@@ -59,9 +59,17 @@ class Readable:
     folder: Path | None = None
 
     @cached_property
+    def eos(self) -> tuple[int, ...]:
+        """Ids that end a text: the tokenizer's EOS, and those of the model's generation_config."""
+        config = getattr(self.backbone.lm, "generation_config", None)
+        named = getattr(config, "eos_token_id", None)
+        ids = {self.tokenizer.eos, *(named if isinstance(named, list) else [named])} - {None}
+        return tuple(sorted(ids))
+
+    @cached_property
     def unwritten(self) -> Tensor:
         """Ids (F,) that no text holds, on the CPU: special tokens and the mask, but for EOS."""
-        ids = self.tokenizer.vocabulary.unwritten(self.tokenizer.eos)
+        ids = self.tokenizer.vocabulary.unwritten(*self.eos)
         rows = self.backbone.output.weight.shape[0]
         return torch.tensor([token for token in ids if token < rows], dtype=torch.int64)
 
