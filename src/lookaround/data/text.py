@@ -39,7 +39,7 @@ class TextTokenizer:
             )
         self.hf = hf
         ids = hf.get_vocab()
-        self.eos: int | None = hf.eos_token_id
+        self.eos: int | None = hf.sep_token_id if hf.eos_token_id is None else hf.eos_token_id
         self.pad: int | None = hf.pad_token_id
         starts = [i for i in (hf.bos_token_id, hf.cls_token_id, self.eos) if i is not None]
         starts = starts or self.encode(["\n"])[0][-1:]
