@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -16,11 +16,13 @@ from lookaround.data.text import TextTokenizer, load_tokenizer
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load
 from lookaround.objectives.contract import Mode
+from lookaround.settings.sections import Reading
 from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping
 
 RUN_FILE = "run.yaml"
+ATTENTIONS = get_args(Reading)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -107,13 +109,55 @@ def open_run(folder: Path) -> Readable:
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
         run = Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
     else:
-        config = json.loads((folder / "config.json").read_text())
-        in_place = config.get("model_type") == "eurobert"
-        masked = in_place or config.get("is_causal") is False
-        modes = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
-        run = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None, folder)
+        modes, final = modes_of(folder, tokenizer.vocabulary.mask)
+        run = Readable(backbone, tokenizer, modes, final, min(backbone.limit, 512), None, folder)
     _require_rows(folder, run)
     return run
+
+
+def modes_of(folder: Path, mask: int) -> tuple[tuple[Mode, ...], tuple[Mode, ...]]:
+    """The modes, and the final modes, that the config.json of a folder tells.
+
+    An export of ours describes itself ("lookaround"); of other folders, EuroBERT reads in place,
+    `is_causal: false` both ways, and the rest are causal.
+
+    mask: id of the tokenizer's mask token.
+
+    Raises UserError for a description that is damaged or not of this tokenizer.
+    """
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    if "lookaround" not in config:
+        in_place = config.get("model_type") == "eurobert"
+        masked = in_place or config.get("is_causal") is False
+        usual = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
+        return usual, usual
+    described = config["lookaround"] if isinstance(config["lookaround"], dict) else {}
+    modes, final = (_modes(described.get(name), name, file) for name in ("modes", "final_modes"))
+    if not {*final} <= {*modes}:
+        raise UserError(f"{file}: lookaround.final_modes has a mode that lookaround.modes has not")
+    told = described.get("mask_token_id")
+    if told != mask and any(mode.attention == "bidirectional" for mode in modes):
+        raise UserError(
+            f"{file}: lookaround.mask_token_id is {told!r}, the mask token of its tokenizer {mask}"
+        )
+    return modes, final
+
+
+def _modes(given: Any, name: str, file: Path) -> tuple[Mode, ...]:
+    """Modes as config.json holds them; raises UserError for anything else."""
+    if isinstance(given, list) and given:
+        pairs = [tuple(pair) if isinstance(pair, list) else () for pair in given]
+        if all(
+            len(pair) == 2 and pair[0] in ATTENTIONS and type(pair[1]) is int and pair[1] >= 0
+            for pair in pairs
+        ):
+            return tuple(Mode(*pair) for pair in pairs)
+    raise UserError(
+        f"{file}: lookaround.{name} is {given!r}; must be pairs of an attention kind "
+        f"({', '.join(ATTENTIONS)}) and a shift, such as "
+        '[["causal", 1]]'
+    )
 
 
 def _require_rows(folder: Path, run: Readable) -> None:
