@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookaround import __version__
-from lookaround.model.backbone import Backbone, load_decoder
+from lookaround.model.backbone import Backbone
+from lookaround.model.foreign import Source, load_model
 from lookaround.model.heads import describe, spec_of
 from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
@@ -65,13 +66,8 @@ def names_mask(backbone: Backbone, modes: Iterable[Mode], form: str | None = Non
     form: as for `export`.
     """
     shifts = {mode.shift for mode in modes if mode.attention == "bidirectional"}
-    filled = _encoder(backbone) or _as_eurobert(backbone, modes, form)
+    filled = backbone.source.encoder or _as_eurobert(backbone, modes, form)
     return not filled or shifts == {0}
-
-
-def _encoder(backbone: Backbone) -> bool:
-    """Whether the model was loaded as an encoder, which has no causal reading."""
-    return getattr(getattr(backbone, "source", None), "encoder", False)
 
 
 def _as_eurobert(backbone: Backbone, modes: Iterable[Mode], form: str | None) -> bool:
@@ -107,8 +103,8 @@ def export(
     """
     lm, file = backbone.lm, folder / "config.json"
     require_form(form, modes, lm.config)
-    source = getattr(backbone, "source", None)
-    dtype = lm.dtype if source is None else source.dtype
+    source = backbone.source
+    dtype = source.dtype if source.dtype.itemsize < torch.float32.itemsize else lm.dtype
     eurobert, both_ways = _as_eurobert(backbone, modes, form), _masked(modes)
     _save_pretrained(lm, folder, dtype)
     if eurobert:
@@ -116,13 +112,11 @@ def export(
     config = json.loads(file.read_text())
     for key in ("own_rows", "auto_map"):
         config.pop(key, None)
-    config["dtype"] = str(dtype).removeprefix("torch.")
-    if source is not None:
-        config |= source.dropouts
-    if both_ways and not eurobert and not _encoder(backbone):
-        config |= {"is_causal": False, "use_cache": False}
-    elif config.get("is_causal") is False:  # of a model that read both ways before
+    config |= {"dtype": str(dtype).removeprefix("torch."), **source.dropouts}
+    if not both_ways and config.get("is_causal") is False:  # of a model that read both ways before
         config = {k: v for k, v in config.items() if k not in ("is_causal", "use_cache")}
+    elif both_ways and not eurobert and not source.encoder:
+        config |= {"is_causal": False, "use_cache": False}
     if not names_mask(backbone, modes, form):
         trunk = "EuroBertModel" if eurobert else type(lm.base_model).__name__
         config["architectures"] = [trunk]
@@ -208,18 +202,14 @@ def _eurobert_config(config: Any, mask: int) -> Any:
 
 def load(folder: Path) -> Backbone:
     """The backbone of an exported folder with its heads; raises UserError naming the bad file."""
-    for name, files in (
-        ("config.json", "config.json"),
-        ("model.safetensors", "model*.safetensors"),
-    ):
-        if not any(folder.glob(files)):  # weights may lie in several
-            raise UserError(f"{folder}: no checkpoint here ({name} is missing)")
-    lm = load_decoder(str(folder))
-    backbone = load_heads(folder, lm) or Backbone(lm, own_rows=getattr(lm.config, "own_rows", None))
+    lm, source = load_model(str(folder))
+    backbone = load_heads(folder, lm, source) or Backbone(
+        lm, own_rows=getattr(lm.config, "own_rows", None), source=source
+    )
     return backbone.to(torch.float32)
 
 
-def load_heads(folder: Path, lm: Any) -> Backbone | None:
+def load_heads(folder: Path, lm: Any, source: Source | None = None) -> Backbone | None:
     """The model with a folder's extra heads, None without; raises UserError for another model's."""
     file = folder / HEADS_FILE
     if not file.is_file():
@@ -246,7 +236,7 @@ def load_heads(folder: Path, lm: Any) -> Backbone | None:
     if "model" in described and not _same_weights(json.loads(described["model"]), _probe(lm)):
         raise UserError(f"{file}: these heads belong to another model (its weights are not these)")
     try:
-        backbone = Backbone(lm, specs, own_rows=getattr(lm.config, "own_rows", None))
+        backbone = Backbone(lm, specs, own_rows=getattr(lm.config, "own_rows", None), source=source)
         backbone.heads.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(
