@@ -203,17 +203,19 @@ def logits_of(model: Backbone, kind: str, tokens: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("spec", "auto", "architecture"),
+    ("spec", "form", "auto", "architecture"),
     [
-        ("ar", "AutoModelForCausalLM", "LlamaForCausalLM"),
-        ("mlm", "AutoModelForMaskedLM", "EuroBertForMaskedLM"),
-        ("vmlm", "AutoModelForCausalLM", "LlamaForCausalLM"),
-        ("ar + mlm", "AutoModelForCausalLM", "LlamaForCausalLM"),
-        ("dar", "AutoModelForCausalLM", "LlamaForCausalLM"),
+        ("ar", None, "AutoModelForCausalLM", "LlamaForCausalLM"),
+        ("mlm", None, "AutoModelForMaskedLM", "EuroBertForMaskedLM"),
+        ("vmlm", None, "AutoModelForMaskedLM", "EuroBertModel"),
+        ("vmlm", "llama", "AutoModelForCausalLM", "LlamaForCausalLM"),
+        ("mlm(shift=1) + mlm", None, "AutoModelForMaskedLM", "EuroBertModel"),
+        ("ar + mlm", None, "AutoModelForCausalLM", "LlamaForCausalLM"),
+        ("dar", None, "AutoModelForCausalLM", "LlamaForCausalLM"),
     ],
 )
 def test_exports_load_in_transformers_with_our_logits(
-    spec: str, auto: str, architecture: str, tmp_path: Path
+    spec: str, form: str | None, auto: str, architecture: str, tmp_path: Path
 ) -> None:
     import transformers
 
@@ -221,9 +223,12 @@ def test_exports_load_in_transformers_with_our_logits(
     model = backbone(objective.head_specs()).eval()
     for parameter in model.parameters():  # away from the symmetry of a fresh model
         torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
-    export(model, tmp_path, objective.modes(), mask=3)
+    export(model, tmp_path, objective.modes(), mask=3, form=form)
     loaded = getattr(transformers, auto).from_pretrained(tmp_path).eval()
-    assert type(loaded).__name__ == architecture
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [architecture]
+    assert (tmp_path / "generation_config.json").exists() == any(
+        mode.attention == "causal" for mode in objective.modes()
+    )
     tokens = torch.randint(4, 100, (4, 20))
     with torch.no_grad():
         theirs = loaded(tokens).logits
@@ -237,13 +242,13 @@ def test_exports_load_in_transformers_with_our_logits(
         assert torch.equal(ours, back)
     config = json.loads((tmp_path / "config.json").read_text())
     assert "auto_map" not in config, "no remote code"
-    if spec == "vmlm":
+    if form == "llama":
         assert config["is_causal"] is False
         assert config["use_cache"] is False
 
 
 def test_eurobert_is_refused_where_it_would_lie(tmp_path: Path) -> None:
-    for spec in ("ar", "vmlm"):
+    for spec in ("ar", "ar + vmlm"):
         with pytest.raises(UserError, match="fill-mask reads the logits at the mask"):
             export(backbone(), tmp_path, parse(spec).modes(), mask=3, form="eurobert")
     with pytest.raises(UserError, match="unknown form"):

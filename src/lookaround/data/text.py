@@ -16,6 +16,8 @@ import numpy as np
 from lookaround.objectives.contract import Vocabulary
 from lookaround.support.errors import UserError
 
+# the field of tokenizer_config.json with a mask token that `mask_token` may not name
+HIDDEN_MASK = "hidden_mask_token"
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
 CHUNK = 1000  # documents encoded at a time
 
@@ -50,8 +52,9 @@ class TextTokenizer:
             )
         self.bos: int = starts[0]
         end = max(ids.values()) + 1
+        self._mask_token: str = getattr(hf, HIDDEN_MASK, None) or SPECIAL["mask_token"]
         mask = hf.mask_token_id
-        mask = ids.get(SPECIAL["mask_token"], end) if mask is None else mask
+        mask = ids.get(self._mask_token, end) if mask is None else mask
         self.size = max(end, mask + 1)
         unseen = {*hf.all_special_ids} - {self.bos, self.eos, hf.unk_token_id}
         self.rows = 1 + max({*ids.values()} - unseen)
@@ -64,7 +67,7 @@ class TextTokenizer:
         if self.hf.mask_token_id is not None:
             return self.hf
         hf = copy.deepcopy(self.hf)
-        hf.add_special_tokens({"mask_token": SPECIAL["mask_token"]})
+        hf.add_special_tokens({"mask_token": self._mask_token})
         if hf.mask_token_id != self.vocabulary.mask:
             raise UserError(
                 f"tokenizer '{hf.name_or_path}': its ids have gaps, so a mask token would get the "
@@ -119,12 +122,18 @@ class TextTokenizer:
                 "one (byte-level BPE is)"
             )
 
-    def save(self, folder: Path, *, mask: bool = False) -> None:
-        """Writes the tokenizer files that `transformers` reads;
+    def save(self, folder: Path, *, mask: bool = False, named: bool = True) -> None:
+        """Writes the tokenizer files that `transformers` reads.
 
         mask: with a mask token in any case.
+        named: False: that token is not called the mask token, so that `pipeline("fill-mask")`
+            refuses the folder; `load_tokenizer` finds it.
         """
-        (self.masked if mask else self.hf).save_pretrained(folder)
+        hf = self.masked if mask else self.hf
+        if mask and not named:
+            hf = copy.deepcopy(hf)
+            hf.init_kwargs[HIDDEN_MASK], hf.mask_token = hf.mask_token, None
+        hf.save_pretrained(folder)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> TextTokenizer:

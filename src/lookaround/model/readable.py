@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -17,11 +17,13 @@ from lookaround.model.backbone import Backbone, require_honest_attention
 from lookaround.model.export import load
 from lookaround.model.fingerprint import model_folder
 from lookaround.objectives.contract import Mode
+from lookaround.settings.sections import Reading
 from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping
 
 RUN_FILE = "run.yaml"
+ATTENTIONS = get_args(Reading)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -115,15 +117,61 @@ def open_run(path: str | Path) -> Readable:
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
         run = Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
     else:
-        config = json.loads((folder / "config.json").read_text())
-        in_place = backbone.source.encoder or config.get("model_type") == "eurobert"
-        masked = in_place or config.get("is_causal") is False
-        modes = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
-        run = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None, folder)
+        mask, encoder = tokenizer.vocabulary.mask, backbone.source.encoder
+        modes, final = modes_of(folder, mask, encoder)
+        run = Readable(backbone, tokenizer, modes, final, min(backbone.limit, 512), None, folder)
     _require_rows(folder, run)
     if run.backbone.source.encoder:
         require_honest_attention(run.backbone, run.modes, packed=False)
     return run
+
+
+def modes_of(
+    folder: Path, mask: int, encoder: bool
+) -> tuple[tuple[Mode, ...], tuple[Mode, ...]]:
+    """The modes, and the final modes, that the config.json of a folder tells.
+
+    An export of ours describes itself ("lookaround"). Of other folders, encoders predict a token in
+    its own place, `is_causal: false` reads both ways, and the rest are causal.
+
+    mask: id of the tokenizer's mask token;
+    encoder: what the model was opened as; EuroBERT, which is opened as a Llama, is one too.
+
+    Raises UserError for a description that is damaged or not of this tokenizer.
+    """
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    if "lookaround" not in config:
+        in_place = encoder or config.get("model_type") == "eurobert"
+        masked = in_place or config.get("is_causal") is False
+        usual = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
+        return usual, usual
+    described = config["lookaround"] if isinstance(config["lookaround"], dict) else {}
+    modes, final = (_modes(described.get(name), name, file) for name in ("modes", "final_modes"))
+    if not {*final} <= {*modes}:
+        raise UserError(f"{file}: lookaround.final_modes has a mode that lookaround.modes has not")
+    told = described.get("mask_token_id")
+    if told != mask and any(mode.attention == "bidirectional" for mode in modes):
+        raise UserError(
+            f"{file}: lookaround.mask_token_id is {told!r}, the mask token of its tokenizer {mask}"
+        )
+    return modes, final
+
+
+def _modes(given: Any, name: str, file: Path) -> tuple[Mode, ...]:
+    """Modes as config.json holds them; raises UserError for anything else."""
+    if isinstance(given, list) and given:
+        pairs = [tuple(pair) if isinstance(pair, list) else () for pair in given]
+        if all(
+            len(pair) == 2 and pair[0] in ATTENTIONS and type(pair[1]) is int and pair[1] >= 0
+            for pair in pairs
+        ):
+            return tuple(Mode(*pair) for pair in pairs)
+    raise UserError(
+        f"{file}: lookaround.{name} is {given!r}; must be pairs of an attention kind "
+        f"({', '.join(ATTENTIONS)}) and a shift, such as "
+        '[["causal", 1]]'
+    )
 
 
 def _require_rows(folder: Path, run: Readable) -> None:

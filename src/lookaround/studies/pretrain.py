@@ -51,7 +51,7 @@ def open_pretraining(settings: Settings) -> Request:
     objective = parse(settings.pretrain.objective)
     require_for_text([objective])
     budget = parse_budget(settings.pretrain.budget)
-    require_form(settings.pretrain.form, objective.modes(), "llama")
+    require_form(settings.pretrain.form, objective.modes())
     source, column = settings.data.corpus, settings.data.text_column
     corpus = stdlib_corpus() if source is None else read_corpus(source, text_column=column)
     return Request(settings, objective, budget, corpus)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
-from lookaround.model.export import export
+from lookaround.model.export import export, names_mask, require_form
 from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.settings import TrainSettings
@@ -386,11 +386,25 @@ def _step_of(line: str) -> float:
 def exporter(
     backbone: Backbone, objective: Objective, store: Any, form: str | None = None
 ) -> Callable[[Path], None]:
-    """What writes a run's own files into a folder: model, extra heads, tokenizer."""
+    """What writes a run's own files into a folder: model, extra heads, tokenizer.
+
+    Raises UserError, at once, for a form that would lie.
+    """
+    modes = objective.modes()
+    require_form(form, modes, backbone.lm.config)
+    named = names_mask(backbone, modes, form)
 
     def fill(folder: Path) -> None:
-        export(backbone, folder, objective.modes(), mask=store.tokenizer.vocabulary.mask, form=form)
-        store.tokenizer.save(folder, mask=shows_masks(objective))
+        export(
+            backbone,
+            folder,
+            modes,
+            mask=store.tokenizer.vocabulary.mask,
+            form=form,
+            objective=objective.spec,
+            final_modes=objective.final_modes(),
+        )
+        store.tokenizer.save(folder, mask=shows_masks(objective), named=named)
 
     return fill
 
