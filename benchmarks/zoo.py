@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -333,7 +334,7 @@ def of_lm_head(view: View) -> View:
 
 CELLS: dict[str, Callable[[Subject], None]] = {
     "reading": Subject.read,
-    **{spec: lambda subject, spec=spec: subject.train(spec) for spec in OBJECTIVES},  # type: ignore[misc]
+    **{spec: partial(Subject.train, spec=spec) for spec in OBJECTIVES},
 }
 
 
@@ -355,7 +356,7 @@ def tried(names: Iterable[str], cells: Iterable[str], work: Path) -> dict[str, d
     for name in names:
         folder = work / name
         subject = Subject(name, make(name, library_text(), folder), folder, text, work / "runs")
-        found[name] = {which: cell(lambda w=which: CELLS[w](subject)) for which in chosen}  # type: ignore[misc]
+        found[name] = {which: cell(partial(CELLS[which], subject)) for which in chosen}
         for each in found[name].values():
             each.reason = each.reason.replace(f"{work}/", "")
         print(f"{name:20}" + " ".join(f"{found[name][w].verdict:>13}" for w in chosen), flush=True)

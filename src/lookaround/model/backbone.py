@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from lookaround.data.text import require_named, unloadable
 from lookaround.model.heads import LookAhead, Output, Trunk, build_head
 from lookaround.model.masks import allowed, attention_arguments, attention_of
+from lookaround.model.sizes import sizes_of
 from lookaround.objectives.contract import HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
@@ -81,12 +82,8 @@ class Backbone(nn.Module):
         self.lm = lm
         self.head_specs = tuple(heads)
         self.own_rows = own_rows
-        config = lm.config.get_text_config()
-        self.width: int = config.hidden_size
-        if own_rows is not None:
-            config = copy.copy(config)
-            config.vocab_size = own_rows  # the rows of heads with an unembedding of their own
-        self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
+        self.sizes = sizes_of(lm, own_rows)
+        self.heads = nn.ModuleList(build_head(spec, self.sizes) for spec in self.head_specs)
         for head in self.heads:
             if isinstance(head, LookAhead):
                 head.begin_with(self.output.weight.detach())
@@ -150,9 +147,14 @@ class Backbone(nn.Module):
         return logits.log_softmax(-1)
 
     @property
+    def width(self) -> int:
+        """D, the width of the states."""
+        return self.sizes.width
+
+    @property
     def limit(self) -> int:
         """The most positions that the model has; very many where it names no limit."""
-        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        return self.sizes.positions or 1 << 30
 
     @property
     def parameter_count(self) -> int:
