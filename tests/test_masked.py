@@ -45,7 +45,7 @@ def tiny(size: int, spread: float, eos: int | None = EOS) -> Readable:
         num_attention_heads=2,
         pad_token_id=PAD,
         bos_token_id=BOS,
-        eos_token_id=EOS,
+        eos_token_id=eos,
         tie_word_embeddings=True,
     )
     backbone = Backbone(LlamaForCausalLM(config))
@@ -314,6 +314,7 @@ def ending(at: int) -> Readable:
     class Fixed(torch.nn.Module):
         device = torch.device("cpu")
         output = SimpleNamespace(weight=torch.zeros(40, 1))
+        lm = None
 
         def log_probabilities(self, shown: Any, state: Tensor, forbidden: Tensor) -> Tensor:
             place = state % CONTEXT + 1  # read with shift 1

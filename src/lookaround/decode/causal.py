@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from lookaround.decode.cache import cache_argument
 from lookaround.decode.sampling import draw
 from lookaround.decode.stats import Stats
-from lookaround.model.backbone import reading
+from lookaround.model.foreign import reading
 from lookaround.model.readable import Readable
 from lookaround.settings import GenerationConfig
 from lookaround.support.errors import UserError
@@ -51,7 +51,7 @@ def causal_tokens(
         token = draw(logits_v, config, generator, readable.unwritten)
         stats.passes += 1
         stats.seconds = time.perf_counter() - began
-        if token == tokenizer.eos:
+        if token in readable.eos:
             return
         stats.tokens += 1
         ids.append(token)

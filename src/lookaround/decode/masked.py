@@ -158,7 +158,7 @@ def _passes(
             for b, row in enumerate(active):
                 filled[row].order.append((place_bn[b] - seen + made).tolist())
                 new = window_bt[b, seen : seen + block].tolist()
-                end = new.index(tokenizer.eos) if tokenizer.eos in new else block
+                end = next((i for i, token in enumerate(new) if token in readable.eos), block)
                 whole = mask not in new[:end]  # the block, as far as it counts
                 if whole:
                     filled[row].tokens += new[:end]

@@ -169,7 +169,7 @@ class Writer:
             [[tokenizer.bos, *prompt]],
             max_new_tokens=config.max_new_tokens,
             stats=stats,
-            eos=tokenizer.eos,
+            eos=self.readable.eos,
             verifier=make_verifier(config.accept, None if cold else generator),
             generator=generator,
             process=partial(filter_logits, config=filters, forbidden=never),
@@ -177,7 +177,7 @@ class Writer:
         )
         for step in chain.from_iterable(steps):
             for place, token in enumerate(step.tokens):
-                if token != tokenizer.eos:
+                if token not in self.readable.eos:
                     yield token, place < step.drafts
 
     def cost(self, made: Generated) -> tuple[float, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from lookaround.support.errors import UserError
 
 # Every text model of transformers 5.24 but two answers to `hidden_size` and `num_hidden_layers`.
@@ -72,8 +74,20 @@ def sizes_of(lm: Any, own_rows: int | None = None) -> Sizes:
         intermediate=_named(config, *_FEED_FORWARD) or 4 * trunk,
         attention_heads=attention_heads,
         key_value_heads=_divisor(attention_heads, _named(config, "num_key_value_heads") or wanted),
-        positions=_named(config, *_POSITIONS),
+        positions=_positions(lm, config),
     )
+
+
+def _positions(lm: Any, config: Any) -> int | None:
+    """The most tokens of a row; RoBERTa counts positions from after that of padding."""
+    named = _named(config, *_POSITIONS)
+    tables = [
+        module.padding_idx
+        for name, module in lm.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
+    padding = next((place for place in tables if place is not None), None)
+    return named if named is None or padding is None else named - padding - 1
 
 
 def _named(config: Any, *names: str) -> int | None:

@@ -36,9 +36,9 @@ class Vocabulary:
         keep[self.unwritten()] = False
         return keep.nonzero().flatten()
 
-    def unwritten(self, eos: int | None = None) -> list[int]:
+    def unwritten(self, *eos: int) -> list[int]:
         """Ids that stand for no text, in rising order: special tokens and mask, without `eos`."""
-        return sorted({*self.special, self.mask} - {eos})
+        return sorted({*self.special, self.mask} - {*eos})
 
 
 @dataclass(frozen=True)

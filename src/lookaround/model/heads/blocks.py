@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookaround.model.heads.lookahead import LookAhead
-from lookaround.model.masks import attention_arguments
+from lookaround.model.masks import Masks
 from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import Attention, Shown
 from lookaround.support.errors import UserError
@@ -57,7 +57,7 @@ class BlockHeads(LookAhead):
                 f"heads 'parallel': read the layer before the last, whose states are {sizes.trunk} "
                 f"wide, and this model's unembedding gets {width}; take heads='causal'"
             )
-        one = narrow_config(sizes, 1)
+        self.config = one = narrow_config(sizes, 1)
         count = 1 if shared else self.depths
         self.blocks = nn.ModuleList(LlamaModel(one) for _ in range(count))
         for block in self.blocks:
@@ -92,7 +92,7 @@ class BlockHeads(LookAhead):
             distance = position[:, None] - position
             sees = (distance == 0) | (distance >= depth - 1)
             shown = replace(shown, attention=Attention("dense", allowed=sees[None]))
-        return attention_arguments(shown, "sdpa", dtype)
+        return Masks().arguments(shown, self.config, "sdpa", dtype)
 
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
         parameters = sum(p.numel() for p in self.parameters()) / len(self.blocks)
