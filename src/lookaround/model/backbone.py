@@ -5,7 +5,6 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -24,6 +23,7 @@ from lookaround.model.foreign import (
 )
 from lookaround.model.heads import LookAhead, Output, Trunk, build_head
 from lookaround.model.masks import allowed, attention_of, layer_types
+from lookaround.model.sizes import sizes_of
 from lookaround.objectives.contract import PADDING, HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
@@ -94,12 +94,8 @@ class Backbone(nn.Module):
         self.source = source or Source()
         self.head_specs = tuple(heads)
         self.own_rows = own_rows
-        config = lm.config.get_text_config()
-        self.width: int = config.hidden_size
-        if own_rows is not None:
-            config = copy.copy(config)
-            config.vocab_size = own_rows  # the rows of heads with an unembedding of their own
-        self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
+        self.sizes = sizes_of(lm, own_rows)
+        self.heads = nn.ModuleList(build_head(spec, self.sizes) for spec in self.head_specs)
         for head in self.heads:
             if isinstance(head, LookAhead):
                 head.begin_with(self.output.weight.detach())
@@ -182,18 +178,14 @@ class Backbone(nn.Module):
         return logits.log_softmax(-1)
 
     @property
+    def width(self) -> int:
+        """D, the width of the states."""
+        return self.sizes.width
+
+    @property
     def limit(self) -> int:
         """The most positions that the model has; very many where it names no limit."""
-        config = self.lm.config.get_text_config()
-        named = getattr(config, "max_position_embeddings", None) or 1 << 30
-        # RoBERTa counts positions from after that of padding
-        tables = (
-            module.padding_idx
-            for name, module in self.lm.named_modules()
-            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
-        )
-        padding = next((place for place in tables if place is not None), None)
-        return named if padding is None else named - padding - 1
+        return self.sizes.positions or 1 << 30
 
     @property
     def parameter_count(self) -> int:

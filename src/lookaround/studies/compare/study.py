@@ -235,8 +235,8 @@ def estimate(study: Study) -> Estimate:
         ladder = (1 - decay) + decay * rungs if objective.stationary else rungs
         total += flops[objective.spec] * (ladder * settings.compare.seeds + search)
     parameters = study.backbone.parameter_count
-    config = study.backbone.lm.config.get_text_config()
+    sizes = study.backbone.sizes
     rows = settings.train.micro_batch or settings.train.batch
-    per_token = config.num_hidden_layers * (14 * config.hidden_size + 4 * config.intermediate_size)
+    per_token = sizes.layers * (14 * sizes.trunk + 4 * sizes.intermediate)
     memory = 16.0 * parameters + 4.0 * rows * settings.model.context * per_token + (96 << 20)
     return Estimate(parameters, flops, steps, total, memory, total / rate)

@@ -11,7 +11,7 @@ import numpy as np
 from lookaround.decode.cache import require_rewindable
 from lookaround.evaluation.own_text import own_text
 from lookaround.model.heads import LookAhead
-from lookaround.model.lora import require_peft
+from lookaround.model.lora import require_lora
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
 from lookaround.objectives.contract import Mode
@@ -57,9 +57,9 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         )
     if options.lora and not options.joint:
         raise UserError("speculate.lora: adapters are trained in joint training; add --joint")
-    if options.lora:
-        require_peft()
     run = open_run(model)
+    if options.lora:
+        require_lora(run.backbone.lm)
     if run.modes[-1].attention != "causal" and not any(
         mode == Mode("causal", 1) for mode in run.modes
     ):
