@@ -60,7 +60,8 @@ def command(
         return
     if show_drafts and writer.speculator is None:
         raise UserError(
-            f"--show-drafts: {model} has no heads that look ahead (or is not read causally)"
+            f"--show-drafts: {model} has no heads that look ahead (or is not read causally, or its "
+            "cache cannot be rewound)"
         )
     texts = [Generated(text) for text in prompt or [""]]
     entries = []

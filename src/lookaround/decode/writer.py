@@ -7,6 +7,7 @@ drafts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,11 +15,12 @@ from itertools import chain
 
 import torch
 
+from lookaround.decode.cache import NotRewindable
 from lookaround.decode.causal import causal_tokens, require_cache
 from lookaround.decode.hub import read_description
 from lookaround.decode.masked import fill, masked_tokens, quality
 from lookaround.decode.sampling import COLDEST, filter_logits
-from lookaround.decode.speculative import Speculator
+from lookaround.decode.speculative import Speculator, set_precision
 from lookaround.decode.stats import Stats
 from lookaround.decode.verify import make_verifier
 from lookaround.model.heads import LookAhead
@@ -72,7 +74,8 @@ def generate(
 class Writer:
     """`generate` piece by piece.
 
-    A model with drafts is put into the precision that its trees were timed in.
+    A model with drafts is put into the precision that its trees were timed in. One whose cache
+    cannot be rewound writes a token per pass, and a line in the log says so.
 
     mode: how the model is read, in place of `config.mode`.
     drafts: whether heads that look ahead may draft. Sampled text is another one with drafts, though
@@ -102,9 +105,14 @@ class Writer:
         backbone = readable.backbone
         if drafts and any(isinstance(head, LookAhead) for head in backbone.heads):
             told = read_description(readable.folder, backbone.unembedding.weight.shape[0])
-            backbone.eval().to(told.precision)
-            self.speculator = Speculator(backbone, told.trees, shortlist=told.shortlist)
-        else:
+            try:
+                self.speculator = Speculator(backbone, told.trees, shortlist=told.shortlist)
+            except NotRewindable as error:
+                logging.getLogger(__name__).warning("%s; so one token per pass", error)
+            else:
+                backbone.eval()
+                set_precision(backbone, told.precision)
+        if self.speculator is None:
             require_cache(backbone.lm)
 
     @property
