@@ -339,7 +339,7 @@ def test_a_tokenizer_with_ids_that_the_model_lacks_is_refused(tmp_path: Path) ->
     ("specials", "roles", "begins", "ends"),
     [
         ((END, "<s>"), {"bos_token": "<s>", "eos_token": END}, "<s>", END),
-        ((END, "<s>"), {"cls_token": "<s>", "sep_token": END}, "<s>", None),
+        ((END, "<s>"), {"cls_token": "<s>", "sep_token": END}, "<s>", END),
         (
             (END, "<|im_end|>"),
             {"eos_token": "<|im_end|>", "pad_token": END},
