@@ -61,6 +61,7 @@ PRESETS: dict[str, dict[str, int]] = {
         "num_attention_heads": 12,
     },
 }
+UNLIMITED = 1 << 30  # positions of a model that names no limit
 # tokens where none are asked for
 VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 8192, "base": 32768}
 
@@ -152,7 +153,8 @@ class Backbone(nn.Module):
     @property
     def limit(self) -> int:
         """The most positions that the model has; very many where it names no limit."""
-        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        config = self.lm.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None) or UNLIMITED
 
     @property
     def parameter_count(self) -> int:

@@ -384,13 +384,21 @@ def _step_of(line: str) -> float:
 
 
 def exporter(
-    backbone: Backbone, objective: Objective, store: Any, form: str | None = None
+    backbone: Backbone,
+    objective: Objective,
+    store: Any,
+    form: str | None = None,
+    *,
+    length: int | None = None,
 ) -> Callable[[Path], None]:
-    """What writes a run's own files into a folder: model, extra heads, tokenizer."""
+    """What writes a run's own files into a folder: model, extra heads, tokenizer.
+
+    length: the training length, which the tokenizer then cuts at.
+    """
 
     def fill(folder: Path) -> None:
         export(backbone, folder, objective.modes(), mask=store.tokenizer.vocabulary.mask, form=form)
-        store.tokenizer.save(folder, mask=shows_masks(objective))
+        store.tokenizer.save(folder, mask=shows_masks(objective), length=length)
 
     return fill
 

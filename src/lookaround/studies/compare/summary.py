@@ -77,6 +77,7 @@ def study_results(
         "corpus": corpus,
         "machine": machine(study.jobs, study.threads),
         "versions": versions(),
+        "unit": study.store.tokenizer.unit,
         "parameters": study.backbone.parameter_count,
         "equal": study.equal,
         **{
@@ -330,6 +331,7 @@ def _notes(
             "One seed: differences between training runs are not covered by the intervals; "
             "--seeds 3 covers them."
         )
+    notes += study.store.tokenizer.notes
     for name, task in tasks.items():
         notes += [f"{name}: {note}" for note in task["notes"]]
     scores = next(iter(ladders.values()))["1"]["evaluation"].scores.values()
