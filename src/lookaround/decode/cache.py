@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
-from lookaround.model.backbone import reading, require_plain_logits
+from lookaround.model.foreign import last_step, reading
 from lookaround.model.masks import cache_mask, mask_argument
 from lookaround.support.errors import UserError
 
@@ -202,7 +202,11 @@ def require_rewindable(lm: Any) -> None:
             f"{name}: its cache cannot be rewound ({kinds}); several tokens per pass need full "
             "attention in every layer"
         )
-    require_plain_logits(lm, name)
+    if last_step(lm, name)[0]:
+        raise UserError(
+            f"{name}: changes its states before the unembedding; several tokens per pass need "
+            "those of the last layer"
+        )
     vocabulary = lm.get_output_embeddings().weight.shape[0]
     ids = torch.arange(1, 9, device=lm.device)[None] % vocabulary
     with reading(lm), torch.inference_mode():
