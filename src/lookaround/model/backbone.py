@@ -66,6 +66,7 @@ PRESETS: dict[str, dict[str, int]] = {
         "num_attention_heads": 12,
     },
 }
+UNLIMITED = 1 << 30  # positions of a model that names no limit
 # tokens where none are asked for
 VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 8192, "base": 32768}
 
@@ -185,7 +186,7 @@ class Backbone(nn.Module):
     @property
     def limit(self) -> int:
         """The most positions that the model has; very many where it names no limit."""
-        return self.sizes.positions or 1 << 30
+        return self.sizes.positions or UNLIMITED
 
     @property
     def parameter_count(self) -> int:

@@ -136,6 +136,12 @@ class EvaluateSettings(_Section):
     prefix_lengths: list[int] | None = result(
         None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
     )
+    context: int | None = Field(
+        None,
+        ge=2,
+        description="tokens that `evaluate` reads a model through, at most; none: the training "
+        "length of a run, all positions of another model",
+    )
     generation_mode: Reading | None = result(
         None, description="how generation reads a model; none: causal if its training ended with it"
     )
@@ -358,6 +364,16 @@ class GenerationConfig(_Section):
     mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
         None,
         description="how the model is read; none: causally if the end of its training was causal",
+    )
+    context: int | None = Field(
+        None,
+        ge=2,
+        description="tokens that the model is read through, at most; none: the training length of "
+        "a run, all positions of another model",
+    )
+    chat: bool = Field(
+        False,
+        description="each prompt is a user's message, put through the tokenizer's chat template",
     )
 
 

@@ -120,7 +120,7 @@ def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
     if settings.model.init:
         require_named(settings.model.init, "--init", "config.json")
     if settings.data.tokenizer:
-        require_named(settings.data.tokenizer, "--tokenizer", "tokenizer.json")
+        require_named(settings.data.tokenizer, "--tokenizer")
     return prepare(
         corpus,
         vocabulary=settings.data.vocabulary or VOCABULARIES[settings.model.preset],

@@ -23,12 +23,11 @@ from lookaround.decode.speculative import Speculator
 from lookaround.decode.stats import Stats
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
 from lookaround.evaluation.bits_per_byte import bits_per_byte, chain_rule_bits, scored_tokens
-from lookaround.evaluation.own_text import lossless_rows
+from lookaround.evaluation.own_text import text_rows
 from lookaround.model.backbone import Backbone
 from lookaround.objectives.contract import Mode
 from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import CHUNK, Tell
-from lookaround.support.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,8 @@ def next_token_bits(request: Speculation, backbone: Backbone) -> float | None:
     run, settings = request.run, request.settings.evaluate
     if not request.test:
         return None
-    try:
-        rows = lossless_rows(run, request.test)
-    except UserError:
+    rows = text_rows(run, request.test)
+    if rows.codec.unit != "byte":
         return None
     scored = scored_tokens(rows, settings)
     return bits_per_byte(chain_rule_bits(backbone, rows, scored, Mode("causal", 1)), scored)[0]

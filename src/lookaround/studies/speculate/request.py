@@ -71,14 +71,16 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     own = [head for head in run.backbone.heads if isinstance(head, LookAhead)]
     kind = options.heads if options.heads is not None or own else "hydra"
     limit = run.backbone.limit
-    window = min(limit, max(run.context, options.prompt_tokens + options.new_tokens))
+    # heads learn on rows of a run's training length, or of at most 512 tokens
+    row = run.context if run.whole else min(run.context, 512)
+    window = min(limit, max(row, options.prompt_tokens + options.new_tokens))
     if options.prompt_tokens + options.new_tokens > limit:
         raise UserError(
             f"speculate: {options.prompt_tokens} prompt and {options.new_tokens} new tokens are "
             f"more than the {limit} positions of {model}; set speculate.prompt_tokens or "
             "speculate.new_tokens lower"
         )
-    run = dataclasses.replace(run, context=window)
+    run = dataclasses.replace(run, context=window, whole=True)
     text = own_text(run, settings.data)
     run.backbone.eval()
     if text is None:
