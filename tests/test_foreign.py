@@ -26,9 +26,10 @@ from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.text import load_tokenizer
 from lookaround.decode import Speculator, Stats, Tree, Writer
 from lookaround.decode.verify import ExactSampling
-from lookaround.model.backbone import Backbone, build, load_decoder
+from lookaround.model.backbone import Backbone, build
 from lookaround.model.export import load
 from lookaround.model.fingerprint import model_fingerprint
+from lookaround.model.foreign import load_model
 from lookaround.model.readable import open_run
 from lookaround.objectives import parse
 from lookaround.objectives.contract import Component, Pairs, Shown, View
@@ -331,7 +332,7 @@ def test_a_tokenizer_with_ids_that_the_model_lacks_is_refused(tmp_path: Path) ->
         with pytest.raises(
             UserError, match=rf"own_rows of its config\.json is {own!r}, must be 1 to {ROWS}"
         ):
-            load_decoder(str(folder))
+            load_model(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -432,7 +433,7 @@ def dropped(name: str) -> Callable[[dict[str, Tensor]], Any]:
 def test_missing_weights_are_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "one", llama())
     rewrite(folder, dropped("model.layers.1.mlp.up_proj.weight"))
-    for read in (open_run, lambda path: load_decoder(str(path))):
+    for read in (open_run, lambda path: load_model(str(path))):
         with pytest.raises(
             UserError, match=r"1 weights of .* missing from its files \(model.layers.1.mlp"
         ):
@@ -446,7 +447,7 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing from its files"):
         open_run(folder)
     (folder / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match="no decoder could be loaded"):
+    with pytest.raises(UserError, match="no causal LM or masked LM could be loaded"):
         open_run(folder)
     folder = saved(tmp_path / "layers", llama())
     configure(folder, num_hidden_layers=3, layer_types=None)
@@ -459,8 +460,8 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
             open_run(folder)
     folder = saved(tmp_path / "shard", llama(), max_shard_size="20KB")
     min(folder.glob("model-*.safetensors")).unlink()
-    with pytest.raises(UserError, match="no decoder could be loaded"):
-        load_decoder(str(folder))
+    with pytest.raises(UserError, match="no causal LM or masked LM could be loaded"):
+        load_model(str(folder))
 
 
 def test_weights_of_other_shapes_are_refused(tmp_path: Path) -> None:
@@ -473,7 +474,7 @@ def test_weights_of_other_shapes_are_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "rows", llama())
     configure(folder, vocab_size=ROWS + 3)
     with pytest.raises(UserError, match="of another shape than its config"):
-        load_decoder(str(folder))
+        load_model(str(folder))
 
 
 def test_unexpected_weights_of_the_trunk_are_refused(tmp_path: Path) -> None:
@@ -512,7 +513,7 @@ def test_whole_folders_of_every_form_are_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def same(folder: Path, lm: Any) -> None:
-        for name, tensor in load_decoder(str(folder)).state_dict().items():
+        for name, tensor in load_model(str(folder))[0].state_dict().items():
             assert torch.equal(tensor, lm.state_dict()[name]), name
 
     tied = llama(tie_word_embeddings=True)
@@ -549,36 +550,6 @@ def test_whole_folders_of_every_form_are_read(
     )
     same(saved(tmp_path / "euro", euro), euro)
     assert not caplog.records
-
-
-def test_what_is_not_read_exactly_is_refused_by_name(tmp_path: Path) -> None:
-    sizes: dict[str, Any] = {
-        "vocab_size": ROWS,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
-    kinds = {
-        "roberta": transformers.RobertaForMaskedLM(transformers.RobertaConfig(**sizes)),
-        "bert": transformers.BertForMaskedLM(transformers.BertConfig(**sizes)),
-        "granite": transformers.GraniteForCausalLM(
-            transformers.GraniteConfig(num_key_value_heads=1, logits_scaling=8.0, **sizes)
-        ),
-    }
-    for name, lm in kinds.items():
-        with torch.no_grad():
-            for parameter in lm.parameters():
-                parameter += 0.1 * torch.randn(
-                    parameter.shape, generator=torch.Generator().manual_seed(0)
-                )
-        folder = saved(tmp_path / name, lm)
-        with pytest.raises(
-            UserError, match=r"cannot be read exactly|no decoder could be loaded|missing"
-        ):
-            open_run(folder)
-        with pytest.raises(UserError):
-            build(preset="nano", vocabulary=ROWS, context=16, special={}, init=str(folder))
 
 
 def test_a_fingerprint_holds_content_and_no_path(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from lookaround.model import (
     load,
     require_honest_attention,
 )
-from lookaround.model.backbone import require_plain_logits
-from lookaround.model.masks import allowed, attention_arguments
+from lookaround.model.foreign import last_step
+from lookaround.model.masks import Masks, allowed
 from lookaround.objectives import Attention, HeadSpec, Mode, Shown, parse
 from lookaround.objectives.checks import random_batch
 from lookaround.objectives.heads import OffsetSpec
@@ -71,12 +71,15 @@ def test_masks_follow_the_definition(kind: Any, documents: list[int] | None) -> 
 
 def test_pure_patterns_need_no_mask_and_eager_gets_an_additive_one() -> None:
     documents = torch.tensor([[0, 0, 1, 1]] * 2)
-    assert attention_arguments(Shown(documents), "sdpa", torch.float32) == {
+    config = backbone().lm.config
+    assert Masks().arguments(Shown(documents), config, "sdpa", torch.float32) == {
         "attention_mask": None,
         "is_causal": True,
     }
     isolated = Shown(documents, Attention("bidirectional"), documents)
-    sdpa, eager = (attention_arguments(isolated, name, torch.float32) for name in ("sdpa", "eager"))
+    sdpa, eager = (
+        Masks().arguments(isolated, config, name, torch.float32) for name in ("sdpa", "eager")
+    )
     assert sdpa["attention_mask"].dtype == torch.bool
     assert torch.equal(eager["attention_mask"] == 0, sdpa["attention_mask"])
 
@@ -298,7 +301,7 @@ def test_truncated_and_missing_files_are_named(tmp_path: Path) -> None:
         load(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="no decoder could be loaded"):
+    with pytest.raises(UserError, match="no causal LM or masked LM could be loaded"):
         load(tmp_path)
 
 
@@ -312,5 +315,5 @@ def test_a_refusal_leaves_a_model_as_it_was(
     lm = backbone().lm.train(training)
     monkeypatch.setattr(lm, "forward", broken)
     with pytest.raises(UserError, match="on the way"):
-        require_plain_logits(lm, "model 'x'")
+        last_step(lm, "model 'x'")
     assert lm.training is training

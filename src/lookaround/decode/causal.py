@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from lookaround.decode.cache import cache_argument
 from lookaround.decode.sampling import draw
 from lookaround.decode.stats import Stats
-from lookaround.model.backbone import reading
+from lookaround.model.foreign import reading
 from lookaround.model.readable import Readable
 from lookaround.settings import GenerationConfig
 from lookaround.support.errors import UserError

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lookaround.decode.cache import CachedModel
 from lookaround.decode.tree import Tree
@@ -80,11 +79,11 @@ class Shortlist:
         """Logits (.., F) of the list's tokens from head states (.., D), by a head's own unembedding
         or the model's.
         """
+        output = self.backbone.whole_output.of(own)
         if self.ids is None:
-            return self.backbone.logits(states) if own is None else F.linear(states, own)
-        output = self.backbone.unembedding
-        weight, bias = (output.weight, output.bias) if own is None else (own, None)
-        return F.linear(states, self._rows(weight), None if bias is None else self._rows(bias))
+            return (self.backbone.output if own is None else output).logits(states)
+        bias = None if output.bias is None else self._rows(output.bias)
+        return output._replace(weight=self._rows(output.weight), bias=bias).logits(states)
 
     def choose(
         self, logits: Tensor, count: int, sampler: Sampler | None

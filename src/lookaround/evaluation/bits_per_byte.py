@@ -20,7 +20,8 @@ import torch
 
 from lookaround.data.rows import Rows
 from lookaround.evaluation.registry import Protocol, Scores, TextData
-from lookaround.model.backbone import Backbone, reading
+from lookaround.model.backbone import Backbone
+from lookaround.model.foreign import reading
 from lookaround.model.masks import attention_of
 from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode, Shown

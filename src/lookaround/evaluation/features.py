@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from lookaround.data.codec import Codec
-from lookaround.model.backbone import Backbone, reading
+from lookaround.model.backbone import Backbone
+from lookaround.model.foreign import reading
 from lookaround.model.masks import attention_of
 from lookaround.objectives.contract import PADDING, Shown
 

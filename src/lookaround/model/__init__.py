@@ -4,10 +4,10 @@ from lookaround.model.backbone import (
     PRESETS,
     Backbone,
     build,
-    load_decoder,
     require_honest_attention,
 )
 from lookaround.model.export import export, load
+from lookaround.model.foreign import load_model
 from lookaround.model.losses import linear_cross_entropy
 
 __all__ = [
@@ -17,6 +17,6 @@ __all__ = [
     "export",
     "linear_cross_entropy",
     "load",
-    "load_decoder",
+    "load_model",
     "require_honest_attention",
 ]

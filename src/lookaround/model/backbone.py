@@ -1,4 +1,4 @@
-"""Any Hugging Face decoder as a backbone: stock Llama presets, or a checkpoint to continue from.
+"""Any Hugging Face LM as a backbone: stock Llama presets, or a checkpoint to continue from.
 
 B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lookaround.data.text import require_named, unloadable
+from lookaround.model.foreign import Source, load_model, narrowed, reading, without_unembedding
 from lookaround.model.heads import LookAhead, Output, Trunk, build_head
-from lookaround.model.masks import allowed, attention_arguments, attention_of
-from lookaround.objectives.contract import HeadSpec, Mode, Shown
+from lookaround.model.masks import allowed, attention_of, layer_types
+from lookaround.objectives.contract import PADDING, HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
 # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
@@ -66,19 +65,27 @@ VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 
 
 
 class Backbone(nn.Module):
-    """A causal LM of transformers, read under any attention pattern, with an objective's heads.
+    """An LM of transformers, read under any attention pattern, with an objective's heads.
 
     `lm` stays a stock model: its state dict is what gets exported.
+
+    source: what is known of a model of others; a fresh Llama if none.
 
     own_rows: number of rows of the unembedding that the softmax is over. Rows after them are input
         only: a mask token added to a loaded model. None: all rows.
     """
 
     def __init__(
-        self, lm: Any, heads: Iterable[HeadSpec] = (), *, own_rows: int | None = None
+        self,
+        lm: Any,
+        heads: Iterable[HeadSpec] = (),
+        *,
+        own_rows: int | None = None,
+        source: Source | None = None,
     ) -> None:
         super().__init__()
         self.lm = lm
+        self.source = source or Source()
         self.head_specs = tuple(heads)
         self.own_rows = own_rows
         config = lm.config.get_text_config()
@@ -101,13 +108,19 @@ class Backbone(nn.Module):
         return self.lm.get_output_embeddings()
 
     @property
+    def whole_output(self) -> Output:
+        """The step from states to logits, over all rows."""
+        output, source = self.unembedding, self.source
+        return Output(output.weight, output.bias, source.scale, source.cap)
+
+    @property
     def output(self) -> Output:
-        """The unembedding of the model's own rows: weight (V', D), bias (V',) or None."""
-        return Output(self.unembedding.weight, self.unembedding.bias).first(self.own_rows)
+        """The step from states to logits, over the rows that belong to the model."""
+        return self.whole_output.first(self.own_rows)
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits (.., V') of hidden states (.., D), over the rows that belong to the model."""
-        return F.linear(states, *self.output)
+        return self.output.logits(states)
 
     @property
     def device(self) -> torch.device:
@@ -122,18 +135,31 @@ class Backbone(nn.Module):
         return self.unembedding.weight.dtype
 
     def states(self, shown: Shown, *, all_layers: bool = False) -> Any:
-        """Hidden states (B, T, D) after the final norm; with all_layers, those of every layer."""
-        arguments = attention_arguments(shown, self.lm.config._attn_implementation, self.dtype)
-        out = self.decoder(
-            shown.input_ids, use_cache=False, output_hidden_states=all_layers, **arguments
+        """Hidden states (B, T, D) that the unembedding gets; with all_layers, those of every layer.
+
+        Raises UserError for a pattern that the model cannot be told.
+        """
+        config = self.lm.config
+        arguments = self.source.masks.arguments(
+            shown, config.get_text_config(), config._attn_implementation, self.dtype
         )
-        return out.hidden_states if all_layers else out.last_hidden_state
+        if not self.source.encoder:
+            arguments["use_cache"] = False
+        if all_layers:
+            return self.decoder(
+                shown.input_ids, output_hidden_states=True, **arguments
+            ).hidden_states
+        if self.source.transforms:
+            with without_unembedding(self.lm):
+                return self.lm(shown.input_ids, **arguments).logits
+        return self.decoder(shown.input_ids, **arguments).last_hidden_state
 
     def trunk(self, shown: Shown) -> Trunk:
         """What the heads read."""
         if any(getattr(head, "reads", "last") == "before" for head in self.heads):
             layers = self.states(shown, all_layers=True)
-            return Trunk(layers[-1], layers[-2])
+            last = self.states(shown) if self.source.transforms else layers[-1]
+            return Trunk(last, layers[-2])
         return Trunk(self.states(shown))
 
     def log_probabilities(
@@ -152,7 +178,16 @@ class Backbone(nn.Module):
     @property
     def limit(self) -> int:
         """The most positions that the model has; very many where it names no limit."""
-        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        config = self.lm.config.get_text_config()
+        named = getattr(config, "max_position_embeddings", None) or 1 << 30
+        # RoBERTa counts positions from after that of padding
+        tables = (
+            module.padding_idx
+            for name, module in self.lm.named_modules()
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+        )
+        padding = next((place for place in tables if place is not None), None)
+        return named if padding is None else named - padding - 1
 
     @property
     def parameter_count(self) -> int:
@@ -171,21 +206,21 @@ def build(
     preset: str,
     vocabulary: int,
     context: int,
-    special: dict[str, int | None],
+    special: dict[str, int | None] | None,
     heads: Iterable[HeadSpec] = (),
     init: str | None = None,
     seed: int = 0,
     mask: int | None = None,
 ) -> Backbone:
-    """A backbone: a fresh Llama of a preset, or the decoder at `init`, with a row for each token.
+    """A backbone: a fresh Llama of a preset, or the model at `init`, with a row for each token.
 
     vocabulary: ids that are both shown and predicted.
-    special: bos/eos/pad_token_id for the configuration.
+    special: bos/eos/pad_token_id for the configuration; None leaves those of `init`.
     mask: with `init`, an id that is only shown; where the checkpoint has no row for it, one is
         added that no softmax holds, so that training begins at the checkpoint's own loss.
 
     Raises UserError for an unknown preset, a context longer than the checkpoint's, or a checkpoint
-    that is no decoder.
+    that cannot be opened.
     """
     torch.manual_seed(seed)
     heads = tuple(heads)
@@ -195,11 +230,18 @@ def build(
                 f"model.init: '{init}' is trained already, so no layer of it can make way for "
                 "heads (matched=True)"
             )
-        lm = load_decoder(init)
+        lm, source = load_model(init)
         own_rows = _add_rows(lm, vocabulary, mask)
-        for key, value in special.items():
+        for key, value in (special or {}).items():
             setattr(lm.config, key, value)
-        backbone = Backbone(lm, heads, own_rows=own_rows)
+        backbone = Backbone(lm, heads, own_rows=own_rows, source=source)
+        if source.dropouts:
+            logging.getLogger(__name__).warning(
+                "model '%s': is trained without its dropout (%s), so that runs resume exactly; its "
+                "config.json keeps it",
+                init,
+                ", ".join(f"{key} {value:g}" for key, value in source.dropouts.items()),
+            )
         if backbone.limit < context:
             raise UserError(
                 f"model.context: {context} is longer than the {backbone.limit} positions of "
@@ -210,7 +252,7 @@ def build(
 
     if preset not in PRESETS:
         raise UserError(f"model.preset: unknown preset '{preset}'; known are {', '.join(PRESETS)}")
-    sizes: dict[str, Any] = {**PRESETS[preset], **special}
+    sizes: dict[str, Any] = {**PRESETS[preset], **(special or {})}
     sizes["num_hidden_layers"] -= sum(spec.replaces for spec in heads)
     if sizes["num_hidden_layers"] < 1:
         raise UserError(
@@ -248,133 +290,29 @@ def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
     return None if own == rows else own
 
 
-def load_decoder(path: str) -> Any:
-    """The causal LM of a folder or name in float32, exactly as it was saved.
-
-    An EuroBERT folder is read as a Llama, with the same keys. Code of a folder is never run. A
-    pooler or another head that the class lacks is left out and named in the log.
-
-    Raises UserError where nothing can be loaded, where weights are missing, left over or of another
-    shape, and where logits are not the unembedding of the last states.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-    from transformers.utils import logging as verbosity
-
-    require_named(path, "model", "config.json")
-    verbosity.disable_progress_bar()  # it would break up the study's own
-    level = verbosity.get_verbosity()
-    verbosity.set_verbosity(verbosity.CRITICAL)  # errors are reported below, in one line
-    exactly: dict[str, Any] = {
-        "dtype": torch.float32,
-        "output_loading_info": True,
-        "ignore_mismatched_sizes": True,  # they are refused below, by name
-    }
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        if config.model_type == "eurobert":
-            known = {*LlamaConfig().to_dict(), "own_rows"} - {"model_type"}
-            fields = {key: value for key, value in config.to_dict().items() if key in known}
-            loaded: Any = LlamaForCausalLM.from_pretrained(
-                path, config=LlamaConfig(**fields), **exactly
-            )
-        else:
-            loaded = AutoModelForCausalLM.from_pretrained(
-                path, config=copy.deepcopy(config), trust_remote_code=False, **exactly
-            )
-        lm, info = loaded
-    except Exception as error:
-        raise unloadable(f"model '{path}'", "decoder", error) from None
-    finally:
-        verbosity.set_verbosity(level)
-    _require_whole(path, lm, info)
-    own, rows = getattr(lm.config, "own_rows", None), lm.get_output_embeddings().weight.shape[0]
-    if own is not None and (type(own) is not int or not 0 < own <= rows):
-        raise UserError(
-            f"model '{path}': own_rows of its config.json is {own!r}, must be 1 to {rows}"
-        )
-    require_plain_logits(lm, f"model '{path}'")
-    return lm
-
-
-def _require_whole(path: str, lm: Any, info: dict[str, Any]) -> None:
-    """Raises UserError unless the files hold the weights of this class, poolers and heads aside."""
-    trunk = {lm.base_model_prefix, *dict(lm.base_model.named_children())}
-    output = next(
-        name for name, module in lm.named_modules() if module is lm.get_output_embeddings()
-    )
-    left_out = {
-        key
-        for key in info["unexpected_keys"]
-        if "pooler" in key.split(".")
-        or not (
-            {key.split(".")[0]} & trunk
-            or key.startswith(f"{output}.")
-            or any(part.isdecimal() for part in key.split("."))  # of one of several layers
-        )
-    }
-    shapes = [
-        f"{key} {tuple(found)} for {tuple(own)}" for key, found, own in info["mismatched_keys"]
-    ]
-    for names, what in (
-        (shapes, "of another shape than its config.json says"),
-        (info["missing_keys"], "missing from its files"),
-        (info["unexpected_keys"] - left_out, "in its files and not in its architecture"),
-        (info["error_msgs"], "not loaded"),
-    ):
-        if names:
+def require_modes(backbone: Backbone, modes: Iterable[Mode]) -> None:
+    """Raises UserError for a mode that an encoder was not made for: it predicts in place."""
+    for mode in modes:
+        if backbone.source.encoder and mode != Mode("bidirectional", 0):
             raise UserError(
-                f"model '{path}': {len(names)} weights of {type(lm).__name__} are {what} "
-                f"({_few(names)}); nothing is drawn at random in their place"
+                f"model '{backbone.lm.config.model_type}': is an encoder, which reads both ways "
+                f"and predicts a token in its own place; '{mode}' is another use. Take "
+                "mlm(rate=0.3), vmlm(shift=0) or mdlm(shift=0)"
             )
-    if left_out:
-        logging.getLogger(__name__).warning(
-            "model '%s': left out, since %s has no place for it: %s",
-            path,
-            type(lm).__name__,
-            _few(left_out),
-        )
 
 
-def _few(names: Iterable[str]) -> str:
-    """The first three of some names, in order."""
-    ordered = sorted(map(str, names))
-    return ", ".join(ordered[:3]) + (", .." if len(ordered) > 3 else "")
-
-
-@contextmanager
-def reading(module: nn.Module) -> Iterator[None]:
-    """A module in evaluation mode and without gradients; afterwards it trains if it did before."""
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(was_training)
-
-
-def require_plain_logits(lm: Any, name: str) -> None:
-    """Raises UserError where a model's logits are not its unembedding of its last states."""
-    ids = torch.arange(1, 9, device=lm.device)[None] % lm.get_output_embeddings().weight.shape[0]
-    try:
-        with reading(lm):
-            logits = lm(ids, use_cache=False).logits
-            ours = lm.get_output_embeddings()(lm.base_model(ids, use_cache=False).last_hidden_state)
-    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
-        raise unloadable(name, "decoder that reads tokens alone", error) from None
-    if float((ours - logits).abs().max()) > 1e-3 * (float(logits.abs().max()) or 1.0):
-        raise UserError(
-            f"{name}: changes its logits after the unembedding, or transforms its states before it "
-            "(an encoder, or scaled or capped logits); such a model cannot be read exactly"
-        )
-
-
-def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: int = 12) -> None:
+def require_honest_attention(
+    backbone: Backbone, modes: Iterable[Mode], width: int = 12, *, packed: bool = True
+) -> None:
     """Asks the model "does position i see j?" for every attention kind in use; refuses a wrong one.
 
     Every token is changed in turn; the states that move must be exactly those that the pattern lets
-    see it, also through several layers. Raises UserError naming the pattern and the positions where
-    the model does otherwise.
+    see it, also through several layers. A pattern that needs no mask must give the same states with
+    a mask, so that a short row changes nothing for those beside it. Sliding windows are asked about
+    with a narrow one. Raises UserError naming the pattern and the positions where the model does
+    otherwise.
+
+    packed: also with two documents in a row; else with padding, where a pattern needs a mask.
     """
     vocabulary = backbone.unembedding.weight.shape[0]
     generator = torch.Generator().manual_seed(0)
@@ -382,24 +320,51 @@ def require_honest_attention(backbone: Backbone, modes: Iterable[Mode], width: i
     other = (base + 1 + torch.randint(vocabulary - 1, base.shape, generator=generator)) % vocabulary
     tokens = base.repeat(width + 1, 1)
     tokens[torch.arange(width) + 1, torch.arange(width)] = other[0]
-    two = (torch.arange(width) >= width // 2).long().expand_as(tokens)
-    for kind in dict.fromkeys(mode.attention for mode in modes):
-        for documents in (None, two):
-            shown = Shown(
-                tokens, attention_of(kind, torch.full((width + 1,), width // 3)), documents
-            )
-            with reading(backbone):
-                hidden_btd = backbone.states(shown.to(backbone.device)).cpu()
-            # [i, j]: state i moved when token j changed
-            moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T
-            sees = allowed(shown)[0]
-            for _ in range(width.bit_length()):  # through several layers
-                sees = (sees.float() @ sees.float()) > 0
-            if not torch.equal(moved, sees):
-                i, j = (moved != sees).nonzero()[0].tolist()
-                pattern = f"{kind}{' with two documents in a row' if documents is not None else ''}"
-                raise UserError(
-                    f"model '{backbone.lm.config.model_type}' does not keep the attention pattern "
-                    f"it is asked for: under '{pattern}', position {i} "
-                    f"{'sees' if moved[i, j] else 'does not see'} position {j}"
-                )
+    half = torch.arange(width) >= width // 2
+    with narrowed(backbone.lm), reading(backbone):
+        for kind in dict.fromkeys(mode.attention for mode in modes):
+            attention = attention_of(kind, torch.full((width + 1,), width // 3))
+            rows: dict[str, Tensor | None] = {"": None}
+            if packed:
+                rows[" with two documents in a row"] = half.long()
+            elif kind != "causal":
+                rows[" with padding"] = torch.where(half, PADDING, 0)
+            for what, documents in rows.items():
+                numbers = None if documents is None else documents.expand_as(tokens)
+                shown = Shown(tokens, attention, numbers).to(backbone.device)
+                _require_pattern(backbone, shown, f"{kind}{what}")
+            if len(rows) > 1 and kind != "prefix":
+                whole = Shown(tokens, attention, torch.zeros_like(tokens)).to(backbone.device)
+                _require_same(backbone, whole, kind)
+
+
+def _require_pattern(backbone: Backbone, shown: Shown, name: str) -> None:
+    """Raises UserError where a token moves other states than a pattern says."""
+    hidden_btd = backbone.states(shown).cpu()
+    # [i, j]: state i moved when token j changed
+    moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T
+    seen, config = allowed(shown)[:1].cpu(), backbone.lm.config.get_text_config()
+    sees = torch.eye(seen.shape[-1])
+    for layer in layer_types(config):
+        kept = backbone.source.masks.windowed(seen, layer, shown.attention.kind, config)[0]
+        sees = ((kept | torch.eye(len(sees), dtype=torch.bool)).float() @ sees > 0).float()
+    wrong = moved != sees.bool()
+    if shown.documents is not None:
+        wrong &= (shown.documents[0] != PADDING).cpu()[:, None]  # nobody reads a state of padding
+    if bool(wrong.any()):
+        i, j = wrong.nonzero()[0].tolist()
+        raise UserError(
+            f"model '{config.model_type}' does not keep the attention pattern it is asked for: "
+            f"under '{name}', position {i} {'sees' if moved[i, j] else 'does not see'} position {j}"
+        )
+
+
+def _require_same(backbone: Backbone, shown: Shown, kind: str) -> None:
+    """Raises UserError where a pattern that needs no mask is another one with a mask."""
+    told = backbone.states(shown)
+    pure = backbone.states(replace(shown, documents=None))
+    if float((told - pure).abs().max()) > 1e-3 * float(pure.abs().max()):
+        raise UserError(
+            f"model '{backbone.lm.config.model_type}': reads '{kind}' otherwise when it is told so "
+            "by a mask, so that one short row would change all beside it"
+        )

@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from lookaround.model.backbone import Backbone, load_decoder
+from lookaround.model.backbone import Backbone
+from lookaround.model.foreign import Source, load_model
 from lookaround.model.heads import describe, spec_of
 from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
@@ -108,18 +109,14 @@ def _eurobert_config(config: Any, mask: int) -> Any:
 
 def load(folder: Path) -> Backbone:
     """The backbone of an exported folder with its heads; raises UserError naming the bad file."""
-    for name, files in (
-        ("config.json", "config.json"),
-        ("model.safetensors", "model*.safetensors"),
-    ):
-        if not any(folder.glob(files)):  # weights may lie in several
-            raise UserError(f"{folder}: no checkpoint here ({name} is missing)")
-    lm = load_decoder(str(folder))
-    backbone = load_heads(folder, lm) or Backbone(lm, own_rows=getattr(lm.config, "own_rows", None))
+    lm, source = load_model(str(folder))
+    backbone = load_heads(folder, lm, source) or Backbone(
+        lm, own_rows=getattr(lm.config, "own_rows", None), source=source
+    )
     return backbone.to(torch.float32)
 
 
-def load_heads(folder: Path, lm: Any) -> Backbone | None:
+def load_heads(folder: Path, lm: Any, source: Source | None = None) -> Backbone | None:
     """The model with a folder's extra heads, None without; raises UserError for another model's."""
     file = folder / HEADS_FILE
     if not file.is_file():
@@ -146,7 +143,7 @@ def load_heads(folder: Path, lm: Any) -> Backbone | None:
     if "model" in described and not _same_weights(json.loads(described["model"]), _probe(lm)):
         raise UserError(f"{file}: these heads belong to another model (its weights are not these)")
     try:
-        backbone = Backbone(lm, specs, own_rows=getattr(lm.config, "own_rows", None))
+        backbone = Backbone(lm, specs, own_rows=getattr(lm.config, "own_rows", None), source=source)
         backbone.heads.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError) as error:
         raise UserError(

@@ -36,6 +36,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         target: Tensor,
         weight: Tensor,
         compute: torch.dtype,
+        cap: float | None,
     ) -> tuple[Tensor, Tensor]:
         pairs, vocabulary = hidden_nd.shape[0], weight_vd.shape[0]
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
@@ -60,6 +61,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             probability.copy_(logits)
             if bias_v is not None:
                 probability += bias_v
+            slope = None
+            if cap is not None:
+                probability.div_(cap).tanh_()
+                slope = 1 - probability.square()
+                probability.mul_(cap)
             index = target[here, None]
             true = probability.gather(1, index)
             top = probability.amax(1, keepdim=True)
@@ -72,6 +78,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             # p - 1, exact for tokens that are nearly certain
             probability.scatter_(1, index, torch.expm1(-loss))
+            if slope is not None:
+                probability.mul_(slope)
             if grad_bias is not None:
                 grad_bias += (probability * weight[here, None]).sum(0)
             error = logits.copy_(probability)
@@ -93,7 +101,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden, weight, bias = grads
         hidden = None if hidden is None else hidden.to(ctx.dtypes[0])
         weight = None if weight is None else weight.to(ctx.dtypes[1])
-        return hidden, weight, bias, None, None, None
+        return hidden, weight, bias, None, None, None, None
 
 
 def linear_cross_entropy(
@@ -104,14 +112,17 @@ def linear_cross_entropy(
     *,
     bias_v: Tensor | None = None,
     compute: torch.dtype | None = None,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(sum of weight * cross-entropy, cross-entropy of each pair (N,)), in nats.
 
     hidden_nd (N, D), weight_vd (V, D), target (N,) int64, weight (N,).
     compute: dtype of the matrix products (default: that of hidden_nd, or of autocast where it is
-        on); sums and softmax are float32, or float64 for float64 input. Only the first result
-        carries gradients. At most CHUNK_BYTES of logits live at a time. Ours; after the idea of
-        Liger's fused linear cross-entropy (Hsu et al. 2024).
+        on); sums and softmax are float32, or float64 for float64 input.
+    cap: c, where the softmax is over c * tanh(logits / c).
+
+    Only the first result carries gradients. At most CHUNK_BYTES of logits live at a time. Ours;
+    after the idea of Liger's fused linear cross-entropy (Hsu et al. 2024).
     """
     device = hidden_nd.device.type
     if not torch.is_grad_enabled():
@@ -124,7 +135,7 @@ def linear_cross_entropy(
             else hidden_nd.dtype
         )
     with torch.autocast(device, enabled=False):
-        return _LinearCrossEntropy.apply(hidden_nd, weight_vd, bias_v, target, weight, compute)  # type: ignore[no-any-return]
+        return _LinearCrossEntropy.apply(hidden_nd, weight_vd, bias_v, target, weight, compute, cap)  # type: ignore[no-any-return]
 
 
 def at_least_single(values: Tensor) -> Tensor:

@@ -9,12 +9,14 @@ ours, never by position ids.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Attention, Shown
+from lookaround.support.errors import UserError
 
 
 def allowed(shown: Shown) -> Tensor:
@@ -39,17 +41,88 @@ def allowed(shown: Shown) -> Tensor:
     return mask
 
 
-def attention_arguments(shown: Shown, implementation: str, dtype: torch.dtype) -> dict[str, Any]:
-    """Keyword arguments (`attention_mask`, `is_causal`) for the decoder's forward.
+def layer_types(config: Any) -> list[str]:
+    """What each layer attends to, as transformers names it: "full_attention" or another type."""
+    named = getattr(config, "layer_types", None)
+    one = "sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"
+    return list(named) if named else [one] * config.num_hidden_layers
 
-    implementation: the model's attention implementation, "sdpa" or "eager";
-    dtype: of an additive mask.
+
+@dataclass(frozen=True)
+class Masks:
+    """How a model takes the attention patterns that it is asked for.
+
+    form: "single" (one 4D mask for all layers), "typed" (one for each type of layer), "padding" (a
+        2D mask of the tokens that are there, as DeBERTa takes) or "none" (ALiBi models).
+    windows: whether layers of type "sliding_attention" see a window of `config.sliding_window`.
+    encoder: reads both ways, and has no argument that says so.
+    positions: whether positions are passed beside a 4D mask (OPT counts them from a 2D one).
     """
-    kind, mask = shown.attention.kind, None
-    if shown.documents is not None or kind not in ("causal", "bidirectional"):
-        seen = allowed(shown)[:, None].expand(len(shown.input_ids), -1, -1, -1)
-        mask = mask_argument(seen, implementation, dtype)
-    return {"attention_mask": mask, "is_causal": kind == "causal"}
+
+    form: str = "single"
+    windows: bool = False
+    encoder: bool = False
+    positions: bool = False
+
+    def arguments(
+        self, shown: Shown, config: Any, implementation: str, dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """Keyword arguments of the model's forward: `attention_mask`, for decoders `is_causal`.
+
+        config: the model's text configuration.
+        implementation: the model's attention implementation, "sdpa" or "eager".
+        dtype: of an additive mask.
+
+        Raises UserError where the model cannot be told this pattern.
+        """
+        kind = shown.attention.kind
+        arguments: dict[str, Any] = {} if self.encoder else {"is_causal": kind == "causal"}
+        if self.is_pure(shown):
+            return {"attention_mask": None, **arguments}
+        documents = shown.documents
+        single = documents is not None and not bool((documents > 0).any())  # one document a row
+        if self.form == "padding" and kind == "bidirectional" and single:
+            assert documents is not None
+            return {"attention_mask": (documents == 0).long(), **arguments}
+        if self.form in ("padding", "none"):
+            raise UserError(
+                f"model '{config.model_type}': takes no attention mask of ours, so it cannot be "
+                f"read {'both ways' if kind == 'bidirectional' else 'by prefixes'} in rows of "
+                "several lengths, nor in packed rows; pure causal rows it reads"
+            )
+        seen = allowed(shown)
+        masks = {}
+        for name in dict.fromkeys(layer_types(config)):
+            kept = self.windowed(seen, name, kind, config)[:, None]
+            kept = kept.expand(len(shown.input_ids), -1, -1, -1)
+            masks[name] = mask_argument(kept, implementation, dtype)
+        mask = masks if self.form == "typed" else next(iter(masks.values()))
+        if self.positions:
+            width = shown.input_ids.shape[1]
+            arguments["position_ids"] = torch.arange(width, device=shown.input_ids.device)[None]
+        return {"attention_mask": mask, **arguments}
+
+    def is_pure(self, shown: Shown) -> bool:
+        """Whether the pattern needs no mask."""
+        own = ("bidirectional",) if self.encoder else ("causal", "bidirectional")
+        return shown.documents is None and shown.attention.kind in own
+
+    def windowed(self, seen: Tensor, layer_type: str, kind: str, config: Any) -> Tensor:
+        """A pattern (B or 1, T, T) as a layer of this type keeps it.
+
+        The window is that of transformers: a causal state sees `sliding_window` tokens with its
+        own, a bidirectional one as many on either side of its own.
+        """
+        if not self.windows or layer_type != "sliding_attention":
+            return seen
+        position = torch.arange(seen.shape[-1], device=seen.device)
+        distance = position[:, None] - position
+        window = config.sliding_window
+        return (
+            seen
+            & ((distance if kind != "bidirectional" else distance - 1) < window)
+            & (-distance <= window)
+        )
 
 
 def mask_argument(mask: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:

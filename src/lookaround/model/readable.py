@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from lookaround.data.text import TextTokenizer, load_tokenizer
-from lookaround.model.backbone import Backbone
+from lookaround.model.backbone import Backbone, require_honest_attention
 from lookaround.model.export import load
+from lookaround.model.fingerprint import model_folder
 from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
@@ -102,10 +103,9 @@ def classification_mode(modes: Sequence[Mode]) -> Mode:
     return by_kind.get("bidirectional") or by_kind.get("prefix") or modes[-1]
 
 
-def open_run(folder: Path) -> Readable:
-    """Opens a run, its checkpoint, a Hugging Face decoder or EuroBERT folder; raises UserError."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give a run or a Hugging Face checkpoint folder")
+def open_run(path: str | Path) -> Readable:
+    """Opens a run, its checkpoint, or a model's folder or name on the hub; raises UserError."""
+    folder = model_folder(path)
     backbone = load(folder).to(local_device())
     tokenizer = load_tokenizer(str(folder))
     source = folder if (folder / RUN_FILE).is_file() else folder.parent
@@ -116,11 +116,13 @@ def open_run(folder: Path) -> Readable:
         run = Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
     else:
         config = json.loads((folder / "config.json").read_text())
-        in_place = config.get("model_type") == "eurobert"
+        in_place = backbone.source.encoder or config.get("model_type") == "eurobert"
         masked = in_place or config.get("is_causal") is False
         modes = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
         run = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None, folder)
     _require_rows(folder, run)
+    if run.backbone.source.encoder:
+        require_honest_attention(run.backbone, run.modes, packed=False)
     return run
 
 

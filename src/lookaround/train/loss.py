@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lookaround.model.backbone import Backbone
-from lookaround.model.heads import Auxiliary, LookAhead, Output, Trunk, look_ahead_loss
-from lookaround.model.losses import linear_cross_entropy
+from lookaround.model.heads import Auxiliary, LookAhead, Trunk, look_ahead_loss
 from lookaround.objectives.contract import Component, View
 
 
@@ -126,9 +125,7 @@ class ObjectiveLoss(nn.Module):
         pick = slice(None) if bool(near.all()) else near
         weight = pairs.weight[pick].to(trunk.last.dtype) * scale
         states_nd = trunk.last.flatten(0, 1)[pairs.state[pick]]
-        loss, _ = linear_cross_entropy(
-            states_nd, output.weight, pairs.target[pick], weight, bias_v=output.bias
-        )
+        loss, _ = output.cross_entropy(states_nd, pairs.target[pick], weight)
         return loss
 
     def _look_ahead(
@@ -141,7 +138,7 @@ class ObjectiveLoss(nn.Module):
             view,
             (view.pairs.head == number).nonzero().flatten(),
             embedding=self.backbone.embedding.weight,
-            output=Output(self.backbone.unembedding.weight, self.backbone.unembedding.bias),
+            output=self.backbone.whole_output,
             rows=self.backbone.own_rows,
             through=through,
             scale=scale,

@@ -10,7 +10,7 @@ from lookaround import __version__
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.data.text import TextTokenizer
-from lookaround.model.backbone import Backbone, build, require_honest_attention
+from lookaround.model.backbone import Backbone, build, require_honest_attention, require_modes
 from lookaround.objectives import AR
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
@@ -31,11 +31,14 @@ def build_backbone(
     """
     init = settings.model.init
     masks = shows_masks(objective)
+    own = init is not None and settings.data.tokenizer is None  # its configuration names them
     backbone = build(
         preset=settings.model.preset,
         vocabulary=tokenizer.size if init is None else tokenizer.rows,
         context=settings.model.context,
-        special={
+        special=None
+        if own
+        else {
             "bos_token_id": tokenizer.bos,
             "eos_token_id": tokenizer.eos,
             "pad_token_id": tokenizer.pad,
@@ -45,7 +48,8 @@ def build_backbone(
         seed=seed,
         mask=tokenizer.masked.mask_token_id if masks else None,
     )
-    require_honest_attention(backbone, objective.modes())
+    require_modes(backbone, objective.modes())
+    require_honest_attention(backbone, objective.modes(), packed=settings.data.pack)
     return backbone
 
 

@@ -71,9 +71,7 @@ class BeliefHead(nn.Module):
         after, before = self.join(joined).chunk(2, -1)
         states = torch.cat([after, before])
         targets = torch.cat([answer_ba[row, i], answer_ba[row, j]])
-        loss = F.cross_entropy(
-            at_least_single(F.linear(states, output.weight, output.bias)), targets, reduction="none"
-        )
+        loss = F.cross_entropy(at_least_single(output.logits(states)), targets, reduction="none")
         share = target_ba.sum(1) / pair.sum(1).clamp(min=1)  # (B,): targets over pairs of the row
         return (loss * share[row].repeat(2)).sum()
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookaround.model.heads.lookahead import LookAhead
-from lookaround.model.masks import attention_arguments
+from lookaround.model.masks import Masks
 from lookaround.objectives.contract import Attention, Shown
 
 
@@ -50,7 +50,7 @@ class BlockHeads(LookAhead):
         self.chained, self.conditioned = chained, conditioned
         self.reads = "last" if chained else "before"
         self.width = width = config.hidden_size
-        one = narrow_config(config, 1)
+        self.config = one = narrow_config(config, 1)
         count = 1 if shared else self.depths
         self.blocks = nn.ModuleList(LlamaModel(one) for _ in range(count))
         for block in self.blocks:
@@ -85,7 +85,7 @@ class BlockHeads(LookAhead):
             distance = position[:, None] - position
             sees = (distance == 0) | (distance >= depth - 1)
             shown = replace(shown, attention=Attention("dense", allowed=sees[None]))
-        return attention_arguments(shown, "sdpa", dtype)
+        return Masks().arguments(shown, self.config, "sdpa", dtype)
 
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
         parameters = sum(p.numel() for p in self.parameters()) / len(self.blocks)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from lookaround.model.losses import linear_cross_entropy
 from lookaround.objectives.contract import View
 
 
@@ -20,16 +23,53 @@ class Trunk(NamedTuple):
 
 
 class Output(NamedTuple):
-    """The unembedding: weight (V, D) and bias (V,) or None."""
+    """From states to logits: cap(scale * (W h + b)), with cap(z) = c tanh(z / c).
+
+    weight: (V, D), the unembedding.
+    bias: (V,), or None.
+    scale: a factor of all logits (Granite, Cohere).
+    cap: c, in nats; None: logits stay as they are (Gemma 2 has one).
+    """
 
     weight: Tensor
     bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float | None = None
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits (.., V) of states (.., D)."""
+        logits = F.linear(states, self.weight, self.bias)
+        if self.scale != 1:
+            logits = logits * self.scale
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def first(self, rows: int | None) -> Output:
         """The first `rows` rows; None is all."""
-        if rows is None:
-            return self
-        return Output(self.weight[:rows], None if self.bias is None else self.bias[:rows])
+        return self if rows is None else self.rows(slice(rows))
+
+    def of(self, own: Tensor | None) -> Output:
+        """The same last step on a head's own unembedding (V, D); on this one for None."""
+        return self if own is None else self._replace(weight=own, bias=None)
+
+    def rows(self, rows: slice | Tensor) -> Output:
+        """Only some of the rows."""
+        bias = None if self.bias is None else self.bias[rows]
+        return self._replace(weight=self.weight[rows], bias=bias)
+
+    def detached(self) -> Output:
+        """The same without gradients."""
+        bias = None if self.bias is None else self.bias.detach()
+        return self._replace(weight=self.weight.detach(), bias=bias)
+
+    def cross_entropy(
+        self, states: Tensor, target: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`linear_cross_entropy` of states (N, D)."""
+        bias = self.bias
+        if self.scale != 1:
+            states = states * self.scale
+            bias = None if bias is None else bias * self.scale
+        return linear_cross_entropy(states, self.weight, target, weight, bias_v=bias, cap=self.cap)
 
 
 class Auxiliary(Protocol):

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lookaround.model.heads.contract import Output
-from lookaround.model.losses import linear_cross_entropy
 from lookaround.objectives.contract import Shown, View
 
 if TYPE_CHECKING:
@@ -84,11 +83,10 @@ def look_ahead_loss(
     lent: list[Tensor] = []
     if through == 0:
         embedding = embedding.detach()
-        output = Output(
-            output.weight.detach(), None if output.bias is None else output.bias.detach()
-        )
+        output = output.detached()
     else:
-        lent += [p for p in output if p is not None] + ([embedding] if head.conditioned else [])
+        lent += [p for p in output[:2] if p is not None]
+        lent += [embedding] if head.conditioned else []
     lent = [p for p in {id(p): p for p in lent}.values() if p.requires_grad and id(p) not in known]
 
     def run(leaf: Tensor, wanted: list[Tensor], backward: bool) -> DepthwiseLoss:
@@ -169,8 +167,8 @@ class DepthwiseLoss:
     def of(self, states: Tensor, depth: int, part: Part) -> Tensor:
         """The loss of a depth's pairs from their states (N, D); counted into `total`."""
         own = self.head.unembedding(depth)
-        weight, bias = (self.output if own is None else Output(own)).first(self.rows)
-        loss, _ = linear_cross_entropy(states, weight, part.target, part.weight, bias_v=bias)
+        output = self.output.of(own).first(self.rows)
+        loss, _ = output.cross_entropy(states, part.target, part.weight)
         self.total = self.total + loss.detach()
         return loss
 

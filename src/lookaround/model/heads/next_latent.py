@@ -47,8 +47,7 @@ class NextLatentHead(nn.Module):
         """
         rows, width = view.shown.input_ids.shape
         flat = hidden_btd.flatten(0, 1)
-        fixed, out = flat.detach(), output.weight.detach()
-        bias = None if output.bias is None else output.bias.detach()
+        fixed, out = flat.detach(), output.detached()
         scored = torch.zeros(rows * width, dtype=torch.bool, device=flat.device)
         scored[view.pairs.state] = True
         ids = view.shown.input_ids.flatten()
@@ -65,7 +64,7 @@ class NextLatentHead(nn.Module):
             true = fixed[at]
             total = total + F.smooth_l1_loss(state, true, reduction="sum") / state.shape[-1]
             guess_nv, true_nv = (
-                at_least_single(F.linear(x, out, bias)).log_softmax(-1) for x in (state, true)
+                at_least_single(out.logits(x)).log_softmax(-1) for x in (state, true)
             )
             total = total + F.kl_div(guess_nv, true_nv, reduction="sum", log_target=True)
         return total / self.steps

@@ -46,7 +46,10 @@ def train_heads(
     objective = request.objective
     torch.manual_seed(settings.seed)
     backbone = Backbone(
-        request.run.backbone.lm, objective.head_specs(), own_rows=request.run.backbone.own_rows
+        request.run.backbone.lm,
+        objective.head_specs(),
+        own_rows=request.run.backbone.own_rows,
+        source=request.run.backbone.source,
     )
     stages = [("training the heads", objective, False, 1.0)]
     if options.joint:

@@ -16,6 +16,7 @@ from torch import Tensor
 from lookaround.decode.speculative import set_precision
 from lookaround.model.backbone import Backbone
 from lookaround.model.fingerprint import model_folder
+from lookaround.model.foreign import FAILURES
 from lookaround.support.errors import UserError
 from lookaround.support.machine import available_memory
 
@@ -127,7 +128,7 @@ def why_not_float64(backbone: Backbone) -> str:
         to_float64(lm, lm)
         with torch.inference_mode():
             lm(ids)
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+    except FAILURES as error:
         return f"float64 does not run in this architecture ({str(error).splitlines()[0][:100]})"
     finally:
         set_precision(lm, dtype)

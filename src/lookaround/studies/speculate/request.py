@@ -13,6 +13,7 @@ import torch
 from lookaround.decode.cache import require_rewindable
 from lookaround.evaluation.own_text import own_text
 from lookaround.model.backbone import Backbone
+from lookaround.model.foreign import FAILURES
 from lookaround.model.heads import LookAhead
 from lookaround.model.lora import require_peft
 from lookaround.model.readable import Readable, open_run
@@ -146,7 +147,7 @@ def _require_heads(request: Speculation) -> None:
     try:
         with torch.device("meta"):
             Backbone(backbone.lm, request.objective.head_specs(), own_rows=backbone.own_rows)
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+    except FAILURES as error:
         raise UserError(
             f"speculate.heads: {request.kind} heads do not fit model "
             f"'{backbone.lm.config.model_type}' ({str(error).splitlines()[0][:120]})"

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lookaround.decode.masked import window_log_probabilities
-from lookaround.model.backbone import Backbone, reading
+from lookaround.model.backbone import Backbone
+from lookaround.model.foreign import reading
 from lookaround.objectives.contract import Batch, Mode, Writing
 from lookaround.objectives.objective import Objective
 from lookaround.studies.synthetic.tasks import Task

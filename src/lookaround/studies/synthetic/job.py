@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.model.backbone import Backbone, build, require_honest_attention
+from lookaround.model.backbone import Backbone, build, require_honest_attention, require_modes
 from lookaround.model.export import export
 from lookaround.objectives import parse
 from lookaround.objectives.objective import Objective
@@ -118,7 +118,8 @@ def make_trainer(
         init=settings.model.init,
         seed=seed,
     )
-    require_honest_attention(backbone, objective.modes())
+    require_modes(backbone, objective.modes())
+    require_honest_attention(backbone, objective.modes(), packed=False)
     train = settings.train.model_copy(update={"batch": settings.synthetic.batch})
     return Trainer(
         backbone,
