@@ -87,6 +87,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "speculate.samples",
         "speculate.joint",
         "speculate.lora",
+        "speculate.measure",
     ),
     "synthetic": (
         "synthetic.tasks",

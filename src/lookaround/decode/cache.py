@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
-from lookaround.model.foreign import last_step, reading
+from lookaround.model.foreign import FAILURES, last_step, reading
 from lookaround.model.masks import cache_mask, mask_argument
 from lookaround.support.errors import UserError
 
@@ -218,7 +218,7 @@ def require_rewindable(lm: Any) -> None:
     past = _longest_window(lm.config.get_text_config(), name)
     try:
         found, expected = _branching(lm, past)
-    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, KeyError) as error:
+    except FAILURES as error:
         raise NotRewindable(
             f"{name}: its cache cannot be rewound ({str(error).splitlines()[0][:120]})"
         ) from None

@@ -19,7 +19,9 @@ import torch
 from lookaround.decode.speculative import Speculator, set_precision
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import make_verifier
+from lookaround.model.backbone import Backbone
 from lookaround.model.export import HEADS_FILE, load, load_heads
+from lookaround.model.foreign import Source, last_step
 from lookaround.support.errors import UserError
 
 SPECULATION_FILE = "speculation.json"
@@ -91,7 +93,12 @@ def load_speculator(folder: Path, lm: Any = None) -> Speculator:
 
     Raises UserError where there are no heads, or they belong to another model.
     """
-    backbone = load(folder) if lm is None else load_heads(folder, lm)
+    if lm is None:
+        backbone: Backbone | None = load(folder)
+    else:
+        transforms, scale, cap = last_step(lm, f"model '{folder}'")
+        source = Source(dtype=lm.dtype, transforms=transforms, scale=scale, cap=cap)
+        backbone = load_heads(folder, lm, source)
     if backbone is None or not len(backbone.heads):
         raise UserError(
             f"{folder}: has no heads that look ahead (heads.safetensors); make them with "

@@ -20,6 +20,7 @@ from lookaround.report.findings import (
     forecast_features,
     forecast_standing,
     is_control,
+    speculation_cells,
     speculation_lines,
     synthetic_cells,
     synthetic_findings,
@@ -346,12 +347,10 @@ def _print_synthetic(results: SyntheticResults, console: Console) -> None:
 
 def _print_speculation(result: SpeculationResults, console: Console) -> None:
     """Speed by number of sequences, then what was found, in words."""
-    (first, key, _), *others = SPECULATION_COLUMNS
-    columns = [
-        Column(heading, [form.format(entry[name]) for entry in result.by_batch])
-        for heading, name, form in others
-    ]
-    _print_table(console, [columns], [str(entry[key]) for entry in result.by_batch], first=first)
+    first, *others = SPECULATION_COLUMNS
+    labels, *values = zip(*map(speculation_cells, result.by_batch), strict=True)
+    columns = [Column(name, list(cells)) for name, cells in zip(others, values, strict=True)]
+    _print_table(console, [columns], list(labels), first=first)
     for line in speculation_lines(result):
         _print_text(console, line)
 

@@ -265,7 +265,13 @@ class SpeculateSettings(_Section):
     batches: list[PositiveInt] = Field(
         [1, 2, 4, 8, 16, 32], min_length=1, description="numbers of sequences that are measured"
     )
-    rounds: int = Field(3, ge=1, description="turns of each way of generating; medians are shown")
+    rounds: int = Field(
+        5, ge=1, description="turns of each way of generating, at least; intervals are over turns"
+    )
+    measure: Literal["quick", "full"] = Field(
+        "full",
+        description="quick: the first number of sequences alone, with a quarter of the prompts",
+    )
 
 
 class SyntheticSettings(_Section):
