@@ -126,9 +126,7 @@ def open_run(path: str | Path) -> Readable:
     return run
 
 
-def modes_of(
-    folder: Path, mask: int, encoder: bool
-) -> tuple[tuple[Mode, ...], tuple[Mode, ...]]:
+def modes_of(folder: Path, mask: int, encoder: bool) -> tuple[tuple[Mode, ...], tuple[Mode, ...]]:
     """The modes, and the final modes, that the config.json of a folder tells.
 
     An export of ours describes itself ("lookaround"). Of other folders, encoders predict a token in
