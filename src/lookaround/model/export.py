@@ -7,7 +7,6 @@ remote code.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,26 +52,26 @@ def require_form(form: str | None, modes: tuple[Mode, ...], config: Any = None) 
         )
 
 
-def _masked(modes: Iterable[Mode]) -> bool:
+def _masked(modes: tuple[Mode, ...]) -> bool:
     return all(mode.attention == "bidirectional" for mode in modes)
 
 
-def names_mask(backbone: Backbone, modes: Iterable[Mode], form: str | None = None) -> bool:
+def names_mask(config: Any, modes: tuple[Mode, ...], form: str | None = None) -> bool:
     """Whether an export may call its mask token one.
 
-    False where its class has AutoModelForMaskedLM, and the logits at a mask are not those of the
-    token that it hides: `pipeline("fill-mask")` would misread them.
+    An EuroBERT may not where the logits at a mask are not those of the token that it hides:
+    `pipeline("fill-mask")` would misread them.
 
+    config: of the model;
     form: as for `export`.
     """
-    shifts = {mode.shift for mode in modes if mode.attention == "bidirectional"}
-    filled = backbone.source.encoder or _as_eurobert(backbone, modes, form)
-    return not filled or shifts == {0}
+    return not _as_eurobert(config, modes, form) or all(
+        mode.shift == 0 for mode in modes if mode.attention == "bidirectional"
+    )
 
 
-def _as_eurobert(backbone: Backbone, modes: Iterable[Mode], form: str | None) -> bool:
+def _as_eurobert(config: Any, modes: tuple[Mode, ...], form: str | None) -> bool:
     """Whether a Llama is written as EuroBERT: where it reads both ways alone, or as asked."""
-    config = backbone.lm.config
     fits = config.model_type == "llama" and not config.mlp_bias and _masked(modes)
     return form == "eurobert" or (form is None and fits)
 
@@ -105,7 +104,7 @@ def export(
     require_form(form, modes, lm.config)
     source = backbone.source
     dtype = source.dtype if source.dtype.itemsize < torch.float32.itemsize else lm.dtype
-    eurobert, both_ways = _as_eurobert(backbone, modes, form), _masked(modes)
+    eurobert, both_ways = _as_eurobert(lm.config, modes, form), _masked(modes)
     _save_pretrained(lm, folder, dtype)
     if eurobert:
         _eurobert_config(lm.config, mask).to_json_file(file)
@@ -117,9 +116,8 @@ def export(
         config = {k: v for k, v in config.items() if k not in ("is_causal", "use_cache")}
     elif both_ways and not eurobert and not source.encoder:
         config |= {"is_causal": False, "use_cache": False}
-    if not names_mask(backbone, modes, form):
-        trunk = "EuroBertModel" if eurobert else type(lm.base_model).__name__
-        config["architectures"] = [trunk]
+    if not names_mask(lm.config, modes, form):
+        config["architectures"] = ["EuroBertModel"]
     if backbone.own_rows is not None:
         config["own_rows"] = backbone.own_rows
     config["lookaround"] = {

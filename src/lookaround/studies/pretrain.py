@@ -33,7 +33,7 @@ from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, Plan, parse_budget
 from lookaround.train.loop import Progress, StopSignal, exporter, stop_on_signals
 from lookaround.train.parallel import World, world
-from lookaround.train.run import make_trainer, plan_for, run_info, schedule_for
+from lookaround.train.run import make_trainer, plan_for, run_card, run_info, schedule_for
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,13 @@ def train_into(
                 folder.discard()  # nothing is lost, and another run may use the name
             raise
         info |= {"status": "finished", "spent": vars(trainer.counters)}
+
+        def write(into: Path) -> None:
+            fill(into)
+            run_card(into, info, out / "metrics.jsonl")
+
         if processes.main:
-            folder.publish(fill)
+            folder.publish(write)
             folder.save(**info)
             for _, old in checkpoint.checkpoints(out):
                 shutil.rmtree(old, ignore_errors=True)

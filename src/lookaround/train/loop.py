@@ -399,7 +399,7 @@ def exporter(
     """
     modes = objective.modes()
     require_form(form, modes, backbone.lm.config)
-    named = names_mask(backbone, modes, form)
+    named = names_mask(backbone.lm.config, modes, form)
 
     def fill(folder: Path) -> None:
         export(

@@ -37,6 +37,7 @@ from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.run import (
     build_backbone,
     make_trainer,
+    run_card,
     run_info,
     schedule_for,
 )
@@ -207,6 +208,7 @@ def _train_rung(
     def write(into: Path) -> None:
         fill(into)
         write_yaml(into / RUN_FILE, info)
+        run_card(into, info, branch / "metrics.jsonl")
 
     write_folder(job.folder / f"rung-{rung:g}", write)
     shutil.rmtree(branch, ignore_errors=True)
