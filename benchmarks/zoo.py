@@ -21,6 +21,7 @@ A refusal is one line, before anything is trained. Everything else is WRONG or a
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import logging
 import math
@@ -107,6 +108,7 @@ def cell(check: Callable[[], None]) -> Cell:
     except Wrong as error:
         found = Cell("WRONG", str(error))
     except Exception as error:
+        logging.getLogger(__name__).exception("a traceback")
         reason = next(iter(str(error).splitlines()), "")
         found = Cell("TRACEBACK", f"{type(error).__name__}: {reason}"[:300])
     found.seconds = time.perf_counter() - began
@@ -142,6 +144,8 @@ class Reference:
         arguments: dict[str, Any] = {}
         if attention.kind != ("bidirectional" if self.encoder else "causal"):
             arguments = {"attention_mask": self.mask(allowed(shown)[:, None], attention.kind)}
+            if "position_ids" in inspect.signature(type(self.lm).forward).parameters:
+                arguments["position_ids"] = torch.arange(len(ids))[None]  # OPT counts by the mask
         if not self.encoder:
             arguments["use_cache"] = False
         with torch.no_grad():
