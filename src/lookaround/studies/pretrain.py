@@ -51,7 +51,7 @@ def open_pretraining(settings: Settings) -> Request:
     objective = parse(settings.pretrain.objective)
     require_for_text([objective])
     budget = parse_budget(settings.pretrain.budget)
-    require_form(settings.pretrain.form, objective.modes(), "llama")
+    require_form(settings.pretrain.form, objective.modes())
     source, column = settings.data.corpus, settings.data.text_column
     corpus = stdlib_corpus() if source is None else read_corpus(source, text_column=column)
     return Request(settings, objective, budget, corpus)
@@ -134,7 +134,8 @@ def train_into(
                 if before
                 else processes.share(plan_for(trainer, objective, budget))
             )
-            fill = exporter(trainer.backbone, objective, store, form)
+            length = settings.model.context
+            fill = exporter(trainer.backbone, objective, store, form, length=length)
             resumed = trainer.restore_latest(out)
         info = run_info(settings, objective, store, trainer, plan)
         processes.barrier()  # all have seen the folder as it was

@@ -48,9 +48,27 @@ def build_backbone(
         seed=seed,
         mask=tokenizer.masked.mask_token_id if masks else None,
     )
+    if settings.data.tokenizer not in (None, init):
+        _adopt(backbone, tokenizer)
     require_modes(backbone, objective.modes())
     require_honest_attention(backbone, objective.modes(), packed=settings.data.pack)
     return backbone
+
+
+def _adopt(backbone: Backbone, tokenizer: TextTokenizer) -> None:
+    """Makes the model generate with a tokenizer: the ids of generation_config are those of its own.
+
+    Ids of its first tokenizer would end texts anywhere, and forbid or force any token.
+    """
+    from transformers import GenerationConfig
+
+    added = range(len(backbone.output.weight), len(backbone.unembedding.weight))
+    backbone.lm.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos,
+        eos_token_id=tokenizer.eos,
+        pad_token_id=tokenizer.pad,
+        suppress_tokens=[*added] or None,
+    )
 
 
 def make_trainer(
