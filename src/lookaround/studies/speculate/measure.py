@@ -67,8 +67,8 @@ def measure_speed(
 
     ways: dict[str, Callable[[list[list[int]], int], int]] = {"plain": plain, "loop": loop}
     ways |= {"speculative": drafts} if len(tree) else {}
-    for way in ways.values():  # what the first call sets up is not timed
-        way(prompts[:1] * batch, 2)
+    for write in ways.values():  # what the first call sets up is not timed
+        write(prompts[:1] * batch, 2)
     stats.clear()
     rates: dict[str, list[float]] = {way: [] for way in ways}
     turns = max(options.rounds, TEXTS // batch)
