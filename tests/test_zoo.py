@@ -115,7 +115,8 @@ def test_a_broken_reading_is_told(
         monkeypatch.setattr(backbones.Backbone, "logits", scaled(logits, 1.001))
     elif broken == "windows":
         monkeypatch.setattr(Masks, "windowed", lambda self, seen, *_: seen)
-        monkeypatch.setattr(runs, "require_honest_attention", lambda *_, **__: None)  # it would see it
+        # which would see it
+    monkeypatch.setattr(runs, "require_honest_attention", lambda *_, **__: None)
     elif broken == "dropout":
         run = pretraining.make_trainer
 
