@@ -116,7 +116,7 @@ def test_a_broken_reading_is_told(
     elif broken == "windows":
         monkeypatch.setattr(Masks, "windowed", lambda self, seen, *_: seen)
         # which would see it
-    monkeypatch.setattr(runs, "require_honest_attention", lambda *_, **__: None)
+        monkeypatch.setattr(runs, "require_honest_attention", lambda *_, **__: None)
     elif broken == "dropout":
         run = pretraining.make_trainer
 
