@@ -130,9 +130,10 @@ def test_a_model_that_lies_is_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cap", [None, 2.0])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_linear_cross_entropy_is_the_plain_one(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, cap: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookaround.model.losses.CHUNK_BYTES", 4 * 50 * 7)  # seven rows at a time
     torch.manual_seed(0)
@@ -144,8 +145,10 @@ def test_linear_cross_entropy_is_the_plain_one(
     hidden, matrix, bias = (tensor.clone().requires_grad_() for tensor in inputs)
     hidden2, matrix2, bias2 = (tensor.clone().requires_grad_() for tensor in inputs)
     target, weight = torch.randint(50, (31,)), torch.rand(31, dtype=dtype)
-    total, nll = linear_cross_entropy(hidden, matrix, target, weight, bias_v=bias)
-    plain = F.cross_entropy(hidden2 @ matrix2.T + bias2, target, reduction="none")
+    total, nll = linear_cross_entropy(hidden, matrix, target, weight, bias_v=bias, cap=cap)
+    logits = hidden2 @ matrix2.T + bias2
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    plain = F.cross_entropy(logits, target, reduction="none")
     (3 * total).backward()
     (3 * (plain * weight).sum()).backward()
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
@@ -153,7 +156,7 @@ def test_linear_cross_entropy_is_the_plain_one(
     for ours, theirs in ((hidden, hidden2), (matrix, matrix2), (bias, bias2)):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=tolerance, atol=10 * tolerance)
     assert torch.autograd.gradcheck(
-        lambda h, m: linear_cross_entropy(h, m, target[:5], weight[:5].double())[0],
+        lambda h, m: linear_cross_entropy(h, m, target[:5], weight[:5].double(), cap=cap)[0],
         (inputs[0][:5].double().requires_grad_(), inputs[1].double().requires_grad_()),
     )
 

@@ -62,7 +62,7 @@ SMALL = [
     "speculate.prompt_tokens=8",
     "speculate.new_tokens=12",
     "speculate.batches=[1,3]",
-    "speculate.rounds=1",
+    "speculate.rounds=2",
     "speculate.budget=20k",
     "train.checkpoint_every=5",
 ]
@@ -145,10 +145,17 @@ def test_the_result_says_what_was_measured(fast: Path) -> None:
         "identical",
         "flips",
         "acceptance_by_depth",
+        "precision_compared",
+        "own_precision",
     }
+    assert (found["precision_compared"], found["own_precision"]) == ("float64", None)
     assert len(found["acceptance_by_depth"]) <= 4  # of the depths that the tree has
     assert all(0 <= share <= 1 for share in found["acceptance_by_depth"])
     assert [entry["batch"] for entry in result["by_batch"]] == [1, 3]
+    for entry in result["by_batch"]:
+        low, high = entry["interval"]
+        assert low < entry["speedup"] < high
+    assert 0 not in result["trees"].values()
     assert 0 < result["bits_per_byte"] < 8
 
 

@@ -65,7 +65,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "model.init",
         "train.learning_rate",
     ),
-    "evaluate": (*_TEXT, "data.tasks"),
+    "evaluate": (*_TEXT, "data.tasks", "evaluate.context"),
     "generate": (
         "generate.max_new_tokens",
         "generate.temperature",
@@ -76,6 +76,8 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "generate.order",
         "generate.per_pass",
         "generate.accept",
+        "generate.context",
+        "generate.chat",
     ),
     "speculate": (
         *_TEXT,
@@ -85,6 +87,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "speculate.samples",
         "speculate.joint",
         "speculate.lora",
+        "speculate.measure",
     ),
     "synthetic": (
         "synthetic.tasks",

@@ -4,8 +4,11 @@ folder that is trusted.
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,10 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lookaround.decode.speculative import Speculator
+from lookaround.decode.speculative import Speculator, set_precision
 from lookaround.decode.tree import Tree
 from lookaround.decode.verify import make_verifier
-from lookaround.model.export import load, load_heads
+from lookaround.model.backbone import Backbone
+from lookaround.model.export import HEADS_FILE, load, load_heads
+from lookaround.model.foreign import Source, last_step
 from lookaround.support.errors import UserError
 
 SPECULATION_FILE = "speculation.json"
@@ -26,8 +31,14 @@ GENERATE = '''"""Several tokens per pass; needs `pip install lookaround`.
 The output is what plain generation gives.
 """
 
-from lookaround.decode.hub import generate
+from lookaround.decode.hub import loaded
 
+
+def __getattr__(name):
+    """Asked for `generate` whenever a model is loaded: a relative name is one from there."""
+    if name == "generate":
+        return loaded()
+    raise AttributeError(name)
 '''
 
 
@@ -82,16 +93,51 @@ def load_speculator(folder: Path, lm: Any = None) -> Speculator:
 
     Raises UserError where there are no heads, or they belong to another model.
     """
-    backbone = load(folder) if lm is None else load_heads(folder, lm)
+    if lm is None:
+        backbone: Backbone | None = load(folder)
+    else:
+        transforms, scale, cap = last_step(lm, f"model '{folder}'")
+        source = Source(dtype=lm.dtype, transforms=transforms, scale=scale, cap=cap)
+        backbone = load_heads(folder, lm, source)
     if backbone is None or not len(backbone.heads):
         raise UserError(
             f"{folder}: has no heads that look ahead (heads.safetensors); make them with "
             "lookaround speculate"
         )
-    backbone.heads.to(backbone.device, backbone.dtype)
+    backbone.heads.to(backbone.device)
+    set_precision(backbone.heads, backbone.dtype)
     backbone.eval()
     told = read_description(folder, backbone.unembedding.weight.shape[0])
     return Speculator(backbone, told.trees, shortlist=told.shortlist)
+
+
+def loaded() -> Any:
+    """`generate` for a model that is being loaded from here: a relative folder stays that one."""
+    return partial(generate, here=os.getcwd())
+
+
+def _folder_of(model: Any, here: str) -> Path:
+    """The folder a model was loaded from, or where the files of its name on the hub are.
+
+    Raises UserError where they can be found neither on this machine nor on the hub.
+    """
+    name = model.name_or_path
+    folder = Path(here, name)
+    if folder.is_dir():
+        return folder
+    from transformers.utils import cached_file
+
+    # the files of the commit whose weights were loaded
+    commit = {"revision": revision} if (revision := model.config._commit_hash) else {}
+    try:
+        for file in (SPECULATION_FILE, HEADS_FILE):
+            found = cached_file(name, file, **commit)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{name}: its heads cannot be found ({str(error).splitlines()[0][:120]}); give a "
+            "folder or a name that lookaround speculate made"
+        ) from None
+    return Path(str(found)).parent
 
 
 def generate(
@@ -104,17 +150,21 @@ def generate(
     stop_strings: Any = None,
     tokenizer: Any = None,
     streamer: Any = None,
+    here: str = "",
     **arguments: Any,
 ) -> Any:
     """`model.generate` of a folder with heads: transformers prepares everything, the loop is ours.
 
-    For `AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)`.
+    For `AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)`, of a folder or of a
+    name on the hub.
+
+    here: the folder that the model was loaded in, which a relative name is one of.
     """
     from transformers import StoppingCriteriaList, StopStringCriteria
 
     speculator = getattr(model, "_lookaround_speculator", None)
     if speculator is None:
-        speculator = load_speculator(Path(model.name_or_path), model)
+        speculator = load_speculator(_folder_of(model, here), model)
         model._lookaround_speculator = speculator
     # transformers drops the tokenizer, and the streamer, on the way to a callable
     if stop_strings is not None:
@@ -134,7 +184,13 @@ def generate(
     )
 
 
-def custom_generate(speculator: Speculator, *, rule: str = "exact", streamer: Any = None) -> Any:
+def custom_generate(
+    speculator: Speculator,
+    *,
+    rule: str = "exact",
+    streamer: Any = None,
+    stateless: Sequence[type] = (),
+) -> Any:
     """The callable for `model.generate(ids, custom_generate=custom_generate(speculator))`; needs no
     trust.
 
@@ -142,8 +198,12 @@ def custom_generate(speculator: Speculator, *, rule: str = "exact", streamer: An
         "typical".
     streamer: of transformers, for one sequence. The statistics of the last call are
         `speculator.last`.
+    stateless: your own classes of logits processors whose result depends on the text and the logits
+        alone. Others but those of transformers are refused.
     """
-    return partial(_decode, speculator=speculator, rule=rule, streamer=streamer)
+    return partial(
+        _decode, speculator=speculator, rule=rule, streamer=streamer, stateless=tuple(stateless)
+    )
 
 
 def _decode(
@@ -157,6 +217,7 @@ def _decode(
     speculator: Speculator,
     rule: str,
     streamer: Any = None,
+    stateless: tuple[type, ...] = (),
     **arguments: Any,
 ) -> Any:
     """One decoding loop in the form that transformers calls."""
@@ -171,6 +232,12 @@ def _decode(
         raise UserError(
             "custom_generate: beams and several sequences per prompt cannot be drafted for; use "
             "num_beams=1"
+        )
+    asked = [name for name in EXTRAS if getattr(config, name, None)]
+    if config.return_dict_in_generate and asked:
+        raise UserError(
+            f"custom_generate: {', '.join(asked)}: not kept where several tokens are written per "
+            "pass; leave it out, or generate plainly"
         )
     rows, width = input_ids.shape
     mask = arguments.get("attention_mask")
@@ -199,7 +266,7 @@ def _decode(
     if config.do_sample:
         seed = int(torch.randint(1 << 62, ()))  # follows torch.manual_seed, as plain sampling does
         generator = torch.Generator(input_ids.device).manual_seed(seed)
-    process, looking = _divided(logits_processor or ())
+    process, looking = _divided(logits_processor or (), rows, stateless)
     if streamer is not None:
         if rows > 1:
             raise UserError("custom_generate: a streamer takes one sequence at a time")
@@ -243,11 +310,14 @@ def _decode(
     return sequences
 
 
+# what `generate` can be asked to return beside the tokens
+EXTRAS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 # processors of transformers that look at the logits alone, not at the text so far
 PLAIN = (
     "TemperatureLogitsWarper",
     "TopKLogitsWarper",
     "TopPLogitsWarper",
+    "TopHLogitsWarper",
     "MinPLogitsWarper",
     "TypicalLogitsWarper",
     "EpsilonLogitsWarper",
@@ -256,20 +326,49 @@ PLAIN = (
     "SuppressTokensLogitsProcessor",
     "InfNanRemoveLogitsProcessor",
 )
+# those that look at the text too, and at nothing else
+LOOKING = (
+    "MinLengthLogitsProcessor",
+    "MinNewTokensLengthLogitsProcessor",
+    "RepetitionPenaltyLogitsProcessor",
+    "EncoderRepetitionPenaltyLogitsProcessor",
+    "NoRepeatNGramLogitsProcessor",
+    "EncoderNoRepeatNGramLogitsProcessor",
+    "SequenceBiasLogitsProcessor",
+    "NoBadWordsLogitsProcessor",
+    "PrefixConstrainedLogitsProcessor",
+    "ForcedBOSTokenLogitsProcessor",
+    "ForcedEOSTokenLogitsProcessor",
+    "ExponentialDecayLengthPenalty",
+    "SuppressTokensAtBeginLogitsProcessor",
+    "WatermarkLogitsProcessor",
+)
 
 
-def _divided(processors: Any) -> tuple[Any, Any]:
+def _divided(processors: Any, rows: int, stateless: tuple[type, ...]) -> tuple[Any, Any]:
     """(what processes logits alone, what looks at the text too), as `Speculator.steps` takes them.
 
-    Processors run in their order: where one looks at the text, all run at the places of a walk.
+    Processors run in their order: where one looks at the text, all run at the places of a walk,
+    each sequence by itself. A walk may visit several places of a sequence, and some of its texts
+    hold drafts that do not stand, so that a processor must depend on text and logits alone.
+
+    Raises UserError naming a processor of which that is not known.
     """
     from transformers import LogitsProcessorList
 
     both = LogitsProcessorList(processors)
     if not both:
         return None, None
-    if not all(type(processor).__name__ in PLAIN for processor in both):
-        return None, both
+    names = {type(processor).__name__ for processor in both if type(processor) not in stateless}
+    for name in sorted(names - {*PLAIN, *LOOKING}):
+        raise UserError(
+            f"custom_generate: {name} may remember what it is shown, and is shown drafts that do "
+            "not stand; leave it out, or vouch for one of your own by custom_generate(stateless="
+            "[..])"
+        )
+    if any(type(processor).__name__ not in PLAIN for processor in both):
+        own = [LogitsProcessorList(_of_row(each, row) for each in both) for row in range(rows)]
+        return None, lambda text, logits, row: own[row](text, logits)
 
     def process(logits: torch.Tensor) -> torch.Tensor:
         flat = logits.flatten(0, -2).float()
@@ -277,3 +376,19 @@ def _divided(processors: Any) -> tuple[Any, Any]:
         return both(none, flat).view(logits.shape)
 
     return process, None
+
+
+def _of_row(processor: Any, row: int) -> Any:
+    """A processor for one sequence of a batch, where it holds something for each of them."""
+    own, name = copy.copy(processor), type(processor).__name__
+    if name == "PrefixConstrainedLogitsProcessor":
+        asked = processor._prefix_allowed_tokens_fn
+        own._prefix_allowed_tokens_fn = lambda _, ids: asked(row, ids)
+    elif name == "RepetitionPenaltyLogitsProcessor":
+        if isinstance(processor.prompt_ignore_length, torch.Tensor):  # of left padding
+            own.prompt_ignore_length = processor.prompt_ignore_length[row : row + 1]
+    elif name == "EncoderRepetitionPenaltyLogitsProcessor":
+        own.encoder_input_ids = processor.encoder_input_ids[row : row + 1]
+    elif name == "EncoderNoRepeatNGramLogitsProcessor":
+        own.batch_size, own.generated_ngrams = 1, [processor.generated_ngrams[row]]
+    return own

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lookaround.decode.cache import CachedModel, require_rewindable
 from lookaround.decode.drafts import Draft, Proposal, Sampler, Shortlist, make_draft
@@ -23,6 +23,24 @@ from lookaround.decode.verify import Greedy, Scores, Verifier
 from lookaround.model.backbone import Backbone
 from lookaround.model.heads import LookAhead
 from lookaround.support.errors import UserError
+
+
+def set_precision(module: nn.Module, dtype: torch.dtype) -> None:
+    """Puts a model's weights into a precision, and leaves tables it computes for itself alone.
+
+    `module.to(dtype)` would round those too, such as the frequencies of rotary positions, which
+    transformers keeps in float32.
+    """
+    computed = {
+        (part, name): buffer
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+        if name in part._non_persistent_buffers_set
+    }
+    module.to(dtype)
+    if torch.finfo(dtype).bits < 32:
+        for (part, name), buffer in computed.items():
+            setattr(part, name, buffer.float() if buffer.is_floating_point() else buffer)
 
 
 @dataclass(frozen=True)
@@ -186,7 +204,7 @@ class Speculator:
         tree: Tree | None = None,
         eos: int | Sequence[int] | None = None,
         process: Callable[[Tensor], Tensor] | None = None,
-        looking: Callable[[Tensor, Tensor], Tensor] | None = None,
+        looking: Callable[[Tensor, Tensor, int], Tensor] | None = None,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         stop: Callable[[list[int]], bool] | None = None,
@@ -198,7 +216,8 @@ class Speculator:
         verifier: Greedy() if none.
         tree: another than the speculator's own; an empty one decodes plainly.
         process: of logits (.., V), temperature among them.
-        looking: processors of transformers that look at the text so far, for logits (1, V).
+        looking: processors that look at the text so far, for its ids (1, T), logits (1, V) and the
+            number of the prompt.
         temperature: what drafts are sampled at, with `generator`.
         stop: is asked after every token of a sequence, with all its ids.
         seen: what `looking` and `stop` take for each prompt, if they are to see something else,
@@ -223,7 +242,7 @@ class Speculator:
             """Of the active sequences, at the places of these states."""
             own = [texts.seen[row] for row in active]
             logits = self.backbone.logits(states)
-            return Scores(logits, process, looking, own, active, len(prompts))
+            return Scores(logits, process, looking, own, active)
 
         # the prompts, padded on their right; each is kept as far as it goes
         active, longest = list(range(len(prompts))), max(map(len, prompts))

@@ -24,23 +24,22 @@ class Scores:
     """The model's logits (B, N + 1, V) at all places of a tree, processed as generation asks for.
 
     process: of logits (.., V) alone; runs once over everything.
-    looking: processors that look at the text so far too, (text (B, T), logits (B, V)) -> logits;
-        run only at the places that a walk visits. They may keep something per sequence, so they are
-        shown `batch` sequences, of which the one asked for stands at numbers[row].
+    looking: processors that look at the text so far too, (ids (1, T), logits (1, V), number of the
+        sequence) -> logits; run only at the places that a walk visits.
     texts: the ids of each sequence up to its root, included.
+    numbers: of each sequence among the prompts.
     """
 
     def __init__(
         self,
         logits: Tensor,
         process: Callable[[Tensor], Tensor] | None,
-        looking: Callable[[Tensor, Tensor], Tensor] | None,
+        looking: Callable[[Tensor, Tensor, int], Tensor] | None,
         texts: Sequence[list[int]],
         numbers: Sequence[int] = (0,),
-        batch: int = 1,
     ) -> None:
         self.logits = logits if process is None else process(logits)
-        self.looking, self.texts, self.numbers, self.batch = looking, texts, numbers, batch
+        self.looking, self.texts, self.numbers = looking, texts, numbers
 
     def at(self, row: int, place: int, path: Sequence[int]) -> Tensor:
         """Processed logits (V,) at a place;
@@ -50,9 +49,8 @@ class Scores:
         here = self.logits[row, place]
         if self.looking is None:
             return here
-        text = torch.tensor([[*self.texts[row], *path]], device=here.device).repeat(self.batch, 1)
-        number = self.numbers[row] if self.batch > 1 else 0
-        return self.looking(text, here[None].float().repeat(self.batch, 1))[number]
+        text = torch.tensor([[*self.texts[row], *path]], device=here.device)
+        return self.looking(text, here[None].float(), self.numbers[row])[0]
 
 
 class Verifier:

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -185,12 +186,16 @@ def _require_whole(path: str, lm: Any, info: dict[str, Any]) -> None:
                 f"({_few(names)}); nothing is drawn at random in their place"
             )
     if left_out:
-        logging.getLogger(__name__).warning(
-            "model '%s': left out, since %s has no place for it: %s",
-            path,
-            type(lm).__name__,
-            _few(left_out),
+        say_once(
+            f"model '{path}': left out, since {type(lm).__name__} has no place for it: "
+            f"{_few(left_out)}"
         )
+
+
+@cache
+def say_once(message: str) -> None:
+    """A warning, but for one that was said before in this process."""
+    logging.getLogger(__name__).warning("%s", message)
 
 
 def _few(names: Iterable[str]) -> str:
@@ -241,6 +246,7 @@ def last_step(lm: Any, name: str, encoder: bool = False) -> tuple[bool, float, f
     ids = _probe_ids(lm, 8)
     plain: dict[str, Any] = {} if encoder else {"use_cache": False}
     output = lm.get_output_embeddings()
+    close = 1e-4 if torch.finfo(lm.dtype).bits >= 32 else 2e-2  # what rounding leaves
     try:
         with reading(lm):
             logits = lm(ids, **plain).logits.double()
@@ -249,12 +255,12 @@ def last_step(lm: Any, name: str, encoder: bool = False) -> tuple[bool, float, f
                 if states.shape[-1] == output.weight.shape[1]:
                     found = Output(output.weight, output.bias).logits(states).double()
                     for cap in (None, *_caps(lm.config)):
-                        scale = _scale(found, logits, cap, lm.config)
-                        if _agree(found * scale, logits, cap):
+                        scale = _scale(found, logits, cap, lm.config, close)
+                        if _agree(found * scale, logits, close, cap):
                             return False, scale, cap
             with without_unembedding(lm):
                 states = lm(ids, **plain).logits
-            if _agree(Output(output.weight, output.bias).logits(states).double(), logits):
+            if _agree(Output(output.weight, output.bias).logits(states).double(), logits, close):
                 return True, 1.0, None
     except FAILURES as error:
         raise unloadable(name, "model that reads tokens alone", error) from None
@@ -264,10 +270,10 @@ def last_step(lm: Any, name: str, encoder: bool = False) -> tuple[bool, float, f
     )
 
 
-def _agree(ours: Tensor, logits: Tensor, cap: float | None = None) -> bool:
+def _agree(ours: Tensor, logits: Tensor, close: float, cap: float | None = None) -> bool:
     if cap is not None:
         ours = cap * torch.tanh(ours / cap)
-    return float((ours - logits).abs().max()) <= 1e-4 * (float(logits.abs().max()) or 1.0)
+    return float((ours - logits).abs().max()) <= close * (float(logits.abs().max()) or 1.0)
 
 
 def _numbers(config: Any) -> Iterator[tuple[str, float]]:
@@ -282,7 +288,7 @@ def _caps(config: Any) -> list[float]:
     return [value for name, value in _numbers(config) if "cap" in name and "attn" not in name]
 
 
-def _scale(found: Tensor, logits: Tensor, cap: float | None, config: Any) -> float:
+def _scale(found: Tensor, logits: Tensor, cap: float | None, config: Any, close: float) -> float:
     """The factor from unscaled logits to a model's own: a number of its configuration if it can."""
     if cap is not None:
         share = logits / cap
@@ -290,7 +296,8 @@ def _scale(found: Tensor, logits: Tensor, cap: float | None, config: Any) -> flo
         found, logits = found[inside], cap * torch.atanh(share[inside])
     fitted = float((found * logits).sum() / found.square().sum().clamp(min=1e-30))
     named = [1.0, *(x for _, value in _numbers(config) for x in (value, 1 / value))]
-    return next((x for x in named if abs(fitted - x) <= 1e-4 * abs(x)), fitted)
+    nearest = min(named, key=lambda x: abs(fitted / x - 1))
+    return nearest if abs(fitted / nearest - 1) <= close else fitted
 
 
 # -------------------------------------------------------------------------------------------- masks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -49,7 +49,10 @@ class Readable:
     """A trained model ready for use: backbone, tokenizer, modes, row length, and its run.yaml.
 
     final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
+    context: the training length of a run, the most positions of another model, or what was asked.
     folder: that it was read from; trees of drafts are described there.
+    whole: whether a window always has `context` tokens, as the rows of a run's training; else as
+        many as a text needs, up to that.
     """
 
     backbone: Backbone
@@ -59,6 +62,27 @@ class Readable:
     context: int
     info: dict[str, Any] | None
     folder: Path | None = None
+    whole: bool = True
+
+    def window(self, tokens: int) -> int:
+        """The width of the window that so many tokens are read through."""
+        return self.context if self.whole else min(self.context, tokens)
+
+    def through(self, context: int | None, setting: str) -> Readable:
+        """The same model read through another window; None: as it is.
+
+        setting: names the context in errors.
+
+        Raises UserError for more positions than the model has.
+        """
+        if context is None:
+            return self
+        if context > self.backbone.limit:
+            raise UserError(
+                f"{setting}: {context} is longer than the {self.backbone.limit} positions of "
+                f"{self.folder}"
+            )
+        return replace(self, context=context)
 
     @cached_property
     def eos(self) -> tuple[int, ...]:
@@ -119,7 +143,7 @@ def open_run(path: str | Path) -> Readable:
     else:
         mask, encoder = tokenizer.vocabulary.mask, backbone.source.encoder
         modes, final = modes_of(folder, mask, encoder)
-        run = Readable(backbone, tokenizer, modes, final, min(backbone.limit, 512), None, folder)
+        run = Readable(backbone, tokenizer, modes, final, backbone.limit, None, folder, whole=False)
     _require_rows(folder, run)
     if run.backbone.source.encoder:
         require_honest_attention(run.backbone, run.modes, packed=False)

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lookaround.report.lookup import number
-from lookaround.report.text import format_percent, format_seconds
+from lookaround.report.text import MISSING, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from lookaround.report.schema import ForecastResults, SpeculationResults, SyntheticResults
     from lookaround.report.schema.forecast import ForecastLine
     from lookaround.report.schema.record import Score
+    from lookaround.report.schema.speculation import BatchSpeed
     from lookaround.report.schema.synthetic import Margins, OverSeeds, SyntheticEntry
 
 
@@ -250,30 +251,62 @@ def _verdict(entry: SyntheticEntry, margin: float, copied: bool) -> str:
     return "fits its training problems and fails on others"
 
 
-SPECULATION_COLUMNS = (  # heading, field of an entry, how it is written
-    ("sequences", "batch", "{}"),
-    ("nodes", "nodes", "{}"),
-    ("tokens per\nforward", "tokens_per_forward", "{:.2f}"),
-    ("transformers\ntokens/s", "plain_tokens_per_second", "{:,.0f}"),
-    ("without drafts\ntokens/s", "loop_tokens_per_second", "{:,.0f}"),
-    ("drafts\ntokens/s", "speculative_tokens_per_second", "{:,.0f}"),
-    ("times\ntransformers", "speedup", "{:.2f}"),
+SPECULATION_COLUMNS = (
+    "sequences",
+    "nodes",
+    "tokens/\nforward",
+    "transformers\ntokens/s",
+    "no drafts\ntokens/s",
+    "drafts\ntokens/s",
+    "times\ntransformers",
 )
+
+
+def speculation_cells(entry: BatchSpeed) -> list[str]:
+    """A number of sequences in the columns above; where no tree pays, nothing is drafted."""
+    interval = "" if entry.interval is None else " [{:.2f}, {:.2f}]".format(*entry.interval)
+    cells = [
+        f"{entry.batch}",
+        f"{entry.nodes}",
+        f"{entry.tokens_per_forward:.2f}",
+        f"{entry.plain_tokens_per_second:,.0f}",
+        f"{entry.loop_tokens_per_second:,.0f}",
+        f"{entry.speculative_tokens_per_second:,.0f}",
+        f"{entry.speedup:.2f}{interval}",
+    ]
+    return cells if entry.nodes else [cells[0], "none", MISSING, *cells[3:5], MISSING, MISSING]
+
+
+def _whether_it_pays(result: SpeculationResults) -> str:
+    """At which numbers of sequences drafts are faster, by their intervals."""
+    by_answer: dict[bool | None, list[str]] = {True: [], None: [], False: []}
+    for entry in result.by_batch:
+        by_answer[entry.pays].append(str(entry.batch))
+    pays, unclear, does_not = (", ".join(numbers) for numbers in by_answer.values())
+    noun = "sequence" if by_answer[True] == ["1"] else "sequences"
+    parts = [
+        f"it does at {pays} {noun} at a time" if pays else "",
+        f"not told apart from plain at {unclear}" if unclear else "",
+        f"it does not at {does_not}" if does_not else "",
+    ]
+    return "on this machine " + "; ".join(filter(None, parts))
 
 
 def speculation_lines(result: SpeculationResults) -> list[str]:
     """The findings beside the table."""
     found = result.speculative
     depths = ", ".join(f"{share:.2f}" for share in found.acceptance_by_depth)
+    flips = f"{found.flips} of {result.prompts} texts differ somewhere (near-ties)"
     same = "token for token the same" if found.identical else "NOT the same: please report this"
+    greedy = f"in float64 {same}; in {result.precision} {flips}"
+    if found.own_precision:
+        greedy = f"in {found.precision_compared} {flips}; {found.own_precision}"
     lines = [
         f"tokens per forward  {found.tokens_per_forward:.2f} on {result.prompts} held-out "
         "prompts "
         f"({result.expected_tokens_per_forward:.2f} expected from calibration)",
         f"accepted by depth   {depths}",
-        f"greedy output       in float64 {same}; in {result.precision} {found.flips} of "
-        f"{result.prompts} texts differ "
-        "somewhere (near-ties)",
+        f"greedy output       {greedy}",
     ]
     if result.bits_per_byte is not None:
         changed = result.bits_per_byte_before
@@ -285,16 +318,5 @@ def speculation_lines(result: SpeculationResults) -> list[str]:
                 else "; the model is unchanged"
             )
         )
-    pays = result.pays_up_to_batch
-    measured = max(entry.batch for entry in result.by_batch)
-    if pays is None:
-        lines.append(
-            "it does not pay     on this machine at any number of sequences that was measured"
-        )
-    elif pays == measured:
-        lines.append(f"it pays             at all numbers of sequences measured, up to {measured}")
-    else:
-        lines.append(
-            f"it pays             up to {pays} sequences at once on this machine, not beyond"
-        )
+    lines.append(f"does it pay         {_whether_it_pays(result)}")
     return lines

@@ -13,6 +13,7 @@ from lookaround.report.findings import (
     SYNTHETIC_COLUMNS,
     forecast_standing,
     is_control,
+    speculation_cells,
     synthetic_cells,
     synthetic_name,
 )
@@ -310,9 +311,9 @@ def speculation(result: SpeculationResults) -> Table:
     """Speed by number of sequences."""
     rows = []
     for entry in result.by_batch:
-        name, *cells = (form.format(entry[field]) for _, field, form in SPECULATION_COLUMNS)
+        name, *cells = speculation_cells(entry)
         rows.append(Row(name, [*map(Cell, cells)]))
-    heads = [Head(heading.replace("\n", " ")) for heading, _, _ in SPECULATION_COLUMNS]
+    heads = [Head(heading.replace("\n", " ")) for heading in SPECULATION_COLUMNS]
     return Table("Speed by number of sequences", heads, [("", rows)])
 
 

@@ -20,6 +20,7 @@ from lookaround.report.findings import (
     forecast_features,
     forecast_standing,
     is_control,
+    speculation_cells,
     speculation_lines,
     synthetic_cells,
     synthetic_findings,
@@ -346,12 +347,10 @@ def _print_synthetic(results: SyntheticResults, console: Console) -> None:
 
 def _print_speculation(result: SpeculationResults, console: Console) -> None:
     """Speed by number of sequences, then what was found, in words."""
-    (first, key, _), *others = SPECULATION_COLUMNS
-    columns = [
-        Column(heading, [form.format(entry[name]) for entry in result.by_batch])
-        for heading, name, form in others
-    ]
-    _print_table(console, [columns], [str(entry[key]) for entry in result.by_batch], first=first)
+    first, *others = SPECULATION_COLUMNS
+    labels, *values = zip(*map(speculation_cells, result.by_batch), strict=True)
+    columns = [Column(name, list(cells)) for name, cells in zip(others, values, strict=True)]
+    _print_table(console, [columns], list(labels), first=first)
     for line in speculation_lines(result):
         _print_text(console, line)
 
@@ -367,17 +366,23 @@ def _print_evaluation(result: EvaluationResults, console: Console) -> None:
         Column(heading, [_blank(format_score(number(row.get(kind)))) for row in rows])
         for kind, heading in kinds.items()
     ]
-    labels = [printable(row["task"] or row["protocol"].replace("_", " ")) for row in rows]
+    names = {"bits_per_byte": f"bits per {result.unit or 'byte'}"}
+    labels = [
+        printable(row["task"] or names.get(row["protocol"], row["protocol"].replace("_", " ")))
+        for row in rows
+    ]
     if rows:
         _print_table(console, [columns], labels, first="scored")
     if found := result.bits_per_byte_by_prefix:
         cells = [format_score(number(value)) for value in found.values()]
-        column = Column("bits per byte", cells)
+        column = Column(f"bits per {result.unit or 'byte'}", cells)
         _print_table(console, [[column]], list(found), first="tokens before")
     modes = {"classification": result.classification_mode, "generation": result.generation_mode}
     for need, mode in modes.items():
         if mode:
             _print_text(console, f"mode of {need}: {printable(mode)}")
+    for note in result.notes:
+        _print_text(console, f"note: {printable(note)}")
 
 
 def _print_pretrain(result: PretrainResults, console: Console) -> None:

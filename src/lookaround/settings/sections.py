@@ -136,6 +136,12 @@ class EvaluateSettings(_Section):
     prefix_lengths: list[int] | None = result(
         None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
     )
+    context: int | None = Field(
+        None,
+        ge=2,
+        description="tokens that `evaluate` reads a model through, at most; none: the training "
+        "length of a run, all positions of another model",
+    )
     generation_mode: Reading | None = result(
         None, description="how generation reads a model; none: causal if its training ended with it"
     )
@@ -259,7 +265,13 @@ class SpeculateSettings(_Section):
     batches: list[PositiveInt] = Field(
         [1, 2, 4, 8, 16, 32], min_length=1, description="numbers of sequences that are measured"
     )
-    rounds: int = Field(3, ge=1, description="turns of each way of generating; medians are shown")
+    rounds: int = Field(
+        5, ge=1, description="turns of each way of generating, at least; intervals are over turns"
+    )
+    measure: Literal["quick", "full"] = Field(
+        "full",
+        description="quick: the first number of sequences alone, with a quarter of the prompts",
+    )
 
 
 class SyntheticSettings(_Section):
@@ -358,6 +370,16 @@ class GenerationConfig(_Section):
     mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
         None,
         description="how the model is read; none: causally if the end of its training was causal",
+    )
+    context: int | None = Field(
+        None,
+        ge=2,
+        description="tokens that the model is read through, at most; none: the training length of "
+        "a run, all positions of another model",
+    )
+    chat: bool = Field(
+        False,
+        description="each prompt is a user's message, put through the tokenizer's chat template",
     )
 
 

@@ -134,7 +134,8 @@ def train_into(
                 if before
                 else processes.share(plan_for(trainer, objective, budget))
             )
-            fill = exporter(trainer.backbone, objective, store, form)
+            length = settings.model.context
+            fill = exporter(trainer.backbone, objective, store, form, length=length)
             resumed = trainer.restore_latest(out)
         info = run_info(settings, objective, store, trainer, plan)
         processes.barrier()  # all have seen the folder as it was

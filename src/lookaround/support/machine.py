@@ -77,6 +77,28 @@ def local_device() -> torch.device:
     )
 
 
+def available_memory(device: torch.device) -> int:
+    """Bytes that are free on a device: of the GPU, else of the memory, as far as a container may.
+
+    Very many where the system does not say.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = 1 << 62
+    with contextlib.suppress(OSError, ValueError):
+        told = re.search(
+            r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE
+        )
+        free = 1024 * int(told[1]) if told else free
+        group = Path("/sys/fs/cgroup")
+        most, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        files = re.search(r"^file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
+        free = min(free, int(most) - int(used) + (int(files[1]) if files else 0))
+    return free
+
+
 def machine(jobs: int, threads: int) -> dict[str, Any]:
     """What a study of this many processes, of this many threads each, ran on."""
     import torch

@@ -384,9 +384,16 @@ def _step_of(line: str) -> float:
 
 
 def exporter(
-    backbone: Backbone, objective: Objective, store: Any, form: str | None = None
+    backbone: Backbone,
+    objective: Objective,
+    store: Any,
+    form: str | None = None,
+    *,
+    length: int | None = None,
 ) -> Callable[[Path], None]:
     """What writes a run's own files into a folder: model, extra heads, tokenizer.
+
+    length: the training length, which the tokenizer then cuts at.
 
     Raises UserError, at once, for a form that would lie.
     """
@@ -404,7 +411,8 @@ def exporter(
             objective=objective.spec,
             final_modes=objective.final_modes(),
         )
-        store.tokenizer.save(folder, mask=shows_masks(objective), named=named)
+        masks = shows_masks(objective)
+        store.tokenizer.save(folder, mask=masks, named=named, length=length)
 
     return fill
 

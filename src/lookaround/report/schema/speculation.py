@@ -26,8 +26,13 @@ class Speculative(Record):
     )
     tokens_per_second: float | None = Field(None, description="tokens per second")
     identical: bool = Field(
-        description="in float64 all texts are those of `model.generate`, token for token"
+        description="all texts are those of `model.generate`, token for token, in the precision "
+        "of `precision_compared`"
     )
+    precision_compared: str = Field(
+        "float64", description="float64, or where that cannot be the precision that was timed"
+    )
+    own_precision: str | None = Field(None, description="why that is not float64")
     flips: int = Field(
         description="texts that differ somewhere in the precision that was timed (`precision`)"
     )
@@ -40,12 +45,23 @@ class BatchSpeed(Record):
     """Speed at one number of sequences, in tokens per second."""
 
     batch: int = Field(description="sequences at a time")
-    nodes: int = Field(description="nodes of the tree")
+    nodes: int = Field(description="nodes of the tree; 0: none pays here, so none is drafted")
     tokens_per_forward: float = Field(description="tokens per sequence and pass, with drafts")
     plain_tokens_per_second: float = Field(description="of transformers")
     loop_tokens_per_second: float = Field(description="of our loop without drafts")
     speculative_tokens_per_second: float = Field(description="of our loop with drafts")
     speedup: float = Field(description="with drafts over transformers")
+    interval: list[float] | None = Field(
+        None, description="95 % interval of the speed-up over turns; null where there is one turn"
+    )
+
+    @property
+    def pays(self) -> bool | None:
+        """Whether drafts are faster here; None where their interval does not tell."""
+        if self.interval is None:  # a file of before has none
+            return None if "interval" in self else self.nodes > 0 and self.speedup > 1
+        low, high = self.interval
+        return False if not self.nodes or high < 1 else True if low > 1 else None
 
 
 class Heads(Record):
@@ -83,9 +99,11 @@ class SpeculationResults(Results):
     precision: str = Field(description="the precision that was timed")
     prompts: int = Field(description="held-out prompts")
     new_tokens: int | None = Field(None, description="tokens written after each prompt")
+    measure: str | None = Field(None, description="how much was measured: quick or full")
     by_batch: list[BatchSpeed] = Field(min_length=1, description="speed by number of sequences")
     pays_up_to_batch: int | None = Field(
-        description="the largest measured number of sequences at which drafts were faster"
+        description="the largest measured number of sequences at which drafts were faster, by "
+        "their interval"
     )
     bits_per_byte_before: Score = Field(
         None, description="bits per byte before joint training; absent without it"
@@ -96,7 +114,9 @@ class SpeculationResults(Results):
         "loses text",
     )
     expected_tokens_per_forward: float = Field(description="what calibration foretold")
-    trees: Named[int] = Field({}, description="number of sequences to nodes of the tree")
+    trees: Named[int] = Field(
+        {}, description="number of sequences to nodes of the tree, where one pays"
+    )
     accuracies: Listed[list[Score]] = Field(
         [], description="P(i-th token of depth k is right), (K, 16)"
     )

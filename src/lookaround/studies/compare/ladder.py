@@ -170,7 +170,7 @@ def _train_rung(
     if trainer is None or not shared:
         trainer = make_trainer(settings, objective, job.store, seed=job.seed, factor=job.factor)
         trainer.restore_latest(trunk, at_most=schedule.decay_start)
-    fill = exporter(trainer.backbone, objective, job.store)
+    fill = exporter(trainer.backbone, objective, job.store, length=settings.model.context)
     forks = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
 
     begun, work = trainer.counters.step, job.work_by_rung()[rung][0]

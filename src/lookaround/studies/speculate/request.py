@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lookaround.decode.cache import require_rewindable
 from lookaround.evaluation.own_text import own_text
+from lookaround.model.backbone import Backbone
+from lookaround.model.foreign import FAILURES
 from lookaround.model.heads import LookAhead
-from lookaround.model.lora import require_peft
+from lookaround.model.lora import require_lora
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
 from lookaround.objectives.contract import Mode
 from lookaround.settings import Settings
+from lookaround.studies.speculate.reference import has_causal_class, why_not_float64
 from lookaround.studies.speculate.samples import own_prompts, prompt_windows
 from lookaround.support.errors import UserError
 from lookaround.train.budget import parse_budget
@@ -27,10 +32,12 @@ class Speculation:
 
     train: documents to train on, from BOS;
     calibrate, measure: prompts of equal length, from documents that are not trained on.
+    own_precision: why texts are not compared in float64, but in the precision that is timed; ""
+        where they are.
     """
 
     settings: Settings
-    source: Path
+    source: str
     run: Readable
     kind: str | None
     train: list[np.ndarray]
@@ -38,6 +45,22 @@ class Speculation:
     measure: list[list[int]]
     test: list[str]
     corpus: str
+    own_precision: str = ""
+
+    @cached_property
+    def reference(self) -> str | None:
+        """What transformers alone loads the source from; None where it has no causal class."""
+        return self.source if has_causal_class(self.source) else None
+
+    @property
+    def batches(self) -> list[int]:
+        """Numbers of sequences that are measured."""
+        options = self.settings.speculate
+        return options.batches[:1] if options.measure == "quick" else options.batches
+
+    def asked(self, prompts: list[list[int]]) -> list[list[int]]:
+        """The prompts that are measured with: all, or a quarter of them."""
+        return prompts[::4] if self.settings.speculate.measure == "quick" else prompts
 
     @property
     def objective(self) -> MTP:
@@ -48,7 +71,11 @@ class Speculation:
 
 
 def open_speculation(settings: Settings, model: Path) -> Speculation:
-    """Reads the model and the text; raises UserError for a model or text that does not serve."""
+    """Reads the model and the text; raises UserError for a model or text that does not serve.
+
+    What could fail after hours of work is tried here: whether heads and adapters fit the model,
+    whether transformers alone loads it, and in which precision texts can be compared.
+    """
     options = settings.speculate
     if parse_budget(options.budget).unit == "seconds":
         raise UserError(
@@ -57,9 +84,9 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         )
     if options.lora and not options.joint:
         raise UserError("speculate.lora: adapters are trained in joint training; add --joint")
-    if options.lora:
-        require_peft()
     run = open_run(model)
+    if options.lora:
+        require_lora(run.backbone.lm)
     if run.modes[-1].attention != "causal" and not any(
         mode == Mode("causal", 1) for mode in run.modes
     ):
@@ -71,25 +98,29 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     own = [head for head in run.backbone.heads if isinstance(head, LookAhead)]
     kind = options.heads if options.heads is not None or own else "hydra"
     limit = run.backbone.limit
-    window = min(limit, max(run.context, options.prompt_tokens + options.new_tokens))
+    # heads learn on rows of a run's training length, or of at most 512 tokens
+    row = run.context if run.whole else min(run.context, 512)
+    window = min(limit, max(row, options.prompt_tokens + options.new_tokens))
     if options.prompt_tokens + options.new_tokens > limit:
         raise UserError(
             f"speculate: {options.prompt_tokens} prompt and {options.new_tokens} new tokens are "
             f"more than the {limit} positions of {model}; set speculate.prompt_tokens or "
             "speculate.new_tokens lower"
         )
-    run = dataclasses.replace(run, context=window)
-    text = own_text(run, settings.data)
+    run = dataclasses.replace(run, context=window, whole=True)
     run.backbone.eval()
+    request = Speculation(settings, str(model), run, kind, [], [], [], [], "samples of its own")
+    if kind is not None:
+        _require_heads(request)
+    request = dataclasses.replace(request, own_precision=why_not_float64(run.backbone))
+    text = own_text(run, settings.data)
     if text is None:
         if kind is not None and not options.samples:
             raise UserError(
                 "speculate.samples: 0 leaves heads nothing to learn from; give --corpus TEXT"
             )
         held = own_prompts(settings, run)
-        return Speculation(
-            settings, model, run, kind, [], held[0::2], held[1::2], [], "samples of its own"
-        )
+        return dataclasses.replace(request, calibrate=held[0::2], measure=held[1::2])
     parts = {"train": text.train, "validation": text.validation, "test": text.test}
     tokens = {name: list(run.tokenizer.documents(documents)) for name, documents in parts.items()}
     prompts = {
@@ -102,14 +133,24 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
                 f"{text.name}: no {name} document has {options.prompt_tokens} tokens to prompt "
                 "with; set speculate.prompt_tokens lower"
             )
-    return Speculation(
-        settings,
-        model,
-        run,
-        kind,
-        tokens["train"],
-        prompts["validation"],
-        prompts["test"],
-        text.test,
-        text.name,
+    return dataclasses.replace(
+        request,
+        train=tokens["train"],
+        calibrate=prompts["validation"],
+        measure=prompts["test"],
+        test=text.test,
+        corpus=text.name,
     )
+
+
+def _require_heads(request: Speculation) -> None:
+    """Raises UserError where heads of the kind asked for cannot be made for the model."""
+    backbone = request.run.backbone
+    try:
+        with torch.device("meta"):
+            Backbone(backbone.lm, request.objective.head_specs(), own_rows=backbone.own_rows)
+    except FAILURES as error:
+        raise UserError(
+            f"speculate.heads: {request.kind} heads do not fit model "
+            f"'{backbone.lm.config.model_type}' ({str(error).splitlines()[0][:120]})"
+        ) from None

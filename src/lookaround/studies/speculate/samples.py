@@ -39,9 +39,7 @@ def own_prompts(settings: Settings, run: Readable) -> list[list[int]]:
             generator,
         )
         prompts += [
-            text
-            for text in made
-            if len(text) == options.prompt_tokens and text[-1] != run.tokenizer.eos
+            text for text in made if len(text) == options.prompt_tokens and text[-1] not in run.eos
         ]
         if len(prompts) >= 2 * options.prompts:
             return prompts[: 2 * options.prompts]
@@ -63,7 +61,7 @@ def continue_prompts(
     made = Speculator(run.backbone, Tree(), checked=True).generate(
         prompts,
         max_new_tokens=new,
-        eos=run.tokenizer.eos,
+        eos=run.eos,
         verifier=verifier,
         process=partial(filter_logits, config=GenerationConfig(temperature=temperature)),
     )

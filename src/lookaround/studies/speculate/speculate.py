@@ -2,7 +2,7 @@
 
     model --> its own samples --> heads --> ranks on held-out text --> tree --> measured folder
 
-Everything but the measurement resumes: a stage that is on disk is not made again.
+A stage that is on disk is not made again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +21,32 @@ import torch
 
 from lookaround import __version__
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
-from lookaround.decode.speculative import Speculator
+from lookaround.decode.speculative import Speculator, set_precision
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.objectives.contract import Mode
 from lookaround.report.schema import SpeculationResults
-from lookaround.studies.events import Event, Report, silent
+from lookaround.studies.events import Report, silent
 from lookaround.studies.folder import StudyFolder
+from lookaround.studies.speculate.calibration import Calibration, calibrate, frequent_shortlist
 from lookaround.studies.speculate.heads import train_heads
 from lookaround.studies.speculate.measure import (
-    Calibration,
-    calibrate,
-    frequent_shortlist,
-    measure,
+    compare_texts,
+    measure_speed,
     next_token_bits,
+    same_in_float64,
+)
+from lookaround.studies.speculate.reference import (
+    copy_tokenizer,
+    open_reference,
+    require_same_export,
 )
 from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import own_samples
-from lookaround.support.errors import Interrupted
-from lookaround.support.storage import make_folder
+from lookaround.studies.speculate.stages import Stages
+from lookaround.support.errors import Interrupted, UserError
+from lookaround.support.storage import write_folder
 from lookaround.train.loop import StopSignal, autocast_dtype, stop_on_signals
 
 STATE_FILE = "speculate.yaml"
@@ -59,76 +66,115 @@ def speculate(
     with folder.opened() as before, stop_on_signals() as signals:
         if before.get("status") != "finished":
             folder.save(status="running")
-            result = _speculate(request, folder, stop or signals, report)
+            stages = Stages(out / "work", stop or signals, report)
+            try:
+                result = _speculate(request, folder, stages)
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    f"{out}: stopped{stages.at and f' in {stages.at}'}; the same command goes on "
+                    "from there"
+                ) from None
             folder.save(status="finished", result=result)
             shutil.rmtree(out / "work", ignore_errors=True)
+        _require_measured(folder, request)
         return SpeculationResults.of(folder.state["result"])
 
 
-def _speculate(
-    request: Speculation, folder: StudyFolder, stop: StopSignal, report: Report
-) -> dict[str, Any]:
+def _require_measured(folder: StudyFolder, request: Speculation) -> None:
+    """Raises UserError where a finished folder was measured in another way than asked for."""
+    asked = request.settings.speculate.measure
+    found = folder.state["result"].get("measure", "full")
+    if found != asked:
+        raise UserError(
+            f"{folder.path}: is finished, measured '{found}'; give --measure {found}, or another "
+            f"--out to measure '{asked}'"
+        )
+
+
+def _speculate(request: Speculation, folder: StudyFolder, stages: Stages) -> dict[str, Any]:
     """What was measured, once the model is in the folder."""
-
-    def tell(stage: str, done: int, total: int, note: str = "") -> None:
-        """Reports; raises Interrupted where asked to stop."""
-        report(Event(stage, done, total, note))
-        if stop.set:
-            raise Interrupted(
-                f"{folder.path}: stopped in {stage}; the same command goes on from there"
-            )
-
-    work = folder.path / "work"
-    make_folder(work)
+    settings, work, tell = request.settings, stages.folder, stages.tell
     backbone = request.run.backbone
-    spent: dict[str, float] = {}
-    quality = {"bits_per_byte": next_token_bits(request, backbone)}
+    with stages.timed("bits"):
+        quality = {"bits_per_byte": next_token_bits(request, backbone)}
     samples: list[tuple[np.ndarray, int]] = []
     if request.kind is not None:
+        with stages.timed("sampling"):
+            samples = own_samples(settings, request.run, request.train, work, tell)
         clock = time.monotonic()
-        samples = own_samples(request.settings, request.run, request.train, work, tell)
-        spent["sampling"] = time.monotonic() - clock
-        clock = time.monotonic()
-        backbone = train_heads(request, samples, work, stop, report)
-        spent["training"] = time.monotonic() - clock
+        backbone = train_heads(request, samples, work, stages.stop, stages.report)
+        stages.seconds["training"] = time.monotonic() - clock
     backbone.eval()
     backbone.requires_grad_(False)
-    if request.settings.speculate.joint:
-        quality = {
-            "bits_per_byte_before": quality["bits_per_byte"],
-            "bits_per_byte": next_token_bits(request, backbone),
-        }
+    if settings.speculate.joint:
+        with stages.timed("bits"):
+            quality = {
+                "bits_per_byte_before": quality["bits_per_byte"],
+                "bits_per_byte": next_token_bits(request, backbone),
+            }
+    written = work / "model"
+    # what it is compared with: its source, as transformers alone loads it
+    source = None if settings.speculate.joint else request.reference
+    with stages.timed("export"):
+        _write_model(written, request, backbone)
+        require_same_export(written, source, backbone, request.measure[:8])
     dtype = (
-        autocast_dtype(request.settings.model.precision, backbone.width, backbone.device)
-        or torch.float32
+        autocast_dtype(settings.model.precision, backbone.width, backbone.device) or torch.float32
     )
-    weights = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    backbone.to(dtype)  # the precision that is timed and measured
-    clock = time.monotonic()
-    calibration = calibrate(request, backbone, frequent_shortlist(request, samples), tell)
-    spent["calibration"] = time.monotonic() - clock
+    set_precision(backbone, dtype)  # that is timed and measured
+    prompts, batches = request.asked(request.measure), request.batches
+    depends = [settings.speculate.measure, batches, settings.speculate.rounds, str(dtype)]
+
+    def calibrated() -> dict[str, Any]:
+        shortlist = frequent_shortlist(request, samples)
+        return calibrate(request, backbone, shortlist, tell).as_json()
+
+    with stages.timed("calibration"):
+        calibration = Calibration.of_json(stages.kept("calibration", depends, calibrated))
     speculator = Speculator(
         backbone, calibration.trees, shortlist=calibration.shortlist, checked=True
     )
-    clock = time.monotonic()
-    result = measure(request, speculator, tell)
-    spent["measurement"] = time.monotonic() - clock
+    with stages.timed("measurement"):
+        reference = open_reference(source or written, backbone, dtype)
+        measured = (request, speculator, reference, tell)
+        by_batch = [
+            stages.kept(f"speed-{batch}", depends, partial(measure_speed, *measured, batch))
+            for batch in batches
+        ]
+        texts = stages.kept("texts", depends, partial(compare_texts, *measured))
+        same = texts["flips"] == 0
+        if not request.own_precision:
+            same = stages.kept("float64", depends, partial(same_in_float64, *measured))
+    precision = str(dtype).removeprefix("torch.")
+    paying = [entry["batch"] for entry in by_batch if (entry["interval"] or [0])[0] > 1]
     result = {
         "lookaround": __version__,
-        "model": str(request.source),
+        "model": request.source,
         "corpus": request.corpus,
         "heads": {"kind": backbone.head_specs[0].kind, "depths": speculator.depths},
         "drafted_tokens": None if calibration.shortlist is None else len(calibration.shortlist),
-        **result,
+        "plain": {"tokens_per_second": by_batch[0]["plain_tokens_per_second"]},
+        "speculative": {
+            **texts,
+            "tokens_per_second": by_batch[0]["speculative_tokens_per_second"],
+            "identical": same,
+            "precision_compared": precision if request.own_precision else "float64",
+            "own_precision": request.own_precision or None,
+        },
+        "precision": precision,
+        "prompts": len(prompts),
+        "new_tokens": settings.speculate.new_tokens,
+        "measure": settings.speculate.measure,
+        "by_batch": by_batch,
+        "pays_up_to_batch": max(paying, default=None),
         **quality,
         "expected_tokens_per_forward": calibration.expected,
-        "trees": {str(batch): len(tree) for batch, tree in calibration.trees.items()},
-        "accuracies": np.round(calibration.accuracies, 4).tolist(),
+        "trees": {str(batch): len(tree) for batch, tree in calibration.trees.items() if len(tree)},
+        "accuracies": calibration.accuracies,
         "costs": [dataclasses.asdict(cost) for cost in calibration.costs],
-        "spent": spent,
+        "spent": stages.seconds,
     }
-    backbone.to(torch.float32).load_state_dict(weights)  # saved in full precision
-    folder.publish(lambda into: _write_model(into, request, backbone, calibration, result))
+    folder.publish(lambda into: _publish(into, written, request, calibration, precision))
     return result
 
 
@@ -138,7 +184,7 @@ def _identity(request: Speculation) -> dict[str, Any]:
     for ids in (*request.train, *(request.calibrate + request.measure if request.train else ())):
         digest.update(np.asarray(ids, dtype=np.int64).tobytes() + b"\0")
     return {
-        "model": model_fingerprint(str(request.source)),
+        "model": model_fingerprint(request.source),
         "corpus": digest.hexdigest(),
         "context": request.run.context,
         "settings": request.settings.identity(
@@ -147,42 +193,33 @@ def _identity(request: Speculation) -> dict[str, Any]:
     }
 
 
-def _write_model(
-    folder: Path,
-    request: Speculation,
-    backbone: Backbone,
-    calibration: Calibration,
-    result: dict[str, Any],
+def _write_model(folder: Path, request: Speculation, backbone: Backbone) -> None:
+    """Writes the model, its heads and its tokenizer, as the source has it, into a new folder."""
+
+    def fill(into: Path) -> None:
+        mask = request.run.tokenizer.vocabulary.mask
+        export(backbone, into, (Mode("causal", 1),), mask=mask)
+        copy_tokenizer(request.source, into)
+
+    write_folder(folder, fill)
+
+
+def _publish(
+    into: Path, written: Path, request: Speculation, calibration: Calibration, precision: str
 ) -> None:
-    export(backbone, folder, (Mode("causal", 1),), mask=request.run.tokenizer.vocabulary.mask)
-    _copy_tokenizer(request, folder)
+    """Fills a folder with the written model, its trees, and what transformers asks to use them."""
+    shutil.copytree(written, into, dirs_exist_ok=True)
+    trees = {str(batch): tree.paths for batch, tree in calibration.trees.items()}
     described = {
-        "trees": {
-            str(batch): [list(path) for path in tree.paths]
-            for batch, tree in calibration.trees.items()
-        },
-        "largest": [list(path) for path in calibration.largest.paths],
+        "trees": trees,
+        "largest": calibration.largest.paths,
         "shortlist": calibration.shortlist,
-        "vocabulary": backbone.unembedding.weight.shape[0],
+        "vocabulary": request.run.backbone.unembedding.weight.shape[0],
         "expected_tokens_per_forward": calibration.expected,
-        "precision": result["precision"],
-        "source": str(request.source),
+        "precision": precision,
+        "source": request.source,
         "settings": request.settings.model_dump(),
     }
-    (folder / SPECULATION_FILE).write_text(json.dumps(described, indent=1) + "\n")
-    (folder / "custom_generate").mkdir()
-    (folder / "custom_generate" / "generate.py").write_text(GENERATE)
-
-
-def _copy_tokenizer(request: Speculation, folder: Path) -> None:
-    """Copies the tokenizer's files unchanged, without tokens that were added for training."""
-    for name in (
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "vocab.json",
-        "merges.txt",
-        "tokenizer.model",
-    ):
-        if (request.source / name).is_file():
-            shutil.copyfile(request.source / name, folder / name)
+    (into / SPECULATION_FILE).write_text(json.dumps(described, indent=1) + "\n")
+    (into / "custom_generate").mkdir()
+    (into / "custom_generate" / "generate.py").write_text(GENERATE)
