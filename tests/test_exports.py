@@ -67,7 +67,7 @@ def fresh(spec: str, store: TokenStore, folder: Path, form: str | None = None) -
     objective = parse(spec)
     backbone = Backbone(lm("Llama", tie_word_embeddings=True), objective.head_specs())
     folder.mkdir(exist_ok=True)
-    exporter(backbone, objective, store, form)(folder)
+    exporter(backbone, objective, store, form, length=32)(folder)
     return backbone.eval()
 
 
@@ -211,6 +211,7 @@ def test_a_copied_folder_knows_its_modes(
     objective, run = parse(spec), open_run(tmp_path)
     assert run.info is None
     assert (run.modes, run.final_modes) == (objective.modes(), objective.final_modes())
+    assert (run.context, run.whole) == (32, True)
     assert run.tokenizer.vocabulary == store.tokenizer.vocabulary
     assert config_of(tmp_path)["lookaround"]["objective"] == spec
 
@@ -229,6 +230,7 @@ def test_a_copied_folder_knows_its_modes(
             {"final_modes": [["causal", 1]]},
             "a mode that lookaround.modes has not",
         ),
+        ({"context": 65}, r"lookaround\.context is 65, must be 2 to 64"),
         ({"mask_token_id": 7}, r"mask_token_id is 7, the mask token of its tokenizer 3"),
     ],
 )
