@@ -33,7 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.records import write_record
 from lookaround.decode.hub import load_speculator, read_description
-from lookaround.decode.speculative import Speculator
+from lookaround.decode.speculative import Speculator, set_precision
 from lookaround.decode.tree import Tree
 from lookaround.model.backbone import Backbone, build
 from lookaround.model.heads import depth_states
@@ -41,7 +41,7 @@ from lookaround.objectives import Batch, Objective, Vocabulary, parse
 from lookaround.objectives.contract import View
 from lookaround.objectives.heads import LOOK_AHEAD_KINDS
 from lookaround.settings import Settings
-from lookaround.studies.speculate.measure import transformers_generate
+from lookaround.studies.speculate.reference import open_reference, transformers_generate
 from lookaround.studies.speculate.request import open_speculation
 from lookaround.train.loss import ObjectiveLoss
 
@@ -200,8 +200,8 @@ def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
     plan = open_speculation(settings, Path(told["source"]))
     speculator = load_speculator(folder)
     own = read_description(folder, speculator.backbone.unembedding.weight.shape[0]).precision
-    speculator.backbone.to(own)
-    lm, eos = speculator.backbone.lm, plan.run.tokenizer.eos
+    set_precision(speculator.backbone, own)
+    lm, eos = open_reference(folder, speculator.backbone, own), plan.run.eos
     prompts = plan.measure[:most_prompts]
     largest = Tree.from_json(told["largest"])
 
@@ -218,8 +218,8 @@ def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=NEW,
                 do_sample=False,
-                eos_token_id=eos,
-                pad_token_id=eos or 0,
+                eos_token_id=list(eos) or None,
+                pad_token_id=eos[0] if eos else 0,
                 **options,
             )
             return made.shape[1] - ids.shape[1]
@@ -249,25 +249,31 @@ def decoding(folder: Path, rounds: int, most_prompts: int) -> dict[str, Any]:
         "tokens_per_second": {name: median(found) for name, found in rates.items()}
     }
     for name, tree in (("timed", speculator.tree_for(1)), ("largest", largest)):
-        result[name] = equality(speculator, tree, prompts, eos, own) | {"nodes": len(tree)}
+        result[name] = equality(speculator, lm, tree, prompts, eos, own) | {"nodes": len(tree)}
     result["precision"] = str(own).removeprefix("torch.")
     result["expected_tokens_per_forward"] = told["expected_tokens_per_forward"]
     return result
 
 
 def equality(
-    speculator: Speculator, tree: Tree, prompts: list[list[int]], eos: int | None, own: torch.dtype
+    speculator: Speculator,
+    lm: Any,
+    tree: Tree,
+    prompts: list[list[int]],
+    eos: tuple[int, ...],
+    own: torch.dtype,
 ) -> dict[str, Any]:
     """Tokens per forward, flips in its own precision, and whether float64 text is that of
     `model.generate`, token for token.
     """
     found: dict[str, Any] = {"prompts": len(prompts)}
     for dtype in (torch.float64, own):
-        speculator.backbone.to(dtype)
+        set_precision(speculator.backbone, dtype)
+        set_precision(lm, dtype)
         differ, stepped, steps = 0, 0, 0
         for begin in range(0, len(prompts), 25):
             some = prompts[begin : begin + 25]
-            expected = transformers_generate(speculator.backbone.lm, some, NEW, eos)
+            expected = transformers_generate(lm, some, NEW, eos)
             made = speculator.generate(some, max_new_tokens=NEW, eos=eos, tree=tree)
             differ += sum(a != b for a, b in zip(made.tokens, expected, strict=True))
             stepped, steps = stepped + made.stats.stepped, steps + made.stats.steps

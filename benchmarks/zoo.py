@@ -21,6 +21,7 @@ A refusal is one line, before anything is trained. Everything else is WRONG or a
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import logging
 import math
@@ -33,23 +34,38 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.zoo_models import MODELS, Species, library_text, make
+from lookaround.decode import Stats, Writer
+from lookaround.evaluation.bits_per_byte import scored_tokens
 from lookaround.model.backbone import reading
 from lookaround.model.masks import allowed, attention_of
 from lookaround.model.readable import Readable, open_run
-from lookaround.objectives.contract import Attention, Mode, Pairs, Shown, View
-from lookaround.settings import read_settings
+from lookaround.objectives.contract import (
+    BIDIRECTIONAL,
+    CAUSAL,
+    Attention,
+    Mode,
+    Pairs,
+    Shown,
+    View,
+)
+from lookaround.settings import GenerationConfig, Settings, read_settings
 from lookaround.studies import pretrain as pretraining
+from lookaround.studies.evaluate import evaluate, open_evaluation
+from lookaround.studies.speculate.request import open_speculation
+from lookaround.studies.speculate.speculate import speculate
 from lookaround.support.errors import UserError
 from lookaround.train.loop import Trainer
 from lookaround.train.loss import ComponentSums
 
 CONTEXT = 32
+NEW = 10  # tokens of a greedy text
 CLOSE = 1e-5  # of the spread, in double precision
 SINGLE = 1e-4  # the same in single precision, and of a loss
 OBJECTIVES = ("ar", "mlm(rate=0.3)", "mtp(n=2)", "prefixlm", "vmlm")
@@ -92,6 +108,7 @@ def cell(check: Callable[[], None]) -> Cell:
     except Wrong as error:
         found = Cell("WRONG", str(error))
     except Exception as error:
+        logging.getLogger(__name__).exception("a traceback")
         reason = next(iter(str(error).splitlines()), "")
         found = Cell("TRACEBACK", f"{type(error).__name__}: {reason}"[:300])
     found.seconds = time.perf_counter() - began
@@ -126,26 +143,62 @@ class Reference:
         shown = Shown(torch.tensor([ids]), attention)
         arguments: dict[str, Any] = {}
         if attention.kind != ("bidirectional" if self.encoder else "causal"):
-            arguments = {"attention_mask": self.mask(allowed(shown)[:, None])}
+            arguments = {"attention_mask": self.mask(allowed(shown)[:, None], attention.kind)}
+            if "position_ids" in inspect.signature(type(self.lm).forward).parameters:
+                arguments["position_ids"] = torch.arange(len(ids))[None]  # OPT counts by the mask
         if not self.encoder:
             arguments["use_cache"] = False
         with torch.no_grad():
             logits = self.lm(shown.input_ids, **arguments).logits[0]
         return logits[:, :own_rows].log_softmax(-1)
 
-    def mask(self, sees: Tensor) -> Any:
-        """Who sees whom as this model's attention takes it; near ones only in a local layer."""
+    def greedy(self, ids: list[int], never: list[int], ends: list[int], window: int) -> list[int]:
+        """The likeliest `NEW` tokens, one after the other, up to one of `ends`.
+
+        A decoder's are those of `generate` without what the folder sets for it. An encoder fills
+        the first of the masks that follow the text up to `window` tokens: `never[-1]`.
+        """
+        if not self.encoder:
+            self.lm.generation_config = transformers.GenerationConfig()
+            config = transformers.GenerationConfig(
+                max_new_tokens=NEW,
+                do_sample=False,
+                suppress_tokens=never,
+                eos_token_id=ends or None,
+                pad_token_id=0,
+            )
+            given = torch.tensor([ids])
+            made = self.lm.generate(
+                given, attention_mask=torch.ones_like(given), generation_config=config
+            )[0, len(ids) :].tolist()
+        else:
+            made = []
+            while len(made) < NEW and not set(made) & set(ends):
+                text = [*ids, *made]
+                law = self.law([*text, *[never[-1]] * (window - len(text))], BIDIRECTIONAL)
+                law[:, never] = -torch.inf
+                made.append(int(law[len(text)].argmax()))
+        return [token for token in made if token not in ends]
+
+    def mask(self, sees: Tensor, kind: str) -> Any:
+        """Who sees whom as this model's attention takes it; in a local layer near tokens alone.
+
+        The window is that of transformers' masking_utils: less than `sliding_window` back in
+        causal attention, at most as many to either side in bidirectional attention.
+        """
         config = self.lm.config.get_text_config()
         window = getattr(config, "sliding_window", None)
         kinds = set(getattr(config, "layer_types", None) or ())
         place = torch.arange(sees.shape[-1])
-        near = sees & ((place[:, None] - place).abs() < (window or len(place)))
+        back = place[:, None] - place
+        most = len(place) if window is None else window
+        near = sees & (-back <= most) & (back < most + (kind == "bidirectional"))
         if kinds > {"sliding_attention"}:
             return {
-                kind: self._argument(near if kind == "sliding_attention" else sees)
-                for kind in kinds
+                name: self._argument(near if name == "sliding_attention" else sees)
+                for name in kinds
             }
-        return self._argument(near if kinds or window else sees)
+        return self._argument(near)
 
     def _argument(self, sees: Tensor) -> Tensor:
         if self.lm.config._attn_implementation == "sdpa":
@@ -231,9 +284,8 @@ class Subject:
     def train(self, spec: str) -> None:
         """Raises Wrong where a run does not begin at the model's own loss or saves another one."""
         out = self.work / f"{self.name}-{spec}"
-        values = SMALL | {"model.init": str(self.folder), "data.corpus": str(self.text)}
-        values |= {"pretrain.objective": spec, "pretrain.budget": "400"}
-        settings = read_settings(None, [f"{key}={value}" for key, value in values.items()])
+        values = {"model.init": str(self.folder), "pretrain.budget": "400"}
+        settings = self.settings(values | {"pretrain.objective": spec})
         trainers: list[tuple[Trainer, float]] = []
         make_trainer = pretraining.make_trainer
 
@@ -255,7 +307,10 @@ class Subject:
         logged = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])["loss"]
         if not math.isclose(logged, expected, rel_tol=SINGLE):
             raise Wrong(f"the first step has a loss of {logged:.4f}, not {expected:.4f}")
-        self.require_export(trainer, out)
+        try:
+            self.require_export(trainer, out)
+        except UserError as error:
+            raise Wrong(f"the export is refused: {error}") from None
 
     def first_loss(self, trainer: Trainer) -> float:
         """The loss of the first step as it must be logged; raises Wrong for another LM head's."""
@@ -322,6 +377,76 @@ class Subject:
         again = open_run(out)
         if again.modes != trainer.objective.modes():
             raise Wrong(f"the export is read as '{'; '.join(map(str, again.modes))}'")
+        if len(backbone.heads):
+            self.require_text(again, reference)
+
+    def write(self) -> None:
+        """Raises Wrong where `generate` writes another text than transformers."""
+        self.require_text(self.opened(), self.reference())
+
+    def require_text(self, run: Readable, reference: Reference) -> None:
+        """Raises Wrong where the likeliest text of a model is not that of another one."""
+        writer = Writer(run, GenerationConfig(max_new_tokens=NEW, temperature=0.0))
+        run.backbone.to(self.exact)  # drafts were timed in another precision
+        never, ends = self.never()
+        for number in (0, 7, 30):
+            ids = self.prompt(number, 12)
+            found = [token for token, _ in writer.tokens(ids[1:], Stats())]
+            expected = reference.greedy(ids, never, ends, run.context)
+            if found != expected:
+                raise Wrong(f"writes {found} where transformers writes {expected}")
+
+    def never(self) -> tuple[list[int], list[int]]:
+        """Special tokens that no text holds, the mask last, and those that end one."""
+        hf = transformers.AutoTokenizer.from_pretrained(self.folder)
+        file = self.folder / "generation_config.json"
+        own = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None
+        ends = {hf.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+        rest = sorted({*hf.all_special_ids} - ends - {hf.mask_token_id})
+        return [*rest, *([] if hf.mask_token_id is None else [hf.mask_token_id])], sorted(ends)
+
+    def evaluate(self) -> None:
+        """Raises Wrong where the bits of the scored tokens are not those of transformers."""
+        settings = self.settings({"evaluate.positions": 4})
+        request = open_evaluation(settings, self.folder)
+        request.readable.backbone.to(self.exact)
+        (data,) = request.data
+        found = evaluate(request)["bits_per_byte"]
+        scored = scored_tokens(data.test, settings.evaluate)
+        reference, bits = self.reference(), []
+        never, ends = self.never()
+        for row, position, token in zip(scored.row, scored.position, scored.token, strict=True):
+            ids = data.test.take(np.array([row])).tokens[0].tolist()
+            if reference.encoder:
+                ids[position:] = [never[-1]] * (len(ids) - position)
+                law = reference.law(ids, BIDIRECTIONAL)[position]
+            else:
+                law = reference.law(ids[:position], CAUSAL)[-1]
+            law[[*never, *ends]] = -torch.inf
+            bits.append(-float(law.log_softmax(-1)[token]) / math.log(2))
+        share = float((np.array(bits) * scored.weight).sum() / (scored.size * scored.weight).sum())
+        if not math.isclose(found, share, rel_tol=SINGLE):
+            raise Wrong(f"{found:.4f} bits per byte, {share:.4f} by transformers")
+
+    def speculate(self) -> None:
+        """Raises Wrong where the faster model writes another text than its source."""
+        out = self.work / f"{self.name}-fast"
+        small = {"samples": 0, "depths": 2, "budget": "500", "prompts": 3, "rounds": 1}
+        small |= {"prompt_tokens": 8, "new_tokens": 8, "batches": [1]}
+        settings = self.settings({f"speculate.{key}": value for key, value in small.items()})
+        request = open_speculation(settings, self.folder)
+        try:
+            result = speculate(request, out)
+            fast = open_run(out)
+        except UserError as error:
+            raise Wrong(f"refused after the heads are trained: {error}") from None
+        if not result["speculative"]["identical"]:
+            raise Wrong("the comparison of speculate itself finds another text")
+        self.require_text(fast, self.reference())
+
+    def settings(self, more: dict[str, Any]) -> Settings:
+        values = SMALL | {"data.corpus": str(self.text)} | more
+        return read_settings(None, [f"{key}={value}" for key, value in values.items()])
 
 
 def of_lm_head(view: View) -> View:
@@ -335,6 +460,9 @@ def of_lm_head(view: View) -> View:
 CELLS: dict[str, Callable[[Subject], None]] = {
     "reading": Subject.read,
     **{spec: partial(Subject.train, spec=spec) for spec in OBJECTIVES},
+    "generate": Subject.write,
+    "evaluate": Subject.evaluate,
+    "speculate": Subject.speculate,
 }
 
 
@@ -402,6 +530,8 @@ def main(arguments: list[str] | None = None) -> int:
     trained = [name for name in cells if name in OBJECTIVES]
     lines.append("trainings: " + ", ".join(summary(found, trained)))
     lines.append("all cells: " + ", ".join(summary(found, cells)))
+    spent = {name: sum(row[name].seconds for row in found.values()) for name in cells}
+    lines.append("seconds: " + ", ".join(f"{name} {taken:.0f}" for name, taken in spent.items()))
     lines.append(f"{len(found)} models, {time.perf_counter() - began:.0f} s")
     print("\n".join(["", *lines]))
     if given.out:

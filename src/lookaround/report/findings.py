@@ -295,7 +295,7 @@ def _whether_it_pays(result: SpeculationResults) -> str:
 def speculation_lines(result: SpeculationResults) -> list[str]:
     """The findings beside the table."""
     found = result.speculative
-    depths = ", ".join(f"{share:.2f}" for share in found.acceptance_by_depth)
+    shares = ", ".join(f"{share:.2f}" for share in found.acceptance_by_depth)
     flips = f"{found.flips} of {result.prompts} texts differ somewhere (near-ties)"
     same = "token for token the same" if found.identical else "NOT the same: please report this"
     greedy = f"in float64 {same}; in {result.precision} {flips}"
@@ -305,7 +305,7 @@ def speculation_lines(result: SpeculationResults) -> list[str]:
         f"tokens per forward  {found.tokens_per_forward:.2f} on {result.prompts} held-out "
         "prompts "
         f"({result.expected_tokens_per_forward:.2f} expected from calibration)",
-        f"accepted by depth   {depths}",
+        f"accepted by depth   {shares or 'nothing is drafted for one sequence'}",
         f"greedy output       {greedy}",
     ]
     if result.bits_per_byte is not None:

@@ -87,7 +87,7 @@ class ModelSettings(_Section):
         "nano", description="size of a fresh Llama; small has 30M parameters, base 110M"
     )
     init: str | None = Field(
-        None, description="folder of a Hugging Face decoder to continue from, in place of a preset"
+        None, description="folder or hub name of a model to continue from, in place of a preset"
     )
     context: int = result(128, ge=4, description="tokens per row: the training length")
     precision: Literal["auto", "fp32", "bf16", "fp64"] = result(

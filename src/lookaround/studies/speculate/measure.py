@@ -65,8 +65,8 @@ def measure_speed(
 
     ways: dict[str, Callable[[list[list[int]], int], int]] = {"plain": plain, "loop": loop}
     ways |= {"speculative": drafts} if len(tree) else {}
-    for way in ways.values():  # what the first call sets up is not timed
-        way(prompts[:1] * batch, 2)
+    for write in ways.values():  # what the first call sets up is not timed
+        write(prompts[:1] * batch, 2)
     stats.clear()
     rates: dict[str, list[float]] = {way: [] for way in ways}
     turns = max(options.rounds, TEXTS // batch)
@@ -106,7 +106,7 @@ def compare_texts(
     """Texts with drafts beside those of transformers, in the precision that was timed."""
     stats: list[Stats] = []
     plain = _plain_texts(request, reference, tell, 0)
-    drafted = _drafted_texts(request, speculator, stats, tell, 1)
+    drafted = _drafted_texts(request, speculator, speculator.tree_for(1), stats, tell, 1)
     tried, accepted = (
         np.sum([getattr(part, name) for part in stats], 0) for name in ("tried", "accepted")
     )
@@ -128,7 +128,9 @@ def same_in_float64(
     plain = _plain_texts(request, reference, tell, 2)
     reference.to("meta")
     to_float64(speculator.backbone, speculator.backbone.lm)
-    return _drafted_texts(request, speculator, [], tell, 3) == plain
+    tree = speculator.tree_for(1)
+    tree = tree if len(tree) else Tree.chain(speculator.depths)  # something must be drafted
+    return _drafted_texts(request, speculator, tree, [], tell, 3) == plain
 
 
 def _plain_texts(request: Speculation, reference: Any, tell: Tell, number: int) -> list[list[int]]:
@@ -142,18 +144,21 @@ def _plain_texts(request: Speculation, reference: Any, tell: Tell, number: int) 
 
 
 def _drafted_texts(
-    request: Speculation, speculator: Speculator, stats: list[Stats], tell: Tell, number: int
+    request: Speculation,
+    speculator: Speculator,
+    tree: Tree,
+    stats: list[Stats],
+    tell: Tell,
+    number: int,
 ) -> list[list[int]]:
-    """Texts with the tree of one sequence, a pass over the prompts of this number.
+    """Texts with drafts, a pass over the prompts of this number.
 
     stats: what they took is added.
     """
     new, eos = request.settings.speculate.new_tokens, request.run.eos
     texts: list[list[int]] = []
     for prompts in _parts(request, tell, number):
-        made = speculator.generate(
-            prompts, max_new_tokens=new, eos=eos, tree=speculator.tree_for(1)
-        )
+        made = speculator.generate(prompts, max_new_tokens=new, eos=eos, tree=tree)
         texts += made.tokens
         stats.append(made.stats)
     return texts
