@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lookaround.data.text import TextTokenizer, load_tokenizer
-from lookaround.model.backbone import Backbone, require_honest_attention
+from lookaround.model.backbone import UNLIMITED, Backbone, require_honest_attention
 from lookaround.model.export import load
 from lookaround.model.fingerprint import model_folder
 from lookaround.objectives.contract import Mode
@@ -143,7 +143,10 @@ def open_run(path: str | Path) -> Readable:
     else:
         mask, encoder = tokenizer.vocabulary.mask, backbone.source.encoder
         modes, final = modes_of(folder, mask, encoder)
-        run = Readable(backbone, tokenizer, modes, final, backbone.limit, None, folder, whole=False)
+        # of an export of ours without its run.yaml, the tokenizer says the training length
+        whole = "lookaround" in json.loads((folder / "config.json").read_text())
+        context = min(backbone.limit, tokenizer.hf.model_max_length if whole else UNLIMITED)
+        run = Readable(backbone, tokenizer, modes, final, context, None, folder, whole=whole)
     _require_rows(folder, run)
     if run.backbone.source.encoder:
         require_honest_attention(run.backbone, run.modes, packed=False)
