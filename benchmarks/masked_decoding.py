@@ -96,7 +96,7 @@ def continuations(
     filled: list[Filled] = []
     seconds = 0.0
     for begin in range(0, len(prompts), batch):
-        group = prompts[begin : begin + batch]
+        group = [[run.tokenizer.bos, *prompt] for prompt in prompts[begin : begin + batch]]
         config = GenerationConfig(max_new_tokens=NEW, **options)
         made = fill(run, group, mode, config, seeds=range(begin, begin + len(group)))
         filled += made
@@ -142,7 +142,7 @@ def measured(
     distinct-2.
     """
     own = [
-        quality(run, prompt, text, mode) * len(text) if text else 0.0
+        quality(run, [run.tokenizer.bos, *prompt], text, mode) * len(text) if text else 0.0
         for prompt, text in zip(prompts, texts, strict=True)
     ]
     found = {

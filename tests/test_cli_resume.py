@@ -255,7 +255,7 @@ def test_no_room_for_a_file_of_a_checkpoint(run: Run, corpus: Path, size: int) -
     ("module", "name"),
     [
         ("lookaround.train.checkpoint", "save_file"),
-        ("lookaround.model.export", "save_file"),
+        ("transformers.modeling_utils", "safe_save_file"),
         ("os", "fsync"),
         pytest.param(
             "lookaround.train.loop",

@@ -226,7 +226,7 @@ def test_a_process_that_dies(
 @pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 def test_a_full_disk_in_a_study(run: Run, corpus: Path, task: Path) -> None:
-    with full_disk("lookaround.model.export", "save_file"):
+    with full_disk("transformers.modeling_utils", "safe_save_file"):
         assert_refused(run(*study_again(corpus, Path("out"), task)), "out/", "space")
     assert not list(Path("out").glob("**/*.tmp"))
 

@@ -371,6 +371,7 @@ def recommend(
         objectives=parse_list(", ".join(specs)),
         settings=SimpleNamespace(compare=SimpleNamespace(seeds=seeds)),
         tasks=("some",) if "classification" in summary else (),
+        store=SimpleNamespace(tokenizer=SimpleNamespace(unit="byte")),
     )
     rows = [
         {"objective": s, "metric": m, "rung": 1, "mean": v, "low": v, "high": v}

@@ -186,7 +186,7 @@ def test_reading_leaves_the_law_of_a_model_as_it_is(source: Path) -> None:
         verifier=ExactSampling(torch.Generator(), sampled=False),
     )
     assert max(token for row in sampled.tokens for token in row) < ROWS
-    made = [token for token, _ in Writer(run).tokens([5, 9, 20], Stats())]
+    made = [token for token, _ in Writer(run).tokens([0, 5, 9, 20], Stats())]
     assert made
     assert all(0 < token < ROWS for token in made)
 
@@ -339,7 +339,7 @@ def test_a_tokenizer_with_ids_that_the_model_lacks_is_refused(tmp_path: Path) ->
     ("specials", "roles", "begins", "ends"),
     [
         ((END, "<s>"), {"bos_token": "<s>", "eos_token": END}, "<s>", END),
-        ((END, "<s>"), {"cls_token": "<s>", "sep_token": END}, "<s>", None),
+        ((END, "<s>"), {"cls_token": "<s>", "sep_token": END}, "<s>", END),
         (
             (END, "<|im_end|>"),
             {"eos_token": "<|im_end|>", "pad_token": END},

@@ -360,33 +360,33 @@ def test_random_tokens_cannot_be_told(heads: str) -> None:
 
 def test_every_depth_has_distinct_residual_blocks() -> None:
     model = backbone("ar")
-    config = model.lm.config
-    heads = MedusaHeads(config, 3, layers=3)
+    sizes = model.sizes
+    heads = MedusaHeads(sizes, 3, layers=3)
     assert [len(blocks) for blocks in heads.blocks] == [3, 3]
     storages = [p.untyped_storage().data_ptr() for p in heads.parameters()]
     assert len(storages) == len(set(storages)) == 2 * 3 * 2
     assert [heads.unembedding(depth) for depth in (1, 2)] == [None, None]
-    own = MedusaHeads(config, 3, own=True)
+    own = MedusaHeads(sizes, 3, own=True)
     tables = [own.unembedding(depth) for depth in (1, 2)]
-    assert all(t is not None and t.shape == (VOCABULARY, config.hidden_size) for t in tables)
+    assert all(t is not None and t.shape == (VOCABULARY, sizes.width) for t in tables)
     assert len({t.data_ptr() for t in tables if t is not None}) == 2
 
 
 def test_shared_heads_are_one_layer() -> None:
-    config = backbone("ar").lm.config
+    sizes = backbone("ar").sizes
     count = {
         name: sum(
             p.numel()
             for p in BlockHeads(
-                config, n, chained=True, conditioned=True, shared=shared
+                sizes, n, chained=True, conditioned=True, shared=shared
             ).parameters()
         )
         for name, n, shared in (("one", 2, False), ("shared", 5, True), ("each", 5, False))
     }
     assert count["shared"] == count["one"]
     assert count["each"] == 4 * count["one"]
-    hydra = HydraHeads(config, 4)
-    assert [map_.in_features // config.hidden_size for map_ in hydra.up] == [2, 3, 4]
+    hydra = HydraHeads(sizes, 4)
+    assert [map_.in_features // sizes.width for map_ in hydra.up] == [2, 3, 4]
 
 
 @pytest.mark.parametrize("kind", ["linear", "medusa", "medusa-own", "hydra", "offset"])
@@ -423,7 +423,7 @@ def test_token_order_is_the_dense_listnet_loss(window: int | None, packed: bool)
     (view,) = TOP(window=window).view(batch, 0, 0)
     model = build(preset="nano", vocabulary=vocabulary, context=64, special={}, seed=1)
     model = model.double()
-    head = TokenOrderHead(model.lm.config, window).double()
+    head = TokenOrderHead(model.sizes, window).double()
     reach = window or width - 1
     documents = torch.zeros_like(batch.tokens) if batch.documents is None else batch.documents
     dense = []

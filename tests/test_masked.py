@@ -30,7 +30,7 @@ from lookaround.support.errors import UserError
 SHIFTS = [Mode("bidirectional", 0), Mode("bidirectional", 1)]
 PAD, BOS, EOS, MASK = range(4)
 CONTEXT = 12
-PROMPT = [5, 9, 4]
+PROMPT = [BOS, 5, 9, 4]
 
 
 def tiny(size: int, spread: float, eos: int | None = EOS) -> Readable:
@@ -113,7 +113,7 @@ def test_one_per_pass_from_the_left_is_a_loop_over_the_next_token(
 ) -> None:
     """Also beyond the window; and token by token the same comes out."""
     config = GenerationConfig(max_new_tokens=20, temperature=temperature)
-    ids, generator = [BOS, *PROMPT], torch.Generator().manual_seed(7)
+    ids, generator = [*PROMPT], torch.Generator().manual_seed(7)
     for _ in range(20):
         seen = ids[-(CONTEXT - 1) :]
         log = laws(endless.backbone, mode, padded(seen), eos=False)[len(seen)]
@@ -138,7 +138,7 @@ def test_one_per_pass_from_the_left_is_a_loop_over_the_next_token(
 def test_confidence_fills_the_most_certain_masks(
     mode: Mode, per_pass: int, endless: Readable
 ) -> None:
-    window, order = padded([BOS, *PROMPT]), []
+    window, order = padded([*PROMPT]), []
     masked = list(range(4, 4 + 7))  # and one more mask at the window's end that is not to be filled
     while masked:
         log = laws(endless.backbone, mode, window, eos=False)
@@ -164,7 +164,7 @@ def test_all_in_one_pass_is_the_argmax_of_a_single_forward(
 ) -> None:
     filled = fill_one(endless, PROMPT, mode, 8, per_pass=99, order=order, temperature=0.0)
     assert filled.passes == 1
-    log = laws(endless.backbone, mode, padded([BOS, *PROMPT]), eos=False)
+    log = laws(endless.backbone, mode, padded([*PROMPT]), eos=False)
     assert filled.tokens == log[4:].argmax(-1).tolist()
 
 
@@ -178,7 +178,7 @@ def test_texts_longer_than_the_window_are_filled_in_blocks(
     """
     options: dict[str, Any] = {"per_pass": 99, "order": order, "temperature": 0.0}
     filled = fill_one(endless, PROMPT, mode, 13, **options)
-    ids = [BOS, *PROMPT]
+    ids = [*PROMPT]
     for block in (8, 3, 2):
         seen = ids[-(CONTEXT - block) :]
         log = laws(endless.backbone, mode, padded(seen), eos=False)
@@ -207,7 +207,7 @@ def test_tokens_come_as_soon_as_all_before_them_stand(order: str, model: Readabl
 
 @pytest.mark.parametrize("order", ["left", "confidence"])
 def test_sharing_passes_changes_nothing(order: str, model: Readable) -> None:
-    prompts = [[4 + number % 8, 6, 11 - number // 2] for number in range(12)]
+    prompts = [[BOS, 4 + number % 8, 6, 11 - number // 2] for number in range(12)]
     config = GenerationConfig(max_new_tokens=20, temperature=1.0, per_pass=2, order=order)
     together = fill(model, prompts, SHIFTS[1], config, seeds=range(12))
     alone = [
@@ -220,7 +220,7 @@ def test_sharing_passes_changes_nothing(order: str, model: Readable) -> None:
 
 def test_a_prefix_model_is_read_token_by_token(endless: Readable) -> None:
     """All tokens before the next one see one another."""
-    config, ids = GenerationConfig(max_new_tokens=6, temperature=0.0), [BOS, *PROMPT]
+    config, ids = GenerationConfig(max_new_tokens=6, temperature=0.0), [*PROMPT]
     for _ in range(6):
         with torch.no_grad():
             logits = endless.backbone.lm(torch.tensor([ids]), is_causal=False).logits[0, -1]
@@ -259,7 +259,7 @@ def test_two_tokens_have_the_law_they_should(mode: Mode) -> None:
         counts: Counter[tuple[int, ...]] = Counter()
         config = GenerationConfig(max_new_tokens=2, temperature=1.0, per_pass=per_pass)
         for begin in range(0, draws, 2000):
-            filled = fill(small, [start[1:]] * 2000, mode, config, seeds=range(begin, begin + 2000))
+            filled = fill(small, [start] * 2000, mode, config, seeds=range(begin, begin + 2000))
             counts.update(tuple(one.tokens) for one in filled)
         return counts
 
@@ -292,7 +292,7 @@ def test_quality_is_the_chain_rule_position_by_position(
 ) -> None:
     backbone = endless.backbone
     tokens = np.random.default_rng(length).integers(4, 40, size=length).tolist()
-    ids, bits = [BOS, *PROMPT], []
+    ids, bits = [*PROMPT], []
     for token in tokens:
         seen = ids[-(CONTEXT - 1) :]
         log = laws(backbone, mode, padded(seen), eos=False)
@@ -374,7 +374,7 @@ def test_what_cannot_be_filled_is_refused(model: Readable) -> None:
             fill_one(model, PROMPT, mode, 4, **options)
         with pytest.raises(UserError, match=rf"mode '{mode.attention}, shift 1': .* bidirectional"):
             quality(model, PROMPT, [5], mode)
-    with pytest.raises(UserError, match=r"prompts: have \[1, 3\] tokens"):
+    with pytest.raises(UserError, match=r"prompts: have \[1, 4\] tokens"):
         fill(model, [PROMPT, [5]], one, GenerationConfig(), seeds=[0, 1])
     with pytest.raises(ValueError, match="zip"):
         fill(model, [PROMPT, PROMPT], one, GenerationConfig(), seeds=[0])

@@ -130,9 +130,10 @@ def test_a_model_that_lies_is_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cap", [None, 2.0])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_linear_cross_entropy_is_the_plain_one(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, cap: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookaround.model.losses.CHUNK_BYTES", 4 * 50 * 7)  # seven rows at a time
     torch.manual_seed(0)
@@ -144,8 +145,10 @@ def test_linear_cross_entropy_is_the_plain_one(
     hidden, matrix, bias = (tensor.clone().requires_grad_() for tensor in inputs)
     hidden2, matrix2, bias2 = (tensor.clone().requires_grad_() for tensor in inputs)
     target, weight = torch.randint(50, (31,)), torch.rand(31, dtype=dtype)
-    total, nll = linear_cross_entropy(hidden, matrix, target, weight, bias_v=bias)
-    plain = F.cross_entropy(hidden2 @ matrix2.T + bias2, target, reduction="none")
+    total, nll = linear_cross_entropy(hidden, matrix, target, weight, bias_v=bias, cap=cap)
+    logits = hidden2 @ matrix2.T + bias2
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    plain = F.cross_entropy(logits, target, reduction="none")
     (3 * total).backward()
     (3 * (plain * weight).sum()).backward()
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
@@ -153,7 +156,7 @@ def test_linear_cross_entropy_is_the_plain_one(
     for ours, theirs in ((hidden, hidden2), (matrix, matrix2), (bias, bias2)):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=tolerance, atol=10 * tolerance)
     assert torch.autograd.gradcheck(
-        lambda h, m: linear_cross_entropy(h, m, target[:5], weight[:5].double())[0],
+        lambda h, m: linear_cross_entropy(h, m, target[:5], weight[:5].double(), cap=cap)[0],
         (inputs[0][:5].double().requires_grad_(), inputs[1].double().requires_grad_()),
     )
 
@@ -200,17 +203,19 @@ def logits_of(model: Backbone, kind: str, tokens: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("spec", "auto", "architecture"),
+    ("spec", "form", "auto", "architecture"),
     [
-        ("ar", "AutoModelForCausalLM", "LlamaForCausalLM"),
-        ("mlm", "AutoModelForMaskedLM", "EuroBertForMaskedLM"),
-        ("vmlm", "AutoModelForCausalLM", "LlamaForCausalLM"),
-        ("ar + mlm", "AutoModelForCausalLM", "LlamaForCausalLM"),
-        ("dar", "AutoModelForCausalLM", "LlamaForCausalLM"),
+        ("ar", None, "AutoModelForCausalLM", "LlamaForCausalLM"),
+        ("mlm", None, "AutoModelForMaskedLM", "EuroBertForMaskedLM"),
+        ("vmlm", None, "AutoModelForMaskedLM", "EuroBertModel"),
+        ("vmlm", "llama", "AutoModelForCausalLM", "LlamaForCausalLM"),
+        ("mlm(shift=1) + mlm", None, "AutoModelForMaskedLM", "EuroBertModel"),
+        ("ar + mlm", None, "AutoModelForCausalLM", "LlamaForCausalLM"),
+        ("dar", None, "AutoModelForCausalLM", "LlamaForCausalLM"),
     ],
 )
 def test_exports_load_in_transformers_with_our_logits(
-    spec: str, auto: str, architecture: str, tmp_path: Path
+    spec: str, form: str | None, auto: str, architecture: str, tmp_path: Path
 ) -> None:
     import transformers
 
@@ -218,9 +223,12 @@ def test_exports_load_in_transformers_with_our_logits(
     model = backbone(objective.head_specs()).eval()
     for parameter in model.parameters():  # away from the symmetry of a fresh model
         torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
-    export(model, tmp_path, objective.modes(), mask=3)
+    export(model, tmp_path, objective.modes(), mask=3, form=form)
     loaded = getattr(transformers, auto).from_pretrained(tmp_path).eval()
-    assert type(loaded).__name__ == architecture
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [architecture]
+    assert (tmp_path / "generation_config.json").exists() == any(
+        mode.attention == "causal" for mode in objective.modes()
+    )
     tokens = torch.randint(4, 100, (4, 20))
     with torch.no_grad():
         theirs = loaded(tokens).logits
@@ -234,13 +242,13 @@ def test_exports_load_in_transformers_with_our_logits(
         assert torch.equal(ours, back)
     config = json.loads((tmp_path / "config.json").read_text())
     assert "auto_map" not in config, "no remote code"
-    if spec == "vmlm":
+    if form == "llama":
         assert config["is_causal"] is False
         assert config["use_cache"] is False
 
 
 def test_eurobert_is_refused_where_it_would_lie(tmp_path: Path) -> None:
-    for spec in ("ar", "vmlm"):
+    for spec in ("ar", "ar + vmlm"):
         with pytest.raises(UserError, match="fill-mask reads the logits at the mask"):
             export(backbone(), tmp_path, parse(spec).modes(), mask=3, form="eurobert")
     with pytest.raises(UserError, match="unknown form"):

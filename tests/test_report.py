@@ -7,8 +7,9 @@ import re
 import pytest
 from rich.console import Console
 
+from lookaround.report.html import render_html
 from lookaround.report.lookup import Interval, Lookup, verdict
-from lookaround.report.schema import ComparisonResults
+from lookaround.report.schema import ComparisonResults, EvaluationResults
 from lookaround.report.text import (
     format_count,
     format_flops,
@@ -18,6 +19,7 @@ from lookaround.report.text import (
 )
 from report_sample import (
     beaten_results,
+    evaluation_results,
     incomplete_results,
     sample_results,
     small_results,
@@ -65,6 +67,22 @@ def test_the_tables_fit_80_columns_and_lose_nothing(tasks):
         assert word in text
     assert ("TF-IDF" in text) == bool(tasks)
     assert "\x1b" not in text
+
+
+def test_bits_per_token_are_called_so():
+    results = small_results()
+    assert "bits per byte" in printed(results, 200)
+    told = small_results(unit="token", reasons={})
+    page = render_html(ComparisonResults.of(told))
+    for text in (printed(told, 200), page, evaluated(evaluation_results() | {"unit": "token"})):
+        assert "bits per token" in text
+        assert not re.search("bits[ -]per[ -]byte", text, re.IGNORECASE)
+
+
+def evaluated(results):
+    file = io.StringIO()
+    EvaluationResults.of(results).print(Console(file=file, width=80))
+    return file.getvalue()
 
 
 def test_a_wide_terminal_gets_one_table():

@@ -128,11 +128,11 @@ def test_greedy_continuations_follow_the_chain_rule(mode: Mode, store: TokenStor
     the cache changes nothing, and a text longer than the window loses its oldest tokens.
     """
     given, tokenizer = readable(store, mode), store.tokenizer
-    lm, prompt = given.backbone.lm, tokenizer.encode(["the cat sat"])[0]
+    lm, prompt = given.backbone.lm, [tokenizer.bos, *tokenizer.encode(["the cat sat"])[0]]
     writer = Writer(given, GenerationConfig(max_new_tokens=40, temperature=0))
     stats = Stats()
     made = [token for token, _ in writer.tokens(prompt, stats)]
-    ids = [tokenizer.bos, *prompt]
+    ids = list(prompt)
     for token in made:
         seen = ids[-CONTEXT:] if mode.attention == "causal" else ids[1 - CONTEXT :]
         window = seen + [tokenizer.vocabulary.mask] * (CONTEXT - len(seen))
@@ -200,7 +200,7 @@ def test_drafts_are_taken_where_they_fit_and_are_wanted(store: TokenStore) -> No
     assert not slow.stats.tried
     assert fast.stats.steps == fast.stats.passes - 1 <= slow.stats.passes
     sampled = GenerationConfig(max_new_tokens=20)
-    prompt = store.tokenizer.encode(["the"])[0]
+    prompt = [store.tokenizer.bos, *store.tokenizer.encode(["the"])[0]]
     without = Writer(given, sampled, drafts=False)
     assert without.speculator is None
     assert [token for token, _ in without.tokens(prompt, Stats())] == (
@@ -217,10 +217,11 @@ def test_drafts_are_taken_where_they_fit_and_are_wanted(store: TokenStore) -> No
 def test_a_cold_draft_is_greedy(accept: str, store: TokenStore) -> None:
     """Whatever the seed, and however small the temperature is."""
     given = readable(store, MODES[0], LookAheadSpec("medusa", 3))
-    made = [
-        generate(given, ["the"], GenerationConfig(accept=accept, temperature=cold), seed=seed)[0]
-        for seed, cold in enumerate((0.0, 0.0, 1e-320))
-    ]
+    made = []
+    for seed, cold in enumerate((0.0, 0.0, 1e-320)):
+        config = GenerationConfig(accept=accept, temperature=cold, max_new_tokens=20)
+        made += generate(given, ["the"], config, seed=seed)
+        assert made[-1].stats.tried
     assert made[0].tokens == made[1].tokens == made[2].tokens
 
 

@@ -65,7 +65,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "model.init",
         "train.learning_rate",
     ),
-    "evaluate": (*_TEXT, "data.tasks"),
+    "evaluate": (*_TEXT, "data.tasks", "evaluate.context"),
     "generate": (
         "generate.max_new_tokens",
         "generate.temperature",
@@ -76,6 +76,8 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "generate.order",
         "generate.per_pass",
         "generate.accept",
+        "generate.context",
+        "generate.chat",
     ),
     "speculate": (
         *_TEXT,
@@ -304,7 +306,7 @@ def speculate(
 ) -> SpeculationResults:
     """Several tokens per pass, the same output: heads for a model, a tree, and what they give here.
 
-    model: a run that is read causally, or a Hugging Face decoder's folder.
+    model: a run that is read causally, or a decoder's folder or name on the hub.
     out: folder of the faster model.
     report: called with an `Event` as it goes on; None shows progress on stderr.
     """
@@ -373,9 +375,9 @@ class Model:
 
 
 def load(folder: str | Path) -> Model:
-    """A run, a model of a study, or any Hugging Face decoder or EuroBERT folder.
+    """A run, a model of a study, or a model's folder or name on the Hugging Face hub.
 
-    Raises UserError for a folder that holds no model that can be read exactly.
+    Raises UserError for what is no model that can be read exactly.
     """
     from lookaround.model.readable import open_run
 

@@ -18,7 +18,7 @@ def command(
     model: Annotated[
         Path,
         typer.Argument(
-            help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False
+            help="A run, or a model's folder or name on the Hugging Face hub.", show_default=False
         ),
     ],
     mode: Annotated[

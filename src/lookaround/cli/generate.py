@@ -23,7 +23,7 @@ def command(
     model: Annotated[
         Path,
         typer.Argument(
-            help="A run, or a Hugging Face decoder or EuroBERT folder.", show_default=False
+            help="A run, or a model's folder or name on the Hugging Face hub.", show_default=False
         ),
     ],
     prompt: Annotated[
@@ -45,18 +45,17 @@ def command(
     settings = given.settings()
     with loading("loading the model") as console:
         from lookaround.decode import Generated, Writer
+        from lookaround.model.backbone import UNLIMITED
         from lookaround.model.readable import open_run
         from lookaround.support.storage import write_text
 
-        run = open_run(model)
-        writer = Writer(run, settings.generate, seed=settings.seed)
-    parameters, mode = run.backbone.parameter_count, str(writer.mode)
+        writer = Writer(open_run(model), settings.generate, seed=settings.seed)
+    parameters, mode = writer.readable.backbone.parameter_count, str(writer.mode)
+    window = writer.readable.context
     if given.dry_run:
-        say(
-            console,
-            f"{parameters:,} parameters; {mode}; window {run.context}; {writer.description}",
-        )
-        given.write({"parameters": parameters, "mode": mode, "window": run.context})
+        said = window if window < UNLIMITED else "of any length"
+        say(console, f"{parameters:,} parameters; {mode}; window {said}; {writer.description}")
+        given.write({"parameters": parameters, "mode": mode, "window": window})
         return
     if show_drafts and writer.speculator is None:
         raise UserError(
@@ -66,14 +65,24 @@ def command(
     texts = [Generated(text) for text in prompt or [""]]
     entries = []
     for made in texts:
-        say(console, made.prompt, end="", style="dim")
+        # an answer begins a line of its own
+        say(console, made.prompt, end="\n" if settings.generate.chat else "", style="dim")
         for piece, drafted in writer.write(made):
             say(console, piece, end="", style="green" if show_drafts and drafted else None)
         console.print()
+        if made.cut:
+            say(
+                console,
+                f"[the first {made.cut:,} tokens of the prompt were not read: the model is read "
+                f"through {window:,}]",
+                style="dim",
+            )
         entries.append(_entry(writer, made))
         _say_cost(console, entries[-1], show_drafts)
     if out is not None:
-        write_text(out, "\n\n".join(made.prompt + made.text for made in texts) + "\n")
+        between = "\n" if settings.generate.chat else ""
+        whole = [f"{made.prompt}{between}{made.text}" for made in texts]
+        write_text(out, "\n\n".join(whole) + "\n")
     given.write({"model": str(model), "mode": mode, "texts": entries})
 
 
@@ -84,6 +93,8 @@ def _entry(writer: Writer, made: Generated) -> dict[str, Any]:
         "continuation": made.text,
         "tokens": len(made.tokens),
     }
+    if made.cut:
+        entry["prompt_tokens_cut"] = made.cut
     if made.stats.tried:
         entry["tokens_per_forward"] = made.stats.tokens_per_forward
         entry["acceptance_by_depth"] = made.stats.acceptance_by_depth

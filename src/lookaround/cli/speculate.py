@@ -18,7 +18,8 @@ def command(
     model: Annotated[
         Path,
         typer.Argument(
-            help="A causal run, or any Hugging Face decoder folder.", show_default=False
+            help="A causal run, or a decoder's folder or name on the Hugging Face hub.",
+            show_default=False,
         ),
     ],
     out: Annotated[

@@ -19,8 +19,9 @@ class Codec(Protocol):
     bos: the token that every document starts with.
     eos: the token that ends a document; None: nothing does.
     pad: the token that fills rows up; None: BOS does.
-    unit: what `units` counts, "byte" for text.
-    units: of each token, (size,) int64; 0 for special tokens.
+    unit: what `units` counts, "byte" for text, or "token" where the tokenizer loses much of it.
+    units: of each token, (size,) int64; 0 for special tokens. Bytes of text say how those of a
+        document lie in it (`Split.bytes`).
     """
 
     vocabulary: Vocabulary

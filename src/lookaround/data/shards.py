@@ -20,23 +20,27 @@ from typing import Any
 import numpy as np
 
 from lookaround.data.corpus import Corpus, split_documents
-from lookaround.data.text import TextTokenizer, load_tokenizer, train_tokenizer
+from lookaround.data.text import Lost, TextTokenizer, load_tokenizer, train_tokenizer
 from lookaround.support.errors import UserError
 from lookaround.support.storage import disk_errors
 
-FORMAT = 1
+FORMAT = 2
 SHARD_TOKENS = 1 << 28
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split: document d is tokens start[d] : start[d] + length[d] of files[shard[d]]."""
+    """One split: document d is tokens start[d] : start[d] + length[d] of files[shard[d]].
+
+    bytes: of the text of each document, (documents,); None where they are no text.
+    """
 
     files: tuple[np.ndarray, ...]
     shard: np.ndarray
     start: np.ndarray
     length: np.ndarray
+    bytes: np.ndarray | None = None
 
     @property
     def tokens(self) -> int:
@@ -57,7 +61,7 @@ class TokenStore:
 
     @cached_property
     def tokenizer(self) -> TextTokenizer:
-        return load_tokenizer(str(self.folder / "tokenizer"))
+        return load_tokenizer(str(self.folder / "tokenizer")).losing(Lost(*self.index["lost"]))
 
     @property
     def fingerprint(self) -> str:
@@ -95,8 +99,7 @@ def prepare(
 ) -> TokenStore:
     """The token store of a corpus: taken from the cache, or split, encoded and written.
 
-    Raises UserError for a lossy tokenizer, too few documents or a full disk; nothing half-written
-    is left behind.
+    Raises UserError for too few documents or a full disk; nothing half-written is left behind.
     """
     given = load_tokenizer(tokenizer) if tokenizer else None
     key = {
@@ -116,10 +119,7 @@ def prepare(
     except UserError as error:
         raise UserError(f"{corpus.description.get('source', corpus.name)}: {error}") from None
     text = given or train_tokenizer((corpus.documents[i] for i in parts["train"]), vocabulary)
-    sample = [
-        corpus.documents[i][:2000] for i in parts["train"][:: max(1, len(parts["train"]) // 200)]
-    ]
-    text.require_lossless(sample)
+    text = text.measured([corpus.documents[i] for i in parts["train"]])
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with disk_errors(folder):
@@ -152,7 +152,8 @@ def _write_store(
         splits[name], counts = _write_split(folder, name, texts, tokenizer, dtype)
         if name == "train":
             np.save(folder / "unigram.npy", counts)
-    index = {**index, "dtype": dtype.name, "vocabulary": tokenizer.size, "splits": splits}
+    index |= {"dtype": dtype.name, "vocabulary": tokenizer.size, "splits": splits}
+    index["lost"] = tokenizer.lost
     (folder / "index.json").write_text(json.dumps(index, indent=1))
 
 
@@ -181,13 +182,14 @@ def _write_split(
     finally:
         if out is not None:
             out.close()
-    np.save(folder / f"{name}.documents.npy", np.array([shard, start, length], dtype=np.int64))
-    size = sum(len(text.encode()) for text in texts)
+    size = [len(text.encode()) for text in texts]
+    columns = np.array([shard, start, length, size], dtype=np.int64)
+    np.save(folder / f"{name}.documents.npy", columns)
     return {
         "shards": shards,
         "documents": len(texts),
         "tokens": int(sum(length)),
-        "bytes": size,
+        "bytes": sum(size),
     }, counts
 
 
@@ -196,4 +198,5 @@ def in_memory(texts: list[str], tokenizer: TextTokenizer) -> Split:
     documents = list(tokenizer.documents(texts))
     length = np.array([len(ids) for ids in documents], dtype=np.int64)
     start = length.cumsum() - length
-    return Split((np.concatenate(documents),), np.zeros_like(length), start, length)
+    size = np.array([len(text.encode()) for text in texts], dtype=np.int64)
+    return Split((np.concatenate(documents),), np.zeros_like(length), start, length, size)

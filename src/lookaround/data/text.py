@@ -6,18 +6,34 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from lookaround.objectives.contract import Vocabulary
 from lookaround.support.errors import UserError
 
+# the field of tokenizer_config.json with a mask token that `mask_token` may not name
+HIDDEN_MASK = "hidden_mask_token"
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
 CHUNK = 1000  # documents encoded at a time
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+# above this share of lost characters, bits are told per token: bytes would flatter the model
+LOSSY = 0.01
+# what transformers writes of how a tokenizer was loaded here
+LOADED = ("is_local", "local_files_only")
+
+
+class Lost(NamedTuple):
+    """What a tokenizer loses of some texts: the share of their characters, and an example."""
+
+    share: float = 0.0
+    example: str = ""
 
 
 class TextTokenizer:
@@ -25,12 +41,13 @@ class TextTokenizer:
 
     bos: what every text begins with: its BOS or CLS token, without one its EOS token (as in
     EleutherAI's lm-evaluation-harness), without that the last token of a line break. No token is
-    invented. mask: its mask token; without one the first id after its own, for which a model that
-    is to be shown masks needs a row (model/backbone.py, `build`). `masked` is the tokenizer with
-    it. size: ids in all, the mask's included. rows: 1 + the largest id that a text can hold.
+    invented. eos: its EOS or SEP token, if any. mask: its mask token; without one the first id
+    after its own, for which a model that is to be shown masks needs a row (model/backbone.py,
+    `build`). `masked` is the tokenizer with it. size: ids in all, the mask's included. rows: 1 +
+    the largest id that a text can hold. lost: what it loses of the texts that it is used on, as
+    far as they were looked at (`measured`). units: bytes of each token, about, and 0 for special
+    ones (data/codec.py); `unit` is "token", and each is 1, where much is lost.
     """
-
-    unit = "byte"
 
     def __init__(self, hf: Any) -> None:
         if not getattr(hf, "is_fast", False):
@@ -38,8 +55,15 @@ class TextTokenizer:
                 f"tokenizer '{hf.name_or_path}': not a fast tokenizer (it has no tokenizer.json)"
             )
         self.hf = hf
+        self.lost = Lost()
         ids = hf.get_vocab()
-        self.eos: int | None = hf.eos_token_id
+        if {*ids.values()} <= {*hf.all_special_ids}:
+            raise UserError(
+                f"tokenizer '{hf.name_or_path}': has no tokens but special ones; its vocabulary "
+                "(tokenizer.json, or vocab.json and merges.txt, vocab.txt, tokenizer.model) is "
+                "missing"
+            )
+        self.eos: int | None = hf.sep_token_id if hf.eos_token_id is None else hf.eos_token_id
         self.pad: int | None = hf.pad_token_id
         starts = [i for i in (hf.bos_token_id, hf.cls_token_id, self.eos) if i is not None]
         starts = starts or self.encode(["\n"])[0][-1:]
@@ -50,12 +74,14 @@ class TextTokenizer:
             )
         self.bos: int = starts[0]
         end = max(ids.values()) + 1
+        self._mask_token: str = getattr(hf, HIDDEN_MASK, None) or SPECIAL["mask_token"]
         mask = hf.mask_token_id
-        mask = ids.get(SPECIAL["mask_token"], end) if mask is None else mask
+        mask = ids.get(self._mask_token, end) if mask is None else mask
         self.size = max(end, mask + 1)
         unseen = {*hf.all_special_ids} - {self.bos, self.eos, hf.unk_token_id}
         self.rows = 1 + max({*ids.values()} - unseen)
         self.vocabulary = Vocabulary(self.size, mask, tuple(sorted({*hf.all_special_ids, mask})))
+        self.unit = "byte"
         self.units = _token_bytes(hf, self.size, self.vocabulary.special)
 
     @cached_property
@@ -64,7 +90,7 @@ class TextTokenizer:
         if self.hf.mask_token_id is not None:
             return self.hf
         hf = copy.deepcopy(self.hf)
-        hf.add_special_tokens({"mask_token": SPECIAL["mask_token"]})
+        hf.add_special_tokens({"mask_token": self._mask_token})
         if hf.mask_token_id != self.vocabulary.mask:
             raise UserError(
                 f"tokenizer '{hf.name_or_path}': its ids have gaps, so a mask token would get the "
@@ -74,8 +100,11 @@ class TextTokenizer:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the tokenizer's own description."""
-        return hashlib.sha256(self.hf.backend_tokenizer.to_str().encode()).hexdigest()
+        """sha256 of the tokenizer's own description and of the ids of its special tokens."""
+        # how far texts are cut and filled up is asked for anew with each of them
+        own = json.loads(self.hf.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+        roles = {name: getattr(self.hf, f"{name}_token_id") for name in ROLES}
+        return hashlib.sha256(json.dumps([own, roles], sort_keys=True).encode()).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens; text that spells a special token stays text."""
@@ -100,36 +129,96 @@ class TextTokenizer:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
-    def require_lossless(self, texts: Sequence[str]) -> None:
-        """Refuses a tokenizer that loses text: bits per byte would not be comparable.
+    def chat(self, message: str) -> list[int]:
+        """Ids of a user's message and of what begins the answer, by the chat template.
 
-        Raises UserError with an example.
+        All that the text begins with is among them. Raises UserError where there is no template,
+        or where it fails.
         """
-        for text, ids in zip(texts, self.encode(texts), strict=True):
-            back = self.decode(ids)
-            if back == text:
-                continue
-            at = next(
-                (i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b),
-                min(len(text), len(back)),
-            )
+        name = f"tokenizer '{self.hf.name_or_path}'"
+        if self.hf.chat_template is None:
+            raise UserError(f"generate.chat: {name} has no chat template")
+        messages = [{"role": "user", "content": message}]
+        try:
+            text = self.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # whatever a template's own code raises
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
-                f"tokenizer '{self.hf.name_or_path}' is lossy: {text[max(at - 10, 0) : at + 10]!r} "
-                f"comes back as {back[max(at - 10, 0) : at + 10]!r}; bits per byte need a lossless "
-                "one (byte-level BPE is)"
-            )
+                f"generate.chat: the chat template of {name} fails ({reason})"
+            ) from None
+        backend = self.hf.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = False  # here text that spells one is one
+        return backend.encode(text, add_special_tokens=False).ids
 
-    def save(self, folder: Path, *, mask: bool = False) -> None:
-        """Writes the tokenizer files that `transformers` reads;
+    def measured(self, texts: Sequence[str]) -> Self:
+        """This tokenizer with what it loses of the beginnings of some texts, spread over them.
+
+        Characters are compared as multisets, wherever they stand.
+        """
+        sample = [text[:2000] for text in texts[:: max(1, len(texts) // 200)]]
+        gone, example = 0, ""
+        for text, ids in zip(sample, self.encode(sample), strict=True):
+            back = self.decode(ids)
+            lost = (Counter(text) - Counter(back)).total()
+            gone += lost
+            if lost and not example:
+                at = next(
+                    (i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b),
+                    min(len(text), len(back)),
+                )
+                part = slice(max(at - 10, 0), at + 10)
+                example = f"{text[part]!r} comes back as {back[part]!r}"
+        return self.losing(Lost(gone / max(1, sum(map(len, sample))), example))
+
+    def losing(self, lost: Lost) -> Self:
+        """This tokenizer, knowing what it loses; where that is much, it counts tokens."""
+        known = copy.copy(self)
+        known.lost = lost
+        if lost.share > LOSSY:
+            known.unit, known.units = "token", (self.units > 0).astype(np.int64)
+        return known
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of bits per byte or token should know of it: one sentence, or none."""
+        share, example = self.lost
+        if not share:
+            return []
+        what = "what is lost costs no bits"
+        if self.unit == "token":
+            what = "so bits are per token, and compare with those of the same tokenizer alone"
+        return [f"The tokenizer loses {100 * share:.2g} % of the characters ({example}); {what}."]
+
+    def save(
+        self, folder: Path, *, mask: bool = False, named: bool = True, length: int | None = None
+    ) -> None:
+        """Writes the tokenizer files that `transformers` reads, without how it was loaded here.
 
         mask: with a mask token in any case.
+        named: False: that token is not called the mask token, so that `pipeline("fill-mask")`
+            refuses the folder; `load_tokenizer` finds it.
+        length: the most tokens of a text, `model_max_length`; None: the tokenizer's own.
         """
-        (self.masked if mask else self.hf).save_pretrained(folder)
+        hf = self.masked if mask else self.hf
+        if mask and not named:
+            hf = copy.deepcopy(hf)
+            hf.init_kwargs[HIDDEN_MASK], hf.mask_token = hf.mask_token, None
+        hf.save_pretrained(folder)
+        file = folder / "tokenizer_config.json"
+        told = {k: v for k, v in json.loads(file.read_text()).items() if k not in LOADED}
+        if length is not None:
+            told["model_max_length"] = length
+        file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> TextTokenizer:
-    """Trains a lossless byte-level BPE of at most `vocabulary` tokens, specials included."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """Trains a lossless byte-level BPE of at most `vocabulary` tokens, specials included.
+
+    Used by itself it begins a text with BOS, as every document of ours does.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     least = 256 + len(SPECIAL)
@@ -148,6 +237,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> TextTokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    bos = SPECIAL["bos_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A",
+        pair=f"{bos} $A $B:1",
+        special_tokens=[(bos, tokenizer.token_to_id(bos))],
+    )
     return TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL))
 
 
@@ -155,35 +250,60 @@ def load_tokenizer(path: str) -> TextTokenizer:
     """The Hugging Face tokenizer of a folder or name; raises UserError where there is none."""
     from transformers import AutoTokenizer
 
-    require_named(path, "tokenizer", "tokenizer.json")
+    require_named(path, "tokenizer")
     try:
-        return TextTokenizer(AutoTokenizer.from_pretrained(path, trust_remote_code=False))
-    except UserError:
-        raise
+        with muted():
+            hf = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
-        raise unloadable(f"tokenizer '{path}'", "Hugging Face tokenizer", error) from None
+        name = f"tokenizer '{path}'"
+        if Path(path).is_dir() and not (Path(path) / "tokenizer.json").is_file():
+            name += ": there is no tokenizer.json in this folder"
+        raise unloadable(name, "Hugging Face tokenizer", error) from None
+    return TextTokenizer(hf)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Without what transformers logs: what it raises is said in one line."""
+    from transformers.utils import logging as verbosity
+
+    level = verbosity.get_verbosity()
+    verbosity.set_verbosity(verbosity.CRITICAL)
+    try:
+        yield
+    finally:
+        verbosity.set_verbosity(level)
 
 
 def unloadable(name: str, kind: str, error: Exception) -> UserError:
     """The one-line error for a folder that `transformers` cannot load."""
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = (lines[0] if lines else type(error).__name__)[:200]
+    if reason.endswith(":"):  # what follows is a list
+        reason = " ".join(lines)[:200]
     if "trust_remote_code" in str(error):
         reason = "it needs its own code (auto_map), and code of a folder is never run"
     return UserError(f"{name}: no {kind} could be loaded ({reason})")
 
 
-def require_named(path: str, what: str, file: str) -> None:
-    """Refuses a path that is no folder with `file` in it; other words may be names on the hub."""
+def require_named(path: str, what: str, file: str | None = None) -> None:
+    """Refuses a path that is no folder, or has no `file`; other words may be names on the hub."""
     if path.startswith((".", "/", "~")) or Path(path).exists():
         if not Path(path).is_dir():
             raise UserError(f"{what} '{path}': no such folder")
-        if not (Path(path) / file).is_file():
+        if file is not None and not (Path(path) / file).is_file():
             raise UserError(f"{what} '{path}': there is no {file} in this folder")
 
 
 def _token_bytes(hf: Any, size: int, special: tuple[int, ...]) -> np.ndarray:
-    """How many bytes of text each token stands for, (size,) int64; 0 for special tokens."""
+    """How many bytes of text each token stands for, (size,) int64; 0 for special tokens.
+
+    Those of a text add up to its bytes for a lossless tokenizer, but for a space that it puts first
+    (Llama 2).
+    """
     description = json.loads(hf.backend_tokenizer.to_str())
+    inside = description["model"].get("continuing_subword_prefix") or ""
+    final = description["model"].get("end_of_word_suffix") or ""
     byte_level = any(
         '"ByteLevel"' in json.dumps(description.get(part)) for part in ("pre_tokenizer", "decoder")
     )
@@ -195,6 +315,9 @@ def _token_bytes(hf: Any, size: int, special: tuple[int, ...]) -> np.ndarray:
         elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             lengths[index] = 1  # byte fallback
         else:
-            lengths[index] = len(token.replace("▁", " ").encode())
+            text = token if token in added else token.removeprefix(inside)
+            if final and token not in added:
+                text = text.replace(final, " ")
+            lengths[index] = max(1, len(text.replace("▁", " ").encode()))
     lengths[list(special)] = 0
     return lengths

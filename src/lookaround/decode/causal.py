@@ -33,13 +33,13 @@ def causal_tokens(
     A text that outgrows the model's window loses its oldest tokens. All positions move with them,
     so that the window is read anew for each token.
 
-    prompt: ids without BOS.
+    prompt: ids from the text's first token on, BOS included.
     stats: is kept up to date with every token.
     """
-    backbone, tokenizer, context = readable.backbone.eval(), readable.tokenizer, readable.context
+    backbone, context = readable.backbone.eval(), readable.context
     rows, argument = len(backbone.output.weight), cache_argument(type(backbone.lm))
     generator = torch.Generator().manual_seed(seed)
-    ids = [tokenizer.bos, *prompt]
+    ids = list(prompt)
     held = context  # tokens in the cache; a full one makes way for a new one
     began = time.perf_counter()
     for _ in range(config.max_new_tokens):

@@ -61,7 +61,8 @@ def fill(
     """Continues prompts of equal length, which share their passes, by at most
     `config.max_new_tokens` tokens, `config.per_pass` of them in each pass.
 
-    The window holds BOS, the prompt and masks up to `readable.context` tokens.
+    The window holds the prompt and masks: of a run `readable.context` tokens, as in its training;
+    of another model as many as the text may have, up to that.
     `config.order` "left" fills the next masks. "confidence" fills those whose distribution is most
     certain, by the probability of the likeliest token before temperature, top-k and top-p (after
     Chang et al. 2022, arXiv 2202.04200, and the low-confidence remasking of Nie et al. 2025, arXiv
@@ -75,7 +76,7 @@ def fill(
     as long as the room that is left or, if that is more, a quarter of the window, and the oldest
     tokens fall out before a block begins. With "left" a block is what one pass fills.
 
-    prompts: ids without BOS.
+    prompts: ids from the text's first token on, BOS included.
     seeds: one for each prompt, so that a text does not depend on those beside it.
 
     Raises UserError for a causal mode, for a prefix mode unless one token per pass is filled from
@@ -127,18 +128,14 @@ def _passes(
             f"prompts: have {sorted({len(p) for p in prompts})} tokens; must be equally long"
         )
     began = time.perf_counter()
-    backbone, tokenizer, context = readable.backbone.eval(), readable.tokenizer, readable.context
-    mask = tokenizer.vocabulary.mask
-    texts = [[tokenizer.bos, *prompt] for prompt in prompts]
+    backbone, mask = readable.backbone.eval(), readable.tokenizer.vocabulary.mask
+    texts = [list(prompt) for prompt in prompts]
+    context = readable.window(max(map(len, texts), default=0) + config.max_new_tokens)
     generators = [torch.Generator().manual_seed(s) for s, _ in zip(seeds, texts, strict=True)]
     active = list(range(len(prompts)))  # they all have equally many tokens, at any time
     made = 0
     while active and made < config.max_new_tokens:
-        length = len(texts[active[0]])
-        block = min(config.max_new_tokens - made, max(context - length, context // 4, 1))
-        if config.order == "left":
-            block = min(block, config.per_pass)
-        seen = min(length, context - block)
+        seen, block = _share(len(texts[active[0]]), config.max_new_tokens - made, context, config)
         window_bt = _windows([texts[row][-seen:] for row in active], context, mask)
         blank_bm = torch.arange(seen, seen + block).repeat(len(active), 1)
         while blank_bm.numel():
@@ -173,8 +170,29 @@ def _passes(
         made += block
 
 
+def _share(length: int, left: int, context: int, config: GenerationConfig) -> tuple[int, int]:
+    """(tokens of a text that a window shows, masks after them), with `left` tokens to come."""
+    block = min(left, max(context - length, context // 4, 1))
+    if config.order == "left":
+        block = min(block, config.per_pass)
+    return min(length, context - block), block
+
+
+def unseen(readable: Readable, length: int, config: GenerationConfig) -> int:
+    """How many first tokens of a prompt of so many the first window has no room for."""
+    context = readable.window(length + config.max_new_tokens)
+    return length - _share(length, config.max_new_tokens, context, config)[0]
+
+
 @torch.no_grad()
-def quality(readable: Readable, prompt: Sequence[int], tokens: Sequence[int], mode: Mode) -> float:
+def quality(
+    readable: Readable,
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    mode: Mode,
+    *,
+    room: int = 0,
+) -> float:
     """Mean bits per token of a continuation under the model itself, read one token per pass from
     left to right.
 
@@ -182,19 +200,21 @@ def quality(readable: Readable, prompt: Sequence[int], tokens: Sequence[int], mo
     tokens left out of the softmax, and the oldest tokens out of the window as in `fill`. How many
     more bits a text has than one that was filled one token per pass is the quality cost of `fill`.
 
-    prompt, tokens: ids without BOS and EOS. ROWS_PER_PASS tokens are scored side by side. NaN for
-        no tokens.
+    prompt: ids from the text's first token on, BOS included.
+    tokens: ids without EOS. ROWS_PER_PASS tokens are scored side by side. NaN for no tokens.
+    room: new tokens that a window of no set width has room for, at least.
 
     Raises UserError for a mode that is not bidirectional, and special tokens in `tokens`.
     """
     _require_masks(mode)
-    backbone, tokenizer, context = readable.backbone.eval(), readable.tokenizer, readable.context
+    backbone, tokenizer = readable.backbone.eval(), readable.tokenizer
+    context = readable.window(len(prompt) + max(room, len(tokens)))
     special = tokenizer.vocabulary.unwritten()
     if found := sorted(set(tokens) & set(special)):
         raise UserError(f"tokens: {found} are special tokens; only text has bits")
-    ids = [tokenizer.bos, *prompt, *tokens]
+    ids = [*prompt, *tokens]
     nats = 0.0
-    for begin in range(1 + len(prompt), len(ids), ROWS_PER_PASS):
+    for begin in range(len(prompt), len(ids), ROWS_PER_PASS):
         position = range(begin, min(begin + ROWS_PER_PASS, len(ids)))
         seen = [ids[max(at - context + 1, 0) : at] for at in position]
         ends_b1 = torch.tensor([[len(text)] for text in seen])

@@ -18,7 +18,7 @@ import torch
 from lookaround.decode.cache import NotRewindable
 from lookaround.decode.causal import causal_tokens, require_cache
 from lookaround.decode.hub import read_description
-from lookaround.decode.masked import fill, masked_tokens, quality
+from lookaround.decode.masked import fill, masked_tokens, quality, unseen
 from lookaround.decode.sampling import COLDEST, filter_logits
 from lookaround.decode.speculative import Speculator, set_precision
 from lookaround.decode.stats import Stats
@@ -34,6 +34,8 @@ from lookaround.support.errors import UserError
 class Generated:
     """A prompt and what continues it: as text, as tokens (without EOS), and what that took.
 
+    cut: how many first tokens of the prompt the model's window had no room for.
+
     Raises UserError for a prompt that is not Unicode text.
     """
 
@@ -41,6 +43,7 @@ class Generated:
     text: str = ""
     tokens: list[int] = field(default_factory=list)
     stats: Stats = field(default_factory=Stats)
+    cut: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -60,8 +63,8 @@ def generate(
 
     config: the defaults if none.
 
-    Raises UserError for a mode that the model was not trained for, and for a model that cannot be
-    read token by token.
+    Raises UserError for a mode that the model was not trained for, for a model that cannot be read
+    token by token, for more context than it has, and for `chat` without a chat template.
     """
     writer = Writer(readable, config, seed=seed)
     texts = [Generated(prompt) for prompt in prompts]
@@ -91,8 +94,11 @@ class Writer:
         mode: Mode | None = None,
         drafts: bool = True,
     ) -> None:
-        self.readable, self.seed = readable, seed
         self.config = config = config or GenerationConfig()
+        self.readable = readable = readable.through(config.context, "generate.context")
+        self.seed = seed
+        if config.chat:
+            readable.tokenizer.chat("")  # refuses a tokenizer without a template
         self.mode = mode or readable.mode_for_generation(config.mode)
         self.several = config.order != "left" or config.per_pass > 1  # masks at a time, or by order
         if self.several and self.mode.attention != "bidirectional":
@@ -127,8 +133,8 @@ class Writer:
         """Continues `made.prompt`, and yields (piece of text, whether its last token was an
         accepted draft) until EOS, a stop string or the length.
         """
-        tokenizer = self.readable.tokenizer
-        ids = tokenizer.encode([made.prompt])[0]
+        tokenizer, ids = self.readable.tokenizer, self.ids(made.prompt)
+        made.cut = self._cut(len(ids))
         before, shown = tokenizer.decode(ids), 0
         for token, drafted in self.tokens(ids, made.stats):
             made.tokens.append(token)
@@ -145,17 +151,32 @@ class Writer:
             if ends:
                 return
 
-    def tokens(self, prompt: Sequence[int], stats: Stats) -> Iterator[tuple[int, bool]]:
-        """(token, whether it was an accepted draft) after a prompt's ids without BOS, until EOS
-        (left out) or the length.
+    def ids(self, prompt: str) -> list[int]:
+        """The ids of a prompt from the text's first token on."""
+        tokenizer = self.readable.tokenizer
+        if self.config.chat:
+            return tokenizer.chat(prompt)
+        return [tokenizer.bos, *tokenizer.encode([prompt])[0]]
 
+    def _cut(self, length: int) -> int:
+        """How many first tokens of a prompt of so many are never read."""
+        if self.mode.attention == "causal":
+            return max(length - self.readable.context, 0)
+        return unseen(self.readable, length, self.config)
+
+    def tokens(self, prompt: Sequence[int], stats: Stats) -> Iterator[tuple[int, bool]]:
+        """(token, whether it was an accepted draft) after a prompt, until EOS (left out) or the
+        length.
+
+        prompt: ids from the text's first token on, BOS included.
         stats: empty ones, which are kept up to date.
         """
         config, seed = self.config, self.seed
         if self.mode.attention != "causal":
             plain = masked_tokens(self.readable, prompt, self.mode, config, seed=seed, stats=stats)
         elif self.speculator is not None and (
-            1 + len(prompt) + config.max_new_tokens <= self.speculator.limit
+            # else the oldest tokens make way, which drafts have no rule for
+            len(prompt) + config.max_new_tokens <= min(self.speculator.limit, self.readable.context)
         ):
             yield from self._drafted(self.speculator, prompt, stats)
             return
@@ -167,14 +188,14 @@ class Writer:
     def _drafted(
         self, speculator: Speculator, prompt: Sequence[int], stats: Stats
     ) -> Iterator[tuple[int, bool]]:
-        tokenizer, device = self.readable.tokenizer, self.readable.backbone.device
+        device = self.readable.backbone.device
         config, generator = self.config, torch.Generator(device).manual_seed(self.seed)
         cold = config.temperature < COLDEST
         # the likeliest token is the verifier's business, which then sees the model's own logits
         filters = GenerationConfig(temperature=1.0) if cold else config
         never = self.readable.unwritten.to(device)
         steps = speculator.steps(
-            [[tokenizer.bos, *prompt]],
+            [list(prompt)],
             max_new_tokens=config.max_new_tokens,
             stats=stats,
             eos=self.readable.eos,
@@ -194,10 +215,11 @@ class Writer:
         Both as the model itself reads them from left to right. The difference is the price of
         several tokens per pass: those of one pass are drawn independently (decode/masked.py).
         """
-        ids = self.readable.tokenizer.encode([made.prompt])[0]
+        ids, room = self.ids(made.prompt), self.config.max_new_tokens
         one = self.config.model_copy(update={"order": "left", "per_pass": 1})
         slow = fill(self.readable, [ids], self.mode, one, seeds=[self.seed])[0]
         fast, plain = (
-            quality(self.readable, ids, tokens, self.mode) for tokens in (made.tokens, slow.tokens)
+            quality(self.readable, ids, tokens, self.mode, room=room)
+            for tokens in (made.tokens, slow.tokens)
         )
         return fast, plain

@@ -1,5 +1,8 @@
 """Left-to-right chain-rule bits per byte by prefix length, the likelihood all objectives share.
 
+Bytes are those of the text: what a document's tokens stand for is scaled to the document's own, a
+change for tokenizers alone that add or lose some. Per token, where a tokenizer loses much.
+
 State s - shift scores token s. A bidirectional model sees the tokens before s and masks from s to
 the end of the window, which has the training length also past the document's end, so that length
 never leaks; a prefix model sees the whole prefix both ways. Special tokens are left out of the
@@ -11,7 +14,7 @@ K scored tokens, T tokens per row.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +32,7 @@ from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
 
 ROWS_PER_PASS = 64
+TOKENS_PER_PASS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class ScoredTokens:
     """The list that every objective is scored on.
 
     row, position, token, document: (K,) int64.
-    size: (K,) int64, units of the token: bytes of text.
+    size: (K,) float64, units of the token: bytes of text.
     stratum: (K,) int64, index into prefix_lengths.
     weight: (K,) float64, the share of the split's positions that one token of the stratum stands
         for.
@@ -110,11 +114,21 @@ def choose_tokens(
         row=row,
         position=position,
         token=token,
-        size=rows.codec.units[token],
+        size=_sizes(rows, rows.document[rows.first[row]], token),
         stratum=stratum,
         document=rows.document[rows.first[row]],
         weight=share / share.sum(),
     )
+
+
+def _sizes(rows: Rows, document: np.ndarray, token: np.ndarray) -> np.ndarray:
+    """Units of tokens (K,) of documents (K,); bytes of a whole document add up to its text's."""
+    split, units = rows.split, rows.codec.units
+    if split.bytes is None or rows.codec.unit != "byte":
+        return units[token].astype(np.float64)
+    drawn, of = np.unique(document, return_inverse=True)
+    counted = np.array([units[split.read(d, 0, split.length[d])].sum() for d in drawn])
+    return units[token] * (split.bytes[drawn] / np.maximum(counted, 1))[of]
 
 
 def scored_tokens(rows: Rows, settings: EvaluateSettings) -> ScoredTokens:
@@ -139,18 +153,17 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
         if shared
         else [np.array([k]) for k in np.argsort(scored.row, kind="stable")]
     )
-    for begin in range(0, len(groups), ROWS_PER_PASS):
-        group = groups[begin : begin + ROWS_PER_PASS]
+    for group, width in _passes(groups, scored.position, rows.width, cut=shared):
         batch = rows.take(np.array([scored.row[members[0]] for members in group]))
         members_of_group = np.concatenate(group)
         line = np.repeat(np.arange(len(group)), [len(members) for members in group])
         position = torch.from_numpy(scored.position[members_of_group])
-        tokens = batch.tokens
+        tokens = batch.tokens[:, :width]
         if not shared:
-            hidden = torch.arange(rows.width) >= position[:, None]
+            hidden = torch.arange(width) >= position[:, None]
             tokens = torch.where(hidden, vocabulary.mask, tokens)
         attention = attention_of(mode.attention, position if not shared else torch.zeros(0))
-        state = torch.from_numpy(line) * rows.width + position - mode.shift
+        state = torch.from_numpy(line) * width + position - mode.shift
         shown = Shown(tokens, attention).to(backbone.device)
         with reading(backbone):
             log_nv = backbone.log_probabilities(shown, state.to(backbone.device), forbidden)
@@ -158,6 +171,29 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
         nats = -log_nv.gather(1, token[:, None])[:, 0]
         bits[members_of_group] = nats.double().cpu().numpy() / math.log(2)
     return bits
+
+
+def _passes(
+    groups: list[np.ndarray], position: np.ndarray, width: int, *, cut: bool
+) -> Iterator[tuple[list[np.ndarray], int]]:
+    """(groups of scored tokens, a row each; tokens of the row that are read) of each pass.
+
+    cut: whether a row may end with its last scored token. It does where whole rows are long, and
+        rows of about one length then share a pass.
+    """
+    cut = cut and ROWS_PER_PASS * width > TOKENS_PER_PASS
+    read = [int(position[members].max()) + 1 if cut else width for members in groups]
+    order = sorted(range(len(groups)), key=read.__getitem__)
+    begin = 0
+    while begin < len(order):
+        end = begin + 1
+        while (
+            end < min(len(order), begin + ROWS_PER_PASS)
+            and (end + 1 - begin) * read[order[end]] <= TOKENS_PER_PASS
+        ):
+            end += 1
+        yield [groups[k] for k in order[begin:end]], read[order[end - 1]]
+        begin = end
 
 
 def _groups(row: np.ndarray) -> list[np.ndarray]:

@@ -41,8 +41,9 @@ def pooled_states(
     cut = sum(len(ids) > context for ids in full)
     ids = [item[:context] for item in full]
     order = np.argsort([len(item) for item in ids], kind="stable")
-    layers = candidate_layers(backbone.lm.config.get_text_config().num_hidden_layers)
-    pooled = np.empty((len(layers), len(ids), backbone.width), dtype=np.float32)
+    layers = candidate_layers(backbone.sizes.layers)
+    # the last states of OPT-350M are narrower than those between its layers; the rest stays 0
+    pooled = np.zeros((len(layers), len(ids), backbone.sizes.trunk), dtype=np.float32)
     begin = 0
     while begin < len(order):
         end = begin + 1
@@ -65,6 +66,6 @@ def pooled_states(
         share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
         for number, layer in enumerate(layers):
             mean_bd = torch.einsum("bt,btd->bd", share_bt.to(states[layer].dtype), states[layer])
-            pooled[number][batch] = mean_bd.float().cpu().numpy()
+            pooled[number][batch, : mean_bd.shape[1]] = mean_bd.float().cpu().numpy()
         begin = end
     return pooled, cut

@@ -57,15 +57,14 @@ def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
     return OwnText(corpus.name, **texts)
 
 
-def lossless_rows(readable: Readable, documents: Sequence[str]) -> Rows:
-    """Rows of documents; raises UserError for a tokenizer that loses text."""
-    readable.tokenizer.require_lossless([text[:2000] for text in documents[:200]])
-    return _rows(readable, documents)
+def text_rows(readable: Readable, documents: Sequence[str]) -> Rows:
+    """Rows of documents, in a window that the model is read through.
 
-
-def _rows(readable: Readable, documents: Sequence[str]) -> Rows:
+    Their codec counts bytes, or tokens where its tokenizer loses too much of these documents.
+    """
     split = in_memory(list(documents), readable.tokenizer)
-    return Rows(split, readable.context, readable.tokenizer)
+    width = readable.window(int(split.length.max(initial=2)))
+    return Rows(split, width, readable.tokenizer.measured(documents))
 
 
 def text_data(readable: Readable, data: DataSettings) -> TextData | None:
@@ -73,4 +72,4 @@ def text_data(readable: Readable, data: DataSettings) -> TextData | None:
     own = own_text(readable, data)
     if own is None:
         return None
-    return TextData(lossless_rows(readable, own.test), _rows(readable, own.validation))
+    return TextData(text_rows(readable, own.test), text_rows(readable, own.validation))

@@ -142,7 +142,7 @@ class Probe(Protocol[TaskData]):
         probe = linear_probe(
             train, data.train_labels, test, data.test_labels, metric=data.metric, seed=seed
         )
-        layers = candidate_layers(readable.backbone.lm.config.get_text_config().num_hidden_layers)
+        layers = candidate_layers(readable.backbone.sizes.layers)
         return Scores(
             data.metric,
             probe.score,

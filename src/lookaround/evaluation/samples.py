@@ -32,9 +32,9 @@ class Samples(Protocol[TextData]):
         writer = Writer(readable, config, seed=seed, mode=mode, drafts=False)
         samples = []
         for document in np.linspace(0, documents - 1, min(settings.samples, documents)).astype(int):
-            prompt = split.read(document, 0, min(PROMPT_TOKENS, readable.context // 2))[1:].tolist()
+            prompt = split.read(document, 0, min(PROMPT_TOKENS, readable.context // 2)).tolist()
             new = [token for token, _ in writer.tokens(prompt, Stats())]
-            samples.append({"prompt": codec.decode(prompt), "continuation": codec.decode(new)})
+            samples.append({"prompt": codec.decode(prompt[1:]), "continuation": codec.decode(new)})
         return Scores("samples", None, details={"samples": samples})
 
     def entry(

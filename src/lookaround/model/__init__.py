@@ -1,4 +1,4 @@
-"""The backbone: stock Hugging Face decoders, any attention pattern, and their export."""
+"""The backbone: stock Hugging Face models, any attention pattern, and their export."""
 
 from lookaround.model.backbone import (
     PRESETS,

@@ -5,8 +5,6 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
-import copy
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -15,9 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lookaround.model.foreign import Source, load_model, narrowed, reading, without_unembedding
+from lookaround.model.foreign import (
+    Source,
+    load_model,
+    narrowed,
+    reading,
+    say_once,
+    without_unembedding,
+)
 from lookaround.model.heads import LookAhead, Output, Trunk, build_head
 from lookaround.model.masks import allowed, attention_of, layer_types
+from lookaround.model.sizes import sizes_of
 from lookaround.objectives.contract import PADDING, HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 
@@ -60,6 +66,7 @@ PRESETS: dict[str, dict[str, int]] = {
         "num_attention_heads": 12,
     },
 }
+UNLIMITED = 1 << 30  # positions of a model that names no limit
 # tokens where none are asked for
 VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 8192, "base": 32768}
 
@@ -88,12 +95,8 @@ class Backbone(nn.Module):
         self.source = source or Source()
         self.head_specs = tuple(heads)
         self.own_rows = own_rows
-        config = lm.config.get_text_config()
-        self.width: int = config.hidden_size
-        if own_rows is not None:
-            config = copy.copy(config)
-            config.vocab_size = own_rows  # the rows of heads with an unembedding of their own
-        self.heads = nn.ModuleList(build_head(spec, config) for spec in self.head_specs)
+        self.sizes = sizes_of(lm, own_rows)
+        self.heads = nn.ModuleList(build_head(spec, self.sizes) for spec in self.head_specs)
         for head in self.heads:
             if isinstance(head, LookAhead):
                 head.begin_with(self.output.weight.detach())
@@ -176,18 +179,14 @@ class Backbone(nn.Module):
         return logits.log_softmax(-1)
 
     @property
+    def width(self) -> int:
+        """D, the width of the states."""
+        return self.sizes.width
+
+    @property
     def limit(self) -> int:
         """The most positions that the model has; very many where it names no limit."""
-        config = self.lm.config.get_text_config()
-        named = getattr(config, "max_position_embeddings", None) or 1 << 30
-        # RoBERTa counts positions from after that of padding
-        tables = (
-            module.padding_idx
-            for name, module in self.lm.named_modules()
-            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
-        )
-        padding = next((place for place in tables if place is not None), None)
-        return named if padding is None else named - padding - 1
+        return self.sizes.positions or UNLIMITED
 
     @property
     def parameter_count(self) -> int:
@@ -236,11 +235,10 @@ def build(
             setattr(lm.config, key, value)
         backbone = Backbone(lm, heads, own_rows=own_rows, source=source)
         if source.dropouts:
-            logging.getLogger(__name__).warning(
-                "model '%s': is trained without its dropout (%s), so that runs resume exactly; its "
-                "config.json keeps it",
-                init,
-                ", ".join(f"{key} {value:g}" for key, value in source.dropouts.items()),
+            off = ", ".join(f"{key} {value:g}" for key, value in source.dropouts.items())
+            say_once(
+                f"model '{init}': is trained without its dropout ({off}), so that runs resume "
+                "exactly; its config.json keeps it"
             )
         if backbone.limit < context:
             raise UserError(
@@ -285,8 +283,10 @@ def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
         for table in (lm.get_input_embeddings().weight, unembedding.weight, unembedding.bias):
             if table is not None:
                 table[before:] = table[:before].mean(0)
-    before = {i for i in lm.generation_config.suppress_tokens or () if i < begun}
-    lm.generation_config.suppress_tokens = sorted(before | {*range(own, rows)}) or None
+    generation = getattr(lm, "generation_config", None)
+    if generation is not None:
+        before = {i for i in generation.suppress_tokens or () if i < begun}
+        generation.suppress_tokens = sorted(before | {*range(own, rows)}) or None
     return None if own == rows else own
 
 

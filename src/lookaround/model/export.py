@@ -6,7 +6,6 @@ remote code.
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from lookaround import __version__
 from lookaround.model.backbone import Backbone
 from lookaround.model.foreign import Source, load_model
 from lookaround.model.heads import describe, spec_of
@@ -25,71 +26,161 @@ FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"
 
 
-def default_form(modes: tuple[Mode, ...], model_type: str) -> str:
-    """The export form of a model with these modes: "eurobert" for filling masks, else "llama"."""
-    in_place = all(mode == Mode("bidirectional", 0) for mode in modes)
-    return "eurobert" if in_place and model_type == "llama" else "llama"
+def require_form(form: str | None, modes: tuple[Mode, ...], config: Any = None) -> None:
+    """Refuses a form that is unknown, would lie about these modes or does not fit these weights.
 
+    config: of the model, once it is known.
 
-def require_form(form: str | None, modes: tuple[Mode, ...], model_type: str) -> None:
-    """Raises UserError for a form that is unknown or would lie about these modes."""
+    Raises UserError.
+    """
     if form is not None and form not in FORMS:
         raise UserError(f"--as {form}: unknown form; known are {', '.join(FORMS)}")
-    if form == "eurobert" and Mode("bidirectional", 0) not in modes:
+    if form == "eurobert" and Mode("bidirectional", 0) not in modes and not _masked(modes):
         raise UserError(
             "--as eurobert: fill-mask reads the logits at the mask, but this objective trains the "
             f"model to predict otherwise ({'; '.join(map(str, modes))}); use --as llama"
         )
-    if form == "eurobert" and model_type != "llama":
-        raise UserError(f"--as eurobert: only Llama weights fit, this model is '{model_type}'")
+    if form is not None and config is not None and config.model_type != "llama":
+        raise UserError(
+            f"--as {form}: only Llama weights fit, this model is '{config.model_type}'; without "
+            "--as it keeps its own class"
+        )
+    if form == "eurobert" and getattr(config, "mlp_bias", False):
+        raise UserError(
+            "--as eurobert: with mlp_bias its unembedding has a bias, which this model lacks; use "
+            "--as llama"
+        )
+
+
+def _masked(modes: tuple[Mode, ...]) -> bool:
+    return all(mode.attention == "bidirectional" for mode in modes)
+
+
+def names_mask(config: Any, modes: tuple[Mode, ...], form: str | None = None) -> bool:
+    """Whether an export may call its mask token one.
+
+    An EuroBERT may not where the logits at a mask are not those of the token that it hides:
+    `pipeline("fill-mask")` would misread them.
+
+    config: of the model;
+    form: as for `export`.
+    """
+    return not _as_eurobert(config, modes, form) or all(
+        mode.shift == 0 for mode in modes if mode.attention == "bidirectional"
+    )
+
+
+def _as_eurobert(config: Any, modes: tuple[Mode, ...], form: str | None) -> bool:
+    """Whether a Llama is written as EuroBERT: where it reads both ways alone, or as asked."""
+    fits = config.model_type == "llama" and not config.mlp_bias and _masked(modes)
+    return form == "eurobert" or (form is None and fits)
 
 
 def export(
-    backbone: Backbone, folder: Path, modes: tuple[Mode, ...], *, mask: int, form: str | None = None
+    backbone: Backbone,
+    folder: Path,
+    modes: tuple[Mode, ...],
+    *,
+    mask: int,
+    form: str | None = None,
+    objective: str | None = None,
+    final_modes: tuple[Mode, ...] | None = None,
 ) -> None:
-    """Writes config.json, model.safetensors and, with extra heads, heads.safetensors into a folder.
+    """Writes a model as `save_pretrained` does into a folder, and its extra heads beside it.
+
+    A model that was loaded keeps the precision of its files. config.json says under "lookaround"
+    what the model was trained for.
 
     modes: what the model was trained for;
     mask: id of the mask token.
-    form: "llama" (causal, or bidirectional by `is_causal: false`) or "eurobert"
-        (AutoModelForMaskedLM, fill-mask).
+    form: "llama" (causal, or bidirectional by `is_causal: false`) or "eurobert" (both ways); None:
+        EuroBERT for a Llama that reads both ways alone, else the model's own class.
+    objective: spec of the objective; None: of no one objective.
+    final_modes: those that the end of the budget trained; None: all.
 
     Raises UserError for a form that would lie.
     """
-    require_form(form, modes, backbone.lm.config.model_type)
-    form = form or default_form(modes, backbone.lm.config.model_type)
-    config = copy.deepcopy(backbone.lm.config)
-    causal = any(mode.attention != "bidirectional" for mode in modes)
-    weights = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in backbone.lm.state_dict().items()
+    lm, file = backbone.lm, folder / "config.json"
+    require_form(form, modes, lm.config)
+    source = backbone.source
+    dtype = source.dtype if source.dtype.itemsize < torch.float32.itemsize else lm.dtype
+    eurobert, both_ways = _as_eurobert(lm.config, modes, form), _masked(modes)
+    _save_pretrained(lm, folder, dtype)
+    if eurobert:
+        _eurobert_config(lm.config, mask).to_json_file(file)
+    config = json.loads(file.read_text())
+    for key in ("own_rows", "auto_map"):
+        config.pop(key, None)
+    config |= {"dtype": str(dtype).removeprefix("torch."), **source.dropouts}
+    if not both_ways and config.get("is_causal") is False:  # of a model that read both ways before
+        config = {k: v for k, v in config.items() if k not in ("is_causal", "use_cache")}
+    elif both_ways and not eurobert and not source.encoder:
+        config |= {"is_causal": False, "use_cache": False}
+    if not names_mask(lm.config, modes, form):
+        config["architectures"] = ["EuroBertModel"]
+    if backbone.own_rows is not None:
+        config["own_rows"] = backbone.own_rows
+    config["lookaround"] = {
+        "objective": objective,
+        "modes": modes,
+        "final_modes": final_modes or modes,
+        "mask_token_id": mask,
+        "version": __version__,
     }
-    if config.tie_word_embeddings:
-        weights.pop("lm_head.weight", None)
-    if form == "eurobert":
-        config = _eurobert_config(config, mask)
-    elif not causal:
-        config.is_causal = False
-        config.use_cache = False
-    if backbone.own_rows is not None or hasattr(config, "own_rows"):
-        config.own_rows = backbone.own_rows
-    config.save_pretrained(folder)
-    if form == "llama" and causal and hasattr(backbone.lm, "generation_config"):
-        backbone.lm.generation_config.save_pretrained(folder)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    rows = backbone.embedding.weight.shape[0]
+    _write_config(file, config, rows)
+    if not both_ways and lm.can_generate():
+        # not by its own save_pretrained, which refuses what many published folders hold
+        _write_config(folder / "generation_config.json", lm.generation_config.to_diff_dict(), rows)
     if len(backbone.heads):
-        heads = {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in backbone.heads.state_dict().items()
-        }
-        specs = [describe(spec) for spec in backbone.head_specs]
-        described = {
-            "heads": json.dumps(specs),
-            "width": str(backbone.width),
-            "vocabulary": str(_vocabulary(backbone.lm)),
-            "model": json.dumps(_probe(backbone.lm)),
-        }
-        save_file(heads, folder / HEADS_FILE, metadata=described)
+        _save_heads(backbone, folder / HEADS_FILE)
+
+
+def _save_pretrained(lm: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Writes the weights under the names of the hub, and config.json."""
+    from transformers import GenerationConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it would break up the study's own
+    exact = {*(lm._keep_in_fp32_modules or ()), *(lm._keep_in_fp32_modules_strict or ())}
+    # tied tensors must stay one
+    converted: dict[tuple[Any, ...], Tensor] = {}
+    weights = {}
+    for name, tensor in lm.state_dict().items():
+        kept = not tensor.is_floating_point() or exact & {*name.split(".")}
+        to = tensor.dtype if kept else dtype
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), to)
+        if key not in converted:
+            converted[key] = tensor.detach().to("cpu", to)
+        weights[name] = converted[key]
+    generation = getattr(lm, "generation_config", None)
+    lm.generation_config = GenerationConfig()
+    try:
+        lm.save_pretrained(folder, state_dict=weights)
+    finally:
+        lm.generation_config = generation
+    (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def _write_config(file: Path, config: dict[str, Any], rows: int) -> None:
+    """Writes a configuration; one pad token that the model has no row for stays out of it."""
+    if (config.get("pad_token_id") or 0) >= rows:
+        config["pad_token_id"] = None
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _save_heads(backbone: Backbone, file: Path) -> None:
+    heads = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in backbone.heads.state_dict().items()
+    }
+    described = {
+        "heads": json.dumps([describe(spec) for spec in backbone.head_specs]),
+        "width": str(backbone.width),
+        "vocabulary": str(_vocabulary(backbone.lm)),
+        "model": json.dumps(_probe(backbone.lm)),
+    }
+    save_file(heads, file, metadata=described)
 
 
 def _eurobert_config(config: Any, mask: int) -> Any:

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -185,12 +186,16 @@ def _require_whole(path: str, lm: Any, info: dict[str, Any]) -> None:
                 f"({_few(names)}); nothing is drawn at random in their place"
             )
     if left_out:
-        logging.getLogger(__name__).warning(
-            "model '%s': left out, since %s has no place for it: %s",
-            path,
-            type(lm).__name__,
-            _few(left_out),
+        say_once(
+            f"model '{path}': left out, since {type(lm).__name__} has no place for it: "
+            f"{_few(left_out)}"
         )
+
+
+@cache
+def say_once(message: str) -> None:
+    """A warning, but for one that was said before in this process."""
+    logging.getLogger(__name__).warning("%s", message)
 
 
 def _few(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Attention patterns as arguments of a Hugging Face decoder; no other module builds masks.
+"""Attention patterns as arguments of a Hugging Face model; no other module builds masks.
 
 Pure causal and bidirectional patterns are asked for by `is_causal` with no mask at all, which keeps
 the fused kernels; everything else is a 4D mask: boolean for sdpa, additive float for eager (eager

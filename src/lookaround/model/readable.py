@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -17,11 +17,13 @@ from lookaround.model.backbone import Backbone, require_honest_attention
 from lookaround.model.export import load
 from lookaround.model.fingerprint import model_folder
 from lookaround.objectives.contract import Mode
+from lookaround.settings.sections import Reading
 from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
 from lookaround.support.storage import read_mapping
 
 RUN_FILE = "run.yaml"
+ATTENTIONS = get_args(Reading)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -47,7 +49,10 @@ class Readable:
     """A trained model ready for use: backbone, tokenizer, modes, row length, and its run.yaml.
 
     final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
+    context: the training length of a run, the most positions of another model, or what was asked.
     folder: that it was read from; trees of drafts are described there.
+    whole: whether a window always has `context` tokens, as the rows of a run's training; else as
+        many as a text needs, up to that.
     """
 
     backbone: Backbone
@@ -57,6 +62,27 @@ class Readable:
     context: int
     info: dict[str, Any] | None
     folder: Path | None = None
+    whole: bool = True
+
+    def window(self, tokens: int) -> int:
+        """The width of the window that so many tokens are read through."""
+        return self.context if self.whole else min(self.context, tokens)
+
+    def through(self, context: int | None, setting: str) -> Readable:
+        """The same model read through another window; None: as it is.
+
+        setting: names the context in errors.
+
+        Raises UserError for more positions than the model has.
+        """
+        if context is None:
+            return self
+        if context > self.backbone.limit:
+            raise UserError(
+                f"{setting}: {context} is longer than the {self.backbone.limit} positions of "
+                f"{self.folder}"
+            )
+        return replace(self, context=context)
 
     @cached_property
     def eos(self) -> tuple[int, ...]:
@@ -115,15 +141,59 @@ def open_run(path: str | Path) -> Readable:
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
         run = Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
     else:
-        config = json.loads((folder / "config.json").read_text())
-        in_place = backbone.source.encoder or config.get("model_type") == "eurobert"
-        masked = in_place or config.get("is_causal") is False
-        modes = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
-        run = Readable(backbone, tokenizer, modes, modes, min(backbone.limit, 512), None, folder)
+        mask, encoder = tokenizer.vocabulary.mask, backbone.source.encoder
+        modes, final = modes_of(folder, mask, encoder)
+        run = Readable(backbone, tokenizer, modes, final, backbone.limit, None, folder, whole=False)
     _require_rows(folder, run)
     if run.backbone.source.encoder:
         require_honest_attention(run.backbone, run.modes, packed=False)
     return run
+
+
+def modes_of(folder: Path, mask: int, encoder: bool) -> tuple[tuple[Mode, ...], tuple[Mode, ...]]:
+    """The modes, and the final modes, that the config.json of a folder tells.
+
+    An export of ours describes itself ("lookaround"). Of other folders, encoders predict a token in
+    its own place, `is_causal: false` reads both ways, and the rest are causal.
+
+    mask: id of the tokenizer's mask token;
+    encoder: what the model was opened as; EuroBERT, which is opened as a Llama, is one too.
+
+    Raises UserError for a description that is damaged or not of this tokenizer.
+    """
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    if "lookaround" not in config:
+        in_place = encoder or config.get("model_type") == "eurobert"
+        masked = in_place or config.get("is_causal") is False
+        usual = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
+        return usual, usual
+    described = config["lookaround"] if isinstance(config["lookaround"], dict) else {}
+    modes, final = (_modes(described.get(name), name, file) for name in ("modes", "final_modes"))
+    if not {*final} <= {*modes}:
+        raise UserError(f"{file}: lookaround.final_modes has a mode that lookaround.modes has not")
+    told = described.get("mask_token_id")
+    if told != mask and any(mode.attention == "bidirectional" for mode in modes):
+        raise UserError(
+            f"{file}: lookaround.mask_token_id is {told!r}, the mask token of its tokenizer {mask}"
+        )
+    return modes, final
+
+
+def _modes(given: Any, name: str, file: Path) -> tuple[Mode, ...]:
+    """Modes as config.json holds them; raises UserError for anything else."""
+    if isinstance(given, list) and given:
+        pairs = [tuple(pair) if isinstance(pair, list) else () for pair in given]
+        if all(
+            len(pair) == 2 and pair[0] in ATTENTIONS and type(pair[1]) is int and pair[1] >= 0
+            for pair in pairs
+        ):
+            return tuple(Mode(*pair) for pair in pairs)
+    raise UserError(
+        f"{file}: lookaround.{name} is {given!r}; must be pairs of an attention kind "
+        f"({', '.join(ATTENTIONS)}) and a shift, such as "
+        '[["causal", 1]]'
+    )
 
 
 def _require_rows(folder: Path, run: Readable) -> None:

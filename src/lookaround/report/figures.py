@@ -121,14 +121,17 @@ def tradeoff(study: Lookup) -> str:
     margin = 0.07 * (high - low)
     axes.set_xlim(high + margin, low - margin)
     set_title(axes, f"{shortened(study.title(metric))} (up is better)")
-    axes.set_xlabel("bits per byte, axis inverted (right is better)")
+    axes.set_xlabel(f"{study.title('bits_per_byte')}, axis inverted (right is better)")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     _label_points(figure, axes, placed)
     return to_svg(
         figure,
         "tradeoff",
         "Classification against generation",
-        "; ".join(f"{p.text}: {p.x:.3f} bits per byte, score {p.score.mean:.3f}" for p in placed),
+        "; ".join(
+            f"{p.text}: {p.x:.3f} {study.title('bits_per_byte')}, score {p.score.mean:.3f}"
+            for p in placed
+        ),
     )
 
 
@@ -233,12 +236,12 @@ def by_prefix(study: Lookup) -> str:
     log_axis(axes, "tokens of prefix (log scale)", base=2)
     step = 1 + len(ordered) // 10
     axes.set_xticks([_prefix_place(n) for n in ordered[::step]], [str(n) for n in ordered[::step]])
-    set_title(axes, "bits per byte (lower is better)")
+    set_title(axes, f"{study.title('bits_per_byte')} (lower is better)")
     set_limits(axes.set_ylim, levels, 0.08)
     return to_svg(
         figure,
         "prefix",
-        "Bits per byte by prefix length",
+        f"Bits per {study.unit} by prefix length",
         f"Prefixes of {ordered[0]} to {ordered[-1]} tokens.",
     )
 

@@ -80,7 +80,7 @@ def _comparison(results: ComparisonResults) -> dict[str, Any]:
     study = Lookup(results)
     name = results.corpus.name or "this corpus"
     falling = [study.title(metric) for metric in study.metrics if not study.higher(metric)]
-    lower = ", ".join(falling) or "bits per byte"
+    lower = ", ".join(falling) or study.title("bits_per_byte")
     gaps = {rung: tables.differences(study, rung) for rung in reversed(study.rungs)}
     methods = (row.method for row in results.differences if row.method)
     boxes = {

@@ -67,9 +67,9 @@ class Lookup:
     """Lookups over the results of a comparison; every list keeps their order.
 
     Attributes: `objectives`, `rungs` (ascending), `full` (the largest rung), `seeds`, `tasks`,
-    `unigram` (bits per byte of the unigram model, or nan), `columns` (protocol to the tasks it has
-    scores of; none: of the text), `metrics` (the columns of a table of scores, those with a number
-    only).
+    `unit` ("byte", or "token" for a tokenizer that loses much text), `unigram` (bits per byte of
+    the unigram model, or nan), `columns` (protocol to the tasks it has scores of; none: of the
+    text), `metrics` (the columns of a table of scores, those with a number only).
     """
 
     def __init__(self, results: ComparisonResults):
@@ -83,6 +83,7 @@ class Lookup:
         self.seeds = sorted({run.seed for run in self.runs})
         scored = [task for run in self.runs for task in run.classification]
         self.tasks = list(dict.fromkeys([*results.tasks, *scored]))
+        self.unit = results.unit or "byte"
         self.unigram = number(results.unigram_bits_per_byte)
         self._summary = {
             (row.objective, row.rung, row.metric): _interval(row) for row in results.summary
@@ -135,6 +136,8 @@ class Lookup:
         title = (about.title if about else None) or key.replace("_", " ")
         if key == "classification":
             return task or "mean score"
+        if key == "bits_per_byte":
+            return f"bits per {self.unit}"
         return f"{task} ({title})" if task else title
 
     def runs_at(self, objective: str, rung: float) -> list[Run]:

@@ -366,17 +366,23 @@ def _print_evaluation(result: EvaluationResults, console: Console) -> None:
         Column(heading, [_blank(format_score(number(row.get(kind)))) for row in rows])
         for kind, heading in kinds.items()
     ]
-    labels = [printable(row["task"] or row["protocol"].replace("_", " ")) for row in rows]
+    names = {"bits_per_byte": f"bits per {result.unit or 'byte'}"}
+    labels = [
+        printable(row["task"] or names.get(row["protocol"], row["protocol"].replace("_", " ")))
+        for row in rows
+    ]
     if rows:
         _print_table(console, [columns], labels, first="scored")
     if found := result.bits_per_byte_by_prefix:
         cells = [format_score(number(value)) for value in found.values()]
-        column = Column("bits per byte", cells)
+        column = Column(f"bits per {result.unit or 'byte'}", cells)
         _print_table(console, [[column]], list(found), first="tokens before")
     modes = {"classification": result.classification_mode, "generation": result.generation_mode}
     for need, mode in modes.items():
         if mode:
             _print_text(console, f"mode of {need}: {printable(mode)}")
+    for note in result.notes:
+        _print_text(console, f"note: {printable(note)}")
 
 
 def _print_pretrain(result: PretrainResults, console: Console) -> None:

@@ -87,7 +87,7 @@ class ModelSettings(_Section):
         "nano", description="size of a fresh Llama; small has 30M parameters, base 110M"
     )
     init: str | None = Field(
-        None, description="folder of a Hugging Face decoder to continue from, in place of a preset"
+        None, description="folder or hub name of a model to continue from, in place of a preset"
     )
     context: int = result(128, ge=4, description="tokens per row: the training length")
     precision: Literal["auto", "fp32", "bf16", "fp64"] = result(
@@ -135,6 +135,12 @@ class EvaluateSettings(_Section):
     positions: int = result(256, ge=2, description="scored tokens per prefix length")
     prefix_lengths: list[int] | None = result(
         None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
+    )
+    context: int | None = Field(
+        None,
+        ge=2,
+        description="tokens that `evaluate` reads a model through, at most; none: the training "
+        "length of a run, all positions of another model",
     )
     generation_mode: Reading | None = result(
         None, description="how generation reads a model; none: causal if its training ended with it"
@@ -364,6 +370,16 @@ class GenerationConfig(_Section):
     mode: Literal["causal", "bidirectional", "prefix"] | None = Field(
         None,
         description="how the model is read; none: causally if the end of its training was causal",
+    )
+    context: int | None = Field(
+        None,
+        ge=2,
+        description="tokens that the model is read through, at most; none: the training length of "
+        "a run, all positions of another model",
+    )
+    chat: bool = Field(
+        False,
+        description="each prompt is a user's message, put through the tokenizer's chat template",
     )
 
 

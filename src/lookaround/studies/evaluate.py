@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lookaround.data.tasks import read_tasks
+from lookaround.data.text import TextTokenizer
 from lookaround.evaluation.baselines import run_baselines
 from lookaround.evaluation.own_text import text_data
-from lookaround.evaluation.registry import TaskData, TextData, protocols, task_data
+from lookaround.evaluation.registry import Evaluation, TaskData, TextData, protocols, task_data
 from lookaround.evaluation.registry import evaluate as run_protocols
 from lookaround.model.readable import Readable, open_run
 from lookaround.report.schema import EvaluationResults
@@ -41,7 +42,7 @@ def open_evaluation(
 
     Raises UserError for bad input, and where there is nothing to evaluate on.
     """
-    readable = readable or open_run(model)
+    readable = (readable or open_run(model)).through(settings.evaluate.context, "evaluate.context")
     if mode:
         readable.require_mode(mode)
         both = {"generation_mode": mode, "classification_mode": mode}
@@ -83,11 +84,40 @@ def evaluate(request: Request, out: Path | None = None) -> EvaluationResults:
         if item.name:
             floor = run_baselines(item, settings)
             result["baselines"][item.name] = {name: line.value for name, line in floor.items()}
+        if isinstance(item, TextData):
+            result["unit"] = item.test.codec.unit
     result |= {f"{need}_mode": mode for need, mode in evaluation.by_need().items()}
     for name, protocol in protocols().items():
         result |= protocol.entry(evaluation.scores[name], settings, whole=True)
-    found = EvaluationResults.of(result)
+    found = EvaluationResults.of(result | {"notes": _notes(request, evaluation)})
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         found.save(out / "evaluation.json")
     return found
+
+
+def _notes(request: Request, evaluation: Evaluation) -> list[str]:
+    """Which texts were cut and to what length, and what the tokenizer loses of them."""
+    notes = []
+    for item in request.data:
+        if isinstance(item, TextData):
+            length, width, codec = item.test.split.length, item.test.width, item.test.codec
+            if cut := int((length > width).sum()):
+                notes.append(
+                    f"{cut:,} of {len(length):,} test documents were cut into windows of {width:,} "
+                    "tokens"
+                )
+            notes += codec.notes if isinstance(codec, TextTokenizer) else []
+            continue
+        cut = sum(
+            scores[item.name].details.get("cut", 0)
+            for scores in evaluation.scores.values()
+            if item.name in scores
+        )
+        texts = len(item.train_inputs) + len(item.test_inputs)
+        if cut:
+            notes.append(
+                f"{item.name}: {cut:,} of {texts:,} texts were cut to "
+                f"{request.readable.context:,} tokens"
+            )
+    return notes

@@ -33,7 +33,7 @@ from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, Plan, parse_budget
 from lookaround.train.loop import Progress, StopSignal, exporter, stop_on_signals
 from lookaround.train.parallel import World, world
-from lookaround.train.run import make_trainer, plan_for, run_info, schedule_for
+from lookaround.train.run import make_trainer, plan_for, run_card, run_info, schedule_for
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def open_pretraining(settings: Settings) -> Request:
     objective = parse(settings.pretrain.objective)
     require_for_text([objective])
     budget = parse_budget(settings.pretrain.budget)
-    require_form(settings.pretrain.form, objective.modes(), "llama")
+    require_form(settings.pretrain.form, objective.modes())
     source, column = settings.data.corpus, settings.data.text_column
     corpus = stdlib_corpus() if source is None else read_corpus(source, text_column=column)
     return Request(settings, objective, budget, corpus)
@@ -134,7 +134,8 @@ def train_into(
                 if before
                 else processes.share(plan_for(trainer, objective, budget))
             )
-            fill = exporter(trainer.backbone, objective, store, form)
+            length = settings.model.context
+            fill = exporter(trainer.backbone, objective, store, form, length=length)
             resumed = trainer.restore_latest(out)
         info = run_info(settings, objective, store, trainer, plan)
         processes.barrier()  # all have seen the folder as it was
@@ -151,8 +152,13 @@ def train_into(
                 folder.discard()  # nothing is lost, and another run may use the name
             raise
         info |= {"status": "finished", "spent": vars(trainer.counters)}
+
+        def write(into: Path) -> None:
+            fill(into)
+            run_card(into, info, out / "metrics.jsonl")
+
         if processes.main:
-            folder.publish(fill)
+            folder.publish(write)
             folder.save(**info)
             for _, old in checkpoint.checkpoints(out):
                 shutil.rmtree(old, ignore_errors=True)

@@ -74,14 +74,12 @@ def parse_budget(text: str) -> Budget:
 def view_flops(backbone: Backbone, component: Component, view: View) -> float:
     """FLOPs of one forward and backward pass over a view of a component."""
     rows, width = view.shown.input_ids.shape
-    config = backbone.lm.config.get_text_config()
+    sizes, pairs = backbone.sizes, view.pairs
     per_position = (
-        6 * backbone.parameters_without_embeddings
-        + 12 * config.num_hidden_layers * backbone.width * width
+        6 * backbone.parameters_without_embeddings + 12 * sizes.layers * sizes.trunk * width
     )
-    vocabulary = backbone.output.weight.shape[0]
-    pairs = view.pairs
-    total = float(per_position * rows * width + 6 * backbone.width * vocabulary * len(pairs))
+    unembedding = 6 * sizes.width * sizes.vocabulary
+    total = float(per_position * rows * width + unembedding * len(pairs))
     for number, spec in enumerate(component.heads, start=component.first):
         offset = pairs.offset if spec.auxiliary else pairs.offset[pairs.head == number]
         total += cast(Any, backbone.heads[number - 1]).flops(offset, rows * width, width)

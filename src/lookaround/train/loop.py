@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
-from lookaround.model.export import export
+from lookaround.model.export import export, names_mask, require_form
 from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.settings import TrainSettings
@@ -384,13 +384,35 @@ def _step_of(line: str) -> float:
 
 
 def exporter(
-    backbone: Backbone, objective: Objective, store: Any, form: str | None = None
+    backbone: Backbone,
+    objective: Objective,
+    store: Any,
+    form: str | None = None,
+    *,
+    length: int | None = None,
 ) -> Callable[[Path], None]:
-    """What writes a run's own files into a folder: model, extra heads, tokenizer."""
+    """What writes a run's own files into a folder: model, extra heads, tokenizer.
+
+    length: the training length, which the tokenizer then cuts at.
+
+    Raises UserError, at once, for a form that would lie.
+    """
+    modes = objective.modes()
+    require_form(form, modes, backbone.lm.config)
+    named = names_mask(backbone.lm.config, modes, form)
 
     def fill(folder: Path) -> None:
-        export(backbone, folder, objective.modes(), mask=store.tokenizer.vocabulary.mask, form=form)
-        store.tokenizer.save(folder, mask=shows_masks(objective))
+        export(
+            backbone,
+            folder,
+            modes,
+            mask=store.tokenizer.vocabulary.mask,
+            form=form,
+            objective=objective.spec,
+            final_modes=objective.final_modes(),
+        )
+        masks = shows_masks(objective)
+        store.tokenizer.save(folder, mask=masks, named=named, length=length)
 
     return fill
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lookaround import __version__
@@ -11,6 +14,7 @@ from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.data.text import TextTokenizer
 from lookaround.model.backbone import Backbone, build, require_honest_attention, require_modes
+from lookaround.model.card import write_card
 from lookaround.objectives import AR
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
@@ -31,7 +35,8 @@ def build_backbone(
     """
     init = settings.model.init
     masks = shows_masks(objective)
-    own = init is not None and settings.data.tokenizer is None  # its configuration names them
+    # its configuration names its own special tokens
+    own = init is not None and settings.data.tokenizer in (None, init)
     backbone = build(
         preset=settings.model.preset,
         vocabulary=tokenizer.size if init is None else tokenizer.rows,
@@ -48,9 +53,27 @@ def build_backbone(
         seed=seed,
         mask=tokenizer.masked.mask_token_id if masks else None,
     )
+    if init is not None and not own:
+        _adopt(backbone, tokenizer)
     require_modes(backbone, objective.modes())
     require_honest_attention(backbone, objective.modes(), packed=settings.data.pack)
     return backbone
+
+
+def _adopt(backbone: Backbone, tokenizer: TextTokenizer) -> None:
+    """Makes the model generate with a tokenizer: the ids of generation_config are those of its own.
+
+    Ids of its first tokenizer would end texts anywhere, and forbid or force any token.
+    """
+    from transformers import GenerationConfig
+
+    added = range(len(backbone.output.weight), len(backbone.unembedding.weight))
+    backbone.lm.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos,
+        eos_token_id=tokenizer.eos,
+        pad_token_id=tokenizer.pad,
+        suppress_tokens=[*added] or None,
+    )
 
 
 def make_trainer(
@@ -137,6 +160,24 @@ def schedule_for(
     warmup = round(settings.train.warmup * (longest_end or end))
     start = round((1 - settings.train.decay) * end)
     return WarmupStableDecay(min(warmup, round((smallest_end or end) / 4)), start, end)
+
+
+def run_card(folder: Path, info: Mapping[str, Any], metrics: Path) -> None:
+    """Writes the model card of a finished run.
+
+    info: what its run.yaml says, with what was "spent"; metrics: its metrics.jsonl.
+    """
+    spent, data = info["spent"], info["data"]
+    losses = metrics.read_text().splitlines() if metrics.is_file() else []
+    figures = {
+        "steps": spent["step"],
+        "tokens": spent["tokens"],
+        "scored targets": spent["targets"],
+        "FLOPs": spent["flops"],
+        "last logged loss, nats a target": json.loads(losses[-1])["loss"] if losses else None,
+    }
+    corpus = data["corpus"] or "Python standard library"
+    write_card(folder, corpus=corpus, fingerprint=data["corpus_fingerprint"], figures=figures)
 
 
 def run_info(

@@ -24,6 +24,7 @@ from lookaround.model.heads.lookahead import (
 )
 from lookaround.model.heads.next_latent import NextLatentHead
 from lookaround.model.heads.token_order import TokenOrderHead
+from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import HeadSpec
 from lookaround.objectives.heads import (
     LOOK_AHEAD_KINDS,
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 
-_LOOK_AHEAD: dict[str, Callable[[Any, int], nn.Module]] = {
+_LOOK_AHEAD: dict[str, Callable[[Sizes, int], nn.Module]] = {
     "linear": LinearHeads,
     "medusa": MedusaHeads,
     "medusa-own": partial(MedusaHeads, own=True),
@@ -64,9 +65,8 @@ _LOOK_AHEAD: dict[str, Callable[[Any, int], nn.Module]] = {
     "sequential": partial(BlockHeads, chained=True, conditioned=True),
     "shared": partial(BlockHeads, chained=True, conditioned=True, shared=True),
 }
-# {kind: (its spec, its module)}: the module takes the model's text configuration and what the spec
-# counts
-_KINDS: dict[str, tuple[type[HeadSpec], Callable[[Any, Any], nn.Module]]] = {
+# {kind: (its spec, its module)}: the module takes the model's sizes and what the spec counts
+_KINDS: dict[str, tuple[type[HeadSpec], Callable[[Sizes, Any], nn.Module]]] = {
     **{kind: (LookAheadSpec, _LOOK_AHEAD[kind]) for kind in LOOK_AHEAD_KINDS},
     "offset": (OffsetSpec, OffsetHead),
     "top": (TokenOrderSpec, TokenOrderHead),
@@ -76,11 +76,11 @@ _KINDS: dict[str, tuple[type[HeadSpec], Callable[[Any, Any], nn.Module]]] = {
 _TRAINING = ("through", "weight")  # fields of a spec that say nothing of the module
 
 
-def build_head(spec: HeadSpec, config: Any) -> nn.Module:
-    """The module of a head spec beside a decoder with this text configuration."""
+def build_head(spec: HeadSpec, sizes: Sizes) -> nn.Module:
+    """The module of a head spec beside a model of these sizes."""
     _, module = _KINDS[spec.kind]
     (count,) = (value for name, value in describe(spec).items() if name not in ("kind", "replaces"))
-    return module(config, count)
+    return module(sizes, count)
 
 
 def describe(spec: HeadSpec) -> dict[str, Any]:

@@ -5,8 +5,6 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +12,7 @@ from torch.nn import functional as F
 from lookaround.model.heads.blocks import narrow_config
 from lookaround.model.heads.contract import Output
 from lookaround.model.losses import at_least_single
+from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import View
 
 
@@ -27,13 +26,13 @@ class BeliefHead(nn.Module):
     layers: of the second encoder.
     """
 
-    def __init__(self, config: Any, layers: int) -> None:
+    def __init__(self, sizes: Sizes, layers: int) -> None:
         super().__init__()
         from transformers import LlamaModel
 
-        width = config.hidden_size
-        self.vocabulary = config.vocab_size
-        self.encoder = LlamaModel(narrow_config(config, layers))
+        width = sizes.width
+        self.vocabulary = sizes.vocabulary
+        self.encoder = LlamaModel(narrow_config(sizes, layers))
         del self.encoder.embed_tokens  # it is given embeddings
         self.begin = nn.Parameter(torch.randn(width) * (2 / (5 * width)) ** 0.5)
         self.join = nn.Sequential(

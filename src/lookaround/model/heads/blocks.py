@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from lookaround.model.heads.lookahead import LookAhead
 from lookaround.model.masks import Masks
+from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import Attention, Shown
+from lookaround.support.errors import UserError
 
 
 class BlockHeads(LookAhead):
@@ -36,7 +38,7 @@ class BlockHeads(LookAhead):
 
     def __init__(
         self,
-        config: Any,
+        sizes: Sizes,
         horizon: int,
         *,
         chained: bool = False,
@@ -49,8 +51,13 @@ class BlockHeads(LookAhead):
         self.depths = horizon - 1
         self.chained, self.conditioned = chained, conditioned
         self.reads = "last" if chained else "before"
-        self.width = width = config.hidden_size
-        self.config = one = narrow_config(config, 1)
+        self.width = width = sizes.width
+        if not chained and sizes.trunk != width:
+            raise UserError(
+                f"heads 'parallel': read the layer before the last, whose states are {sizes.trunk} "
+                f"wide, and this model's unembedding gets {width}; take heads='causal'"
+            )
+        self.config = one = narrow_config(sizes, 1)
         count = 1 if shared else self.depths
         self.blocks = nn.ModuleList(LlamaModel(one) for _ in range(count))
         for block in self.blocks:
@@ -93,19 +100,18 @@ class BlockHeads(LookAhead):
         return (6.0 * parameters + 12.0 * self.width * width) * positions * depths
 
 
-def narrow_config(config: Any, layers: int) -> Any:
-    """The configuration of a few Llama layers with the width and attention heads of a decoder."""
+def narrow_config(sizes: Sizes, layers: int) -> Any:
+    """The configuration of a few Llama layers with the sizes of a model's own."""
     from transformers import LlamaConfig
 
-    width, attention_heads = config.hidden_size, config.num_attention_heads
     return LlamaConfig(
         vocab_size=1,
-        hidden_size=width,
+        hidden_size=sizes.width,
         num_hidden_layers=layers,
-        num_attention_heads=attention_heads,
-        num_key_value_heads=getattr(config, "num_key_value_heads", None) or attention_heads,
-        intermediate_size=getattr(config, "intermediate_size", None) or 4 * width,
-        initializer_range=(2 / (5 * width)) ** 0.5,
+        num_attention_heads=sizes.attention_heads,
+        num_key_value_heads=sizes.key_value_heads,
+        intermediate_size=sizes.intermediate,
+        initializer_range=(2 / (5 * sizes.width)) ** 0.5,
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,

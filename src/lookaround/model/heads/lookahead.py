@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookaround.model.heads.depthwise import DepthwiseLoss, Part, chained_depths, separate_depths
+from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import Shown
 
 
@@ -65,10 +66,10 @@ class LookAhead(nn.Module):
 class LinearHeads(LookAhead):
     """One linear map per depth, initialised to the identity (Gloeckle et al. 2024)."""
 
-    def __init__(self, config: Any, horizon: int) -> None:
+    def __init__(self, sizes: Sizes, horizon: int) -> None:
         super().__init__()
         self.depths = horizon - 1
-        width = config.hidden_size
+        width = sizes.width
         self.maps = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(self.depths))
         for each in self.maps:
             nn.init.eye_(each.weight)  # type: ignore[arg-type]
@@ -99,16 +100,16 @@ class MedusaHeads(LookAhead):
         the model's is shared.
     """
 
-    def __init__(self, config: Any, horizon: int, *, layers: int = 1, own: bool = False) -> None:
+    def __init__(self, sizes: Sizes, horizon: int, *, layers: int = 1, own: bool = False) -> None:
         super().__init__()
         self.depths = horizon - 1
-        width = config.hidden_size
+        width = sizes.width
         self.blocks = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width) for _ in range(layers)))
             for _ in range(self.depths)
         )
         self.unembeddings = nn.ParameterList(
-            nn.Parameter(torch.zeros(config.vocab_size, width))
+            nn.Parameter(torch.zeros(sizes.vocabulary, width))
             for _ in range(self.depths if own else 0)
         )
 
@@ -135,10 +136,10 @@ class HydraHeads(LookAhead):
     chained = True
     conditioned = True
 
-    def __init__(self, config: Any, horizon: int, *, expansion: int = 2) -> None:
+    def __init__(self, sizes: Sizes, horizon: int, *, expansion: int = 2) -> None:
         super().__init__()
         self.depths = horizon - 1
-        self.width = config.hidden_size
+        self.width = sizes.width
         inner = expansion * self.width
         self.up = nn.ModuleList(
             nn.Linear((d + 1) * self.width, inner, bias=False) for d in range(1, self.depths + 1)
@@ -166,9 +167,9 @@ class OffsetHead(LookAhead):
     of the LM head.
     """
 
-    def __init__(self, config: Any, horizon: int) -> None:
+    def __init__(self, sizes: Sizes, horizon: int) -> None:
         super().__init__()
-        width = config.hidden_size
+        width = sizes.width
         self.depths = horizon - 1
         self.offset = nn.Embedding(horizon + 1, width)
         self.up = nn.Linear(width, 2 * width, bias=False)

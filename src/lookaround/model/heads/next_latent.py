@@ -5,14 +5,13 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookaround.model.heads.contract import Output
 from lookaround.model.losses import at_least_single
+from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import View
 
 
@@ -23,10 +22,10 @@ class NextLatentHead(nn.Module):
     rolled `steps` steps on. The last map begins at zero: a state is guessed to stay as it is.
     """
 
-    def __init__(self, config: Any, steps: int) -> None:
+    def __init__(self, sizes: Sizes, steps: int) -> None:
         super().__init__()
-        self.steps, self.vocabulary = steps, config.vocab_size
-        width = config.hidden_size
+        self.steps, self.vocabulary = steps, sizes.vocabulary
+        width = sizes.width
         self.up = nn.Linear(2 * width, 2 * width)
         self.down = nn.Linear(2 * width, width)
         nn.init.zeros_(self.down.weight)

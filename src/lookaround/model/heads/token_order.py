@@ -5,24 +5,23 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lookaround.model.heads.contract import Output
+from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import View
 
 
 class TokenOrderHead(nn.Module):
     """Token-order prediction (arXiv 2508.19228): ranks tokens by how soon they come."""
 
-    def __init__(self, config: Any, window: int | None) -> None:
+    def __init__(self, sizes: Sizes, window: int | None) -> None:
         super().__init__()
         self.window = window
-        self.rank = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        nn.init.normal_(self.rank.weight, std=(2 / (5 * config.hidden_size)) ** 0.5)
+        self.rank = nn.Linear(sizes.width, sizes.vocabulary, bias=False)
+        nn.init.normal_(self.rank.weight, std=(2 / (5 * sizes.width)) ** 0.5)
 
     def auxiliary(
         self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output

@@ -216,6 +216,11 @@ class ComparisonResults(Results):
     parameters: int | None = Field(
         None, description="parameters of the model of the first objective, its heads included"
     )
+    unit: str | None = Field(
+        None,
+        description="what bits are told per under every key `bits_per_byte`: `byte`, or `token` "
+        "where the tokenizer loses more than 1 % of the characters; absent: `byte`",
+    )
     unigram_bits_per_byte: Score = Field(
         None,
         description="bits per byte of the unigram model on the scored tokens: what token "

@@ -75,6 +75,11 @@ class EvaluationResults(Results):
     )
     generation_mode: str | None = Field(None, description="the same for generation")
     classification: Named[TaskScore] = Field({}, description="task to its score")
+    unit: str | None = Field(
+        None,
+        description="what `bits_per_byte` is told per: `byte`, or `token` where the tokenizer "
+        "loses more than 1 % of the characters; absent: `byte`",
+    )
     bits_per_byte: Score = Field(
         None, description="bits per byte by the left-to-right chain rule; lower is better"
     )
@@ -82,6 +87,9 @@ class EvaluationResults(Results):
         {}, description="tokens of prefix, as text, to bits per byte"
     )
     samples: Listed[Sample] = Field([], description="continuations of test documents")
+    notes: Listed[str] = Field(
+        [], description="texts that were cut, and what the tokenizer loses of them"
+    )
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "scores" (of a task, or of the text: task ""), and "by_prefix"."""

@@ -37,6 +37,7 @@ from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.run import (
     build_backbone,
     make_trainer,
+    run_card,
     run_info,
     schedule_for,
 )
@@ -169,7 +170,7 @@ def _train_rung(
     if trainer is None or not shared:
         trainer = make_trainer(settings, objective, job.store, seed=job.seed, factor=job.factor)
         trainer.restore_latest(trunk, at_most=schedule.decay_start)
-    fill = exporter(trainer.backbone, objective, job.store)
+    fill = exporter(trainer.backbone, objective, job.store, length=settings.model.context)
     forks = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
 
     begun, work = trainer.counters.step, job.work_by_rung()[rung][0]
@@ -207,6 +208,7 @@ def _train_rung(
     def write(into: Path) -> None:
         fill(into)
         write_yaml(into / RUN_FILE, info)
+        run_card(into, info, branch / "metrics.jsonl")
 
     write_folder(job.folder / f"rung-{rung:g}", write)
     shutil.rmtree(branch, ignore_errors=True)

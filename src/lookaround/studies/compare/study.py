@@ -120,7 +120,7 @@ def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
     if settings.model.init:
         require_named(settings.model.init, "--init", "config.json")
     if settings.data.tokenizer:
-        require_named(settings.data.tokenizer, "--tokenizer", "tokenizer.json")
+        require_named(settings.data.tokenizer, "--tokenizer")
     return prepare(
         corpus,
         vocabulary=settings.data.vocabulary or VOCABULARIES[settings.model.preset],
@@ -206,7 +206,10 @@ def rung_plan(full: Mapping[str, Any], rung: float) -> Plan:
 
 
 def estimate(study: Study) -> Estimate:
-    """The cost of a study, from counted FLOPs and the time of a few steps of `ar` here."""
+    """The cost of a study, from counted FLOPs and the time of a few steps here.
+
+    Of `ar`, or where an encoder is continued of the first objective.
+    """
     settings = study.settings
     with threads(study.threads):
         plans = plans_of(study)["plans"]
@@ -217,9 +220,13 @@ def estimate(study: Study) -> Estimate:
         counts = plans[objective.spec]["steps"]
         flops[objective.spec] = float(np.dot(costs, counts))
         steps[objective.spec] = sum(counts)
-    trainer = make_trainer(settings, AR(), study.store, seed=settings.seed)
+    timed = study.objectives[0] if study.backbone.source.encoder else AR()
+    trainer = make_trainer(settings, timed, study.store, seed=settings.seed)
     with threads(study.threads):
-        rate = study.jobs * step_cost(trainer, AR(), "flops") / step_cost(trainer, AR(), "seconds")
+        phase = timed.at(0.5)
+        rate = (
+            study.jobs * step_cost(trainer, phase, "flops") / step_cost(trainer, phase, "seconds")
+        )
     search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
     decay, rungs = settings.train.decay, sum(study.rungs)
     total = 0.0
@@ -228,8 +235,8 @@ def estimate(study: Study) -> Estimate:
         ladder = (1 - decay) + decay * rungs if objective.stationary else rungs
         total += flops[objective.spec] * (ladder * settings.compare.seeds + search)
     parameters = study.backbone.parameter_count
-    config = study.backbone.lm.config.get_text_config()
+    sizes = study.backbone.sizes
     rows = settings.train.micro_batch or settings.train.batch
-    per_token = config.num_hidden_layers * (14 * config.hidden_size + 4 * config.intermediate_size)
+    per_token = sizes.layers * (14 * sizes.trunk + 4 * sizes.intermediate)
     memory = 16.0 * parameters + 4.0 * rows * settings.model.context * per_token + (96 << 20)
     return Estimate(parameters, flops, steps, total, memory, total / rate)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lookaround.evaluation.baselines import baselines, run_baselines
+from lookaround.evaluation.bits_per_byte import BitsPerByte
 from lookaround.evaluation.intervals import Interval, bootstrap_interval, seed_interval
 from lookaround.evaluation.registry import Evaluation, TaskData, TextData, protocols
 from lookaround.report.schema import ComparisonResults, ForecastResults
@@ -77,6 +78,7 @@ def study_results(
         "corpus": corpus,
         "machine": machine(study.jobs, study.threads),
         "versions": versions(),
+        "unit": study.store.tokenizer.unit,
         "parameters": study.backbone.parameter_count,
         "equal": study.equal,
         **{
@@ -266,7 +268,9 @@ def recommend(
         best, close = _leaders(specs, metric, higher, summary, differences)
         entry = means[metric, best]
         interval = f"95% interval {entry['low']:.3f} to {entry['high']:.3f}"
-        figure = f"{entry['mean']:.3f} {protocol.title} ({interval})"
+        per = f"bits per {study.store.tokenizer.unit}"
+        title = per if protocol.key == BitsPerByte.key else protocol.title
+        figure = f"{entry['mean']:.3f} {title} ({interval})"
         groups[need] = [best, *close]
         recommendation[need] = best
         if len(specs) == 1:
@@ -330,6 +334,7 @@ def _notes(
             "One seed: differences between training runs are not covered by the intervals; "
             "--seeds 3 covers them."
         )
+    notes += study.store.tokenizer.notes
     for name, task in tasks.items():
         notes += [f"{name}: {note}" for note in task["notes"]]
     scores = next(iter(ladders.values()))["1"]["evaluation"].scores.values()

@@ -82,7 +82,7 @@ def open_forecast(settings: Settings) -> Forecast:
     require_for_text(objectives)
     corpus, tasks = read_source(settings)
     if settings.data.tokenizer:
-        require_named(settings.data.tokenizer, "--tokenizer", "tokenizer.json")
+        require_named(settings.data.tokenizer, "--tokenizer")
     store = prepare(
         corpus,
         vocabulary=settings.data.vocabulary or VOCABULARY,

@@ -14,13 +14,12 @@ from lookaround.decode.stats import Stats
 from lookaround.decode.tree import Tree
 from lookaround.evaluation.bits_per_byte import bits_per_byte, chain_rule_bits, scored_tokens
 from lookaround.evaluation.intervals import seed_interval
-from lookaround.evaluation.own_text import lossless_rows
+from lookaround.evaluation.own_text import text_rows
 from lookaround.model.backbone import Backbone
 from lookaround.objectives.contract import Mode
 from lookaround.studies.speculate.reference import to_float64, transformers_generate
 from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import Tell
-from lookaround.support.errors import UserError
 
 TEXTS = 8  # texts that a speed is measured on, at least
 LOOPS = 3  # turns of our own loop without drafts, which no speed-up is over
@@ -32,9 +31,8 @@ def next_token_bits(request: Speculation, backbone: Backbone) -> float | None:
     run, settings = request.run, request.settings.evaluate
     if not request.test:
         return None
-    try:
-        rows = lossless_rows(run, request.test)
-    except UserError:
+    rows = text_rows(run, request.test)
+    if rows.codec.unit != "byte":
         return None
     scored = scored_tokens(rows, settings)
     return bits_per_byte(chain_rule_bits(backbone, rows, scored, Mode("causal", 1)), scored)[0]

@@ -15,7 +15,7 @@ from lookaround.evaluation.own_text import own_text
 from lookaround.model.backbone import Backbone
 from lookaround.model.foreign import FAILURES
 from lookaround.model.heads import LookAhead
-from lookaround.model.lora import require_peft
+from lookaround.model.lora import require_lora
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
 from lookaround.objectives.contract import Mode
@@ -84,9 +84,9 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         )
     if options.lora and not options.joint:
         raise UserError("speculate.lora: adapters are trained in joint training; add --joint")
-    if options.lora:
-        require_peft()
     run = open_run(model)
+    if options.lora:
+        require_lora(run.backbone.lm)
     if run.modes[-1].attention != "causal" and not any(
         mode == Mode("causal", 1) for mode in run.modes
     ):
@@ -98,14 +98,16 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     own = [head for head in run.backbone.heads if isinstance(head, LookAhead)]
     kind = options.heads if options.heads is not None or own else "hydra"
     limit = run.backbone.limit
-    window = min(limit, max(run.context, options.prompt_tokens + options.new_tokens))
+    # heads learn on rows of a run's training length, or of at most 512 tokens
+    row = run.context if run.whole else min(run.context, 512)
+    window = min(limit, max(row, options.prompt_tokens + options.new_tokens))
     if options.prompt_tokens + options.new_tokens > limit:
         raise UserError(
             f"speculate: {options.prompt_tokens} prompt and {options.new_tokens} new tokens are "
             f"more than the {limit} positions of {model}; set speculate.prompt_tokens or "
             "speculate.new_tokens lower"
         )
-    run = dataclasses.replace(run, context=window)
+    run = dataclasses.replace(run, context=window, whole=True)
     run.backbone.eval()
     request = Speculation(settings, str(model), run, kind, [], [], [], [], "samples of its own")
     if kind is not None:

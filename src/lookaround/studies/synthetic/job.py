@@ -179,7 +179,14 @@ class _Run:
         return trainer
 
     def fill(self, into: Path) -> None:
-        export(self.trainer.backbone, into, self.objective.modes(), mask=self.task.vocabulary.mask)
+        export(
+            self.trainer.backbone,
+            into,
+            self.objective.modes(),
+            mask=self.task.vocabulary.mask,
+            objective=self.objective.spec,
+            final_modes=self.objective.final_modes(),
+        )
 
     def train(self) -> int | None:
         """Trains to the last step, or until the task is solved.

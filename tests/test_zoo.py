@@ -1,0 +1,284 @@
+"""Models of many architectures are read, continued and exported exactly; the check can fail.
+
+`python -m benchmarks.zoo` tries every model under every command. Here are the cheapest cells that
+cover each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.zoo import CELLS, Cell, Subject, cell, reasons, summary
+from benchmarks.zoo_models import MODELS, library_text, make
+from lookaround.decode import causal
+from lookaround.evaluation import bits_per_byte
+from lookaround.model import backbone as backbones
+from lookaround.model import sizes
+from lookaround.model.lora import add_lora, merge_lora, require_lora
+from lookaround.model.masks import Masks
+from lookaround.studies import pretrain as pretraining
+from lookaround.support.errors import UserError
+from lookaround.train import run as runs
+
+TEXT = library_text()
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Subject]:
+    """A model of the zoo by name; each is made once."""
+    work = tmp_path_factory.mktemp("zoo")
+    text = work / "library.txt"
+    text.write_text("\n\n".join(TEXT))
+    made: dict[str, Subject] = {}
+
+    def of(name: str) -> Subject:
+        folder = work / name
+        if name not in made:
+            made[name] = Subject(name, make(name, TEXT, folder), folder, text, work)
+        return made[name]
+
+    return of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("gpt2", "ar generate"),  # Conv1D, learned positions, dropout, logits far below 0
+        ("granite", "ar"),  # a scale
+        ("gemma2", "reading mlm(rate=0.3)"),  # a cap, and windows in every other layer
+        ("mistral-local", "vmlm"),  # windows in every layer
+        ("bloom", "ar"),  # ALiBi, no limit of positions
+        ("opt-projected", "prefixlm"),  # positions by mask, states narrower than the layers'
+        ("mixtral", "ar"),  # experts in one tensor
+        ("qwen2", "mtp(n=2)"),  # no BOS
+        ("llama-padded", "mlm(rate=0.3)"),  # a row that is there for the mask
+        ("llama-added", "mlm(rate=0.3)"),  # a row that is added
+        ("llama-sharded", "reading"),
+        ("llama-bin", "generate"),
+        ("opt", "reading"),  # vocab.json and merges.txt
+        ("mamba", "ar"),  # no attention heads
+        ("modernbert", "mlm(rate=0.3)"),  # an encoder with windows
+        ("albert", "reading"),  # an encoder whose states are projected
+    ],
+)
+def test_a_model_is_right(name: str, cells: str, subject: Callable[[str], Subject]) -> None:
+    for which in cells.split():
+        found = cell(lambda w=which: CELLS[w](subject(name)))  # type: ignore[misc]
+        assert str(found) == "right", f"{name}, {which}"
+
+
+def test_what_cannot_be_opened_is_refused_in_one_line(subject: Callable[[str], Subject]) -> None:
+    found = cell(lambda: CELLS["ar"](subject("t5")))
+    assert found.verdict == "refused"
+    assert "'t5' is an encoder-decoder" in found.reason
+
+
+# ------------------------------------------------------------------------------- the check can fail
+
+
+def scaled(method: Callable[..., Any], factor: float) -> Callable[..., Any]:
+    return lambda *arguments, **named: method(*arguments, **named) * factor
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("broken", "name", "which", "reason"),
+    [
+        ("logits", "llama", "reading", "log-probabilities: "),
+        ("windows", "mistral-local", "mlm(rate=0.3)", "the first loss is "),
+        ("dropout", "gpt2", "ar", "the first step has a loss of "),
+        ("export", "llama", "ar", "the export, causal: "),
+        ("text", "llama", "generate", "writes "),
+        ("bits", "llama", "evaluate", "bits per byte"),
+        ("late", "llama", "ar", "refused after "),
+    ],
+)
+def test_a_broken_reading_is_told(
+    broken: str,
+    name: str,
+    which: str,
+    reason: str,
+    subject: Callable[[str], Subject],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    logits = backbones.Backbone.logits
+    if broken == "logits":
+        monkeypatch.setattr(backbones.Backbone, "logits", scaled(logits, 1.001))
+    elif broken == "windows":
+        monkeypatch.setattr(Masks, "windowed", lambda self, seen, *_: seen)
+        # which would see it
+        monkeypatch.setattr(runs, "require_honest_attention", lambda *_, **__: None)
+    elif broken == "dropout":
+        run = pretraining.make_trainer
+
+        def with_dropout(*arguments: Any, **named: Any) -> Any:
+            trainer = run(*arguments, **named)
+            for module in trainer.backbone.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.1
+            return trainer
+
+        monkeypatch.setattr(pretraining, "make_trainer", with_dropout)
+    elif broken == "export":
+        fill = pretraining.exporter
+
+        def another(backbone: Any, *arguments: Any) -> Callable[[Path], None]:
+            write = fill(backbone, *arguments)
+
+            def changed(path: Path) -> None:
+                with torch.no_grad():
+                    backbone.unembedding.weight[5] += 1
+                write(path)
+                with torch.no_grad():
+                    backbone.unembedding.weight[5] -= 1
+
+            return changed
+
+        monkeypatch.setattr(pretraining, "exporter", another)
+    elif broken == "text":
+        monkeypatch.setattr(causal, "draw", lambda logits, *_: int(logits.argmin()))
+    elif broken == "bits":
+        bits = bits_per_byte.chain_rule_bits
+        monkeypatch.setattr(bits_per_byte, "chain_rule_bits", scaled(bits, 1.001))
+    else:
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise UserError("no room")
+
+        monkeypatch.setattr(pretraining.StudyFolder, "publish", refuse)
+    whole = subject(name)
+    one = Subject(whole.name, whole.species, whole.folder, whole.text, tmp_path)
+    found = cell(lambda: CELLS[which](one))
+    assert found.verdict == "WRONG"
+    assert reason in found.reason
+
+
+def test_verdicts_are_counted() -> None:
+    def raising(error: Exception) -> Callable[[], None]:
+        def check() -> None:
+            raise error
+
+        return check
+
+    row = {
+        "ar": cell(lambda: None),
+        "mlm": cell(raising(UserError("no"))),
+        "mtp": cell(raising(UserError("no"))),
+        "vmlm": cell(raising(UserError("two\nlines"))),
+        "evaluate": cell(raising(ValueError("what\never"))),
+    }
+    assert summary({"x": row}, row) == [
+        "1 right of 5",
+        "2 refused of 5",
+        "1 WRONG of 5",
+        "1 TRACEBACK of 5",
+    ]
+    assert summary({"x": row}, ["ar"])[0] == "1 right of 1"
+    assert reasons({"x": row, "y": {"ar": Cell("right")}}) == [
+        "x [mlm, mtp] refused: no",
+        "x [vmlm] WRONG: two lines",
+        "x [evaluate] TRACEBACK: ValueError: what",
+    ]
+
+
+# -------------------------------------------------------------------------------------------- sizes
+
+
+def lm_of(name: str, **more: Any) -> Any:
+    """A model of the zoo's configuration, without weights."""
+    import transformers
+
+    kind = getattr(transformers, MODELS[name].kind)
+    with torch.device("meta"):
+        return kind(kind.config_class(**{"vocab_size": 50, **MODELS[name].config, **more}))
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "expected"),
+    [
+        ("llama", {}, sizes.Sizes(32, 32, 50, 2, 48, 4, 2, 128)),
+        ("gpt2", {}, sizes.Sizes(32, 32, 50, 2, 128, 4, 4, 128)),
+        ("gpt2", {"n_inner": 40}, sizes.Sizes(32, 32, 50, 2, 40, 4, 4, 128)),
+        ("opt", {}, sizes.Sizes(32, 32, 50, 2, 48, 4, 4, 128)),
+        ("opt-projected", {}, sizes.Sizes(16, 32, 50, 2, 48, 4, 4, 128)),
+        ("mpt", {}, sizes.Sizes(32, 32, 50, 2, 128, 4, 4, 128)),
+        ("bloom", {}, sizes.Sizes(32, 32, 50, 2, 128, 4, 4, None)),
+        ("mamba", {}, sizes.Sizes(32, 32, 50, 2, 64, 1, 1, None)),
+        ("rwkv", {}, sizes.Sizes(32, 32, 50, 2, 128, 1, 1, 128)),
+        ("roberta", {"pad_token_id": 1}, sizes.Sizes(32, 32, 50, 2, 48, 4, 4, 128)),
+        ("distilbert", {}, sizes.Sizes(32, 32, 50, 2, 48, 4, 4, 128)),
+        # as GPT-OSS's 2,880 does not divide into 64 heads of even width, 90 does not into 4
+        ("gpt-oss", {"hidden_size": 90}, sizes.Sizes(90, 90, 50, 2, 48, 3, 1, 128)),
+    ],
+)
+def test_sizes_whatever_they_are_called(
+    name: str, more: dict[str, Any], expected: sizes.Sizes
+) -> None:
+    assert sizes.sizes_of(lm_of(name, **more)) == expected
+    assert sizes.sizes_of(lm_of(name, **more), 40).vocabulary == 40
+
+
+def test_a_configuration_without_layers_is_refused() -> None:
+    @dataclass
+    class Bare:
+        model_type: str = "bare"
+
+        def get_text_config(self) -> Bare:
+            return self
+
+    lm = lm_of("llama")
+    lm.config = Bare()
+    with pytest.raises(UserError, match="'bare': its config"):
+        sizes.sizes_of(lm)
+
+
+def test_heads_that_read_wider_states_than_the_unembedding_are_refused(
+    subject: Callable[[str], Subject],
+) -> None:
+    found = cell(lambda: CELLS["mtp(n=2)"](subject("opt-projected")))
+    assert str(found).startswith("refused: heads 'parallel': read the layer before the last")
+
+
+# --------------------------------------------------------------------------------------------- LoRA
+
+
+@pytest.mark.parametrize("name", ["gpt2", "deepseek-v3"])
+def test_adapters_fit_conv1d_and_leave_experts_alone(name: str) -> None:
+    pytest.importorskip("peft", reason="peft is not installed")
+    lm = lm_of(name).to_empty(device="cpu").eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for tensor in (*lm.parameters(), *lm.buffers()):
+            if tensor.is_floating_point():
+                tensor.normal_(std=0.1)
+    before = {key: value.clone() for key, value in lm.state_dict().items()}
+    add_lora(lm, 2)
+    with torch.no_grad():
+        for parameter in lm.parameters():
+            if parameter.requires_grad:
+                parameter.normal_()
+    ids = torch.arange(10)[None]
+    changed = lm(ids, use_cache=False).logits
+    merge_lora(lm)
+    after = lm.state_dict()
+    assert list(after) == list(before)
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert len(moved) == (8 if name == "gpt2" else 16)
+    assert not any("experts." in key and "shared" not in key for key in moved)
+    torch.testing.assert_close(lm(ids, use_cache=False).logits, changed, rtol=1e-3, atol=1e-3)
+
+
+def test_models_that_adapters_do_not_fit_are_refused() -> None:
+    pytest.importorskip("peft", reason="peft is not installed")
+    with pytest.raises(UserError, match="'mamba' has fused state-space layers"):
+        require_lora(lm_of("mamba"))
+    require_lora(lm_of("bloom"))
