@@ -574,7 +574,7 @@ def test_trees_and_prompts_that_do_not_fit_are_refused() -> None:
         Speculator(backbone(), Tree.chain(3))
     short = backbone()
     short.lm.config.max_position_embeddings = 10
-    made = Speculator(short)
+    made = Speculator(Backbone(short.lm, short.head_specs))
     with pytest.raises(UserError, match="prompt 1: is empty"):
         made.generate([[5], []], max_new_tokens=3)
     with pytest.raises(UserError, match="prompt 0: has 10 tokens, and the model's context of 10"):
