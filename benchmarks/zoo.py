@@ -152,11 +152,11 @@ class Reference:
             logits = self.lm(shown.input_ids, **arguments).logits[0]
         return logits[:, :own_rows].log_softmax(-1)
 
-    def greedy(self, ids: list[int], never: list[int], ends: list[int], window: int) -> list[int]:
+    def greedy(self, ids: list[int], never: list[int], ends: list[int]) -> list[int]:
         """The likeliest `NEW` tokens, one after the other, up to one of `ends`.
 
         A decoder's are those of `generate` without what the folder sets for it. An encoder fills
-        the first of the masks that follow the text up to `window` tokens: `never[-1]`.
+        `NEW` masks, `never[-1]`, from the left.
         """
         if not self.encoder:
             self.lm.generation_config = transformers.GenerationConfig()
@@ -175,7 +175,7 @@ class Reference:
             made = []
             while len(made) < NEW and not set(made) & set(ends):
                 text = [*ids, *made]
-                law = self.law([*text, *[never[-1]] * (window - len(text))], BIDIRECTIONAL)
+                law = self.law([*text, *[never[-1]] * (NEW - len(made))], BIDIRECTIONAL)
                 law[:, never] = -torch.inf
                 made.append(int(law[len(text)].argmax()))
         return [token for token in made if token not in ends]
@@ -357,11 +357,14 @@ class Subject:
     def require_export(self, trainer: Trainer, out: Path) -> None:
         """Raises Wrong where a folder is not the model in memory, as transformers reads it."""
         backbone = trainer.backbone.to(self.exact)
-        config = json.loads((out / "config.json").read_text())
-        kind = (config.get("architectures") or [""])[0]
+        for parameter in backbone.parameters():  # as they are saved
+            parameter.data = parameter.to(self.species.dtype).to(self.exact)
+        config = transformers.AutoConfig.from_pretrained(out)
+        kind = (config.architectures or [""])[0]
         if not kind:
             raise Wrong("config.json names no architecture")
-        encoder = kind.endswith("ForMaskedLM")
+        causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+        encoder = kind.endswith("ForMaskedLM") or not causal
         try:
             reference = Reference(out, encoder=encoder, dtype=self.exact)
         except Exception as error:
@@ -391,19 +394,23 @@ class Subject:
         never, ends = self.never()
         for number in (0, 7, 30):
             ids = self.prompt(number, 12)
-            found = [token for token, _ in writer.tokens(ids[1:], Stats())]
-            expected = reference.greedy(ids, never, ends, run.context)
+            found = [token for token, _ in writer.tokens(ids, Stats())]
+            expected = reference.greedy(ids, never, ends)
             if found != expected:
                 raise Wrong(f"writes {found} where transformers writes {expected}")
 
     def never(self) -> tuple[list[int], list[int]]:
-        """Special tokens that no text holds, the mask last, and those that end one."""
+        """Ids that no text holds, the mask last, and those that end a text."""
         hf = transformers.AutoTokenizer.from_pretrained(self.folder)
+        config = transformers.AutoConfig.from_pretrained(self.folder)
         file = self.folder / "generation_config.json"
         own = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None
-        ends = {hf.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
-        rest = sorted({*hf.all_special_ids} - ends - {hf.mask_token_id})
-        return [*rest, *([] if hf.mask_token_id is None else [hf.mask_token_id])], sorted(ends)
+        end = hf.eos_token_id if hf.eos_token_id is not None else hf.sep_token_id
+        ends = {end, *(own if isinstance(own, list) else [own])} - {None}
+        mask = [] if hf.mask_token_id is None else [hf.mask_token_id]
+        spare = range(len(hf), config.get_text_config().vocab_size)
+        rest = sorted({*hf.all_special_ids, *spare} - ends - {*mask})
+        return [*rest, *mask], sorted(ends)
 
     def evaluate(self) -> None:
         """Raises Wrong where the bits of the scored tokens are not those of transformers."""
