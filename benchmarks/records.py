@@ -40,6 +40,7 @@ PAGES = (  # of results/, in the order of the index
     "throughput",
     "gpu",
     "exactness",
+    "zoo",
 )
 WORDS = ("question", "answer", "interval", "page", "budget", "seeds")  # stay when rows are replaced
 

@@ -384,6 +384,24 @@ TABLES: dict[str, Table] = {
             Column("views, %", "views_share", number(1, scale=100)),
         ),
     ),
+    "zoo": Table(
+        "zoo",
+        "groups",
+        (Column("models", "models"), Column("right", "right"), Column("refused", "refused")),
+    ),
+    "zoo-reasons": Table(
+        "zoo",
+        "reasons",
+        (Column("models", "models"), Column("commands", "cells"), Column("", "reason")),
+    ),
+    "zoo-totals": Table(
+        "zoo",
+        "totals",
+        (
+            Column("", "cells"),
+            *(Column(name, name) for name in ("right", "refused", "WRONG", "TRACEBACK", "of")),
+        ),
+    ),
 }
 INDEX = (
     Column("question", "question"),

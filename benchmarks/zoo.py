@@ -7,10 +7,11 @@
 Ten minutes on one core. A cell is *right* if it agrees with what transformers alone makes of the
 same folder:
 
-* `reading`: the law at every token of three rows (in double precision, but for mixtures of
-  experts), to 1e-5 of its spread;
+* `reading`: log-probabilities at every token of three rows (in double precision, but for mixtures
+  of experts), to 1e-5 of their spread;
 * an objective: the loss of the first step on the same rows, each read alone and unpadded, of the LM
-  head; the same as it is logged; and the law of the exported folder, which is that in memory;
+  head; the same as it is logged; and the log-probabilities of the exported folder, which are
+  those in memory;
 * `generate`: the greedy text of `generate`, with special tokens forbidden;
 * `evaluate`: the bits per byte;
 * `speculate`: the greedy text of the source, from the folder that was written.
@@ -29,7 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -40,6 +41,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.records import write_record
 from benchmarks.zoo_models import MODELS, Species, library_text, make
 from lookaround.decode import Stats, Writer
 from lookaround.evaluation.bits_per_byte import scored_tokens
@@ -128,7 +130,6 @@ class Reference:
         auto = transformers.AutoModelForMaskedLM if encoder else transformers.AutoModelForCausalLM
         self.lm: Any = auto.from_pretrained(folder, dtype=dtype).eval()
         self.encoder = encoder
-        self.rows = self.lm.get_output_embeddings().weight.shape[0]
 
     def show(self, token: int) -> None:
         """Gives a token that the input has no row for the mean of the table; no logits for it."""
@@ -138,7 +139,9 @@ class Reference:
             mean = table.weight.detach().mean(0, keepdim=True)
             table.weight = nn.Parameter(torch.cat([table.weight.detach(), mean.repeat(more, 1)]))
 
-    def law(self, ids: list[int], attention: Attention, own_rows: int | None = None) -> Tensor:
+    def log_probabilities(
+        self, ids: list[int], attention: Attention, own_rows: int | None = None
+    ) -> Tensor:
         """Log-probabilities (T, V') of one unpadded row, over the first `own_rows`."""
         shown = Shown(torch.tensor([ids]), attention)
         arguments: dict[str, Any] = {}
@@ -152,11 +155,11 @@ class Reference:
             logits = self.lm(shown.input_ids, **arguments).logits[0]
         return logits[:, :own_rows].log_softmax(-1)
 
-    def greedy(self, ids: list[int], never: list[int], ends: list[int], window: int) -> list[int]:
+    def greedy(self, ids: list[int], never: list[int], ends: list[int]) -> list[int]:
         """The likeliest `NEW` tokens, one after the other, up to one of `ends`.
 
         A decoder's are those of `generate` without what the folder sets for it. An encoder fills
-        the first of the masks that follow the text up to `window` tokens: `never[-1]`.
+        `NEW` masks, `never[-1]`, from the left.
         """
         if not self.encoder:
             self.lm.generation_config = transformers.GenerationConfig()
@@ -175,9 +178,11 @@ class Reference:
             made = []
             while len(made) < NEW and not set(made) & set(ends):
                 text = [*ids, *made]
-                law = self.law([*text, *[never[-1]] * (window - len(text))], BIDIRECTIONAL)
-                law[:, never] = -torch.inf
-                made.append(int(law[len(text)].argmax()))
+                log_tv = self.log_probabilities(
+                    [*text, *[never[-1]] * (NEW - len(made))], BIDIRECTIONAL
+                )
+                log_tv[:, never] = -torch.inf
+                made.append(int(log_tv[len(text)].argmax()))
         return [token for token in made if token not in ends]
 
     def mask(self, sees: Tensor, kind: str) -> Any:
@@ -208,7 +213,7 @@ class Reference:
 
 
 def differ(what: str, found: Tensor, expected: Tensor, close: float) -> None:
-    """Raises Wrong where two laws differ by more than `close` of their spread."""
+    """Raises Wrong where log-probabilities differ by more than `close` of their spread."""
     if found.shape != expected.shape:
         raise Wrong(f"{what}: {tuple(found.shape)} values where there are {tuple(expected.shape)}")
     finite = expected.isfinite()
@@ -235,6 +240,14 @@ class Subject:
     text: Path
     work: Path
 
+    @cached_property
+    def tokenizer(self) -> Any:
+        return transformers.AutoTokenizer.from_pretrained(self.folder)
+
+    @property
+    def model_type(self) -> str:
+        return getattr(transformers, self.species.kind).config_class.model_type
+
     @property
     def exact(self) -> torch.dtype:
         return torch.float32 if self.species.experts else torch.float64
@@ -260,7 +273,7 @@ class Subject:
 
         After docs/training.md: BOS or CLS, else EOS, else the end of a line.
         """
-        hf = transformers.AutoTokenizer.from_pretrained(self.folder)
+        hf = self.tokenizer
         text = "\n\n".join(self.text.read_text().split("\n\n")[number:])
         ids = hf(text, add_special_tokens=False).input_ids
         begins = (hf.bos_token_id, hf.cls_token_id, hf.eos_token_id)
@@ -270,7 +283,7 @@ class Subject:
         return [first, *ids[: length - 1]]
 
     def read(self) -> None:
-        """Raises Wrong where our law is not that of transformers."""
+        """Raises Wrong where our log-probabilities are not those of transformers."""
         run, reference = self.opened(), self.reference()
         for number in (0, 7, 30):
             ids = self.prompt(number, CONTEXT)
@@ -278,7 +291,7 @@ class Subject:
             shown, states = Shown(torch.tensor([ids]), attention), torch.arange(len(ids))
             with reading(run.backbone):
                 found = run.backbone.log_probabilities(shown, states)
-            expected = reference.law(ids, attention).float()
+            expected = reference.log_probabilities(ids, attention).float()
             differ("log-probabilities", found, expected, self.close)
 
     def train(self, spec: str) -> None:
@@ -322,7 +335,7 @@ class Subject:
             near = of_lm_head(view)
             with reading(loss):
                 _, (found,) = loss((component,), (near,), (1.0,))
-            expected = self.cross_entropy(reference, near, trainer.backbone.own_rows)
+            expected = self.cross_entropy(reference, near)
             if not math.isclose(float(found), expected, rel_tol=SINGLE):
                 each = float(near.pairs.weight.sum())
                 raise Wrong(
@@ -335,7 +348,7 @@ class Subject:
         sums.add(totals)
         return sums.mean()
 
-    def cross_entropy(self, reference: Reference, view: View, own_rows: int | None) -> float:
+    def cross_entropy(self, reference: Reference, view: View) -> float:
         """The weighted sum of a view's cross-entropies, from each of its rows alone."""
         shown, pairs = view.shown, view.pairs
         reference.show(int(shown.input_ids.max()))
@@ -349,19 +362,24 @@ class Subject:
             attention = attention_of(
                 shown.attention.kind, lengths if lengths is None else lengths[row : row + 1]
             )
-            law = reference.law(ids[:length].tolist(), attention, reference.rows)
-            nats = F.nll_loss(law[pairs.state[mine] % width], pairs.target[mine], reduction="none")
+            log_tv = reference.log_probabilities(ids[:length].tolist(), attention)
+            nats = F.nll_loss(
+                log_tv[pairs.state[mine] % width], pairs.target[mine], reduction="none"
+            )
             total += float((nats * pairs.weight[mine]).sum())
         return total
 
     def require_export(self, trainer: Trainer, out: Path) -> None:
         """Raises Wrong where a folder is not the model in memory, as transformers reads it."""
         backbone = trainer.backbone.to(self.exact)
-        config = json.loads((out / "config.json").read_text())
-        kind = (config.get("architectures") or [""])[0]
+        for parameter in backbone.parameters():  # as they are saved
+            parameter.data = parameter.to(self.species.dtype).to(self.exact)
+        config = transformers.AutoConfig.from_pretrained(out)
+        kind = (config.architectures or [""])[0]
         if not kind:
             raise Wrong("config.json names no architecture")
-        encoder = kind.endswith("ForMaskedLM")
+        causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+        encoder = kind.endswith("ForMaskedLM") or not causal
         try:
             reference = Reference(out, encoder=encoder, dtype=self.exact)
         except Exception as error:
@@ -372,7 +390,7 @@ class Subject:
             with reading(backbone):
                 shown, states = Shown(torch.tensor([ids]), attention), torch.arange(len(ids))
                 found = backbone.log_probabilities(shown, states)
-            expected = reference.law(ids, attention, backbone.own_rows).float()
+            expected = reference.log_probabilities(ids, attention, backbone.own_rows).float()
             differ(f"the export, {mode.attention}", found, expected, self.close)
         again = open_run(out)
         if again.modes != trainer.objective.modes():
@@ -391,19 +409,23 @@ class Subject:
         never, ends = self.never()
         for number in (0, 7, 30):
             ids = self.prompt(number, 12)
-            found = [token for token, _ in writer.tokens(ids[1:], Stats())]
-            expected = reference.greedy(ids, never, ends, run.context)
+            found = [token for token, _ in writer.tokens(ids, Stats())]
+            expected = reference.greedy(ids, never, ends)
             if found != expected:
                 raise Wrong(f"writes {found} where transformers writes {expected}")
 
     def never(self) -> tuple[list[int], list[int]]:
-        """Special tokens that no text holds, the mask last, and those that end one."""
-        hf = transformers.AutoTokenizer.from_pretrained(self.folder)
+        """Ids that no text holds, the mask last, and those that end a text."""
+        hf = self.tokenizer
+        config = transformers.AutoConfig.from_pretrained(self.folder)
         file = self.folder / "generation_config.json"
         own = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None
-        ends = {hf.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
-        rest = sorted({*hf.all_special_ids} - ends - {hf.mask_token_id})
-        return [*rest, *([] if hf.mask_token_id is None else [hf.mask_token_id])], sorted(ends)
+        end = hf.eos_token_id if hf.eos_token_id is not None else hf.sep_token_id
+        ends = {end, *(own if isinstance(own, list) else [own])} - {None}
+        mask = [] if hf.mask_token_id is None else [hf.mask_token_id]
+        spare = range(len(hf), config.get_text_config().vocab_size)
+        rest = sorted({*hf.all_special_ids, *spare} - ends - {*mask})
+        return [*rest, *mask], sorted(ends)
 
     def evaluate(self) -> None:
         """Raises Wrong where the bits of the scored tokens are not those of transformers."""
@@ -419,11 +441,11 @@ class Subject:
             ids = data.test.take(np.array([row])).tokens[0].tolist()
             if reference.encoder:
                 ids[position:] = [never[-1]] * (len(ids) - position)
-                law = reference.law(ids, BIDIRECTIONAL)[position]
+                log_v = reference.log_probabilities(ids, BIDIRECTIONAL)[position]
             else:
-                law = reference.law(ids[:position], CAUSAL)[-1]
-            law[[*never, *ends]] = -torch.inf
-            bits.append(-float(law.log_softmax(-1)[token]) / math.log(2))
+                log_v = reference.log_probabilities(ids[:position], CAUSAL)[-1]
+            log_v[[*never, *ends]] = -torch.inf
+            bits.append(-float(log_v.log_softmax(-1)[token]) / math.log(2))
         share = float((np.array(bits) * scored.weight).sum() / (scored.size * scored.weight).sum())
         if not math.isclose(found, share, rel_tol=SINGLE):
             raise Wrong(f"{found:.4f} bits per byte, {share:.4f} by transformers")
@@ -486,28 +508,73 @@ def tried(names: Iterable[str], cells: Iterable[str], work: Path) -> dict[str, d
         subject = Subject(name, make(name, library_text(), folder), folder, text, work / "runs")
         found[name] = {which: cell(partial(CELLS[which], subject)) for which in chosen}
         for each in found[name].values():
-            each.reason = each.reason.replace(f"{work}/", "")
-        print(f"{name:20}" + " ".join(f"{found[name][w].verdict:>13}" for w in chosen), flush=True)
+            for own in (subject.model_type, str(folder), name):  # the same for all models
+                each.reason = each.reason.replace(f"'{own}'", "..").replace(str(folder), "..")
+        print(name, *(f"{w}: {each.verdict}" for w, each in found[name].items()), flush=True)
     return found
 
 
-def summary(found: dict[str, dict[str, Cell]], cells: Iterable[str]) -> list[str]:
-    """A line of counts for some cells of all models, and one for each kind of verdict."""
-    chosen = [row[name] for row in found.values() for name in cells if name in row]
-    counts = {
-        verdict: sum(each.verdict == verdict for each in chosen)
-        for verdict in ("right", "refused", "WRONG", "TRACEBACK")
-    }
-    return [f"{count} {verdict} of {len(chosen)}" for verdict, count in counts.items()]
+VERDICTS = ("right", "refused", "WRONG", "TRACEBACK")
 
 
-def reasons(found: dict[str, dict[str, Cell]]) -> list[str]:
-    """A line for each reason of a model, with the cells that it holds for."""
-    lines = []
+def counts(found: dict[str, dict[str, Cell]], cells: Iterable[str]) -> dict[str, int]:
+    """How many of some cells of all models have each verdict, and how many there are."""
+    chosen = [row[name].verdict for row in found.values() for name in cells if name in row]
+    return {verdict: chosen.count(verdict) for verdict in VERDICTS} | {"of": len(chosen)}
+
+
+def reasons(found: dict[str, dict[str, Cell]]) -> list[dict[str, str]]:
+    """Every reason that cells are not right, with the cells, and the models that share both."""
+    models: dict[tuple[str, str], list[str]] = {}
     for name, row in found.items():
-        for text in dict.fromkeys(str(each) for each in row.values()):
-            if text != "right":
-                lines.append(f"{name} [{', '.join(w for w in row if str(row[w]) == text)}] {text}")
+        for reason in dict.fromkeys(str(each) for each in row.values() if each.verdict != "right"):
+            cells = ", ".join(which for which, each in row.items() if str(each) == reason)
+            models.setdefault((reason, cells), []).append(name)
+    return [
+        {"models": ", ".join(names), "cells": cells, "reason": reason}
+        for (reason, cells), names in models.items()
+    ]
+
+
+def groups(found: dict[str, dict[str, Cell]]) -> list[dict[str, str]]:
+    """The models that share all verdicts, those with most right first."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, row in found.items():
+        alike.setdefault(tuple(each.verdict for each in row.values()), []).append(name)
+    rows = []
+    for verdicts, names in sorted(alike.items(), key=lambda item: -item[0].count("right")):
+        row = {"models": ", ".join(names)}
+        for verdict in VERDICTS:
+            cells = zip(found[names[0]], verdicts, strict=True)
+            row[verdict] = ", ".join(which for which, one in cells if one == verdict)
+        rows.append(row)
+    return rows
+
+
+def rows_of(found: dict[str, dict[str, Cell]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of results/data/zoo.json."""
+    models = [
+        {"model": name, "class": MODELS[name].kind}
+        | {which: each.verdict for which, each in row.items()}
+        for name, row in found.items()
+    ]
+    totals = [
+        {"cells": name, **counts(found, cells)}
+        for name, cells in (("trainings", OBJECTIVES), ("all cells", CELLS))
+    ]
+    rows = {"models": models, "groups": groups(found), "reasons": reasons(found)}
+    return {**rows, "totals": totals}
+
+
+def table(rows: dict[str, list[dict[str, Any]]], cells: Iterable[str]) -> list[str]:
+    """The rows as text."""
+    lines = [f"{'':20}" + " ".join(f"{name:>13}" for name in cells)]
+    for row in rows["models"]:
+        lines.append(f"{row['model']:20}" + " ".join(f"{row[name]:>13}" for name in cells))
+    lines += ["", *(f"{row['models']} [{row['cells']}] {row['reason']}" for row in rows["reasons"])]
+    for row in rows["totals"]:
+        shown = ", ".join(f"{row[verdict]} {verdict}" for verdict in VERDICTS)
+        lines.append(f"{row['cells']}: {shown} of {row['of']}")
     return lines
 
 
@@ -517,32 +584,28 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--only", nargs="+", choices=list(MODELS), metavar="MODEL")
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), metavar="CELL")
-    parser.add_argument("--out", type=Path, help="also write the table and every reason here")
+    parser.add_argument("--out", type=Path, help="also write the table here")
+    parser.add_argument("--json", type=Path, help="also write the rows of a record here")
     given = parser.parse_args(arguments)
     quiet()
     torch.set_num_threads(1)
     began = time.perf_counter()
     cells = given.cells or list(CELLS)
-    print(f"{'':20}" + " ".join(f"{name:>13}" for name in cells))
     with tempfile.TemporaryDirectory() as work, patch.dict("os.environ", LOOKAROUND_CACHE=work):
         found = tried(given.only or MODELS, cells, Path(work))
-    lines = reasons(found)
-    trained = [name for name in cells if name in OBJECTIVES]
-    lines.append("trainings: " + ", ".join(summary(found, trained)))
-    lines.append("all cells: " + ", ".join(summary(found, cells)))
+    rows = rows_of(found)
     spent = {name: sum(row[name].seconds for row in found.values()) for name in cells}
-    lines.append("seconds: " + ", ".join(f"{name} {taken:.0f}" for name, taken in spent.items()))
-    lines.append(f"{len(found)} models, {time.perf_counter() - began:.0f} s")
+    lines = [
+        *table(rows, cells),
+        "seconds: " + ", ".join(f"{name} {taken:.0f}" for name, taken in spent.items()),
+        f"{len(found)} models, {time.perf_counter() - began:.0f} s",
+    ]
     print("\n".join(["", *lines]))
     if given.out:
-        rows = [
-            f"{name:20}" + " ".join(f"{row[w].verdict:>13}" for w in cells)
-            for name, row in found.items()
-        ]
-        header = f"{'':20}" + " ".join(f"{name:>13}" for name in cells)
-        given.out.write_text("\n".join([header, *rows, "", *lines]) + "\n")
-    bad = any(e.verdict in ("WRONG", "TRACEBACK") for row in found.values() for e in row.values())
-    return int(bad)
+        given.out.write_text("\n".join(lines) + "\n")
+    if given.json:
+        write_record(given.json, rows)
+    return int(any(row["WRONG"] + row["TRACEBACK"] for row in rows["totals"]))
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ class Species:
     files: "whole", "sharded", "bin" (pickled weights alone) or "merges" (pickled weights, and
         vocab.json with merges.txt in place of tokenizer.json).
     dtype: of the saved weights.
-    lowered: its logits lie far below 0, as those of GPT-2 do; the law is that of another model.
+    lowered: its logits lie far below 0, as those of GPT-2 do.
     """
 
     kind: str

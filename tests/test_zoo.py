@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.zoo import CELLS, Cell, Subject, cell, reasons, summary
+from benchmarks.zoo import CELLS, Cell, Subject, cell, counts, reasons
 from benchmarks.zoo_models import MODELS, library_text, make
 from lookaround.decode import causal
 from lookaround.evaluation import bits_per_byte
@@ -176,17 +176,18 @@ def test_verdicts_are_counted() -> None:
         "vmlm": cell(raising(UserError("two\nlines"))),
         "evaluate": cell(raising(ValueError("what\never"))),
     }
-    assert summary({"x": row}, row) == [
-        "1 right of 5",
-        "2 refused of 5",
-        "1 WRONG of 5",
-        "1 TRACEBACK of 5",
-    ]
-    assert summary({"x": row}, ["ar"])[0] == "1 right of 1"
-    assert reasons({"x": row, "y": {"ar": Cell("right")}}) == [
-        "x [mlm, mtp] refused: no",
-        "x [vmlm] WRONG: two lines",
-        "x [evaluate] TRACEBACK: ValueError: what",
+    assert counts({"x": row}, row) == {
+        "right": 1,
+        "refused": 2,
+        "WRONG": 1,
+        "TRACEBACK": 1,
+        "of": 5,
+    }
+    assert counts({"x": row}, ["ar", "speculate"]) == counts({"x": {"ar": Cell("right")}}, ["ar"])
+    assert [tuple(each.values()) for each in reasons({"x": row, "y": {"ar": Cell("right")}})] == [
+        ("x", "mlm, mtp", "refused: no"),
+        ("x", "vmlm", "WRONG: two lines"),
+        ("x", "evaluate", "TRACEBACK: ValueError: what"),
     ]
 
 

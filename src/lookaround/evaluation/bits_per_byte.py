@@ -143,7 +143,8 @@ def scored_tokens(rows: Rows, settings: EvaluateSettings) -> ScoredTokens:
 def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: Mode) -> np.ndarray:
     """Bits of each scored token (K,) float64 under the model read in `mode`."""
     vocabulary = rows.codec.vocabulary
-    forbidden = torch.tensor(vocabulary.unwritten()).to(backbone.device)
+    spare = range(vocabulary.size, len(backbone.output.weight))
+    forbidden = torch.tensor([*vocabulary.unwritten(), *spare]).to(backbone.device)
     bits = np.empty(len(scored.row))
     # one pass serves all positions of a row when what a state sees does not depend on the position
     # asked for

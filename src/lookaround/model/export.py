@@ -19,6 +19,7 @@ from lookaround import __version__
 from lookaround.model.backbone import Backbone
 from lookaround.model.foreign import Source, load_model
 from lookaround.model.heads import describe, spec_of
+from lookaround.model.sizes import sizes_of
 from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
 
@@ -225,7 +226,7 @@ def load_heads(folder: Path, lm: Any, source: Source | None = None) -> Backbone 
             f"{file}: truncated or foreign file ({str(error).splitlines()[0][:120]})"
         ) from None
     own = {
-        "width": str(lm.config.get_text_config().hidden_size),
+        "width": str(sizes_of(lm).width),
         "vocabulary": str(_vocabulary(lm)),
     }
     for name, value in own.items():

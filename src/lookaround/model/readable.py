@@ -94,9 +94,11 @@ class Readable:
 
     @cached_property
     def unwritten(self) -> Tensor:
-        """Ids (F,) that no text holds, on the CPU: special tokens and the mask, but for EOS."""
-        ids = self.tokenizer.vocabulary.unwritten(*self.eos)
-        rows = self.backbone.output.weight.shape[0]
+        """Ids (F,) that no text holds, on the CPU: special tokens but for EOS, the mask, and rows
+        of the model beyond the tokenizer's.
+        """
+        vocabulary, rows = self.tokenizer.vocabulary, self.backbone.output.weight.shape[0]
+        ids = [*vocabulary.unwritten(*self.eos), *range(vocabulary.size, rows)]
         return torch.tensor([token for token in ids if token < rows], dtype=torch.int64)
 
     def mode_for_generation(self, asked: str | None = None) -> Mode:
