@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lookaround.data.text import TextTokenizer, load_tokenizer
-from lookaround.model.backbone import UNLIMITED, Backbone, require_honest_attention
+from lookaround.model.backbone import Backbone, require_honest_attention
 from lookaround.model.export import load
 from lookaround.model.fingerprint import model_folder
 from lookaround.objectives.contract import Mode
