@@ -118,9 +118,11 @@ def test_a_broken_reading_is_told(
     if broken == "logits":
         monkeypatch.setattr(backbones.Backbone, "logits", scaled(logits, 1.001))
     elif broken == "windows":
-        monkeypatch.setattr(Masks, "windowed", lambda self, seen, *_: seen)
-        # which would see it
-        monkeypatch.setattr(runs, "require_honest_attention", lambda *_, **__: None)
+
+        def blind(*_: Any, **__: Any) -> None:  # to what the model is asked on opening
+            monkeypatch.setattr(Masks, "windowed", lambda self, seen, *_: seen)
+
+        monkeypatch.setattr(runs, "require_honest_attention", blind)
     elif broken == "dropout":
         run = pretraining.make_trainer
 
@@ -135,8 +137,8 @@ def test_a_broken_reading_is_told(
     elif broken == "export":
         fill = pretraining.exporter
 
-        def another(backbone: Any, *arguments: Any) -> Callable[[Path], None]:
-            write = fill(backbone, *arguments)
+        def another(backbone: Any, *arguments: Any, **named: Any) -> Callable[[Path], None]:
+            write = fill(backbone, *arguments, **named)
 
             def changed(path: Path) -> None:
                 with torch.no_grad():
