@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,7 +69,7 @@ def fresh(spec: str, store: TokenStore, folder: Path, form: str | None = None) -
     objective = parse(spec)
     backbone = Backbone(lm("Llama", tie_word_embeddings=True), objective.head_specs())
     folder.mkdir(exist_ok=True)
-    exporter(backbone, objective, store, form)(folder)
+    exporter(backbone, objective, store, form, length=32)(folder)
     return backbone.eval()
 
 
@@ -211,6 +213,7 @@ def test_a_copied_folder_knows_its_modes(
     objective, run = parse(spec), open_run(tmp_path)
     assert run.info is None
     assert (run.modes, run.final_modes) == (objective.modes(), objective.final_modes())
+    assert (run.context, run.whole) == (32, True)
     assert run.tokenizer.vocabulary == store.tokenizer.vocabulary
     assert config_of(tmp_path)["lookaround"]["objective"] == spec
 
@@ -229,6 +232,7 @@ def test_a_copied_folder_knows_its_modes(
             {"final_modes": [["causal", 1]]},
             "a mode that lookaround.modes has not",
         ),
+        ({"context": 65}, r"lookaround\.context is 65, must be 2 to 64"),
         ({"mask_token_id": 7}, r"mask_token_id is 7, the mask token of its tokenizer 3"),
     ],
 )
@@ -275,6 +279,26 @@ def test_generation_is_that_of_the_tokenizer(store: TokenStore, tmp_path: Path) 
             assert config_of(out)["eos_token_id"] == (40 if expected is published else 2)
     exporter(backbone, parse("mlm"), store)(tmp_path / "masked")
     assert not (tmp_path / "masked" / "generation_config.json").exists()
+
+
+def test_another_tokenizer_has_a_row_for_each_of_its_tokens(
+    store: TokenStore, tmp_path: Path
+) -> None:
+    source, own = tmp_path / "source", tmp_path / "tokenizer"
+    lm("Llama").save_pretrained(source)
+    hf = copy.deepcopy(store.tokenizer.hf)
+    hf.add_special_tokens({"pad_token": "<last>"})
+    hf.save_pretrained(own)
+    settings = read_settings(
+        None, [f"model.init={source}", f"data.tokenizer={own}", "model.context=32"]
+    )
+    other = SimpleNamespace(tokenizer=load_tokenizer(str(own)))
+    backbone = build_backbone(settings, parse("ar"), other.tokenizer, 0)
+    exporter(backbone, parse("ar"), other)(tmp_path / "out")
+    config = config_of(tmp_path / "out")
+    assert (config["vocab_size"], config["own_rows"], config["pad_token_id"]) == (301, 300, 300)
+    write = transformers.pipeline("text-generation", model=str(tmp_path / "out"))
+    write(["the cat", "two dogs ran over"], batch_size=2, max_new_tokens=4)  # is padded
 
 
 # -------------------------------------------------------------------------------------------- cards

@@ -480,8 +480,11 @@ def test_generate_shows_drafts_and_says_the_same_without_them(
     )
     assert json.loads(file.read_text())["texts"][0]["continuation"].endswith(cut[-2:])
     for rule in ("exact", "typical"):
-        lookaround("generate", fast, "12: the cat", "--accept", rule, "--top-k", 5, "--json", file)
+        options = ("--accept", rule, "--top-k", 5, "--max-new-tokens", 20, "--json", file)
+        lookaround("generate", fast, "12: the cat", *options)
         assert json.loads(file.read_text())["texts"][0]["tokens_per_forward"] >= 1
+    done = lookaround("generate", fast, "12: the cat", "--show-drafts", "--max-new-tokens", 64)
+    assert "no drafts: prompt and --max-new-tokens are more" in done.stderr + done.stdout
     assert (
         "--accept: Input should be 'exact' or 'typical'"
         in lookaround("generate", fast, "a", "--accept", "all", ok=False).stderr
@@ -571,7 +574,7 @@ def test_trees_and_prompts_that_do_not_fit_are_refused() -> None:
         Speculator(backbone(), Tree.chain(3))
     short = backbone()
     short.lm.config.max_position_embeddings = 10
-    made = Speculator(short)
+    made = Speculator(Backbone(short.lm, short.head_specs))
     with pytest.raises(UserError, match="prompt 1: is empty"):
         made.generate([[5], []], max_new_tokens=3)
     with pytest.raises(UserError, match="prompt 0: has 10 tokens, and the model's context of 10"):

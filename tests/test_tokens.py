@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -347,6 +348,17 @@ def test_a_model_is_read_through_its_own_length(tmp_path: Path) -> None:
         UserError, match=r"generate\.context: 1201 is longer than the 1200 positions of .*m"
     ):
         Writer(run, GenerationConfig(context=1201))
+
+
+def test_an_export_without_its_run_file_keeps_the_training_length(
+    ar_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(ar_run, tmp_path / "m")
+    (tmp_path / "m" / "run.yaml").unlink()
+    alone, run = open_run(tmp_path / "m"), open_run(ar_run)
+    assert alone.info is None
+    assert (alone.context, alone.window(9)) == (run.context, run.window(9)) == (32, 32)
+    assert run.backbone.limit == 512
 
 
 def test_drafts_change_no_text_that_outgrows_the_window(tmp_path: Path) -> None:

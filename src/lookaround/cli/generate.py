@@ -126,3 +126,9 @@ def _say_cost(console: Console, entry: dict[str, Any], show_drafts: bool) -> Non
             "green: accepted drafts]",
             style="dim",
         )
+    elif show_drafts:
+        say(
+            console,
+            "[no drafts: prompt and --max-new-tokens are more than the window holds]",
+            style="dim",
+        )

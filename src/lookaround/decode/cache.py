@@ -17,6 +17,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, Dynam
 
 from lookaround.model.foreign import FAILURES, last_step, reading
 from lookaround.model.masks import cache_mask, mask_argument
+from lookaround.model.sizes import sizes_of
 from lookaround.support.errors import UserError
 
 
@@ -215,7 +216,7 @@ def require_rewindable(lm: Any) -> None:
             f"{name}: changes its states before the unembedding; several tokens per pass need "
             "those of the last layer"
         )
-    past = _longest_window(lm.config.get_text_config(), name)
+    past = _longest_window(lm, name)
     try:
         found, expected = _branching(lm, past)
     except FAILURES as error:
@@ -232,20 +233,20 @@ def require_rewindable(lm: Any) -> None:
         )
 
 
-def _longest_window(config: Any, name: str) -> int:
-    """Tokens of the longest window that a configuration names and a text can outgrow; 0: none.
+def _longest_window(lm: Any, name: str) -> int:
+    """Tokens of the longest window that a model's configuration names and a text can outgrow; 0:
+    none.
 
     Raises NotRewindable for one that is too long to be asked about and that no type of a layer
     rules out.
     """
-    values = config.to_dict()
-    limit = values.get("max_position_embeddings") or 1 << 30
+    values, limit = lm.config.get_text_config().to_dict(), sizes_of(lm).positions
     named = [
         value
         for field, given in values.items()
         if re.search("window|local_attention|chunk_size", field)
         for value in (given if isinstance(given, list) else [given])
-        if type(value) is int and 0 < value <= limit - 4
+        if type(value) is int and value > 0 and (limit is None or value <= limit - 4)
     ]
     if max(named, default=0) > PROBED and not values.get("layer_types"):
         raise NotRewindable(

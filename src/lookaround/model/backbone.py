@@ -19,7 +19,7 @@ from lookaround.model.foreign import (
     narrowed,
     reading,
     say_once,
-    without_unembedding,
+    states_of,
 )
 from lookaround.model.heads import LookAhead, Output, Trunk, build_head
 from lookaround.model.masks import allowed, attention_of, layer_types
@@ -142,20 +142,7 @@ class Backbone(nn.Module):
 
         Raises UserError for a pattern that the model cannot be told.
         """
-        config = self.lm.config
-        arguments = self.source.masks.arguments(
-            shown, config.get_text_config(), config._attn_implementation, self.dtype
-        )
-        if not self.source.encoder:
-            arguments["use_cache"] = False
-        if all_layers:
-            return self.decoder(
-                shown.input_ids, output_hidden_states=True, **arguments
-            ).hidden_states
-        if self.source.transforms:
-            with without_unembedding(self.lm):
-                return self.lm(shown.input_ids, **arguments).logits
-        return self.decoder(shown.input_ids, **arguments).last_hidden_state
+        return states_of(self.lm, self.source, shown, all_layers=all_layers)
 
     def trunk(self, shown: Shown) -> Trunk:
         """What the heads read."""

@@ -86,6 +86,7 @@ def export(
     form: str | None = None,
     objective: str | None = None,
     final_modes: tuple[Mode, ...] | None = None,
+    context: int | None = None,
 ) -> None:
     """Writes a model as `save_pretrained` does into a folder, and its extra heads beside it.
 
@@ -98,6 +99,7 @@ def export(
         EuroBERT for a Llama that reads both ways alone, else the model's own class.
     objective: spec of the objective; None: of no one objective.
     final_modes: those that the end of the budget trained; None: all.
+    context: tokens of a row in training.
 
     Raises UserError for a form that would lie.
     """
@@ -126,6 +128,7 @@ def export(
         "modes": modes,
         "final_modes": final_modes or modes,
         "mask_token_id": mask,
+        "context": context,
         "version": __version__,
     }
     rows = backbone.embedding.weight.shape[0]

@@ -30,7 +30,7 @@ from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Shown
 from lookaround.support.errors import UserError
 
 # how forward calls of foreign code fail on input that they do not take
-FAILURES = (TypeError, ValueError, AttributeError, RuntimeError, IndexError, KeyError)
+FAILURES = (TypeError, ValueError, AttributeError, RuntimeError, LookupError, AssertionError)
 # fields of configurations that draw at random in training
 RANDOM_FIELDS = ("drop", "jitter_noise")
 PROBE_TOKENS = 12
@@ -125,6 +125,7 @@ def load_model(path: str) -> tuple[Any, Source]:
         raise UserError(f"{name}: own_rows of its config.json is {own!r}, must be 1 to {rows}")
     step = last_step(lm, name, encoder)
     source = Source(encoder, dtype, dropouts, *step, _masks_of(lm, encoder))
+    _require_own_reading(lm, source, name)
     return lm, source
 
 
@@ -348,21 +349,52 @@ def _masks_of(lm: Any, encoder: bool) -> Masks:
     one = Shown(ids, shown.attention, torch.zeros_like(ids))
     with narrowed(lm), reading(lm):
         for form, windows in forms:
-            masks = Masks(form, windows, encoder, positions)
+            source = Source(encoder, masks=Masks(form, windows, encoder, positions))
             try:
-                pure, told = (_states(lm, masks, each) for each in (shown, one))
+                pure, told = (states_of(lm, source, each) for each in (shown, one))
             except (*FAILURES, UserError):
                 continue
             if float((pure - told).abs().max()) <= 1e-4 * (float(pure.abs().max()) or 1.0):
-                return masks
+                return source.masks
     return Masks("none", False, encoder)
 
 
-def _states(lm: Any, masks: Masks, shown: Shown) -> Tensor:
-    """The last states (B, T, D) of a model's trunk."""
-    config = lm.config.get_text_config()
-    arguments = masks.arguments(shown, config, lm.config._attn_implementation, lm.dtype)
+def states_of(lm: Any, source: Source, shown: Shown, *, all_layers: bool = False) -> Any:
+    """Hidden states (B, T, D) that a model's unembedding gets; with all_layers, of every layer.
+
+    Raises UserError for a pattern that the model cannot be told.
+    """
+    config = lm.config
+    arguments = source.masks.arguments(
+        shown, config.get_text_config(), config._attn_implementation, lm.dtype
+    )
+    if not source.encoder:
+        arguments["use_cache"] = False
+    if all_layers:
+        return lm.base_model(shown.input_ids, output_hidden_states=True, **arguments).hidden_states
+    if source.transforms:
+        with without_unembedding(lm):
+            return lm(shown.input_ids, **arguments).logits
     return lm.base_model(shown.input_ids, **arguments).last_hidden_state
+
+
+def _require_own_reading(lm: Any, source: Source, name: str) -> None:
+    """Raises UserError where a model reads otherwise by itself than it is read here."""
+    causal = not source.encoder and getattr(lm.config, "is_causal", True) is not False
+    ids, output = _probe_ids(lm, PROBE_TOKENS), lm.get_output_embeddings()
+    shown = Shown(ids, CAUSAL if causal else BIDIRECTIONAL)
+    try:
+        with reading(lm):
+            logits = lm(ids).logits.double()
+            states = states_of(lm, source, shown)
+            ours = Output(output.weight, output.bias, source.scale).logits(states).double()
+    except FAILURES as error:
+        raise unloadable(name, "model that reads tokens alone", error) from None
+    if not _agree(ours, logits, 1e-4, source.cap):
+        raise UserError(
+            f"{name}: does not read a text {'from left to right' if causal else 'both ways'} by "
+            f"itself, as a {type(lm).__name__} should (is_decoder or is_causal of its config.json?)"
+        )
 
 
 def _takes(module: nn.Module, argument: str) -> bool:

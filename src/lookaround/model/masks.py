@@ -44,8 +44,13 @@ def allowed(shown: Shown) -> Tensor:
 def layer_types(config: Any) -> list[str]:
     """What each layer attends to, as transformers names it: "full_attention" or another type."""
     named = getattr(config, "layer_types", None)
-    one = "sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"
-    return list(named) if named else [one] * config.num_hidden_layers
+    if named:
+        return list(named)
+    try:
+        window = getattr(config, "sliding_window", None)
+    except RuntimeError:  # it differs by layer, and transformers refuses to name one value
+        return ["windows by layer"] * config.num_hidden_layers
+    return ["sliding_attention" if window else "full_attention"] * config.num_hidden_layers
 
 
 @dataclass(frozen=True)

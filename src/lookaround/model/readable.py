@@ -143,43 +143,49 @@ def open_run(path: str | Path) -> Readable:
         final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
         run = Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
     else:
-        mask, encoder = tokenizer.vocabulary.mask, backbone.source.encoder
-        modes, final = modes_of(folder, mask, encoder)
-        run = Readable(backbone, tokenizer, modes, final, backbone.limit, None, folder, whole=False)
+        run = _from_config(folder, backbone, tokenizer)
     _require_rows(folder, run)
     if run.backbone.source.encoder:
         require_honest_attention(run.backbone, run.modes, packed=False)
     return run
 
 
-def modes_of(folder: Path, mask: int, encoder: bool) -> tuple[tuple[Mode, ...], tuple[Mode, ...]]:
-    """The modes, and the final modes, that the config.json of a folder tells.
+def _from_config(folder: Path, backbone: Backbone, tokenizer: TextTokenizer) -> Readable:
+    """What a folder without run.yaml tells in its config.json.
 
     An export of ours describes itself ("lookaround"). Of other folders, encoders predict a token in
     its own place, `is_causal: false` reads both ways, and the rest are causal.
 
-    mask: id of the tokenizer's mask token;
-    encoder: what the model was opened as; EuroBERT, which is opened as a Llama, is one too.
-
-    Raises UserError for a description that is damaged or not of this tokenizer.
+    Raises UserError for a description that is damaged or not of this model and tokenizer.
     """
     file = folder / "config.json"
     config = json.loads(file.read_text())
+    usual = Readable(backbone, tokenizer, (), (), backbone.limit, None, folder, whole=False)
     if "lookaround" not in config:
-        in_place = encoder or config.get("model_type") == "eurobert"
+        # an EuroBERT is opened as a Llama
+        in_place = backbone.source.encoder or config.get("model_type") == "eurobert"
         masked = in_place or config.get("is_causal") is False
-        usual = (Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1),)
-        return usual, usual
-    described = config["lookaround"] if isinstance(config["lookaround"], dict) else {}
-    modes, final = (_modes(described.get(name), name, file) for name in ("modes", "final_modes"))
+        mode = Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1)
+        return replace(usual, modes=(mode,), final_modes=(mode,))
+    told = config["lookaround"] if isinstance(config["lookaround"], dict) else {}
+    modes, final = (_modes(told.get(name), name, file) for name in ("modes", "final_modes"))
     if not {*final} <= {*modes}:
         raise UserError(f"{file}: lookaround.final_modes has a mode that lookaround.modes has not")
-    told = described.get("mask_token_id")
-    if told != mask and any(mode.attention == "bidirectional" for mode in modes):
+    mask, context = told.get("mask_token_id"), told.get("context")
+    own = tokenizer.vocabulary.mask
+    if mask != own and any(mode.attention == "bidirectional" for mode in modes):
         raise UserError(
-            f"{file}: lookaround.mask_token_id is {told!r}, the mask token of its tokenizer {mask}"
+            f"{file}: lookaround.mask_token_id is {mask!r}, the mask token of its tokenizer {own}"
         )
-    return modes, final
+    run = replace(usual, modes=modes, final_modes=final)
+    if context is None:
+        return run
+    if type(context) is not int or not 2 <= context <= backbone.limit:
+        raise UserError(
+            f"{file}: lookaround.context is {context!r}, must be 2 to {backbone.limit}, the "
+            "positions of the model"
+        )
+    return replace(run, context=context, whole=True)
 
 
 def _modes(given: Any, name: str, file: Path) -> tuple[Mode, ...]:

@@ -162,7 +162,7 @@ class PretrainSettings(_Section):
     objective: str = Field("ar", description='a spec: "ar", "0.25*ar >> 0.75*mlm(rate=0.4)"')
     budget: str = Field("5M", description="tokens (5M), FLOPs (2e15flops) or seconds (300s)")
     form: Literal["llama", "eurobert"] | None = Field(
-        None, description="architecture written; eurobert is for fill-mask; none: what fits"
+        None, description="architecture written; eurobert reads both ways; none: what fits"
     )
 
 

@@ -410,6 +410,7 @@ def exporter(
             form=form,
             objective=objective.spec,
             final_modes=objective.final_modes(),
+            context=length,
         )
         masks = shows_masks(objective)
         store.tokenizer.save(folder, mask=masks, named=named, length=length)

@@ -31,12 +31,15 @@ def build_backbone(
     """The backbone of a run, asked whether it keeps the attention patterns of its objective.
 
     A checkpoint to continue from gets a row for the mask token only where the objective shows
-    masks.
+    masks. With a tokenizer that is not its own it gets one for each of its tokens, padding too.
     """
     init = settings.model.init
     masks = shows_masks(objective)
     # its configuration names its own special tokens
     own = init is not None and settings.data.tokenizer in (None, init)
+    shown = [tokenizer.masked.mask_token_id] if masks else []
+    if not own:
+        shown += tokenizer.hf.get_vocab().values()
     backbone = build(
         preset=settings.model.preset,
         vocabulary=tokenizer.size if init is None else tokenizer.rows,
@@ -51,7 +54,7 @@ def build_backbone(
         heads=objective.head_specs(),
         init=init,
         seed=seed,
-        mask=tokenizer.masked.mask_token_id if masks else None,
+        mask=max(shown, default=None),
     )
     if init is not None and not own:
         _adopt(backbone, tokenizer)

@@ -75,7 +75,8 @@ def measure_speed(
         for way, write in ways.items():
             if way == "loop" and len(tree) and turn >= LOOPS:
                 continue
-            tell("measuring speed", request.batches.index(batch), len(request.batches))
+            done = request.batches.index(batch) + turn / turns
+            tell("measuring speed", done, len(request.batches))
             clock = time.perf_counter()
             tokens = write(some, options.new_tokens)
             rates[way].append(tokens / (time.perf_counter() - clock))

@@ -161,7 +161,7 @@ def require_same_export(
         or not torch.allclose(tensor, weights[name], rtol=tolerance, atol=tolerance * 1e-2)
     ]
     apart = 0.0 if other else float((_logits(lm, ids) - logits).abs().max() / logits.abs().max())
-    if other or apart > max(tolerance, 1e-5):
+    if other or apart > (1e-5 if source else 1e-1):
         what = (
             f"weights ({', '.join(other[:3])})" if other else f"logits ({apart:.1g} of the largest)"
         )

@@ -23,6 +23,7 @@ from lookaround import __version__
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
 from lookaround.decode.speculative import Speculator, set_precision
 from lookaround.model.backbone import Backbone
+from lookaround.model.card import write_card
 from lookaround.model.export import export
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.objectives.contract import Mode
@@ -174,7 +175,19 @@ def _speculate(request: Speculation, folder: StudyFolder, stages: Stages) -> dic
         "costs": [dataclasses.asdict(cost) for cost in calibration.costs],
         "spent": stages.seconds,
     }
-    folder.publish(lambda into: _publish(into, written, request, calibration, precision))
+    figures = {
+        "tokens per forward": f"{texts['tokens_per_forward']:.2f}",
+        f"times transformers, {batches[0]} at a time": f"{by_batch[0]['speedup']:.2f}",
+        "bits per byte of the next token": quality["bits_per_byte"],
+    }
+
+    def fill(into: Path) -> None:
+        _publish(into, written, request, calibration, precision)
+        write_card(
+            into, corpus=request.corpus, fingerprint=folder.identity["corpus"], figures=figures
+        )
+
+    folder.publish(fill)
     return result
 
 

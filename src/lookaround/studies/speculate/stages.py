@@ -27,7 +27,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
         self.at = ""
 
-    def tell(self, stage: str, done: int, total: int, note: str = "") -> None:
+    def tell(self, stage: str, done: float, total: float, note: str = "") -> None:
         """Reports; raises KeyboardInterrupt where asked to stop."""
         self.at = stage
         self.report(Event(stage, done, total, note))
