@@ -41,7 +41,7 @@ def library_text() -> list[str]:
     """Paragraphs of the standard library's sources, every other one shorter than a row."""
     sources = [inspect.getsource(module) for module in (textwrap, inspect)]
     parts = [part for source in sources for part in source.split("\n\n") if len(part) > 40][:300]
-    return [part[: None if number % 2 else 45] for number, part in enumerate(parts)]
+    return [part[:120] if number % 2 else part[-24:] for number, part in enumerate(parts)]
 
 
 # --------------------------------------------------------------------------------------- tokenizers
