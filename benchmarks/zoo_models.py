@@ -38,9 +38,10 @@ BRACKETS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def library_text() -> list[str]:
-    """Paragraphs of the standard library's sources, some shorter than a row and some longer."""
+    """Paragraphs of the standard library's sources, every other one shorter than a row."""
     sources = [inspect.getsource(module) for module in (textwrap, inspect)]
-    return [part for source in sources for part in source.split("\n\n") if len(part) > 40][:300]
+    parts = [part for source in sources for part in source.split("\n\n") if len(part) > 40][:300]
+    return [part[:120] if number % 2 else part[-24:] for number, part in enumerate(parts)]
 
 
 # --------------------------------------------------------------------------------------- tokenizers

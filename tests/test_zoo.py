@@ -21,11 +21,15 @@ from lookaround.decode import causal
 from lookaround.evaluation import bits_per_byte
 from lookaround.model import backbone as backbones
 from lookaround.model import sizes
+from lookaround.model.heads import build_head, depth_states
 from lookaround.model.lora import add_lora, merge_lora, require_lora
 from lookaround.model.masks import Masks
+from lookaround.objectives.contract import Component, Pairs, Shown, View
+from lookaround.objectives.heads import LOOK_AHEAD_KINDS, LookAheadSpec
 from lookaround.studies import pretrain as pretraining
 from lookaround.support.errors import UserError
 from lookaround.train import run as runs
+from lookaround.train.budget import view_flops
 
 TEXT = library_text()
 
@@ -114,9 +118,11 @@ def test_a_broken_reading_is_told(
     if broken == "logits":
         monkeypatch.setattr(backbones.Backbone, "logits", scaled(logits, 1.001))
     elif broken == "windows":
-        monkeypatch.setattr(Masks, "windowed", lambda self, seen, *_: seen)
-        # which would see it
-        monkeypatch.setattr(runs, "require_honest_attention", lambda *_, **__: None)
+
+        def blind(*_: Any, **__: Any) -> None:  # to what the model is asked on opening
+            monkeypatch.setattr(Masks, "windowed", lambda self, seen, *_: seen)
+
+        monkeypatch.setattr(runs, "require_honest_attention", blind)
     elif broken == "dropout":
         run = pretraining.make_trainer
 
@@ -131,8 +137,8 @@ def test_a_broken_reading_is_told(
     elif broken == "export":
         fill = pretraining.exporter
 
-        def another(backbone: Any, *arguments: Any) -> Callable[[Path], None]:
-            write = fill(backbone, *arguments)
+        def another(backbone: Any, *arguments: Any, **named: Any) -> Callable[[Path], None]:
+            write = fill(backbone, *arguments, **named)
 
             def changed(path: Path) -> None:
                 with torch.no_grad():
@@ -247,6 +253,47 @@ def test_heads_that_read_wider_states_than_the_unembedding_are_refused(
 ) -> None:
     found = cell(lambda: CELLS["mtp(n=2)"](subject("opt-projected")))
     assert str(found).startswith("refused: heads 'parallel': read the layer before the last")
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("mpt", {}), ("mamba", {}), ("gpt-oss", {"hidden_size": 90})]
+)
+@pytest.mark.parametrize("kind", LOOK_AHEAD_KINDS)
+def test_heads_of_every_kind_stand_beside_any_model(
+    kind: str, name: str, more: dict[str, Any]
+) -> None:
+    known = sizes.sizes_of(lm_of(name, **more))
+    head = build_head(LookAheadSpec(kind, 3), known)
+    states = torch.randn(2, 5, known.width)
+    table = torch.randn(known.vocabulary, known.width)
+    shown = Shown(torch.randint(known.vocabulary, (2, 5)))
+    made = [out.shape for _, out in depth_states(head, states, table, shown)]  # type: ignore[arg-type]
+    assert made == [states.shape] * 2
+
+
+def test_flops_of_a_model_with_projected_states() -> None:
+    backbone = backbones.Backbone(lm_of("opt-projected"))
+    zeros, ones = torch.zeros(10, dtype=torch.int64), torch.ones(10)
+    pairs = Pairs(zeros, zeros, zeros + 1, zeros, ones)
+    view = View(Shown(torch.zeros(3, 8, dtype=torch.int64)), pairs, 10.0)
+    trunk = sum(p.numel() for p in backbone.lm.parameters()) - 50 * 16
+    expected = 24 * (6 * trunk + 12 * 2 * 32 * 8) + 6 * 16 * 50 * 10
+    assert view_flops(backbone, Component("all"), view) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2", "mpt", "mamba"])
+def test_what_a_run_will_cost_is_said_of_any_model(
+    name: str, subject: Callable[[str], Subject]
+) -> None:
+    one = subject(name)
+    settings = one.settings({"model.init": str(one.folder), "pretrain.budget": "500"})
+    found = pretraining.cost(pretraining.open_pretraining(settings))
+    assert found.parameters == sum(p.numel() for p in lm_of(name, vocab_size=320).parameters())
+    # weights, gradients and two moments, and what the layers hold of 6 rows
+    intermediate = 64 if name == "mamba" else 128
+    held = 4 * 6 * 32 * 2 * (14 * 32 + 4 * intermediate)
+    assert found.memory_bytes == 16 * found.parameters + held + (96 << 20)
 
 
 # --------------------------------------------------------------------------------------------- LoRA
