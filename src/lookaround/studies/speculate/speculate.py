@@ -97,7 +97,8 @@ def _speculate(request: Speculation, folder: StudyFolder, stages: Stages) -> dic
     settings, work, tell = request.settings, stages.folder, stages.tell
     backbone = request.run.backbone
     with stages.timed("bits"):
-        quality = {"bits_per_byte": next_token_bits(request, backbone)}
+        bits = stages.kept("bits", [], partial(next_token_bits, request, backbone))
+        quality = {"bits_per_byte": bits}
     samples: list[tuple[np.ndarray, int]] = []
     if request.kind is not None:
         with stages.timed("sampling"):
@@ -109,10 +110,8 @@ def _speculate(request: Speculation, folder: StudyFolder, stages: Stages) -> dic
     backbone.requires_grad_(False)
     if settings.speculate.joint:
         with stages.timed("bits"):
-            quality = {
-                "bits_per_byte_before": quality["bits_per_byte"],
-                "bits_per_byte": next_token_bits(request, backbone),
-            }
+            after = stages.kept("bits-joint", [], partial(next_token_bits, request, backbone))
+            quality = {"bits_per_byte_before": bits, "bits_per_byte": after}
     written = work / "model"
     # what it is compared with: its source, as transformers alone loads it
     source = None if settings.speculate.joint else request.reference
