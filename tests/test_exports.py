@@ -76,6 +76,7 @@ def fresh(spec: str, store: TokenStore, folder: Path, form: str | None = None) -
 # ---------------------------------------------------------------------------------- what is written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "head", "options", "dtype"),
     [
@@ -160,6 +161,7 @@ def test_a_form_that_does_not_fit_is_refused_before_training(store: TokenStore) 
 # ------------------------------------------------------------------------- what others make of them
 
 
+@pytest.mark.slow
 def test_a_model_that_predicts_from_the_state_before_is_misread_by_nothing(
     store: TokenStore, tmp_path: Path
 ) -> None:

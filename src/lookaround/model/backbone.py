@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lookaround.model.foreign import (
     Source,
+    draws_at_random,
     load_model,
     narrowed,
     reading,
@@ -231,6 +232,11 @@ def build(
             raise UserError(
                 f"model.context: {context} is longer than the {backbone.limit} positions of "
                 f"'{init}'"
+            )
+        if draws_at_random(lm, source):
+            say_once(
+                f"model '{init}': draws at random while it trains (noise of its router?), so a "
+                "resumed run ends in other weights"
             )
         return backbone
     from transformers import LlamaConfig, LlamaForCausalLM

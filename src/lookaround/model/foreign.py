@@ -14,7 +14,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -31,8 +31,6 @@ from lookaround.support.errors import UserError
 
 # how forward calls of foreign code fail on input that they do not take
 FAILURES = (TypeError, ValueError, AttributeError, RuntimeError, LookupError, AssertionError)
-# fields of configurations that draw at random in training
-RANDOM_FIELDS = ("drop", "jitter_noise")
 PROBE_TOKENS = 12
 NARROW = 4  # the window that a sliding layer is asked with
 
@@ -147,12 +145,11 @@ def _is_encoder(config: Any, name: str) -> bool:
 
 
 def _without_dropout(config: Any) -> dict[str, Any]:
-    """Turns off what a configuration draws at random in training; returns what it was."""
+    """Turns off the dropout of a configuration, layer drop too; returns what it was."""
     before = {}
     for one in {id(c): c for c in (config, config.get_text_config())}.values():
         for name, value in one.to_dict().items():
-            drawn = any(part in name for part in RANDOM_FIELDS)
-            if drawn and type(value) in (int, float) and value > 0:
+            if "drop" in name and type(value) in (int, float) and value > 0:
                 before[name] = value
                 setattr(one, name, 0.0)
     return before
@@ -251,20 +248,21 @@ def last_step(lm: Any, name: str, encoder: bool = False) -> tuple[bool, float, f
     try:
         with reading(lm):
             logits = lm(ids, **plain).logits.double()
-            if not encoder:
-                states = lm.base_model(ids, **plain).last_hidden_state
-                if states.shape[-1] == output.weight.shape[1]:
-                    found = Output(output.weight, output.bias).logits(states).double()
-                    for cap in (None, *_caps(lm.config)):
-                        scale = _scale(found, logits, cap, lm.config, close)
-                        if _agree(found * scale, logits, close, cap):
-                            return False, scale, cap
-            with without_unembedding(lm):
-                states = lm(ids, **plain).logits
-            if _agree(Output(output.weight, output.bias).logits(states).double(), logits, close):
-                return True, 1.0, None
     except FAILURES as error:
         raise unloadable(name, "model that reads tokens alone", error) from None
+    with reading(lm):
+        if not encoder:
+            with suppress(*FAILURES):  # then it is asked the other way
+                states = lm.base_model(ids, **plain).last_hidden_state
+                found = Output(output.weight, output.bias).logits(states).double()
+                for cap in (None, *_caps(lm.config)):
+                    scale = _scale(found, logits, cap, lm.config, close)
+                    if _agree(found * scale, logits, close, cap):
+                        return False, scale, cap
+        with suppress(*FAILURES), without_unembedding(lm):
+            states = lm(ids, **plain).logits
+            if _agree(Output(output.weight, output.bias).logits(states).double(), logits, close):
+                return True, 1.0, None
     raise UserError(
         f"{name}: its logits are not its unembedding of some states, scaled or capped; such a "
         "model cannot be read exactly"
@@ -376,6 +374,15 @@ def states_of(lm: Any, source: Source, shown: Shown, *, all_layers: bool = False
         with without_unembedding(lm):
             return lm(shown.input_ids, **arguments).logits
     return lm.base_model(shown.input_ids, **arguments).last_hidden_state
+
+
+def draws_at_random(lm: Any, source: Source) -> bool:
+    """Whether a model reads otherwise while it trains, as one with noise in its router does."""
+    shown = Shown(_probe_ids(lm, PROBE_TOKENS), BIDIRECTIONAL if source.encoder else CAUSAL)
+    with torch.random.fork_rng(devices=[]), reading(lm):
+        still = states_of(lm, source, shown)
+        lm.train()
+        return bool((states_of(lm, source, shown) - still).abs().max() > 1e-4 * still.abs().max())
 
 
 def _require_own_reading(lm: Any, source: Source, name: str) -> None:

@@ -32,6 +32,7 @@ class Speculation:
 
     train: documents to train on, from BOS;
     calibrate, measure: prompts of equal length, from documents that are not trained on.
+    context: tokens of a row in the model's training; None of a model of others.
     own_precision: why texts are not compared in float64, but in the precision that is timed; ""
         where they are.
     """
@@ -45,6 +46,7 @@ class Speculation:
     measure: list[list[int]]
     test: list[str]
     corpus: str
+    context: int | None = None
     own_precision: str = ""
 
     @cached_property
@@ -99,7 +101,8 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     kind = options.heads if options.heads is not None or own else "hydra"
     limit = run.backbone.limit
     # heads learn on rows of a run's training length, or of at most 512 tokens
-    row = run.context if run.whole else min(run.context, 512)
+    trained = run.context if run.whole else None
+    row = trained or min(run.context, 512)
     window = min(limit, max(row, options.prompt_tokens + options.new_tokens))
     if options.prompt_tokens + options.new_tokens > limit:
         raise UserError(
@@ -109,7 +112,8 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         )
     run = dataclasses.replace(run, context=window, whole=True)
     run.backbone.eval()
-    request = Speculation(settings, str(model), run, kind, [], [], [], [], "samples of its own")
+    corpus = "samples of its own"
+    request = Speculation(settings, str(model), run, kind, [], [], [], [], corpus, trained)
     if kind is not None:
         _require_heads(request)
     request = dataclasses.replace(request, own_precision=why_not_float64(run.backbone))

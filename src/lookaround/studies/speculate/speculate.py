@@ -211,7 +211,7 @@ def _write_model(folder: Path, request: Speculation, backbone: Backbone) -> None
 
     def fill(into: Path) -> None:
         mask = request.run.tokenizer.vocabulary.mask
-        export(backbone, into, (Mode("causal", 1),), mask=mask)
+        export(backbone, into, (Mode("causal", 1),), mask=mask, context=request.context)
         copy_tokenizer(request.source, into)
 
     write_folder(folder, fill)
