@@ -6,6 +6,7 @@ cover each kind.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.records import DATA
 from benchmarks.zoo import CELLS, Cell, Subject, cell, counts, reasons
 from benchmarks.zoo_models import MODELS, library_text, make
 from lookaround.decode import causal
@@ -195,6 +197,20 @@ def test_verdicts_are_counted() -> None:
         ("x", "vmlm", "WRONG: two lines"),
         ("x", "evaluate", "TRACEBACK: ValueError: what"),
     ]
+
+
+def test_the_record_holds_every_model_and_nothing_wrong() -> None:
+    rows = json.loads((DATA / "zoo.json").read_text())["rows"]
+    expected = {name: species.kind for name, species in MODELS.items()}
+    assert {row["model"]: row["class"] for row in rows["models"]} == expected
+    for row in rows["models"]:
+        assert {row[which] for which in CELLS} <= {"right", "refused"}, row["model"]
+    trainings = rows["totals"][0]
+    assert trainings["of"] == 5 * len(MODELS)
+    assert trainings["right"] >= 286
+    encoders = [row for row in rows["models"] if row["class"].endswith("ForMaskedLM")]
+    assert len(encoders) == 10
+    assert all(row["mlm(rate=0.3)"] == "right" for row in encoders)
 
 
 # -------------------------------------------------------------------------------------------- sizes
