@@ -23,6 +23,7 @@ from conftest import sentences
 from lookaround.cli.entry import app
 from lookaround.data.shards import TokenStore
 from lookaround.evaluation.own_text import text_data
+from lookaround.model.readable import Readable
 from lookaround.objectives import parse
 from lookaround.report import load_results
 from lookaround.report.findings import SYNTHETIC_COLUMNS, synthetic_findings
@@ -730,7 +731,8 @@ def test_a_model_of_an_earlier_lookaround_is_still_evaluated_on_its_own_text(
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n\n".join(sentences(400)))
     info = {"settings": {"data": {"corpus": str(corpus)}, "plan": {"tasks": ["2,3"]}}, "data": {}}
-    model: Any = SimpleNamespace(info=info, tokenizer=store.tokenizer, context=32)
+    backbone: Any = None
+    model = Readable(backbone, store.tokenizer, (), (), 32, info)
     text = text_data(model, Settings().data)
     assert text is not None
     assert text.test.width == 32

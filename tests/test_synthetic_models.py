@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from conftest import objective_loss
 from lookaround.model.backbone import Backbone, build
-from lookaround.model.heads import BeliefHead, NextLatentHead
+from lookaround.model.heads import BeliefHead, NextLatentHead, Output
 from lookaround.objectives import Attention, Batch, Pairs, Shown, View, parse
 from lookaround.objectives.checks import random_batch
 from lookaround.studies.synthetic import answers as answers_module
@@ -204,7 +204,7 @@ def test_next_states_have_the_loss_and_the_gradient_of_two_plain_loops(
     states = random_states(rows).requires_grad_()
     embedding, unembedding = untied(rows)
     wanted = [states, embedding, *head.parameters()]
-    loss = head.auxiliary(states, only_view(spec, rows), embedding, unembedding)
+    loss = head.auxiliary(states, only_view(spec, rows), embedding, Output(unembedding.weight))
     plain = naive_next_states(head, states, rows, embedding, unembedding.weight)
     assert plain.item() > 1
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
@@ -238,7 +238,7 @@ def test_neither_the_unembedding_nor_the_true_states_are_drawn_to_the_guesses() 
     head = backbone("nextlat", rows).heads[0]
     states = random_states(rows).requires_grad_()
     embedding, unembedding = untied(rows)
-    loss = head.auxiliary(states, only_view("nextlat", rows), embedding, unembedding)
+    loss = head.auxiliary(states, only_view("nextlat", rows), embedding, Output(unembedding.weight))
     (unembedded,) = torch.autograd.grad(
         loss, [unembedding.weight], retain_graph=True, allow_unused=True
     )
@@ -251,7 +251,7 @@ def test_neither_the_unembedding_nor_the_true_states_are_drawn_to_the_guesses() 
     assert not moved[:, :first].any()
     with torch.no_grad():
         states[:, first + 3] += 1
-    other = head.auxiliary(states, only_view("nextlat", rows), embedding, unembedding)
+    other = head.auxiliary(states, only_view("nextlat", rows), embedding, Output(unembedding.weight))
     assert abs(other.item() - loss.item()) > 1e-3, "though the loss is about it"
 
 
@@ -263,7 +263,7 @@ def test_a_guess_never_leaves_its_row_or_document() -> None:
     view, states = only_view(spec, rows), random_states(rows).requires_grad_()
 
     def loss_and_gradient(view: View) -> tuple[float, Tensor]:
-        loss = head.auxiliary(states, view, embedding, unembedding)
+        loss = head.auxiliary(states, view, embedding, Output(unembedding.weight))
         return loss.item(), torch.autograd.grad(loss, [states])[0]
 
     assert rows.documents is not None
@@ -300,7 +300,7 @@ def test_beliefs_have_the_loss_and_the_gradient_of_all_pairs_one_by_one(
     states = random_states(rows).requires_grad_()
     embedding, unembedding = untied(rows)
     wanted = [states, embedding, unembedding.weight, *head.parameters()]
-    loss = head.auxiliary(states, only_view(spec, rows), embedding, unembedding)
+    loss = head.auxiliary(states, only_view(spec, rows), embedding, Output(unembedding.weight))
     plain = naive_belief(head, states, rows, embedding, unembedding.weight)
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
     ours, theirs = (
@@ -324,7 +324,7 @@ def test_a_suffix_has_read_only_what_stands_behind_it() -> None:
         token.
         """
         seen.clear()
-        head.auxiliary(states, only_view("bst", batch), embedding, unembedding)
+        head.auxiliary(states, only_view("bst", batch), embedding, Output(unembedding.weight))
         (joined,) = seen
         width = states.shape[-1]
         found = []

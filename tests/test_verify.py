@@ -77,7 +77,7 @@ def propose(
     return Proposal(tokens, None if laws[0] is None else lambda row, place: laws[place][row])
 
 
-def unchanged(text: Tensor, logits: Tensor) -> Tensor:
+def unchanged(text: Tensor, logits: Tensor, row: int) -> Tensor:
     """A processor that looks at the text and changes nothing."""
     return logits
 
@@ -228,7 +228,7 @@ def drawings(
     return go_on(0, [0] * len(tree), {}, 1.0)
 
 
-def no_repeat(text: Tensor, logits: Tensor) -> Tensor:
+def no_repeat(text: Tensor, logits: Tensor, row: int) -> Tensor:
     """No token may follow itself."""
     assert text.ndim == logits.ndim == 2
     return logits.scatter(1, text[:, -1:], -torch.inf)
