@@ -4,7 +4,7 @@
     python -m benchmarks.zoo --only gpt2 granite --cells reading ar
     python -m benchmarks.zoo --json results/data/zoo.json
 
-Ten minutes on one core. A cell is *right* if it agrees with what transformers alone makes of the
+Six minutes on one core. A cell is *right* if it agrees with what transformers alone makes of the
 same folder:
 
 * `reading`: log-probabilities at every token of three rows (in double precision, but for mixtures
@@ -41,6 +41,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import lookaround.studies.pretrain as pretraining
 from benchmarks.records import write_record
 from benchmarks.zoo_models import MODELS, Species, library_text, make
 from lookaround.decode import Stats, Writer
@@ -58,7 +59,6 @@ from lookaround.objectives.contract import (
     View,
 )
 from lookaround.settings import GenerationConfig, Settings, read_settings
-from lookaround.studies import pretrain as pretraining
 from lookaround.studies.evaluate import evaluate, open_evaluation
 from lookaround.studies.speculate.request import open_speculation
 from lookaround.studies.speculate.speculate import speculate
