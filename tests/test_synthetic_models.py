@@ -251,7 +251,9 @@ def test_neither_the_unembedding_nor_the_true_states_are_drawn_to_the_guesses() 
     assert not moved[:, :first].any()
     with torch.no_grad():
         states[:, first + 3] += 1
-    other = head.auxiliary(states, only_view("nextlat", rows), embedding, Output(unembedding.weight))
+    other = head.auxiliary(
+        states, only_view("nextlat", rows), embedding, Output(unembedding.weight)
+    )
     assert abs(other.item() - loss.item()) > 1e-3, "though the loss is about it"
 
 

@@ -338,9 +338,9 @@ DRAWS = 15_000  # enough to see a rule that favours drafts by 1.3, as the last o
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tree", [CHAIN, BRANCHING], ids=["chain", "branching"])
 @pytest.mark.parametrize("sampled", [True, False])
-def test_the_law_of_three_tokens_is_unchanged_by_drawing(tree: Tree, sampled: bool) -> None:
+def test_the_law_of_three_tokens_is_unchanged_by_drawing(sampled: bool) -> None:
+    tree = BRANCHING
     rows = int(os.environ.get("LOOKAROUND_DRAWS", DRAWS))  # results/decoding.md: a million
     generator = torch.Generator().manual_seed(len(tree))
     choose = Sampler(1.0, generator) if sampled else likeliest
