@@ -192,7 +192,7 @@ class Reference:
         causal attention, at most as many to either side in bidirectional attention.
         """
         config = self.lm.config.get_text_config()
-        window = getattr(config, "sliding_window", None)
+        window = getattr(config, "sliding_window", None) or None
         kinds = set(getattr(config, "layer_types", None) or ())
         place = torch.arange(sees.shape[-1])
         back = place[:, None] - place

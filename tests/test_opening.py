@@ -435,6 +435,43 @@ def test_a_name_on_the_hub_is_what_was_downloaded(
     shutil.rmtree(snapshot)
 
 
+def test_a_model_whose_router_draws_is_trained_in_evaluation_mode(tmp_path: Path) -> None:
+    sizes = SIZES | {"num_key_value_heads": 1, "num_local_experts": 4, "router_jitter_noise": 0.1}
+    made("Mixtral", "", sizes, "ForCausalLM").save_pretrained(tmp_path / "mixtral")
+    model = opened(tmp_path / "mixtral")
+    assert model.source.still
+    assert model.lm.config.router_jitter_noise == 0.1
+    one, other = (model.train().states(Shown(ids())) for _ in range(2))
+    assert torch.equal(one, other)
+    assert model.training
+    assert not model.lm.training
+    assert not opened(decoder("Llama", tmp_path)).source.still
+
+
+def test_rows_that_are_alike_do_not_look_like_a_broken_pattern(tmp_path: Path) -> None:
+    grown = build(
+        preset="nano",
+        vocabulary=40 * ROWS,
+        context=16,
+        special=None,
+        init=str(decoder("Llama", tmp_path)),
+    )
+    require_honest_attention(grown, [Mode("causal", 1), IN_PLACE])
+
+
+def test_ends_that_are_no_tokens_and_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    folder = decoder("Llama", tmp_path)
+    (folder / "generation_config.json").write_text('{"eos_token_id": "x"}')
+    with pytest.raises(UserError, match=r"generation_config\.json: eos_token_id is 'x', must be"):
+        load_model(str(folder))
+    lm = made("Llama", "", SIZES, "ForCausalLM")
+    with torch.no_grad():
+        lm.model.layers[0].mlp.up_proj.weight[0, 0] = torch.nan
+    lm.save_pretrained(tmp_path / "nan")
+    with pytest.raises(UserError, match="its logits are not finite"):
+        load_model(str(tmp_path / "nan"))
+
+
 def test_an_encoder_decoder_is_refused_by_name(tmp_path: Path) -> None:
     config = transformers.T5Config(
         vocab_size=ROWS, d_model=32, d_ff=48, num_layers=1, num_heads=2, d_kv=16

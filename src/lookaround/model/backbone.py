@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from lookaround.model.foreign import (
     Source,
-    draws_at_random,
     load_model,
     narrowed,
     reading,
@@ -101,6 +100,12 @@ class Backbone(nn.Module):
         for head in self.heads:
             if isinstance(head, LookAhead):
                 head.begin_with(self.output.weight.detach())
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As of any module; a model that must be still stays in evaluation mode."""
+        super().train(mode)
+        self.lm.train(mode and not self.source.still)
+        return self
 
     @property
     def decoder(self) -> Any:
@@ -233,10 +238,10 @@ def build(
                 f"model.context: {context} is longer than the {backbone.limit} positions of "
                 f"'{init}'"
             )
-        if draws_at_random(lm, source):
+        if source.still:
             say_once(
-                f"model '{init}': draws at random while it trains (noise of its router?), so a "
-                "resumed run ends in other weights"
+                f"model '{init}': is trained in evaluation mode, since its training mode draws at "
+                "random or takes no short texts"
             )
         return backbone
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -311,22 +316,28 @@ def require_honest_attention(
     generator = torch.Generator().manual_seed(0)
     base = torch.randint(vocabulary, (1, width), generator=generator)
     other = (base + 1 + torch.randint(vocabulary - 1, base.shape, generator=generator)) % vocabulary
+    rows = backbone.embedding.weight.detach().cpu()
+    for at in range(width):  # added rows are alike, and padding rows are: another one must differ
+        for _ in range(vocabulary):
+            if not torch.equal(rows[base[0, at]], rows[other[0, at]]):
+                break
+            other[0, at] = (other[0, at] + 1) % vocabulary
     tokens = base.repeat(width + 1, 1)
     tokens[torch.arange(width) + 1, torch.arange(width)] = other[0]
     half = torch.arange(width) >= width // 2
     with narrowed(backbone.lm), reading(backbone):
         for kind in dict.fromkeys(mode.attention for mode in modes):
             attention = attention_of(kind, torch.full((width + 1,), width // 3))
-            rows: dict[str, Tensor | None] = {"": None}
+            told: dict[str, Tensor | None] = {"": None}
             if packed:
-                rows[" with two documents in a row"] = half.long()
+                told[" with two documents in a row"] = half.long()
             elif kind != "causal":
-                rows[" with padding"] = torch.where(half, PADDING, 0)
-            for what, documents in rows.items():
+                told[" with padding"] = torch.where(half, PADDING, 0)
+            for what, documents in told.items():
                 numbers = None if documents is None else documents.expand_as(tokens)
                 shown = Shown(tokens, attention, numbers).to(backbone.device)
                 _require_pattern(backbone, shown, f"{kind}{what}")
-            if len(rows) > 1 and kind != "prefix":
+            if len(told) > 1 and kind != "prefix":
                 whole = Shown(tokens, attention, torch.zeros_like(tokens)).to(backbone.device)
                 _require_same(backbone, whole, kind)
 

@@ -15,8 +15,9 @@ import inspect
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +47,8 @@ class Source:
         unembedding gets (BERT), not those of the last layer.
     scale, cap: its last step, see `Output`.
     masks: how it takes attention patterns.
+    still: its training mode draws at random (noise of a router) or takes no short texts, so that it
+        is trained in evaluation mode.
     """
 
     encoder: bool = False
@@ -55,6 +58,7 @@ class Source:
     scale: float = 1.0
     cap: float | None = None
     masks: Masks = field(default_factory=Masks)
+    still: bool = False
 
 
 def load_model(path: str) -> tuple[Any, Source]:
@@ -121,10 +125,11 @@ def load_model(path: str) -> tuple[Any, Source]:
     own, rows = getattr(lm.config, "own_rows", None), lm.get_output_embeddings().weight.shape[0]
     if own is not None and (type(own) is not int or not 0 < own <= rows):
         raise UserError(f"{name}: own_rows of its config.json is {own!r}, must be 1 to {rows}")
+    _require_ends(lm, folder)
     step = last_step(lm, name, encoder)
     source = Source(encoder, dtype, dropouts, *step, _masks_of(lm, encoder))
     _require_own_reading(lm, source, name)
-    return lm, source
+    return lm, replace(source, still=_must_be_still(lm, source))
 
 
 def _is_encoder(config: Any, name: str) -> bool:
@@ -202,6 +207,17 @@ def _few(names: Iterable[str]) -> str:
     return ", ".join(ordered[:3]) + (", .." if len(ordered) > 3 else "")
 
 
+def _require_ends(lm: Any, folder: Path) -> None:
+    """Raises UserError for a generation_config.json that ends texts with what is no token."""
+    named = getattr(getattr(lm, "generation_config", None), "eos_token_id", None)
+    ids = named if isinstance(named, list) else [] if named is None else [named]
+    if not all(type(token) is int and token >= 0 for token in ids):
+        raise UserError(
+            f"{folder / 'generation_config.json'}: eos_token_id is {named!r}, must be a token id "
+            "or a list of them"
+        )
+
+
 def name_of(lm: nn.Module, module: nn.Module) -> str:
     """The dotted name of a module within a model."""
     return next(name for name, each in lm.named_modules() if each is module)
@@ -250,6 +266,8 @@ def last_step(lm: Any, name: str, encoder: bool = False) -> tuple[bool, float, f
             logits = lm(ids, **plain).logits.double()
     except FAILURES as error:
         raise unloadable(name, "model that reads tokens alone", error) from None
+    if not bool(logits.isfinite().all()):
+        raise UserError(f"{name}: its logits are not finite; some of its weights are not numbers")
     with reading(lm):
         if not encoder:
             with suppress(*FAILURES):  # then it is asked the other way
@@ -376,13 +394,17 @@ def states_of(lm: Any, source: Source, shown: Shown, *, all_layers: bool = False
     return lm.base_model(shown.input_ids, **arguments).last_hidden_state
 
 
-def draws_at_random(lm: Any, source: Source) -> bool:
-    """Whether a model reads otherwise while it trains, as one with noise in its router does."""
+def _must_be_still(lm: Any, source: Source) -> bool:
+    """Whether a model's training mode draws random numbers, or fails."""
     shown = Shown(_probe_ids(lm, PROBE_TOKENS), BIDIRECTIONAL if source.encoder else CAUSAL)
     with torch.random.fork_rng(devices=[]), reading(lm):
-        still = states_of(lm, source, shown)
+        before = torch.random.get_rng_state()
         lm.train()
-        return bool((states_of(lm, source, shown) - still).abs().max() > 1e-4 * still.abs().max())
+        try:
+            states_of(lm, source, shown)
+        except FAILURES:
+            return True
+        return not torch.equal(before, torch.random.get_rng_state())
 
 
 def _require_own_reading(lm: Any, source: Source, name: str) -> None:

@@ -16,6 +16,7 @@ from lookaround.data.tasks import Task
 from lookaround.data.text import require_named
 from lookaround.evaluation.registry import TaskData, TextData, protocols
 from lookaround.model.backbone import VOCABULARIES, Backbone
+from lookaround.model.fingerprint import model_folder
 from lookaround.objectives import AR, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
@@ -118,7 +119,7 @@ def open_study(settings: Settings) -> Study:
 def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
     """The token shards of a corpus under these settings."""
     if settings.model.init:
-        require_named(settings.model.init, "--init", "config.json")
+        model_folder(settings.model.init)  # refuses what is none
     if settings.data.tokenizer:
         require_named(settings.data.tokenizer, "--tokenizer")
     return prepare(
