@@ -119,7 +119,8 @@ def open_study(settings: Settings) -> Study:
 def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
     """The token shards of a corpus under these settings."""
     if settings.model.init:
-        model_folder(settings.model.init)  # refuses what is none
+        require_named(settings.model.init, "--init", "config.json")
+        model_folder(settings.model.init)  # refuses a name that cannot be had
     if settings.data.tokenizer:
         require_named(settings.data.tokenizer, "--tokenizer")
     return prepare(
