@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedT
 
 from conftest import objective_loss, sentences
 from lookaround.data.corpus import make_corpus
-from lookaround.data.shards import prepare
+from lookaround.data.shards import TokenStore, prepare
 from lookaround.model.backbone import Backbone, build, require_honest_attention
 from lookaround.model.fingerprint import model_folder
 from lookaround.model.foreign import load_model
@@ -312,16 +312,17 @@ def tokenizer_of_words() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
+def continued(name: str, folder: Path) -> tuple[Path, TokenStore]:
+    """(an encoder with a tokenizer of words, a text in its tokens)."""
+    source = encoder(name, folder)
+    tokenizer_of_words().save_pretrained(source)
+    corpus = make_corpus("words", sentences(150), {})
+    return source, prepare(corpus, vocabulary=300, tokenizer=str(source), cache=folder / "store")
+
+
 @pytest.mark.parametrize("name", ["bert", "modernbert", "deberta"])
 def test_an_encoder_is_continued_and_saved_as_it_was(name: str, tmp_path: Path) -> None:
-    folder = encoder(name, tmp_path)
-    tokenizer_of_words().save_pretrained(folder)
-    store = prepare(
-        make_corpus("words", sentences(150), {}),
-        vocabulary=300,
-        tokenizer=str(folder),
-        cache=tmp_path / "store",
-    )
+    folder, store = continued(name, tmp_path)
     settings = read_settings(
         None, [f"model.init={folder}", "model.context=32", "train.batch=8", "train.log_every=1"]
     )
@@ -361,14 +362,7 @@ def test_an_encoder_is_continued_and_saved_as_it_was(name: str, tmp_path: Path) 
 
 
 def test_an_encoder_refuses_what_it_was_not_made_for(tmp_path: Path) -> None:
-    folder = encoder("bert", tmp_path)
-    tokenizer_of_words().save_pretrained(folder)
-    store = prepare(
-        make_corpus("words", sentences(150), {}),
-        vocabulary=300,
-        tokenizer=str(folder),
-        cache=tmp_path / "store",
-    )
+    folder, store = continued("bert", tmp_path)
     settings = read_settings(None, [f"model.init={folder}", "model.context=32"])
     for spec in ("ar", "vmlm", "ar + mlm", "prefixlm", "mtp"):
         with pytest.raises(UserError, match=r"model 'bert': is an encoder.*Take mlm\(rate=0.3\)"):
