@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from lookaround.data.corpus import make_corpus
 from lookaround.data.rows import Rows
@@ -98,3 +100,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 @pytest.fixture
 def rows(store: TokenStore) -> Rows:
     return Rows(store.split("train"), 32, store.tokenizer)
+
+
+def byte_level(specials: Sequence[str], **roles: str) -> PreTrainedTokenizerFast:
+    """A small byte-level BPE with these special tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=270,
+        special_tokens=list(specials),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sentences(40), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles)

@@ -14,13 +14,12 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from cli_runs import Run
-from conftest import sentences
+from conftest import byte_level, sentences
 from lookaround.data.corpus import make_corpus
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.text import load_tokenizer
@@ -50,17 +49,7 @@ END = "<|endoftext|>"
 
 def bpe(specials: tuple[str, ...] = (END,), **roles: str) -> PreTrainedTokenizerFast:
     """A byte-level BPE that has no mask token."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=270,
-        special_tokens=list(specials),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(sentences(40), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles)
+    return byte_level(specials, **roles)
 
 
 ROWS = len(bpe())

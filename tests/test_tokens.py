@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import lookaround
 from cli_runs import TINY, TINY_EVALUATION, Run
-from conftest import sentences
+from conftest import byte_level, sentences
 from lookaround.data.corpus import make_corpus
 from lookaround.data.rows import Rows
 from lookaround.data.shards import in_memory, prepare
@@ -45,17 +45,7 @@ END, STOP = "<|endoftext|>", "<|end|>"
 
 def bpe(specials: tuple[str, ...] = (END, STOP), **roles: str) -> PreTrainedTokenizerFast:
     """A byte-level BPE."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=270,
-        special_tokens=list(specials),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(sentences(40), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles)
+    return byte_level(specials, **roles)
 
 
 def llama(**options: Any) -> transformers.LlamaForCausalLM:

@@ -45,16 +45,14 @@ class Output(NamedTuple):
 
     def first(self, rows: int | None) -> Output:
         """The first `rows` rows; None is all."""
-        return self if rows is None else self.rows(slice(rows))
+        if rows is None:
+            return self
+        bias = None if self.bias is None else self.bias[:rows]
+        return self._replace(weight=self.weight[:rows], bias=bias)
 
     def of(self, own: Tensor | None) -> Output:
         """The same last step on a head's own unembedding (V, D); on this one for None."""
         return self if own is None else self._replace(weight=own, bias=None)
-
-    def rows(self, rows: slice | Tensor) -> Output:
-        """Only some of the rows."""
-        bias = None if self.bias is None else self.bias[rows]
-        return self._replace(weight=self.weight[rows], bias=bias)
 
     def detached(self) -> Output:
         """The same without gradients."""
