@@ -14,7 +14,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from lookaround.data.tasks import Task, read_tasks
+from lookaround.data.labelled import Task
+from lookaround.data.tasks import read_tasks
 from lookaround.support.errors import UserError
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lookaround.data.corpus import Corpus, read_corpus
+from lookaround.data.labelled import Task
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
-from lookaround.data.tasks import Task, read_tasks
+from lookaround.data.tasks import read_tasks
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from lookaround.data.corpus import Corpus, hash_key, make_corpus
-from lookaround.data.tasks import Task
+from lookaround.data.labelled import Task
 from lookaround.support.errors import UserError
 
 # Folders in one or more of CPython 3.11 to 3.14; those that an installation lacks are passed over.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lookaround.data import files, tables
 from lookaround.data.corpus import hash_key
+from lookaround.data.labelled import Task
 from lookaround.support.errors import UserError
 
 METRICS = ("accuracy", "matthews")
@@ -51,25 +51,6 @@ TEST_STEMS = ("test", "valid", "dev", "validation", "val")
 GENERIC_STEMS = ("all", "train", "training", "data", "dataset", "main", *TEST_STEMS)
 HELD_OUT = 0.2
 OVERLAP = 0.05
-
-
-@dataclass(frozen=True)
-class Task:
-    """Inputs (texts, or whatever a codec encodes) with one of `classes` each.
-
-    Labels are indices into `classes`; `notes` say what was left out and why; `columns` are those of
-    the table that were read, the label's last.
-    """
-
-    name: str
-    metric: str
-    classes: list[str]
-    train_inputs: list[Any]
-    train_labels: list[int]
-    test_inputs: list[Any]
-    test_labels: list[int]
-    notes: list[str]
-    columns: list[str] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 import lookaround.evaluation
+from lookaround.data.codec import Codec
+from lookaround.data.labelled import AnyTask, PairTask, Sentence, Task, TokenTask
 from lookaround.data.rows import Rows
-from lookaround.data.tasks import Task
+from lookaround.data.shards import Split
 from lookaround.evaluation.intervals import resample
 from lookaround.model.readable import Readable, classification_mode, generation_mode
 from lookaround.objectives.contract import Mode
@@ -44,7 +46,8 @@ TAKEN_KEYS = {
 class TaskData:
     """The examples of a task that every model is evaluated on: drawn once, at most so many.
 
-    train_inputs, test_inputs: what the model's codec encodes. Labels are (n,) int64.
+    train_inputs, test_inputs: what the model's codec encodes.
+    train_labels, test_labels: (n,) int64, or float64 where numbers are asked for.
     """
 
     name: str
@@ -58,6 +61,43 @@ class TaskData:
     def is_text(self) -> bool:
         return all(isinstance(item, str) for item in (*self.train_inputs, *self.test_inputs))
 
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are numbers and not classes."""
+        return self.metric == "pearson"
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """Sentences with a label for every word, drawn once, at most so many.
+
+    metric: "accuracy", or "span_f1" of BIO tags.
+    classes: what labels are indices into.
+    """
+
+    name: str
+    metric: str
+    classes: list[str]
+    train: list[Sentence]
+    test: list[Sentence]
+
+
+@dataclass(frozen=True)
+class PairData:
+    """Minimal pairs.
+
+    phenomena: what each pair tests.
+    codec, counts: the tokenizer of the models, and how often each token stands in the training
+        part, (vocabulary,) int64; None where they are not at hand.
+    """
+
+    name: str
+    good: list[str]
+    bad: list[str]
+    phenomena: list[str]
+    codec: Codec | None = None
+    counts: np.ndarray | None = None
+
 
 @dataclass(frozen=True)
 class TextData:
@@ -66,28 +106,65 @@ class TextData:
     test: rows of the test part.
     validation: rows of the validation part, for what a protocol has to choose.
     counts: of each token in the training part, (vocabulary,) int64; None where it is not at hand.
+    train: the documents of the training part; None where they are not at hand.
     """
 
     test: Rows
     validation: Rows
     counts: np.ndarray | None = None
+    train: Split | None = None
     name: ClassVar[str] = ""  # of its scores: a text is no task
 
 
-def task_data(task: Task, settings: EvaluateSettings) -> TaskData:
+AnyData = TaskData | TokenData | PairData | TextData
+
+
+def task_data(task: AnyTask, settings: EvaluateSettings) -> TaskData | TokenData | PairData:
     """Draws a task's examples with a fixed seed, the same for every model.
 
-    At most `probe_train` and `probe_test`; at least two of each training class are kept.
+    Of texts at most `probe_train` and `probe_test`, at least two of each training class; of
+    sentences `token_train` and `token_test`; of minimal pairs `pairs` of each phenomenon.
     """
-    train = _draw(np.array(task.train_labels), settings.probe_train)
-    test = _draw(np.array(task.test_labels), settings.probe_test)
+    if isinstance(task, TokenTask):
+        train, test = (
+            [part[i] for i in _subset(len(part), most)]
+            for part, most in ((task.train, settings.token_train), (task.test, settings.token_test))
+        )
+        return TokenData(task.name, task.metric, task.classes, train, test)
+    if isinstance(task, PairTask):
+        return _pair_data(task, settings.pairs)
+    return _text_data(task, settings)
+
+
+def _subset(count: int, most: int) -> list[int]:
+    return sorted(np.random.default_rng(0).permutation(count)[:most].tolist())
+
+
+def _pair_data(task: PairTask, most: int) -> PairData:
+    by_phenomenon: dict[str, list[int]] = {}
+    for i, phenomenon in enumerate(task.phenomena):
+        by_phenomenon.setdefault(phenomenon, []).append(i)
+    kept = [members[i] for members in by_phenomenon.values() for i in _subset(len(members), most)]
+    good, bad, phenomena = (
+        [part[i] for i in kept] for part in (task.good, task.bad, task.phenomena)
+    )
+    return PairData(task.name, good, bad, phenomena)
+
+
+def _text_data(task: Task, settings: EvaluateSettings) -> TaskData:
+    train_labels, test_labels = np.array(task.train_labels), np.array(task.test_labels)
+    keys = (train_labels, test_labels)
+    if task.metric == "pearson":  # no class to keep
+        keys = (np.zeros(len(train_labels)), np.zeros(len(test_labels)))
+    train = _draw(keys[0], settings.probe_train)
+    test = _draw(keys[1], settings.probe_test)
     return TaskData(
         name=task.name,
         metric=task.metric,
         train_inputs=[task.train_inputs[i] for i in train],
-        train_labels=np.array(task.train_labels)[train],
+        train_labels=train_labels[train],
         test_inputs=[task.test_inputs[i] for i in test],
-        test_labels=np.array(task.test_labels)[test],
+        test_labels=test_labels[test],
     )
 
 
@@ -135,7 +212,9 @@ class Protocol(ABC, Generic[Data]):
     title: of its figure, for people (default: its name).
     higher: whether more is better.
     writes: whether it reads a model as generation does, or else as classification does.
-    need: the need whose recommendation it decides, if any.
+    need: the need whose recommendation it decides, if any: label_texts, label_tokens or write.
+    final_only: whether a study runs it at the last rung alone, for what it costs.
+    measures: whether it has a figure; what has none is shown wherever settings ask for it.
     floor: the baseline that a recommendation names when no model is better.
     reads_model: whether `run` needs one; a baseline does not.
     """
@@ -147,6 +226,8 @@ class Protocol(ABC, Generic[Data]):
     higher: ClassVar[bool] = True
     writes: ClassVar[bool] = False
     need: ClassVar[str] = ""
+    final_only: ClassVar[bool] = False
+    measures: ClassVar[bool] = True
     floor: ClassVar[str] = ""
     reads_model: ClassVar[bool] = True
     registry: ClassVar[dict[str, type[Protocol[Any]]]] = {}
@@ -192,6 +273,8 @@ class Protocol(ABC, Generic[Data]):
         """{"texts" or "tokens": how many it reads}; raises UserError for data it cannot use."""
         if isinstance(data, TaskData):
             return {"texts": len(data.train_inputs) + len(data.test_inputs)}
+        if isinstance(data, TokenData):
+            return {"texts": len(data.train) + len(data.test)}
         return {}
 
     def statistic(self, metric: str, *items: np.ndarray) -> np.ndarray:
@@ -201,6 +284,14 @@ class Protocol(ABC, Generic[Data]):
     def resampled(self, scores: Scores, resamples: int) -> np.ndarray:
         """Values (resamples,) when items are drawn with replacement; the same draws every time."""
         return resample(partial(self.statistic, scores.metric), scores.items, resamples)
+
+    def record(self, scores: Scores, before: Scores | None = None) -> dict[str, Any]:
+        """What results.json holds of a task or text under `scores`.
+
+        before: the same of the network before training, read in the same way.
+        """
+        entry = {"score": scores.value, **scores.details}
+        return entry | ({} if before is None else {"before": before.value})
 
     def column(self, name: str) -> str:
         """The metric of a task (or, without a name, of the text) in a summary."""

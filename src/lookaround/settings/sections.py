@@ -132,6 +132,18 @@ class EvaluateSettings(_Section):
     probe_test: int = result(
         2000, ge=10, description="labelled examples that a probe is scored on, at most"
     )
+    protocols: list[str] = Field(
+        ["probe", "tokens", "bits_per_byte"],
+        description="what models are evaluated by (docs/evaluation.md); a task that none of them "
+        "is for gets all that are",
+    )
+    token_train: int = result(
+        2000, ge=10, description="labelled sentences that a probe of words is fitted on, at most"
+    )
+    token_test: int = result(
+        1000, ge=10, description="labelled sentences that a probe of words is scored on, at most"
+    )
+    pairs: int = result(100, ge=1, description="minimal pairs of each phenomenon, at most")
     positions: int = result(256, ge=2, description="scored tokens per prefix length")
     prefix_lengths: list[int] | None = result(
         None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"

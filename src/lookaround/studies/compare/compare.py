@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lookaround.data.tasks import Task
+from lookaround.data.labelled import Task
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import task_data
 from lookaround.model.fingerprint import model_fingerprint

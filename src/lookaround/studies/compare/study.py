@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from lookaround.data.corpus import Corpus
+from lookaround.data.labelled import Task
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
-from lookaround.data.tasks import Task
 from lookaround.data.text import require_named
 from lookaround.evaluation.registry import TaskData, TextData, protocols
 from lookaround.model.backbone import VOCABULARIES, Backbone
