@@ -41,7 +41,7 @@ def locate(given: str | Path) -> Source:
         if colon and before and files.is_there(Path(before)):
             path, column = Path(before), after.strip()
             if not column:
-                raise UserError(f"{files.one_line(given)}: no column behind the colon; name one")
+                raise UserError(f"{files.one_line(path)}: nothing behind the colon; name a column")
     if not files.is_there(path):
         raise UserError(
             f"{files.one_line(path)}: no such file or folder; give a table or a folder with a task "
