@@ -24,7 +24,7 @@ from lookaround.evaluation.registry import (
     reading,
 )
 from lookaround.report.schema import ComparisonResults
-from lookaround.report.schema.record import VERSION
+from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.compare.grid import Found
 from lookaround.studies.compare.scoring import TOKENS
 from lookaround.studies.compare.study import Study
