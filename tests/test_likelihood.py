@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import byte_level
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from conftest import byte_level
 from lookaround.data.text import TextTokenizer
 from lookaround.evaluation.likelihood import log_likelihoods, word_numbers
 from lookaround.model import Backbone
