@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -18,7 +18,14 @@ from lookaround.evaluation.bits_per_byte import (
     unigram_bits,
 )
 from lookaround.evaluation.probe import fitted, score
-from lookaround.evaluation.registry import Protocol, Scores, TaskData, TextData, registered
+from lookaround.evaluation.registry import (
+    AnyData,
+    Protocol,
+    Scores,
+    TaskData,
+    TextData,
+    registered,
+)
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
 
@@ -26,9 +33,13 @@ Data = TypeVar("Data")
 
 
 class Baseline(Protocol[Data]):
-    """A protocol that reads no model."""
+    """A protocol that reads no model.
+
+    beside: names of the protocols that it stands beside.
+    """
 
     reads_model = False
+    beside: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def run(
@@ -40,6 +51,7 @@ class Majority(Baseline[TaskData]):
     """Always the most frequent class of the training part."""
 
     name, needs, title = "majority", TaskData, "majority class"
+    beside = ("probe", "finetune")
 
     def run(
         self, readable: Readable | None, data: TaskData, settings: EvaluateSettings, seed: int
@@ -52,6 +64,7 @@ class TfIdf(Baseline[TaskData]):
     """TF-IDF of words and word pairs with logistic regression, where inputs are texts."""
 
     name, needs, title = "tfidf", TaskData, "TF-IDF with logistic regression"
+    beside = ("probe", "finetune")
 
     def accepts(self, data: object) -> bool:
         return isinstance(data, TaskData) and data.is_text
@@ -71,6 +84,7 @@ class Unigram(Baseline[TextData]):
     """The token frequencies of the training part: what a model scores that uses no context."""
 
     name, needs, title = "unigram", TextData, "the unigram model"
+    beside = ("bits_per_byte",)
     higher = BitsPerByte.higher
 
     def accepts(self, data: object) -> bool:
@@ -101,17 +115,29 @@ def baselines() -> dict[str, Baseline[Any]]:
     return {name: kind() for name, kind in registered().items() if issubclass(kind, Baseline)}
 
 
-def run_baselines(data: TaskData | TextData, settings: EvaluateSettings) -> dict[str, Scores]:
-    """{baseline: scores} of all that accept this task or text."""
-    found = baselines().items()
+def run_baselines(
+    data: AnyData, settings: EvaluateSettings, names: Collection[str]
+) -> dict[str, Scores]:
+    """{baseline: scores} of all that accept this task or text and stand beside named protocols."""
     return {
         name: baseline.run(None, data, settings, 0)
-        for name, baseline in found
-        if baseline.accepts(data)
+        for name, baseline in baselines().items()
+        if baseline.accepts(data) and {*baseline.beside} & {*names}
     }
 
 
-def baseline_scores(data: TaskData, settings: EvaluateSettings) -> dict[str, float]:
-    """{baseline: value} of a task, as a job of a study."""
-    found = run_baselines(data, settings).items()
-    return {name: scores.value for name, scores in found if scores.value is not None}
+def by_key(found: Mapping[str, Scores]) -> dict[str, float]:
+    """{key: value} of a task's baselines, and {key_ambiguous: ..} on its ambiguous words."""
+    known = baselines()
+    values: dict[str, float | None] = {}
+    for name, scores in found.items():
+        values[known[name].key] = scores.value
+        values[f"{known[name].key}_ambiguous"] = scores.details.get("ambiguous")
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def baseline_scores(
+    data: AnyData, settings: EvaluateSettings, names: Collection[str] = ("probe",)
+) -> dict[str, float]:
+    """`by_key` of the baselines that stand beside some protocols."""
+    return by_key(run_baselines(data, settings, names))

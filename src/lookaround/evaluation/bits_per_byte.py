@@ -243,7 +243,7 @@ class BitsPerByte(Protocol[TextData]):
     """The left-to-right chain rule in bits per byte, in all and by length of the prefix."""
 
     name, needs, higher, writes = "bits_per_byte", TextData, False, True
-    need, floor = "generation", "unigram"
+    need, floor = "write", "unigram"
 
     def run(
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int
@@ -264,5 +264,5 @@ class BitsPerByte(Protocol[TextData]):
         """{"bits_per_byte", "bits_per_byte_by_prefix": {length: ..}}; empty without text."""
         if not scores:
             return {}
-        by_prefix = scores[TextData.name].details["by_prefix"]
-        return super().entry(scores, settings) | {"bits_per_byte_by_prefix": by_prefix}
+        found = scores[TextData.name]
+        return {"bits_per_byte": found.value, "bits_per_byte_by_prefix": found.details["by_prefix"]}

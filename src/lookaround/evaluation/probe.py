@@ -125,8 +125,8 @@ def least_squares_probe(
 class Probe(Protocol[TaskData]):
     """A linear probe of mean-pooled states; layer and strength are chosen on training examples."""
 
-    name, needs, key, title = "probe", TaskData, "classification", "mean score"
-    need, floor = "classification", "tfidf"
+    name, needs, title = "probe", TaskData, "mean score"
+    need, floor = "label_texts", "tfidf"
 
     def run(
         self, readable: Readable, data: TaskData, settings: EvaluateSettings, seed: int
@@ -161,7 +161,9 @@ class Probe(Protocol[TaskData]):
         self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
     ) -> dict[str, Any]:
         """{"classification": {task: score}, "layers": {task: the chosen one}}."""
-        entry = super().entry(scores, settings, whole=whole)
-        if not whole:
-            entry["layers"] = {name: found.details["layer"] for name, found in scores.items()}
-        return entry
+        if whole:
+            return {"classification": {name: self.record(found) for name, found in scores.items()}}
+        return {
+            "classification": {name: found.value for name, found in scores.items()},
+            "layers": {name: found.details["layer"] for name, found in scores.items()},
+        }

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from lookaround.data.corpus import Corpus
-from lookaround.data.labelled import Task
+from lookaround.data.labelled import AnyTask
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
 from lookaround.data.text import require_named
-from lookaround.evaluation.registry import TaskData, TextData, protocols
+from lookaround.evaluation.registry import AnyData, TextData, chosen
 from lookaround.model.backbone import VOCABULARIES, Backbone
 from lookaround.model.fingerprint import model_folder
 from lookaround.objectives import AR, parse_list, require_for_text
@@ -40,7 +40,7 @@ class Study:
     settings: Settings
     objectives: tuple[Objective, ...]
     corpus: Corpus
-    tasks: tuple[Task, ...]
+    tasks: tuple[AnyTask, ...]
     store: TokenStore
     budget: Budget
     backbone: Backbone
@@ -109,10 +109,8 @@ def open_study(settings: Settings) -> Study:
     store = open_store(corpus, settings)
     backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
     study = Study(settings, objectives, corpus, tuple(tasks), store, budget, backbone)
-    text = text_data(settings, store)
-    for protocol in protocols().values():
-        if protocol.accepts(text):
-            protocol.cost(text, settings.evaluate)  # refuses settings that do not fit the text
+    for protocol, text in chosen([text_data(settings, store)], settings.evaluate):
+        protocol.cost(text, settings.evaluate)  # refuses settings that do not fit the text
     return study
 
 
@@ -140,24 +138,22 @@ def split_rows(settings: Settings, store: TokenStore, split: str) -> Rows:
 def text_data(settings: Settings, store: TokenStore) -> TextData:
     """The held-out text of a study."""
     test, validation = (split_rows(settings, store, name) for name in ("test", "validation"))
-    return TextData(test, validation, store.unigram())
+    return TextData(test, validation, store.unigram(), store.split("train"))
 
 
-def evaluation_work(study: Study, data: Iterable[TaskData], plan: Mapping[str, list[Any]]) -> float:
-    """What evaluating a model costs, about, as a share of a run of this plan: by tokens read.
+def evaluation_work(
+    study: Study, data: Iterable[AnyData], plan: Mapping[str, list[Any]]
+) -> tuple[float, float]:
+    """What evaluating a model costs, about, as a share of a run of this plan: by rows read.
 
-    A pass that only reads is a third of a step.
+    (At every rung, at the last one besides.) A pass that only reads is a third of a step.
     """
     settings = study.settings
-    items = [*data, text_data(settings, study.store)]
-    costs = [
-        protocol.cost(item, settings.evaluate)
-        for item in items
-        for protocol in protocols().values()
-        if protocol.accepts(item)
-    ]
-    rows = sum(cost.get("texts", 0) + cost.get("tokens", 0) for cost in costs)
-    return rows / 3 / (sum(plan["steps"]) * settings.train.batch)
+    rows = {False: 0, True: 0}
+    for protocol, item in chosen([*data, text_data(settings, study.store)], settings.evaluate):
+        rows[protocol.final_only] += sum(protocol.cost(item, settings.evaluate).values())
+    run = 3 * sum(plan["steps"]) * settings.train.batch
+    return rows[False] / run, rows[True] / run
 
 
 def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
