@@ -20,4 +20,5 @@ def register() -> None:
         raise UserError(
             'lm-eval is not installed; pip install "lookaround[eval]" has it'
         ) from None
-    model_registry.register(NAME, target="lookaround.evaluation.harness.model:Lookaround")
+    if NAME not in model_registry:
+        model_registry.register(NAME, target="lookaround.evaluation.harness.model:Lookaround")
