@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from lookaround.data.corpus import Corpus, read_corpus
-from lookaround.data.labelled import Task
+from lookaround.data.labelled import AnyTask
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import read_tasks
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 
 
-def read_source(settings: Settings) -> tuple[Corpus, list[Task]]:
+def read_source(settings: Settings) -> tuple[Corpus, list[AnyTask]]:
     """The corpus and the tasks of a study or a forecast; raises UserError for bad input."""
     paths, metrics = settings.data.tasks, {**settings.data.metrics}
     if settings.data.corpus is None:
