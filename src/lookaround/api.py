@@ -53,6 +53,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "compare.equal",
         "model.preset",
         "model.init",
+        "evaluate.protocols",
         "compare.jobs",
     ),
     "forecast": (*_CORPUS, "data.tasks", "objectives", "forecast.context", "forecast.rank"),
@@ -65,7 +66,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "model.init",
         "train.learning_rate",
     ),
-    "evaluate": (*_TEXT, "data.tasks", "evaluate.context"),
+    "evaluate": (*_TEXT, "data.tasks", "evaluate.protocols", "evaluate.context"),
     "generate": (
         "generate.max_new_tokens",
         "generate.temperature",

@@ -53,6 +53,23 @@ class Split:
 
 
 @dataclass(frozen=True)
+class ReversedSplit(Split):
+    """A split whose documents are read from their ends: BOS first, then the text backwards.
+
+    last: tokens at the end of each document that stay there, its EOS.
+    """
+
+    last: int = 0
+
+    def read(self, document: int, offset: int, count: int) -> np.ndarray:
+        """`count` tokens from `offset` on of a document read from its end."""
+        position, end = np.arange(offset, offset + count), self.length[document] - self.last
+        inner = (position > 0) & (position < end)
+        position = np.where(inner, end - position, position)
+        return self.files[self.shard[document]][self.start[document] + position]
+
+
+@dataclass(frozen=True)
 class TokenStore:
     """A folder of token shards with the tokenizer they were made by."""
 
@@ -74,6 +91,10 @@ class TokenStore:
         shards = self.index["splits"][name]["shards"]
         files = tuple(np.memmap(self.folder / file, dtype=dtype, mode="r") for file in shards)
         return Split(files, *offsets)
+
+    def reversed_split(self, name: str) -> ReversedSplit:
+        """The same with every document from its end."""
+        return ReversedSplit(**vars(self.split(name)), last=int(self.tokenizer.eos is not None))
 
     def unigram(self) -> np.ndarray:
         """Counts of each token in the training part, (vocabulary,) int64."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
 from lookaround.evaluation.bits_per_byte import (
@@ -17,8 +17,15 @@ from lookaround.evaluation.bits_per_byte import (
     scored_tokens,
     unigram_bits,
 )
-from lookaround.evaluation.probe import fitted, score
-from lookaround.evaluation.registry import Protocol, Scores, TaskData, TextData, registered
+from lookaround.evaluation.probe import beside, fitted, score
+from lookaround.evaluation.registry import (
+    AnyData,
+    Protocol,
+    Scores,
+    TaskData,
+    TextData,
+    registered,
+)
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
 
@@ -26,9 +33,13 @@ Data = TypeVar("Data")
 
 
 class Baseline(Protocol[Data]):
-    """A protocol that reads no model."""
+    """A protocol that reads no model.
+
+    beside: names of the protocols that it stands beside.
+    """
 
     reads_model = False
+    beside: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def run(
@@ -37,21 +48,25 @@ class Baseline(Protocol[Data]):
 
 
 class Majority(Baseline[TaskData]):
-    """Always the most frequent class of the training part."""
+    """Always the most frequent class of the training part; the mean of numbers, which says 0."""
 
     name, needs, title = "majority", TaskData, "majority class"
+    beside = ("probe", "finetune")
 
     def run(
         self, readable: Readable | None, data: TaskData, settings: EvaluateSettings, seed: int
     ) -> Scores:
-        answer = np.full_like(data.test_labels, np.bincount(data.train_labels).argmax())
-        return Scores(data.metric, score(data.metric, data.test_labels, answer))
+        labels = data.train_labels
+        usual = labels.mean() if data.is_regression else np.bincount(labels).argmax()
+        answer = np.full_like(data.test_labels, usual)
+        return _scores(data, answer)
 
 
 class TfIdf(Baseline[TaskData]):
-    """TF-IDF of words and word pairs with logistic regression, where inputs are texts."""
+    """TF-IDF of words and word pairs with logistic or ridge regression, where inputs are texts."""
 
     name, needs, title = "tfidf", TaskData, "TF-IDF with logistic regression"
+    beside = ("probe", "finetune")
 
     def accepts(self, data: object) -> bool:
         return isinstance(data, TaskData) and data.is_text
@@ -59,18 +74,33 @@ class TfIdf(Baseline[TaskData]):
     def run(
         self, readable: Readable | None, data: TaskData, settings: EvaluateSettings, seed: int
     ) -> Scores:
-        vectorizer = TfidfVectorizer(
-            sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]"
-        )
-        model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=300))
-        predicted = fitted(model, data.train_inputs, data.train_labels).predict(data.test_inputs)
-        return Scores(data.metric, score(data.metric, data.test_labels, predicted))
+        return _scores(data, tfidf_predictions(data))
+
+
+def tfidf_predictions(data: TaskData) -> np.ndarray:
+    """Predictions (n_test,) of TF-IDF with logistic regression, or of numbers ridge regression."""
+    vectorizer = TfidfVectorizer(
+        sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]"
+    )
+    linear = Ridge() if data.is_regression else LogisticRegression(C=10.0, max_iter=300)
+    model = fitted(make_pipeline(vectorizer, linear), data.train_inputs, data.train_labels)
+    return model.predict(data.test_inputs)
+
+
+def _scores(data: TaskData, predicted: np.ndarray) -> Scores:
+    true = data.test_labels
+    return Scores(
+        data.metric,
+        score(data.metric, true, predicted),
+        details=beside(data.metric, true, predicted),
+    )
 
 
 class Unigram(Baseline[TextData]):
     """The token frequencies of the training part: what a model scores that uses no context."""
 
     name, needs, title = "unigram", TextData, "the unigram model"
+    beside = ("bits_per_byte",)
     higher = BitsPerByte.higher
 
     def accepts(self, data: object) -> bool:
@@ -101,17 +131,29 @@ def baselines() -> dict[str, Baseline[Any]]:
     return {name: kind() for name, kind in registered().items() if issubclass(kind, Baseline)}
 
 
-def run_baselines(data: TaskData | TextData, settings: EvaluateSettings) -> dict[str, Scores]:
-    """{baseline: scores} of all that accept this task or text."""
-    found = baselines().items()
+def run_baselines(
+    data: AnyData, settings: EvaluateSettings, names: Collection[str]
+) -> dict[str, Scores]:
+    """{baseline: scores} of all that accept this task or text and stand beside named protocols."""
     return {
         name: baseline.run(None, data, settings, 0)
-        for name, baseline in found
-        if baseline.accepts(data)
+        for name, baseline in baselines().items()
+        if baseline.accepts(data) and {*baseline.beside} & {*names}
     }
 
 
-def baseline_scores(data: TaskData, settings: EvaluateSettings) -> dict[str, float]:
-    """{baseline: value} of a task, as a job of a study."""
-    found = run_baselines(data, settings).items()
-    return {name: scores.value for name, scores in found if scores.value is not None}
+def by_key(found: Mapping[str, Scores]) -> dict[str, float]:
+    """{key: value} of a task's baselines, and {key_ambiguous: ..} on its ambiguous words."""
+    known = baselines()
+    values: dict[str, float | None] = {}
+    for name, scores in found.items():
+        values[known[name].key] = scores.value
+        values[f"{known[name].key}_ambiguous"] = scores.details.get("ambiguous")
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def baseline_scores(
+    data: AnyData, settings: EvaluateSettings, names: Collection[str] = ("probe",)
+) -> dict[str, float]:
+    """`by_key` of the baselines that stand beside some protocols."""
+    return by_key(run_baselines(data, settings, names))

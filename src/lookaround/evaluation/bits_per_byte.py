@@ -202,11 +202,16 @@ def _groups(row: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(row[order])) + 1)
 
 
-def unigram_bits(counts: np.ndarray, scored: ScoredTokens, special: tuple[int, ...]) -> np.ndarray:
-    """Bits of each scored token (K,) under the training part's token frequencies plus one."""
+def unigram(counts: np.ndarray, special: tuple[int, ...]) -> np.ndarray:
+    """Probabilities (V,) of tokens: their frequencies plus one, without special ones."""
     smoothed = counts.astype(np.float64) + 1
     smoothed[list(special)] = 0
-    return -np.log2(smoothed[scored.token] / smoothed.sum())
+    return smoothed / smoothed.sum()
+
+
+def unigram_bits(counts: np.ndarray, scored: ScoredTokens, special: tuple[int, ...]) -> np.ndarray:
+    """Bits of each scored token (K,) under the training part's token frequencies plus one."""
+    return -np.log2(unigram(counts, special)[scored.token])
 
 
 def bits_per_byte(bits: np.ndarray, scored: ScoredTokens) -> tuple[float, dict[str, float]]:
@@ -243,7 +248,7 @@ class BitsPerByte(Protocol[TextData]):
     """The left-to-right chain rule in bits per byte, in all and by length of the prefix."""
 
     name, needs, higher, writes = "bits_per_byte", TextData, False, True
-    need, floor = "generation", "unigram"
+    need, floor = "write", "unigram"
 
     def run(
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int
@@ -264,5 +269,5 @@ class BitsPerByte(Protocol[TextData]):
         """{"bits_per_byte", "bits_per_byte_by_prefix": {length: ..}}; empty without text."""
         if not scores:
             return {}
-        by_prefix = scores[TextData.name].details["by_prefix"]
-        return super().entry(scores, settings) | {"bits_per_byte_by_prefix": by_prefix}
+        found = scores[TextData.name]
+        return {"bits_per_byte": found.value, "bits_per_byte_by_prefix": found.details["by_prefix"]}

@@ -30,8 +30,11 @@ from lookaround.evaluation.intervals import resample
 from lookaround.model.readable import Readable, classification_mode, generation_mode
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
+from lookaround.support.errors import UserError
 from lookaround.support.registry import import_all
 
+# what results call the held-out text where they name tasks
+TEXT = "text"
 # keys of a run in results.json that a protocol must not write over
 TAKEN_KEYS = {
     *("objective", "seed", "rung", "mode", "budget", "learning_rate", "checkpoint", "curve"),
@@ -58,6 +61,11 @@ class TaskData:
     test_labels: np.ndarray
 
     @property
+    def sizes(self) -> tuple[int, int]:
+        """Training and test examples."""
+        return len(self.train_inputs), len(self.test_inputs)
+
+    @property
     def is_text(self) -> bool:
         return all(isinstance(item, str) for item in (*self.train_inputs, *self.test_inputs))
 
@@ -81,6 +89,11 @@ class TokenData:
     train: list[Sentence]
     test: list[Sentence]
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Training and test sentences."""
+        return len(self.train), len(self.test)
+
 
 @dataclass(frozen=True)
 class PairData:
@@ -97,6 +110,11 @@ class PairData:
     phenomena: list[str]
     codec: Codec | None = None
     counts: np.ndarray | None = None
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """None for training, and pairs."""
+        return 0, len(self.good)
 
 
 @dataclass(frozen=True)
@@ -116,10 +134,11 @@ class TextData:
     name: ClassVar[str] = ""  # of its scores: a text is no task
 
 
-AnyData = TaskData | TokenData | PairData | TextData
+Labelled = TaskData | TokenData | PairData
+AnyData = Labelled | TextData
 
 
-def task_data(task: AnyTask, settings: EvaluateSettings) -> TaskData | TokenData | PairData:
+def task_data(task: AnyTask, settings: EvaluateSettings) -> Labelled:
     """Draws a task's examples with a fixed seed, the same for every model.
 
     Of texts at most `probe_train` and `probe_test`, at least two of each training class; of
@@ -206,9 +225,10 @@ Data = TypeVar("Data")
 class Protocol(ABC, Generic[Data]):
     """One way of evaluating a model. A subclass with a `name` is found by it.
 
-    name: an identifier, not taken.
+    name: an identifier, not taken. Settings ask for a protocol by it.
     needs: the type of data it runs on, `TaskData` or `TextData`.
-    key: of its scores in results.json (default: its name).
+    key: of its scores in results.json (default: its name); baselines of one key stand beside
+        different protocols.
     title: of its figure, for people (default: its name).
     higher: whether more is better.
     writes: whether it reads a model as generation does, or else as classification does.
@@ -233,7 +253,10 @@ class Protocol(ABC, Generic[Data]):
     registry: ClassVar[dict[str, type[Protocol[Any]]]] = {}
 
     def __init_subclass__(cls) -> None:
-        """Adds a class with a name of its own; raises TypeError for a name or key that is taken."""
+        """Adds a class with a name of its own; raises TypeError for a name or key that is taken.
+
+        Baselines beside different protocols may share a key.
+        """
         own = vars(cls)
         if "name" not in own:
             return
@@ -243,12 +266,18 @@ class Protocol(ABC, Generic[Data]):
         if not cls.name.isidentifier():
             raise TypeError(f"{where}: the name {cls.name!r} is no identifier")
         for other in Protocol.registry.values():
-            if {cls.name, cls.key} & {other.name, other.key}:
+            ours, theirs = ({kind.name, kind.key * kind.reads_model} for kind in (cls, other))
+            if ours & theirs - {""}:
                 taken = f"{other.__module__}.{other.__qualname__}"
                 raise TypeError(f"{where}: the name {cls.name!r} is taken by {taken}; give another")
         if cls.key in TAKEN_KEYS:
             raise TypeError(f"{where}: the key {cls.key!r} is taken by results.json; give another")
         Protocol.registry[cls.name] = cls
+
+    @property
+    def half(self) -> str:
+        """The half that it belongs to: "classification" or "generation"."""
+        return "generation" if self.writes else "classification"
 
     @abstractmethod
     def run(self, readable: Readable, data: Data, settings: EvaluateSettings, seed: int) -> Scores:
@@ -264,17 +293,15 @@ class Protocol(ABC, Generic[Data]):
         For generation that is one of the final modes: `ar >> mlm` forgets its causal one.
         """
         if self.writes:
-            kind, usual = settings.generation_mode, generation_mode(readable.final_modes)
-        else:
-            kind, usual = settings.classification_mode, classification_mode(readable.modes)
-        return next((mode for mode in readable.modes if mode.attention == kind), usual)
+            usual = generation_mode(readable.final_modes)
+            kind = settings.generation_mode
+            return next((mode for mode in readable.modes if mode.attention == kind), usual)
+        return reading(readable.modes, settings.classification_mode)
 
     def cost(self, data: Data, settings: EvaluateSettings) -> dict[str, int]:
         """{"texts" or "tokens": how many it reads}; raises UserError for data it cannot use."""
-        if isinstance(data, TaskData):
-            return {"texts": len(data.train_inputs) + len(data.test_inputs)}
-        if isinstance(data, TokenData):
-            return {"texts": len(data.train) + len(data.test)}
+        if isinstance(data, TaskData | TokenData):
+            return {"texts": sum(data.sizes)}
         return {}
 
     def statistic(self, metric: str, *items: np.ndarray) -> np.ndarray:
@@ -300,15 +327,16 @@ class Protocol(ABC, Generic[Data]):
     def entry(
         self, scores: Mapping[str, Scores], settings: EvaluateSettings, *, whole: bool = False
     ) -> dict[str, Any]:
-        """What a run of results.json holds of it;
+        """What a run of results.json holds of it beside `scores`.
 
         `whole`: with details, as in evaluation.json.
         """
-        values = {
-            name: {"score": found.value, **found.details} if whole else found.value
-            for name, found in scores.items()
-        }
-        return {self.key: values.get(TextData.name, values)}
+        return {}
+
+
+def reading(modes: Sequence[Mode], asked: str | None) -> Mode:
+    """How classification reads a model of these modes: as asked, where it was trained so."""
+    return next((mode for mode in modes if mode.attention == asked), classification_mode(modes))
 
 
 def registered() -> dict[str, type[Protocol[Any]]]:
@@ -336,25 +364,62 @@ class Evaluation:
     modes: dict[str, str]
     scores: dict[str, dict[str, Scores]]
 
-    def by_need(self) -> dict[str, str]:
-        """{need: how the protocol that decides it read the model}."""
+    def by_half(self) -> dict[str, str]:
+        """{"classification" or "generation": how that half's protocols read the model}."""
         known = protocols()
-        decided = {known[name].need: mode for name, mode in self.modes.items() if name in known}
-        return {need: mode for need, mode in sorted(decided.items()) if need}
+        halves = {
+            known[name].half: mode
+            for name, mode in self.modes.items()
+            if name in known and known[name].measures and self.scores.get(name)
+        }
+        return dict(sorted(halves.items()))
+
+
+def chosen(
+    data: Iterable[AnyData], settings: EvaluateSettings
+) -> list[tuple[Protocol[Any], AnyData]]:
+    """(protocol, what it runs on), those that settings name and samples where they ask for some.
+
+    A task that none of them is for gets all protocols that accept it and are quick enough for
+    every rung.
+
+    Raises UserError for a protocol that is not there.
+    """
+    known, named = protocols(), settings.protocols
+    unknown = next((name for name in named if name not in known), None)
+    if unknown is not None or not named:
+        measuring = ", ".join(name for name, protocol in known.items() if protocol.measures)
+        raise UserError(
+            f"evaluate.protocols: no protocol is called {unknown!r}; give some of {measuring}"
+            if named
+            else f"evaluate.protocols: names none; give some of {measuring}"
+        )
+    pairs: list[tuple[Protocol[Any], AnyData]] = []
+    for item in data:
+        accepting = [protocol for protocol in known.values() if protocol.accepts(item)]
+        asked = [
+            protocol
+            for protocol in accepting
+            if (protocol.name in named if protocol.measures else settings.samples)
+        ]
+        measured = any(protocol.measures for protocol in asked)
+        if not measured and not isinstance(item, TextData):
+            asked = [protocol for protocol in accepting if not protocol.final_only]
+        pairs += [(protocol, item) for protocol in asked]
+    return pairs
 
 
 def evaluate(
     readable: Readable,
-    data: Iterable[TaskData | TextData],
+    pairs: Iterable[tuple[Protocol[Any], AnyData]],
     settings: EvaluateSettings,
     seed: int,
 ) -> Evaluation:
-    """Runs every protocol on every task and text that it accepts."""
-    known = protocols()
-    scores: dict[str, dict[str, Scores]] = {name: {} for name in known}
-    for item in data:
-        for name, protocol in known.items():
-            if protocol.accepts(item):
-                scores[name][item.name] = protocol.run(readable, item, settings, seed)
-    modes = {name: str(known[name].mode(readable, settings)) for name in known}
+    """What protocols say of a model on what is `chosen` for them."""
+    scores: dict[str, dict[str, Scores]] = {}
+    modes = {}
+    for protocol, item in pairs:
+        found = protocol.run(readable, item, settings, seed)
+        scores.setdefault(protocol.name, {})[item.name] = found
+        modes[protocol.name] = str(protocol.mode(readable, settings))
     return Evaluation(modes, scores)

@@ -18,7 +18,7 @@ PROMPT_TOKENS = 32
 class Samples(Protocol[TextData]):
     """Beginnings of test documents, spread over the split, continued by the model."""
 
-    name, needs, writes = "samples", TextData, True
+    name, needs, writes, measures = "samples", TextData, True, False
 
     def run(
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int

@@ -5,6 +5,7 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -266,6 +267,13 @@ def build(
         **sizes,
     )
     return Backbone(LlamaForCausalLM(config), heads)
+
+
+def untrained(backbone: Backbone, seed: int) -> Backbone:
+    """A model of the same architecture before training, in float32 and without heads."""
+    torch.manual_seed(seed)
+    lm = type(backbone.lm)(copy.deepcopy(backbone.lm.config)).float()
+    return Backbone(lm, own_rows=backbone.own_rows, source=backbone.source)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lookaround.data.text import TextTokenizer, load_tokenizer
-from lookaround.model.backbone import Backbone, require_honest_attention
+from lookaround.model.backbone import Backbone, require_honest_attention, untrained
 from lookaround.model.export import load
 from lookaround.model.fingerprint import model_folder
 from lookaround.objectives.contract import Mode
@@ -63,6 +63,11 @@ class Readable:
     info: dict[str, Any] | None
     folder: Path | None = None
     whole: bool = True
+
+    def untrained(self, seed: int) -> Readable:
+        """The same network before training, read in the same ways."""
+        backbone = untrained(self.backbone, seed).to(self.backbone.device)
+        return replace(self, backbone=backbone, info=None)
 
     def window(self, tokens: int) -> int:
         """The width of the window that so many tokens are read through."""

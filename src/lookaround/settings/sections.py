@@ -20,6 +20,18 @@ Reading = Literal["causal", "bidirectional", "prefix"]
 Texts = Annotated[
     list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 ]
+
+
+def _listed(value: Any) -> Any:
+    """Names separated by commas, in one text or several, as a list of each once."""
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(part, str) for part in given):
+        return value
+    names = [name.strip() for part in given for name in part.split(",")]
+    return [*dict.fromkeys(name for name in names if name)]
+
+
+Names = Annotated[list[str], BeforeValidator(_listed)]
 AFFECTS_RESULT: dict[str, JsonValue] = {"affects_result": True}
 
 
@@ -63,9 +75,10 @@ class DataSettings(_Section):
     )
     tasks: Texts = Field(
         default_factory=list,
-        description="labelled texts: a csv, tsv or jsonl file, or a folder per class; repeatable",
+        description="labelled texts or words, or minimal pairs: a table, CoNLL columns or a "
+        "folder; PATH:COLUMN names the labels; repeatable",
     )
-    metrics: dict[str, Literal["accuracy", "matthews"]] = Field(
+    metrics: dict[str, Literal["accuracy", "matthews", "pearson", "span_f1"]] = Field(
         default_factory=dict, description="metric by task name; none: accuracy, or the task's own"
     )
     tokenizer: str | None = Field(
@@ -132,7 +145,7 @@ class EvaluateSettings(_Section):
     probe_test: int = result(
         2000, ge=10, description="labelled examples that a probe is scored on, at most"
     )
-    protocols: list[str] = Field(
+    protocols: Names = Field(
         ["probe", "tokens", "bits_per_byte"],
         description="what models are evaluated by (docs/evaluation.md); a task that none of them "
         "is for gets all that are",

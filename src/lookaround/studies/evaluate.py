@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lookaround.data.tasks import read_tasks
 from lookaround.data.text import TextTokenizer
-from lookaround.evaluation.baselines import run_baselines
+from lookaround.evaluation.baselines import baselines, by_key, run_baselines
 from lookaround.evaluation.own_text import text_data
-from lookaround.evaluation.registry import Evaluation, TaskData, TextData, protocols, task_data
+from lookaround.evaluation.registry import (
+    TEXT,
+    AnyData,
+    Evaluation,
+    PairData,
+    Protocol,
+    TextData,
+    chosen,
+    protocols,
+    task_data,
+)
 from lookaround.evaluation.registry import evaluate as run_protocols
 from lookaround.model.readable import Readable, open_run
 from lookaround.report.schema import EvaluationResults
@@ -23,12 +33,17 @@ class Request:
     """Everything that an evaluation is made of before anything is read.
 
     name: of the model, as results have it.
+    data: tasks and text.
+    pairs: protocols, each with a part of the data that it runs on.
+    notes: what was left out of the tasks, and why.
     """
 
     settings: Settings
     name: str
     readable: Readable
-    data: tuple[TaskData | TextData, ...]
+    data: tuple[AnyData, ...]
+    pairs: tuple[tuple[Protocol[Any], AnyData], ...]
+    notes: tuple[str, ...]
 
 
 def open_evaluation(
@@ -51,44 +66,69 @@ def open_evaluation(
     paths, metrics = settings.data.tasks, dict(settings.data.metrics)
     tasks = read_tasks(paths, metrics=metrics) if paths else []
     text = text_data(readable, settings.data)
-    data = [task_data(item, settings.evaluate) for item in tasks]
+    data: list[AnyData] = [task_data(item, settings.evaluate) for item in tasks]
     if not data and text is None:
         raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
-    request = Request(settings, str(model), readable, (*data, *([text] if text else [])))
+    counts = text.counts if text else None
+    data = [
+        replace(item, codec=readable.tokenizer, counts=counts)
+        if isinstance(item, PairData)
+        else item
+        for item in data
+    ]
+    data += [text] if text else []
+    notes = [f"{task.name}: {note}" for task in tasks for note in task.notes]
+    pairs = chosen(data, settings.evaluate)
+    request = Request(settings, str(model), readable, tuple(data), tuple(pairs), tuple(notes))
     cost(request)  # refuses settings that do not fit the text
     return request
 
 
 def cost(request: Request) -> dict[str, int]:
-    """{"parameters", "tokens" to score, "texts" to embed}."""
-    costs = [
-        protocol.cost(item, request.settings.evaluate)
-        for item in request.data
-        for protocol in protocols().values()
-        if protocol.accepts(item)
-    ]
+    """{"parameters", "tokens" to score, "texts" to read}."""
+    costs = [protocol.cost(item, request.settings.evaluate) for protocol, item in request.pairs]
     tokens, texts = (sum(cost.get(kind, 0) for cost in costs) for kind in ("tokens", "texts"))
     parameters = request.readable.backbone.parameter_count
     return {"parameters": parameters, "tokens": tokens, "texts": texts}
 
 
 def evaluate(request: Request, out: Path | None = None) -> EvaluationResults:
-    """What every protocol and baseline says of the model.
+    """What protocols and baselines say of the model, and of the same network before training.
 
     out: a folder that evaluation.json is written into.
     """
-    settings = request.settings.evaluate
-    evaluation = run_protocols(request.readable, request.data, settings, request.settings.seed)
-    result: dict[str, Any] = {"model": request.name, "baselines": {}}
+    settings, seed = request.settings.evaluate, request.settings.seed
+    evaluation = run_protocols(request.readable, request.pairs, settings, seed)
+    reading = [pair for pair in request.pairs if not pair[0].writes]
+    before = run_protocols(request.readable.untrained(seed), reading, settings, seed)
+    result: dict[str, Any] = {
+        "model": request.name,
+        "parameters": request.readable.backbone.parameter_count,
+        "baselines": {},
+    }
+    names = {protocol.name for protocol, _ in request.pairs}
     for item in request.data:
-        if item.name:
-            floor = run_baselines(item, settings)
-            result["baselines"][item.name] = {name: line.value for name, line in floor.items()}
+        lines = run_baselines(item, settings, names)
         if isinstance(item, TextData):
             result["unit"] = item.test.codec.unit
-    result |= {f"{need}_mode": mode for need, mode in evaluation.by_need().items()}
-    for name, protocol in protocols().items():
-        result |= protocol.entry(evaluation.scores[name], settings, whole=True)
+            for name in list(lines):
+                if told := baselines()[name].entry({item.name: lines[name]}, settings):
+                    result |= told
+                    del lines[name]
+        if lines:
+            result["baselines"][item.name or TEXT] = by_key(lines)
+    result |= {f"{half}_mode": mode for half, mode in evaluation.by_half().items()}
+    known = protocols()
+    result["scores"] = {
+        name: {
+            task or TEXT: known[name].record(scores, before.scores.get(name, {}).get(task))
+            for task, scores in entries.items()
+        }
+        for name, entries in evaluation.scores.items()
+        if known[name].measures
+    }
+    for name, protocol in known.items():
+        result |= protocol.entry(evaluation.scores.get(name, {}), settings, whole=True)
     found = EvaluationResults.of(result | {"notes": _notes(request, evaluation)})
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +138,7 @@ def evaluate(request: Request, out: Path | None = None) -> EvaluationResults:
 
 def _notes(request: Request, evaluation: Evaluation) -> list[str]:
     """Which texts were cut and to what length, and what the tokenizer loses of them."""
-    notes = []
+    notes = [*request.notes]
     for item in request.data:
         if isinstance(item, TextData):
             length, width, codec = item.test.split.length, item.test.width, item.test.codec
@@ -114,10 +154,8 @@ def _notes(request: Request, evaluation: Evaluation) -> list[str]:
             for scores in evaluation.scores.values()
             if item.name in scores
         )
-        texts = len(item.train_inputs) + len(item.test_inputs)
         if cut:
             notes.append(
-                f"{item.name}: {cut:,} of {texts:,} texts were cut to "
-                f"{request.readable.context:,} tokens"
+                f"{item.name}: {cut:,} texts were cut to {request.readable.context:,} tokens"
             )
     return notes

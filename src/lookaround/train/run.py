@@ -88,15 +88,16 @@ def make_trainer(
     learning_rate: float | None = None,
     factor: float = 1.0,
     world: World | None = None,
+    backwards: bool = False,
 ) -> Trainer:
     """A trainer at step 0 on the training part of a store.
 
     learning_rate: peak; None: the settings' or, without one, that of the model's width, times
         `factor`.
+    backwards: whether every document is read from its end.
     """
-    rows = Rows(
-        store.split("train"), settings.model.context, store.tokenizer, pack=settings.data.pack
-    )
+    train = store.reversed_split("train") if backwards else store.split("train")
+    rows = Rows(train, settings.model.context, store.tokenizer, pack=settings.data.pack)
     backbone = build_backbone(settings, objective, store.tokenizer, seed)
     usual = settings.train.learning_rate or default_learning_rate(backbone.width)
     return Trainer(

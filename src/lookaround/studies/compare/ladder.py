@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,28 @@ import numpy as np
 import torch
 
 from lookaround.data.shards import TokenStore
-from lookaround.evaluation.registry import Evaluation, Scores, TaskData, evaluate, protocols
+from lookaround.evaluation.registry import Labelled, chosen
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load
-from lookaround.model.readable import RUN_FILE, Readable, open_run
+from lookaround.model.readable import RUN_FILE, open_run
 from lookaround.objectives import parse
-from lookaround.objectives.contract import Mode
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
-from lookaround.studies.compare.study import rung_plan, split_rows, text_data
+from lookaround.studies.compare.scoring import (
+    evaluate_into,
+    read_evaluation,
+    scores_line,
+    study_data,
+)
+from lookaround.studies.compare.study import rung_plan, split_rows
 from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
-from lookaround.support.errors import Diverged, UserError
+from lookaround.support.errors import Diverged
 from lookaround.support.machine import local_device, threads
 from lookaround.support.storage import read_mapping, write_folder, write_text, write_yaml
 from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
-from lookaround.train.run import (
-    build_backbone,
-    make_trainer,
-    run_card,
-    run_info,
-    schedule_for,
-)
+from lookaround.train.run import make_trainer, run_card, run_info, schedule_for
 from lookaround.train.schedule import WarmupStableDecay
 
 VALIDATION_ROWS = 256
@@ -50,25 +49,33 @@ VALIDATION_ROWS = 256
 class Job:
     """One ladder of one objective and seed, or its smallest rung in a learning-rate search.
 
+    tasks: what is evaluated beside the held-out text.
     plan: of the last rung, {"shares", "steps"}.
+    rungs: those that are trained.
+    evaluated: those of them that are evaluated.
     smallest: the smallest rung when the study was made; it limits the warmup of all rungs, also of
         those added later.
     evaluation: about what evaluating a rung costs, as a share of a run at the full budget.
+    last: the same of what is evaluated at the last rung alone.
+    backwards: whether documents are read from their ends.
     """
 
     out: Path
     settings: Settings
     objective: str
     store: TokenStore
-    tasks: tuple[TaskData, ...]
+    tasks: tuple[Labelled, ...]
     seed: int
     factor: float
     plan: dict[str, list]
     rungs: tuple[float, ...]
+    evaluated: tuple[float, ...]
     smallest: float
     trial: bool
     threads: int
     evaluation: float = 0.0
+    last: float = 0.0
+    backwards: bool = False
 
     @property
     def work(self) -> float:
@@ -81,15 +88,15 @@ class Job:
         work, forked = {}, 0.0
         for rung in (self.smallest,) if self.trial else self.rungs:
             training = (1 - decay) * (rung - forked) + decay * rung if shared else rung
-            work[rung] = training, 0.0 if self.trial else self.evaluation
+            evaluating = self.evaluation * (not self.trial and rung in self.evaluated)
+            work[rung] = training, evaluating + self.last * (evaluating > 0 and rung == 1)
             forked = rung
         return work
 
     @property
     def folder(self) -> Path:
-        return (
-            self.out / "runs" / slug(self.objective) / f"lr-{self.factor:g}" / f"seed-{self.seed}"
-        )
+        name = slug(self.objective) + "-backwards" * self.backwards
+        return self.out / "runs" / name / f"lr-{self.factor:g}" / f"seed-{self.seed}"
 
     def schedule(self, rung: float, shared: bool) -> WarmupStableDecay:
         """The learning-rate schedule of a rung; branches off one trunk share its warmup."""
@@ -98,12 +105,14 @@ class Job:
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Trains and evaluates what is left of a job; returns {"validation_loss"} or {"rungs"}."""
+    """Trains and evaluates what is left of a job.
+
+    Returns {"validation_loss"} of a trial, {"rungs": {rung: what it is}} of those evaluated.
+    """
     objective = parse(job.objective)
     job.folder.mkdir(parents=True, exist_ok=True)
-    label = f"{job.objective}, seed {job.seed}" + (
-        f", learning rate x{job.factor:g}" if job.trial else ""
-    )
+    label = f"{job.objective}, seed {job.seed}"
+    label += ", backwards" * job.backwards + f", learning rate x{job.factor:g}" * job.trial
     with threads(job.threads), stop_on_signals() as stop:
         status = Status(job.folder, job.out, label, stop)
         if job.trial:
@@ -124,17 +133,14 @@ def run_job(job: Job) -> dict[str, Any]:
         # the trunk of a rung added later is trained again, bit for bit on CPU: kept on disk, it
         # takes three times the model for each fork
         shutil.rmtree(job.folder / "trunk", ignore_errors=True)
-        return {
-            "rungs": {
-                f"{rung:g}": read_evaluation(job.folder / f"rung-{rung:g}") for rung in job.rungs
-            }
-        }
+        rungs = {f"{rung:g}": read_rung(job.folder / f"rung-{rung:g}") for rung in job.evaluated}
+        return {"rungs": rungs}
 
 
 def _train_ladder(
     job: Job, objective: Objective, rungs: Sequence[float], status: Status, stop: StopSignal
 ) -> None:
-    """Trains every rung that has no folder yet and, unless this is a trial, evaluates it."""
+    """Trains every rung that has no folder yet, and evaluates those that are to be."""
     trainer: Trainer | None = None
     for rung in rungs:
         folder = job.folder / f"rung-{rung:g}"
@@ -142,13 +148,16 @@ def _train_ladder(
         if not (folder / RUN_FILE).is_file():
             trainer = _train_rung(job, objective, rung, trainer, status, stop)
         status.before += training
-        if not job.trial and not (folder / "evaluation.json").is_file():
-            status.show(f"evaluating rung {rung:g}", 0, 1)
-            text, settings = text_data(job.settings, job.store), job.settings.evaluate
-            with status.repeatable():
-                evaluation = evaluate(open_run(folder), [*job.tasks, text], settings, job.seed)
-                write_text(folder / "evaluation.json", json.dumps(asdict(evaluation)))
-            status.note = f"at {rung:g} of the budget: {scores_line(read_evaluation(folder))}"
+        if not job.trial and rung in job.evaluated:
+            pairs = [
+                (protocol, item)
+                for protocol, item in chosen(
+                    study_data(job.settings, job.store, job.tasks), job.settings.evaluate
+                )
+                if rung == 1 or not protocol.final_only
+            ]
+            found = evaluate_into(folder, open_run(folder), pairs, job.settings, job.seed, status)
+            status.note = f"at {rung:g} of the budget: {scores_line(found)}"
         status.before += evaluating
 
 
@@ -168,7 +177,14 @@ def _train_rung(
     branch = job.folder / f"rung-{rung:g}.branch"
     schedule = job.schedule(rung, shared)
     if trainer is None or not shared:
-        trainer = make_trainer(settings, objective, job.store, seed=job.seed, factor=job.factor)
+        trainer = make_trainer(
+            settings,
+            objective,
+            job.store,
+            seed=job.seed,
+            factor=job.factor,
+            backwards=job.backwards,
+        )
         trainer.restore_latest(trunk, at_most=schedule.decay_start)
     fill = exporter(trainer.backbone, objective, job.store, length=settings.model.context)
     forks = frozenset(job.schedule(other, shared).decay_start for other in job.rungs)
@@ -204,6 +220,8 @@ def _train_rung(
         "spent": vars(trainer.counters),
         "curve": _curve(trunk, branch, schedule.decay_start),
     }
+    if job.backwards:
+        info["data"]["backwards"] = True
 
     def write(into: Path) -> None:
         fill(into)
@@ -248,55 +266,13 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
     return sums.mean()
 
 
-def scores_line(rung: Mapping[str, Any]) -> str:
-    """The scores of an evaluated rung in one line, as far as they decide a recommendation."""
-    return ", ".join(
-        f"{scores.value:.3f} {task or protocol.title}"
-        for name, protocol in protocols().items()
-        for task, scores in rung["evaluation"].scores.get(name, {}).items()
-        if protocol.need and scores.value is not None
-    )
-
-
-def read_evaluation(folder: Path) -> dict[str, Any]:
+def read_rung(folder: Path) -> dict[str, Any]:
     """What a finished rung is: its evaluation, what it spent, its curve, rate and folder."""
     run = read_mapping(folder / RUN_FILE, {"spent": dict, "curve": list, "learning_rate": float})
-    file = folder / "evaluation.json"
-    if "bits_per_byte" in read_mapping(file, {}):
-        raise UserError(
-            f"{file}: written by an older lookaround; delete it, and the same command makes it "
-            "again"
-        )
-    stored = read_mapping(file, {"modes": dict, "scores": dict})
-    scores = {
-        protocol: {name: Scores(**entry) for name, entry in entries.items()}
-        for protocol, entries in stored["scores"].items()
-    }
     return {
-        "evaluation": Evaluation(stored["modes"], scores),
+        "evaluation": read_evaluation(folder),
         "spent": run["spent"],
         "curve": run["curve"],
         "learning_rate": run["learning_rate"],
         "folder": str(folder),
-    }
-
-
-def random_init_scores(
-    settings: Settings, store: TokenStore, tasks: tuple[TaskData, ...], count: int
-) -> dict[str, float]:
-    """Scores of the backbone before any training on every task.
-
-    count: threads. By task those of the probe, by PROTOCOL/TASK the others: the keys of `baselines`
-        in results.json.
-    """
-    codec, modes = store.tokenizer, (Mode("bidirectional", 1),)
-    with threads(count):
-        backbone = build_backbone(settings, parse("ar"), codec, settings.seed).to(local_device())
-        readable = Readable(backbone, codec, modes, modes, settings.model.context, None)
-        evaluation = evaluate(readable, tasks, settings.evaluate, settings.seed)
-    return {
-        protocols()[protocol].column(name).removeprefix("classification/"): scores.value
-        for protocol, entries in evaluation.scores.items()
-        for name, scores in entries.items()
-        if scores.value is not None
     }

@@ -1,354 +1,484 @@
-"""From evaluated ladders to results.json: runs, intervals, paired differences, recommendations."""
+"""From what jobs found to results.json: runs, intervals, paired differences, verdicts."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lookaround.evaluation.baselines import baselines, run_baselines
+from lookaround.evaluation.baselines import baselines, by_key
 from lookaround.evaluation.bits_per_byte import BitsPerByte
 from lookaround.evaluation.intervals import Interval, bootstrap_interval, seed_interval
-from lookaround.evaluation.registry import Evaluation, TaskData, TextData, protocols
-from lookaround.report.schema import ComparisonResults, ForecastResults
-from lookaround.report.schema.record import VERSION
-from lookaround.settings import EvaluateSettings
-from lookaround.studies.compare.study import Study, text_data
+from lookaround.evaluation.registry import (
+    TEXT,
+    Evaluation,
+    Protocol,
+    Scores,
+    TextData,
+    protocols,
+    reading,
+)
+from lookaround.report.schema import ComparisonResults
+from lookaround.report.schema.comparison import VERSION
+from lookaround.studies.compare.grid import Found
+from lookaround.studies.compare.scoring import TOKENS
+from lookaround.studies.compare.study import Study
+from lookaround.studies.compare.verdict import (
+    PLATEAU,
+    Measured,
+    Statistic,
+    Verdict,
+    judge,
+    judge_all,
+)
 from lookaround.support.machine import machine, versions
 
+NEEDS = {
+    "label_texts": "Give labelled texts with --task, and the protocol probe.",
+    "label_tokens": "Give texts with a label for every word with --task, and the protocol tokens.",
+    "write": "Give the protocol bits_per_byte.",
+}
+# least FLOPs from which losses of masked models are known to fall regularly (arXiv 2305.17266)
+REGULAR = 2e15
 
-def study_results(
-    study: Study,
-    out: Path,
-    command: str,
-    ladders: dict[tuple[str, int], dict[str, Any]],
-    losses: dict[str, dict[float, float]],
-    table: dict[str, dict[str, float]],
-    data: tuple[TaskData, ...],
-    forecast: ForecastResults | str | None,
-) -> ComparisonResults:
-    """The results of evaluated ladders.
 
-    ladders: by (objective, seed), `run_job`'s rungs.
-    losses: validation loss by objective and learning-rate factor.
-    table: {task: {baseline: score}}.
-    forecast: what is told beside the study, or the reason why nothing is; None: not asked for.
-    """
-    settings = study.settings
-    of_text = run_baselines(text_data(settings, study.store), settings.evaluate)
-    runs = [
-        _run_entry(objective.spec, seed, float(rung), entry, out, settings.evaluate)
-        for objective in study.objectives
-        for seed in sorted(seed for spec, seed in ladders if spec == objective.spec)
-        for rung, entry in ladders[objective.spec, seed].items()
-    ]
-    summary, differences = _summaries(study, ladders)
-    text_line = {name: scores.value for name, scores in of_text.items() if scores.value is not None}
-    recommendation, reasons = recommend(
-        study, summary, differences, table | {TextData.name: text_line}
-    )
-    index = study.store.index
-    corpus = {
-        "name": study.corpus.name,
-        **study.corpus.description,
-        "tokens": {name: part["tokens"] for name, part in index["splits"].items()},
-        "splits": {name: part["documents"] for name, part in index["splits"].items()},
-        "fingerprint": study.corpus.fingerprint,
-        "vocabulary": index["vocabulary"],
-    }
-    tasks = {
-        task.name: {
-            "metric": task.metric,
-            "train": len(item.train_inputs),
-            "test": len(item.test_inputs),
-            "classes": len(task.classes),
-            "columns": task.columns,
-            "notes": task.notes,
+def study_results(study: Study, out: Path, command: str, found: Found) -> ComparisonResults:
+    """The results of what a study's jobs found."""
+    return ComparisonResults.of(_Summary(study, out, found).as_dict(command))
+
+
+class _Summary:
+    """What jobs found, by run, and what follows from it."""
+
+    def __init__(self, study: Study, out: Path, found: Found) -> None:
+        self.study, self.out, self.found = study, out, found
+        self.specs = [objective.spec for objective in study.objectives]
+        self.seeds = sorted({seed for _, seed in found.ladders})
+        self.options = study.settings.evaluate
+        self.resamples = self.options.bootstrap if len(self.seeds) == 1 else 1
+        self.protocols = protocols()
+        # {objective: how classification reads it}
+        self.ways = {
+            objective.spec: reading(objective.modes(), self.options.classification_mode).attention
+            for objective in study.objectives
         }
-        for task, item in zip(study.tasks, data, strict=True)
-    }
-    results: dict[str, Any] = {
-        "version": VERSION,
-        "command": command,
-        "settings": settings.model_dump(),
-        "corpus": corpus,
-        "machine": machine(study.jobs, study.threads),
-        "versions": versions(),
-        "unit": study.store.tokenizer.unit,
-        "parameters": study.backbone.parameter_count,
-        "equal": study.equal,
-        **{
-            key: value
-            for name, scores in of_text.items()
-            for key, value in baselines()[name]
-            .entry({TextData.name: scores}, settings.evaluate)
-            .items()
-        },
-        "baselines": table,
-        "tasks": tasks,
-        "learning_rates": {
-            spec: {f"x{factor:g}": loss for factor, loss in sorted(entry.items())}
-            for spec, entry in losses.items()
-        },
-        "runs": runs,
-        "summary": summary,
-        "differences": differences,
-        "recommendation": recommendation,
-        "reasons": reasons,
-        "notes": _notes(study, ladders, tasks),
-    }
-    if about := _about(summary):
-        results["metrics"] = about
-    if isinstance(forecast, str):
-        results["notes"].append(f"No forecast beside the study: {forecast}")
-    elif forecast is not None:
-        results["forecast"] = forecast
-    return ComparisonResults.of(results)
-
-
-def _about(summary: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{metric: what to know of it}: those of protocols that decide no recommendation."""
-    measured = {entry["metric"].partition("/")[0] for entry in summary}
-    return {
-        protocol.key: {
-            "title": protocol.title,
-            "higher": protocol.higher,
-            "about": (protocol.__doc__ or "").strip().partition("\n")[0],
+        self.statistics = {
+            (spec, seed, rung): self._statistics(self.evaluation(spec, seed, rung))
+            for spec, seed in found.ladders
+            for rung in study.rungs
         }
-        for protocol in protocols().values()
-        if protocol.key in measured and not protocol.need
-    }
-
-
-def _run_entry(
-    spec: str,
-    seed: int,
-    rung: float,
-    entry: dict[str, Any],
-    out: Path,
-    settings: EvaluateSettings,
-) -> dict[str, Any]:
-    evaluation, spent = entry["evaluation"], entry["spent"]
-    run = {
-        "objective": spec,
-        "seed": seed,
-        "rung": rung,
-        "mode": "; ".join(f"{need}: {mode}" for need, mode in evaluation.by_need().items()),
-        "budget": {name: spent[name] for name in ("tokens", "targets", "flops", "seconds")},
-        "learning_rate": entry["learning_rate"],
-        "checkpoint": os.path.relpath(entry["folder"], out),
-        "curve": [
-            {key: point[key] for key in ("flops", "tokens", "seconds", "loss")}
-            for point in entry["curve"]
-        ],
-    }
-    for name, protocol in protocols().items():
-        run |= protocol.entry(evaluation.scores.get(name, {}), settings)
-    return run
-
-
-Statistic = tuple[float, np.ndarray]  # a value and its resamples (R,)
-
-
-def _statistics(evaluation: Evaluation, resamples: int) -> dict[str, Statistic]:
-    """{metric: (value, resampled values)} of one run; equal draws make differences paired."""
-    statistics: dict[str, Statistic] = {}
-    for name, protocol in protocols().items():
-        parts = {
-            task: (scores.value, protocol.resampled(scores, resamples))
-            for task, scores in evaluation.scores.get(name, {}).items()
-            if scores.value is not None
-        }
-        statistics |= {protocol.column(task): part for task, part in parts.items()}
-        if parts and TextData.name not in parts:
-            values, resampled = zip(*parts.values(), strict=True)
-            statistics[protocol.key] = (float(np.mean(values)), np.mean(resampled, axis=0))
-    return statistics
-
-
-def _summaries(
-    study: Study,
-    ladders: dict[tuple[str, int], dict[str, Any]],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(summary, differences): intervals over seeds, or over test items where there is one seed."""
-    specs = [objective.spec for objective in study.objectives]
-    seeds = sorted({seed for _, seed in ladders})
-    resamples = study.settings.evaluate.bootstrap if len(seeds) == 1 else 1
-    summary, differences = [], []
-
-    def interval(values: list[Statistic]) -> Interval:
-        if len(values) > 1:
-            return seed_interval([value for value, _ in values])
-        return bootstrap_interval(*values[0])
-
-    for rung in study.rungs:
-        statistics = {
-            (spec, seed): _statistics(ladders[spec, seed][f"{rung:g}"]["evaluation"], resamples)
-            for spec, seed in itertools.product(specs, seeds)
-        }
-        first, *others = statistics.values()
-        metrics = [metric for metric in first if all(metric in other for other in others)]
-        summary += [
-            {
-                "objective": spec,
-                "rung": rung,
-                "metric": metric,
-                **vars(interval([statistics[spec, seed][metric] for seed in seeds])),
-            }
-            for metric, spec in itertools.product(metrics, specs)
+        self.before = {key: self._statistics(scores) for key, scores in found.untrained.items()}
+        self.metrics = [
+            metric
+            for metric in next(iter(self.statistics.values()))
+            if all(metric in entry for entry in self.statistics.values())
         ]
-        for metric, (reference, spec) in itertools.product(
-            metrics, itertools.combinations(specs, 2)
-        ):
-            pairs = [
-                (statistics[spec, seed][metric], statistics[reference, seed][metric])
-                for seed in seeds
-            ]
-            paired = [(one[0] - other[0], one[1] - other[1]) for one, other in pairs]
-            differences.append(
-                {
-                    "objective": spec,
-                    "reference": reference,
-                    "rung": rung,
-                    "metric": metric,
-                    **vars(interval(paired)),
+        last = self.statistics[self.specs[0], self.seeds[0], study.rungs[-1]]
+        # what is measured at the last rung alone
+        self.final_metrics = [metric for metric in last if metric not in self.metrics]
+
+    def evaluation(self, spec: str, seed: int, rung: float) -> Evaluation:
+        return self.found.ladders[spec, seed][f"{rung:g}"]["evaluation"]
+
+    def _statistics(self, evaluation: Evaluation) -> dict[str, Statistic]:
+        """{metric: (value, resampled values)}; equal draws make differences paired."""
+        statistics: dict[str, Statistic] = {}
+        for name, protocol in self.protocols.items():
+            parts = {
+                task: (scores.value, protocol.resampled(scores, self.resamples))
+                for task, scores in evaluation.scores.get(name, {}).items()
+                if scores.value is not None
+            }
+            statistics |= {protocol.column(task): part for task, part in parts.items()}
+            if parts and TextData.name not in parts:
+                values, resampled = zip(*parts.values(), strict=True)
+                statistics[protocol.key] = (float(np.mean(values)), np.mean(resampled, axis=0))
+        return statistics
+
+    def untrained(self, spec: str, seed: int, metric: str) -> Statistic | None:
+        """A metric of the network before training, read as this objective's model is."""
+        return self.before.get((self.ways[spec], seed), {}).get(metric)
+
+    def gain(self, spec: str, seed: int, rung: float, metric: str) -> Statistic | None:
+        """A metric less that of the network before training."""
+        before = self.untrained(spec, seed, metric)
+        if before is None:
+            return None
+        value, resampled = self.statistics[spec, seed, rung][metric]
+        return value - before[0], resampled - before[1]
+
+    # ------------------------------------------------------------------------- parts of the file
+
+    def as_dict(self, command: str) -> dict[str, Any]:
+        study, settings = self.study, self.study.settings
+        text = self.found.baselines.get(TextData.name, {})
+        index = study.store.index
+        verdicts = self._verdicts()
+        results: dict[str, Any] = {
+            "version": VERSION,
+            "command": command,
+            "settings": settings.model_dump(),
+            "corpus": {
+                "name": study.corpus.name,
+                **study.corpus.description,
+                "tokens": {name: part["tokens"] for name, part in index["splits"].items()},
+                "splits": {name: part["documents"] for name, part in index["splits"].items()},
+                "fingerprint": study.corpus.fingerprint,
+                "vocabulary": index["vocabulary"],
+            },
+            "machine": machine(study.jobs, study.threads),
+            "versions": versions(),
+            "unit": study.store.tokenizer.unit,
+            "parameters": study.backbone.parameter_count,
+            "equal": study.equal,
+            **{
+                key: value
+                for name, scores in text.items()
+                for key, value in baselines()[name]
+                .entry({TextData.name: scores}, settings.evaluate)
+                .items()
+            },
+            "baselines": self._baselines(),
+            "tasks": study.described_tasks,
+            "learning_rates": {
+                spec: {f"x{factor:g}": loss for factor, loss in sorted(entry.items())}
+                for spec, entry in self.found.losses.items()
+            },
+            "runs": [
+                self._run(spec, seed, rung)
+                for spec, seed, rung in itertools.product(self.specs, self.seeds, study.rungs)
+            ],
+            "summary": self._summary(),
+            "differences": self._differences(),
+            "controls": self._controls(),
+            "recommendation": {need: verdict.recommendation for need, verdict in verdicts.items()},
+            "reasons": {
+                need: " ".join(filter(None, (verdict.reason, verdict.settle)))
+                for need, verdict in verdicts.items()
+            },
+            "verdicts": {need: verdict.as_dict() for need, verdict in verdicts.items()},
+            "notes": self._notes(),
+        }
+        if about := self._about():
+            results["metrics"] = about
+        if isinstance(self.found.forecast, str):
+            results["notes"].append(f"No forecast beside the study: {self.found.forecast}")
+        elif self.found.forecast is not None:
+            results["forecast"] = self.found.forecast
+        return results
+
+    def _run(self, spec: str, seed: int, rung: float) -> dict[str, Any]:
+        entry = self.found.ladders[spec, seed][f"{rung:g}"]
+        evaluation, spent = entry["evaluation"], entry["spent"]
+        before = self.found.untrained.get((self.ways[spec], seed))
+        halves = evaluation.by_half()
+        run = {
+            "objective": spec,
+            "seed": seed,
+            "rung": rung,
+            "mode": "; ".join(f"{half}: {mode}" for half, mode in halves.items()),
+            "budget": {name: spent[name] for name in ("tokens", "targets", "flops", "seconds")},
+            "epochs": spent["tokens"] / self.study.store.index["splits"]["train"]["tokens"],
+            "learning_rate": entry["learning_rate"],
+            "checkpoint": os.path.relpath(entry["folder"], self.out),
+            "curve": [
+                {key: point[key] for key in ("flops", "tokens", "seconds", "loss")}
+                for point in entry["curve"]
+            ],
+            "scores": {
+                name: {
+                    task or TEXT: self.protocols[name].record(
+                        scores, before.scores.get(name, {}).get(task) if before else None
+                    )
+                    for task, scores in entries.items()
                 }
-            )
-    return summary, differences
+                for name, entries in evaluation.scores.items()
+                if self.protocols[name].measures
+            },
+        }
+        for name, protocol in self.protocols.items():
+            run |= protocol.entry(evaluation.scores.get(name, {}), self.options)
+        return run
 
+    def _baselines(self) -> dict[str, dict[str, float]]:
+        """{task: {baseline: score}}, words of the network before training read both ways too."""
+        table = {
+            name or TEXT: _by_key(lines)
+            for name, lines in self.found.baselines.items()
+            if _by_key(lines)
+        }
+        for (attention, seed), evaluation in self.found.untrained.items():
+            for task, scores in evaluation.scores.get(TOKENS, {}).items():
+                if seed == self.seeds[0] and scores.value is not None:
+                    line = {f"untrained_{attention}": scores.value}
+                    if (ambiguous := scores.details.get("ambiguous")) is not None:
+                        line[f"untrained_{attention}_ambiguous"] = ambiguous
+                    table[task] = table.get(task, {}) | line
+        return table
 
-def _leaders(
-    specs: list[str], metric: str, higher: bool, summary: list[dict], differences: list[dict]
-) -> tuple[str, list[str]]:
-    """(best objective, those not told apart from it by paired differences) at the last rung."""
-    means = {e["objective"]: e["mean"] for e in summary if e["metric"] == metric and e["rung"] == 1}
-    best = (max if higher else min)(specs, key=lambda spec: means[spec])
-    close = []
-    for entry in differences:
-        pair = [entry["objective"], entry["reference"]]
-        asked = entry["metric"] == metric and entry["rung"] == 1 and best in pair
-        if asked and not (entry["low"] > 0 or entry["high"] < 0):
-            pair.remove(best)
-            close += pair
-    return best, close
+    def _summary(self) -> list[dict[str, Any]]:
+        """Means with intervals over seeds, or over test items where there is one seed."""
+        rows = []
+        for rung in self.study.rungs:
+            for metric, spec in itertools.product(self._metrics(rung), self.specs):
+                values = [self.statistics[spec, seed, rung][metric] for seed in self.seeds]
+                gains = [self.gain(spec, seed, rung, metric) for seed in self.seeds]
+                row = {"objective": spec, "rung": rung, "metric": metric, **_interval(values)}
+                row |= dict.fromkeys(("gain", "gain_low", "gain_high"))
+                if all(gain is not None for gain in gains):
+                    over = _interval([gain for gain in gains if gain is not None])
+                    row |= {"gain": over["mean"]}
+                    row |= {f"gain_{end}": over[end] for end in ("low", "high")}
+                rows.append(row)
+        return rows
 
+    def _differences(self) -> list[dict[str, Any]]:
+        rows = []
+        for rung in self.study.rungs:
+            for metric, (reference, spec) in itertools.product(
+                self._metrics(rung), itertools.combinations(self.specs, 2)
+            ):
+                pairs = [
+                    (
+                        self.statistics[spec, seed, rung][metric],
+                        self.statistics[reference, seed, rung][metric],
+                    )
+                    for seed in self.seeds
+                ]
+                paired = [(one[0] - other[0], one[1] - other[1]) for one, other in pairs]
+                keys = {"objective": spec, "reference": reference, "rung": rung, "metric": metric}
+                rows.append({**keys, **_interval(paired)})
+        return rows
 
-def recommend(
-    study: Study,
-    summary: list[dict],
-    differences: list[dict],
-    table: dict[str, dict[str, float]],
-) -> tuple[dict[str, str], dict[str, str]]:
-    """An objective per need, or "inconclusive at this budget: ...", and the sentence that says why.
+    def _metrics(self, rung: float) -> list[str]:
+        return self.metrics + self.final_metrics * (rung == self.study.rungs[-1])
 
-    table: {task: {baseline: score}}, and under "" the baselines of the text.
-    """
-    specs = [objective.spec for objective in study.objectives]
-    one_seed = study.settings.compare.seeds == 1
-    caveat = (
-        " One seed: the intervals cover the choice of test items, not of the training run."
-        if one_seed
-        else ""
-    )
-    recommendation: dict[str, str] = {}
-    reasons: dict[str, str] = {}
-    groups: dict[str, list[str]] = {}
-    means = {(e["metric"], e["objective"]): e for e in summary if e["rung"] == 1}
-    deciding = [protocol for protocol in protocols().values() if protocol.need]
-    for protocol in sorted(deciding, key=lambda protocol: protocol.need):
-        need, metric, higher = protocol.need, protocol.key, protocol.higher
-        if (metric, specs[0]) not in means:
-            recommendation[need] = "not measured: no task was given"
-            reasons[need] = f"Give labelled data with --task to compare objectives for {need}."
-            continue
-        best, close = _leaders(specs, metric, higher, summary, differences)
-        entry = means[metric, best]
-        interval = f"95% interval {entry['low']:.3f} to {entry['high']:.3f}"
-        per = f"bits per {study.store.tokenizer.unit}"
-        title = per if protocol.key == BitsPerByte.key else protocol.title
-        figure = f"{entry['mean']:.3f} {title} ({interval})"
-        groups[need] = [best, *close]
-        recommendation[need] = best
-        if len(specs) == 1:
-            reasons[need] = f"The only objective of the study: {figure}.{caveat}"
-        elif close:
-            recommendation[need] = f"inconclusive at this budget: {', '.join([best, *close])}"
-            reasons[need] = (
-                f"{best} leads with {figure}, but its paired difference from "
-                f"{' or '.join(close)} does not exclude 0.{caveat}"
-            )
-        else:
-            reasons[need] = (
-                f"{best}: {figure}; its paired differences from all others exclude 0.{caveat}"
-            )
-        lines = [line for line in table.values() if protocol.floor in line]
-        if lines:
-            sign = 1 if higher else -1
-            untrained = np.mean([line.get("random_init", -sign * math.inf) for line in lines])
-            floor = np.mean([line[protocol.floor] for line in lines])
-            if sign * (entry["mean"] - untrained) <= 0:
-                reasons[need] += (
-                    f" No objective is better than the model before training ({untrained:.3f})."
+    def _controls(self) -> list[dict[str, Any]]:
+        """What waiting for the next tokens, and what reading both ways without masks buys.
+
+        Of `ar` at the last rung, word by word.
+        """
+        rung = self.study.rungs[-1]
+        # {name: {seed: {task: score}}}
+        lines: dict[str, dict[int, dict[str, float]]] = {}
+        if "ar" in self.specs:
+            for seed in self.seeds:
+                for task, scores in (
+                    self.evaluation("ar", seed, rung).scores.get(TOKENS, {}).items()
+                ):
+                    for later, value in scores.details.get("later", {}).items():
+                        name = f"ar, {later} token{'s' * (later != '1')} later"
+                        lines.setdefault(name, {}).setdefault(seed, {})[task] = value
+        for seed, found in self.found.both_ways.items():
+            for task, scores in found.items():
+                if scores.value is not None:
+                    name = "ar beside ar of reversed text"
+                    lines.setdefault(name, {}).setdefault(seed, {})[task] = scores.value
+        rows = []
+        none = np.array([np.nan])
+        for name, by_seed in lines.items():
+            tasks = list(next(iter(by_seed.values())))
+            columns = {f"{TOKENS}/{task}": [task] for task in tasks} | {TOKENS: tasks}
+            for metric, of in columns.items():
+                values = [
+                    (float(np.mean([line[task] for task in of])), none) for line in by_seed.values()
+                ]
+                rows.append(
+                    {"objective": name, "rung": rung, "metric": metric, **_interval(values)}
                 )
-            if sign * (entry["mean"] - floor) < 0:
-                beaten_by = f"{baselines()[protocol.floor].title} ({floor:.3f})"
-                side = "below" if higher else "above"
-                reasons[need] += f" All objectives stand {side} {beaten_by} at this budget."
-    unmeasured = [need for need in recommendation if need not in groups]
-    if unmeasured:
-        recommendation["both"] = recommendation[unmeasured[0]]
-        reasons["both"] = reasons[unmeasured[0]]
-        return recommendation, reasons
-    first, *others = groups.values()
-    shared = [spec for spec in first if all(spec in group for group in others)]
-    if len(shared) == 1:
-        recommendation["both"] = shared[0]
-        open_needs = [need for need, group in groups.items() if len(group) > 1]
-        unsure = f", though {' and '.join(open_needs)} is inconclusive" if open_needs else ""
-        reasons["both"] = (
-            f"{shared[0]} alone leads, or is not told apart from the leader, in "
-            f"both{unsure}.{caveat}"
+        return rows
+
+    def _about(self) -> dict[str, dict[str, Any]]:
+        """{protocol: what to know of it}."""
+        keys = {metric.partition("/")[0] for metric in [*self.metrics, *self.final_metrics]}
+        return {
+            protocol.key: {
+                "title": protocol.title,
+                "higher": protocol.higher,
+                "about": (protocol.__doc__ or "").strip().partition("\n")[0],
+            }
+            for protocol in self.protocols.values()
+            if protocol.key in keys
+        }
+
+    # ------------------------------------------------------------------------- verdicts
+
+    def _verdicts(self) -> dict[str, Verdict]:
+        verdicts = {}
+        for need, remedy in NEEDS.items():
+            protocol = next(
+                (
+                    protocol
+                    for protocol in self.protocols.values()
+                    if protocol.need == need and protocol.key in self.metrics
+                ),
+                None,
+            )
+            verdicts[need] = (
+                Verdict(green=False, reason="Not measured.", settle=remedy)
+                if protocol is None
+                else judge(self.measured(protocol))
+            )
+        return verdicts | {"all": judge_all(verdicts)}
+
+    def measured(self, protocol: Protocol[Any]) -> Measured:
+        """A protocol's metric as verdicts need it."""
+        sign, key, rungs = 1 if protocol.higher else -1, protocol.key, self.study.rungs
+        keys = list(itertools.product(self.specs, self.seeds))
+
+        def scores(rung: float) -> dict[tuple[str, int], Statistic]:
+            found = {at: self.statistics[(*at, rung)][key] for at in keys}
+            return {at: (sign * value, sign * draws) for at, (value, draws) in found.items()}
+
+        gains = {at: self.gain(*at, rungs[-1], key) for at in keys}
+        measured = Measured(
+            protocol,
+            scores(rungs[-1]),
+            {at: gain for at, gain in gains.items() if gain is not None},
+            None,
+            {name: sign * value for name, value in self._floors(protocol).items()},
+            self._plateau(rungs[-1]),
         )
-    elif shared:
-        recommendation["both"] = f"inconclusive at this budget: {', '.join(shared)}"
-        reasons["both"] = (
-            f"{', '.join(shared)} lead, or are not told apart from the leader, in both.{caveat}"
+        if len(rungs) > 1:
+            before = replace(measured, scores=scores(rungs[-2]), plateau=self._plateau(rungs[-2]))
+            measured = replace(measured, leader_before=before.leader)
+        return measured
+
+    def _floors(self, protocol: Protocol[Any]) -> dict[str, float]:
+        """{baseline: its score}, on the mean over tasks where it stands beside every one."""
+        tasks = self.evaluation(self.specs[0], self.seeds[0], 1.0).scores[protocol.name]
+        beside = {name: line for name, line in baselines().items() if protocol.name in line.beside}
+        by_key: dict[str, list[float]] = {}
+        for task in tasks:
+            for name, line in beside.items():
+                scores = self.found.baselines.get(task, {}).get(name)
+                if scores is not None and scores.value is not None:
+                    by_key.setdefault(line.key, []).append(scores.value)
+        return {
+            key: float(np.mean(values))
+            for key, values in by_key.items()
+            if len(values) == len(tasks)
+        }
+
+    def _plateau(self, rung: float) -> frozenset[str]:
+        """Objectives whose models use no more than token frequencies."""
+        unigram = self.found.baselines.get(TextData.name, {}).get("unigram")
+        if unigram is None or unigram.value is None or BitsPerByte.key not in self.metrics:
+            return frozenset()
+        means = {
+            spec: np.mean(
+                [self.statistics[spec, seed, rung][BitsPerByte.key][0] for seed in self.seeds]
+            )
+            for spec in self.specs
+        }
+        return frozenset(spec for spec, mean in means.items() if mean >= PLATEAU * unigram.value)
+
+    # ------------------------------------------------------------------------- notes
+
+    def _notes(self) -> list[str]:
+        study, settings = self.study, self.study.settings
+        notes = []
+        if len(self.seeds) == 1:
+            notes.append(
+                "One seed: differences between training runs are not covered by the intervals; "
+                "--seeds 3 covers them."
+            )
+        notes += study.store.tokenizer.notes
+        for task in study.tasks:
+            notes += [f"{task.name}: {note}" for note in task.notes]
+        scores = self.evaluation(self.specs[0], self.seeds[0], 1.0).scores.values()
+        cut = {name: found.details.get("cut", 0) for part in scores for name, found in part.items()}
+        notes += [
+            f"{name}: {count} texts were cut to the training length of {settings.model.context} "
+            "tokens"
+            for name, count in cut.items()
+            if count
+        ]
+        moving = [objective.spec for objective in study.objectives if not objective.stationary]
+        if moving:
+            notes.append(
+                "Trained from the start for every rung, since they change with the budget: "
+                f"{', '.join(moving)}"
+            )
+        return notes + self._context_notes() + self._budget_notes()
+
+    def _context_notes(self) -> list[str]:
+        """Which objectives' models do not use their context yet."""
+        line = self.found.baselines.get(TextData.name, {}).get("bigram")
+        if line is None or line.value is None or BitsPerByte.key not in self.metrics:
+            return []
+        rung = self.study.rungs[-1]
+        unused = [
+            spec
+            for spec in self.specs
+            if np.mean([self.statistics[spec, s, rung][BitsPerByte.key][0] for s in self.seeds])
+            > line.value
+        ]
+        if not unused:
+            return []
+        return [
+            f"Context is not used yet by {', '.join(unused)}: the loss stands above that of the "
+            f"bigram model ({line.value:.3f} bits per {self.study.store.tokenizer.unit}), which "
+            "sees one token. What helps: a larger budget, a larger learning rate, a start with "
+            "`ar` (`0.3*ar >> 0.7*vmlm`), a smaller vocabulary."
+        ]
+
+    def _budget_notes(self) -> list[str]:
+        """On which side of the crossing of masked and autoregressive training the study is."""
+        masked = [o.spec for o in self.study.objectives if self.ways[o.spec] == "bidirectional"]
+        if not masked:
+            return []
+        unique = self.study.store.index["splits"]["train"]["tokens"]
+        flops = max(
+            self.found.ladders[spec, seed]["1"]["spent"]["flops"]
+            for spec in self.specs
+            for seed in self.seeds
         )
-    else:
-        leaders = ", ".join(f"{group[0]} for {need}" for need, group in groups.items())
-        recommendation["both"] = f"none: {leaders}"
-        reasons["both"] = f"No objective is among the leaders of both.{caveat}"
-    return recommendation, reasons
+        return crossing_notes(unique, flops)
 
 
-def _notes(
-    study: Study, ladders: dict[tuple[str, int], dict[str, Any]], tasks: dict[str, Any]
-) -> list[str]:
-    notes = []
-    if study.settings.compare.seeds == 1:
-        notes.append(
-            "One seed: differences between training runs are not covered by the intervals; "
-            "--seeds 3 covers them."
-        )
-    notes += study.store.tokenizer.notes
-    for name, task in tasks.items():
-        notes += [f"{name}: {note}" for note in task["notes"]]
-    scores = next(iter(ladders.values()))["1"]["evaluation"].scores.values()
-    cut = {name: found.details.get("cut", 0) for part in scores for name, found in part.items()}
-    context = study.settings.model.context
-    notes += [
-        f"{name}: {count} texts were cut to the training length of {context} tokens"
-        for name, count in cut.items()
-        if count
+def crossing_notes(unique: int, flops: float) -> list[str]:
+    """Where a budget stands to the crossing of masked and autoregressive training. 2507.15857.
+
+    On repeated data masked training is ahead in bits from about C = 2.12e15 (unique tokens in
+    millions)^2.174 FLOPs on.
+
+    unique: different training tokens.
+    flops: of a run.
+    """
+    crossing = 2.12e15 * (unique / 1e6) ** 2.174
+    side = "below" if flops < crossing else "above"
+    notes = [
+        f"Repeated data: {unique:,} training tokens put the crossing of masked and autoregressive "
+        f"training at about {crossing:.1e} FLOPs (fitted in arXiv 2507.15857 on 25 to 100 million "
+        "tokens and models from 7 million parameters: elsewhere a prediction, not a fact); a run "
+        f"of {flops:.1e} is {side} it, where "
+        + ("autoregressive" if side == "below" else "masked")
+        + " training is ahead in bits per byte."
     ]
-    moving = [objective.spec for objective in study.objectives if not objective.stationary]
-    if moving:
+    if flops < REGULAR:
         notes.append(
-            "Trained from the start for every rung, since they change with the budget: "
-            f"{', '.join(moving)}"
+            "Losses of masked models of this size do not fall regularly below about 2e15 FLOPs "
+            f"(arXiv 2305.17266); a run has {flops:.1e}."
         )
     return notes
+
+
+def _interval(values: Sequence[Statistic]) -> dict[str, Any]:
+    found: Interval = (
+        seed_interval([value for value, _ in values])
+        if len(values) > 1
+        else bootstrap_interval(*values[0])
+    )
+    return vars(found)
+
+
+def _by_key(lines: Mapping[str, Scores]) -> dict[str, float]:
+    """{baseline: score} of a task; what has an entry of its own in results is left out."""
+    known = baselines()
+    return by_key({n: line for n, line in lines.items() if BitsPerByte.name not in known[n].beside})

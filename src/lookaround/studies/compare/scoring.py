@@ -1,0 +1,160 @@
+"""What a study evaluates: models, networks before training, and baselines.
+
+Scores of a protocol are kept as soon as they are there, so that a study goes on from them and takes
+more protocols later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lookaround.data.shards import TokenStore
+from lookaround.evaluation.baselines import run_baselines
+from lookaround.evaluation.registry import (
+    AnyData,
+    Evaluation,
+    Labelled,
+    PairData,
+    Protocol,
+    Scores,
+    TokenData,
+    chosen,
+    evaluate,
+    protocols,
+)
+from lookaround.model.readable import Readable
+from lookaround.objectives import parse
+from lookaround.objectives.contract import Mode
+from lookaround.settings import Settings
+from lookaround.studies.compare.study import text_data
+from lookaround.studies.jobs import Status
+from lookaround.support.errors import UserError
+from lookaround.support.machine import local_device, threads
+from lookaround.support.storage import read_mapping, write_text
+from lookaround.train.loop import stop_on_signals
+from lookaround.train.run import build_backbone
+
+EVALUATION_FILE = "evaluation.json"
+TOKENS = "tokens"  # the protocol of words
+
+Pairs = list[tuple[Protocol[Any], AnyData]]
+
+
+def study_data(
+    settings: Settings, store: TokenStore, tasks: Iterable[Labelled]
+) -> tuple[AnyData, ...]:
+    """All that a study's models are evaluated on: its tasks and the held-out text."""
+    counts = store.unigram()
+    full = [
+        replace(item, codec=store.tokenizer, counts=counts) if isinstance(item, PairData) else item
+        for item in tasks
+    ]
+    return (*full, text_data(settings, store))
+
+
+def evaluate_into(
+    folder: Path, readable: Readable, pairs: Pairs, settings: Settings, seed: int, status: Status
+) -> Evaluation:
+    """What protocols say of a model, kept in the folder's evaluation.json; what is there stays."""
+    file = folder / EVALUATION_FILE
+    found = read_evaluation(folder) if file.is_file() else Evaluation({}, {})
+    missing = [
+        (protocol, item)
+        for protocol, item in pairs
+        if item.name not in found.scores.get(protocol.name, {})
+    ]
+    for protocol, item in missing:
+        status.show(" ".join(filter(None, ("evaluating:", protocol.name, item.name))), 0, 1)
+        with status.repeatable():
+            more = evaluate(readable, [(protocol, item)], settings.evaluate, seed)
+            scores = found.scores | {
+                name: found.scores.get(name, {}) | entries for name, entries in more.scores.items()
+            }
+            found = Evaluation(found.modes | more.modes, scores)
+            write_text(file, json.dumps(asdict(found)))
+    return found
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """What a folder's evaluation.json holds; raises UserError for a damaged or an older one."""
+    file = folder / EVALUATION_FILE
+    if "bits_per_byte" in read_mapping(file, {}):
+        raise UserError(
+            f"{file}: written by an older lookaround; delete it, and the same command makes it "
+            "again"
+        )
+    stored = read_mapping(file, {"modes": dict, "scores": dict})
+    scores = {
+        protocol: {name: Scores(**entry) for name, entry in entries.items()}
+        for protocol, entries in stored["scores"].items()
+    }
+    return Evaluation(stored["modes"], scores)
+
+
+def scores_line(evaluation: Evaluation) -> str:
+    """The scores of a rung in one line, as far as they decide a recommendation."""
+    return ", ".join(
+        f"{scores.value:.3f} {task or protocol.title}"
+        for name, protocol in protocols().items()
+        for task, scores in evaluation.scores.get(name, {}).items()
+        if protocol.need and scores.value is not None
+    )
+
+
+# ---------------------------------------------------------------------------- before training
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """The network of a seed before training, read in one way.
+
+    attention: the kind of the way.
+    tokens_only: whether words alone are asked for, where no objective reads in this way.
+    """
+
+    out: Path
+    settings: Settings
+    store: TokenStore
+    tasks: tuple[Labelled, ...]
+    seed: int
+    attention: str
+    tokens_only: bool
+    threads: int
+
+    @property
+    def folder(self) -> Path:
+        return self.out / "runs" / "untrained" / self.attention / f"seed-{self.seed}"
+
+
+def run_untrained(job: Untrained) -> Evaluation:
+    """What the protocols that do not write say of a network before training."""
+    codec, modes = job.store.tokenizer, (Mode(job.attention, 1),)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with threads(job.threads), stop_on_signals() as stop:
+        status = Status(job.folder, job.out, f"before training, read {job.attention}", stop)
+        backbone = build_backbone(job.settings, parse("ar"), codec, job.seed).to(local_device())
+        readable = Readable(backbone, codec, modes, modes, job.settings.model.context, None)
+        pairs = [
+            (protocol, item)
+            for protocol, item in chosen(
+                study_data(job.settings, job.store, job.tasks), job.settings.evaluate
+            )
+            if not protocol.writes and (protocol.needs is TokenData or not job.tokens_only)
+        ]
+        found = evaluate_into(job.folder, readable, pairs, job.settings, job.seed, status)
+        status.done()
+    return found
+
+
+def baselines_of(
+    settings: Settings, store: TokenStore, tasks: tuple[Labelled, ...], name: str
+) -> dict[str, Scores]:
+    """{baseline: scores} of one of the tasks, or of the text, beside the protocols asked for."""
+    data = study_data(settings, store, tasks)
+    item = next(item for item in data if item.name == name)
+    names = [protocol.name for protocol, _ in chosen([item], settings.evaluate)]
+    return run_baselines(item, settings.evaluate, names)
