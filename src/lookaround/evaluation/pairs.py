@@ -53,7 +53,7 @@ def preferred(
     texts = [part[i] for part in ids for i in fits]
     words = None
     if pseudo:
-        words = [[-1, *word_numbers(codec, part[i])] for part in (good, bad) for i in fits]
+        words = [[-1, *word_numbers(codec, part[i])] for part in (good, bad) for i in fits.tolist()]
     found = log_likelihoods(
         readable,
         mode,
@@ -78,7 +78,9 @@ def _outcomes(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
 def _by_phenomenon(outcomes: np.ndarray, phenomena: Sequence[str]) -> dict[str, float]:
     """{phenomenon: mean outcome}; of those that are named."""
     names = np.array(phenomena)
-    return {name: float(outcomes[names == name].mean()) for name in dict.fromkeys(phenomena) if name}
+    return {
+        name: float(outcomes[names == name].mean()) for name in dict.fromkeys(phenomena) if name
+    }
 
 
 class Pairs(Protocol[PairData]):
