@@ -16,7 +16,6 @@ from lookaround.evaluation.registry import (
     TextData,
     chosen,
     reading,
-    task_data,
 )
 from lookaround.report.schema import ForecastResults
 from lookaround.studies.compare.both_ways import BothWays, run_both_ways
@@ -73,7 +72,7 @@ class Grid:
         self.seeds = [settings.seed + i for i in range(settings.compare.seeds)]
         self.factors = settings.compare.lr_factors
         self.best = dict.fromkeys(self.specs, self.factors[0])
-        data = tuple(task_data(task, settings.evaluate) for task in study.tasks)
+        data = study.data
         self.found = Found(data, losses={spec: {} for spec in self.specs})
         self.evaluation, self.last = evaluation_work(study, data, plans[self.specs[0]])
         self.words = [

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.data.labelled import PairTask
 from lookaround.evaluation.baselines import baselines, by_key
 from lookaround.evaluation.bits_per_byte import BitsPerByte
 from lookaround.evaluation.intervals import Interval, bootstrap_interval, seed_interval
@@ -25,7 +24,7 @@ from lookaround.evaluation.registry import (
     reading,
 )
 from lookaround.report.schema import ComparisonResults
-from lookaround.report.schema.record import VERSION
+from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.compare.grid import Found
 from lookaround.studies.compare.scoring import TOKENS
 from lookaround.studies.compare.study import Study
@@ -145,7 +144,7 @@ class _Summary:
                 .items()
             },
             "baselines": self._baselines(),
-            "tasks": self._tasks(),
+            "tasks": study.described_tasks,
             "learning_rates": {
                 spec: {f"x{factor:g}": loss for factor, loss in sorted(entry.items())}
                 for spec, entry in self.found.losses.items()
@@ -221,20 +220,6 @@ class _Summary:
                         line[f"untrained_{attention}_ambiguous"] = ambiguous
                     table[task] = table.get(task, {}) | line
         return table
-
-    def _tasks(self) -> dict[str, dict[str, Any]]:
-        told = {}
-        for task, item in zip(self.study.tasks, self.found.data, strict=True):
-            train, test = item.sizes
-            told[task.name] = {
-                "metric": "accuracy" if isinstance(task, PairTask) else task.metric,
-                "train": train,
-                "test": test,
-                "classes": 2 if isinstance(task, PairTask) else len(task.classes),
-                "columns": task.columns,
-                "notes": task.notes,
-            }
-        return told
 
     def _summary(self) -> list[dict[str, Any]]:
         """Means with intervals over seeds, or over test items where there is one seed."""
