@@ -1,4 +1,4 @@
-"""Labels that are numbers: correlations, ridge probes and baselines against scipy and scikit-learn."""
+"""Labels that are numbers: correlations, ridge probes and baselines, against scipy and sklearn."""
 
 from __future__ import annotations
 
