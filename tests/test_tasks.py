@@ -314,7 +314,8 @@ def test_scores_are_numbers_not_classes(tmp_path: Path) -> None:
     assert "sts-test.tsv:2: label 'n/a' is no number" in refused(path)
     table(tmp_path / "sts-test.tsv", [(1, "x", "y"), (1, "v", "w")], header)
     assert "sts-test.tsv: 1 different number in the test part" in refused(path)
-    assert "holds scores (99 different" in refused(path, metrics={"sts-train": "matthews"})
+    found = refused(path, metrics={"sts-train": "matthews"})
+    assert "holds scores (84 different fractions" in found
 
 
 def test_whole_numbers_are_classes_unless_asked_or_all_different(tmp_path: Path) -> None:

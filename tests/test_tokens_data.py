@@ -378,6 +378,16 @@ def test_a_test_part_beside_the_training_part(tmp_path: Path) -> None:
     assert len(task.test) == 4
 
 
+def test_a_treebank_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "UD_X"
+    (folder / "not-to-release").mkdir(parents=True)
+    for part in ("train", "dev"):
+        conllu(folder / f"x-ud-{part}.conllu", CONTRACTED.replace("mar", part))
+        (folder / f"x-ud-{part}.txt").write_text("Vamos al mar.")
+    task = only(f"{folder}:xpos")
+    assert (task.name, len(task.train), len(task.test)) == ("UD_X-xpos", 12, 12)
+
+
 def test_whole_documents_are_held_out(tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     path.write_text(
@@ -532,6 +542,8 @@ def test_more_bad_input(tmp_path: Path) -> None:
     path = conllu(tmp_path / "a.conllu")
     path.write_text(path.read_text() + "1\tx\ty\n")
     assert "a.conllu:133: 3 columns found" in refused(path)
+    path.write_text(path.read_text().replace("1\tx\ty\n", "x" + "\t_" * 9 + "\n"))
+    assert "a.conllu:133: 10 columns found" in refused(path)
     rows = tmp_path / "b.jsonl"
     rows.write_text('{"tokens": ["a"], "tags": ["N"]}\n')
     assert "no column 'ner'; it has 'tokens', 'tags'" in refused(f"{rows}:ner")

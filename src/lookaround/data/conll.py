@@ -53,9 +53,10 @@ class Layout:
 def layout(text: str) -> Layout | None:
     """How the lines of CoNLL columns or CoNLL-U are cut; None for any other text.
 
-    They are columns if nine in ten of the first lines have equally many, at least two, fields
-    without blanks, and blank lines or `-DOCSTART-` stand between some. They are CoNLL-U if there
-    are ten, or as many as `# global.columns` names, and the first numbers the words.
+    They are columns if nine in ten of the first lines have equally many, at least two, fields, half
+    of the lines none with a blank in it, and blank lines or `-DOCSTART-` stand between some. They
+    are CoNLL-U if there are ten, or as many as `# global.columns` names, and the first numbers the
+    words.
     """
     lines = text[:_SAMPLE].split("\n")
     if len(text) > _SAMPLE:
@@ -65,22 +66,19 @@ def layout(text: str) -> Layout | None:
     names = tuple(name.lower().rpartition(":")[2] for name in declared or CONLLU)
     for tabs in (True, False):
         found = Layout(tabs, 0)
-        counts = Counter(len(_stripped(found.cut(line))) for line in rows)
+        counts = Counter(len(found.cut(line)) for line in rows)
         columns, times = max(counts.items(), key=lambda item: item[1], default=(0, 0))
         if columns < 2 or times < SHARE * len(rows):
             continue
         fields = [found.cut(line) for line in rows]
-        if columns == len(names) and names[0] == "id" and all(_ID.fullmatch(f[0]) for f in fields):
+        numbered = sum(_ID.fullmatch(row[0]) is not None for row in fields) >= SHARE * len(rows)
+        if columns == len(names) and names[0] == "id" and numbered:
             return Layout(tabs, columns, names)
         blanks = sum(any(" " in part for part in row) for row in fields)
         between = text.strip().startswith(_START) or re.search(r"\n[ \t]*\n", text.strip())
-        if between and blanks <= 0.1 * len(rows):
+        if between and blanks <= len(rows) / 2:
             return Layout(tabs, columns)
     return None
-
-
-def _stripped(fields: list[str]) -> list[str]:
-    return fields[: len(fields) - (len(fields) > 1 and not fields[-1])]
 
 
 def read_conll(path: Path, text: str, found: Layout, column: str | None) -> TaggedPart:

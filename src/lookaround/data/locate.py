@@ -132,6 +132,9 @@ def _in_folder(folder: Path, column: str | None) -> Source:
     train = _training(tables)
     if train is not None:
         return Source(folder, column, train, _beside(train, None).tests)
+    train = _training([path for path in children(folder) if _ending(path) == ".conllu"])
+    if train is not None:  # of a treebank, which may have other files and folders beside it
+        return Source(folder, column, train, _beside(train, None).tests)
     if "train" in inner and not [
         path for path in inner.values() if path.name.lower() not in ("train", *TEST_STEMS)
     ]:
