@@ -17,8 +17,6 @@ def register() -> None:
     try:
         from lm_eval.api.registry import model_registry
     except ImportError:
-        raise UserError(
-            'lm-eval is not installed; pip install "lookaround[eval]" has it'
-        ) from None
+        raise UserError('lm-eval is not installed; pip install "lookaround[eval]" has it') from None
     if NAME not in model_registry:
         model_registry.register(NAME, target="lookaround.evaluation.harness.model:Lookaround")
