@@ -70,7 +70,7 @@ def tokens_score(
 
     later: numbers of next tokens that are waited for; {"1": score, ..} in the details is that with
         the states of so many appended to the word's own, zeros where the sentence ends before. The
-        sub-tokens are those chosen without, layer and strength are chosen anew.
+        sub-tokens and the strength are those chosen without, the layer is chosen anew.
 
     Raises UserError where the training length leaves no word.
     """
@@ -85,11 +85,11 @@ def tokens_score(
         names = (choice.pooling, *behind[:wait])
         return np.concatenate([part.states[name][choice.layer] for name in names], 1)
 
-    own = _probe(data, train, test, partial(appended, 0), (LAST, MEAN), readable, seed)
-    pooling = (own.details["pooling"],)
+    parts = (data, train, test)
+    own = _probe(*parts, partial(appended, 0), (LAST, MEAN), STRENGTHS, readable, seed)
+    chosen = (own.details["pooling"],), (own.details["strength"],)
     waited = {
-        str(k): _probe(data, train, test, partial(appended, k), pooling, readable, seed).value
-        for k in later
+        str(k): _probe(*parts, partial(appended, k), *chosen, readable, seed).value for k in later
     }
     return replace(own, details=own.details | {"later": waited}) if later else own
 
@@ -128,7 +128,7 @@ def both_ways(
         return part.states[choice.pooling][choice.layer]
 
     train, test = side_by_side(data.train), side_by_side(data.test)
-    return _probe(data, train, test, features, (LAST,), forward, seed)
+    return _probe(data, train, test, features, (LAST,), STRENGTHS, forward, seed)
 
 
 def _probe(
@@ -137,6 +137,7 @@ def _probe(
     test: WordStates,
     features: Callable[[WordStates, _Choice], np.ndarray],
     poolings: Sequence[str],
+    strengths: Sequence[float],
     readable: Readable,
     seed: int,
 ) -> Scores:
@@ -157,12 +158,12 @@ def _probe(
         items = tag_items(data, held_sentences, model.predict(found[held]))
         return float(tag_statistic(data.metric, *map(np.array, items)))
 
-    usual = STRENGTHS[1]
+    usual = strengths[len(strengths) // 2]
     choices = [_Choice(layer, name) for name in poolings for layer in range(len(layers))]
     by_choice = {choice: held_out(choice, usual) for choice in choices}
     best = max(choices, key=by_choice.__getitem__)
-    by_strength = {c: by_choice[best] if c == usual else held_out(best, c) for c in STRENGTHS}
-    strength = max(STRENGTHS, key=by_strength.__getitem__)
+    by_strength = {c: by_choice[best] if c == usual else held_out(best, c) for c in strengths}
+    strength = max(strengths, key=by_strength.__getitem__)
     model: Logistic = fit_logistic(features(train, best), labels, strength)
     details = {
         "layer": layers[best.layer],
