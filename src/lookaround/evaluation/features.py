@@ -5,11 +5,13 @@ n inputs, L layers, D hidden width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lookaround.data.codec import Codec
 from lookaround.model.backbone import Backbone
@@ -29,43 +31,60 @@ def candidate_layers(layers: int) -> list[int]:
     )
 
 
-def pooled_states(
-    backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
-) -> tuple[np.ndarray, int]:
-    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut).
-
-    attention: the kind of the mode; a prefix model sees the whole text both ways. BOS is seen but
-        not pooled.
-    """
+def encoded(codec: Codec, inputs: Sequence[Any], context: int) -> tuple[list[Tensor], int]:
+    """(ids (T,) of each input behind BOS, at most `context` of them; number of inputs cut)."""
     full = [[codec.bos, *ids] for ids in codec.encode(inputs)]
     cut = sum(len(ids) > context for ids in full)
-    ids = [item[:context] for item in full]
+    return [torch.tensor(ids[:context]) for ids in full], cut
+
+
+def padded(ids: Sequence[Tensor], codec: Codec, attention: str) -> tuple[Shown, Tensor]:
+    """(some inputs (B, T) as a model sees them, the weight (B, T) of each state in their mean).
+
+    attention: the kind of the mode; a prefix model sees the whole input both ways. BOS is seen but
+        not pooled.
+    """
+    lengths = torch.tensor([len(each) for each in ids])
+    tokens = pad_sequence(list(ids), batch_first=True, padding_value=codec.bos)
+    real = torch.arange(tokens.shape[1]) < lengths[:, None]
+    documents = None
+    if attention == "bidirectional" and not bool(real.all()):
+        documents = torch.where(real, 0, PADDING)
+    shown = Shown(tokens, attention_of(attention, lengths), documents)
+    real[:, 0] = lengths == 1
+    return shown, real / real.sum(1, keepdim=True)
+
+
+def passes(ids: Sequence[Tensor]) -> Iterator[np.ndarray]:
+    """Indices of inputs of like length, as many as a model reads at once."""
     order = np.argsort([len(item) for item in ids], kind="stable")
-    layers = candidate_layers(backbone.sizes.layers)
-    # the last states of OPT-350M are narrower than those between its layers; the rest stays 0
-    pooled = np.zeros((len(layers), len(ids), backbone.sizes.trunk), dtype=np.float32)
     begin = 0
     while begin < len(order):
         end = begin + 1
         while end < len(order) and (end + 1 - begin) * len(ids[order[end]]) <= TOKENS_PER_PASS:
             end += 1
-        batch = order[begin:end]
-        lengths = torch.tensor([len(ids[k]) for k in batch])
-        width = int(lengths.max())
-        tokens = torch.full((len(batch), width), codec.bos)
-        for b, k in enumerate(batch):
-            tokens[b, : lengths[b]] = torch.tensor(ids[k])
-        real = torch.arange(width) < lengths[:, None]
-        documents = None
-        if attention == "bidirectional" and not bool(real.all()):
-            documents = torch.where(real, 0, PADDING)
-        shown = Shown(tokens, attention_of(attention, lengths), documents)
+        yield order[begin:end]
+        begin = end
+
+
+def pooled_states(
+    backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
+) -> tuple[np.ndarray, int]:
+    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut)."""
+    ids, cut = encoded(codec, inputs, context)
+    layers = candidate_layers(backbone.sizes.layers)
+    # the last states of OPT-350M are narrower than those between its layers; the rest stays 0
+    pooled = np.zeros((len(layers), len(ids), backbone.sizes.trunk), dtype=np.float32)
+    for batch in passes(ids):
+        shown, share_bt = padded([ids[k] for k in batch], codec, attention)
         with reading(backbone):
             states = backbone.states(shown.to(backbone.device), all_layers=True)
-        real[:, 0] = lengths == 1
-        share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
         for number, layer in enumerate(layers):
-            mean_bd = torch.einsum("bt,btd->bd", share_bt.to(states[layer].dtype), states[layer])
+            mean_bd = mean_state(states[layer], share_bt)
             pooled[number][batch, : mean_bd.shape[1]] = mean_bd.float().cpu().numpy()
-        begin = end
     return pooled, cut
+
+
+def mean_state(states_btd: Tensor, share_bt: Tensor) -> Tensor:
+    """Mean (B, D) of states, each by its weight (B, T)."""
+    return torch.einsum("bt,btd->bd", share_bt.to(states_btd), states_btd)
