@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lookaround.data.codec import Codec
 from lookaround.model.backbone import Backbone
@@ -30,57 +31,77 @@ def candidate_layers(layers: int) -> list[int]:
     )
 
 
-def pooled_states(
-    backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
-) -> tuple[np.ndarray, int]:
-    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut).
-
-    attention: the kind of the mode; a prefix model sees the whole text both ways. BOS is seen but
-        not pooled.
-    """
+def encoded(codec: Codec, inputs: Sequence[Any], context: int) -> tuple[list[Tensor], int]:
+    """(ids (T,) of each input behind BOS, at most `context` of them; number of inputs cut)."""
     full = [[codec.bos, *ids] for ids in codec.encode(inputs)]
     cut = sum(len(ids) > context for ids in full)
-    ids = [item[:context] for item in full]
-    layers = candidate_layers(backbone.sizes.layers)
-    # the last states of OPT-350M are narrower than those between its layers; the rest stays 0
-    pooled = np.zeros((len(layers), len(ids), backbone.sizes.trunk), dtype=np.float32)
-    for batch, real, states in state_batches(backbone, codec, ids, attention):
-        real[:, 0] = real.sum(1) == 1
-        share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
-        for number, layer in enumerate(layers):
-            mean_bd = torch.einsum("bt,btd->bd", share_bt.to(states[layer].dtype), states[layer])
-            pooled[number][batch, : mean_bd.shape[1]] = mean_bd.float().cpu().numpy()
-    return pooled, cut
+    return [torch.tensor(ids[:context]) for ids in full], cut
 
 
-def state_batches(
-    backbone: Backbone, codec: Codec, ids: Sequence[Sequence[int]], attention: str
-) -> Iterator[tuple[np.ndarray, Tensor, Sequence[Tensor]]]:
-    """Reads texts of about one length together, shortest first.
+def shown_whole(ids: Sequence[Tensor], codec: Codec, attention: str) -> tuple[Shown, Tensor]:
+    """(some inputs (B, T) as a model sees them, nothing hidden; (B, T) bool where they have tokens).
 
-    ids: of each text, its BOS included.
-
-    Yields (indices (B,) of texts, (B, T) bool where they have tokens, states (B, T, D) of every
-    layer).
+    attention: the kind of the mode; a prefix model sees the whole input both ways.
     """
+    lengths = torch.tensor([len(each) for each in ids])
+    tokens = pad_sequence(list(ids), batch_first=True, padding_value=codec.bos)
+    real = torch.arange(tokens.shape[1]) < lengths[:, None]
+    documents = None
+    if attention == "bidirectional" and not bool(real.all()):
+        documents = torch.where(real, 0, PADDING)
+    return Shown(tokens, attention_of(attention, lengths), documents), real
+
+
+def mean_state(states_btd: Tensor, real: Tensor) -> Tensor:
+    """Mean (B, D) of the states of inputs; BOS is not among them but where it stands alone.
+
+    real: (B, T) bool, where inputs have tokens.
+    """
+    counted = real.clone()
+    counted[:, 0] = real.sum(1) == 1
+    share_bt = counted / counted.sum(1, keepdim=True)
+    return torch.einsum("bt,btd->bd", share_bt.to(states_btd), states_btd)
+
+
+def passes(ids: Sequence[Tensor]) -> Iterator[np.ndarray]:
+    """Indices of inputs of like length, as many as a model reads at once, shortest first."""
     order = np.argsort([len(item) for item in ids], kind="stable")
     begin = 0
     while begin < len(order):
         end = begin + 1
         while end < len(order) and (end + 1 - begin) * len(ids[order[end]]) <= TOKENS_PER_PASS:
             end += 1
-        batch = order[begin:end]
-        lengths = torch.tensor([len(ids[k]) for k in batch])
-        width = int(lengths.max())
-        tokens = torch.full((len(batch), width), codec.bos)
-        for b, k in enumerate(batch):
-            tokens[b, : lengths[b]] = torch.tensor(ids[k])
-        real = torch.arange(width) < lengths[:, None]
-        documents = None
-        if attention == "bidirectional" and not bool(real.all()):
-            documents = torch.where(real, 0, PADDING)
-        shown = Shown(tokens, attention_of(attention, lengths), documents)
+        yield order[begin:end]
+        begin = end
+
+
+def state_batches(
+    backbone: Backbone, codec: Codec, ids: Sequence[Tensor], attention: str
+) -> Iterator[tuple[np.ndarray, Tensor, Sequence[Tensor]]]:
+    """Reads inputs of about one length together.
+
+    ids: (T,) of each input, its BOS included.
+
+    Yields (indices (B,) of inputs, (B, T) bool where they have tokens, states (B, T, D) of every
+    layer).
+    """
+    for batch in passes(ids):
+        shown, real = shown_whole([ids[k] for k in batch], codec, attention)
         with reading(backbone):
             states = backbone.states(shown.to(backbone.device), all_layers=True)
         yield batch, real, states
-        begin = end
+
+
+def pooled_states(
+    backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
+) -> tuple[np.ndarray, int]:
+    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut)."""
+    ids, cut = encoded(codec, inputs, context)
+    layers = candidate_layers(backbone.sizes.layers)
+    # the last states of OPT-350M are narrower than those between its layers; the rest stays 0
+    pooled = np.zeros((len(layers), len(ids), backbone.sizes.trunk), dtype=np.float32)
+    for batch, real, states in state_batches(backbone, codec, ids, attention):
+        for number, layer in enumerate(layers):
+            mean_bd = mean_state(states[layer], real)
+            pooled[number][batch, : mean_bd.shape[1]] = mean_bd.float().cpu().numpy()
+    return pooled, cut

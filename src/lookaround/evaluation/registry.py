@@ -51,6 +51,8 @@ class TaskData:
 
     train_inputs, test_inputs: what the model's codec encodes.
     train_labels, test_labels: (n,) int64, or float64 where numbers are asked for.
+    more_inputs, more_labels: training examples beside these, for what learns from more than a
+        probe does.
     """
 
     name: str
@@ -59,6 +61,8 @@ class TaskData:
     train_labels: np.ndarray
     test_inputs: list[Any]
     test_labels: np.ndarray
+    more_inputs: list[Any] = field(default_factory=list)
+    more_labels: np.ndarray | None = None
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -175,8 +179,9 @@ def _text_data(task: Task, settings: EvaluateSettings) -> TaskData:
     keys = (train_labels, test_labels)
     if task.metric == "pearson":  # no class to keep
         keys = (np.zeros(len(train_labels)), np.zeros(len(test_labels)))
-    train = _draw(keys[0], settings.probe_train)
-    test = _draw(keys[1], settings.probe_test)
+    train = draw(keys[0], settings.probe_train)
+    more = np.setdiff1d(draw(keys[0], max(settings.finetune_labels)), train)
+    test = draw(keys[1], settings.probe_test)
     return TaskData(
         name=task.name,
         metric=task.metric,
@@ -184,18 +189,23 @@ def _text_data(task: Task, settings: EvaluateSettings) -> TaskData:
         train_labels=train_labels[train],
         test_inputs=[task.test_inputs[i] for i in test],
         test_labels=test_labels[test],
+        more_inputs=[task.train_inputs[i] for i in more],
+        more_labels=train_labels[more],
     )
 
 
-def _draw(labels: np.ndarray, most: int) -> np.ndarray:
-    """Indices of a random subset; the first two of every class come first, so that none is lost."""
-    order = np.random.default_rng(0).permutation(len(labels))
+def draw(labels: np.ndarray, most: int, *, seed: int = 0) -> np.ndarray:
+    """Indices of a random subset, in order; a larger one of the same seed holds it.
+
+    One of every class comes first, then a second one, so that none is lost.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
     if len(order) <= most:
         return np.sort(order)
     seen: Counter[int] = Counter()
     later = []
     for label in labels[order].tolist():
-        later.append(seen[label] >= 2)
+        later.append(min(seen[label], 2))
         seen[label] += 1
     return np.sort(order[np.argsort(later, kind="stable")][:most])
 

@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PositiveFloat,
     PositiveInt,
     StringConstraints,
 )
@@ -155,6 +156,23 @@ class EvaluateSettings(_Section):
     )
     token_test: int = result(
         1000, ge=10, description="labelled sentences that a probe of words is scored on, at most"
+    )
+    finetune_labels: list[Annotated[int, Field(ge=10)]] = result(
+        [64, 256, 1024, 4096],
+        min_length=1,
+        description="numbers of labelled examples that fine-tuning learns from, in order",
+    )
+    finetune_draws: list[PositiveInt] = result(
+        [5, 5, 3, 1], description="of the examples of each number"
+    )
+    finetune_epochs: list[PositiveInt] = result(
+        [30, 15, 6, 3], description="of fine-tuning on each number"
+    )
+    finetune_rates: list[PositiveFloat] = result(
+        [0.3, 1.0, 3.0],
+        min_length=1,
+        description="learning rates that fine-tuning chooses from; 1 is what pretraining takes at "
+        "the model's width",
     )
     pairs: int = result(100, ge=1, description="minimal pairs of each phenomenon, at most")
     positions: int = result(256, ge=2, description="scored tokens per prefix length")
