@@ -12,7 +12,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,13 +19,12 @@ import torch
 
 from conftest import WORDS, sentences
 from lookaround.model.readable import open_run
-from lookaround.objectives import parse_list
 from lookaround.report.html import render_html
 from lookaround.report.schema import ComparisonResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.compare.compare import compare
-from lookaround.studies.compare.study import estimate, open_study
-from lookaround.studies.compare.summary import recommend as recommend_from
+from lookaround.studies.compare.estimate import estimate
+from lookaround.studies.compare.study import open_study
 from lookaround.studies.folder import slug
 from lookaround.support.errors import UserError
 
@@ -56,6 +54,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "order.tsv").write_text(
         "label\ttext\n" + "".join(f"{label}\t{text}\n" for label, text in rows)
     )
+    # whether the word behind stands early in the list: nothing to the left tells it
+    lines = []
+    for text in sentences(60, seed=7):
+        words = text.split()
+        behind = [WORDS.index(word) < len(WORDS) // 2 for word in words[1:]] + [False]
+        lines += [
+            f"{word} {('late', 'early')[is_early]}"
+            for word, is_early in zip(words, behind, strict=True)
+        ]
+        lines.append("")
+    (folder / "behind.conll").write_text("\n".join(lines))
     return folder
 
 
@@ -103,7 +112,7 @@ def test_a_study_has_an_entry_per_rung_and_seed(corpus: Path, tmp_path: Path) ->
         for spec in specs
     }
     assert flops[specs[0]][0] == pytest.approx(flops[specs[1]][0], rel=0.1), "equal FLOPs"
-    assert set(results["baselines"]["order"]) == {"majority", "tfidf", "random_init"}
+    assert set(results["baselines"]["order"]) == {"majority", "tfidf"}
     assert {entry["n"] for entry in results["summary"]} == {2}
     assert {entry["reference"] for entry in results["differences"]} == {"ar"}
     assert not list((tmp_path / "out").glob("**/trunk")), "what is not needed any more is removed"
@@ -221,6 +230,46 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
         out,
     )
     assert numbers(fewer) == numbers(first), "results are over what is asked for"
+
+
+@pytest.mark.slow
+def test_words_are_added_to_a_finished_study_with_their_controls(
+    corpus: Path, tmp_path: Path
+) -> None:
+    """Nothing is trained again; the network before training is read as each model is."""
+    out, specs = tmp_path / "out", "ar, mlm(rate=0.4)"
+    task = {
+        "data.tasks": [str(corpus / "behind.conll")],
+        "objectives": specs,
+        "forecast.enabled": False,
+    }
+    first = run(study_settings(corpus, "evaluate.protocols=bits_per_byte", **task), out)
+    assert set(first["runs"][0]["scores"]) == {"bits_per_byte", "tokens"}, "its only protocol"
+    paths = [out / entry["checkpoint"] / "model.safetensors" for entry in first["runs"]]
+    made = [path.stat().st_mtime_ns for path in paths]
+    results = run(study_settings(corpus, "evaluate.protocols=bits_per_byte,order", **task), out)
+    assert [path.stat().st_mtime_ns for path in paths] == made
+    assert results["verdicts"]["label_tokens"]["leader"] in specs
+    for entry, before in zip(results["runs"], first["runs"], strict=True):
+        tokens = entry["scores"]["tokens"]["behind"]
+        assert tokens == before["scores"]["tokens"]["behind"], "kept, not made again"
+        kind = "causal" if entry["objective"] == "ar" else "bidirectional"
+        assert tokens["before"] == results["baselines"]["behind"][f"untrained_{kind}"]
+        assert {"score", "before"} <= entry["scores"]["order"]["text"].keys()
+        row = next(
+            row
+            for row in results["summary"]
+            if (row["objective"], row["rung"], row["metric"])
+            == (entry["objective"], entry["rung"], "tokens/behind")
+        )
+        assert row["gain"] == pytest.approx(tokens["score"] - tokens["before"])
+    assert {"majority", "window", "window_left"} <= results["baselines"]["behind"].keys()
+    controls = {row["objective"] for row in results["controls"]}
+    assert controls == {
+        "ar, 1 token later",
+        "ar, 2 tokens later",
+        "ar beside ar of reversed text",
+    }
 
 
 @pytest.mark.slow
@@ -356,79 +405,6 @@ def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(
         assert a["bits_per_byte"] == b["bits_per_byte"]
         assert a["classification"] == b["classification"]
         assert a["budget"] | {"seconds": 0} == b["budget"] | {"seconds": 0}
-
-
-# ---------------------------------------------------------------------------------- recommendations
-
-
-def recommend(
-    summary: dict[str, dict[str, float]],
-    intervals: dict[tuple[str, str, str], tuple[float, float]],
-    seeds: int = 3,
-) -> Any:
-    specs = list(next(iter(summary.values())))
-    study = SimpleNamespace(
-        objectives=parse_list(", ".join(specs)),
-        settings=SimpleNamespace(compare=SimpleNamespace(seeds=seeds)),
-        tasks=("some",) if "classification" in summary else (),
-        store=SimpleNamespace(tokenizer=SimpleNamespace(unit="byte")),
-    )
-    rows = [
-        {"objective": s, "metric": m, "rung": 1, "mean": v, "low": v, "high": v}
-        for m, line in summary.items()
-        for s, v in line.items()
-    ]
-    differences = [
-        {
-            "objective": o,
-            "reference": r,
-            "metric": m,
-            "rung": 1,
-            "mean": (low + high) / 2,
-            "low": low,
-            "high": high,
-        }
-        for (m, r, o), (low, high) in intervals.items()
-    ]
-    table = {"t": {"tfidf": 0.1}, "": {"unigram": 9.0}}
-    return recommend_from(study, rows, differences, table)  # type: ignore[arg-type]
-
-
-def test_a_clear_winner_of_each_half_is_named() -> None:
-    answer, reasons = recommend(
-        {"classification": {"ar": 0.5, "mlm": 0.7}, "bits_per_byte": {"ar": 2.0, "mlm": 2.5}},
-        {("classification", "ar", "mlm"): (0.1, 0.3), ("bits_per_byte", "ar", "mlm"): (0.4, 0.6)},
-    )
-    assert (answer["classification"], answer["generation"]) == ("mlm", "ar")
-    assert answer["both"] == "none: mlm for classification, ar for generation"
-    assert "exclude 0" in reasons["classification"]
-
-
-def test_an_interval_over_zero_is_inconclusive() -> None:
-    answer, reasons = recommend(
-        {"classification": {"ar": 0.5, "mlm": 0.52}, "bits_per_byte": {"ar": 2.0, "mlm": 2.5}},
-        {("classification", "ar", "mlm"): (-0.1, 0.14), ("bits_per_byte", "ar", "mlm"): (0.4, 0.6)},
-        seeds=1,
-    )
-    assert answer["classification"] == "inconclusive at this budget: mlm, ar"
-    assert answer["both"] == "ar"
-    assert "One seed" in reasons["generation"]
-
-
-def test_without_tasks_classification_is_not_measured() -> None:
-    answer, _ = recommend(
-        {"bits_per_byte": {"ar": 2.0, "mlm": 2.5}}, {("bits_per_byte", "ar", "mlm"): (0.4, 0.6)}
-    )
-    assert answer["classification"].startswith("not measured")
-    assert answer["generation"] == "ar"
-
-
-def test_nan_intervals_are_inconclusive() -> None:
-    nan = float("nan")
-    answer, _ = recommend(
-        {"bits_per_byte": {"ar": 2.0, "mlm": 2.5}}, {("bits_per_byte", "ar", "mlm"): (nan, nan)}
-    )
-    assert answer["generation"].startswith("inconclusive")
 
 
 def test_folder_names_are_unique_and_plain() -> None:

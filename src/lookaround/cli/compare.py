@@ -15,7 +15,9 @@ from lookaround.support.storage import require_place
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lookaround.studies.compare.study import Estimate
+    from lookaround.studies.compare.estimate import Estimate
+
+MANY_EPOCHS = 50  # of the training text, from which a word of warning is due
 
 
 @takes_settings("compare", argument="data.corpus")
@@ -35,11 +37,12 @@ def command(
         settings.evaluate.samples = 0
     with loading("reading the corpus and loading libraries") as console:
         from lookaround.studies.compare.compare import compare
-        from lookaround.studies.compare.study import estimate, open_study
+        from lookaround.studies.compare.estimate import estimate
+        from lookaround.studies.compare.study import open_study
 
         study = open_study(settings)
     if given.dry_run:
-        with loading("timing a few steps"):
+        with loading("timing a few steps and a little of the evaluation"):
             cost = estimate(study)
         say_estimate(console, cost, study.jobs)
         given.write(vars(cost))
@@ -66,15 +69,58 @@ def command(
 
 
 def say_estimate(console: Console, cost: Estimate, jobs: int) -> None:
-    """Prints what training will cost."""
-    say(console, f"parameters        {cost.parameters:,}")
-    for spec, flops in cost.flops_per_run.items():
-        say(console, f"a run of {spec}: {cost.steps_per_run[spec]:,} steps, {flops:.3g} FLOPs")
+    """Prints what a study or a run is made of and what it will cost."""
+    from lookaround.report.text import format_count, format_flops, format_seconds
+
+    corpus = cost.corpus
     say(
         console,
-        f"FLOPs in all      {cost.flops:.3g} (all runs, rungs and the search of learning rates)\n"
-        f"memory            about {cost.memory_bytes / 2**30:.2f} GiB for each of {jobs} "
-        "processes, beside about 1 GiB of libraries\n"
-        f"training time     about {cost.seconds / 60:.1f} min on this machine; evaluation comes on "
-        "top",
+        f"corpus            {counted(corpus['documents'], 'document')}, "
+        f"{format_count(corpus['bytes'])} bytes; {counted(corpus['duplicates'], 'duplicate')} left "
+        f"out; {counted(corpus['training_documents'], 'training document')}, "
+        f"{corpus['training_tokens']:,} tokens; vocabulary {corpus['vocabulary']:,}",
     )
+    for name, task in cost.tasks.items():
+        columns = f"; columns {', '.join(task['columns'])}" if task["columns"] else ""
+        classes = f"{task['classes']:,} classes, " if task["classes"] else ""
+        say(
+            console,
+            f"task {name}: {classes}{task['train']:,} training and {task['test']:,} test examples, "
+            f"{task['metric']}{columns}",
+        )
+        for note in task["notes"]:
+            say(console, f"  {note}")
+    say(console, f"parameters        {cost.parameters:,}")
+    for spec, flops in cost.flops_per_run.items():
+        say(
+            console,
+            f"a run of {spec}: {cost.steps_per_run[spec]:,} steps, "
+            f"{format_count(cost.tokens_per_run[spec])} tokens, "
+            f"{format_epochs(cost.epochs_per_run[spec])}, {format_flops(flops)}",
+        )
+    say(
+        console,
+        f"FLOPs in all      {format_flops(cost.flops)} (all runs, rungs and the search of learning "
+        f"rates)\nmemory            about {cost.memory_bytes / 2**30:.2f} GiB for each of {jobs} "
+        "processes, beside about 1 GiB of libraries\n"
+        f"training time     about {format_seconds(cost.seconds)} on this machine",
+    )
+    if cost.evaluation_seconds:
+        say(
+            console,
+            f"evaluation time   about {format_seconds(cost.evaluation_seconds)} on top, for the "
+            "protocols asked for (--protocols)",
+        )
+    most = max(cost.epochs_per_run.values())
+    if most > MANY_EPOCHS:
+        say(
+            console,
+            f"{format_epochs(most)}: the corpus is read very often at this budget; autoregressive "
+            "models start to get worse after some tens of epochs (arXiv 2507.15857), so read the "
+            "lower rungs too, or give more text",
+        )
+
+
+def format_epochs(epochs: float) -> str:
+    """How often a text is read: 0.04 epochs, 12 epochs."""
+    return f"{epochs:,.0f} epochs" if epochs >= 10 else f"{epochs:.2g} epochs"

@@ -143,15 +143,7 @@ def _read_folder(folder: Path, text_column: str | None) -> Corpus:
 
 
 def _read_saved(folder: Path, text_column: str | None) -> Corpus:
-    import datasets
-
-    try:
-        data = datasets.load_from_disk(str(folder))
-    except Exception as error:  # datasets, pyarrow and fsspec raise many kinds
-        raise UserError(
-            f"{folder}: not a complete datasets folder ({files.one_line(error)}); write it again "
-            "with save_to_disk"
-        ) from None
+    data = tables.load_saved(folder)
     return _from_datasets(data, folder.resolve().name, str(folder), text_column)
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -43,13 +44,15 @@ class Table:
     """Rows with named columns.
 
     `source` is the file for messages; `columns` maps a name to one value a row; `lines[i]` is the
-    1-based line on which row i starts, or None where rows have no lines (parquet, datasets).
+    1-based line on which row i starts, or None where rows have no lines (parquet, datasets);
+    `classes` has the names of numbers, of columns that a dataset has them for.
     """
 
     source: str
     columns: Mapping[str, Sequence[Any]]
     lines: Sequence[int] | None
     rows: int
+    classes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def where(self, row: int) -> str:
         """Return "file:line", or "file, row n" counted from 1."""
@@ -96,7 +99,43 @@ class ArrowColumns(Mapping[str, Sequence[Any]]):
 def arrow_table(table: Any, source: str) -> Table:
     """Return a pyarrow table as a `Table`; raises UserError if two columns share a name."""
     _check_names(list(table.column_names), source)
-    return Table(source, ArrowColumns(table, source), None, table.num_rows)
+    columns = ArrowColumns(table, source)
+    return Table(source, columns, None, table.num_rows, _class_names(table.schema.metadata))
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """{column: names of its numbers} of the features that `datasets` writes into arrow files."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        names = {
+            column: found
+            for column, feature in features.items()
+            if (found := feature.get("feature", feature).get("names"))
+        }
+    except (KeyError, ValueError, AttributeError):
+        return {}
+    return names
+
+
+def load_saved(folder: Path) -> Any:
+    """What `datasets.save_to_disk` wrote: a dataset, or one for each split.
+
+    Raises UserError where that is not whole.
+    """
+    import datasets
+
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as error:  # datasets, pyarrow and fsspec raise many kinds
+        raise UserError(
+            f"{folder}: not a complete datasets folder ({one_line(error)}); write it again "
+            "with save_to_disk"
+        ) from None
+
+
+def read_saved(folder: Path) -> Table:
+    """The rows of one split that `datasets.save_to_disk` wrote, read by `load_saved`."""
+    return arrow_table(load_saved(folder).with_format("arrow")[:], str(folder))
 
 
 def read_table(path: Path) -> Table:

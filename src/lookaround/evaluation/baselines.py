@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
 from lookaround.evaluation.bits_per_byte import (
@@ -17,7 +17,7 @@ from lookaround.evaluation.bits_per_byte import (
     scored_tokens,
     unigram_bits,
 )
-from lookaround.evaluation.probe import fitted, score
+from lookaround.evaluation.probe import beside, fitted, score
 from lookaround.evaluation.registry import (
     AnyData,
     Protocol,
@@ -48,7 +48,7 @@ class Baseline(Protocol[Data]):
 
 
 class Majority(Baseline[TaskData]):
-    """Always the most frequent class of the training part."""
+    """Always the most frequent class of the training part; the mean of numbers, which says 0."""
 
     name, needs, title = "majority", TaskData, "majority class"
     beside = ("probe", "finetune")
@@ -56,12 +56,14 @@ class Majority(Baseline[TaskData]):
     def run(
         self, readable: Readable | None, data: TaskData, settings: EvaluateSettings, seed: int
     ) -> Scores:
-        answer = np.full_like(data.test_labels, np.bincount(data.train_labels).argmax())
-        return Scores(data.metric, score(data.metric, data.test_labels, answer))
+        labels = data.train_labels
+        usual = labels.mean() if data.is_regression else np.bincount(labels).argmax()
+        answer = np.full_like(data.test_labels, usual)
+        return _scores(data, answer)
 
 
 class TfIdf(Baseline[TaskData]):
-    """TF-IDF of words and word pairs with logistic regression, where inputs are texts."""
+    """TF-IDF of words and word pairs with logistic or ridge regression, where inputs are texts."""
 
     name, needs, title = "tfidf", TaskData, "TF-IDF with logistic regression"
     beside = ("probe", "finetune")
@@ -72,12 +74,26 @@ class TfIdf(Baseline[TaskData]):
     def run(
         self, readable: Readable | None, data: TaskData, settings: EvaluateSettings, seed: int
     ) -> Scores:
-        vectorizer = TfidfVectorizer(
-            sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]"
-        )
-        model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=300))
-        predicted = fitted(model, data.train_inputs, data.train_labels).predict(data.test_inputs)
-        return Scores(data.metric, score(data.metric, data.test_labels, predicted))
+        return _scores(data, tfidf_predictions(data))
+
+
+def tfidf_predictions(data: TaskData) -> np.ndarray:
+    """Predictions (n_test,) of TF-IDF with logistic regression, or of numbers ridge regression."""
+    vectorizer = TfidfVectorizer(
+        sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]"
+    )
+    linear = Ridge() if data.is_regression else LogisticRegression(C=10.0, max_iter=300)
+    model = fitted(make_pipeline(vectorizer, linear), data.train_inputs, data.train_labels)
+    return model.predict(data.test_inputs)
+
+
+def _scores(data: TaskData, predicted: np.ndarray) -> Scores:
+    true = data.test_labels
+    return Scores(
+        data.metric,
+        score(data.metric, true, predicted),
+        details=beside(data.metric, true, predicted),
+    )
 
 
 class Unigram(Baseline[TextData]):

@@ -202,11 +202,16 @@ def _groups(row: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(row[order])) + 1)
 
 
-def unigram_bits(counts: np.ndarray, scored: ScoredTokens, special: tuple[int, ...]) -> np.ndarray:
-    """Bits of each scored token (K,) under the training part's token frequencies plus one."""
+def unigram(counts: np.ndarray, special: tuple[int, ...]) -> np.ndarray:
+    """Probabilities (V,) of tokens: their frequencies plus one, without special ones."""
     smoothed = counts.astype(np.float64) + 1
     smoothed[list(special)] = 0
-    return -np.log2(smoothed[scored.token] / smoothed.sum())
+    return smoothed / smoothed.sum()
+
+
+def unigram_bits(counts: np.ndarray, scored: ScoredTokens, special: tuple[int, ...]) -> np.ndarray:
+    """Bits of each scored token (K,) under the training part's token frequencies plus one."""
+    return -np.log2(unigram(counts, special)[scored.token])
 
 
 def bits_per_byte(bits: np.ndarray, scored: ScoredTokens) -> tuple[float, dict[str, float]]:

@@ -1,15 +1,16 @@
 """Mean-pooled states of texts, or of whatever a codec encodes, for probes.
 
-n inputs, L layers, D hidden width.
+n inputs, L layers, B texts of a pass, T tokens, D hidden width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lookaround.data.codec import Codec
 from lookaround.model.backbone import Backbone
@@ -40,10 +41,29 @@ def pooled_states(
     full = [[codec.bos, *ids] for ids in codec.encode(inputs)]
     cut = sum(len(ids) > context for ids in full)
     ids = [item[:context] for item in full]
-    order = np.argsort([len(item) for item in ids], kind="stable")
     layers = candidate_layers(backbone.sizes.layers)
     # the last states of OPT-350M are narrower than those between its layers; the rest stays 0
     pooled = np.zeros((len(layers), len(ids), backbone.sizes.trunk), dtype=np.float32)
+    for batch, real, states in state_batches(backbone, codec, ids, attention):
+        real[:, 0] = real.sum(1) == 1
+        share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
+        for number, layer in enumerate(layers):
+            mean_bd = torch.einsum("bt,btd->bd", share_bt.to(states[layer].dtype), states[layer])
+            pooled[number][batch, : mean_bd.shape[1]] = mean_bd.float().cpu().numpy()
+    return pooled, cut
+
+
+def state_batches(
+    backbone: Backbone, codec: Codec, ids: Sequence[Sequence[int]], attention: str
+) -> Iterator[tuple[np.ndarray, Tensor, Sequence[Tensor]]]:
+    """Reads texts of about one length together, shortest first.
+
+    ids: of each text, its BOS included.
+
+    Yields (indices (B,) of texts, (B, T) bool where they have tokens, states (B, T, D) of every
+    layer).
+    """
+    order = np.argsort([len(item) for item in ids], kind="stable")
     begin = 0
     while begin < len(order):
         end = begin + 1
@@ -62,10 +82,5 @@ def pooled_states(
         shown = Shown(tokens, attention_of(attention, lengths), documents)
         with reading(backbone):
             states = backbone.states(shown.to(backbone.device), all_layers=True)
-        real[:, 0] = lengths == 1
-        share_bt = (real / real.sum(1, keepdim=True)).to(backbone.device)
-        for number, layer in enumerate(layers):
-            mean_bd = torch.einsum("bt,btd->bd", share_bt.to(states[layer].dtype), states[layer])
-            pooled[number][batch, : mean_bd.shape[1]] = mean_bd.float().cpu().numpy()
+        yield batch, real, states
         begin = end
-    return pooled, cut

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from lookaround.data.corpus import read_corpus, split_documents
 from lookaround.data.rows import Rows
-from lookaround.data.shards import in_memory
+from lookaround.data.shards import Split, in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.evaluation.registry import TextData
+from lookaround.model.foreign import say_once
 from lookaround.model.readable import Readable
 from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
+
+# of training text that is encoded for the n-gram rows: some seconds
+COUNTED_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,27 @@ def text_rows(readable: Readable, documents: Sequence[str]) -> Rows:
     return Rows(split, width, readable.tokenizer.measured(documents))
 
 
+def counted(readable: Readable, documents: Sequence[str]) -> Split:
+    """Training documents that n-grams are counted in: all, or every k-th of a large corpus."""
+    size = sum(len(document.encode()) for document in documents)
+    every = -(-size // COUNTED_BYTES) or 1
+    if every > 1:
+        say_once(
+            f"unigram, bigram and trigram models: of every {every}th training document (the text "
+            f"has {size / 1e6:,.0f} MB)"
+        )
+    return in_memory(list(documents[::every]), readable.tokenizer)
+
+
 def text_data(readable: Readable, data: DataSettings) -> TextData | None:
     """What a run is evaluated on as text; None where neither it nor the settings name a corpus."""
     own = own_text(readable, data)
     if own is None:
         return None
-    return TextData(text_rows(readable, own.test), text_rows(readable, own.validation))
+    train = counted(readable, own.train)
+    return TextData(
+        text_rows(readable, own.test),
+        text_rows(readable, own.validation),
+        np.bincount(np.concatenate(train.files), minlength=readable.tokenizer.size),
+        train,
+    )

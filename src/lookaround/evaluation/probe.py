@@ -1,4 +1,5 @@
-"""The linear probe of a text: logistic regression on a frozen model's mean-pooled states.
+"""The linear probe of a text: a linear model of classes or numbers on a frozen model's mean-pooled
+states.
 
 n examples, L candidate layers, D hidden width.
 """
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifierCV, RidgeCV
 from sklearn.metrics import matthews_corrcoef
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -28,16 +31,32 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 # alpha of ridge regression on standardised features
 RIDGE_STRENGTHS = tuple(10.0**k for k in range(-1, 5))
 
+
+def pearson(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Correlations (..) of labels and predictions (.., n); 0 where one of them is constant."""
+    centred = [column - column.mean(-1, keepdims=True) for column in (true, predicted)]
+    norms = [np.sqrt((column**2).sum(-1)) for column in centred]
+    # what rounding leaves of a constant
+    largest = [np.abs(column).max(-1) for column in (true, predicted)]
+    constant = (norms[0] <= 1e-12 * largest[0]) | (norms[1] <= 1e-12 * largest[1])
+    product = np.where(constant, 1.0, norms[0] * norms[1])
+    return np.where(constant, 0.0, (centred[0] * centred[1]).sum(-1) / product)
+
+
 # labels and predictions (.., n) -> scores (..)
 METRICS: dict[str, Callable[..., np.ndarray]] = {
     "accuracy": lambda true, predicted: np.mean(true == predicted, axis=-1),
     "matthews": np.vectorize(matthews_corrcoef, otypes=[float], signature="(n),(n)->()"),
+    "pearson": pearson,
 }
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """A probe's test score and predictions (n_test,), and the layer and C that were chosen."""
+    """A probe's test score and predictions (n_test,), and the layer and strength that were chosen.
+
+    strength: C of logistic regression, alpha of ridge regression.
+    """
 
     score: float
     predicted: np.ndarray
@@ -46,8 +65,15 @@ class ProbeResult:
 
 
 def score(metric: str, true: np.ndarray, predicted: np.ndarray) -> float:
-    """The metric ("accuracy" or "matthews") of predictions (n,) against labels (n,)."""
+    """The metric (one of METRICS) of predictions (n,) against labels (n,)."""
     return float(METRICS[metric](true, predicted))
+
+
+def beside(metric: str, true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """What details say beside the metric: Spearman's correlation where numbers are predicted."""
+    if metric != "pearson":
+        return {}
+    return {"spearman": float(pearson(rankdata(true), rankdata(predicted)))}
 
 
 def linear_probe(
@@ -59,40 +85,55 @@ def linear_probe(
     metric: str = "accuracy",
     seed: int = 0,
 ) -> ProbeResult:
-    """Logistic regression on frozen features; layer and C chosen inside the training part. Ours.
+    """A linear model of frozen features; layer and strength chosen inside the training part. Ours.
 
-    train_lnd (L, n_train, D) and test_lnd (L, n_test, D) float; labels (n,) int.
+    Logistic regression of classes, or ridge regression of numbers (metric "pearson").
+
+    train_lnd (L, n_train, D) and test_lnd (L, n_test, D) float; labels (n,) int, or float.
     """
-    layers = len(train_lnd)
-    counts = np.unique(train_labels, return_counts=True)[1]
-    # too few to have every class on both sides
-    few = counts.min() < 2 or len(train_labels) // 5 < len(counts)
-    fit, held = train_test_split(
-        np.arange(len(train_labels)),
-        test_size=0.2,
-        random_state=seed,
-        stratify=None if few else train_labels,
-    )
+    layers, regression = len(train_lnd), metric == "pearson"
+    strengths = RIDGE_STRENGTHS if regression else STRENGTHS
+    usual = strengths[len(strengths) // 2 if regression else 1]
+    fit, held = split_off(train_labels, seed, regression)
 
     def held_out(layer: int, strength: float) -> float:
-        model = _fit(train_lnd[layer][fit], train_labels[fit], strength)
+        model = _fit(train_lnd[layer][fit], train_labels[fit], strength, regression)
         return score(metric, train_labels[held], model.predict(train_lnd[layer][held]))
 
-    by_layer = {(layer, STRENGTHS[1]): held_out(layer, STRENGTHS[1]) for layer in range(layers)}
+    by_layer = {(layer, usual): held_out(layer, usual) for layer in range(layers)}
     layer = max(by_layer, key=lambda key: by_layer[key])[0]
-    by_strength = {c: by_layer.get((layer, c)) or held_out(layer, c) for c in STRENGTHS}
+    by_strength = {c: by_layer.get((layer, c)) or held_out(layer, c) for c in strengths}
     strength = max(by_strength, key=lambda c: by_strength[c])
-    model = _fit(train_lnd[layer], train_labels, strength)
+    model = _fit(train_lnd[layer], train_labels, strength, regression)
     predicted = model.predict(test_lnd[layer])
     return ProbeResult(score(metric, test_labels, predicted), predicted, layer, strength)
 
 
-def _fit(features_nd: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:
-    return fitted(
-        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200)),
-        features_nd,
-        labels,
+def split_off(
+    labels: np.ndarray, seed: int, regression: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of four fifths of some examples, and of a fifth to choose by.
+
+    Classes are shared out evenly, unless there are too few examples to have each on both sides.
+    """
+    few = regression
+    if not regression:
+        counts = np.unique(labels, return_counts=True)[1]
+        few = counts.min() < 2 or len(labels) // 5 < len(counts)
+    fit, held = train_test_split(
+        np.arange(len(labels)),
+        test_size=0.2,
+        random_state=seed,
+        stratify=None if few else labels,
     )
+    return fit, held
+
+
+def _fit(
+    features_nd: np.ndarray, labels: np.ndarray, strength: float, regression: bool
+) -> Pipeline:
+    model = Ridge(strength) if regression else LogisticRegression(C=strength, max_iter=200)
+    return fitted(make_pipeline(StandardScaler(), model), features_nd, labels)
 
 
 def fitted(model: Pipeline, inputs: Any, labels: np.ndarray) -> Pipeline:
@@ -115,9 +156,8 @@ def least_squares_probe(
     The least-squares probe that the bounds of theory speak of, in closed form: many features are
     tried in seconds.
     """
-    model = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=RIDGE_STRENGTHS)).fit(
-        train_nd, train_labels
-    )
+    ridge: BaseEstimator = (RidgeCV if metric == "pearson" else RidgeClassifierCV)(RIDGE_STRENGTHS)
+    model = make_pipeline(StandardScaler(), ridge).fit(train_nd, train_labels)
     predicted = model.predict(test_nd)
     return ProbeResult(score(metric, test_labels, predicted), predicted, 0, float(model[-1].alpha_))
 
@@ -151,6 +191,7 @@ class Probe(Protocol[TaskData]):
                 "layer": layers[probe.layer],
                 "strength": probe.strength,
                 "cut": cut + cut_test,
+                **beside(data.metric, data.test_labels, probe.predicted),
             },
         )
 

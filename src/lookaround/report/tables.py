@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from lookaround.report.figures import short_baseline
 from lookaround.report.findings import (
     FORECAST_COLUMNS,
+    RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
     SYNTHETIC_COLUMNS,
     forecast_standing,
     is_control,
+    right_context_cells,
     speculation_cells,
     synthetic_cells,
     synthetic_name,
@@ -334,6 +336,16 @@ def forecast(result: ForecastResults) -> Table:
         *map(Head, result.metrics),
     ]
     return Table("Forecast", heads, [("", rows[:models]), ("baselines", rows[models:])])
+
+
+def right_context(result: ForecastResults) -> Table:
+    """What the words to the right tell of each task of words."""
+    heads = [Head("task"), *(Head(name.replace("\n", " ")) for name in RIGHT_CONTEXT_COLUMNS)]
+    rows = [
+        Row(task, list(map(Cell, right_context_cells(found))))
+        for task, found in result.right_context.items()
+    ]
+    return Table("Right context", heads, [("", rows)])
 
 
 def answers(result: ForecastResults) -> Table:

@@ -14,12 +14,14 @@ from rich.text import Text
 
 from lookaround.report.findings import (
     FORECAST_COLUMNS,
+    RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
     SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
     forecast_standing,
     is_control,
+    right_context_cells,
     speculation_cells,
     speculation_lines,
     synthetic_cells,
@@ -350,6 +352,14 @@ def _print_forecast(result: ForecastResults, console: Console) -> None:
             "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last "
             "three lines: controls",
         )
+    if result.right_context:
+        _print_text(console, "\nWhat the words to the right tell, in linear windows", "bold")
+        cells = map(right_context_cells, result.right_context.values())
+        columns = [
+            Column(heading, list(column))
+            for heading, column in zip(RIGHT_CONTEXT_COLUMNS, zip(*cells, strict=True), strict=True)
+        ]
+        _print_table(console, [columns], list(map(printable, result.right_context)), first="task")
     console.print()
     if tasks:
         answers = [

@@ -75,9 +75,10 @@ class DataSettings(_Section):
     )
     tasks: Texts = Field(
         default_factory=list,
-        description="labelled texts: a csv, tsv or jsonl file, or a folder per class; repeatable",
+        description="labelled texts or words, or minimal pairs: a table, CoNLL columns or a "
+        "folder; PATH:COLUMN names the labels; repeatable",
     )
-    metrics: dict[str, Literal["accuracy", "matthews"]] = Field(
+    metrics: dict[str, Literal["accuracy", "matthews", "pearson", "span_f1"]] = Field(
         default_factory=dict, description="metric by task name; none: accuracy, or the task's own"
     )
     tokenizer: str | None = Field(

@@ -23,7 +23,8 @@ from lookaround.objectives import parse, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.report.schema import PretrainResults
 from lookaround.settings import Settings
-from lookaround.studies.compare.study import Estimate, estimate, open_store, open_study
+from lookaround.studies.compare.estimate import Estimate, estimate
+from lookaround.studies.compare.study import open_store, open_study
 from lookaround.studies.events import Report, report_step, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.support.errors import Interrupted, UserError
@@ -63,7 +64,7 @@ def cost(request: Request) -> Estimate:
     settings.objectives, settings.compare.budget = request.objective.spec, settings.pretrain.budget
     settings.compare.ladder, settings.compare.lr_factors = [1.0], [1.0]
     settings.compare.equal = "tokens" if request.budget.unit == "tokens" else None
-    return estimate(open_study(settings))
+    return estimate(open_study(settings), evaluation=False)
 
 
 def pretrain(request: Request, out: Path, *, report: Report = silent) -> PretrainResults:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from lookaround.data.corpus import Corpus
-from lookaround.data.labelled import AnyTask
+from lookaround.data.labelled import AnyTask, PairTask
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
 from lookaround.data.text import require_named
-from lookaround.evaluation.registry import AnyData, TextData, chosen
+from lookaround.evaluation.registry import AnyData, Labelled, TextData, chosen, task_data
 from lookaround.model.backbone import VOCABULARIES, Backbone
 from lookaround.model.fingerprint import model_folder
 from lookaround.objectives import AR, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
-from lookaround.support.machine import jobs_of, threads, threads_of
+from lookaround.support.machine import jobs_of, threads_of
 from lookaround.train.budget import Budget, Plan, parse_budget
 from lookaround.train.loop import Trainer
 from lookaround.train.run import (
@@ -68,22 +67,26 @@ class Study:
         """Threads of each job."""
         return threads_of(self.jobs)
 
+    @cached_property
+    def data(self) -> tuple[Labelled, ...]:
+        """The tasks' examples that every model is evaluated on."""
+        return tuple(task_data(task, self.settings.evaluate) for task in self.tasks)
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a study will cost.
-
-    flops: of all runs together;
-    memory_bytes: of one process;
-    seconds: on this machine.
-    """
-
-    parameters: int
-    flops_per_run: dict[str, float]
-    steps_per_run: dict[str, int]
-    flops: float
-    memory_bytes: float
-    seconds: float
+    @property
+    def described_tasks(self) -> dict[str, dict[str, Any]]:
+        """{task: its metric, sizes, classes, columns and notes}."""
+        told = {}
+        for task, item in zip(self.tasks, self.data, strict=True):
+            train, test = item.sizes
+            told[task.name] = {
+                "metric": "accuracy" if isinstance(task, PairTask) else task.metric,
+                "train": train,
+                "test": test,
+                "classes": 2 if isinstance(task, PairTask) else len(task.classes),
+                "columns": task.columns,
+                "notes": task.notes,
+            }
+        return told
 
 
 def open_study(settings: Settings) -> Study:
@@ -201,40 +204,3 @@ def _resolved(study: Study, trainer: Trainer) -> Budget:
 def rung_plan(full: Mapping[str, Any], rung: float) -> Plan:
     """The plan of a rung: its share of the steps of the last one."""
     return Plan(tuple(full["shares"]), tuple(round(rung * count) for count in full["steps"]))
-
-
-def estimate(study: Study) -> Estimate:
-    """The cost of a study, from counted FLOPs and the time of a few steps here.
-
-    Of `ar`, or where an encoder is continued of the first objective.
-    """
-    settings = study.settings
-    with threads(study.threads):
-        plans = plans_of(study)["plans"]
-    flops, steps = {}, {}
-    for objective in study.objectives:
-        trainer = make_trainer(settings, objective, study.store, seed=settings.seed)
-        costs = [step_cost(trainer, phase, "flops") for _, phase in objective.phases()]
-        counts = plans[objective.spec]["steps"]
-        flops[objective.spec] = float(np.dot(costs, counts))
-        steps[objective.spec] = sum(counts)
-    timed = study.objectives[0] if study.backbone.source.encoder else AR()
-    trainer = make_trainer(settings, timed, study.store, seed=settings.seed)
-    with threads(study.threads):
-        phase = timed.at(0.5)
-        rate = (
-            study.jobs * step_cost(trainer, phase, "flops") / step_cost(trainer, phase, "seconds")
-        )
-    search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
-    decay, rungs = settings.train.decay, sum(study.rungs)
-    total = 0.0
-    for objective in study.objectives:
-        # in full budgets: branches off one trunk share all but their decays
-        ladder = (1 - decay) + decay * rungs if objective.stationary else rungs
-        total += flops[objective.spec] * (ladder * settings.compare.seeds + search)
-    parameters = study.backbone.parameter_count
-    sizes = study.backbone.sizes
-    rows = settings.train.micro_batch or settings.train.batch
-    per_token = sizes.layers * (14 * sizes.trunk + 4 * sizes.intermediate)
-    memory = 16.0 * parameters + 4.0 * rows * settings.model.context * per_token + (96 << 20)
-    return Estimate(parameters, flops, steps, total, memory, total / rate)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.data.labelled import PairTask
 from lookaround.evaluation.baselines import baselines, by_key
 from lookaround.evaluation.bits_per_byte import BitsPerByte
 from lookaround.evaluation.intervals import Interval, bootstrap_interval, seed_interval
@@ -21,6 +20,7 @@ from lookaround.evaluation.registry import (
     Protocol,
     Scores,
     TextData,
+    TokenData,
     protocols,
     reading,
 )
@@ -145,7 +145,7 @@ class _Summary:
                 .items()
             },
             "baselines": self._baselines(),
-            "tasks": self._tasks(),
+            "tasks": study.described_tasks,
             "learning_rates": {
                 spec: {f"x{factor:g}": loss for factor, loss in sorted(entry.items())}
                 for spec, entry in self.found.losses.items()
@@ -222,20 +222,6 @@ class _Summary:
                     table[task] = table.get(task, {}) | line
         return table
 
-    def _tasks(self) -> dict[str, dict[str, Any]]:
-        told = {}
-        for task, item in zip(self.study.tasks, self.found.data, strict=True):
-            train, test = item.sizes
-            told[task.name] = {
-                "metric": "accuracy" if isinstance(task, PairTask) else task.metric,
-                "train": train,
-                "test": test,
-                "classes": 2 if isinstance(task, PairTask) else len(task.classes),
-                "columns": task.columns,
-                "notes": task.notes,
-            }
-        return told
-
     def _summary(self) -> list[dict[str, Any]]:
         """Means with intervals over seeds, or over test items where there is one seed."""
         rows = []
@@ -278,22 +264,13 @@ class _Summary:
 
         Of `ar` at the last rung, word by word.
         """
-        rung = self.study.rungs[-1]
         # {name: {seed: {task: score}}}
         lines: dict[str, dict[int, dict[str, float]]] = {}
-        if "ar" in self.specs:
-            for seed in self.seeds:
-                for task, scores in (
-                    self.evaluation("ar", seed, rung).scores.get(TOKENS, {}).items()
-                ):
-                    for later, value in scores.details.get("later", {}).items():
-                        name = f"ar, {later} token{'s' * (later != '1')} later"
-                        lines.setdefault(name, {}).setdefault(seed, {})[task] = value
-        for seed, found in self.found.both_ways.items():
-            for task, scores in found.items():
-                if scores.value is not None:
-                    name = "ar beside ar of reversed text"
-                    lines.setdefault(name, {}).setdefault(seed, {})[task] = scores.value
+        for seed, controls in self.found.controls.items():
+            for name, found in controls.items():
+                lines.setdefault(name, {})[seed] = {
+                    task: scores.value for task, scores in found.items() if scores.value is not None
+                }
         rows = []
         none = np.array([np.nan])
         for name, by_seed in lines.items():
@@ -303,9 +280,8 @@ class _Summary:
                 values = [
                     (float(np.mean([line[task] for task in of])), none) for line in by_seed.values()
                 ]
-                rows.append(
-                    {"objective": name, "rung": rung, "metric": metric, **_interval(values)}
-                )
+                keys = {"objective": name, "rung": self.study.rungs[-1], "metric": metric}
+                rows.append({**keys, **_interval(values)})
         return rows
 
     def _about(self) -> dict[str, dict[str, Any]]:
@@ -408,9 +384,11 @@ class _Summary:
             notes += [f"{task.name}: {note}" for note in task.notes]
         scores = self.evaluation(self.specs[0], self.seeds[0], 1.0).scores.values()
         cut = {name: found.details.get("cut", 0) for part in scores for name, found in part.items()}
+        words = {item.name for item in self.found.data if isinstance(item, TokenData)}
         notes += [
-            f"{name}: {count} texts were cut to the training length of {settings.model.context} "
-            "tokens"
+            f"{name}: {count:,} "
+            + ("words are beyond" if name in words else "texts were cut to")
+            + f" the training length of {settings.model.context} tokens"
             for name, count in cut.items()
             if count
         ]

@@ -1,0 +1,385 @@
+"""Labelled texts: a table, a pair of tables or a folder of classes becomes a `Task`.
+
+A test part beside the training part is used unchanged; otherwise a fifth of each class is held
+out. The same text is never on both sides. Labels are classes, or numbers to be foretold.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from lookaround.data import files, tables
+from lookaround.data.corpus import hash_key
+from lookaround.data.labelled import Task
+from lookaround.data.locate import children
+from lookaround.data.tables import Table
+from lookaround.support.errors import UserError
+
+PAIRS = (
+    ("text", "text_b"),
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+    ("sentence", "sentence_b"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+)
+SINGLES = tuple(
+    dict.fromkeys(
+        ("text", "sentence", "sentence1", "premise", "question", *tables.TEXT_NAMES, "title")
+    )
+)
+LABELS = (
+    "label",
+    "labels",
+    "class",
+    "category",
+    "intent",
+    "target",
+    "gold_label",
+    "sentiment",
+    "topic",
+    "rating",
+    "score",
+)
+HELD_OUT = 0.2
+OVERLAP = 0.05
+Label = TypeVar("Label", str, float)
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """The texts of one table or folder.
+
+    columns: those that were read (texts, then label); none of a folder.
+    where: "file:line" of each text, for messages.
+    """
+
+    source: str
+    texts: list[str]
+    labels: list[str]
+    notes: list[str]
+    columns: list[str] = field(default_factory=list)
+    where: Callable[[int], str] = str
+
+
+def text_task(
+    name: str, metric: str | None, train: TextPart, test: TextPart | None, seed: int
+) -> Task:
+    """The task of two parts, or of one of which a fifth is held out.
+
+    metric: "accuracy" or "matthews" of classes, "pearson" of numbers; None: as the labels are, and
+        "matthews" where the name holds "cola".
+
+    Raises UserError where too little is left to train or test on, and where the test part overlaps
+    the training part.
+    """
+    scores = _scores(train)
+    if scores and metric not in (None, "pearson"):
+        raise UserError(
+            f"{train.source}: column {train.columns[-1]!r} holds scores ({scores}); give the "
+            "metric 'pearson', or classes"
+        )
+    if scores or metric == "pearson":
+        return _regression(name, train, test, seed)
+    return _classification(
+        name, metric or ("matthews" if "cola" in name.lower() else "accuracy"), train, test, seed
+    )
+
+
+def _scores(part: TextPart) -> str:
+    """How many different numbers the labels are where they are too many for classes, else ""."""
+    values = set(part.labels)
+    most = min(20, len(part.labels) // 2)
+    fractions = {label for label in values if re.fullmatch(r"-?\d+\.\d+", label)}
+    if len(fractions) > most:
+        return f"{len(fractions)} different fractions such as {min(fractions)}"
+    whole = {label for label in values if re.fullmatch(r"-?\d{1,18}", label)}
+    if len(whole) == len(values) > max(20, len(part.labels) // 2):
+        return f"{len(whole)} different numbers such as {min(whole)}"
+    return ""
+
+
+def _regression(name: str, train: TextPart, test: TextPart | None, seed: int) -> Task:
+    notes = [*train.notes, *(test.notes if test else [])]
+    rows = list(zip(train.texts, _numbers(train), strict=True))
+    if test is None:
+        rows, test_rows = _hold_out(rows, seed, lambda _: "")
+        source = train.source
+    else:
+        test_rows, source = list(zip(test.texts, _numbers(test), strict=True)), test.source
+    test_rows = _without_overlap(rows, test_rows, source, notes)
+    for which, part in (("training", rows), ("test", test_rows)):
+        values = {number for _, number in part}
+        if len(values) < 2:
+            raise UserError(
+                f"{source if which == 'test' else train.source}: {len(values)} different "
+                f"number{'s' * (len(values) != 1)} in the {which} part; a correlation needs at "
+                "least 2"
+            )
+    labels = [number for _, number in rows]
+    notes.append(
+        f"labels are numbers from {min(labels):g} to {max(labels):g}, not classes: scored by "
+        "Pearson's correlation"
+    )
+    return Task(
+        name=name,
+        metric="pearson",
+        classes=[],
+        train_inputs=[text for text, _ in rows],
+        train_labels=labels,
+        test_inputs=[text for text, _ in test_rows],
+        test_labels=[number for _, number in test_rows],
+        notes=notes,
+        columns=train.columns,
+    )
+
+
+def _numbers(part: TextPart) -> list[float]:
+    numbers = []
+    for row, label in enumerate(part.labels):
+        try:
+            number = float(label)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(
+                f"{part.where(row)}: label {files.one_line(label, 60)!r} is no number; give a "
+                "finite one, as the other labels are"
+            )
+        numbers.append(number)
+    return numbers
+
+
+def _classification(
+    name: str, metric: str, train: TextPart, test: TextPart | None, seed: int
+) -> Task:
+    notes = [*train.notes, *(test.notes if test else [])]
+    train_rows = list(zip(train.texts, train.labels, strict=True))
+    if test is None:
+        train_rows, test_rows = _hold_out(train_rows, seed, str)
+        source = train.source
+    else:
+        test_rows = list(zip(test.texts, test.labels, strict=True))
+        source = test.source
+        unknown = Counter(label for _, label in test_rows if label not in set(train.labels))
+        if unknown:
+            test_rows = [row for row in test_rows if row[1] not in unknown]
+            notes.append(
+                f"{unknown.total()} test text{'s' * (unknown.total() != 1)} dropped: not in the "
+                f"training part {files.listed(sorted(unknown))}"
+            )
+    count = Counter(label for _, label in train_rows)
+    rare = sorted(
+        {*train.labels} - {label for label, times in count.items() if times > 1}, key=_rank
+    )
+    if rare:
+        train_rows = [row for row in train_rows if row[1] not in rare]
+        test_rows = [row for row in test_rows if row[1] not in rare]
+        notes.append(
+            f"class{'es' * (len(rare) != 1)} left out for want of 2 different texts to train on: "
+            f"{files.listed(rare)}"
+        )
+    classes = sorted({label for _, label in train_rows}, key=_rank)
+    if len(classes) < 2:
+        raise UserError(
+            f"{train.source}: {len(classes)} usable class{'es' * (len(classes) != 1)} found "
+            f"({files.listed(classes) or 'none'}); a task needs at least 2, each with 2 or more "
+            "texts to train on" + "".join(f"; {note}" for note in notes)
+        )
+    test_rows = _without_overlap(train_rows, test_rows, source, notes)
+    if not test_rows:
+        raise UserError(
+            f"{source}: no test text is left; the test part needs texts of the classes "
+            f"{files.listed(classes)}"
+        )
+    if len(classes) > 2 and all(not _rank(label)[0] for label in classes):
+        notes.append(
+            f"labels are {len(classes)} whole numbers taken as classes; the metric 'pearson' takes "
+            "them as numbers"
+        )
+    index = {label: position for position, label in enumerate(classes)}
+    return Task(
+        name=name,
+        metric=metric,
+        classes=classes,
+        train_inputs=[text for text, _ in train_rows],
+        train_labels=[index[label] for _, label in train_rows],
+        test_inputs=[text for text, _ in test_rows],
+        test_labels=[index[label] for _, label in test_rows],
+        notes=notes,
+        columns=train.columns,
+    )
+
+
+def _without_overlap(
+    train_rows: list[tuple[str, Label]],
+    test_rows: list[tuple[str, Label]],
+    source: str,
+    notes: list[str],
+) -> list[tuple[str, Label]]:
+    known = {text for text, _ in train_rows}
+    shared = [text for text, _ in test_rows if text in known]
+    if len(shared) > OVERLAP * len(test_rows):
+        raise UserError(
+            f"{source}: the test split overlaps the training part: {len(shared)} of "
+            f"{len(test_rows)} texts are in both, such as {files.one_line(shared[0], 60)!r}; "
+            "remove them from one side"
+        )
+    if shared:
+        notes.append(
+            f"{len(shared)} test text{'s' * (len(shared) != 1)} dropped: also in the training part"
+        )
+    return [row for row in test_rows if row[0] not in known]
+
+
+def _hold_out(
+    rows: list[tuple[str, Label]], seed: int, group: Callable[[Label], str]
+) -> tuple[list[tuple[str, Label]], list[tuple[str, Label]]]:
+    """Holds out a fifth of each group, at least one text; equal texts stay on one side."""
+    first: dict[str, str] = {}
+    for text, label in rows:
+        first.setdefault(text, group(label))
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for text, key in first.items():
+        groups[key].append(text)
+    held: set[str] = set()
+    for texts in groups.values():
+        texts.sort(key=lambda text: hash_key(seed, text))
+        if len(texts) > 1:
+            held.update(texts[: max(1, round(HELD_OUT * len(texts)))])
+    return [row for row in rows if row[0] not in held], [row for row in rows if row[0] in held]
+
+
+def _rank(label: str) -> tuple[bool, int, str]:
+    number = re.fullmatch(r"-?\d{1,18}", label)
+    return (number is None, int(label) if number else 0, label)
+
+
+def read_texts(
+    table: Table, columns: Sequence[str] | None = None, label: str | None = None
+) -> TextPart:
+    """The texts and labels of a table.
+
+    columns: those to read, texts, then label; None: usual names, and `label` where one is named.
+
+    Raises UserError with file and line for a text without a label and for what is neither, and
+    where there are no such columns.
+    """
+    if not table.rows:
+        raise UserError(
+            f"{table.source}: empty, no rows; give a table with a text and a label column"
+        )
+    if columns is None:
+        columns = [*_text_columns(table), _label_column(table, label)]
+    own_columns = [table.find(column) or column for column in columns]
+    parts = [tables.column_texts(table, column) for column in own_columns[:-1]]
+    # a pair with one empty side is still an example
+    texts = ["\n".join(sides).strip() for sides in zip(*parts, strict=True)]
+    rows = [row for row, text in enumerate(texts) if text]
+    return TextPart(
+        table.source,
+        [texts[row] for row in rows],
+        _labels(table, own_columns[-1], rows),
+        _dropped(table.rows - len(rows), Path(table.source)),
+        list(columns),
+        lambda index: table.where(rows[index]),
+    )
+
+
+def _dropped(empty: int, path: Path) -> list[str]:
+    return [f"{empty} empty text{'s' * (empty != 1)} dropped from {path.name}"] if empty else []
+
+
+def _text_columns(table: Table) -> list[str]:
+    for names in (*PAIRS, *((name,) for name in SINGLES)):
+        columns = [column for name in names if (column := table.find(name)) is not None]
+        if len(columns) == len(names):
+            return columns
+    raise UserError(
+        f"{table.source}: no text column found; it has {files.listed(list(table.columns))}; call "
+        "it 'text' (and a second one 'text_b')"
+    )
+
+
+def _label_column(table: Table, wanted: str | None) -> str:
+    for name in LABELS if wanted is None else [wanted]:
+        column = table.find(name)
+        if column is not None:
+            return column
+    there = f"it has {files.listed(list(table.columns))}"
+    if wanted is not None:
+        raise UserError(f"{table.source}: no column {wanted!r}; {there}")
+    raise UserError(f"{table.source}: no label column found; {there}; call it 'label'")
+
+
+def _labels(table: Table, column: str, rows: Sequence[int]) -> list[str]:
+    values = table.columns[column]
+    labels = []
+    for row in rows:
+        value = values[row]
+        if value is None or value != value or (isinstance(value, str) and not value.strip()):
+            raise UserError(
+                f"{table.where(row)}: no label in column {column!r}; give every text one"
+            )
+        if not isinstance(value, str | int | float):
+            raise UserError(
+                f"{table.where(row)}: label {files.one_line(value, 60)} in column {column!r} is a "
+                f"{type(value).__name__}; give a name or number"
+            )
+        label = str(value).strip()
+        # a whole number that passed through a float column
+        if re.fullmatch(r"-?\d+\.\d+", label) and float(label).is_integer():
+            label = label.partition(".")[0]
+        labels.append(label)
+    return labels
+
+
+def has_texts(table: Table, label: str | None = None) -> bool:
+    """Whether a table has columns of texts and of labels by their names."""
+    try:
+        return bool(_text_columns(table)) and bool(_label_column(table, label))
+    except UserError:
+        return False
+
+
+def read_classes(folder: Path) -> TextPart:
+    """The texts of a folder with one sub-folder for each class, a text file for each example."""
+
+    texts, labels, empty, skipped = [], [], 0, 0
+    for inner in children(folder):
+        if not inner.is_dir():
+            continue
+        for path in files.find_files(inner):
+            kind = files.file_kind(path)[1]
+            if kind in files.TABLES.values():
+                raise UserError(
+                    f"{path}: a table inside a class folder, which holds one text file for each "
+                    f"example; if {inner} is the task, give that folder"
+                )
+            if kind is None and path.suffix:  # a name without a dot is a text, as in 20 newsgroups
+                skipped += 1
+                continue
+            text = files.read_text(path).strip()
+            empty += not text
+            if text:
+                texts.append(text)
+                labels.append(inner.name)
+    if len(set(labels)) < 2:
+        raise UserError(
+            f"{folder}: {len(set(labels))} sub-folders with text files found; a task needs one for "
+            "each of 2 or more classes, or train and test tables"
+        )
+    notes = (
+        [f"{skipped} files of {folder.name} skipped: not text by their names"] if skipped else []
+    )
+    notes += _dropped(empty, folder)
+    return TextPart(str(folder), texts, labels, notes, where=lambda _: str(folder))
