@@ -170,7 +170,11 @@ def score_cells(
         if share:
             cells.append(Cell(format_share(score.mean, study.unigram)))
             continue
-        marks = [_mark(study, kind, metric) for kind in study.below(objective, metric, rung)]
+        marks = [
+            mark
+            for kind in study.below(objective, metric, rung)
+            for mark in _marks(study, kind, metric)
+        ]
         bar = _bar(study, metric, score) if bars else None
         gain = study.gain(objective, metric, rung)
         if gain.known:
@@ -182,12 +186,12 @@ def score_cells(
     return cells
 
 
-def _mark(study: Lookup, kind: str, metric: str) -> tuple[str, str]:
-    """The class and the words of a flag: what an objective falls short of."""
-    if kind == "bigram":
-        return "flag", "▼ above bigram: context is not used yet"
+def _marks(study: Lookup, kind: str, metric: str) -> list[tuple[str, str]]:
+    """The class and the words of flags: what an objective falls short of."""
     side = "below" if study.higher(metric) else "above"
-    return "flag serious" if kind in _SERIOUS else "flag", f"▼ {side} {short_baseline(kind)}"
+    flag = "flag serious" if kind in _SERIOUS else "flag"
+    marks = [(flag, f"▼ {side} {short_baseline(kind)}")]
+    return marks + [("flag", "context is not used yet")] * (kind == "bigram")
 
 
 def gained(gain: Interval, *, points: bool) -> tuple[str, str]:

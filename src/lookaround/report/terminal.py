@@ -287,8 +287,8 @@ def _columns(study: Lookup) -> tuple[list[Column], list[Column], list[str], list
         "": "points: gain over the network before training, read in the same way"
         if any(map(study.has_gain, study.headlines))
         else "",
-        "!": "!   the mean is worse than a baseline; bits worse than the bigram model's use no "
-        "context yet",
+        "!": "!   the mean is worse than a baseline"
+        + ("; bits above the bigram model's use no context yet" * ("bigram" in baselines)),
         "!!": "!!  the mean is worse than the majority class, the network before training or the "
         "unigram model",
     }
