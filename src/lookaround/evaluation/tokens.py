@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +25,6 @@ from lookaround.support.errors import UserError
 # words that a choice is fitted on, and how exactly
 CHOICE_WORDS = 8000
 CHOICE_TOLERANCE = 1e-3
-# next tokens that a model read from the left may wait for
-WAITS = (1, 2)
 
 
 class _Choice(NamedTuple):
@@ -48,50 +45,35 @@ class Tokens(Protocol[TokenData]):
     def run(
         self, readable: Readable, data: TokenData, settings: EvaluateSettings, seed: int
     ) -> Scores:
-        """Its items are counts of each test sentence.
-
-        A model read from the left also gets `later`: what waiting for the next tokens buys.
-        """
-        causal = self.mode(readable, settings).attention == "causal"
-        return tokens_score(readable, data, settings, seed, WAITS if causal else ())
+        """Its items are counts of each test sentence."""
+        return tokens_score(readable, data, settings, seed)
 
     def statistic(self, metric: str, *items: np.ndarray) -> np.ndarray:
         return tag_statistic(metric, *items)
 
 
 def tokens_score(
-    readable: Readable,
-    data: TokenData,
-    settings: EvaluateSettings,
-    seed: int,
-    later: Sequence[int] = (),
+    readable: Readable, data: TokenData, settings: EvaluateSettings, seed: int, later: int = 0
 ) -> Scores:
     """The probe of words on a model as classification reads it.
 
-    later: numbers of next tokens that are waited for; {"1": score, ..} in the details is that with
-        the states of so many appended to the word's own, zeros where the sentence ends before. The
-        sub-tokens and the strength are those chosen without, the layer is chosen anew.
+    later: so many next tokens are waited for: their states are appended to the word's, zeros where
+        the sentence ends before. Of use for a model that reads from the left. All is chosen anew.
 
     Raises UserError where the training length leaves no word.
     """
     attention = Tokens().mode(readable, settings).attention
-    behind = [f"{LATER}{k}" for k in range(1, max(later, default=0) + 1)]
+    behind = [f"{LATER}{k}" for k in range(1, later + 1)]
     train, test = (
         word_states(readable, sentences, attention, (LAST, MEAN, *behind))
         for sentences in (data.train, data.test)
     )
 
-    def appended(wait: int, part: WordStates, choice: _Choice) -> np.ndarray:
-        names = (choice.pooling, *behind[:wait])
+    def features(part: WordStates, choice: _Choice) -> np.ndarray:
+        names = (choice.pooling, *behind)
         return np.concatenate([part.states[name][choice.layer] for name in names], 1)
 
-    parts = (data, train, test)
-    own = _probe(*parts, partial(appended, 0), (LAST, MEAN), STRENGTHS, readable, seed)
-    chosen = (own.details["pooling"],), (own.details["strength"],)
-    waited = {
-        str(k): _probe(*parts, partial(appended, k), *chosen, readable, seed).value for k in later
-    }
-    return replace(own, details=own.details | {"later": waited}) if later else own
+    return _probe(data, train, test, features, (LAST, MEAN), readable, seed)
 
 
 def both_ways(
@@ -128,7 +110,7 @@ def both_ways(
         return part.states[choice.pooling][choice.layer]
 
     train, test = side_by_side(data.train), side_by_side(data.test)
-    return _probe(data, train, test, features, (LAST,), STRENGTHS, forward, seed)
+    return _probe(data, train, test, features, (LAST,), forward, seed)
 
 
 def _probe(
@@ -137,7 +119,6 @@ def _probe(
     test: WordStates,
     features: Callable[[WordStates, _Choice], np.ndarray],
     poolings: Sequence[str],
-    strengths: Sequence[float],
     readable: Readable,
     seed: int,
 ) -> Scores:
@@ -158,12 +139,12 @@ def _probe(
         items = tag_items(data, held_sentences, model.predict(found[held]))
         return float(tag_statistic(data.metric, *map(np.array, items)))
 
-    usual = strengths[len(strengths) // 2]
+    usual = STRENGTHS[2]
     choices = [_Choice(layer, name) for name in poolings for layer in range(len(layers))]
     by_choice = {choice: held_out(choice, usual) for choice in choices}
     best = max(choices, key=by_choice.__getitem__)
-    by_strength = {c: by_choice[best] if c == usual else held_out(best, c) for c in strengths}
-    strength = max(strengths, key=by_strength.__getitem__)
+    by_strength = {c: by_choice[best] if c == usual else held_out(best, c) for c in STRENGTHS}
+    strength = max(STRENGTHS, key=by_strength.__getitem__)
     model: Logistic = fit_logistic(features(train, best), labels, strength)
     details = {
         "layer": layers[best.layer],

@@ -388,7 +388,7 @@ def _content_hash(request: Forecast, tasks: tuple[TaskData, ...]) -> str:
 
 
 def _left_out(request: Forecast) -> list[str]:
-    told = {item.name for item in (*request.texts, *request.words)}
+    told = {item.name for item in request.texts} | {item.name for item in request.words}
     left = [item.name for item in request.data if item.name not in told]
     if not left:
         return []
