@@ -142,9 +142,7 @@ def _probe(
     choices = [_Choice(layer, name) for name in poolings for layer in range(len(layers))]
     by_choice = {choice: held_out(choice, usual) for choice in choices}
     best = max(choices, key=by_choice.__getitem__)
-    by_strength = {
-        c: by_choice[best] if c == usual else held_out(best, c) for c in STRENGTHS
-    }
+    by_strength = {c: by_choice[best] if c == usual else held_out(best, c) for c in STRENGTHS}
     strength = max(STRENGTHS, key=by_strength.__getitem__)
     model: Logistic = fit_logistic(features(train, best), labels, strength)
     details = {

@@ -13,12 +13,10 @@ NAME = "lookaround"
 
 
 def register() -> None:
-    """Makes lm-eval know the model "lookaround"; raises UserError where lm-eval is not installed."""
+    """Makes lm-eval know the model "lookaround"; raises UserError without lm-eval."""
     try:
         from lm_eval.api.registry import model_registry
     except ImportError:
-        raise UserError(
-            'lm-eval is not installed; pip install "lookaround[eval]" has it'
-        ) from None
+        raise UserError('lm-eval is not installed; pip install "lookaround[eval]" has it') from None
     if NAME not in model_registry:
         model_registry.register(NAME, target="lookaround.evaluation.harness.model:Lookaround")
