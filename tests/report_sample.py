@@ -28,6 +28,14 @@ _STRENGTH = {  # (bits per byte, classification) at the full budget
     "ar + 3*vmlm": (2.10, 0.735),
     "0.25*ar >> 0.75*mlm(rate=0.4)": (2.64, 0.73),
 }
+TITLES = {
+    "probe": "mean score",
+    "tokens": "labels of words",
+    "bits_per_byte": "bits per byte",
+    "order": "word order",
+    "pairs": "minimal pairs",
+    "finetune": "fine-tuning",
+}
 _T_975 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
@@ -36,9 +44,12 @@ def sample_results(
     rungs: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0),
     seeds: int = 3,
     tasks: tuple[str, ...] = TASKS,
+    more: bool = True,
 ) -> dict[str, Any]:
     """The dict of a results.json: deterministic, and shaped like a study of small English
     models.
+
+    more: whether protocols other than `probe` and `bits_per_byte` were run.
     """
     generator = np.random.default_rng(0)
     runs = [
@@ -47,21 +58,21 @@ def sample_results(
         for rung in rungs
         for seed in range(seeds)
     ]
-    metrics = ["bits_per_byte"]
-    if tasks:
-        metrics += ["classification", *(f"classification/{task}" for task in tasks)]
+    for run in runs if more else []:
+        _add_protocols(run, tasks, np.random.default_rng(run["seed"]))
     method = f"95% t-interval over {seeds} seeds" if seeds > 1 else "95% bootstrap, one seed"
-    values = {(run["objective"], run["rung"], m): [] for run in runs for m in metrics}
+    values: dict[tuple[str, float, str], list[tuple[float, float | None]]] = {}
     for run in runs:
-        for metric in metrics:
-            values[run["objective"], run["rung"], metric].append(_value(run, metric))
+        for metric, found in _metrics(run).items():
+            values.setdefault((run["objective"], run["rung"], metric), []).append(found)
     summary = [
         {
             "objective": objective,
             "rung": rung,
             "metric": metric,
-            **_interval(sample),
+            **_interval([score for score, _ in sample]),
             "method": method,
+            **_gain(sample),
         }
         for (objective, rung, metric), sample in values.items()
     ]
@@ -71,21 +82,51 @@ def sample_results(
             "reference": objectives[0],
             "rung": rung,
             "metric": metric,
-            **_interval(np.subtract(sample, values[objectives[0], rung, metric]).tolist()),
+            **_interval(
+                [
+                    one - other
+                    for (one, _), (other, _) in zip(
+                        sample, values[objectives[0], rung, metric], strict=True
+                    )
+                ]
+            ),
             "method": "paired " + method,
         }
         for (objective, rung, metric), sample in values.items()
         if objective != objectives[0]
     ]
-    scores = dict(
-        zip(
-            tasks,
-            [(0.21, 0.71, 0.44), (0.52, 0.78, 0.58), (0.0, 0.12, 0.02), (0.17, 0.93, 0.61)],
-            strict=False,
-        )
-    )
+    scores = dict(zip(tasks, [(0.21, 0.71), (0.52, 0.78), (0.0, 0.12), (0.17, 0.93)], strict=False))
+    verdicts = _verdicts(objectives, tasks, more)
+    described = {
+        task: {
+            "metric": "matthews" if task == "acceptability" else "accuracy",
+            "train": 4000,
+            "test": 1000,
+            "classes": 2,
+            "notes": ["12 of 5000 texts were cut to 128 tokens"] if task == "topic" else [],
+        }
+        for task in tasks
+    }
+    baselines: dict[str, dict[str, float]] = {
+        task: {"majority": s[0], "tfidf": s[1]} for task, s in scores.items()
+    }
+    if more:
+        described |= {
+            task: {"metric": metric, "train": 2000, "test": 500, "classes": classes}
+            for task, metric, classes in (
+                ("ewt-upos", "accuracy", 17),
+                ("conll-chunk", "span_f1", 23),
+                ("blimp", "accuracy", 2),
+            )
+        }
+        baselines |= {
+            "ewt-upos": _token_baselines(0.0),
+            "conll-chunk": _token_baselines(-0.1),
+            "blimp": {"unigram": 0.512},
+            "text": {"bag": 0.501, "tfidf": 0.534},
+        }
     return {
-        "version": 1,
+        "version": 2,
         "command": "lookaround compare wikitext.txt --task topic.tsv --objectives 'ar, "
         "mlm(rate=0.4), dar, vmlm' "
         "--flops 2e15 --seeds 3 --out runs/wikitext",
@@ -122,24 +163,41 @@ def sample_results(
             "numpy": "2.4.6",
         },
         "unigram_bits_per_byte": 3.104,
-        "baselines": {
-            t: {"majority": s[0], "tfidf": s[1], "random_init": s[2]} for t, s in scores.items()
-        },
-        "tasks": {
-            t: {
-                "metric": "matthews" if t == "acceptability" else "accuracy",
-                "train": 4000,
-                "test": 1000,
-                "classes": 2,
-                "notes": ["12 of 5000 texts were cut to 128 tokens"] if t == "topic" else [],
-            }
-            for t in tasks
+        **({"bigram_bits_per_byte": 2.702, "trigram_bits_per_byte": 2.415} if more else {}),
+        "parameters": 5_243_904,
+        "baselines": baselines,
+        "tasks": described,
+        "metrics": {
+            name: {"title": title, "higher": name != "bits_per_byte", "about": f"On {title}."}
+            for name, title in TITLES.items()
+            if any(name in run["scores"] for run in runs)
         },
         "runs": runs,
         "summary": summary,
         "differences": differences,
-        "recommendation": _recommendation(objectives, tasks),
-        "reasons": _reasons(_recommendation(objectives, tasks)),
+        "controls": [
+            {
+                "objective": name,
+                "rung": 1.0,
+                "metric": metric,
+                **_interval([0.81 + gain, 0.82 + gain, 0.83 + gain][:seeds]),
+                "method": method,
+            }
+            for name, gain in (
+                ("ar, 1 token later", 0.0),
+                ("ar, 2 tokens later", 0.02),
+                ("ar beside ar of reversed text", 0.05),
+            )
+            for metric in ("tokens/ewt-upos", "tokens/conll-chunk", "tokens")
+        ]
+        if more
+        else [],
+        "recommendation": {need: _told(verdict) for need, verdict in verdicts.items()},
+        "reasons": {
+            need: f"{verdict['reason']} {verdict['settle']}".strip()
+            for need, verdict in verdicts.items()
+        },
+        "verdicts": verdicts,
         "notes": ["12 of 5000 texts of the task topic were cut to 128 tokens."],
     }
 
@@ -153,6 +211,7 @@ def small_results(**changes: Any) -> dict[str, Any]:
         "rungs": (0.5, 1.0),
         "seeds": 2,
         "tasks": ("topic",),
+        "more": False,
     }
     shape |= {name: changes.pop(name) for name in shape if name in changes}
     return sample_results(**shape) | changes
@@ -174,6 +233,7 @@ def incomplete_results(value: Any) -> dict[str, Any]:
     rows = [*results["summary"], *results["differences"]]
     in_runs = (
         "bits_per_byte",
+        "scores",
         "classification",
         "bits_per_byte_by_prefix",
         "curve",
@@ -181,15 +241,21 @@ def incomplete_results(value: Any) -> dict[str, Any]:
         "learning_rate",
     )
     runs = [run for run in results["runs"] if run["objective"] == "ar"]
-    for row, keys in [(row, ("low", "high", "mean")) for row in rows] + [
-        (run, in_runs) for run in runs
-    ]:
+    for row, keys in [
+        (row, ("low", "high", "mean", "gain", "gain_low", "gain_high")) for row in rows
+    ] + [(run, in_runs) for run in runs]:
         for key in keys:
             if value == "absent":
                 row.pop(key, None)
-            elif value is None or key in ("low", "high", "mean", "bits_per_byte", "learning_rate"):
+            elif value is None or key not in (
+                "scores",
+                "classification",
+                "bits_per_byte_by_prefix",
+                "curve",
+                "samples",
+            ):
                 row[key] = value
-    for key in ("unigram_bits_per_byte", "baselines", "machine", "notes", "reasons"):
+    for key in ("unigram_bits_per_byte", "baselines", "machine", "notes", "reasons", "verdicts"):
         results[key] = None
     return results
 
@@ -200,8 +266,10 @@ def with_protocol(results: dict[str, Any], *, higher: bool = False) -> dict[str,
     """
     task = next(iter(results["tasks"]))
     names = dict.fromkeys(run["objective"] for run in results["runs"])
-    results["metrics"] = {
-        "toy": {"title": "a toy", "higher": higher, "about": "Counts & compares."}
+    results["metrics"]["toy"] = {
+        "title": "a toy",
+        "higher": higher,
+        "about": "Counts & compares.",
     }
     for number, objective in enumerate(names, start=1):
         interval = {
@@ -213,12 +281,11 @@ def with_protocol(results: dict[str, Any], *, higher: bool = False) -> dict[str,
         }
         for metric in (f"toy/{task}", "toy"):
             row = {"objective": objective, "rung": 1.0, "metric": metric, **interval}
-            results["summary"].append(row)
+            results["summary"].append(row | {"gain": number - 1.375})
             results["differences"].append(row | {"reference": "ar"})
         for run in results["runs"]:
             if run["objective"] == objective:
-                run["toy"] = {task: number + 0.125}
-    results["baselines"].setdefault(f"toy/{task}", {})["random_init"] = 1.5
+                run["scores"]["toy"] = {task: {"score": number + 0.125, "before": 1.5}}
     return results
 
 
@@ -357,9 +424,22 @@ def evaluation_results(name: str = "runs/ar", task: str = "topic") -> dict[str, 
     """The dict of an evaluation.json."""
     return {
         "model": name,
-        "baselines": {task: {"majority": 0.21, "tfidf": 0.71}},
+        "parameters": 1_250_304,
+        "baselines": {
+            task: {"majority": 0.21, "tfidf": 0.71},
+            "ewt-upos": _token_baselines(0.0),
+            "text": {"bag": 0.501, "tfidf": 0.534},
+        },
         "classification_mode": "causal, shift 1",
         "generation_mode": "causal, shift 1",
+        "scores": {
+            "probe": {task: {"score": 0.66, "layer": 3, "cut": 0, "before": 0.44}},
+            "tokens": {"ewt-upos": {"score": 0.812, "ambiguous": 0.7, "before": 0.702}},
+            "order": {"text": {"score": 0.58, "before": 0.502}},
+            "bits_per_byte": {"text": {"score": 2.031}},
+        },
+        "unigram_bits_per_byte": 3.104,
+        "bigram_bits_per_byte": 2.702,
         "bits_per_byte": 2.031,
         "bits_per_byte_by_prefix": {"1": 3.125, "2": 2.5},
         "classification": {task: {"score": 0.66, "layer": 3, "strength": 1.0, "cut": 0}},
@@ -367,32 +447,67 @@ def evaluation_results(name: str = "runs/ar", task: str = "topic") -> dict[str, 
     }
 
 
-def _recommendation(objectives: tuple[str, ...], tasks: tuple[str, ...]) -> dict[str, str]:
-    if len(objectives) < 2 or not tasks:
-        return {"classification": "not measured: no task was given", "generation": objectives[0]}
+def _token_baselines(lower: float) -> dict[str, float]:
+    scores = {"majority": 0.78, "window_left": 0.824, "window": 0.861}
+    scores |= {"untrained_causal": 0.702, "untrained_bidirectional": 0.711}
     return {
-        "classification": "inconclusive at this budget: vmlm or mlm(rate=0.4)",
-        "generation": "ar",
-        "both": objectives[-2],
+        f"{name}{part}": score + lower - 0.2 * bool(part)
+        for name, score in scores.items()
+        for part in ("", "_ambiguous")
     }
 
 
-def _reasons(recommendation: dict[str, str]) -> dict[str, str]:
-    reasons = {
-        "classification": "Its mean score is 0.013 above mlm(rate=0.4), and the 95% interval of "
-        "the paired difference "
-        "includes 0 (-0.004 to 0.030); it is ahead of the other six by more than their intervals.",
-        "generation": "Its bits per byte are 0.032 below the next best, dar, and the 95% interval "
-        "of the paired "
-        "difference excludes 0 (-0.064 to -0.001).",
-        "both": "Within 5% of the best bits per byte and 0.02 of the best mean score; no other is "
-        "as near to both.",
+def _verdicts(
+    objectives: tuple[str, ...], tasks: tuple[str, ...], more: bool
+) -> dict[str, dict[str, Any]]:
+    """`write` is settled, `label_texts` is not; nothing is told of one objective."""
+    absent = {"green": False, "leader": None, "candidates": [], "reason": "Not measured."}
+    green = {
+        "green": True,
+        "leader": objectives[0],
+        "candidates": [objectives[0]],
+        "metric": "bits_per_byte",
+        "gain": None,
+        "floor": "unigram",
+        "floor_score": 3.104,
+        "led_before": objectives[0],
+        "seeds": 3,
+        "degrees_of_freedom": 14,
+        "reason": f"{objectives[0]} leads with 2.021 bits per byte, and led a rung before.",
+        "settle": "",
+    }
+    amber = green | {
+        "green": False,
+        "candidates": list(objectives[-2:]),
+        "leader": objectives[-2],
+        "metric": "probe",
+        "gain": 0.218,
+        "gain_low": 0.19,
+        "gain_high": 0.246,
+        "floor": "tfidf",
+        "floor_score": 0.635,
+        "led_before": objectives[-1],
+        "reason": f"{objectives[-2]} leads, but {objectives[-1]} led a rung before.",
+        "settle": "What would settle it: a larger budget, or about 6 seeds.",
     }
     return {
-        need: reasons[need]
-        for need, answer in recommendation.items()
-        if not answer.startswith("not measured")
+        "label_texts": amber if tasks else absent | {"settle": "Give labelled texts with --task."},
+        "label_tokens": amber | {"metric": "tokens"}
+        if more
+        else absent | {"settle": "Give texts with a label for every word with --task."},
+        "write": green,
+        "all": absent | {"reason": "Fewer than two needs were measured.", "settle": ""}
+        if not (tasks or more)
+        else amber | {"metric": None, "gain": None, "floor": None, "reason": "See the others."},
     }
+
+
+def _told(verdict: dict[str, Any]) -> str:
+    if verdict["green"]:
+        return str(verdict["leader"])
+    if not verdict["candidates"]:
+        return "not measured"
+    return f"inconclusive at this budget: {', '.join(verdict['candidates'])}"
 
 
 def _run(
@@ -408,6 +523,15 @@ def _run(
     attention = "bidirectional, shift 1" if "mlm" in objective else "causal, shift 1"
     steps = np.geomspace(0.004, 1, 120)
     floor = 2.1 + 0.5 * len(objective) % 1.3
+    classification = {
+        task: float(score + shift + generator.normal(0, 0.006))
+        for task, shift in zip(tasks, (0.02, 0.08, -0.52, 0.19), strict=False)
+    }
+    untrained = dict(zip(tasks, (0.44, 0.58, 0.02, 0.61), strict=False))
+    probed = {
+        task: {"score": value, "layer": 3, "cut": 0, "before": untrained[task]}
+        for task, value in classification.items()
+    }
     return {
         "objective": objective,
         "seed": seed,
@@ -419,11 +543,11 @@ def _run(
             "flops": flops,
             "seconds": 410.0 * rung,
         },
-        "learning_rate": 0.002 if seed >= 0 else 0.001,
-        "classification": {
-            task: float(score + shift + generator.normal(0, 0.006))
-            for task, shift in zip(tasks, (0.02, 0.08, -0.52, 0.19), strict=False)
-        },
+        "epochs": tokens / 5_900_000,
+        "learning_rate": 0.002,
+        "scores": ({"probe": probed} if tasks else {})
+        | {"bits_per_byte": {"text": {"score": float(bits)}}},
+        "classification": classification,
         "bits_per_byte": float(bits),
         "bits_per_byte_by_prefix": {
             str(2**k): float(bits + 0.9 * 2 ** (-k / 2) - 0.12 + generator.normal(0, 0.01))
@@ -458,12 +582,79 @@ def _run(
     }
 
 
-def _value(run: dict[str, Any], metric: str) -> float:
-    if metric == "bits_per_byte":
-        return run["bits_per_byte"]
-    if metric == "classification":
-        return float(np.mean(list(run["classification"].values())))
-    return run["classification"][metric.removeprefix("classification/")]
+def _add_protocols(
+    run: dict[str, Any], tasks: tuple[str, ...], generator: np.random.Generator
+) -> None:
+    """Scores of `tokens`, `order` and `pairs`, and at the last rung of `finetune`."""
+    both_ways = "mlm" in run["objective"]
+    level = 0.08 * run["rung"] ** 0.5 + 0.02 * both_ways + float(generator.normal(0, 0.004))
+    before = 0.711 if both_ways else 0.702
+    tokens = {"score": 0.75 + level, "before": before, "layer": 2, "ambiguous": 0.6 + level}
+    phenomena = {"agreement": 0.55 + level, "binding": 0.5 + level}
+    pairs: dict[str, Any] = {
+        "score": 0.52 + level,
+        "chain": {"score": 0.52 + level, "mode": run["mode"], "by_phenomenon": phenomena},
+        "left_out": 3,
+    }
+    if both_ways:
+        shifted = {name: score + 0.03 for name, score in phenomena.items()}
+        pairs["pseudo"] = {"score": 0.55 + level, "mode": "both", "by_phenomenon": shifted}
+    else:
+        tokens["later"] = {"1": 0.77 + level, "2": 0.79 + level}
+    kinds = {"swap": 0.55 + level, "exchange": 0.51 + level, "continuation": 0.5 + level}
+    order = {"score": 0.52 + level, "before": 0.503, "by_kind": kinds}
+    run["scores"] |= {
+        "tokens": {"ewt-upos": tokens, "conll-chunk": tokens | {"score": 0.65 + level}},
+        "order": {"text": order},
+        "pairs": {"blimp": pairs},
+    }
+    if run["rung"] < 1 or not tasks:
+        return
+    by_labels = [
+        {
+            "labels": labels,
+            "score": 0.5 + 0.05 * place + level / (1 + place),
+            "low": 0.48 + 0.05 * place if place < 3 else None,
+            "high": 0.6 + 0.05 * place if place < 3 else None,
+            "draws": draws,
+            "before": 0.5 + 0.05 * place,
+            "probe": 0.49 + 0.04 * place,
+            "tfidf": 0.51 + 0.06 * place,
+        }
+        for place, (labels, draws) in enumerate(((64, 5), (256, 5), (1024, 3), (4000, 1)))
+    ]
+    last = by_labels[-1]
+    run["scores"]["finetune"] = {
+        tasks[0]: {
+            "score": last["score"],
+            "before": last["before"],
+            "by_labels": by_labels,
+            "worth": "worth +5.1 points up to 256 labels, nothing above",
+        }
+    }
+
+
+def _metrics(run: dict[str, Any]) -> dict[str, tuple[float, float | None]]:
+    """{metric: (score, before)} of a run, with the mean over tasks of each protocol."""
+    found: dict[str, tuple[float, float | None]] = {}
+    for protocol, lines in run["scores"].items():
+        pairs = {task: (line["score"], line.get("before")) for task, line in lines.items()}
+        if "text" in pairs:
+            found[protocol] = pairs["text"]
+            continue
+        scores, before = zip(*pairs.values(), strict=True)
+        known = None if None in before else float(np.mean(before))
+        found[protocol] = float(np.mean(scores)), known
+        found |= {f"{protocol}/{task}": pair for task, pair in pairs.items()}
+    return found
+
+
+def _gain(sample: list[tuple[float, float | None]]) -> dict[str, float | None]:
+    gains = [score - before for score, before in sample if before is not None]
+    if not gains:
+        return dict.fromkeys(("gain", "gain_low", "gain_high"))
+    over = _interval(gains)
+    return {"gain": over["mean"], "gain_low": over["low"], "gain_high": over["high"]}
 
 
 def _interval(sample: list[float]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from lookaround.report.html import render_html
 from lookaround.report.schema import ComparisonResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.compare.compare import compare
-from lookaround.studies.compare.study import estimate, open_study
+from lookaround.studies.compare.estimate import estimate
+from lookaround.studies.compare.study import open_study
 from lookaround.studies.folder import slug
 from lookaround.support.errors import UserError
 
@@ -53,6 +54,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "order.tsv").write_text(
         "label\ttext\n" + "".join(f"{label}\t{text}\n" for label, text in rows)
     )
+    # whether the word behind stands early in the list: nothing to the left tells it
+    lines = []
+    for text in sentences(60, seed=7):
+        words = text.split()
+        behind = [WORDS.index(word) < len(WORDS) // 2 for word in words[1:]] + [False]
+        lines += [
+            f"{word} {('late', 'early')[is_early]}"
+            for word, is_early in zip(words, behind, strict=True)
+        ]
+        lines.append("")
+    (folder / "behind.conll").write_text("\n".join(lines))
     return folder
 
 
@@ -218,6 +230,46 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
         out,
     )
     assert numbers(fewer) == numbers(first), "results are over what is asked for"
+
+
+@pytest.mark.slow
+def test_words_are_added_to_a_finished_study_with_their_controls(
+    corpus: Path, tmp_path: Path
+) -> None:
+    """Nothing is trained again; the network before training is read as each model is."""
+    out, specs = tmp_path / "out", "ar, mlm(rate=0.4)"
+    task = {
+        "data.tasks": [str(corpus / "behind.conll")],
+        "objectives": specs,
+        "forecast.enabled": False,
+    }
+    first = run(study_settings(corpus, "evaluate.protocols=bits_per_byte", **task), out)
+    assert set(first["runs"][0]["scores"]) == {"bits_per_byte", "tokens"}, "its only protocol"
+    paths = [out / entry["checkpoint"] / "model.safetensors" for entry in first["runs"]]
+    made = [path.stat().st_mtime_ns for path in paths]
+    results = run(study_settings(corpus, "evaluate.protocols=bits_per_byte,order", **task), out)
+    assert [path.stat().st_mtime_ns for path in paths] == made
+    assert results["verdicts"]["label_tokens"]["leader"] in specs
+    for entry, before in zip(results["runs"], first["runs"], strict=True):
+        tokens = entry["scores"]["tokens"]["behind"]
+        assert tokens == before["scores"]["tokens"]["behind"], "kept, not made again"
+        kind = "causal" if entry["objective"] == "ar" else "bidirectional"
+        assert tokens["before"] == results["baselines"]["behind"][f"untrained_{kind}"]
+        assert {"score", "before"} <= entry["scores"]["order"]["text"].keys()
+        row = next(
+            row
+            for row in results["summary"]
+            if (row["objective"], row["rung"], row["metric"])
+            == (entry["objective"], entry["rung"], "tokens/behind")
+        )
+        assert row["gain"] == pytest.approx(tokens["score"] - tokens["before"])
+    assert {"majority", "window", "window_left"} <= results["baselines"]["behind"].keys()
+    controls = {row["objective"] for row in results["controls"]}
+    assert controls == {
+        "ar, 1 token later",
+        "ar, 2 tokens later",
+        "ar beside ar of reversed text",
+    }
 
 
 @pytest.mark.slow

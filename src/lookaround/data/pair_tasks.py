@@ -47,7 +47,8 @@ def read_pairs(name: str, table: Table, wanted: str | None) -> PairTask:
             f"{listed(list(table.columns))}"
         )
     texts = [[text.strip() for text in column_texts(table, side)] for side in sides]
-    kept, equal = [], []
+    kept: list[int] = []
+    equal: list[int] = []
     for row, pair in enumerate(zip(*texts, strict=True)):
         missing = [side for side, text in zip(sides, pair, strict=True) if not text]
         if missing:

@@ -1,9 +1,10 @@
-"""Reads the corpus and tasks that settings name, or the embedded default and its task."""
+"""Reads the corpus and tasks that settings name, or the embedded default and its tasks."""
 
 from __future__ import annotations
 
 from lookaround.data.corpus import Corpus, read_corpus
 from lookaround.data.labelled import AnyTask
+from lookaround.data.roles import stdlib_roles
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import read_tasks
 from lookaround.settings import Settings
@@ -14,7 +15,9 @@ def read_source(settings: Settings) -> tuple[Corpus, list[AnyTask]]:
     """The corpus and the tasks of a study or a forecast; raises UserError for bad input."""
     paths, metrics = settings.data.tasks, {**settings.data.metrics}
     if settings.data.corpus is None:
-        return stdlib_corpus(), read_tasks(paths, metrics=metrics) if paths else [stdlib_task()]
+        if paths:
+            return stdlib_corpus(), read_tasks(paths, metrics=metrics)
+        return stdlib_corpus(), [stdlib_task(), stdlib_roles()]
     if metrics and not paths:
         raise UserError(
             f"data.metrics: no task is called '{next(iter(metrics))}', since none is given"

@@ -76,7 +76,8 @@ TRAIN_WINDOWS, TEST_WINDOWS = 150, 60  # at most, for each class
 TEST_SHARE = 0.25  # of a package's windows, by file
 
 
-def _root() -> Path:
+def library() -> Path:
+    """The folder of the running Python's standard library; raises UserError without sources."""
     root = Path(sysconfig.get_paths()["stdlib"])
     if not (root / "os.py").is_file():
         raise UserError(
@@ -86,7 +87,8 @@ def _root() -> Path:
     return root
 
 
-def _read(path: Path) -> str:
+def read_code(path: Path) -> str:
+    """The text of a source file; raises UserError where it cannot be read."""
     try:
         with tokenize.open(path) as file:  # follows the coding line that a few files have
             return file.read()
@@ -105,21 +107,25 @@ def _package_files(root: Path, package: str) -> list[Path]:
     return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
 
 
+def source_files(root: Path) -> list[Path]:
+    """The top-level modules and those of `PACKAGES`, in the order of their paths."""
+    modules = [
+        path
+        for path in root.glob("*.py")
+        if path.stem in sys.stdlib_module_names - MODULES_LEFT_OUT
+    ]
+    packages = [path for name in PACKAGES for path in _package_files(root, name)]
+    return sorted(modules + packages, key=lambda path: path.relative_to(root).as_posix())
+
+
 def stdlib_corpus() -> Corpus:
     """The sources of the running Python's standard library: top-level modules and `PACKAGES`.
 
     Tests, encodings and pydoc_data are left out; the description names the Python version and the
     packages found. Raises UserError if this Python keeps no sources.
     """
-    root = _root()
-    modules = [
-        path
-        for path in root.glob("*.py")
-        if path.stem in sys.stdlib_module_names - MODULES_LEFT_OUT
-    ]
-    packages = [package for package in PACKAGES if (root / package).is_dir()]
-    paths = modules + [path for package in packages for path in _package_files(root, package)]
-    paths.sort(key=lambda path: path.relative_to(root).as_posix())
+    root = library()
+    paths = source_files(root)
     description = {
         "source": "Python standard library",
         "format": "py",
@@ -127,9 +133,9 @@ def stdlib_corpus() -> Corpus:
         "text_column": None,
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
-        "packages": packages,
+        "packages": [package for package in PACKAGES if (root / package).is_dir()],
     }
-    corpus = make_corpus("stdlib", [_read(path) for path in paths], description)
+    corpus = make_corpus("stdlib", [read_code(path) for path in paths], description)
     corpus.description["sha256"] = corpus.fingerprint
     return corpus
 
@@ -140,9 +146,9 @@ def stdlib_task() -> Task:
     A package's files are divided between training and test, never a file's windows; a window that
     occurs twice anywhere is left out. Ours. Raises UserError if this Python keeps no sources.
     """
-    root = _root()
+    root = library()
     windows = {
-        package: [_windows(_read(path)) for path in _package_files(root, package)]
+        package: [_windows(read_code(path)) for path in _package_files(root, package)]
         for package in CLASSES
     }
     count = Counter(window for cut in windows.values() for file in cut for window in file)

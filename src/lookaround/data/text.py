@@ -108,13 +108,27 @@ class TextTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens; text that spells a special token stays text."""
+        found = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [item.ids for item in found]
+
+    def encode_with_offsets(
+        self, texts: Sequence[str]
+    ) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """(ids as of `encode`, (start, end) of each in characters of the text) of each text.
+
+        What a token covers may hold the space before it, or be a character that it is a byte of.
+        """
+        found = self._plain.encode_batch(list(texts), add_special_tokens=False)
+        return [(item.ids, item.offsets) for item in found]
+
+    @property
+    def _plain(self) -> Any:
+        """The backend, with which whole texts are text from end to end."""
         backend = self.hf.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
-        return [
-            item.ids for item in backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        ]
+        return backend
 
     def documents(self, texts: Iterable[str]) -> Iterable[np.ndarray]:
         """Ids of each document, (n,) int64, from BOS to EOS (where the tokenizer has one)."""

@@ -209,7 +209,7 @@ def read_lists(table: Table, wanted: str | None) -> TaggedPart:
     """
     words = _word_column(table) or ""
     there = _label_columns(table, words)
-    column = table.find(wanted) if wanted is not None else (_usual(there) or there or [None])[-1]
+    column = table.find(wanted or next(reversed(_usual(there) or there), ""))
     if column is None or column == words:
         raise UserError(
             f"{table.source}: words in {words!r}, but no list of labels for them; it has "

@@ -38,25 +38,27 @@ def encoded(codec: Codec, inputs: Sequence[Any], context: int) -> tuple[list[Ten
     return [torch.tensor(ids[:context]) for ids in full], cut
 
 
-def padded(ids: Sequence[Tensor], codec: Codec, attention: str) -> tuple[Shown, Tensor]:
-    """(some inputs (B, T) as a model sees them, the weight (B, T) of each state in their mean).
+def padded(
+    ids: Sequence[Sequence[int] | Tensor], codec: Codec, attention: str
+) -> tuple[Shown, Tensor]:
+    """(some inputs as a model sees them, (B, T) bool where they have tokens).
 
-    attention: the kind of the mode; a prefix model sees the whole input both ways. BOS is seen but
-        not pooled.
+    ids: of each input, its BOS included.
+    attention: the kind of the mode; a prefix model sees the whole input both ways.
     """
     lengths = torch.tensor([len(each) for each in ids])
-    tokens = pad_sequence(list(ids), batch_first=True, padding_value=codec.bos)
+    tokens = pad_sequence(
+        [torch.as_tensor(each) for each in ids], batch_first=True, padding_value=codec.bos
+    )
     real = torch.arange(tokens.shape[1]) < lengths[:, None]
     documents = None
     if attention == "bidirectional" and not bool(real.all()):
         documents = torch.where(real, 0, PADDING)
-    shown = Shown(tokens, attention_of(attention, lengths), documents)
-    real[:, 0] = lengths == 1
-    return shown, real / real.sum(1, keepdim=True)
+    return Shown(tokens, attention_of(attention, lengths), documents), real
 
 
-def passes(ids: Sequence[Tensor]) -> Iterator[np.ndarray]:
-    """Indices of inputs of like length, as many as a model reads at once."""
+def passes(ids: Sequence[Sequence[int] | Tensor]) -> Iterator[np.ndarray]:
+    """Indices (B,) of inputs of about one length, as many as a model reads at once."""
     order = np.argsort([len(item) for item in ids], kind="stable")
     begin = 0
     while begin < len(order):
@@ -67,6 +69,23 @@ def passes(ids: Sequence[Tensor]) -> Iterator[np.ndarray]:
         begin = end
 
 
+def state_batches(
+    backbone: Backbone, codec: Codec, ids: Sequence[Sequence[int] | Tensor], attention: str
+) -> Iterator[tuple[np.ndarray, Tensor, Sequence[Tensor]]]:
+    """Reads texts of about one length together, shortest first.
+
+    ids: of each text, its BOS included.
+
+    Yields (indices (B,) of texts, (B, T) bool where they have tokens, states (B, T, D) of every
+    layer).
+    """
+    for batch in passes(ids):
+        shown, real = padded([ids[k] for k in batch], codec, attention)
+        with reading(backbone):
+            states = backbone.states(shown.to(backbone.device), all_layers=True)
+        yield batch, real, states
+
+
 def pooled_states(
     backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
 ) -> tuple[np.ndarray, int]:
@@ -75,16 +94,16 @@ def pooled_states(
     layers = candidate_layers(backbone.sizes.layers)
     # the last states of OPT-350M are narrower than those between its layers; the rest stays 0
     pooled = np.zeros((len(layers), len(ids), backbone.sizes.trunk), dtype=np.float32)
-    for batch in passes(ids):
-        shown, share_bt = padded([ids[k] for k in batch], codec, attention)
-        with reading(backbone):
-            states = backbone.states(shown.to(backbone.device), all_layers=True)
+    for batch, real, states in state_batches(backbone, codec, ids, attention):
         for number, layer in enumerate(layers):
-            mean_bd = mean_state(states[layer], share_bt)
+            mean_bd = mean_state(states[layer], real)
             pooled[number][batch, : mean_bd.shape[1]] = mean_bd.float().cpu().numpy()
     return pooled, cut
 
 
-def mean_state(states_btd: Tensor, share_bt: Tensor) -> Tensor:
-    """Mean (B, D) of states, each by its weight (B, T)."""
+def mean_state(states_btd: Tensor, real_bt: Tensor) -> Tensor:
+    """Mean (B, D) of states where there are tokens; that of BOS counts only where it is alone."""
+    counted = real_bt.clone()
+    counted[:, 0] = real_bt.sum(1) == 1
+    share_bt = counted / counted.sum(1, keepdim=True)
     return torch.einsum("bt,btd->bd", share_bt.to(states_btd), states_btd)

@@ -61,9 +61,9 @@ class Classifier(nn.Module):
 
     def pooled(self, ids: Sequence[Tensor]) -> Tensor:
         """Mean states (B, D) of the last layer; ids: (T,) of each input."""
-        shown, share_bt = padded(ids, self.codec, self.attention)
+        shown, real_bt = padded(ids, self.codec, self.attention)
         states = self.backbone.states(shown.to(self.backbone.device), all_layers=True)
-        return mean_state(states[-1], share_bt)
+        return mean_state(states[-1], real_bt)
 
     def forward(self, ids: Sequence[Tensor]) -> Tensor:
         """Logits, or standardised numbers (B, K)."""

@@ -7,13 +7,13 @@ Pseudo-likelihood: token s given all other tokens but the later ones of its own 
 masked with it (PLL-word-l2r of Kauf and Ivanova 2023, arXiv 2305.10588). It is not the
 log-probability of the text.
 
-K scored tokens, B rows of a pass, T tokens of a row.
+S states that are asked, B rows of a pass, T tokens of a row, V vocabulary.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -43,12 +43,23 @@ class LogLikelihood(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A row that is read for tokens [begin, end) of a text."""
+    """A row as a model sees it; texts that begin alike share rows.
+
+    width: its tokens, those after `seen` included.
+    given: how many tokens a prefix model sees both ways.
+    """
 
     width: int
+    seen: tuple[int, ...]
+    given: int
+
+
+class _Target(NamedTuple):
+    """A token of a text that a row is read for."""
+
     text: int
-    begin: int
-    end: int
+    at: int
+    token: int
 
 
 def log_likelihoods(
@@ -96,59 +107,71 @@ def log_likelihoods(
             )
         texts.append(whole[cut:])
         begins.append(len(context) - cut)
-    rows = []
+    rows: dict[_Row, list[_Target]] = {}
+    mask, backbone = readable.tokenizer.vocabulary.mask, readable.backbone
     for number, (text, begin) in enumerate(zip(texts, begins, strict=True)):
+        targets = [_Target(number, at, text[at]) for at in range(begin, len(text))]
         if causal:
-            rows.append(_Row(len(text) - 1, number, begin, len(text)))
+            rows.setdefault(_Row(len(text) - 1, tuple(text[:-1]), 0), []).extend(targets)
             continue
-        width = len(text) + len(after)
         if words is None:
             width = readable.window(len(text)) if widths is None else widths[number]
-        rows += [_Row(width, number, at, at + 1) for at in range(begin, len(text))]
+            for target in targets:
+                row = _Row(width, tuple(text[: target.at]), target.at)
+                rows.setdefault(row, []).append(target)
+            continue
+        of = words[number][-len(text) :]
+        last = {word: at for at, word in enumerate(of)}
+        for target in targets:
+            seen = [*text, *after]
+            for later in range(target.at, last[of[target.at]] + 1):
+                if of[later] == of[target.at]:
+                    seen[later] = mask
+            rows.setdefault(_Row(len(seen), tuple(seen), target.at), []).append(target)
     nats, greedy = [0.0] * len(texts), [True] * len(texts)
-    mask, backbone = readable.tokenizer.vocabulary.mask, readable.backbone
+    fill = readable.tokenizer.bos if causal else mask
     for batch in _passes(rows, len(backbone.output.weight), mixed=causal):
         width = max(row.width for row in batch)
-        tokens_bt = torch.full((len(batch), width), readable.tokenizer.bos if causal else mask)
-        for b, row in enumerate(batch):
-            seen = texts[row.text][: row.width if causal else row.begin]
-            if words is not None:
-                text, of = texts[row.text], words[row.text][-len(texts[row.text]) :]
-                hidden = [i >= row.begin and of[i] == of[row.begin] for i in range(len(text))]
-                kept = [mask if hide else i for i, hide in zip(text, hidden, strict=True)]
-                seen = [*kept, *after]
-            tokens_bt[b, : len(seen)] = torch.tensor(seen)
-        line = torch.tensor([b for b, row in enumerate(batch) for _ in range(row.begin, row.end)])
-        place = torch.tensor([at for row in batch for at in range(row.begin, row.end)])
-        target = torch.tensor([i for r in batch for i in texts[r.text][r.begin : r.end]])
-        begin_b = torch.tensor([row.begin for row in batch])
-        shown = Shown(tokens_bt, attention_of(mode.attention, begin_b)).to(backbone.device)
-        state = (line * width + place - mode.shift).to(backbone.device)
+        tokens_bt = torch.tensor([[*row.seen, *[fill] * (width - len(row.seen))] for row in batch])
+        attention = attention_of(mode.attention, torch.tensor([row.given for row in batch]))
+        asked = [(b, target) for b, row in enumerate(batch) for target in rows[row]]
+        token = torch.tensor([target.token for _, target in asked]).to(backbone.device)
+        # each state once: several texts may ask it for different tokens
+        state, of_state = torch.tensor(
+            [b * width + target.at - mode.shift for b, target in asked]
+        ).unique(return_inverse=True)
         with reading(backbone):
-            log_kv = backbone.log_probabilities(shown, state, forbidden)
-        likeliest = log_kv.argmax(-1).cpu() == target
-        found = log_kv.gather(1, target.to(log_kv.device)[:, None])[:, 0].double().cpu()
-        for b, value, best in zip(line.tolist(), found.tolist(), likeliest.tolist(), strict=True):
-            nats[batch[b].text] += value
-            greedy[batch[b].text] &= best
+            log_sv = backbone.log_probabilities(
+                Shown(tokens_bt, attention).to(backbone.device),
+                state.to(backbone.device),
+                forbidden,
+            )
+        of_state = of_state.to(backbone.device)
+        likeliest = (log_sv.argmax(-1)[of_state] == token).tolist()
+        found = log_sv[of_state, token].double().tolist()
+        for (_, target), value, best in zip(asked, found, likeliest, strict=True):
+            nats[target.text] += value
+            greedy[target.text] &= best
     return [LogLikelihood(*pair) for pair in zip(nats, greedy, strict=True)]
 
 
-def _passes(rows: list[_Row], vocabulary: int, *, mixed: bool) -> Iterator[list[_Row]]:
+def _passes(
+    rows: Mapping[_Row, Sequence[_Target]], vocabulary: int, *, mixed: bool
+) -> Iterator[list[_Row]]:
     """Rows that are read together: of about one width, or (not mixed) of exactly one."""
-    rows = sorted(rows)
+    order = sorted(rows)
     begin = 0
-    while begin < len(rows):
+    while begin < len(order):
         end, states = begin, 0
-        while end < len(rows):
-            row = rows[end]
-            states += row.end - row.begin
+        while end < len(order):
+            row = order[end]
+            states += len(rows[row])
             full = (end + 1 - begin) * row.width > TOKENS_PER_PASS
             full |= states * vocabulary > LOGITS_PER_PASS
-            if end > begin and (full or not (mixed or row.width == rows[begin].width)):
+            if end > begin and (full or not (mixed or row.width == order[begin].width)):
                 break
             end += 1
-        yield rows[begin:end]
+        yield order[begin:end]
         begin = end
 
 

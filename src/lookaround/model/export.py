@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookaround import __version__
+from lookaround.data.codec import Codec
 from lookaround.model.backbone import Backbone
 from lookaround.model.foreign import Source, load_model
 from lookaround.model.heads import describe, spec_of
@@ -138,6 +139,39 @@ def export(
         _write_config(folder / "generation_config.json", lm.generation_config.to_diff_dict(), rows)
     if len(backbone.heads):
         _save_heads(backbone, folder / HEADS_FILE)
+
+
+def write_pooling(folder: Path, tokenizer: Codec, width: int) -> None:
+    """Tells sentence-transformers how a text becomes one vector: the mean of its tokens' states.
+
+    As in our own evaluation, BOS and EOS are seen and not pooled. Without this a causal model would
+    be read at its last token.
+
+    folder: of the model and the tokenizer;
+    width: D of the last states.
+    """
+    # a module of weights by id: its words are the ids themselves
+    silent = {str(token): 0.0 for token in (tokenizer.bos, tokenizer.eos) if token is not None}
+    names = list(map(str, range(tokenizer.size)))
+    base, own = "sentence_transformers.base.modules", "sentence_transformers.sentence_transformer"
+    modules: dict[str, tuple[str, dict[str, Any]]] = {
+        "": (f"{base}.transformer.Transformer", {}),
+        "1_WordWeights": (
+            f"{own}.modules.word_weights.WordWeights",
+            {"vocab": names, "word_weights": silent, "unknown_word_weight": 1.0},
+        ),
+        "2_Pooling": (
+            f"{own}.modules.pooling.Pooling",
+            {"embedding_dimension": width, "pooling_mode": "mean"},
+        ),
+    }
+    told = []
+    for number, (path, (kind, config)) in enumerate(modules.items()):
+        told.append({"idx": number, "name": str(number), "path": path, "type": kind})
+        if path:
+            (folder / path).mkdir(exist_ok=True)
+            (folder / path / "config.json").write_text(json.dumps(config) + "\n")
+    (folder / "modules.json").write_text(json.dumps(told, indent=2) + "\n")
 
 
 def _save_pretrained(lm: Any, folder: Path, dtype: torch.dtype) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from lookaround.report.lookup import BASELINES, Interval, Lookup, mean, number
+from lookaround.report.lookup import BITS, NGRAMS, Interval, Lookup, mean, number
 from lookaround.report.svg import (
     CARD,
     SOFT,
@@ -40,10 +40,21 @@ if TYPE_CHECKING:
 
 
 SHORT_BASELINES = {
-    "unigram": "unigram",
+    **{name: name for name in NGRAMS},
     "majority": "majority",
-    "random_init": "random init",
+    "untrained": "untrained",
+    "untrained_causal": "untrained, causal",
+    "untrained_bidirectional": "untrained, both ways",
     "tfidf": "TF-IDF",
+    "bag": "single words",
+    "window_left": "left window",
+    "window": "window",
+}
+_PLACES = {  # of the labels of baselines across a figure
+    "majority": (1.0, "right"),
+    "untrained_causal": (0.5, "center"),
+    "untrained_bidirectional": (1.0, "right"),
+    "window_left": (0.5, "center"),
 }
 _POINTS_PER_CURVE = 48
 _LABEL_PLACES = [  # offsets in points from the marker, the nearest first
@@ -80,7 +91,7 @@ class _Point(NamedTuple):
 def tradeoff(study: Lookup) -> str:
     """Classification against bits per byte (axis inverted): better is up and to the right."""
     metric = study.classification
-    if metric is None or "bits_per_byte" not in study.metrics:
+    if metric is None or BITS not in study.metrics:
         return ""
     recent = study.rungs[-2:]
     low, high = _bits_limits(study, recent)
@@ -88,7 +99,7 @@ def tradeoff(study: Lookup) -> str:
     figure, axes = new_figure(4.6)
     for index, objective in enumerate(study.objectives):
         points = [
-            (study.score(objective, "bits_per_byte", rung), study.score(objective, metric, rung))
+            (study.score(objective, BITS, rung), study.score(objective, metric, rung))
             for rung in study.rungs
         ]
         bits, score = points[-1]
@@ -135,6 +146,11 @@ def tradeoff(study: Lookup) -> str:
     )
 
 
+def short_baseline(kind: str) -> str:
+    """A few words for a baseline."""
+    return SHORT_BASELINES.get(kind, kind.replace("_", " "))
+
+
 def ladder(study: Lookup, metric: str) -> str:
     """One metric against training compute for every objective, with interval bands and the
     baselines' lines.
@@ -165,7 +181,7 @@ def ladder(study: Lookup, metric: str) -> str:
         return ""
     values = [study.score(o, metric, rung) for o in study.objectives for rung in study.rungs]
     everything = [v for s in values for v in s[:3]]
-    if metric == "bits_per_byte":
+    if metric == BITS:
         low_bits, high_bits = _bits_limits(study, study.rungs)
         everything = [min(v, high_bits) for v in everything] + [low_bits, high_bits]
     _compute_axis(axes, study)
@@ -177,7 +193,7 @@ def ladder(study: Lookup, metric: str) -> str:
     set_title(axes, f"{shortened(study.title(metric))} ({better} is better)")
     return to_svg(
         figure,
-        "ladder-bits" if metric == "bits_per_byte" else "ladder-scores",
+        f"ladder-{study.headlines.index(metric)}",
         f"{study.title(metric)} by training compute",
         "; ".join(drawn) + f" (at {', '.join(map(format_rung, study.rungs))} of the budget)",
     )
@@ -319,7 +335,7 @@ def learning(group: Sequence[tuple[SyntheticEntry, Sequence[SyntheticRow]]], num
 def off_scale(study: Lookup) -> list[str]:
     """The objectives whose bits per byte at the full budget lie beyond the figures' axes."""
     _, high = _bits_limits(study, study.rungs[-2:])
-    return [o for o in study.objectives if study.score(o, "bits_per_byte").mean > high]
+    return [o for o in study.objectives if study.score(o, BITS).mean > high]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -331,9 +347,7 @@ def _bits_limits(study: Lookup, rungs: Sequence[float]) -> tuple[float, float]:
     others.
     """
     scores = [
-        study.score(objective, "bits_per_byte", rung)
-        for objective in study.objectives
-        for rung in rungs
+        study.score(objective, BITS, rung) for objective in study.objectives for rung in rungs
     ]
     values = [v for s in scores for v in s[:3] if not math.isnan(v)]
     if not values:
@@ -359,17 +373,16 @@ def _reference_lines(axes: Axes, study: Lookup, metric: str, values: list[float]
 
     Returns the values of the lines drawn. Their labels stand apart, so that none covers another.
     """
-    if metric == "bits_per_byte":
-        lines = [("unigram model", study.unigram, 1.0, "right")]
+    if metric == BITS:
+        lines = [(f"{name} model", study.baseline(name, metric), 1.0, "right") for name in NGRAMS]
     else:
-        places = {
-            "majority": (1.0, "right"),
-            "random_init": (0.5, "center"),
-            "tfidf": (0.0, "left"),
-        }
         lines = [
-            (SHORT_BASELINES[kind], study.baseline(kind, metric), *places[kind])
-            for kind in BASELINES
+            (
+                short_baseline(kind),
+                study.baseline(kind, metric),
+                *_PLACES.get(kind, (0.0, "left")),
+            )
+            for kind in study.baselines
         ]
     reach = 0.6 * (max(values) - min(values)) or 0.2 * abs(max(values))
     shown: list[float] = []

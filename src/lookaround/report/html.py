@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from lookaround.report import figures, tables
+from lookaround.report import figures, protocols, tables
 from lookaround.report.findings import (
     SYNTHETIC_COLUMNS,
     forecast_contexts,
@@ -24,9 +24,9 @@ from lookaround.report.findings import (
     synthetic_heading,
     synthetic_tasks,
 )
-from lookaround.report.lookup import MISSING, NEEDS, Lookup, mean, number
+from lookaround.report.lookup import BASELINES, BITS, NEEDS, Interval, Lookup, mean, number
 from lookaround.report.page import Table, render
-from lookaround.report.text import format_count, format_flops, format_rung, format_share
+from lookaround.report.text import format_count, format_flops, format_rung
 
 if TYPE_CHECKING:
     from lookaround.report.schema import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         SpeculationResults,
         SyntheticResults,
     )
-    from lookaround.report.schema.comparison import Run
+    from lookaround.report.schema.comparison import Run, Verdict
     from lookaround.report.schema.synthetic import SyntheticRow
 
 
@@ -80,7 +80,9 @@ def _comparison(results: ComparisonResults) -> dict[str, Any]:
     study = Lookup(results)
     name = results.corpus.name or "this corpus"
     falling = [study.title(metric) for metric in study.metrics if not study.higher(metric)]
-    lower = ", ".join(falling) or study.title("bits_per_byte")
+    lower = ", ".join(falling) or study.title(BITS)
+    by_task = {key: protocols.by_task(study, key) for key in study.columns}
+    tuned = [task for task in study.columns.get("finetune", ()) if study.worths()]
     gaps = {rung: tables.differences(study, rung) for rung in reversed(study.rungs)}
     methods = (row.method for row in results.differences if row.method)
     boxes = {
@@ -104,10 +106,21 @@ def _comparison(results: ComparisonResults) -> dict[str, Any]:
         "ladder": _drawn(
             *(
                 figures.ladder(study, metric)
-                for metric in ("bits_per_byte", study.classification)
-                if metric in study.metrics
+                for metric in map(study.headline, (BITS, "probe", "tokens"))
+                if metric
             )
         ),
+        "by_task": [
+            (study.title(key), table) for key, table in by_task.items() if table and _filled(table)
+        ],
+        "tuned": [(task, protocols.finetune(study, task)) for task in tuned],
+        "label_curves": _drawn(*(protocols.label_curve(study, task) for task in tuned)),
+        "worths": study.worths(),
+        "minimal": [
+            (task, protocols.pairs(study, task), protocols.phenomena(study, task))
+            for task in study.columns.get("pairs", ())
+        ],
+        "order": protocols.order(study) if "order" in study.columns else None,
         "losses": _drawn(figures.losses(study)),
         "prefixes": _drawn(figures.by_prefix(study)),
         "beyond": figures.off_scale(study),
@@ -117,7 +130,9 @@ def _comparison(results: ComparisonResults) -> dict[str, Any]:
         "samples": _samples(study),
         "equal": {"tokens": "tokens", "seconds": "time"}.get(results.equal or "", "FLOPs"),
         "protocols": [
-            (about.title or key, about.about or "") for key, about in results.metrics.items()
+            (about.title or key, about.about or "")
+            for key, about in results.metrics.items()
+            if key not in (BITS, "probe")
         ],
         "tasks": tables.tasks(study),
         "boxes": [(title, _flat(values)) for title, values in boxes.items() if values],
@@ -131,7 +146,8 @@ def _comparison(results: ComparisonResults) -> dict[str, Any]:
 
 def _comparison_shown(results: ComparisonResults) -> Shown:
     study = Lookup(results)
-    said = [f"{need}: {answer}" for need, answer in results.recommendation.items() if answer]
+    answers = results.recommendation
+    said = [f"{title}: {answers[need]}" for need, title in NEEDS.items() if answers.get(need)]
     return [(f"Scores at the {_budget(study)}", tables.scores(study))], said
 
 
@@ -166,9 +182,15 @@ def _remarks(study: Lookup) -> list[str]:
     return notes
 
 
+def _filled(table: Table) -> bool:
+    """Whether a table has rows of objectives with cells."""
+    return any(row.cells for row in table.groups[0][1])
+
+
 def _card(study: Lookup, need: str) -> dict[str, Any]:
-    """What is recommended for a need: decided, open (a sentence says between which) or absent."""
-    answer = study.results.recommendation.get(need) or ""
+    """What is recommended for a need: decided (its verdict is green), open or absent."""
+    results = study.results
+    answer, verdict = results.recommendation.get(need) or "", results.verdicts.get(need)
     head, _, detail = (part.strip() for part in answer.partition(":"))
     kind = "open"
     if study.recommended(need):
@@ -178,26 +200,33 @@ def _card(study: Lookup, need: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "need": need,
+        "title": NEEDS[need],
         "answer": head if kind == "decided" else head[:1].upper() + head[1:],
         "detail": detail,
-        "reason": study.results.reasons.get(need),
-        "scores": _card_scores(study, need, answer) if kind == "decided" else [],
+        "reason": (verdict.reason if verdict else results.reasons.get(need)) or "",
+        "settle": (verdict.settle if verdict else "") or "",
+        "scores": _card_scores(study, verdict) if verdict else [],
     }
 
 
-def _card_scores(study: Lookup, need: str, objective: str) -> list[tuple[str, str, str]]:
-    """(mean, interval, what of) of each score that decides a need."""
-    found = []
-    if need != "generation" and study.classification:
-        found.append(
-            (study.score(objective, study.classification), study.title(study.classification))
-        )
-    if need != "classification":
-        bits = study.score(objective, "bits_per_byte")
-        share = format_share(bits.mean, study.unigram)
-        of = "" if share == MISSING else f", {share} of the unigram model"
-        found.append((bits, study.title("bits_per_byte") + of))
-    return [(tables.signless(s.mean), tables.span(s), title) for s, title in found if s.known]
+def _card_scores(study: Lookup, verdict: Verdict) -> list[tuple[str, str, str]]:
+    """(number, interval, what of) of what a verdict rests on: gain, score, and best baseline."""
+    metric, leader = verdict.metric or "", verdict.leader or ""
+    if not metric or not leader:
+        return []
+    metric = study.headline(metric) or metric
+    points, found = study.in_points(metric), []
+    gain = Interval(number(verdict.gain), number(verdict.gain_low), number(verdict.gain_high))
+    if gain.known:
+        unit = "points over" if points else "over"
+        found.append((*tables.gained(gain, points=points), f"{unit} the untrained network"))
+    score = study.score(leader, metric)
+    found.append((tables.signless(score.mean), tables.span(score), study.title(metric)))
+    if verdict.floor:
+        floor = BASELINES.get(verdict.floor, verdict.floor)
+        value = tables.signless(number(verdict.floor_score))
+        found.append((value, "", f"the best baseline, {floor}"))
+    return found
 
 
 def _samples(study: Lookup) -> list[tuple[int, Run]]:

@@ -15,14 +15,30 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from lookaround.report.schema import ComparisonResults
-    from lookaround.report.schema.comparison import Metric, Run, SummaryRow
+    from lookaround.report.schema.comparison import LabelCount, Metric, MetricRow, Run, TaskRun
 
 
-NEEDS = ("classification", "generation", "both")
+# the needs that a study recommends for, and what a recommendation of each is asked for
+NEEDS = {
+    "label_texts": "label texts",
+    "label_tokens": "label tokens",
+    "write": "write",
+    "all": "all",
+}
+BITS = "bits_per_byte"
+# `ambiguous/TASK` asks for the part of a score of `tokens` that is on ambiguous words
+AMBIGUOUS = "ambiguous"
+NGRAMS = ("unigram", "bigram", "trigram")
+UNTRAINED = {"untrained_causal": "causal", "untrained_bidirectional": "bidirectional"}
 BASELINES = {
     "majority": "majority class",
     "tfidf": "TF-IDF + logistic regression",
-    "random_init": "random initialisation",
+    "bag": "single words, linear",
+    "window_left": "words to the left, linear",
+    "window": "words on both sides, linear",
+    "untrained_causal": "untrained, read causally",
+    "untrained_bidirectional": "untrained, read both ways",
+    **{name: f"{name} model" for name in NGRAMS},
 }
 MISSING = "-"
 
@@ -58,7 +74,7 @@ class Interval(NamedTuple):
         return not (math.isnan(self.low) or math.isnan(self.high))
 
 
-def _interval(row: SummaryRow) -> Interval:
+def _interval(row: MetricRow) -> Interval:
     mean, low, high = map(number, (row.mean, row.low, row.high))
     return Interval(mean, low, high, row.n or 0, row.method or "")
 
@@ -66,10 +82,11 @@ def _interval(row: SummaryRow) -> Interval:
 class Lookup:
     """Lookups over the results of a comparison; every list keeps their order.
 
-    Attributes: `objectives`, `rungs` (ascending), `full` (the largest rung), `seeds`, `tasks`,
-    `unit` ("byte", or "token" for a tokenizer that loses much text), `unigram` (bits per byte of
-    the unigram model, or nan), `columns` (protocol to the tasks it has scores of; none: of the
-    text), `metrics` (the columns of a table of scores, those with a number only).
+    Attributes: `objectives`, `rungs` (ascending), `full` (the largest rung), `seeds`, `unit`
+    ("byte", or "token" for a tokenizer that loses much text), `unigram` (bits per byte of the
+    unigram model, or nan), `columns` (protocol to the tasks it has scores of; none: of the text),
+    `headlines` (a metric for each protocol: the mean over its tasks, or its only one), `metrics`
+    (the same with those of every task), `baselines` (names of what scores are held against).
     """
 
     def __init__(self, results: ComparisonResults):
@@ -81,41 +98,63 @@ class Lookup:
         self.rungs = sorted({rung for _, rung in rows})
         self.full = self.rungs[-1] if self.rungs else 1.0
         self.seeds = sorted({run.seed for run in self.runs})
-        scored = [task for run in self.runs for task in run.classification]
-        self.tasks = list(dict.fromkeys([*results.tasks, *scored]))
         self.unit = results.unit or "byte"
         self.unigram = number(results.unigram_bits_per_byte)
-        self._summary = {
-            (row.objective, row.rung, row.metric): _interval(row) for row in results.summary
-        }
-        columns: dict[str, list[str]] = {"bits_per_byte": [], "classification": self.tasks}
-        for _, _, metric in self._summary:
+        self._summary = {(row.objective, row.rung, row.metric): row for row in results.summary}
+        self.columns = self._columns()
+        known = [key for key in self.columns if any(map(self._known, self._metrics(key)))]
+        self.headlines = [self._metrics(key)[0] for key in known]
+        self.metrics = [
+            metric for key in known for metric in self._metrics(key) if self._known(metric)
+        ]
+        named = dict.fromkeys(
+            name.removesuffix("_ambiguous")
+            for line in results.baselines.values()
+            for name in line.as_dict()
+        )
+        self.baselines = [
+            name
+            for name in dict.fromkeys([*BASELINES, *named])
+            if any(not math.isnan(self.baseline(name, metric)) for metric in self.metrics)
+        ]
+
+    def _columns(self) -> dict[str, list[str]]:
+        """{protocol: its tasks}, those of every study first."""
+        columns: dict[str, list[str]] = {BITS: [], "probe": [], "tokens": []}
+        metrics = [metric for _, _, metric in self._summary]
+        scored = [
+            (key, task) for run in self.runs for key in run.scores for task in run.scores[key]
+        ]
+        metrics += [key if task == "text" else f"{key}/{task}" for key, task in scored]
+        for metric in dict.fromkeys(metrics):
             key, _, task = metric.partition("/")
             if task not in ("", *columns.setdefault(key, [])):
                 columns[key].append(task)
-        self.columns = columns
-        self.metrics = [
-            metric
-            for key, tasks in columns.items()
-            for metric in ([key] if len(tasks) != 1 else []) + [f"{key}/{task}" for task in tasks]
-            if any(
-                self.score(name, metric, rung).known
-                for name in self.objectives
-                for rung in self.rungs
-            )
-        ]
+        return columns
+
+    def _metrics(self, key: str) -> list[str]:
+        """The metrics of a protocol: without a task (unless there is one alone), then by task."""
+        tasks = self.columns[key]
+        return ([key] if len(tasks) != 1 else []) + [f"{key}/{task}" for task in tasks]
+
+    def _known(self, metric: str) -> bool:
+        return any(
+            self.score(name, metric, rung).known for name in self.objectives for rung in self.rungs
+        )
+
+    def headline(self, key: str) -> str | None:
+        """The metric that stands for a protocol; None where it has no scores."""
+        return next((m for m in self.headlines if m.partition("/")[0] == key), None)
 
     @property
     def has_unigram(self) -> bool:
         """Whether bits per byte can be told as a share of the unigram model's."""
-        return not math.isnan(self.unigram) and "bits_per_byte" in self.metrics
+        return not math.isnan(self.unigram) and BITS in self.metrics
 
     @property
     def classification(self) -> str | None:
-        """The metric that stands for classification: the mean over tasks, the only task, or
-        None.
-        """
-        return next((m for m in self.metrics if m.partition("/")[0] == "classification"), None)
+        """The metric that stands for classification: of texts, else of tokens, or None."""
+        return self.headline("probe") or self.headline("tokens")
 
     def about(self, metric: str) -> Metric | None:
         """What the file says of the protocol that a metric is from."""
@@ -125,7 +164,7 @@ class Lookup:
         """Whether more of a metric is better."""
         about = self.about(metric)
         told = about.higher if about else None
-        return metric != "bits_per_byte" if told is None else told
+        return metric != BITS if told is None else told
 
     def title(self, metric: str) -> str:
         """The heading of a metric: "bits per byte", "mean score", the task's name, "task
@@ -134,9 +173,11 @@ class Lookup:
         key, _, task = metric.partition("/")
         about = self.about(metric)
         title = (about.title if about else None) or key.replace("_", " ")
-        if key == "classification":
+        if key == "probe":
             return task or "mean score"
-        if key == "bits_per_byte":
+        if key == AMBIGUOUS:
+            return f"{task}, ambiguous words"
+        if key == BITS:
             return f"bits per {self.unit}"
         return f"{task} ({title})" if task else title
 
@@ -148,26 +189,129 @@ class Lookup:
         its runs.
         """
         rung = self.full if rung is None else rung
-        key, _, task = metric.partition("/")
-        # with one task the mean over tasks is that task
-        for name in (metric, key) if task and self.columns.get(key) == [task] else (metric,):
-            found = self._summary.get((objective, rung, name))
-            if found is not None and found.known:
-                return found
-        values = [self._value(run, metric) for run in self.runs_at(objective, rung)]
+        for name in self._names(metric):
+            row = self._summary.get((objective, rung, name))
+            if row is not None and _interval(row).known:
+                return _interval(row)
+        field = AMBIGUOUS if metric.startswith(f"{AMBIGUOUS}/") else "score"
+        values = [_mean_of(lines, field) for lines in self._lines(objective, metric, rung)]
         return Interval(mean(values), n=len(values))
 
-    def _value(self, run: Run, metric: str) -> float:
+    def gain(self, objective: str, metric: str, rung: float | None = None) -> Interval:
+        """A score less that of the network before training, with its interval."""
+        if metric.startswith(f"{AMBIGUOUS}/"):
+            return Interval(math.nan)
+        rung = self.full if rung is None else rung
+        for name in self._names(metric):
+            row = self._summary.get((objective, rung, name))
+            if row is not None and not math.isnan(number(row.gain)):
+                return Interval(number(row.gain), number(row.gain_low), number(row.gain_high))
+        values = [
+            _mean_of(lines, "score") - _mean_of(lines, "before")
+            for lines in self._lines(objective, metric, rung)
+        ]
+        return Interval(mean(values), n=len(values))
+
+    def _names(self, metric: str) -> list[str]:
+        """What a metric is called in the summary: with one task the mean over tasks is that
+        task.
+        """
         key, _, task = metric.partition("/")
-        scores = run.get(key)
-        if not isinstance(scores, dict):
-            return number(scores)
-        return number(scores.get(task)) if task else mean(scores.values())
+        return [metric, key] if task and self.columns.get(key) == [task] else [metric]
+
+    def _lines(self, objective: str, metric: str, rung: float) -> list[list[TaskRun]]:
+        """The scores that a metric is the mean of, of each run."""
+        key, _, task = metric.partition("/")
+        key = "tokens" if key == AMBIGUOUS else key
+        found = [run.scores.get(key, {}) for run in self.runs_at(objective, rung)]
+        return [
+            [lines[task]] if task in lines else [] if task else [*lines.values()] for lines in found
+        ]
+
+    def has_gain(self, metric: str) -> bool:
+        """Whether any objective has a gain in a metric."""
+        return any(self.gain(name, metric).known for name in self.objectives)
+
+    def in_points(self, metric: str) -> bool:
+        """Whether its scores are shares or correlations, whose differences are told in points."""
+        scores = [self.score(name, metric).mean for name in self.objectives]
+        return all(math.isnan(score) or abs(score) <= 1 for score in scores)
+
+    @property
+    def controls(self) -> dict[str, dict[str, Interval]]:
+        """{what was done: {metric: score}}."""
+        found: dict[str, dict[str, Interval]] = {}
+        for row in self.results.controls:
+            found.setdefault(row.objective, {})[row.metric] = _interval(row)
+        return found
+
+    def labels(self, objective: str, task: str) -> list[list[LabelCount]]:
+        """What fine-tuning reaches at the full budget, by number of labels, of each seed."""
+        lines = self._lines(objective, f"finetune/{task}", self.full)
+        return [line.by_labels for found in lines for line in found if line.by_labels]
+
+    def worth(self, objective: str, task: str) -> str:
+        """Up to how many labels pretraining pays, by seed where seeds differ."""
+        runs = [run for run in self.runs_at(objective, self.full) if "finetune" in run.scores]
+        told: dict[str, list[str]] = {}
+        for run in runs:
+            line = run.scores["finetune"].get(task)
+            if line and line.worth:
+                told.setdefault(line.worth, []).append(str(run.seed))
+        if len(told) == 1:
+            return next(iter(told))
+        return "; ".join(
+            f"{sentence} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)})"
+            for sentence, seeds in told.items()
+        )
+
+    def pairs(self, objective: str, task: str, kind: str, phenomenon: str = "") -> float:
+        """Share of minimal pairs told right by "chain" or "pseudo", of a phenomenon or of all."""
+        found = [
+            line.get(kind)
+            for lines in self._lines(objective, f"pairs/{task}", self.full)
+            for line in lines
+        ]
+        told = [scores for scores in found if scores is not None]
+        return mean(s.by_phenomenon.get(phenomenon) if phenomenon else s.score for s in told)
+
+    def phenomena(self, task: str) -> list[str]:
+        """Names of what minimal pairs test."""
+        lines = [
+            run.scores["pairs"][task] for run in self.runs if task in run.scores.get("pairs", {})
+        ]
+        return list(
+            dict.fromkeys(name for line in lines if line.chain for name in line.chain.by_phenomenon)
+        )
+
+    def by_kind(self, objective: str) -> dict[str, float]:
+        """{kind of change of the order of words: score}, over seeds."""
+        found = [
+            line.by_kind for lines in self._lines(objective, "order", self.full) for line in lines
+        ]
+        return {
+            kind: mean(part.get(kind) for part in found)
+            for kind in dict.fromkeys(k for part in found for k in part)
+        }
 
     def cost(self, objective: str, key: str, rung: float | None = None) -> float:
         """Mean over seeds of a budget entry: "tokens", "targets", "flops" or "seconds"."""
         rung = self.full if rung is None else rung
         return mean(run.budget.get(key) for run in self.runs_at(objective, rung))
+
+    def epochs(self, objective: str, rung: float | None = None) -> float:
+        """Times that the training part was seen, mean over seeds."""
+        rung = self.full if rung is None else rung
+        return mean(run.epochs for run in self.runs_at(objective, rung))
+
+    def worths(self) -> list[tuple[str, str, list[str]]]:
+        """(task, up to how many labels pretraining pays, of which objectives) by task."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for task in self.columns.get("finetune", ()):
+            for objective in self.objectives:
+                if told := self.worth(objective, task):
+                    found.setdefault((task, told), []).append(objective)
+        return [(*key, objectives) for key, objectives in found.items()]
 
     def learning_rate(self, objective: str, rung: float | None = None) -> str:
         runs = self.runs_at(objective, self.full if rung is None else rung)
@@ -179,29 +323,64 @@ class Lookup:
 
     def baseline(self, kind: str, metric: str) -> float:
         """What a baseline scores on a metric; on the mean only if it was scored on every task."""
-        baselines = self.results.baselines
         key, _, task = metric.partition("/")
-        columns = [f"{key}/{name}" for name in ([task] if task else self.columns.get(key, ()))]
-        lines = [baselines.get(column.removeprefix("classification/")) for column in columns]
-        scores = [number(line.get(kind)) if line else math.nan for line in lines]
-        return fmean(scores) if scores and not any(map(math.isnan, scores)) else math.nan
+        if key == BITS:
+            return number(self.results.get(f"{kind}_bits_per_byte"))
+        if kind in UNTRAINED and key != AMBIGUOUS:
+            found = self._untrained(UNTRAINED[kind], metric)
+            if not math.isnan(found):
+                return found
+        scores = [
+            self._beside(kind, key, name)
+            for name in ([task] if task else self.columns.get(key) or ["text"])
+        ]
+        return mean(scores) if scores and not any(map(math.isnan, scores)) else math.nan
 
-    def below(self, metric: str, value: float) -> list[str]:
-        """The baselines that a mean falls short of: "unigram", or keys of `BASELINES`."""
-        if metric == "bits_per_byte":
-            return ["unigram"] if value > self.unigram else []
+    def _beside(self, kind: str, key: str, task: str) -> float:
+        if key == "finetune" and kind == "tfidf":  # on the labels that were given
+            seeds = [seed for name in self.objectives for seed in self.labels(name, task)]
+            return mean(seed[-1].tfidf for seed in seeds)
+        line = self.results.baselines.get(task)
+        kind += "_ambiguous" * (key == AMBIGUOUS)
+        return number(line.get(kind)) if line else math.nan
+
+    def _untrained(self, attention: str, metric: str) -> float:
+        """A metric of the network before training, of the objectives that are read in this way."""
+        return mean(
+            _mean_of(lines, "before")
+            for name in self.objectives
+            if attention in self.attention(name)
+            for lines in self._lines(name, metric, self.full)
+        )
+
+    def attention(self, objective: str) -> str:
+        """How classification reads an objective's model."""
+        parts = self.mode(objective).split(";")
+        return next((part for part in parts if "generation:" not in part), "")
+
+    def below(self, objective: str, metric: str, rung: float | None = None) -> list[str]:
+        """The baselines that a mean falls short of, as in `baselines`; "untrained" of the network
+        before training.
+        """
+        score = self.score(objective, metric, rung).mean
+        if metric == BITS:
+            return [name for name in NGRAMS[:2] if score > self.baseline(name, metric)][:1]
         sign = 1 if self.higher(metric) else -1
-        return [kind for kind in BASELINES if sign * value < sign * self.baseline(kind, metric)]
+        short = [
+            kind
+            for kind in self.baselines
+            if kind not in UNTRAINED and sign * score < sign * self.baseline(kind, metric)
+        ]
+        gain = self.gain(objective, metric, rung).mean
+        return short + (["untrained"] if sign * gain < 0 else [])
 
     def recommended(self, need: str) -> str:
-        """The recommended objective for a need, or "" where the file names none (inconclusive, not
-        asked).
-        """
-        answer = self.results.recommendation.get(need) or ""
-        return answer if answer in self.objectives else ""
+        """The objective that a need is settled for, or "" where it is open or was not measured."""
+        verdict, answer = self.results.verdicts.get(need), self.results.recommendation.get(need)
+        return answer if verdict and verdict.green and answer in self.objectives else ""
 
     def methods(self) -> list[str]:
-        return list(dict.fromkeys(row.method for row in self._summary.values() if row.method))
+        return list(dict.fromkeys(row.method for row in self.results.summary if row.method))
 
     def differences(self, rung: float) -> list[tuple[str, str, str, Interval]]:
         """(objective, reference, metric, objective minus reference) of every paired difference at a
@@ -212,6 +391,12 @@ class Lookup:
             for row in self.results.differences
             if row.rung == rung
         ]
+
+
+def _mean_of(lines: Iterable[TaskRun], field: str) -> float:
+    """The mean of a field over tasks; nan unless all have it."""
+    values = [number(line[field]) for line in lines]
+    return fmean(values) if values else math.nan
 
 
 def verdict(difference: Interval, *, higher: bool) -> str:

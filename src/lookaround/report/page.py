@@ -39,12 +39,14 @@ class Cell(NamedTuple):
     """A cell of a table; a text that is missing is shown as a dash.
 
     text, small: the value, and what stands below it in smaller type.
+    then: what is said next, a score after its gain.
     marks: (CSS class, text) of each remark below both.
     kind: its CSS class.
     """
 
     text: str = MISSING
     small: str = ""
+    then: str = ""
     marks: Sequence[tuple[str, str]] = ()
     bar: Bar | None = None
     kind: str = ""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lookaround.report.figures import SHORT_BASELINES
+from lookaround.report.figures import short_baseline
 from lookaround.report.findings import (
     FORECAST_COLUMNS,
     SPECULATION_COLUMNS,
@@ -17,12 +17,13 @@ from lookaround.report.findings import (
     synthetic_cells,
     synthetic_name,
 )
-from lookaround.report.lookup import BASELINES, NEEDS, Interval, Lookup, number, verdict
+from lookaround.report.lookup import BASELINES, BITS, NEEDS, Interval, Lookup, number, verdict
 from lookaround.report.page import Bar, Cell, Head, Row, Table
 from lookaround.report.text import (
     MISSING,
     format_count,
     format_flops,
+    format_gain,
     format_percent,
     format_rung,
     format_score,
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from lookaround.report.schema.synthetic import SyntheticEntry
 
 
-_COSTS = (  # a heading and a smaller one below it, with the budget entries they show
+# a heading and a smaller one below it, with the budget entries they show
+_COSTS = (
     (("compute", "flops", format_flops), ("time", "seconds", format_seconds)),
     (("tokens", "tokens", format_count), ("scored targets", "targets", format_count)),
 )
+_SERIOUS = {"unigram", "majority", "untrained"}
 _VERDICTS = {"better": "▲ better", "worse": "▼ worse", "unclear": "○ unclear"}
 
 
@@ -48,38 +51,45 @@ _VERDICTS = {"better": "▲ better", "worse": "▼ worse", "unclear": "○ uncle
 
 def scores(study: Lookup) -> Table:
     """Every objective at the full budget, and what it is compared with."""
+    metrics = study.headlines
     rows = [
         Row(
             objective,
-            _cells(study, objective, study.full, bars=True),
+            [*score_cells(study, objective, metrics, bars=True), *_costs(study, objective)],
             key=index,
             code=True,
-            badges=[need for need in NEEDS if study.recommended(need) == objective],
+            badges=[title for n, title in NEEDS.items() if study.recommended(n) == objective],
             notes=_modes(study, objective),
         )
         for index, objective in enumerate(study.objectives)
     ]
-    scored = {
-        name: {metric: study.baseline(kind, metric) for metric in study.metrics}
-        for kind, name in BASELINES.items()
+    costs = _cost_heads()
+    beside = [row._replace(cells=[*row.cells, *[Cell("")] * len(costs)]) for row in below(study)]
+    heads = [Head("objective"), *score_heads(study, metrics), *costs]
+    return Table("Scores at the largest budget", heads, [("", rows), ("baselines", beside)])
+
+
+def below(study: Lookup, metrics: Sequence[str] | None = None) -> list[Row]:
+    """Baselines and controls as rows below the objectives; without metrics of the headlines."""
+    metrics = study.headlines if metrics is None else metrics
+    lines = {
+        BASELINES.get(kind, kind.replace("_", " ")): {
+            metric: Interval(study.baseline(kind, metric)) for metric in metrics
+        }
+        for kind in study.baselines
     }
-    scored["unigram model"] = {"bits_per_byte": study.unigram}
-    baselines = [
-        Row(
-            name,
-            [
-                Cell("100%" if name == "unigram model" else MISSING)
-                if share
-                else Cell(signless(values.get(metric, math.nan)))
-                for metric, share in _metrics(study)
-            ]
-            + [Cell("")] * (len(_COSTS) + 1),
-        )
-        for name, values in scored.items()
-        if any(not math.isnan(values.get(metric, math.nan)) for metric in study.metrics)
-    ]
-    heads = [Head("objective"), *_heads(study)]
-    return Table("Scores at the largest budget", heads, [("", rows), ("baselines", baselines)])
+    rows = []
+    for name, values in (lines | study.controls).items():
+        cells = []
+        for metric, share in _columns(study, metrics):
+            score = values.get(metric, Interval(math.nan))
+            if share:
+                cells.append(Cell(format_share(score.mean, study.unigram)))
+            else:
+                cells.append(Cell(signless(score.mean), span(score)))
+        if any(cell.text != MISSING for cell in cells):
+            rows.append(Row(name, cells))
+    return rows
 
 
 def ladder(study: Lookup) -> Table:
@@ -92,7 +102,8 @@ def ladder(study: Lookup) -> Table:
                     objective,
                     [
                         Cell(format_rung(rung)),
-                        *_cells(study, objective, rung),
+                        *score_cells(study, objective, study.metrics, rung),
+                        *_costs(study, objective, rung),
                         Cell(str(len(study.runs_at(objective, rung)) or MISSING), kind="cost"),
                     ],
                     key=index,
@@ -103,54 +114,101 @@ def ladder(study: Lookup) -> Table:
         )
         for index, objective in enumerate(study.objectives)
     ]
-    heads = [Head("objective"), Head("budget"), *_heads(study), Head("seeds")]
+    shown = [*score_heads(study, study.metrics), *_cost_heads()]
+    heads = [Head("objective"), Head("budget"), *shown, Head("seeds")]
     return Table("Scores at every rung", heads, groups)
 
 
-def _metrics(study: Lookup) -> list[tuple[str, bool]]:
+def _columns(study: Lookup, metrics: Sequence[str]) -> list[tuple[str, bool]]:
     """(metric, whether it is told as a share of the unigram model's) of each column of scores."""
     columns = []
-    for metric in study.metrics:
+    for metric in metrics:
         columns.append((metric, False))
-        if metric == "bits_per_byte" and study.has_unigram:
+        if metric == BITS and study.has_unigram:
             columns.append((metric, True))
     return columns
 
 
-def _heads(study: Lookup) -> list[Head]:
-    """The headings of scores and costs."""
+def score_heads(study: Lookup, metrics: Sequence[str]) -> list[Head]:
+    """The headings of scores: what they are, and in what they are told."""
     about = {name: task.metric or "" for name, task in study.results.tasks.items()}
+    heads = []
+    for metric, share in _columns(study, metrics):
+        if share:
+            heads.append(Head("of the unigram"))
+            continue
+        unit = about.get(metric.partition("/")[2], "")
+        if study.has_gain(metric):
+            points = ", points" * study.in_points(metric)
+            unit = f"gain over untrained{points}; then {unit or 'score'}"
+        heads.append(Head(study.title(metric), unit))
+    return heads
+
+
+def _cost_heads() -> list[Head]:
     return [
-        *(
-            Head("of the unigram")
-            if share
-            else Head(study.title(metric), about.get(metric.removeprefix("classification/"), ""))
-            for metric, share in _metrics(study)
-        ),
         *(Head(upper[0], lower[0]) for upper, lower in _COSTS),
-        Head("learning rate"),
+        Head("epochs", "unique tokens"),
+        Head("learning rate", "parameters"),
     ]
 
 
-def _cells(study: Lookup, objective: str, rung: float, *, bars: bool = False) -> list[Cell]:
-    """The scores and costs of one objective at a rung."""
+def score_cells(
+    study: Lookup,
+    objective: str,
+    metrics: Sequence[str],
+    rung: float | None = None,
+    *,
+    bars: bool = False,
+) -> list[Cell]:
+    """The gain and score of one objective at a rung in each metric."""
     cells = []
-    for metric, share in _metrics(study):
+    for metric, share in _columns(study, metrics):
         score = study.score(objective, metric, rung)
         if share:
             cells.append(Cell(format_share(score.mean, study.unigram)))
             continue
-        beaten = "below" if study.higher(metric) else "above"
-        marks = [
-            ("flag" if kind == "tfidf" else "flag serious", f"▼ {beaten} {SHORT_BASELINES[kind]}")
-            for kind in study.below(metric, score.mean)
-        ]
+        marks = [_mark(study, kind, metric) for kind in study.below(objective, metric, rung)]
         bar = _bar(study, metric, score) if bars else None
-        cells.append(Cell(signless(score.mean), span(score), marks, bar))
+        gain = study.gain(objective, metric, rung)
+        if gain.known:
+            then = signless(score.mean) + (f" [{span(score)}]" if score.bounded else "")
+            points = study.in_points(metric)
+            cells.append(Cell(*gained(gain, points=points), then, marks, bar))
+        else:
+            cells.append(Cell(signless(score.mean), span(score), "", marks, bar))
+    return cells
+
+
+def _mark(study: Lookup, kind: str, metric: str) -> tuple[str, str]:
+    """The class and the words of a flag: what an objective falls short of."""
+    if kind == "bigram":
+        return "flag", "▼ above bigram: context is not used yet"
+    side = "below" if study.higher(metric) else "above"
+    return "flag serious" if kind in _SERIOUS else "flag", f"▼ {side} {short_baseline(kind)}"
+
+
+def gained(gain: Interval, *, points: bool) -> tuple[str, str]:
+    """A gain, and the ends of its interval."""
+    mean, low, high = (
+        format_gain(Interval(value), points=points).replace("-", "−") for value in gain[:3]
+    )
+    return mean if gain.known else MISSING, f"{low} to {high}" if gain.bounded else ""
+
+
+def _costs(study: Lookup, objective: str, rung: float | None = None) -> list[Cell]:
+    """What one objective has cost at a rung."""
+    cells = []
     for pair in _COSTS:
         upper, lower = (form(study.cost(objective, key, rung)) for _, key, form in pair)
         cells.append(Cell(upper, lower, kind="cost"))
-    return [*cells, Cell(study.learning_rate(objective, rung), kind="cost")]
+    unique = format_count(number(study.results.corpus.tokens.get("train")))
+    parameters = format_count(number(study.results.parameters))
+    return [
+        *cells,
+        Cell(format_count(study.epochs(objective, rung)), unique, kind="cost"),
+        Cell(study.learning_rate(objective, rung), parameters, kind="cost"),
+    ]
 
 
 def _modes(study: Lookup, objective: str) -> list[str]:
@@ -220,7 +278,7 @@ def _difference(difference: Interval, *, higher: bool) -> Cell:
     found = verdict(difference, higher=higher)
     sign = "+" if difference.mean > 0 else ""
     text = f"{sign}{signless(difference.mean)}"
-    return Cell(text, span(difference), [(found, _VERDICTS[found])])
+    return Cell(text, span(difference), marks=[(found, _VERDICTS[found])])
 
 
 def at(rung: float) -> str:

@@ -28,10 +28,11 @@ from lookaround.report.findings import (
     synthetic_name,
     synthetic_tasks,
 )
-from lookaround.report.lookup import BASELINES, MISSING, NEEDS, Lookup, number
+from lookaround.report.lookup import BASELINES, BITS, MISSING, NEEDS, Lookup, number
 from lookaround.report.text import (
     format_count,
     format_flops,
+    format_gain,
     format_interval,
     format_rung,
     format_score,
@@ -56,7 +57,7 @@ _GAP = 2  # spaces between columns
 _NAME_WIDTH = 28  # longer names are folded
 _HEADING_WIDTH = 16  # the name of a task is broken there
 # below one of these a model has learned nothing of use
-_SERIOUS = {"unigram", "majority", "random_init"}
+_SERIOUS = {"unigram", "majority", "untrained"}
 
 
 class Column(NamedTuple):
@@ -187,7 +188,9 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
 
 
 def _print_comparison(results: ComparisonResults, console: Console) -> None:
-    """The scores at the full budget, the baselines, the recommendation per need and the notes."""
+    """Gain and score of each protocol at the full budget, the baselines and controls, a line for
+    each need, and the notes. The page has the rest.
+    """
     study = Lookup(results)
     scores, costs, labels, flagged = _columns(study)
     _print_text(console, _heading(study), style="bold")
@@ -195,20 +198,26 @@ def _print_comparison(results: ComparisonResults, console: Console) -> None:
     for line in [*flagged, *_modes(study)]:
         _print_text(console, line)
     console.print()
-    recommendation, reasons = results.recommendation, results.reasons
-    _print_answers(
-        console,
-        [
-            (
-                need,
-                recommendation.get(need) or "not measured",
-                bool(study.recommended(need)),
-                reasons.get(need),
-            )
-            for need in NEEDS
-        ],
-    )
+    verdicts = results.verdicts
+    answers = [
+        (
+            title,
+            results.recommendation.get(need) or "not measured",
+            bool(study.recommended(need)),
+            _why(results, need) if need not in verdicts or verdicts[need].leader else None,
+        )
+        for need, title in NEEDS.items()
+    ]
+    _print_answers(console, answers)
+    for task, told, objectives in study.worths():
+        _print_text(console, printable(f"{task}: {told}: {', '.join(objectives)}"))
     _print_notes(console, results.notes)
+
+
+def _why(results: ComparisonResults, need: str) -> str | None:
+    """Why an answer is open and what would settle it; nothing where it is settled."""
+    verdict = results.verdicts.get(need)
+    return None if verdict and verdict.green else results.reasons.get(need)
 
 
 def _heading(study: Lookup) -> str:
@@ -224,38 +233,39 @@ def _columns(study: Lookup) -> tuple[list[Column], list[Column], list[str], list
     """
     baselines = [
         kind
-        for kind in BASELINES
-        if any(not math.isnan(study.baseline(kind, m)) for m in study.metrics)
+        for kind in study.baselines
+        if any(not math.isnan(study.baseline(kind, metric)) for metric in study.headlines)
     ]
-    labels = [*map(printable, study.objectives), *(BASELINES[kind] for kind in baselines)]
-    labels += ["unigram model"] if study.has_unigram else []
+    titles = [BASELINES.get(kind, kind.replace("_", " ")) for kind in baselines]
+    labels = [*map(printable, [*study.objectives, *titles, *study.controls])]
     flags: set[str] = set()
     scores = []
-    for metric in study.metrics:
-        cells = []
+    for metric in study.headlines:
+        gained, cells = study.has_gain(metric), []
         for objective in study.objectives:
-            score = study.score(objective, metric)
-            below = study.below(metric, score.mean)
+            below = study.below(objective, metric)
             flag = "" if not below else "!!" if _SERIOUS & set(below) else "!"
             flags.add(flag)
-            cells.append(f"{format_interval(score)} {flag:<2}")
+            cells.append(f"{_gain_and_score(study, objective, metric, gained)} {flag:<2}")
         cells += [f"{_blank(format_score(study.baseline(kind, metric)))}   " for kind in baselines]
-        if study.has_unigram:
-            cells.append(f"{study.unigram:.3f}   " if metric == "bits_per_byte" else "")
+        cells += [
+            f"{format_score(control[metric].mean)}   " if metric in control else ""
+            for control in study.controls.values()
+        ]
         if not any(cell.rstrip().endswith("!") for cell in cells):
             cells = [cell.rstrip() for cell in cells]
         heading = _broken(study.title(metric))
+        if gained:
+            heading += f"\n{'points' if study.in_points(metric) else 'gain'}, score"
         heading += "" if study.higher(metric) else "\n(lower better)"
         scores.append(Column(heading, cells))
-        if metric == "bits_per_byte" and study.has_unigram:
-            shares = [
-                format_share(study.score(objective, metric).mean, study.unigram)
-                for objective in study.objectives
-            ]
-            scores.append(Column("of the\nunigram", [*shares, *[""] * len(baselines), "100%"]))
+        if metric == BITS and study.has_unigram:
+            shares = [study.score(objective, metric).mean for objective in study.objectives]
+            shares += [study.baseline(kind, metric) for kind in baselines]
+            told = [_blank(format_share(share, study.unigram)) for share in shares]
+            scores.append(Column("of the\nunigram", [*told, *[""] * len(study.controls)]))
     shown = {
         "tokens": ("tokens", format_count),
-        "targets": ("targets", format_count),
         "flops": ("compute", format_flops),
         "seconds": ("time", format_seconds),
     }
@@ -264,15 +274,37 @@ def _columns(study: Lookup) -> tuple[list[Column], list[Column], list[str], list
         Column(heading, [form(study.cost(o, key)) for o in study.objectives] + padding)
         for key, (heading, form) in shown.items()
     ]
+    epochs = [study.epochs(objective) for objective in study.objectives]
+    if not all(map(math.isnan, epochs)):
+        told = [format_count(value) for value in epochs]
+        costs.insert(1, Column("epochs", told + padding))
     costs.append(
         Column("learning\nrate", [study.learning_rate(o) for o in study.objectives] + padding)
     )
     explanations = {
-        "!": "!   the mean is below TF-IDF + logistic regression",
-        "!!": "!!  the mean is below the majority class or a random initialisation, or above the "
-        "unigram model's bits",
+        "": "points: gain over the network before training, read in the same way"
+        if any(map(study.has_gain, study.headlines))
+        else "",
+        "!": "!   the mean is worse than a baseline; bits worse than the bigram model's use no "
+        "context yet",
+        "!!": "!!  the mean is worse than the majority class, the network before training or the "
+        "unigram model",
     }
-    return scores, costs, labels, [text for flag, text in explanations.items() if flag in flags]
+    return (
+        scores,
+        costs,
+        labels,
+        [text for flag, text in explanations.items() if text and flag in {"", *flags}],
+    )
+
+
+def _gain_and_score(study: Lookup, objective: str, metric: str, gained: bool) -> str:
+    """The gain with its interval and the score; without a gain the score with its own."""
+    score = study.score(objective, metric)
+    if not gained:
+        return format_interval(score)
+    gain = format_gain(study.gain(objective, metric), points=study.in_points(metric))
+    return f"{gain}  {format_score(score.mean)}"
 
 
 def _modes(study: Lookup) -> list[str]:
@@ -356,23 +388,29 @@ def _print_speculation(result: SpeculationResults, console: Console) -> None:
 
 
 def _print_evaluation(result: EvaluationResults, console: Console) -> None:
-    """Every score beside its baselines, and bits per byte by prefix."""
-    _print_text(console, f"Scores of {printable(result.model)}", "bold")
+    """Every score by protocol beside the network before training and its baselines, what
+    fine-tuning is worth, and bits per byte by prefix.
+    """
+    size = number(result.parameters)
+    about = "" if math.isnan(size) else f" ({format_count(size)} parameters)"
+    _print_text(console, f"Scores of {printable(result.model)}{about}", "bold")
     rows = result.tables()["scores"]
-    kinds = {"score": "score"} | {
-        kind: _broken(title) for kind, title in BASELINES.items() if any(kind in r for r in rows)
-    }
+    fixed = {"score": "score", "before": "before\ntraining"}
+    known = {name for row in rows for name in row} - {"protocol", "task", *fixed}
+    names = [name for name in dict.fromkeys([*BASELINES, *sorted(known)]) if name in known]
+    names = [name for name in names if not name.endswith("_ambiguous")]
+    kinds = fixed | {name: _broken(BASELINES.get(name, name.replace("_", " "))) for name in names}
+    shown = {kind: title for kind, title in kinds.items() if any(kind in row for row in rows)}
     columns = [
         Column(heading, [_blank(format_score(number(row.get(kind)))) for row in rows])
-        for kind, heading in kinds.items()
+        for kind, heading in shown.items()
     ]
-    names = {"bits_per_byte": f"bits per {result.unit or 'byte'}"}
-    labels = [
-        printable(row["task"] or names.get(row["protocol"], row["protocol"].replace("_", " ")))
-        for row in rows
-    ]
+    labels = [_scored(result, row["protocol"], row["task"]) for row in rows]
     if rows:
         _print_table(console, [columns], labels, first="scored")
+    for task, tuned in result.scores.get("finetune", {}).items():
+        if tuned.worth:
+            _print_text(console, f"{printable(task)}: {printable(tuned.worth)}")
     if found := result.bits_per_byte_by_prefix:
         cells = [format_score(number(value)) for value in found.values()]
         column = Column(f"bits per {result.unit or 'byte'}", cells)
@@ -383,6 +421,12 @@ def _print_evaluation(result: EvaluationResults, console: Console) -> None:
             _print_text(console, f"mode of {need}: {printable(mode)}")
     for note in result.notes:
         _print_text(console, f"note: {printable(note)}")
+
+
+def _scored(result: EvaluationResults, protocol: str, task: str) -> str:
+    """What a row is a score of: the protocol, and the task if it has one."""
+    name = f"bits per {result.unit or 'byte'}" if protocol == BITS else protocol.replace("_", " ")
+    return printable(name if task == "text" else f"{name}: {task}")
 
 
 def _print_pretrain(result: PretrainResults, console: Console) -> None:

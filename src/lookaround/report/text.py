@@ -65,6 +65,23 @@ def format_interval(score: Interval) -> str:
     return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
+def format_gain(gain: Interval, *, points: bool, ends: bool = True) -> str:
+    """`+1.2 ±0.3`, or `+1.2 [+0.1, +2.9]`: a difference in points (of a share) or in its unit.
+
+    ends: whether its interval is told.
+    """
+    scale, digits = (100, 1) if points else (1, 3)
+    mean, low, high = (f"{scale * value:+.{digits}f}" for value in gain[:3])
+    if not gain.known:
+        return MISSING
+    if not ends or not gain.bounded:
+        return mean
+    below, above = gain.mean - gain.low, gain.high - gain.mean
+    if abs(above - below) <= 0.05 * (above + below) + 0.5 * 10**-digits / scale:
+        return f"{mean} ±{scale * (above + below) / 2:.{digits}f}"
+    return f"{mean} [{low}, {high}]"
+
+
 def format_percent(value: float) -> str:
     """A share from 0 to 1 in percent: 97.5%."""
     return f"{100 * value:.1f}%" if math.isfinite(value) else MISSING

@@ -76,8 +76,8 @@ class DataSettings(_Section):
     )
     tasks: Texts = Field(
         default_factory=list,
-        description="labelled texts or words, or minimal pairs: a table, CoNLL columns or a folder; "
-        "PATH:COLUMN names the labels; repeatable",
+        description="labelled texts or words, or minimal pairs: a table, CoNLL columns or a "
+        "folder; PATH:COLUMN names the labels; repeatable",
     )
     metrics: dict[str, Literal["accuracy", "matthews", "pearson", "span_f1"]] = Field(
         default_factory=dict, description="metric by task name; none: accuracy, or the task's own"

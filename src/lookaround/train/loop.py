@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
-from lookaround.model.export import export, names_mask, require_form
+from lookaround.model.export import export, names_mask, require_form, write_pooling
 from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.settings import TrainSettings
@@ -414,6 +414,7 @@ def exporter(
         )
         masks = shows_masks(objective)
         store.tokenizer.save(folder, mask=masks, named=named, length=length)
+        write_pooling(folder, store.tokenizer, backbone.width)
 
     return fill
 

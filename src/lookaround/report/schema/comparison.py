@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -10,12 +10,18 @@ from lookaround.report.schema.forecast import ForecastResults
 from lookaround.report.schema.record import (
     Listed,
     Named,
+    Older,
     Record,
     Results,
     Score,
     Share,
     numbered,
 )
+from lookaround.report.schema.version1 import converted
+
+VERSION = 2
+# what a study recommends for
+NEEDS = ("label_texts", "label_tokens", "write", "all")
 
 
 class Corpus(Record):
@@ -56,10 +62,11 @@ class TaskInfo(Record):
     metric: str | None = Field(
         None,
         description="the metric of every score of this task, higher is better: `accuracy`, a share "
-        "from 0 to 1, or `matthews`, Matthews' correlation from -1 to 1",
+        "from 0 to 1; `span_f1` of BIO tags, from 0 to 1; `matthews`, Matthews' correlation, or "
+        "`pearson`, Pearson's, from -1 to 1",
     )
-    train: int | None = Field(None, description="training examples")
-    test: int | None = Field(None, description="test examples")
+    train: int | None = Field(None, description="training examples; sentences of a token task")
+    test: int | None = Field(None, description="test examples; of minimal pairs the pairs")
     classes: int | None = Field(None, description="different labels")
     columns: Listed[str] = Field(
         [], description="columns of the table that were read, the label's last; none: folders"
@@ -68,23 +75,124 @@ class TaskInfo(Record):
 
 
 class Baselines(Record):
-    """What a task's scores are held against, in its metric. `baselines["PROTOCOL/TASK"]` holds the
-    `random_init` of any other protocol.
+    """What the scores of a task are held against, in its metric: name to score. `text` stands for
+    the held-out text. `NAME_ambiguous` is the same on the words of a token task whose (previous
+    word, word) has two or more tags in training. Further names may stand here.
     """
 
     majority: Score = Field(
-        None, description="score of always the most frequent class of the training part"
+        None,
+        description="always the most frequent class of the training part; of a token task the "
+        "most frequent tag of the word",
     )
     tfidf: Score = Field(
-        None, description="score of TF-IDF and logistic regression, no neural model"
+        None,
+        description="TF-IDF of words and word pairs with logistic regression, no neural model",
     )
-    random_init: Score = Field(
-        None, description="score of the same evaluation of an untrained model"
+    window_left: Score = Field(
+        None, description="linear model of hashed words and affixes, two words before to the word"
     )
+    window: Score = Field(None, description="the same, two words before to two words after")
+    untrained_causal: Score = Field(
+        None, description="the same evaluation of the network before training, read causally"
+    )
+    untrained_bidirectional: Score = Field(None, description="the same, read bidirectionally")
+    bag: Score = Field(None, description="linear model of single words, of word order in the text")
+    unigram: Score = Field(None, description="token frequencies alone, of minimal pairs")
+
+
+class LabelCount(Record):
+    """What fine-tuning reaches with so many labels, in the metric of the task."""
+
+    labels: int = Field(description="labelled training examples")
+    score: Score = Field(None, description="mean over draws of examples")
+    low: Score = Field(None, description="lower end of its interval over draws; null: one draw")
+    high: Score = Field(None, description="upper end")
+    draws: int | None = Field(None, description="draws of examples")
+    before: Score = Field(None, description="the same network trained from scratch")
+    probe: Score = Field(None, description="the frozen probe on the same examples")
+    tfidf: Score = Field(None, description="TF-IDF with logistic regression on the same examples")
+
+
+class PairScores(Record):
+    """Minimal pairs by one kind of likelihood."""
+
+    score: Score = Field(None, description="share of pairs told right; a tie counts 0.5")
+    by_phenomenon: Named[Score] = Field({}, description="phenomenon to its share")
+
+
+class TaskRun(Record):
+    """The score of one protocol on a task, with what the protocol says of it. Which of the other
+    keys stand here is up to the protocol; it may add further ones.
+    """
+
+    score: Score = Field(None, description="score on the test part, in the metric of the task")
+    before: Score = Field(
+        None,
+        description="the same protocol on the network before training, read in the same way; null "
+        "for protocols that read a model as it writes",
+    )
+    layer: int | None = Field(None, description="layer that the probe chose, 0 = embedding")
+    ambiguous: Score = Field(
+        None,
+        description="`tokens`: accuracy on words whose (previous word, word) has two or more tags "
+        "in training",
+    )
+    later: Named[Score] = Field(
+        {},
+        description="`tokens`, read causally: score with the states of so many further tokens, "
+        '`"1"` and `"2"`',
+    )
+    by_labels: Listed[LabelCount] = Field([], description="`finetune`: score by number of labels")
+    worth: str | None = Field(
+        None, description="`finetune`: up to how many labels pretraining pays, in a sentence"
+    )
+    chain: PairScores | None = Field(None, description="`pairs`: by the left-to-right chain rule")
+    pseudo: PairScores | None = Field(
+        None,
+        description="`pairs`: by pseudo-log-likelihood, a word's later tokens masked too; models "
+        "that read both ways",
+    )
+    by_kind: Named[Any] = Field({}, description="`order`: kind of change to its score")
+
+
+Scored = Named[dict[str, TaskRun]]
+
+
+class Verdict(Record):
+    """What is said of a need. Green: the leader is told apart from all others, is above the network
+    before training and the best baseline by intervals that exclude 0, led at the rung before, and
+    rests on two seeds or more. Differences are such that above 0 is better.
+    """
+
+    green: bool = Field(description="whether it is settled")
+    leader: str | None = Field(None, description="the best objective; null: not measured")
+    candidates: Listed[str] = Field(
+        [], description="the leader and the objectives not told apart from it"
+    )
+    metric: str | None = Field(None, description="what decides, as in `summary`")
+    gain: Score = Field(None, description="the leader's, less the network before training")
+    gain_low: Score = Field(None, description="lower end of its interval")
+    gain_high: Score = Field(None, description="upper end")
+    floor: str | None = Field(None, description="name of the best baseline")
+    floor_score: Score = Field(None, description="its score")
+    floor_difference_low: Score = Field(
+        None, description="leader less that baseline: lower end of the interval"
+    )
+    floor_difference_high: Score = Field(None, description="upper end")
+    led_before: str | None = Field(
+        None, description="the objective that led a rung before; null: there is one rung"
+    )
+    seeds: int | None = Field(None, description="seeds it rests on")
+    degrees_of_freedom: int | None = Field(
+        None, description="of the variance, pooled over the objectives that have left the plateau"
+    )
+    reason: str | None = Field(None, description="why, in a sentence")
+    settle: str | None = Field(None, description="what would settle it, in a sentence")
 
 
 class Metric(Record):
-    """What to know of a protocol that decides no recommendation."""
+    """What to know of a protocol."""
 
     title: str | None = Field(None, description="its name for people")
     higher: bool | None = Field(None, description="whether more is better")
@@ -121,8 +229,7 @@ class Sample(Record):
 
 
 class Run(Record):
-    """One objective, seed and rung. Any other protocol adds its key: a score on the text, or an
-    object from task to score.
+    """One objective, seed and rung.
 
     Losses of different objectives are not comparable: they score other targets from other contexts.
 
@@ -141,8 +248,15 @@ class Run(Record):
         "...`",
     )
     budget: Budget = Field(description="what the run used")
+    epochs: Score = Field(None, description="times that the training part was seen")
     learning_rate: float | None = Field(None, description="the peak learning rate")
-    classification: Named[Score] = Field({}, description="task to score on its test part")
+    scores: Scored = Field(
+        {},
+        description="protocol to task to its score; the task is `text` for what needs no labels",
+    )
+    classification: Named[Score] = Field(
+        {}, description="task to its score of the protocol `probe`, as under `scores`"
+    )
     bits_per_byte: float | None = Field(
         None, description="bits per byte by the left-to-right chain rule; lower is better"
     )
@@ -161,14 +275,17 @@ class Run(Record):
     samples: Listed[Sample] = Field([], description="continuations of test documents")
 
 
-class SummaryRow(Record):
-    """The mean over seeds of one metric, of one objective at one rung."""
+class MetricRow(Record):
+    """One metric at one rung, over seeds."""
 
-    objective: str = Field(description="the canonical spec")
+    objective: str = Field(
+        description="the canonical spec; under `controls` what was done, such as "
+        "`ar, 1 token later`"
+    )
     rung: Share = Field(description="share of the full budget")
     metric: str = Field(
-        description="`bits_per_byte`, `classification` (the plain mean over tasks) or "
-        "`classification/TASK`; of any other protocol `PROTOCOL` or `PROTOCOL/TASK`"
+        description="`PROTOCOL` (its score on the text, or the plain mean over its tasks) or "
+        "`PROTOCOL/TASK`"
     )
     mean: Score = Field(None, description="mean over seeds, in the unit of the metric")
     low: Score = Field(None, description="lower end of the interval")
@@ -181,7 +298,19 @@ class SummaryRow(Record):
     )
 
 
-class Difference(SummaryRow):
+class SummaryRow(MetricRow):
+    """The mean over seeds of one metric, of one objective at one rung."""
+
+    gain: Score = Field(
+        None,
+        description="score less `before`, paired by seed; null where the network before training "
+        "was not measured",
+    )
+    gain_low: Score = Field(None, description="lower end of its interval")
+    gain_high: Score = Field(None, description="upper end")
+
+
+class Difference(MetricRow):
     """`mean`, `low` and `high` are those of *objective minus reference*, paired by seed and test
     items. Below 0 is better for `bits_per_byte` and metrics whose `higher` is false, above 0 for
     the others. Only an interval that excludes 0 supports a claim. Intervals are not corrected for
@@ -194,15 +323,20 @@ class Difference(SummaryRow):
 class ComparisonResults(Results):
     """What `lookaround compare` returns, and the `results.json` of its folder.
 
-    `recommendation` has the keys `classification`, `generation` and `both`. A value is either
-    exactly the text of an `objective`, or a sentence that starts with `inconclusive`, such as
-    `inconclusive at this budget: vmlm or mlm(rate=0.4)`, or one that starts with `none` or with
+    `recommendation` has the keys `label_texts`, `label_tokens`, `write` and `all`. A value is
+    exactly the text of an `objective` where the verdict is green, else a sentence that starts with
+    `inconclusive`, such as `inconclusive at this budget: vmlm, mlm(rate=0.4)`, with `none` or with
     `not measured`; an absent key is not measured either.
+
+    A file of version 1 is converted when it is read: its `classification` is the protocol `probe`,
+    `random_init` is `before`; it has no verdicts, so none of its answers is settled.
     """
 
     page = "report.html"
+    current: ClassVar[int] = VERSION
+    older: ClassVar[Older] = {1: converted}
 
-    version: int = Field(description="`1`")
+    version: int = Field(description="`2`")
     command: str = Field(description="the exact command that repeats the study")
     settings: Named[Any] = Field({}, description="all settings, after defaults were filled in")
     corpus: Corpus = Field(description="what was trained on")
@@ -229,24 +363,42 @@ class ComparisonResults(Results):
     unigram_bits_per_byte_by_prefix: Named[Score] = Field(
         {}, description="the same by prefix length, as in a run"
     )
+    bigram_bits_per_byte: Score = Field(
+        None,
+        description="the same of an interpolated bigram model, which sees one token; a model above "
+        "it does not use its context yet",
+    )
+    bigram_bits_per_byte_by_prefix: Named[Score] = Field({}, description="by prefix length")
+    trigram_bits_per_byte: Score = Field(
+        None, description="of an interpolated trigram model, which sees two tokens"
+    )
+    trigram_bits_per_byte_by_prefix: Named[Score] = Field({}, description="by prefix length")
     scored_tokens: Named[int] = Field({}, description="prefix length to tokens scored there")
     learning_rates: Named[dict[str, Score]] = Field(
         {},
         description="objective to the validation loss (nats per target, its own) of each factor "
         'tried, `"x2"` and so on',
     )
-    baselines: Named[Baselines] = Field({}, description="task to its baselines; none without tasks")
+    baselines: Named[Baselines] = Field(
+        {}, description="task, or `text`, to its baselines; none without tasks"
+    )
     tasks: Named[TaskInfo] = Field({}, description="task to its description")
     metrics: Named[Metric] = Field(
-        {},
-        description="of [protocols](evaluation.md#adding-a-protocol) other than those of this "
-        "page, by name",
+        {}, description="what to know of each [protocol](evaluation.md), by name"
     )
     runs: list[Run] = Field(description="one for each objective, seed and rung")
     summary: list[SummaryRow] = Field(description="means and intervals over seeds")
     differences: list[Difference] = Field(description="paired differences")
+    controls: Listed[MetricRow] = Field(
+        [],
+        description="what waiting for the next tokens, and what reading both ways without masks "
+        "buys; last rung",
+    )
     recommendation: dict[str, str | None] = Field(description="the answer per need")
-    reasons: Named[str | None] = Field({}, description="one sentence per need")
+    reasons: Named[str | None] = Field(
+        {}, description="per need why, and what would settle it, in sentences"
+    )
+    verdicts: Named[Verdict] = Field({}, description="what the answer per need rests on")
     notes: Listed[str] = Field(
         [], description="what a reader should know before believing the numbers"
     )
@@ -255,8 +407,8 @@ class ComparisonResults(Results):
     )
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows of `frame`: "summary", "differences", "runs" (one column a task), "by_prefix",
-        "curves" and "baselines".
+        """Rows of `frame`: "summary", "differences", "runs" (a column PROTOCOL/TASK, and one with
+        `before`, of each score), "controls", "by_prefix", "by_labels", "curves" and "baselines".
         """
         of_run = [(numbered(run, "mode", "checkpoint"), run) for run in self.runs]
         keys = [({n: row[n] for n in ("objective", "seed", "rung")}, run) for row, run in of_run]
@@ -264,10 +416,17 @@ class ComparisonResults(Results):
             "summary": [row.as_dict() for row in self.summary],
             "differences": [row.as_dict() for row in self.differences],
             "runs": [row | run.budget.as_dict() | _by_task(run) for row, run in of_run],
+            "controls": [row.as_dict() for row in self.controls],
             "by_prefix": [
                 key | {"prefix": prefix, "bits_per_byte": value}
                 for key, run in keys
                 for prefix, value in run.bits_per_byte_by_prefix.items()
+            ],
+            "by_labels": [
+                key | {"task": task} | numbered(line)
+                for key, run in keys
+                for task, found in run.scores.get("finetune", {}).items()
+                for line in found.by_labels
             ],
             "curves": [key | point.as_dict() for key, run in keys for point in run.curve],
             "baselines": [{"task": name} | line.as_dict() for name, line in self.baselines.items()],
@@ -275,11 +434,15 @@ class ComparisonResults(Results):
 
 
 def _by_task(run: Run) -> dict[str, Any]:
-    """{PROTOCOL/TASK: score} of every protocol that has scores by task."""
-    protocols = {"classification": run.classification} | (run.model_extra or {})
-    return {
-        f"{protocol}/{task}": score
-        for protocol, scores in protocols.items()
-        if isinstance(scores, dict)
-        for task, score in scores.items()
-    }
+    """{PROTOCOL/TASK: score, PROTOCOL/TASK/before: ..} of every protocol without a field of its
+    own.
+    """
+    columns: dict[str, Any] = {}
+    for protocol, found in run.scores.items():
+        if protocol in run.model_fields_set:
+            continue
+        for task, line in found.items():
+            columns[f"{protocol}/{task}"] = line.score
+            if line.before is not None:
+                columns[f"{protocol}/{task}/before"] = line.before
+    return columns

@@ -39,18 +39,19 @@ results = load_results("runs/wikitext")  # a folder, or a file
 print(results)
 results.frame("runs")  # a pandas DataFrame
 results.runs[0].bits_per_byte  # fields are attributes,
-results.runs[0]["classification"]  # and items
+results.runs[0]["scores"]  # and items
 results.write_page("report.html", samples=False)
 ```
 
-This page describes **version 1**. It is made from the classes in `lookaround.report.schema`.
+This page describes **version 2** of what `compare` writes, and version 1 of all others. It is made
+from the classes in `lookaround.report.schema`.
 
 ## The promise
 
 * `version` is an integer. Within a version, keys are only ever added: no key is removed, renamed or
   given another unit or meaning. Readers should ignore keys that they do not know.
-* Anything else raises the version. A reader refuses a version it does not know and says which one
-  it reads.
+* Anything else raises the version. A reader converts the versions before, and refuses a version it
+  does not know and says which ones it reads.
 * A number that was not measured is `null` or its key is absent; readers treat the two alike. `NaN`
   is read as `null`.
 * Lists keep their order: objectives appear in the order in which they were asked for.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
@@ -26,11 +26,13 @@ Named = Annotated[dict[str, T], BeforeValidator(lambda value: {} if value is Non
 Listed = Annotated[list[T], BeforeValidator(lambda value: [] if value is None else value)]
 Score = float | None
 Share = Annotated[float, Field(gt=0, le=1)]
+# {version: what makes data of the current one of it}
+Older = Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]]
 
 
 class Record(BaseModel):
     """An object of a result. Fields are attributes, and items where their name is data:
-    `run.seed`, `run["classification"]`. Fields of other protocols are kept.
+    `run.seed`, `run["scores"]`. Fields that are not known are kept.
     """
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -55,9 +57,13 @@ class Results(Record, ABC):
     and is saved as JSON.
 
     page: name of the file for its page, beside its numbers.
+    current: version that is written, where files have one.
+    older: versions that are converted when they are read.
     """
 
     page: ClassVar[str] = ""
+    current: ClassVar[int] = VERSION
+    older: ClassVar[Older] = {}
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
@@ -68,18 +74,21 @@ class Results(Record, ABC):
     def read(cls, data: Mapping[str, Any], origin: Path) -> Self:
         """The result of what a file holds.
 
-        Raises `UserError`, in one line that names the file and the field, for another version,
-        and for a missing or mistyped field.
+        Raises `UserError`, in one line that names the file and the field, for a version that is not
+        read, and for a missing or mistyped field.
         """
         if "version" in cls.model_fields:
-            found = data.get("version")
+            found, known = data.get("version"), [*cls.older, cls.current]
             if "version" not in data:
-                raise UserError(f"{origin}: field 'version' is missing; expected {VERSION}")
-            if found is True or found != VERSION:
+                raise UserError(f"{origin}: field 'version' is missing; expected {cls.current}")
+            if type(found) is not int or found not in known:
+                reads = f"version{'s' * (len(known) > 1)} {' and '.join(map(str, known))}"
                 raise UserError(
                     f"{origin}: field 'version' is {json.dumps(found)[:40]}; "
-                    f"this lookaround reads version {VERSION}"
+                    f"this lookaround reads {reads}"
                 )
+            if found in cls.older:
+                data = cls.older[found](data)
         try:
             return cls.of(data)
         except ValidationError as error:

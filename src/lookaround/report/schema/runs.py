@@ -6,8 +6,10 @@ from typing import Any
 
 from pydantic import Field
 
-from lookaround.report.schema.comparison import Baselines, Budget, Sample
-from lookaround.report.schema.record import Listed, Named, Record, Results, Score
+from lookaround.report.schema.comparison import Baselines, Budget, Sample, Scored, TaskRun
+from lookaround.report.schema.record import Listed, Named, Record, Results, Score, numbered
+
+NGRAMS = ("unigram", "bigram", "trigram")
 
 
 class Plan(Record):
@@ -56,25 +58,25 @@ class PretrainResults(Results):
         return {"spent": [{"objective": self.objective, "seed": self.seed} | self.spent.as_dict()]}
 
 
-class TaskScore(Record):
-    """The score of a task, with what its protocol says of it."""
-
-    score: Score = Field(None, description="score on the test part, in the metric of the task")
-    layer: int | None = Field(None, description="layer that the probe chose, 0 = embedding")
-
-
 class EvaluationResults(Results):
     """What `lookaround evaluate` returns and `--json FILE` writes, and the `evaluation.json` of
-    `--out`. Any other protocol adds its key, as `classification` or as `bits_per_byte`.
+    `--out`.
     """
 
     model: str = Field(description="what was evaluated")
-    baselines: Named[Baselines] = Field({}, description="task to its baselines")
+    parameters: int | None = Field(None, description="parameters of the model without heads")
+    baselines: Named[Baselines] = Field({}, description="task, or `text`, to its baselines")
     classification_mode: str | None = Field(
         None, description="attention and shift the model was read with for classification"
     )
     generation_mode: str | None = Field(None, description="the same for generation")
-    classification: Named[TaskScore] = Field({}, description="task to its score")
+    scores: Scored = Field(
+        {},
+        description="protocol to task to its score; the task is `text` for what needs no labels",
+    )
+    classification: Named[TaskRun] = Field(
+        {}, description="task to its score of the protocol `probe`, as under `scores`"
+    )
     unit: str | None = Field(
         None,
         description="what `bits_per_byte` is told per: `byte`, or `token` where the tokenizer "
@@ -86,23 +88,43 @@ class EvaluationResults(Results):
     bits_per_byte_by_prefix: Named[Score] = Field(
         {}, description="tokens of prefix, as text, to bits per byte"
     )
+    unigram_bits_per_byte: Score = Field(
+        None, description="the same of token frequencies alone; null: its text is not at hand"
+    )
+    bigram_bits_per_byte: Score = Field(
+        None, description="of an interpolated bigram model, which sees one token"
+    )
+    trigram_bits_per_byte: Score = Field(
+        None, description="of an interpolated trigram model, which sees two tokens"
+    )
     samples: Listed[Sample] = Field([], description="continuations of test documents")
     notes: Listed[str] = Field(
         [], description="texts that were cut, and what the tokenizer loses of them"
     )
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows of `frame`: "scores" (of a task, or of the text: task ""), and "by_prefix"."""
-        found = {"classification": self.classification, "bits_per_byte": self.bits_per_byte}
+        """Rows of `frame`: "scores" (with `before`, the network before training, and baselines),
+        "by_labels" and "by_prefix".
+        """
         scores = []
-        for protocol, lines in (found | (self.model_extra or {})).items():
-            by_task = isinstance(lines, dict) and "score" not in lines
-            for task, line in (lines if by_task else {"": lines}).items():
-                score = line["score"] if isinstance(line, dict | Record) else line
-                row = {"protocol": protocol, "task": task, "score": score}
-                scores.append(row | (self.baselines.get(task) or Record()).as_dict())
-        by_prefix = self.bits_per_byte_by_prefix.items()
+        for protocol, found in self.scores.items():
+            for task, line in found.items():
+                row = {"protocol": protocol, "task": task, "score": line.score}
+                row |= {} if line.before is None else {"before": line.before}
+                if protocol == "bits_per_byte":
+                    beside = {name: self[f"{name}_bits_per_byte"] for name in NGRAMS}
+                else:
+                    beside = (self.baselines.get(task) or Record()).as_dict()
+                scores.append(row | {name: v for name, v in beside.items() if v is not None})
         return {
-            "scores": [row for row in scores if isinstance(row["score"], int | float)],
-            "by_prefix": [{"prefix": name, "bits_per_byte": value} for name, value in by_prefix],
+            "scores": [row for row in scores if row["score"] is not None],
+            "by_labels": [
+                {"task": task} | numbered(line)
+                for task, found in self.scores.get("finetune", {}).items()
+                for line in found.by_labels
+            ],
+            "by_prefix": [
+                {"prefix": name, "bits_per_byte": value}
+                for name, value in self.bits_per_byte_by_prefix.items()
+            ],
         }

@@ -18,7 +18,7 @@ from lookaround.evaluation.registry import (
     reading,
 )
 from lookaround.report.schema import ForecastResults
-from lookaround.studies.compare.both_ways import BothWays, run_both_ways
+from lookaround.studies.compare.controls import Controls, run_controls
 from lookaround.studies.compare.ladder import Job, run_job
 from lookaround.studies.compare.scoring import (
     TOKENS,
@@ -45,7 +45,7 @@ class Found:
     ladders: by (objective, seed), {rung: what it is}, see `ladder.read_rung`.
     losses: validation loss by objective and learning-rate factor.
     untrained: by (attention, seed), what is said of the network before training.
-    both_ways: by seed, {task: scores} of an `ar` beside an `ar` of reversed text.
+    controls: by seed, {name: {task of words: scores}}, see `run_controls`.
     baselines: by task (the text's name is ""), {baseline: scores}.
     forecast: what is told beside the study, or the reason why nothing is; None: not asked for.
     """
@@ -54,7 +54,7 @@ class Found:
     ladders: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     losses: dict[str, dict[float, float]] = field(default_factory=dict)
     untrained: dict[tuple[str, int], Evaluation] = field(default_factory=dict)
-    both_ways: dict[int, dict[str, Scores]] = field(default_factory=dict)
+    controls: dict[int, dict[str, dict[str, Scores]]] = field(default_factory=dict)
     baselines: dict[str, dict[str, Scores]] = field(default_factory=dict)
     forecast: ForecastResults | str | None = None
 
@@ -79,12 +79,12 @@ class Grid:
             item for protocol, item in chosen(data, settings.evaluate) if protocol.name == TOKENS
         ]
         # reading one text in both directions takes `ar`, trained from the start
-        self.both_ways = bool(self.words) and "ar" in self.specs and settings.model.init is None
+        self.controlled = bool(self.words) and "ar" in self.specs and settings.model.init is None
 
     def ladder(self, spec: str, seed: int, factor: float | None = None, **others: Any) -> Job:
         """The ladder of an objective and seed, at the best learning rate if not told which."""
         rungs = tuple(self.study.rungs)
-        half = {HALF} if self.both_ways and spec == "ar" else set()
+        half = {HALF} if self.controlled and spec == "ar" else set()
         job = Job(
             out=self.out,
             settings=self.settings,
@@ -108,10 +108,11 @@ class Grid:
         """The smallest rung of a learning rate, on the first seed."""
         return self.ladder(spec, self.seeds[0], factor, trial=True)
 
-    def pair(self, seed: int) -> BothWays:
-        """`ar` on half of the budget, beside the same on reversed text."""
+    def controls(self, seed: int) -> Controls:
+        """`ar` read later, and on half of the budget beside the same on reversed text."""
         backwards = self.ladder("ar", seed, rungs=(HALF,), evaluated=(), backwards=True)
-        return BothWays(backwards, self.ladder("ar", seed).folder / f"rung-{HALF:g}")
+        folder = self.ladder("ar", seed).folder
+        return Controls(backwards, folder / f"rung-{HALF:g}", folder / "rung-1")
 
     def untrained(self) -> list[Untrained]:
         """Networks before training, read as the objectives' models are; words both ways too."""
@@ -135,8 +136,8 @@ class Grid:
         count = len(self.seeds)
         total = (self.evaluation + self.last) * len(self.untrained())
         total += self.evaluation * (len(self.found.data) + 1 + self.settings.forecast.enabled)
-        if self.both_ways:
-            total += count * (self.pair(self.seeds[0]).backwards.work + self.evaluation)
+        if self.controlled:
+            total += count * (self.controls(self.seeds[0]).backwards.work + self.evaluation)
         for spec in self.specs:
             total += count * self.ladder(spec, self.seeds[0]).work
             if len(self.factors) > 1:
@@ -202,17 +203,17 @@ class Grid:
             found.baselines[key] = value
         elif kind == "untrained":
             found.untrained[key] = value
-        elif kind == "both ways":
-            found.both_ways[key] = value
+        elif kind == "controls":
+            found.controls[key] = value
         elif kind == "ladder":
             (spec, seed), rungs = key, value["rungs"]
             found.ladders[key] = rungs
             scores = scores_line(rungs[f"{self.study.rungs[-1]:g}"]["evaluation"])
             report(Event(finished=f"{spec}, seed {seed}: {scores}"))
-            if self.both_ways and spec == "ar":
-                pair = self.pair(seed)
-                work = pair.backwards.work + self.evaluation
-                jobs.submit(("both ways", seed), run_both_ways, pair, work=work)
+            if self.controlled and spec == "ar":
+                controls = self.controls(seed)
+                work = controls.backwards.work + self.evaluation
+                jobs.submit(("controls", seed), run_controls, controls, work=work)
         else:
             spec, factor = key
             found.losses[spec][factor] = value["validation_loss"]

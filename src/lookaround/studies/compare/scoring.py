@@ -75,8 +75,13 @@ def evaluate_into(
                 name: found.scores.get(name, {}) | entries for name, entries in more.scores.items()
             }
             found = Evaluation(found.modes | more.modes, scores)
-            write_text(file, json.dumps(asdict(found)))
+            write_evaluation(folder, found)
     return found
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Writes a folder's evaluation.json, whole or not at all."""
+    write_text(folder / EVALUATION_FILE, json.dumps(asdict(evaluation)))
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -20,11 +20,12 @@ from lookaround.evaluation.registry import (
     Protocol,
     Scores,
     TextData,
+    TokenData,
     protocols,
     reading,
 )
 from lookaround.report.schema import ComparisonResults
-from lookaround.report.schema.record import VERSION
+from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.compare.grid import Found
 from lookaround.studies.compare.scoring import TOKENS
 from lookaround.studies.compare.study import Study
@@ -263,22 +264,13 @@ class _Summary:
 
         Of `ar` at the last rung, word by word.
         """
-        rung = self.study.rungs[-1]
         # {name: {seed: {task: score}}}
         lines: dict[str, dict[int, dict[str, float]]] = {}
-        if "ar" in self.specs:
-            for seed in self.seeds:
-                for task, scores in (
-                    self.evaluation("ar", seed, rung).scores.get(TOKENS, {}).items()
-                ):
-                    for later, value in scores.details.get("later", {}).items():
-                        name = f"ar, {later} token{'s' * (later != '1')} later"
-                        lines.setdefault(name, {}).setdefault(seed, {})[task] = value
-        for seed, found in self.found.both_ways.items():
-            for task, scores in found.items():
-                if scores.value is not None:
-                    name = "ar beside ar of reversed text"
-                    lines.setdefault(name, {}).setdefault(seed, {})[task] = scores.value
+        for seed, controls in self.found.controls.items():
+            for name, found in controls.items():
+                lines.setdefault(name, {})[seed] = {
+                    task: scores.value for task, scores in found.items() if scores.value is not None
+                }
         rows = []
         none = np.array([np.nan])
         for name, by_seed in lines.items():
@@ -288,9 +280,8 @@ class _Summary:
                 values = [
                     (float(np.mean([line[task] for task in of])), none) for line in by_seed.values()
                 ]
-                rows.append(
-                    {"objective": name, "rung": rung, "metric": metric, **_interval(values)}
-                )
+                keys = {"objective": name, "rung": self.study.rungs[-1], "metric": metric}
+                rows.append({**keys, **_interval(values)})
         return rows
 
     def _about(self) -> dict[str, dict[str, Any]]:
@@ -393,9 +384,11 @@ class _Summary:
             notes += [f"{task.name}: {note}" for note in task.notes]
         scores = self.evaluation(self.specs[0], self.seeds[0], 1.0).scores.values()
         cut = {name: found.details.get("cut", 0) for part in scores for name, found in part.items()}
+        words = {item.name for item in self.found.data if isinstance(item, TokenData)}
         notes += [
-            f"{name}: {count} texts were cut to the training length of {settings.model.context} "
-            "tokens"
+            f"{name}: {count:,} "
+            + ("words are beyond" if name in words else "texts were cut to")
+            + f" the training length of {settings.model.context} tokens"
             for name, count in cut.items()
             if count
         ]

@@ -1,0 +1,86 @@
+"""What `ar` lacks of words and how else it may be had: by waiting, or by reading both ways.
+
+The states of the next one and two tokens appended to a word's say what waiting buys. An `ar` beside
+an `ar` of reversed text, each on half of the budget, says what reading both ways buys without
+masks; both together cost what a run costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lookaround.evaluation.registry import Evaluation, Scores, TokenData
+from lookaround.evaluation.tokens import both_ways, tokens_score
+from lookaround.model.readable import open_run
+from lookaround.studies.compare.ladder import Job, run_job
+from lookaround.studies.compare.scoring import EVALUATION_FILE, read_evaluation, write_evaluation
+from lookaround.studies.jobs import Status
+from lookaround.support.machine import threads
+from lookaround.train.loop import stop_on_signals
+
+WAITS = (1, 2)  # tokens
+BOTH_WAYS = "ar beside ar of reversed text"
+
+
+def waiting(tokens: int) -> str:
+    """The name of `ar` read so many tokens later."""
+    return f"ar, {tokens} token{'s' * (tokens > 1)} later"
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Of one seed.
+
+    backwards: the ladder of the one rung that is half of the budget, on reversed text.
+    forward: folder of the run from left to right on as much.
+    whole: folder of the run on the whole budget.
+    """
+
+    backwards: Job
+    forward: Path
+    whole: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where scores are kept."""
+        return self.backwards.folder / "controls"
+
+
+def run_controls(controls: Controls) -> dict[str, dict[str, Scores]]:
+    """{name of the control: {task of words: scores}}."""
+    job = controls.backwards
+    run_job(job)
+    controls.folder.mkdir(exist_ok=True)
+    options, file = job.settings.evaluate, controls.folder / EVALUATION_FILE
+    found = read_evaluation(controls.folder).scores if file.is_file() else {}
+    with threads(job.threads), stop_on_signals() as stop:
+        status = Status(job.folder, job.out, f"ar's controls, seed {job.seed}", stop)
+        status.before = job.work
+        models = [
+            open_run(folder)
+            for folder in (
+                controls.forward,
+                job.folder / f"rung-{job.rungs[-1]:g}",
+                controls.whole,
+            )
+        ]
+        forward, backward, whole = models
+
+        def later(tokens: int) -> Callable[[TokenData], Scores]:
+            return lambda item: tokens_score(whole, item, options, job.seed, later=tokens)
+
+        kinds: dict[str, Callable[[TokenData], Scores]] = {
+            BOTH_WAYS: lambda item: both_ways(forward, backward, item, options, job.seed),
+            **{waiting(count): later(count) for count in WAITS},
+        }
+        for name, kind in kinds.items():
+            for item in job.tasks:
+                if isinstance(item, TokenData) and item.name not in found.get(name, {}):
+                    status.show(f"evaluating: {name}", 0, 1)
+                    with status.repeatable():
+                        found.setdefault(name, {})[item.name] = kind(item)
+                        write_evaluation(controls.folder, Evaluation({}, found))
+        status.done()
+    return found
