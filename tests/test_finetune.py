@@ -267,6 +267,7 @@ def test_more_examples_than_a_probe_gets_are_drawn() -> None:
             **SMALL.model_dump(include={"finetune_labels", "finetune_draws", "finetune_epochs"}),
         ),
     )
+    assert isinstance(data, TaskData)
     assert (len(data.train_inputs), len(data.more_inputs)) == (20, 12)
     assert not {*data.train_inputs} & {*data.more_inputs}
     assert data.more_labels is not None

@@ -1,6 +1,6 @@
 """Mean-pooled states of texts, or of whatever a codec encodes, for probes.
 
-n inputs, L layers, B texts of a pass, T tokens, D hidden width.
+n inputs, L layers, D hidden width.
 """
 
 from __future__ import annotations
@@ -38,13 +38,18 @@ def encoded(codec: Codec, inputs: Sequence[Any], context: int) -> tuple[list[Ten
     return [torch.tensor(ids[:context]) for ids in full], cut
 
 
-def shown_whole(ids: Sequence[Tensor], codec: Codec, attention: str) -> tuple[Shown, Tensor]:
-    """(some inputs (B, T) as a model sees them, nothing hidden; (B, T) bool where they have tokens).
+def padded(
+    ids: Sequence[Sequence[int] | Tensor], codec: Codec, attention: str
+) -> tuple[Shown, Tensor]:
+    """(some inputs as a model sees them, (B, T) bool where they have tokens).
 
+    ids: of each input, its BOS included.
     attention: the kind of the mode; a prefix model sees the whole input both ways.
     """
     lengths = torch.tensor([len(each) for each in ids])
-    tokens = pad_sequence(list(ids), batch_first=True, padding_value=codec.bos)
+    tokens = pad_sequence(
+        [torch.as_tensor(each) for each in ids], batch_first=True, padding_value=codec.bos
+    )
     real = torch.arange(tokens.shape[1]) < lengths[:, None]
     documents = None
     if attention == "bidirectional" and not bool(real.all()):
@@ -52,19 +57,8 @@ def shown_whole(ids: Sequence[Tensor], codec: Codec, attention: str) -> tuple[Sh
     return Shown(tokens, attention_of(attention, lengths), documents), real
 
 
-def mean_state(states_btd: Tensor, real: Tensor) -> Tensor:
-    """Mean (B, D) of the states of inputs; BOS is not among them but where it stands alone.
-
-    real: (B, T) bool, where inputs have tokens.
-    """
-    counted = real.clone()
-    counted[:, 0] = real.sum(1) == 1
-    share_bt = counted / counted.sum(1, keepdim=True)
-    return torch.einsum("bt,btd->bd", share_bt.to(states_btd), states_btd)
-
-
-def passes(ids: Sequence[Tensor]) -> Iterator[np.ndarray]:
-    """Indices of inputs of like length, as many as a model reads at once, shortest first."""
+def passes(ids: Sequence[Sequence[int] | Tensor]) -> Iterator[np.ndarray]:
+    """Indices (B,) of inputs of about one length, as many as a model reads at once."""
     order = np.argsort([len(item) for item in ids], kind="stable")
     begin = 0
     while begin < len(order):
@@ -76,17 +70,17 @@ def passes(ids: Sequence[Tensor]) -> Iterator[np.ndarray]:
 
 
 def state_batches(
-    backbone: Backbone, codec: Codec, ids: Sequence[Tensor], attention: str
+    backbone: Backbone, codec: Codec, ids: Sequence[Sequence[int] | Tensor], attention: str
 ) -> Iterator[tuple[np.ndarray, Tensor, Sequence[Tensor]]]:
-    """Reads inputs of about one length together.
+    """Reads texts of about one length together, shortest first.
 
-    ids: (T,) of each input, its BOS included.
+    ids: of each text, its BOS included.
 
-    Yields (indices (B,) of inputs, (B, T) bool where they have tokens, states (B, T, D) of every
+    Yields (indices (B,) of texts, (B, T) bool where they have tokens, states (B, T, D) of every
     layer).
     """
     for batch in passes(ids):
-        shown, real = shown_whole([ids[k] for k in batch], codec, attention)
+        shown, real = padded([ids[k] for k in batch], codec, attention)
         with reading(backbone):
             states = backbone.states(shown.to(backbone.device), all_layers=True)
         yield batch, real, states
@@ -105,3 +99,11 @@ def pooled_states(
             mean_bd = mean_state(states[layer], real)
             pooled[number][batch, : mean_bd.shape[1]] = mean_bd.float().cpu().numpy()
     return pooled, cut
+
+
+def mean_state(states_btd: Tensor, real_bt: Tensor) -> Tensor:
+    """Mean (B, D) of states where there are tokens; that of BOS counts only where it is alone."""
+    counted = real_bt.clone()
+    counted[:, 0] = real_bt.sum(1) == 1
+    share_bt = counted / counted.sum(1, keepdim=True)
+    return torch.einsum("bt,btd->bd", share_bt.to(states_btd), states_btd)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lookaround.data.codec import Codec
 from lookaround.evaluation.baselines import tfidf_predictions
-from lookaround.evaluation.features import encoded, mean_state, passes, pooled_states, shown_whole
+from lookaround.evaluation.features import encoded, mean_state, padded, passes, pooled_states
 from lookaround.evaluation.intervals import bootstrap_interval, seed_interval
 from lookaround.evaluation.probe import METRICS, beside, linear_probe, score, split_off
 from lookaround.evaluation.registry import Protocol, Scores, TaskData, draw
@@ -61,9 +61,9 @@ class Classifier(nn.Module):
 
     def pooled(self, ids: Sequence[Tensor]) -> Tensor:
         """Mean states (B, D) of the last layer; ids: (T,) of each input."""
-        shown, real = shown_whole(ids, self.codec, self.attention)
+        shown, real_bt = padded(ids, self.codec, self.attention)
         states = self.backbone.states(shown.to(self.backbone.device), all_layers=True)
-        return mean_state(states[-1], real)
+        return mean_state(states[-1], real_bt)
 
     def forward(self, ids: Sequence[Tensor]) -> Tensor:
         """Logits, or standardised numbers (B, K)."""

@@ -85,7 +85,7 @@ def word_states(
             place = np.where(place < 0, -1, len(tokens) - 1 - place[:, ::-1])
             tokens = tokens[::-1]
         # BOS stands before them
-        ids.append(torch.tensor([codec.bos, *tokens]))
+        ids.append([codec.bos, *tokens])
         places.append(np.where(place < 0, -1, place + 1))
     begin = kept.cumsum() - kept
     layers = candidate_layers(backbone.sizes.layers)
