@@ -31,7 +31,7 @@ from conftest import sentences
 def test_results_of_a_study(study: Path, home: Path) -> None:
     results = json.loads((study / "results.json").read_text())
     assert results == json.loads((home / "study.json").read_text())
-    assert results["version"] == 1
+    assert results["version"] == 2
     assert {
         "command",
         "settings",
@@ -56,8 +56,10 @@ def test_results_of_a_study(study: Path, home: Path) -> None:
         ("mlm", 0.5),
         ("mlm", 1.0),
     ]
-    assert set(results["recommendation"]) == {"classification", "generation", "both"}
-    assert {"majority", "tfidf", "random_init"} <= results["baselines"]["mood"].keys()
+    needs = {"label_texts", "label_tokens", "write", "all"}
+    assert set(results["recommendation"]) == set(results["verdicts"]) == needs
+    assert {"majority", "tfidf"} <= results["baselines"]["mood"].keys()
+    assert all("before" in run["scores"]["probe"]["mood"] for run in results["runs"])
     for entry in results["runs"]:
         assert (study / entry["checkpoint"] / "model.safetensors").is_file()
     assert (study / "report.html").read_text().startswith("<!")

@@ -79,6 +79,7 @@ def study_settings(folder: Path) -> Settings:
     tiny = ["train.batch=4", "model.context=32", "data.vocabulary=300", "evaluate.positions=6"]
     tiny += ["evaluate.bootstrap=100", "evaluate.samples=0", "compare.ladder=[1.0]"]
     tiny += ["compare.lr_factors=[1.0]", "forecast.enabled=false"]
+    tiny += ["evaluate.protocols=[probe,bits_per_byte,centroid]"]
     return read_settings(
         None,
         tiny,
@@ -110,16 +111,16 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
         )
         middle = [train[task.train_labels == label].mean(0) for label in (0, 1)]
         second = np.linalg.norm(test - middle[1], axis=1) < np.linalg.norm(test - middle[0], axis=1)
-        assert run["centroid"]["parity"] == np.mean(second == task.test_labels)
+        assert run["scores"]["centroid"]["parity"]["score"] == np.mean(second == task.test_labels)
 
     rows = [row for row in results["summary"] if row["metric"] == "centroid/parity"]
     assert [row["objective"] for row in rows] == ["ar", "mlm"]
     assert all(row["low"] < row["mean"] < row["high"] for row in rows), "an interval over items"
     (difference,) = [row for row in results["differences"] if row["metric"] == "centroid/parity"]
     assert difference["mean"] == pytest.approx(rows[1]["mean"] - rows[0]["mean"])
-    assert 0 <= results["baselines"]["centroid/parity"]["random_init"] <= 1
+    assert all(0 <= run["scores"]["centroid"]["parity"]["before"] <= 1 for run in results["runs"])
     assert results["metrics"]["centroid"]["higher"] is True
-    assert set(results["recommendation"]) == {"classification", "generation", "both"}
+    assert set(results["recommendation"]) == {"label_texts", "label_tokens", "write", "all"}
 
     page, file = render_html(results), StringIO()
     assert '<th scope="col">parity (nearest class mean)</th>' in page
