@@ -20,7 +20,9 @@ from rich.console import Console
 
 import lookaround.studies.forecast.forecast as module
 from cli_runs import Run, assert_refused
+from lookaround.evaluation.windows import right_context_gain
 from lookaround.report.schema import ForecastResults
+from lookaround.report.terminal import as_text
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.events import Event
 from lookaround.studies.folder import StudyFolder
@@ -521,3 +523,36 @@ def test_on_english_text_masked_and_farther_targets_leave_smaller_tails_and_prob
         assert mlm["tasks"][task] > ar["tasks"][task] + 0.02
         assert dar["tasks"][task] > ar["tasks"][task] + 0.005
     assert found["controls"][1]["tail_energy"] < dar["tail_energy"]
+
+
+def test_tasks_of_words_get_the_right_context_gain(world: Path, tmp_path: Path) -> None:
+    """Beside the probes of texts, in results and as printed; the numbers are the windows' own."""
+    generator = np.random.default_rng(0)
+    lines = []
+    for _ in range(100):
+        words = generator.choice(FILLER, 8)
+        ends = [*(word == "a" for word in words[1:]), False]
+        lines += [
+            f"{word} {'before' if end else 'other'}" for word, end in zip(words, ends, strict=True)
+        ]
+        lines.append("")
+    (tmp_path / "words.conll").write_text("\n".join(lines))
+    (tmp_path / "pairs.jsonl").write_text(
+        "\n".join(f'{{"good": "the ship {i}", "bad": "ship the {i}"}}' for i in range(12))
+    )
+    tasks = [str(world / "task.tsv"), *(str(tmp_path / f) for f in ("words.conll", "pairs.jsonl"))]
+    request = open_forecast(options(world, data__tasks=tasks, objectives="ar"))
+    with ThreadPoolExecutor(1) as executor:
+        found = forecast(request, executor=executor)
+    told = found.right_context["words"]
+    whole, hard = right_context_gain(request.words[0])
+    assert (told.gain, told.low, told.high) == (whole.gain.mean, whole.gain.low, whole.gain.high)
+    assert told.window == 1.0
+    assert told.low > 0
+    assert hard is not None
+    assert told.ambiguous_words == hard.words
+    assert [*found.metrics] == ["task"]
+    assert any("nothing is said of pairs" in note for note in found.notes)
+    assert "right-context" in as_text(found)
+    found.write_page(tmp_path / "page.html")
+    assert "What the words to the right tell" in (tmp_path / "page.html").read_text()

@@ -20,6 +20,7 @@ from rich.console import Console
 
 import lookaround.evaluation
 from conftest import sentences
+from lookaround.data.labelled import Sentence
 from lookaround.data.rows import Rows
 from lookaround.data.shards import Split, TokenStore, in_memory
 from lookaround.data.tasks import read_tasks
@@ -32,6 +33,7 @@ from lookaround.evaluation.registry import (
     Scores,
     TaskData,
     TextData,
+    TokenData,
     evaluate,
     protocols,
     registered,
@@ -152,7 +154,7 @@ def test_every_protocol_that_is_found_keeps_its_word(name: str, store: TokenStor
     pairs = PairData("pairs", ["the cat sat", "two dogs"], ["the cat cat", "dogs two"], ["", "x"])
     data = [
         item
-        for item in (text_task(), pairs, TextData(rows, validation, store.unigram()))
+        for item in (text_task(), word_task(), pairs, TextData(rows, validation, store.unigram()))
         if protocol.accepts(item)
     ]
     assert data, "a labelled text or held-out text is what everybody has"
@@ -252,6 +254,15 @@ def text_task() -> TaskData:
     texts = sentences(60, seed=3)
     labels = np.array([len(text) % 2 for text in texts])
     return TaskData("t", "accuracy", texts[:40], labels[:40], texts[40:], labels[40:])
+
+
+def word_task() -> TokenData:
+    """Short words are one class, long ones the other."""
+    read = []
+    for text in sentences(60, seed=4, length=(3, 9)):
+        words = tuple(match.span() for match in re.finditer(r"\S+", text))
+        read.append(Sentence(text, words, tuple(int(end - start > 3) for start, end in words)))
+    return TokenData("words", "accuracy", ["short", "long"], read[:40], read[40:])
 
 
 def test_images_need_no_text() -> None:
