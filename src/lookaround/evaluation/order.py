@@ -161,7 +161,7 @@ def order_items(validation: Rows, test: Rows, most_train: int, most_test: int) -
     for name, rows, most in (("validation", validation, most_train), ("test", test, most_test)):
         groups = most // (4 * len(KINDS))
         # more than needed: not every sentence has words to swap or to exchange
-        sentences = sentences_of(rows, 4 * groups, seen)
+        sentences = sentences_of(rows, max(4 * groups, 2 * LEAST_SENTENCES), seen)
         if len(sentences) < LEAST_SENTENCES:
             raise UserError(
                 f"evaluate.protocols: 'order' needs {LEAST_SENTENCES} sentences of "
