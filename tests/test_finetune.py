@@ -246,9 +246,9 @@ def test_draws_are_nested_and_hold_every_class() -> None:
 
 def test_the_numbers_of_labels_end_with_all_that_there_are() -> None:
     settings = EvaluateSettings()
-    usual = [Size(64, 5, 30), Size(256, 5, 15), Size(1024, 3, 6), Size(4096, 1, 3)]
+    usual = [Size(64, 5, 30), Size(256, 5, 15), Size(1024, 3, 4), Size(4096, 1, 2)]
     assert sizes_for(10_000, settings) == usual
-    assert sizes_for(300, settings) == [*usual[:2], Size(300, 1, 6)]
+    assert sizes_for(300, settings) == [*usual[:2], Size(300, 1, 4)]
     assert sizes_for(256, settings) == [usual[0], Size(256, 1, 15)]
     assert sizes_for(40, settings) == [Size(40, 1, 30)]
 
