@@ -7,8 +7,10 @@
     python -m benchmarks.studies --tradeoff docs/img/tradeoff.svg
 
 Seconds. The study is trained by the command that its results.json holds. A comparison gives the
-rows `scores` (the whole budget), `ladder` (every rung) and `claims` (the paper's two claims as
-paired differences, where their objectives were compared); a synthetic study gives `runs`.
+rows `scores` (the whole budget), `ladder` (every rung), `claims` (the paper's two claims as paired
+differences, where their objectives were compared), `protocols` (gain and score in every protocol
+and task, then baselines and controls) and `labels` (fine-tuning by number of labels); a synthetic
+study gives `runs`.
 --figures: the folder that learning curves of synthetic tasks are written to, synthetic-2-3.svg for
 pathstar(2,3). --tradeoff: the figure of the README, from results/data/stdlib.json alone.
 """
@@ -24,13 +26,15 @@ from typing import Any
 
 from benchmarks.records import DATA, write_record
 from lookaround.report.figures import learning, tradeoff
-from lookaround.report.lookup import Lookup
-from lookaround.report.schema import ComparisonResults
+from lookaround.report.lookup import BASELINES as TITLES
+from lookaround.report.lookup import NGRAMS, Interval, Lookup
+from lookaround.report.protocols import over_seeds
+from lookaround.report.schema import ComparisonResults, load_results
 from lookaround.support.storage import write_text
 
 LENGTHS = "0.7*mlm(rate=0.4) >> 0.3*vmlm(suffix=0.5, shift=0)"
 CLAIMS = (  # objective, what it is compared with, metric and its name
-    ("dar", "ar", "classification", "mean score"),
+    ("dar", "ar", "probe", "mean score"),
     ("vmlm", "mlm", "bits_per_byte", "bits per byte"),
     ("vmlm", "mlm(rate=0.4)", "bits_per_byte", "bits per byte"),
     (LENGTHS, "mlm(rate=0.4)", "bits_per_byte", "bits per byte"),
@@ -38,7 +42,7 @@ CLAIMS = (  # objective, what it is compared with, metric and its name
 BASELINES = {
     "majority": "majority",
     "tfidf": "TF-IDF + logistic regression",
-    "random_init": "before training",
+    "untrained": "before training",
 }
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -56,22 +60,18 @@ def short(task: str) -> str:
 
 def comparison_rows(results: dict[str, Any]) -> Rows:
     """The rows of a comparison."""
-    tasks, unigram = list(results["tasks"]), results["unigram_bits_per_byte"]
+    study = Lookup(ComparisonResults.of(results))
+    tasks, unigram = study.columns["probe"], study.unigram
     summary = {(e["objective"], e["rung"], e["metric"]): e for e in results["summary"]}
-    specs = list(dict.fromkeys(run["objective"] for run in results["runs"]))
-    rungs = sorted({run["rung"] for run in results["runs"]})
     ladder = []
-    for spec in specs:
-        for rung in rungs:
-            runs = [r for r in results["runs"] if (r["objective"], r["rung"]) == (spec, rung)]
+    for spec in study.objectives:
+        for rung in study.rungs:
             bits = bounds(summary[spec, rung, "bits_per_byte"])
-            scores = {
-                short(task): bounds(summary[spec, rung, f"classification/{task}"]) for task in tasks
-            }
+            scores = {short(task): bounds(summary[spec, rung, f"probe/{task}"]) for task in tasks}
             if len(tasks) > 1:
-                scores["mean score"] = bounds(summary[spec, rung, "classification"])
+                scores["mean score"] = bounds(summary[spec, rung, "probe"])
             cost = {
-                key: round(fmean(run["budget"][key] for run in runs), 1)
+                key: round(study.cost(spec, key, rung), 1)
                 for key in ("tokens", "targets", "flops", "seconds")
             }
             ladder.append(
@@ -82,17 +82,86 @@ def comparison_rows(results: dict[str, Any]) -> Rows:
                     "of_unigram": round(bits["mean"] / unigram, 6),
                     **scores,
                     **cost,
-                    "lr": runs[0]["learning_rate"],
+                    "lr": study.runs_at(spec, rung)[0].learning_rate,
                 }
             )
     scores = [row for row in ladder if row["rung"] == 1]
-    for name, label in BASELINES.items():
-        found = {short(task): round(results["baselines"][task][name], 6) for task in tasks}
+    for name, label in BASELINES.items() if tasks else ():
+        found = {short(task): round(before_or(study, name, task), 6) for task in tasks}
         mean = {"mean score": round(fmean(found.values()), 6)} if len(tasks) > 1 else {}
         scores.append({"label": label, **found, **mean})
-    scores.append({"label": "unigram model", "bits": round(unigram, 6), "of_unigram": 1})
-    rows = {"scores": scores, "ladder": ladder, "claims": claim_rows(results, rungs)}
+    for name in NGRAMS:
+        bits = study.baseline(name, "bits_per_byte")
+        if bits == bits:
+            share = {"bits": round(bits, 6), "of_unigram": round(bits / unigram, 6)}
+            scores.append({"label": f"{name} model", **share})
+    rows = {
+        "scores": scores,
+        "ladder": ladder,
+        "claims": claim_rows(results, study.rungs),
+        "protocols": protocol_rows(study),
+        "labels": label_rows(study),
+    }
     return {name: found for name, found in rows.items() if found}
+
+
+def before_or(study: Lookup, name: str, task: str) -> float:
+    """A baseline of a text task; "untrained": the mean over objectives of the network before."""
+    if name != "untrained":
+        return study.baseline(name, f"probe/{task}")
+    metric = f"probe/{task}"
+    return fmean(
+        study.score(spec, metric).mean - study.gain(spec, metric).mean for spec in study.objectives
+    )
+
+
+def told(score: Interval) -> dict[str, float]:
+    """A mean, and its interval if there is one, to six digits."""
+    ends = {"low": score.low, "high": score.high} if score.bounded else {}
+    return {name: round(value, 6) for name, value in {"mean": score.mean, **ends}.items()}
+
+
+def protocol_rows(study: Lookup) -> list[dict[str, Any]]:
+    """Score (key METRIC) and gain (key METRIC gain) at the whole budget, of objectives, then of
+    baselines and controls; METRIC is `PROTOCOL` or `PROTOCOL/TASK`, and `ambiguous/TASK`.
+    """
+    metrics = list(study.metrics)
+    metrics += [f"ambiguous/{task}" for task in study.columns["tokens"]]
+    rows = []
+    for spec in study.objectives:
+        row: dict[str, Any] = {"objective": spec}
+        for metric in metrics:
+            score, gain = study.score(spec, metric), study.gain(spec, metric)
+            row |= {metric: told(score)} if score.known else {}
+            row |= {f"{metric} gain": told(gain)} if gain.known else {}
+        rows.append(row)
+    for kind in study.baselines:
+        found = {metric: study.baseline(kind, metric) for metric in metrics}
+        known = {metric: round(score, 6) for metric, score in found.items() if score == score}
+        rows.append({"label": TITLES.get(kind, kind), **known})
+    for name, by_metric in study.controls.items():
+        rows.append({"label": name, **{metric: told(score) for metric, score in by_metric.items()}})
+    return rows
+
+
+def label_rows(study: Lookup) -> list[dict[str, Any]]:
+    """Fine-tuning: means over seeds by task, objective and number of labels; the interval of the
+    score is from the lowest to the highest seed, or that over draws where there is one seed.
+    """
+    return [
+        {
+            "task": short(task),
+            "objective": spec,
+            "labels": labels,
+            "gain": round(line["score"].mean - line["before"].mean, 6),
+            "score": told(line["score"]),
+            **{name: round(line[name].mean, 6) for name in ("before", "probe", "tfidf")},
+            "worth": study.worth(spec, task),
+        }
+        for task in study.columns.get("finetune", ())
+        for spec in study.objectives
+        for labels, line in over_seeds(study, spec, task).items()
+    ]
 
 
 def claim_rows(results: dict[str, Any], rungs: list[float]) -> list[dict[str, Any]]:
@@ -161,15 +230,16 @@ def on_paper(svg: str) -> str:
 
 def tradeoff_figure(record: dict[str, Any]) -> str:
     """Classification against bits per byte of a record of a comparison on one task."""
-    ladder = record["rows"]["ladder"]
-    (task,) = (key for key in ladder[0] if key in record["rows"]["scores"][-2])
-    keys = {"bits_per_byte": "bits", "classification": task, f"classification/{task}": task}
+    ladder, labelled = record["rows"]["ladder"], {}
+    for row in record["rows"]["scores"]:
+        labelled[row.get("label")] = row
+    (task,) = (key for key in labelled["before training"] if key != "label")
     results = {
-        "version": 1,
+        "version": 2,
         "command": record["command"],
         "corpus": {"name": "standard library"},
         "tasks": {task: {"metric": "accuracy"}},
-        "unigram_bits_per_byte": record["rows"]["scores"][-1]["bits"],
+        "unigram_bits_per_byte": labelled["unigram model"]["bits"],
         "runs": [
             {"objective": row["objective"], "seed": 0, "rung": row["rung"], "budget": {}}
             for row in ladder
@@ -177,7 +247,7 @@ def tradeoff_figure(record: dict[str, Any]) -> str:
         "summary": [
             {"objective": row["objective"], "rung": row["rung"], "metric": metric, **row[key]}
             for row in ladder
-            for metric, key in keys.items()
+            for metric, key in (("bits_per_byte", "bits"), (f"probe/{task}", task))
         ],
         "differences": [],
         "recommendation": {},
@@ -223,7 +293,7 @@ def main() -> None:
         write_text(given.tradeoff, tradeoff_figure(record))
     if given.results is None:
         return
-    results = json.loads(given.results.read_text())
+    results = load_results(given.results).as_dict()
     synthetic = "rows" in results
     rows = synthetic_rows(results) if synthetic else comparison_rows(results)
     if given.json:

@@ -72,6 +72,11 @@ def interval(places: int, *, sign: str = "") -> Format:
     return shown
 
 
+def points(value: dict[str, float]) -> str:
+    """A difference of shares in points, with its interval."""
+    return interval(1, sign="+")({name: 100 * each for name, each in value.items()})
+
+
 def general(value: Any) -> str:
     """A number in as few digits as it takes."""
     return f"{value:g}" if isinstance(value, int | float) else text(value)
@@ -152,6 +157,33 @@ GRAPH = (
 
 def scores(*names: str) -> tuple[Column, ...]:
     return tuple(Column(name, name, interval(3)) for name in names)
+
+
+def protocols(record: str, *metrics: str) -> dict[str, Table]:
+    """Two tables of a comparison: gain over the untrained network and score in some metrics, and
+    fine-tuning by number of labels.
+
+    metrics: keys of its rows `protocols`, such as `tokens/ewt-upos`; gains are in points.
+    """
+    columns = [NAMED]
+    for metric in metrics:
+        columns.append(Column(f"{metric}: gain", f"{metric} gain", points))
+        columns.append(Column(metric, metric, interval(3)))
+    by_labels = (
+        Column("task", "task"),
+        Column("objective", "objective", spec),
+        Column("labels", "labels", number()),
+        Column("gain over scratch", "gain", number(1, scale=100, sign="+")),
+        Column("score", "score", interval(3)),
+        *(
+            Column(head, key, number(3))
+            for head, key in (("scratch", "before"), ("probe", "probe"), ("TF-IDF", "tfidf"))
+        ),
+    )
+    return {
+        f"{record}-protocols": Table(record, "protocols", tuple(columns)),
+        f"{record}-labels": Table(record, "labels", by_labels),
+    }
 
 
 def solved(record: str) -> dict[str, Table]:

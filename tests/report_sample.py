@@ -461,6 +461,7 @@ def _verdicts(
     objectives: tuple[str, ...], tasks: tuple[str, ...], more: bool
 ) -> dict[str, dict[str, Any]]:
     """`write` is settled, `label_texts` is not; nothing is told of one objective."""
+    leader = objectives[-min(2, len(objectives))]
     absent = {"green": False, "leader": None, "candidates": [], "reason": "Not measured."}
     green = {
         "green": True,
@@ -479,7 +480,7 @@ def _verdicts(
     amber = green | {
         "green": False,
         "candidates": list(objectives[-2:]),
-        "leader": objectives[-2],
+        "leader": leader,
         "metric": "probe",
         "gain": 0.218,
         "gain_low": 0.19,
@@ -487,7 +488,7 @@ def _verdicts(
         "floor": "tfidf",
         "floor_score": 0.635,
         "led_before": objectives[-1],
-        "reason": f"{objectives[-2]} leads, but {objectives[-1]} led a rung before.",
+        "reason": f"{leader} leads, but {objectives[-1]} led a rung before.",
         "settle": "What would settle it: a larger budget, or about 6 seeds.",
     }
     return {

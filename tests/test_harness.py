@@ -111,9 +111,9 @@ def flat(values: Any) -> list[float]:
 def exported(spec: str, store: TokenStore, folder: Path) -> Path:
     """A random model in a folder as a run of this objective writes it; windows of 32 tokens."""
     torch.manual_seed(0)
-    sizes: dict[str, Any] = dict(vocab_size=300, hidden_size=32, intermediate_size=48)
-    sizes |= dict(num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=32)
-    special = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    sizes: dict[str, Any] = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48}
+    sizes |= {"num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 32}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = transformers.LlamaConfig(**sizes, **special, initializer_range=0.3)
     folder.mkdir()
     model = Backbone(transformers.LlamaForCausalLM(config))

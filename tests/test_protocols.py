@@ -21,12 +21,13 @@ from rich.console import Console
 import lookaround.evaluation
 from conftest import sentences
 from lookaround.data.rows import Rows
-from lookaround.data.shards import Split, TokenStore
+from lookaround.data.shards import Split, TokenStore, in_memory
 from lookaround.data.tasks import read_tasks
 from lookaround.evaluation.baselines import baseline_scores, run_baselines
 from lookaround.evaluation.features import pooled_states
 from lookaround.evaluation.own_text import own_text, text_data
 from lookaround.evaluation.registry import (
+    PairData,
     Protocol,
     Scores,
     TaskData,
@@ -150,10 +151,14 @@ def test_every_protocol_that_is_found_keeps_its_word(name: str, store: TokenStor
     the value.
     """
     protocol, readable = protocols()[name], readable_of(store.tokenizer)
-    rows = Rows(store.split("test"), readable.context, store.tokenizer)
+    rows, validation = (
+        Rows(in_memory(sentences(70, seed, (6, 10)), store.tokenizer), 32, store.tokenizer)
+        for seed in (0, 1)
+    )
+    pairs = PairData("pairs", ["the cat sat", "two dogs"], ["the cat cat", "dogs two"], ["", "x"])
     data = [
         item
-        for item in (text_task(), TextData(rows, rows, store.unigram()))
+        for item in (text_task(), pairs, TextData(rows, validation, store.unigram()))
         if protocol.accepts(item)
     ]
     assert data, "a labelled text or held-out text is what everybody has"

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import records, studies, tables, verdict, worlds
 from benchmarks.records import DATA, ROOT, TRACK_RECORD, WORDS, dumped, write_record
 from benchmarks.tables import RESULTS, TABLES, interval, number, stale_pages, steps
+from lookaround.report import load_results
 from report_sample import sample_results
 
 PAGES = sorted(RESULTS.glob("*.md"))
@@ -174,6 +175,8 @@ def test_the_rows_of_a_comparison() -> None:
         "| TF-IDF + logistic regression",
         "| before training",
         "| unigram model",
+        "| bigram model",
+        "| trigram model",
     ]
     (kept,) = (
         entry
@@ -185,6 +188,48 @@ def test_the_rows_of_a_comparison() -> None:
     (entry,) = (
         entry
         for entry in results["differences"]
-        if (entry["rung"], entry["metric"]) == (1.0, "classification")
+        if (entry["rung"], entry["metric"]) == (1.0, "probe")
     )
     assert last["difference"]["mean"] == pytest.approx(entry["mean"], abs=1e-6)
+
+
+def test_the_rows_of_protocols() -> None:
+    results = sample_results(("ar", "mlm"), rungs=(0.5, 1.0), tasks=("topic",))
+    rows = studies.comparison_rows(results)
+    made = tables.protocols("x", "tokens", "ambiguous/ewt-upos", "pairs/blimp")
+    lines = [line.split(" | ") for line in made["x-protocols"].lines(rows["protocols"])]
+    assert lines[0][1:3] == ["tokens: gain", "tokens"]
+    (row,) = (
+        entry
+        for entry in results["summary"]
+        if (entry["objective"], entry["rung"], entry["metric"]) == ("ar", 1.0, "tokens")
+    )
+    assert lines[2][1] == "+{:.1f} [+{:.1f}, +{:.1f}]".format(
+        *(100 * row[name] for name in ("gain", "gain_low", "gain_high"))
+    )
+    assert lines[2][2] == interval(3)(row)
+    assert lines[2][5] == "", "pairs are read as a model writes: no gain"
+    named = {line[0].removeprefix("| "): line[1:] for line in lines}
+    assert named["words on both sides, linear"][1] == "0.811"
+    assert named["words on both sides, linear"][3] == "0.661"
+    assert named["unigram model"][-1] == "0.512 |"
+    assert named["ar, 1 token later"][1].startswith("0.820 [")
+    by_labels = made["x-labels"].lines(rows["labels"])
+    assert len(by_labels) == 2 + 2 * 4
+    assert by_labels[3].startswith("| topic | `ar` | 256 | +")
+    assert by_labels[3].endswith(" | 0.550 | 0.530 | 0.570 |")
+
+
+def test_the_rows_of_a_file_of_version_1() -> None:
+    file = Path(__file__).with_name("version1.json")
+    old = json.loads(file.read_text())
+    rows = studies.comparison_rows(load_results(file).as_dict())
+    labelled = {row.get("label"): row for row in rows["scores"]}
+    assert labelled["before training"]["topic"] == pytest.approx(0.44)
+    assert labelled["majority"]["mean score"] == pytest.approx((0.21 + 0.52) / 2)
+    (entry,) = (
+        entry
+        for entry in old["summary"]
+        if (entry["objective"], entry["rung"], entry["metric"]) == ("ar", 1.0, "classification")
+    )
+    assert rows["scores"][0]["mean score"]["mean"] == pytest.approx(entry["mean"])

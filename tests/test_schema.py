@@ -68,8 +68,13 @@ def without(key):
     return {name: value for name, value in small_results().items() if name != key}
 
 
-def with_run(**changes):
-    results = small_results()
+def version1():
+    """A file that lookaround wrote before protocols stood under `scores`."""
+    return json.loads(Path(__file__).with_name("version1.json").read_text())
+
+
+def with_run(results=None, **changes):
+    results = results or small_results()
     results["runs"][1] |= changes
     return results
 
@@ -85,8 +90,13 @@ def run_without(key):
     [
         ("{", "line 1: not JSON"),
         ("[1]", "found a list; expected the JSON object"),
-        (without("version"), "field 'version' is missing; expected 1"),
-        (small_results() | {"version": 2}, "field 'version' is 2; this lookaround reads version 1"),
+        (without("version"), "field 'version' is missing; expected 2"),
+        (small_results() | {"version": 3}, "is 3; this lookaround reads versions 1 and 2"),
+        (forecast_results() | {"version": 2}, "is 2; this lookaround reads version 1"),
+        (small_results() | {"version": True}, "field 'version' is true"),
+        (with_run(version1(), classification=[1]), "field 'runs[1].classification' is a list"),
+        (version1() | {"runs": [3]}, "field 'runs[0]' is a number; expected an object"),
+        (version1() | {"summary": None}, "field 'summary' is null; expected a list"),
         (small_results() | {"version": "1"}, "field 'version' is \"1\""),
         (without("runs"), "field 'runs' is missing; expected a list"),
         (without("recommendation"), "field 'recommendation' is missing; expected an object"),
@@ -99,6 +109,14 @@ def run_without(key):
         (
             with_run(classification=[1]),
             "field 'runs[1].classification' is a list; expected an object",
+        ),
+        (
+            with_run(scores={"probe": {"topic": 0.5}}),
+            "field 'runs[1].scores.probe.topic' is a number; expected an object",
+        ),
+        (
+            small_results() | {"verdicts": {"write": {"green": 1}}},
+            "field 'verdicts.write.green' is a number; expected true/false",
         ),
         (with_run(samples=["text"]), "field 'runs[1].samples[0]' is text; expected an object"),
         (small_results() | {"baselines": {"topic": 3}}, "field 'baselines.topic' is a number"),
@@ -115,6 +133,41 @@ def test_load_results_names_the_file_and_the_field(tmp_path, content, message):
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_version_1_is_converted(tmp_path):
+    old = version1()
+    results = load_results(saved(tmp_path, old))
+    assert results.version == 2
+    first, run = old["runs"][0], results.runs[0]
+    for task, before in (("topic", 0.44), ("sentiment", 0.58)):
+        line = run.scores["probe"][task]
+        assert (line.score, line.before) == (first["classification"][task], before)
+        assert run.classification[task] == line.score
+    assert run.scores["toy"]["topic"].as_dict() == {"score": 1.125, "before": 1.5}
+    assert run.scores["bits_per_byte"]["text"].score == first["bits_per_byte"]
+    assert results.baselines["topic"].as_dict() == {"majority": 0.21, "tfidf": 0.71}
+    assert "toy/topic" not in results.baselines
+    rows = {(row.objective, row.rung, row.metric): row for row in results.summary}
+    for row in old["summary"]:
+        metric = row["metric"].replace("classification", "probe")
+        assert rows[row["objective"], row["rung"], metric].mean == row["mean"]
+    mean = rows["ar", 1.0, "probe"]
+    assert mean.gain == pytest.approx(mean.mean - (0.44 + 0.58) / 2)
+    assert mean.gain_low is None, "the network before training was measured once"
+    assert rows["ar", 1.0, "bits_per_byte"].gain is None
+    assert {row.metric for row in results.differences} >= {"probe", "probe/topic", "toy"}
+    assert set(results.recommendation) == {"label_texts", "label_tokens", "write", "all"}
+    told = results.recommendation
+    assert told["label_texts"] == "inconclusive at this budget: ar or mlm(rate=0.4)"
+    assert told["write"].startswith("inconclusive: ar led; lookaround wrote version 1")
+    assert told["label_tokens"] == "not measured"
+    assert results.reasons["all"] == old["reasons"]["both"]
+    assert results.verdicts == {}
+    results.save(tmp_path / "results.json")
+    assert load_results(tmp_path) == results
+    text = str(results)
+    assert "+0.625  2.125 !!" in text
 
 
 def test_load_results_on_a_missing_file_and_on_bytes(tmp_path):
@@ -165,8 +218,8 @@ def test_numbers_that_are_not_finite_are_saved_as_null(tmp_path):
 def test_fields_are_attributes_and_items():
     run = ComparisonResults.of(with_protocol(small_results())).runs[0]
     assert run.budget.tokens == run["budget"]["tokens"] == run.get("budget").get("tokens")
-    assert run["toy"] == {"topic": 1.125}, "of a protocol that the schema does not know"
-    assert "toy" in run
+    assert run.scores["toy"]["topic"].score == 1.125, "of a protocol that the schema does not know"
+    assert run["scores"]["probe"]["topic"]["cut"] == 0, "a detail that it does not know"
     assert "layers" not in run
     assert run.layers == {}
     assert run.get("layers", "none") == "none"
@@ -190,8 +243,13 @@ def test_a_result_prints_as_text_of_100_columns(kind, data):
 
 def test_the_scores_of_one_model_stand_beside_their_baselines():
     lines = str(EvaluationResults.of(evaluation_results())).splitlines()
-    assert any(line.split() == ["topic", "0.660", "0.210", "0.710"] for line in lines)
-    assert any(line.split() == ["bits", "per", "byte", "2.031"] for line in lines)
+    split = [line.split() for line in lines]
+    assert "Scores of runs/ar (1.3M parameters)" in lines
+    assert ["probe:", "topic", "0.660", "0.440", "0.210", "0.710"] in split
+    assert any(words[:4] == ["tokens:", "ewt-upos", "0.812", "0.702"] for words in split)
+    assert ["order", "0.580", "0.502", "0.534", "0.501"] in split
+    assert ["bits", "per", "byte", "2.031"] in split
+    assert ["bits", "per", "byte", "3.104", "2.702"] in split
     assert any(line.split() == ["2", "2.500"] for line in lines)
     assert "mode of generation: causal, shift 1" in lines
 
@@ -227,7 +285,8 @@ def test_the_frames_of_a_comparison():
         ("objective", "ar"),
         ("rung", 0.5),
         ("bits_per_byte", first["bits_per_byte"]),
-        ("classification/sentiment", first["classification"]["sentiment"]),
+        ("probe/sentiment", first["classification"]["sentiment"]),
+        ("probe/sentiment/before", 0.58),
         ("toy/topic", 1.125),
         ("flops", first["budget"]["flops"]),
         ("learning_rate", 0.002),
@@ -240,6 +299,12 @@ def test_the_frames_of_a_comparison():
     assert list(prefixes["prefix"]) == ["1", "2", "4", "8", "16", "32", "64"]
     assert len(results.frame("curves")) == 8 * 120
     assert results.frame("baselines").set_index("task").loc["topic", "tfidf"] == 0.71
+    whole = ComparisonResults.of(sample_results(("ar",), rungs=(1.0,), seeds=2))
+    tuned = whole.frame("by_labels")
+    assert list(tuned["labels"]) == 2 * [64, 256, 1024, 4000]
+    assert list(tuned["seed"]) == 4 * [0] + 4 * [1]
+    assert whole.frame("controls")["objective"][0] == "ar, 1 token later"
+    assert "order/text" in whole.frame("runs")
 
 
 def test_the_frames_of_the_others():
@@ -250,15 +315,15 @@ def test_the_frames_of_the_others():
     assert summary.loc["ar", "exact_match"] == 0.5
     speed = SpeculationResults.of(speculation_results()).frame("by_batch")
     assert list(speed["batch"]) == [1, 4, 16]
-    scores = EvaluationResults.of(
-        evaluation_results() | {"toy": {"topic": {"score": 3.0}}, "lookaround": "0.1"}
-    ).frame("scores")
+    scores = EvaluationResults.of(evaluation_results() | {"lookaround": "0.1"}).frame("scores")
     assert list(zip(scores["protocol"], scores["task"], scores["score"], strict=True)) == [
-        ("classification", "topic", 0.66),
-        ("bits_per_byte", "", 2.031),
-        ("toy", "topic", 3.0),
+        ("probe", "topic", 0.66),
+        ("tokens", "ewt-upos", 0.812),
+        ("order", "text", 0.58),
+        ("bits_per_byte", "text", 2.031),
     ]
-    assert scores["tfidf"][0] == 0.71
+    assert (scores["tfidf"][0], scores["before"][0]) == (0.71, 0.44)
+    assert (scores["tfidf"][2], scores["bigram"][3]) == (0.534, 2.702)
     assert list(PretrainResults.of(PRETRAIN).frame()["tokens"]) == [5200]
 
 

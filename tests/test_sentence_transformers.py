@@ -24,9 +24,9 @@ TEXTS = ["the cat sat on a mat", "a", "war and two dogs ran over green hills " *
 def exported(spec: str, form: str | None, store: TokenStore, folder: Path) -> Path:
     """A random model in a folder as a run of this objective writes it; windows of 32 tokens."""
     torch.manual_seed(0)
-    sizes: dict[str, Any] = dict(vocab_size=300, hidden_size=32, intermediate_size=48)
-    sizes |= dict(num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=32)
-    special = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    sizes: dict[str, Any] = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48}
+    sizes |= {"num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 32}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = transformers.LlamaConfig(**sizes, **special, initializer_range=0.3)
     folder.mkdir()
     model = Backbone(transformers.LlamaForCausalLM(config))
@@ -77,4 +77,4 @@ def test_what_is_written_names_each_module(store: TokenStore, tmp_path: Path) ->
     assert len(weights["vocab"]) == tokenizer.size
     silent = {str(tokenizer.bos): 0.0, str(tokenizer.eos): 0.0}
     assert (weights["word_weights"], weights["unknown_word_weight"]) == (silent, 1.0)
-    assert pooling == {"embedding_dimension": 32, "pooling_mode": "mean"}
+    assert pooling == {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}

@@ -1,5 +1,5 @@
-"""Tasks: the files that make one, its name and metric, what is left out with a note and what is
-refused.
+"""Tasks of texts and minimal pairs: the files that make one, its name and metric, what is left out
+with a note and what is refused. Tasks of words: tests/test_tokens_data.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from lookaround.data.labelled import Task
+from lookaround.data.labelled import PairTask, Task
 from lookaround.data.tasks import read_tasks
 from lookaround.support.errors import UserError
 
@@ -281,15 +281,134 @@ def test_broken_tables_are_named(tmp_path: Path, name: str, text: str, expected:
     assert expected in refused(tmp_path / name)
 
 
-def test_scores_are_no_classes(tmp_path: Path) -> None:
-    path = table(
-        tmp_path / "sts-train.tsv",
-        [(i / 7, f"a {i}", f"b {i}") for i in range(99)],
-        "score\tsentence1\tsentence2",
-    )
+def scores(count: int = 99) -> list[tuple]:
+    return [(i / 7, f"a {i}", f"b {i}") for i in range(count)]
+
+
+def test_scores_are_numbers_not_classes(tmp_path: Path) -> None:
+    header = "score\tsentence1\tsentence2"
+    path = table(tmp_path / "sts-train.tsv", scores(), header)
     for task in (only(path), only(tmp_path)):
         assert (task.metric, task.classes) == ("pearson", [])
-        assert set(task.train_labels + task.test_labels) == {i / 7 for i in range(99)}
+        numbers = dict(
+            zip(
+                task.train_inputs + task.test_inputs,
+                [*task.train_labels, *task.test_labels],
+                strict=True,
+            )
+        )
+        assert numbers == {f"{a}\n{b}": score for score, a, b in scores()}
+        assert len(task.test_inputs) == 20
+        assert task.notes == [
+            "labels are numbers from 0 to 13.8571, not classes: scored by Pearson's correlation"
+        ]
+    table(
+        tmp_path / "sts-test.tsv",
+        [*scores(3), (9, "x", "y"), *[(0.5, i, i) for i in range(99)]],
+        header,
+    )
+    task = only(path)
+    assert task.test_labels[:2] == [9.0, 0.5]
+    assert task.notes[0] == "3 test texts dropped: also in the training part"
+    table(tmp_path / "sts-test.tsv", [("n/a", "x", "y")], header)
+    assert "sts-test.tsv:2: label 'n/a' is no number" in refused(path)
+    table(tmp_path / "sts-test.tsv", [(1, "x", "y"), (1, "v", "w")], header)
+    assert "sts-test.tsv: 1 different number in the test part" in refused(path)
+    found = refused(path, metrics={"sts-train": "matthews"})
+    assert "holds scores (84 different fractions" in found
+
+
+def test_whole_numbers_are_classes_unless_asked_or_all_different(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.tsv", [(i % 5, f"text {i}") for i in range(50)])
+    task = only(path)
+    assert (task.metric, task.classes) == ("accuracy", ["0", "1", "2", "3", "4"])
+    assert task.notes == [
+        "labels are 5 whole numbers taken as classes; the metric 'pearson' takes them as numbers"
+    ]
+    task = only(path, metrics={"a": "pearson"})
+    assert set(task.train_labels) == {0.0, 1.0, 2.0, 3.0, 4.0}
+    many = [(i, f"text {i}") for i in range(50)]
+    assert only(table(tmp_path / "b.tsv", many)).metric == "pearson"
+    mixed = table(tmp_path / "c.tsv", [*scores(40), ("high", "x", "y")], "label\ttext\ttext_b")
+    assert "c.tsv:42: label 'high' is no number" in refused(mixed)
+    named = table(tmp_path / "d.tsv", [("x", "t"), ("y", "u")])
+    assert "d.tsv:2: label 'x' is no number" in refused(named, metrics={"d": "pearson"})
+    infinite = table(tmp_path / "e.tsv", [*scores(40), ("inf", "x", "y")], "label\ttext\ttext_b")
+    assert "e.tsv:42: label 'inf' is no number" in refused(infinite)
+
+
+def test_a_column_can_be_named(tmp_path: Path) -> None:
+    data = [(i % 2, f"c{i % 3}", f"text {i}") for i in range(30)]
+    path = table(tmp_path / "x_train.tsv", data, "label\tkind\ttext")
+    table(tmp_path / "x_dev.tsv", [(0, "c1", "new")], "label\tkind\ttext")
+    first, second = read_tasks([path, f"{path}:Kind"])
+    assert isinstance(second, Task)
+    assert (first.name, second.name) == ("x_train", "x-Kind")
+    assert (second.classes, second.columns) == (["c0", "c1", "c2"], ["text", "kind"])
+    assert second.test_inputs == ["new"]
+    assert "no column 'kin'; it has 'label', 'kind', 'text'" in refused(f"{path}:kin")
+    assert "no such file" in refused(f"{path}.gz:kind")
+    colon = table(tmp_path / "a:b.tsv", data, "label\tkind\ttext")
+    assert [task.name for task in read_tasks([colon, f"{colon}:kind"])] == ["a:b", "a:b-kind"]
+
+
+# ---------------------------------------------------------------------------- minimal pairs
+
+
+def pairs(path: Path | str) -> PairTask:
+    (task,) = read_tasks([path])
+    assert isinstance(task, PairTask)
+    return task
+
+
+def test_minimal_pairs(tmp_path: Path) -> None:
+    rows = [
+        {"sentence_good": f"a {i} b", "sentence_bad": f"b {i} a", "UID": f"u{i % 2}", "field": "s"}
+        for i in range(4)
+    ]
+    path = tmp_path / "test.jsonl"
+    equal = {**rows[0], "sentence_bad": "a 0 b"}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, equal]))
+    task = pairs(path)
+    assert task.name == f"{tmp_path.name}-test"
+    assert task.good == [f"a {i} b" for i in range(4)]
+    assert task.bad == [f"b {i} a" for i in range(4)]
+    assert task.phenomena == ["u0", "u1", "u0", "u1"]
+    assert task.notes == ["1 pair dropped: both texts are equal (the first: test.jsonl:5)"]
+    assert pairs(f"{path}:field").phenomena == ["s"] * 4
+    assert "no column 'x'; it has" in refused(f"{path}:x")
+    assert "names no phenomenon" in refused(f"{path}:sentence_bad")
+    for name, text in (("p.csv", "good,bad\na b,b a\n"), ("p.tsv", "Bad\tGood\nb a\ta b\n")):
+        (tmp_path / name).write_text(text)
+        task = pairs(tmp_path / name)
+        assert (task.good, task.bad, task.phenomena) == (["a b"], ["b a"], [""])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("good,bad\na,b\nb,\n", "p.csv:3: no text in column 'bad'"),
+        ("good,bad\n,b\n", "p.csv:2: no text in column 'good'"),
+        ("good,bad\na,a\n", "p.csv: both texts are equal in every pair, such as 'a'"),
+        ("good,bad\n", "p.csv: empty, no rows"),
+        ("good,worse\na,b\n", "p.csv: no text column found"),
+    ],
+)
+def test_broken_pairs_are_named(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    assert expected in refused(tmp_path / "p.csv")
+
+
+def test_good_and_bad_beside_text_and_label_are_no_pairs(tmp_path: Path) -> None:
+    data = [(i % 2, f"text {i}", i % 2, 1 - i % 2) for i in range(20)]
+    assert only(table(tmp_path / "a.tsv", data, "label\ttext\tgood\tbad")).classes == ["0", "1"]
+
+
+@pytest.mark.slow
+def test_real_pairs(real_data: Path) -> None:
+    task = pairs(real_data / "pairs" / "blimp.jsonl.xz")
+    assert (task.name, len(task.good), len(set(task.phenomena))) == ("blimp", 66993, 67)
+    assert task.notes[0].startswith("7 pairs dropped")
 
 
 @pytest.mark.slow

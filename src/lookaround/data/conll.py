@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ _ID = re.compile(r"\d+(-\d+|\.\d+)?")
 _GLOBAL = re.compile(r"#\s*global\.columns\s*=\s*(.+)")
 _START = "-DOCSTART-"
 _SAMPLE = 200_000  # characters by which the format is known
+SHARE = 0.9  # of its lines that have equally many columns
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,20 @@ class Layout:
             fields.pop()
         return fields
 
+    def fits(self, text: str) -> bool:
+        """Whether nine in ten lines of another file have as many columns."""
+        rows = [line for line in text.split("\n") if line.strip() and line[0] not in "#-"]
+        right = sum(len(self.cut(line)) == self.columns for line in rows)
+        return 0 < SHARE * len(rows) <= right
+
 
 def layout(text: str) -> Layout | None:
     """How the lines of CoNLL columns or CoNLL-U are cut; None for any other text.
 
-    They are columns if nine in ten of the first lines have equally many, at least two, fields
-    without blanks, and blank lines or `-DOCSTART-` stand between some. They are CoNLL-U if there
-    are ten, or as many as `# global.columns` names, and the first numbers the words.
+    They are columns if nine in ten of the first lines have equally many, at least two, fields, half
+    of the lines none with a blank in it, and blank lines or `-DOCSTART-` stand between some. They
+    are CoNLL-U if there are ten, or as many as `# global.columns` names, and the first numbers the
+    words.
     """
     lines = text[:_SAMPLE].split("\n")
     if len(text) > _SAMPLE:
@@ -58,22 +66,19 @@ def layout(text: str) -> Layout | None:
     names = tuple(name.lower().rpartition(":")[2] for name in declared or CONLLU)
     for tabs in (True, False):
         found = Layout(tabs, 0)
-        counts = Counter(len(_stripped(found.cut(line))) for line in rows)
+        counts = Counter(len(found.cut(line)) for line in rows)
         columns, times = max(counts.items(), key=lambda item: item[1], default=(0, 0))
-        if columns < 2 or times < 0.9 * len(rows):
+        if columns < 2 or times < SHARE * len(rows):
             continue
         fields = [found.cut(line) for line in rows]
-        if columns == len(names) and names[0] == "id" and all(_ID.fullmatch(f[0]) for f in fields):
+        numbered = sum(_ID.fullmatch(row[0]) is not None for row in fields) >= SHARE * len(rows)
+        if columns == len(names) and names[0] == "id" and numbered:
             return Layout(tabs, columns, names)
         blanks = sum(any(" " in part for part in row) for row in fields)
         between = text.strip().startswith(_START) or re.search(r"\n[ \t]*\n", text.strip())
-        if between and blanks <= 0.1 * len(rows):
+        if between and blanks <= len(rows) / 2:
             return Layout(tabs, columns)
     return None
-
-
-def _stripped(fields: list[str]) -> list[str]:
-    return fields[: len(fields) - (len(fields) > 1 and not fields[-1])]
 
 
 def read_conll(path: Path, text: str, found: Layout, column: str | None) -> TaggedPart:
@@ -126,7 +131,8 @@ _Rows = list[tuple[int, list[str]]]  # (line, fields)
 def _blocks(path: Path, text: str, found: Layout) -> tuple[list[tuple[int, _Rows]], list[str]]:
     """([(document, rows)], names in a first row that names the columns)."""
     lines = text.split("\n")
-    # "# # B-NP" is a word, "# id 7 domain=en" is not: its last field is no label of another line
+    # "# # B-NP" is a word, "# id 7 domain=en" in front of a sentence is not: its last field is no
+    # label of another line
     tags = {found.cut(line)[-1] for line in lines if line.strip() and line[0] != "#"}
     blocks: list[tuple[int, _Rows]] = []
     names: list[str] = []
@@ -137,7 +143,9 @@ def _blocks(path: Path, text: str, found: Layout) -> tuple[list[tuple[int, _Rows
             inside = False
         elif line.startswith(_START):
             inside, document = False, document + 1
-        elif line[0] == "#" and (len(fields) != found.columns or fields[-1] not in tags):
+        elif line[0] == "#" and (
+            len(fields) != found.columns or (not inside and fields[-1] not in tags)
+        ):
             continue
         elif len(fields) != found.columns:
             raise UserError(
@@ -332,7 +340,9 @@ def _shares(surface: str, forms: Sequence[str]) -> tuple[list[tuple[int, int]], 
     return cuts, "".join(forms).lower() == surface.lower()
 
 
-def _conllu_label(path: Path, found: Layout, rows: list[dict[str, str]], wanted: str | None):
+def _conllu_label(
+    path: Path, found: Layout, rows: list[dict[str, str]], wanted: str | None
+) -> Callable[[dict[str, str]], str]:
     """A function from a row to its label, "" where it has none."""
     columns = [name for name in found.names if name in CONLLU_LABELS or name not in CONLLU]
     name = (wanted or "upos").lower()

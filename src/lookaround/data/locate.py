@@ -41,7 +41,7 @@ def locate(given: str | Path) -> Source:
         if colon and before and files.is_there(Path(before)):
             path, column = Path(before), after.strip()
             if not column:
-                raise UserError(f"{files.one_line(given)}: no column behind the colon; name one")
+                raise UserError(f"{files.one_line(path)}: nothing behind the colon; name a column")
     if not files.is_there(path):
         raise UserError(
             f"{files.one_line(path)}: no such file or folder; give a table or a folder with a task "
@@ -131,6 +131,9 @@ def _in_folder(folder: Path, column: str | None) -> Source:
     tables = [path for path in children(folder) if path.is_file() and is_table(path)]
     train = _training(tables)
     if train is not None:
+        return Source(folder, column, train, _beside(train, None).tests)
+    train = _training([path for path in children(folder) if _ending(path) == ".conllu"])
+    if train is not None:  # of a treebank, which may have other files and folders beside it
         return Source(folder, column, train, _beside(train, None).tests)
     if "train" in inner and not [
         path for path in inner.values() if path.name.lower() not in ("train", *TEST_STEMS)

@@ -29,7 +29,7 @@ ROLES = (
 WINDOW, SHORTEST, FEWEST = 200, 60, 3  # characters at most and at least; names at least
 PARTS = (2000, 1000)  # windows for training and for the test, at most
 PER_FILE = 40
-LARGEST = 150_000  # characters of a file: the others are enough, and parsing takes time
+LARGEST = 60_000  # characters of a file: the others are enough, and parsing takes time
 TEST_EVERY = 3  # of so many files one is of the test part
 _DEFINITION = re.compile(r"(?:async\s+)?(?:def|class)\s+(\w+)")
 _FROM = re.compile(r"from\s[\s.]*([\w.]+)")
@@ -63,8 +63,9 @@ def stdlib_roles() -> TokenTask:
         except (SyntaxError, ValueError, RecursionError):
             continue
         windows.sort(key=lambda window: hash_key(0, window.text))
-        new = [window for window in windows if window.text not in known][:PER_FILE]
-        known.update(window.text for window in new)
+        fresh = {window.text: window for window in windows if window.text not in known}
+        new = list(fresh.values())[:PER_FILE]
+        known |= fresh.keys()
         parts[which].extend(new)
     train, test = (part[:most] for part, most in zip(parts, PARTS, strict=True))
     if min(len(train), len(test)) < 20:

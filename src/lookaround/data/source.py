@@ -14,13 +14,13 @@ from lookaround.support.errors import UserError
 def read_source(settings: Settings) -> tuple[Corpus, list[AnyTask]]:
     """The corpus and the tasks of a study or a forecast; raises UserError for bad input."""
     paths, metrics = settings.data.tasks, {**settings.data.metrics}
-    if settings.data.corpus is None:
-        if paths:
-            return stdlib_corpus(), read_tasks(paths, metrics=metrics)
-        return stdlib_corpus(), [stdlib_task(), stdlib_roles()]
     if metrics and not paths:
         raise UserError(
             f"data.metrics: no task is called '{next(iter(metrics))}', since none is given"
         )
+    if settings.data.corpus is None:
+        if paths:
+            return stdlib_corpus(), read_tasks(paths, metrics=metrics)
+        return stdlib_corpus(), [stdlib_task(), stdlib_roles()]
     corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
     return corpus, read_tasks(paths, metrics=metrics) if paths else []

@@ -39,7 +39,7 @@ GENERIC_STEMS = ("all", "train", "training", "data", "dataset", "main", *TEST_ST
 
 @dataclass(frozen=True)
 class _Opened:
-    """A part of a task: a table, text in CoNLL columns, or (neither) a folder of classes."""
+    """A part of a task: a table, text (in CoNLL columns, or unknown), or a folder of classes."""
 
     path: Path
     table: Table | None = None
@@ -113,12 +113,8 @@ def _open(path: Path, column: str | None = None) -> _Opened:
         layout = conll.layout(text)
         if layout is not None and not (is_table(path) and _has_header(text, column)):
             return _Opened(path, text=text, layout=layout)
-    if not is_table(path):
-        raise UserError(
-            f"{path}: a task is a table with a text and a label column (.csv, .tsv, .jsonl, "
-            ".parquet), a folder, or a word and its labels a line (CoNLL, CoNLL-U); this name ends "
-            "in none of the first, and the file holds no columns"
-        )
+        if not is_table(path):
+            return _Opened(path, text=text)
     return _Opened(path, tables.read_table(path))
 
 
@@ -132,6 +128,12 @@ def _kind(part: _Opened, column: str | None) -> _Kind:
     table = part.table
     if part.layout is not None:
         return _Kind.CONLL
+    if table is None and not part.path.is_dir():
+        raise UserError(
+            f"{part.path}: a task is a table with a text and a label column (.csv, .tsv, .jsonl, "
+            ".parquet), a folder, or a word and its labels a line (CoNLL, CoNLL-U); this name ends "
+            "in none of the first, and the file holds no columns"
+        )
     if table is None:
         if column is not None:
             raise UserError(f"{part.path}: no column {column!r}: a folder of classes has none")
@@ -204,8 +206,8 @@ def _test_part(
     for path in source.tests:
         other = _open(path)
         if part.layout is not None:
-            lines = other.layout
-            lacks = "" if lines and lines.columns == part.layout.columns else "the same columns"
+            other = replace(other, layout=part.layout)
+            lacks = "" if part.layout.fits(other.text) else "the same columns"
         else:
             table = other.table
             missing = [name for name in columns if table is None or table.find(name) is None]

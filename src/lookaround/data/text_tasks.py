@@ -381,4 +381,5 @@ def read_classes(folder: Path) -> TextPart:
     notes = (
         [f"{skipped} files of {folder.name} skipped: not text by their names"] if skipped else []
     )
-    return TextPart(str(folder), texts, labels, notes + _dropped(empty, folder))
+    notes += _dropped(empty, folder)
+    return TextPart(str(folder), texts, labels, notes, where=lambda _: str(folder))

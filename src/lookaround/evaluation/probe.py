@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifierCV, RidgeCV
 from sklearn.metrics import matthews_corrcoef
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -84,17 +84,24 @@ def linear_probe(
     *,
     metric: str = "accuracy",
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> ProbeResult:
     """A linear model of frozen features; layer and strength chosen inside the training part. Ours.
 
     Logistic regression of classes, or ridge regression of numbers (metric "pearson").
 
     train_lnd (L, n_train, D) and test_lnd (L, n_test, D) float; labels (n,) int, or float.
+    groups: (n_train,) int; examples of one group are on one side of the split inside the training
+        part.
     """
     layers, regression = len(train_lnd), metric == "pearson"
     strengths = RIDGE_STRENGTHS if regression else STRENGTHS
     usual = strengths[len(strengths) // 2 if regression else 1]
-    fit, held = split_off(train_labels, seed, regression)
+    if groups is None:
+        fit, held = split_off(train_labels, seed, regression)
+    else:
+        split = GroupShuffleSplit(1, test_size=0.2, random_state=seed)
+        fit, held = next(split.split(groups, groups=groups))
 
     def held_out(layer: int, strength: float) -> float:
         model = _fit(train_lnd[layer][fit], train_labels[fit], strength, regression)

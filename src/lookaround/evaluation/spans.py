@@ -1,7 +1,4 @@
-"""Spans of BIO tags and their micro F1. Ours; the rule is conlleval's.
-
-Source: Tjong Kim Sang and Buchholz, "Introduction to the CoNLL-2000 shared task", 2000.
-"""
+"""Spans of BIO tags and their micro F1. Ours; the rule is conlleval's (data/bio.py)."""
 
 from __future__ import annotations
 
@@ -9,21 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lookaround.data.bio import begins
+
 
 def spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
     """(start, end, type) of each span of a sentence's tags "O", "B-TYPE", "I-TYPE".
 
-    A span begins at B, and at I behind anything but a tag of its type; so IOB1, whose B stands
-    between neighbours of one type alone, is read too, and so is any sequence.
+    Any sequence has spans, one of IOB1 and an invalid one too.
     """
-    found, start, kind = set(), 0, ""
+    found, start, before = set(), 0, "O"
     for place, tag in enumerate((*tags, "O")):
-        here = tag[2:]
-        if kind and (here != kind or tag[0] == "B"):
-            found.add((start, place, kind))
-            kind = ""
-        if here and not kind:
-            start, kind = place, here
+        new = begins(tag, before)
+        if before != "O" and (new or tag == "O"):
+            found.add((start, place, before[2:]))
+        start, before = place if new else start, tag
     return found
 
 

@@ -28,7 +28,7 @@ def tag_items(data: TokenData, sentences: Sequence[Sentence], predicted: np.ndar
     predicted: (n,) labels of all words.
     """
     cuts = np.cumsum([len(sentence.labels) for sentence in sentences])[:-1]
-    rows = []
+    rows: list[tuple[int, ...]] = []
     for sentence, own in zip(sentences, np.split(predicted, cuts), strict=True):
         if data.metric == "span_f1":
             true, found = (

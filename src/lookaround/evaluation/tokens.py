@@ -58,7 +58,7 @@ def tokens_score(
     """The probe of words on a model as classification reads it.
 
     later: so many next tokens are waited for: their states are appended to the word's, zeros where
-        the sentence ends before. Of use for a model that reads from the left.
+        the sentence ends before. Of use for a model that reads from the left. All is chosen anew.
 
     Raises UserError where the training length leaves no word.
     """
@@ -70,8 +70,8 @@ def tokens_score(
     )
 
     def features(part: WordStates, choice: _Choice) -> np.ndarray:
-        found = [part.states[name][choice.layer] for name in (choice.pooling, *behind)]
-        return np.concatenate(found, 1) if behind else found[0]
+        names = (choice.pooling, *behind)
+        return np.concatenate([part.states[name][choice.layer] for name in names], 1)
 
     return _probe(data, train, test, features, (LAST, MEAN), readable, seed)
 
@@ -91,25 +91,26 @@ def both_ways(
 
     The layer is the same of both. Raises UserError where the training length leaves no word.
     """
-    parts = []
-    for sentences in (data.train, data.test):
+
+    def side_by_side(sentences: Sequence[Sentence]) -> WordStates:
         left, right = (
             word_states(
                 model,
                 sentences,
                 Tokens().mode(model, settings).attention,
                 (LAST,),
-                backwards=model is backward,
+                backwards=backwards,
             )
-            for model in (forward, backward)
+            for model, backwards in ((forward, False), (backward, True))
         )
         both = np.concatenate([left.states[LAST], right.states[LAST]], 2)
-        parts.append(replace(left, states={LAST: both}))
+        return replace(left, states={LAST: both})
 
     def features(part: WordStates, choice: _Choice) -> np.ndarray:
         return part.states[choice.pooling][choice.layer]
 
-    return _probe(data, *parts, features, (LAST,), forward, seed)
+    train, test = side_by_side(data.train), side_by_side(data.test)
+    return _probe(data, train, test, features, (LAST,), forward, seed)
 
 
 def _probe(
@@ -138,7 +139,7 @@ def _probe(
         items = tag_items(data, held_sentences, model.predict(found[held]))
         return float(tag_statistic(data.metric, *map(np.array, items)))
 
-    usual = STRENGTHS[1]
+    usual = STRENGTHS[2]
     choices = [_Choice(layer, name) for name in poolings for layer in range(len(layers))]
     by_choice = {choice: held_out(choice, usual) for choice in choices}
     best = max(choices, key=by_choice.__getitem__)

@@ -106,12 +106,14 @@ def word_states(
             member = np.repeat(np.arange(len(count)), count)
             offset = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
             flat = torch.from_numpy((row * width + low)[there][member] + offset)
-            member, flat = torch.from_numpy(member).to(backbone.device), flat.to(backbone.device)
-            size = torch.from_numpy(count)[:, None].to(backbone.device)
+            flat, of_word, size = (
+                part.to(backbone.device)
+                for part in (flat, torch.from_numpy(member), torch.from_numpy(count)[:, None])
+            )
             for number, layer in enumerate(layers):
                 state = states[layer].flatten(0, 1)[flat].float()
                 mean = torch.zeros(len(count), state.shape[1], device=state.device)
-                mean = mean.index_add_(0, member, state) / size
+                mean = mean.index_add_(0, of_word, state) / size
                 into[number][word[there], : mean.shape[1]] = mean.cpu().numpy()
     lost = sum(int((place[:, 0] < 0).sum()) for place in places)
     cut = sum(len(sentence.words) for sentence in sentences) - int(kept.sum())

@@ -153,21 +153,23 @@ def write_pooling(folder: Path, tokenizer: Codec, width: int) -> None:
     # a module of weights by id: its words are the ids themselves
     silent = {str(token): 0.0 for token in (tokenizer.bos, tokenizer.eos) if token is not None}
     names = list(map(str, range(tokenizer.size)))
-    base, own = "sentence_transformers.base.modules", "sentence_transformers.sentence_transformer"
-    modules: dict[str, tuple[str, dict[str, Any]]] = {
-        "": (f"{base}.transformer.Transformer", {}),
-        "1_WordWeights": (
-            f"{own}.modules.word_weights.WordWeights",
-            {"vocab": names, "word_weights": silent, "unknown_word_weight": 1.0},
-        ),
-        "2_Pooling": (
-            f"{own}.modules.pooling.Pooling",
-            {"embedding_dimension": width, "pooling_mode": "mean"},
-        ),
+    modules: dict[str, dict[str, Any]] = {
+        "Transformer": {},
+        "WordWeights": {"vocab": names, "word_weights": silent, "unknown_word_weight": 1.0},
+        # under these names every version knows them
+        "Pooling": {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True},
     }
     told = []
-    for number, (path, (kind, config)) in enumerate(modules.items()):
-        told.append({"idx": number, "name": str(number), "path": path, "type": kind})
+    for number, (kind, config) in enumerate(modules.items()):
+        path = f"{number}_{kind}" if config else ""
+        told.append(
+            {
+                "idx": number,
+                "name": str(number),
+                "path": path,
+                "type": f"sentence_transformers.models.{kind}",
+            }
+        )
         if path:
             (folder / path).mkdir(exist_ok=True)
             (folder / path / "config.json").write_text(json.dumps(config) + "\n")

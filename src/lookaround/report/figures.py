@@ -74,6 +74,7 @@ _LABEL_PLACES = [  # offsets in points from the marker, the nearest first
 _NOTE: dict[str, Any] = {
     "textcoords": "offset points",
     "color": SOFT,
+    "parse_math": False,
     "bbox": {"facecolor": CARD, "edgecolor": "none", "alpha": 0.75, "pad": 1},
 }
 
@@ -148,7 +149,7 @@ def tradeoff(study: Lookup) -> str:
 
 def short_baseline(kind: str) -> str:
     """A few words for a baseline."""
-    return SHORT_BASELINES.get(kind, kind.replace("_", " "))
+    return SHORT_BASELINES.get(kind) or shortened(kind.replace("_", " "), 24)
 
 
 def ladder(study: Lookup, metric: str) -> str:

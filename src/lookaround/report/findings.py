@@ -13,7 +13,7 @@ from lookaround.report.text import MISSING, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from lookaround.report.schema import ForecastResults, SpeculationResults, SyntheticResults
-    from lookaround.report.schema.forecast import ForecastLine
+    from lookaround.report.schema.forecast import ForecastLine, RightContext
     from lookaround.report.schema.record import Score
     from lookaround.report.schema.speculation import BatchSpeed
     from lookaround.report.schema.synthetic import Margins, OverSeeds, SyntheticEntry
@@ -44,6 +44,13 @@ FORECAST_COLUMNS = (  # heading, what it means, how a line's cell reads
     ),
 )
 
+RIGHT_CONTEXT_COLUMNS = (
+    "window,\nleft",
+    "window,\nboth sides",
+    "right-context\ngain",
+    "gain on\nambiguous words",
+)
+
 
 def _cell(value: object, form: str) -> str:
     found = number(value)
@@ -60,6 +67,22 @@ def forecast_standing(result: ForecastResults, line: ForecastLine, task: str) ->
 def _leader(result: ForecastResults, task: str) -> str:
     scores = {line.objective: number(line.tasks.get(task)) for line in result.objectives}
     return max(scores, key=lambda name: scores[name]) if scores else ""
+
+
+def right_context_cells(found: RightContext) -> list[str]:
+    """Scores of the two windows, and their difference on all and on ambiguous words."""
+    gains = [
+        (found.gain, found.low, found.high),
+        (found.ambiguous_gain, found.ambiguous_low, found.ambiguous_high),
+    ]
+    return [
+        *(_cell(score, "{:.3f}") for score in (found.window_left, found.window)),
+        *(" ".join([_cell(gain, "{:+.3f}"), _range(low, high)]) for gain, low, high in gains),
+    ]
+
+
+def _range(low: Score, high: Score) -> str:
+    return "" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
 
 
 def forecast_contexts(result: ForecastResults) -> str:

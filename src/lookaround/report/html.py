@@ -290,6 +290,7 @@ def _forecast(result: ForecastResults) -> dict[str, Any]:
         "notes": [f"Track record: {result.track_record.sentence or ''}", *result.notes],
         "table": tables.forecast(result),
         "answers": tables.answers(result),
+        "right_context": tables.right_context(result),
         "charts": _drawn(figures.spectra(result)),
         "lines": [
             (place, line.objective)

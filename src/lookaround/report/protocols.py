@@ -18,7 +18,6 @@ from lookaround.report.svg import (
     to_svg,
 )
 from lookaround.report.tables import below, gained, score_cells, score_heads, signless
-from lookaround.report.text import format_count
 
 
 def by_task(study: Lookup, key: str) -> Table | None:
@@ -43,7 +42,7 @@ def by_task(study: Lookup, key: str) -> Table | None:
 # fine-tuning
 
 
-def _over_seeds(study: Lookup, objective: str, task: str) -> dict[int, dict[str, Interval]]:
+def over_seeds(study: Lookup, objective: str, task: str) -> dict[int, dict[str, Interval]]:
     """{labels: {field: its mean over seeds, with the lowest and highest seed}}."""
     seeds = study.labels(objective, task)
     by_labels: dict[int, dict[str, Interval]] = {}
@@ -61,7 +60,7 @@ def _over_seeds(study: Lookup, objective: str, task: str) -> dict[int, dict[str,
 
 def finetune(study: Lookup, task: str) -> Table:
     """Gain over training from scratch, score and frozen probe by number of labels."""
-    found = {name: _over_seeds(study, name, task) for name in study.objectives}
+    found = {name: over_seeds(study, name, task) for name in study.objectives}
     counts = sorted({count for by_labels in found.values() for count in by_labels})
     points = study.in_points(f"finetune/{task}")
     rows = []
@@ -95,7 +94,7 @@ def label_curve(study: Lookup, task: str) -> str:
     drawn: list[str] = []
     scratch: set[tuple[float, ...]] = set()
     for index, name in enumerate(study.objectives):
-        by_labels = _over_seeds(study, name, task)
+        by_labels = over_seeds(study, name, task)
         counts = list(by_labels)
         if not counts:
             continue
@@ -119,7 +118,7 @@ def label_curve(study: Lookup, task: str) -> str:
         return ""
     ordered = sorted(ticks)
     log_axis(axes, "labelled examples (log scale)")
-    axes.set_xticks(ordered, [format_count(count) for count in ordered])
+    axes.set_xticks(ordered, [f"{count:,}" for count in ordered])
     set_limits(axes.set_ylim, levels, 0.08)
     set_title(axes, f"{shortened(task)} (up is better)")
     return to_svg(

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from lookaround.report.figures import short_baseline
 from lookaround.report.findings import (
     FORECAST_COLUMNS,
+    RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
     SYNTHETIC_COLUMNS,
     forecast_standing,
     is_control,
+    right_context_cells,
     speculation_cells,
     synthetic_cells,
     synthetic_name,
@@ -168,7 +170,11 @@ def score_cells(
         if share:
             cells.append(Cell(format_share(score.mean, study.unigram)))
             continue
-        marks = [_mark(study, kind, metric) for kind in study.below(objective, metric, rung)]
+        marks = [
+            mark
+            for kind in study.below(objective, metric, rung)
+            for mark in _marks(study, kind, metric)
+        ]
         bar = _bar(study, metric, score) if bars else None
         gain = study.gain(objective, metric, rung)
         if gain.known:
@@ -180,12 +186,12 @@ def score_cells(
     return cells
 
 
-def _mark(study: Lookup, kind: str, metric: str) -> tuple[str, str]:
-    """The class and the words of a flag: what an objective falls short of."""
-    if kind == "bigram":
-        return "flag", "▼ above bigram: context is not used yet"
+def _marks(study: Lookup, kind: str, metric: str) -> list[tuple[str, str]]:
+    """The class and the words of flags: what an objective falls short of."""
     side = "below" if study.higher(metric) else "above"
-    return "flag serious" if kind in _SERIOUS else "flag", f"▼ {side} {short_baseline(kind)}"
+    flag = "flag serious" if kind in _SERIOUS else "flag"
+    marks = [(flag, f"▼ {side} {short_baseline(kind)}")]
+    return marks + [("flag", "context is not used yet")] * (kind == "bigram")
 
 
 def gained(gain: Interval, *, points: bool) -> tuple[str, str]:
@@ -330,6 +336,16 @@ def forecast(result: ForecastResults) -> Table:
         *map(Head, result.metrics),
     ]
     return Table("Forecast", heads, [("", rows[:models]), ("baselines", rows[models:])])
+
+
+def right_context(result: ForecastResults) -> Table:
+    """What the words to the right tell of each task of words."""
+    heads = [Head("task"), *(Head(name.replace("\n", " ")) for name in RIGHT_CONTEXT_COLUMNS)]
+    rows = [
+        Row(task, list(map(Cell, right_context_cells(found))))
+        for task, found in result.right_context.items()
+    ]
+    return Table("Right context", heads, [("", rows)])
 
 
 def answers(result: ForecastResults) -> Table:

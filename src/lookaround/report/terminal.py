@@ -14,12 +14,14 @@ from rich.text import Text
 
 from lookaround.report.findings import (
     FORECAST_COLUMNS,
+    RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
     SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
     forecast_standing,
     is_control,
+    right_context_cells,
     speculation_cells,
     speculation_lines,
     synthetic_cells,
@@ -285,8 +287,8 @@ def _columns(study: Lookup) -> tuple[list[Column], list[Column], list[str], list
         "": "points: gain over the network before training, read in the same way"
         if any(map(study.has_gain, study.headlines))
         else "",
-        "!": "!   the mean is worse than a baseline; bits worse than the bigram model's use no "
-        "context yet",
+        "!": "!   the mean is worse than a baseline"
+        + ("; bits above the bigram model's use no context yet" * ("bigram" in baselines)),
         "!!": "!!  the mean is worse than the majority class, the network before training or the "
         "unigram model",
     }
@@ -350,6 +352,14 @@ def _print_forecast(result: ForecastResults, console: Console) -> None:
             "^ leads among the objectives   = not told apart from the leader (paired, 95%)   last "
             "three lines: controls",
         )
+    if result.right_context:
+        _print_text(console, "\nWhat the words to the right tell, in linear windows", "bold")
+        cells = map(right_context_cells, result.right_context.values())
+        columns = [
+            Column(heading, list(column))
+            for heading, column in zip(RIGHT_CONTEXT_COLUMNS, zip(*cells, strict=True), strict=True)
+        ]
+        _print_table(console, [columns], list(map(printable, result.right_context)), first="task")
     console.print()
     if tasks:
         answers = [

@@ -175,6 +175,12 @@ class EvaluateSettings(_Section):
         "the model's width",
     )
     pairs: int = result(100, ge=1, description="minimal pairs of each phenomenon, at most")
+    order_train: int = result(
+        3000, ge=240, description="texts that probes of word order are fitted on, at most"
+    )
+    order_test: int = result(
+        1500, ge=240, description="texts that probes of word order are scored on, at most"
+    )
     positions: int = result(256, ge=2, description="scored tokens per prefix length")
     prefix_lengths: list[int] | None = result(
         None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"

@@ -13,7 +13,7 @@ NAME = "lookaround"
 
 
 def register() -> None:
-    """Makes lm-eval know the model "lookaround"; raises UserError where lm-eval is not installed."""
+    """Makes lm-eval know the model "lookaround"; raises UserError without lm-eval."""
     try:
         from lm_eval.api.registry import model_registry
     except ImportError:

@@ -105,7 +105,8 @@ class Lookaround(TemplateLM):
                 *requests[begin : begin + REQUESTS_PER_STEP], strict=True
             )
             words = [self._words("".join(text)) for text in texts] if self.pseudo else None
-            found += map(tuple, self._score(contexts, continuations, words))
+            scores = self._score(contexts, continuations, words)
+            found += [(one.nats, one.greedy) for one in scores]
         for (text, _, _), scored in zip(requests, found, strict=True):
             self.cache_hook.add_partial("loglikelihood", text, scored)
         return found

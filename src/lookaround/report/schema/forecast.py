@@ -60,6 +60,28 @@ class ForecastLine(Record):
     )
 
 
+class RightContext(Record):
+    """What the two words to the right tell of a task's labels, on a fifth of its training
+    sentences: a linear window of both sides minus one of the left.
+    """
+
+    metric: str | None = Field(None, description="of the task: `accuracy` or `span_f1`")
+    gain: Score = Field(None, description="`window` minus `window_left`")
+    low: Score = Field(None, description="lower end of the 95% interval over sentences")
+    high: Score = Field(None, description="upper end")
+    window: Score = Field(None, description="score of a window from -2 to +2")
+    window_left: Score = Field(None, description="score of a window from -2 to 0")
+    words: int | None = Field(None, description="words that were scored")
+    ambiguous_gain: Score = Field(
+        None,
+        description="the same in accuracy on words that have two labels or more in training behind "
+        "the same word",
+    )
+    ambiguous_low: Score = Field(None, description="lower end of its interval")
+    ambiguous_high: Score = Field(None, description="upper end")
+    ambiguous_words: int | None = Field(None, description="how many such words were scored")
+
+
 class TrackRecord(Record):
     """How the forecast's order has agreed with that of trained models."""
 
@@ -95,6 +117,9 @@ class ForecastResults(Results):
     corpus: ForecastCorpus = Field(ForecastCorpus(), description="what was counted")
     metrics: Named[str] = Field({}, description="task to its metric")
     majority: Named[Score] = Field({}, description="task to the score of the most frequent class")
+    right_context: Named[RightContext] = Field(
+        {}, description="task of words to what the right context tells"
+    )
     objectives: list[ForecastLine] = Field(description="one line for each objective")
     controls: list[ForecastLine] = Field(description="one line for each control")
     not_distinguished: Named[list[str]] = Field(

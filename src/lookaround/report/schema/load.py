@@ -59,6 +59,6 @@ def load_results(path: str | Path) -> Results:
     if data.get("kind") == "plan":
         raise UserError(f"{path}: field 'kind' is 'plan': {_OLDER}")
     kinds: list[type[Results]] = [SyntheticResults, ForecastResults, SpeculationResults]
-    marks = ["kind", "controls", "by_batch"]
+    marks = ["kind", "objectives", "by_batch"]
     kind = next((kind for kind, mark in zip(kinds, marks, strict=True) if mark in data), None)
     return (kind or ComparisonResults).read(data, path)

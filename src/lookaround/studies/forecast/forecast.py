@@ -30,7 +30,8 @@ from lookaround.data.shards import TokenStore, prepare
 from lookaround.data.source import read_source
 from lookaround.data.text import require_named
 from lookaround.evaluation.baselines import baseline_scores
-from lookaround.evaluation.registry import TaskData, task_data
+from lookaround.evaluation.registry import Labelled, TaskData, TokenData, task_data
+from lookaround.evaluation.windows import right_context_gain
 from lookaround.objectives import parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.report.schema import ForecastResults
@@ -57,14 +58,28 @@ SHUFFLED, TFIDF = "shuffled corpus", "TF-IDF + logistic regression"
 
 @dataclass(frozen=True)
 class Forecast:
-    """Everything that a forecast is made of before anything is counted."""
+    """Everything that a forecast is made of before anything is counted.
+
+    data: tasks. Classes of texts are what probes are for, labels of words tell the right-context
+        gain; of others a forecast says nothing.
+    """
 
     settings: Settings
     objectives: tuple[Objective, ...]
     corpus: str
     fingerprint: str
-    data: tuple[TaskData, ...]
+    data: tuple[Labelled, ...]
     store: TokenStore
+
+    @property
+    def texts(self) -> tuple[TaskData, ...]:
+        return tuple(
+            item for item in self.data if isinstance(item, TaskData) and not item.is_regression
+        )
+
+    @property
+    def words(self) -> tuple[TokenData, ...]:
+        return tuple(item for item in self.data if isinstance(item, TokenData))
 
     @property
     def rows(self) -> dict[int, int]:
@@ -122,7 +137,30 @@ def cost(request: Forecast) -> dict[str, Any]:
         if options.context == 1
         else f"{options.context}-grams x {size:,}",
         "rank": options.rank,
-        "probes": len(entries) * len(request.data) * len(FEATURES),
+        "probes": len(entries) * len(request.texts) * len(FEATURES),
+    }
+
+
+def right_context(data: TokenData, resamples: int) -> dict[str, Any]:
+    """The right-context gain of a task of words as plain data, as a job of a study."""
+    whole, hard = right_context_gain(data, resamples)
+    found = {
+        "metric": data.metric,
+        "gain": whole.gain.mean,
+        "low": whole.gain.low,
+        "high": whole.gain.high,
+        "window": whole.window,
+        "window_left": whole.window_left,
+        "words": whole.words,
+        "ambiguous_words": 0,
+    }
+    if hard is None:
+        return found
+    return found | {
+        "ambiguous_gain": hard.gain.mean,
+        "ambiguous_low": hard.gain.low,
+        "ambiguous_high": hard.gain.high,
+        "ambiguous_words": hard.words,
     }
 
 
@@ -165,7 +203,7 @@ def _forecast(
 ) -> ForecastResults:
     settings, options = request.settings, request.settings.forecast
     began = time.monotonic()
-    data = request.data
+    data, words = request.texts, request.words
     tasks = tuple(_task_tokens(item, request) for item in data)
     rows = request.rows
     if not rows:
@@ -196,24 +234,33 @@ def _forecast(
     lines_by_name = {entry.name: read_kept(file_of(entry.name)) for entry in entries}
     missing = [entry for entry in entries if lines_by_name[entry.name] is None]
     table = {item.name: read_kept(file_of(f"baselines of {item.name}")) for item in data}
-    total = len(entries) + len(data)
+    gains = {item.name: read_kept(file_of(f"right context of {item.name}")) for item in words}
+    unfinished = sum(value is None for value in (*table.values(), *gains.values()))
+    total = len(entries) + len(data) + len(words)
     workers = min(usable_cores(), max(1, len(missing)))
     threads = threads_of(workers)
     remedy = "a smaller data.vocabulary or rank"
     with Jobs(
         folder.path, stop, jobs=workers, threads=threads, executor=executor, remedy=remedy
     ) as jobs:
-        jobs.done = total - len(missing) - sum(value is None for value in table.values())
+        jobs.done = total - len(missing) - unfinished
         # the longest first
         for item in sorted(data, key=lambda item: -int(item.train_labels.max())):
             if table[item.name] is None:
                 jobs.submit(("baseline", item.name), baseline_scores, item, settings.evaluate)
+        for task in words:
+            if gains[task.name] is None:
+                resamples = settings.evaluate.bootstrap
+                jobs.submit(("right context", task.name), right_context, task, resamples)
         for entry in sorted(missing, key=lambda entry: -len(entry.shares or {})):
             job = EntryJob(entry, counts.folder, tasks, settings, threads, file_of(entry.name))
             jobs.submit(("entry", entry.name), run_entry, job)
         for (kind, name), value in jobs.finished(report, total, "spectra and probes"):
             if kind == "entry":
                 lines_by_name[name] = value
+            elif kind == "right context":
+                gains[name] = value
+                keep(file_of(f"right context of {name}"), value)
             else:
                 table[name] = value
                 keep(file_of(f"baselines of {name}"), value)
@@ -247,13 +294,14 @@ def _forecast(
             },
             "metrics": {item.name: item.metric for item in data},
             "majority": {name: entry["majority"] for name, entry in table.items() if entry},
+            "right_context": gains,
             "objectives": lines,
             "controls": controls,
             "not_distinguished": close,
             "recommendation": recommendation,
             "reasons": reasons,
             "track_record": {"earned": TRACK_RECORD.earned, "sentence": TRACK_RECORD.sentence},
-            "notes": [*notes, *_notes(complete, options)],
+            "notes": [*notes, *_notes(complete, options), *_left_out(request)],
             "seconds": {"counting": counted, "all": time.monotonic() - began},
             "command": shlex.join(["lookaround", *sys.argv[1:]]),
         }
@@ -334,7 +382,19 @@ def _content_hash(request: Forecast, tasks: tuple[TaskData, ...]) -> str:
         inputs = (*task.train_inputs, *task.test_inputs)
         for part in (*inputs, task.train_labels, task.test_labels):
             digest.update(part.tobytes())
+    for words in request.words:
+        digest.update(repr((words.metric, words.classes, words.train)).encode())
     return digest.hexdigest()[:16]
+
+
+def _left_out(request: Forecast) -> list[str]:
+    told = {item.name for item in request.texts} | {item.name for item in request.words}
+    left = [item.name for item in request.data if item.name not in told]
+    if not left:
+        return []
+    return [
+        f"A forecast is of classes of texts and of words; nothing is said of {', '.join(left)}."
+    ]
 
 
 def _notes(lines: list[dict[str, Any]], options: Any) -> list[str]:
