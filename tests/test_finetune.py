@@ -17,17 +17,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from conftest import sentences
 from lookaround.data.labelled import Task
 from lookaround.data.shards import TokenStore
+from lookaround.evaluation.classifier import Classifier, batches, outputs_of, tuned
 from lookaround.evaluation.features import encoded, pooled_states
 from lookaround.evaluation.finetune import (
-    Classifier,
     Finetune,
     Size,
     Tuning,
-    batches,
     draws_of,
-    outputs_of,
     sizes_for,
-    tuned,
     worth,
 )
 from lookaround.evaluation.registry import Scores, TaskData, task_data
@@ -149,8 +146,8 @@ def test_a_frozen_backbone_leaves_logistic_regression(
     frozen = lambda ids: features[torch.cat([*ids])]  # noqa: E731
     monkeypatch.setattr(model, "pooled", frozen)
     model.backbone.requires_grad_(False)
-    monkeypatch.setattr("lookaround.evaluation.finetune.BATCH", 48)
-    monkeypatch.setattr("lookaround.evaluation.finetune.DECAY", 0.0)
+    monkeypatch.setattr("lookaround.evaluation.classifier.BATCH", 48)
+    monkeypatch.setattr("lookaround.evaluation.classifier.DECAY", 0.0)
     assert tuned(model, rows, targets, rate=0.1, epochs=250, seed=(0, 0))
     right = LogisticRegression(C=1e8, tol=1e-8, max_iter=1000).fit(features, targets)
     found = model(rows).detach().softmax(1)[:, 1].numpy()
