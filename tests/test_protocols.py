@@ -50,7 +50,16 @@ from lookaround.studies.compare.study import open_study
 from lookaround.support.errors import UserError
 
 DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
-SMALL = EvaluateSettings(positions=20, samples=1, sample_tokens=4, order_train=120, order_test=120)
+SMALL = EvaluateSettings(
+    positions=20,
+    samples=1,
+    sample_tokens=4,
+    order_train=120,
+    order_test=120,
+    finetune_labels=[10, 20],
+    finetune_draws=[2, 1],
+    finetune_epochs=[1, 1],
+)
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ class EvaluateSettings(_Section):
         [5, 5, 3, 1], description="of the examples of each number"
     )
     finetune_epochs: list[PositiveInt] = result(
-        [30, 15, 6, 3], description="of fine-tuning on each number"
+        [30, 15, 4, 2], description="of fine-tuning on each number"
     )
     finetune_rates: list[PositiveFloat] = result(
         [0.3, 1.0, 3.0],
