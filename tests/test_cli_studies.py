@@ -279,7 +279,7 @@ def test_report(run: Run, study_copy: Path, tmp_path: Path) -> None:
         ('{"a": 1}', ("'version'", "missing")),
         ('{"version": 0}', ("'version' is 0",)),
         ('{"version": 1}', ("missing",)),
-        ('{"version": 2}', ("'version' is 2",)),
+        ('{"version": 3}', ("'version' is 3",)),
         (b"\xff\xfe", ("UTF-8",)),
         (None, ("no such file",)),
     ],
