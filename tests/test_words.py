@@ -223,7 +223,7 @@ def coin_task(shift: int, metric: str = "accuracy") -> TokenData:
     """Words "a" and "b" at random; the label of a word is that which stands `shift` later, or 0."""
     generator = np.random.default_rng(1)
     parts = []
-    for count in (80, 40):
+    for count in (120, 40):
         rows = generator.integers(0, 2, (count, 10))
         there = (np.arange(10) + shift >= 0) & (np.arange(10) + shift < 10)
         labels = np.roll(rows, -shift, 1) * there
@@ -346,7 +346,7 @@ def test_the_right_context_gain_is_of_training_sentences_alone() -> None:
     whole, hard = right_context_gain(data, resamples=200)
     assert whole.gain.mean == whole.window - whole.window_left > 0.3
     assert whole.gain.low <= whole.gain.mean <= whole.gain.high
-    assert whole.words == 16 * 10
+    assert whole.words == 24 * 10
     assert hard is not None
     assert 0 < hard.words <= whole.words
     again, _ = right_context_gain(replace(data, test=[]), resamples=200)
