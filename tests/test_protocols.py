@@ -34,6 +34,7 @@ from lookaround.evaluation.registry import (
     TaskData,
     TextData,
     TokenData,
+    chosen,
     evaluate,
     protocols,
     registered,
@@ -143,11 +144,40 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("centroid")
 def test_a_single_model_is_evaluated_by_it_too(store: TokenStore) -> None:
-    found = evaluate(readable_of(store.tokenizer), [text_task()], SMALL, seed=0)
+    settings = SMALL.model_copy(update={"protocols": ["centroid"]})
+    pairs = chosen([text_task()], settings)
+    found = evaluate(readable_of(store.tokenizer), pairs, settings, seed=0)
     scores = found.scores["centroid"]["t"]
     assert scores.value == np.mean(scores.items[0])
     assert found.modes["centroid"] == "causal, shift 1"
-    assert protocols()["centroid"].entry({"t": scores}, SMALL) == {"centroid": {"t": scores.value}}
+    assert protocols()["centroid"].record(scores, scores)["before"] == scores.value
+
+
+def test_protocols_are_chosen_by_name(store: TokenStore) -> None:
+    """A task that none of the named is for gets those that are; samples come where asked for."""
+    rows = Rows(store.split("test"), 16, store.tokenizer)
+    text = TextData(rows, rows, store.unigram())
+    pairs = PairData("pairs", ["the cat sat"], ["the cat cat"], [""])
+    data = [text_task(), word_task(), pairs, text]
+
+    def names(*given: str, samples: int = 0) -> list[tuple[str, str]]:
+        settings = EvaluateSettings(protocols=list(given), samples=samples)
+        return [(protocol.name, type(item).__name__) for protocol, item in chosen(data, settings)]
+
+    of_pairs = ("pairs", "PairData")
+    assert names("probe, tokens", "bits_per_byte") == [
+        ("probe", "TaskData"),
+        ("tokens", "TokenData"),
+        of_pairs,
+        ("bits_per_byte", "TextData"),
+    ]
+    assert names("finetune") == [("finetune", "TaskData"), ("tokens", "TokenData"), of_pairs]
+    assert ("samples", "TextData") in names("tokens", samples=2)
+    assert names("tokens") == [("probe", "TaskData"), ("tokens", "TokenData"), of_pairs]
+    with pytest.raises(UserError, match="no protocol is called 'toekns'; give some of bits_per"):
+        names("toekns")
+    with pytest.raises(UserError, match="names none; give some of bits_per_byte, finetune"):
+        names()
 
 
 @pytest.mark.parametrize("name", protocols())
@@ -197,7 +227,7 @@ def declare(**fields: Any) -> type[Protocol]:
             {"name": "probe"},
             r"Mine: the name 'probe' is taken by lookaround\.evaluation\.probe\.Probe",
         ),
-        ({"name": "classification"}, "taken by lookaround.evaluation.probe.Probe"),
+        ({"name": "classification"}, "'classification' is taken by results.json"),
         ({"name": "mine", "key": "bits_per_byte"}, "taken by .*BitsPerByte"),
         ({"name": "majority"}, "taken by .*Majority"),
         ({"name": "seed"}, "'seed' is taken by results.json"),
@@ -219,7 +249,7 @@ def test_a_subclass_has_a_key_and_a_title_of_its_own() -> None:
     probe = type(protocols()["probe"])
     mine = type("Mine", (probe,), {"name": "second_probe"})
     assert (mine.key, mine.title, mine.need) == ("second_probe", "second probe", "")
-    assert protocols()["probe"].key == "classification"
+    assert protocols()["probe"].key == "probe"
 
 
 @pytest.mark.usefixtures("own_registry")
@@ -290,10 +320,10 @@ def test_images_need_no_text() -> None:
     )
     text = TextData(rows, rows, np.bincount(np.concatenate(ids), minlength=codec.size))
     assert set(baseline_scores(task, SMALL)) == {"majority"}, "TF-IDF is of texts"
-    assert set(run_baselines(text, SMALL)) == {"unigram"}
-    unigram = run_baselines(text, SMALL)["unigram"]
+    assert set(run_baselines(text, SMALL, ["bits_per_byte"])) == {"unigram"}
+    unigram = run_baselines(text, SMALL, ["bits_per_byte"])["unigram"]
     assert unigram.value == pytest.approx(4, abs=0.1), "16 grey levels are 4 bits a pixel"
-    found = evaluate(readable_of(codec), [task, text], SMALL, seed=0)
+    found = evaluate(readable_of(codec), chosen([task, text], SMALL), SMALL, seed=0)
     assert found.scores["probe"]["light"].value > 0.9
     assert found.scores["bits_per_byte"][""].value == pytest.approx(4, abs=0.5)
     (sample,) = found.scores["samples"][""].details["samples"]
@@ -361,7 +391,7 @@ def test_changed_text_is_refused_and_other_text_is_not(
 
 
 def test_evaluations_of_the_older_layout_are_refused(tmp_path: Path) -> None:
-    from lookaround.studies.compare.ladder import read_evaluation
+    from lookaround.studies.compare.scoring import read_evaluation
 
     (tmp_path / "run.yaml").write_text("spent: {}\ncurve: []\nlearning_rate: 0.1\n")
     file = tmp_path / "evaluation.json"
@@ -378,12 +408,13 @@ def test_evaluations_of_the_older_layout_are_refused(tmp_path: Path) -> None:
 
 
 def test_evaluations_survive_json(store: TokenStore) -> None:
-    found = evaluate(readable_of(store.tokenizer), [text_task()], SMALL, seed=0)
+    pairs = chosen([text_task()], SMALL)
+    found = evaluate(readable_of(store.tokenizer), pairs, SMALL, seed=0)
     back = {
         name: {task: Scores(**entry) for task, entry in entries.items()}
         for name, entries in json.loads(json.dumps(asdict(found)))["scores"].items()
     }
-    assert found.by_need()["classification"] == "causal, shift 1"
+    assert found.by_half()["classification"] == "causal, shift 1"
     probe = protocols()["probe"]
     before, after = (probe.resampled(s["probe"]["t"], 50) for s in (found.scores, back))
     assert np.array_equal(before, after)

@@ -38,7 +38,7 @@ TEXT = "text"
 # keys of a run in results.json that a protocol must not write over
 TAKEN_KEYS = {
     *("objective", "seed", "rung", "mode", "budget", "learning_rate", "checkpoint", "curve"),
-    *("layers", "bits_per_byte_by_prefix"),
+    *("layers", "bits_per_byte_by_prefix", "classification", "scores", "epochs"),
 }
 
 
