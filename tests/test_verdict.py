@@ -78,7 +78,7 @@ def test_a_winner_that_the_network_before_training_reaches_is_amber() -> None:
     gains = {(spec, seed): (0.01 * (seed - 1), NONE) for spec in SEEDS for seed in range(3)}
     verdict = judge(measured(SEEDS, gains=gains))
     assert not verdict.green
-    assert "not told from that network" in verdict.reason
+    assert "not told from the network before training" in verdict.reason
 
 
 def test_the_pooled_interval_is_that_of_an_additive_model() -> None:

@@ -177,7 +177,7 @@ def _part(item: AnyData, settings: Any) -> tuple[AnyData, Any]:
     if isinstance(item, TaskData):
         parts = {name: first(getattr(item, name)) for name in ("train_inputs", "train_labels")}
         parts |= {name: first(getattr(item, name)) for name in ("test_inputs", "test_labels")}
-        item = replace(item, **parts)
+        item = replace(item, **parts, more_inputs=[], more_labels=None)
     elif isinstance(item, TokenData):
         item = replace(item, train=first(item.train), test=first(item.test))
     elif isinstance(item, PairData):

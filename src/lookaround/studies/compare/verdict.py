@@ -23,6 +23,7 @@ from lookaround.evaluation.registry import Protocol
 # a model with so much of the unigram model's bits or more uses no context: its plateau
 PLATEAU = 0.98
 MOST_SEEDS = 30  # a need of more is not put down as a number of seeds
+SEEDS, BUDGET = "--seeds 3", "a larger budget"
 
 Statistic = tuple[float, np.ndarray]  # a value and its resamples (R,) over test items
 
@@ -179,15 +180,18 @@ def judge(measured: Measured) -> Verdict:
     if len(seeds) > 1:
         count = len(measured.candidates)
         verdict.degrees_of_freedom = (count - 1) * (len(seeds) - 1) or None
-    amiss: list[tuple[str, str]] = []  # (why it is open, what would settle it)
+    amiss, remedies = [], set()  # why it is open, and what would settle it
     if close:
-        amiss.append(_not_apart(measured, leader, close, apart))
+        amiss.append(f"it is not told from {' or '.join(close)}")
+        remedies.add(_telling_apart(measured, close, apart))
     if measured.gains:
         gain = own_interval(measured.gains, measured, leader)
         verdict.gain, verdict.gain_low, verdict.gain_high = _numbers(gain)
         if not gain.low > 0:
-            told = f"{gain.mean:+.3f} over the network before training, {_span(gain)}"
-            amiss.append((f"it is not told from that network ({told})", "a larger budget"))
+            amiss.append(
+                f"it is not told from the network before training ({gain.mean:+.3f}, {_span(gain)})"
+            )
+            remedies.add(BUDGET)
     if measured.floors:
         name, floor = max(measured.floors.items(), key=lambda pair: pair[1])
         score = own_interval(measured.scores, measured, leader)
@@ -198,22 +202,22 @@ def judge(measured: Measured) -> Verdict:
         )
         if not low > 0:
             side = "worse than" if score.mean < floor else "not told from"
-            title = _title(name)
-            amiss.append((f"it is {side} {title} ({sign * floor:.3f})", "a larger budget"))
+            amiss.append(f"it is {side} {_title(name)} ({sign * floor:.3f})")
+            remedies.add(BUDGET)
     if measured.leader_before is None:
-        amiss.append(("there is no smaller rung to have led at", "a ladder of two rungs or more"))
+        amiss.append("there is no smaller rung that it could have led at")
+        remedies.add("a ladder of two rungs or more")
     elif measured.leader_before != leader:
-        amiss.append(
-            (f"{measured.leader_before} led a rung before", "a larger budget, or more seeds")
-        )
+        amiss.append(f"{measured.leader_before} led a rung before")
+        remedies.add(BUDGET)
     if len(seeds) == 1:
-        amiss.append(("it rests on one seed", "--seeds 3"))
+        amiss.append("it rests on one seed")
+        remedies.add(SEEDS)
     figure = f"{leader} leads with {sign * measured.mean(leader):.3f} {measured.protocol.title}"
     verdict.green = not amiss
     if amiss:
-        verdict.reason = f"{figure}, but {'; '.join(why for why, _ in amiss)}."
-        remedies = list(dict.fromkeys(remedy for _, remedy in amiss))
-        verdict.settle = f"What would settle it: {'; '.join(remedies)}."
+        verdict.reason = f"{figure}, but {'; '.join(amiss)}."
+        verdict.settle = f"What would settle it: {' and '.join(sorted(remedies))}."
     else:
         above = f", {verdict.gain:+.3f} over the network before training" * (
             verdict.gain is not None
@@ -225,21 +229,17 @@ def judge(measured: Measured) -> Verdict:
     return verdict
 
 
-def _not_apart(
-    measured: Measured, leader: str, close: Sequence[str], apart: Mapping[str, Interval]
-) -> tuple[str, str]:
-    """That the leader is not told from some, and how many seeds would tell it."""
-    why = f"it is not told from {' or '.join(close)}"
+def _telling_apart(measured: Measured, close: Sequence[str], apart: Mapping[str, Interval]) -> str:
+    """What would tell the leader from some: so many seeds, or a larger budget."""
     seeds = len(measured.seeds)
     if seeds == 1:
-        return why, "--seeds 3"
+        return SEEDS
     nearest = min((apart[spec] for spec in close), key=lambda interval: interval.mean)
-    half = nearest.mean - nearest.low
+    if not nearest.mean > 0:
+        return BUDGET
     # the interval narrows with the root of the number of seeds
-    needed = math.inf if nearest.mean <= 0 else math.ceil(seeds * (half / nearest.mean) ** 2) + 1
-    if needed > MOST_SEEDS:
-        return why, f"a larger budget (more than {MOST_SEEDS} seeds at this one)"
-    return why, f"about {needed} seeds if the difference stays"
+    needed = math.ceil(seeds * ((nearest.mean - nearest.low) / nearest.mean) ** 2) + 1
+    return BUDGET if needed > MOST_SEEDS else f"about {needed} seeds, if the difference stays"
 
 
 def _title(name: str) -> str:
