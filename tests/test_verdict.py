@@ -60,7 +60,7 @@ def test_a_winner_that_passes_every_gate_is_green() -> None:
         (SEEDS, {"leader_before": None}, "no smaller rung", "a ladder of two rungs"),
         (SEEDS, {"floors": {"tfidf": 0.7}}, "worse than TF-IDF", "a larger budget"),
         (SEEDS, {"floors": {"tfidf": 0.61}}, "not told from TF-IDF", "a larger budget"),
-        (SEEDS | {"vmlm": [0.60, 0.64, 0.58]}, {}, "not told from vmlm", "seeds"),
+        (SEEDS | {"vmlm": [0.595, 0.605, 0.605]}, {}, "not told from vmlm", "seeds"),
     ],
 )
 def test_each_gate_alone_makes_it_amber(
