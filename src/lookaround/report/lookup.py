@@ -40,6 +40,18 @@ BASELINES = {
     "untrained_bidirectional": "untrained, read both ways",
     **{name: f"{name} model" for name in NGRAMS},
 }
+# {baseline of ours: protocols it stands beside}; any other stands beside all of its task
+_WORDS = ("tokens", AMBIGUOUS)
+BESIDE = {
+    "majority": ("probe", "finetune", *_WORDS),
+    "tfidf": ("probe", "finetune", "order"),
+    "bag": ("order",),
+    "window_left": _WORDS,
+    "window": _WORDS,
+    "untrained_causal": _WORDS,
+    "untrained_bidirectional": _WORDS,
+    "unigram": ("pairs",),
+}
 MISSING = "-"
 
 
@@ -340,7 +352,7 @@ class Lookup:
         if key == "finetune" and kind == "tfidf":  # on the labels that were given
             seeds = [seed for name in self.objectives for seed in self.labels(name, task)]
             return mean(seed[-1].tfidf for seed in seeds)
-        line = self.results.baselines.get(task)
+        line = self.results.baselines.get(task) if key in BESIDE.get(kind, (key,)) else None
         kind += "_ambiguous" * (key == AMBIGUOUS)
         return number(line.get(kind)) if line else math.nan
 
