@@ -24,6 +24,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from scipy.stats import spearmanr
+
 from benchmarks.records import DATA, write_record
 from lookaround.report.figures import learning, tradeoff
 from lookaround.report.lookup import BASELINES as TITLES
@@ -101,6 +103,7 @@ def comparison_rows(results: dict[str, Any]) -> Rows:
         "claims": claim_rows(results, study.rungs),
         "protocols": protocol_rows(study),
         "labels": label_rows(study),
+        **right_context_rows(results, study),
     }
     return {name: found for name, found in rows.items() if found}
 
@@ -142,6 +145,51 @@ def protocol_rows(study: Lookup) -> list[dict[str, Any]]:
     for name, by_metric in study.controls.items():
         rows.append({"label": name, **{metric: told(score) for metric, score in by_metric.items()}})
     return rows
+
+
+def right_context_rows(results: dict[str, Any], study: Lookup) -> Rows:
+    """What two words to the right tell of labels, beside what reading them buys after training.
+
+    `right_context`: a row for each task of words and its ambiguous words, with the gain of a linear
+    window in training sentences alone, and the score of each model less that of `ar`.
+    `right_context_agreement`: of each of them, the rank correlation with the gain over these rows.
+    """
+    told_before = (results.get("forecast") or {}).get("right_context") or {}
+    tasks = [task for task in study.columns["tokens"] if task in told_before]
+    if not tasks or "ar" not in study.objectives:
+        return {}
+    rows = []
+    for task in tasks:
+        for subset, key in (("", "gain"), (", ambiguous words", "ambiguous_gain")):
+            if told_before[task].get(key) is None:
+                continue
+            low, high = (told_before[task][key.replace("gain", end)] for end in ("low", "high"))
+            row: dict[str, Any] = {
+                "task": task + subset,
+                "gain": {"mean": told_before[task][key], "low": low, "high": high},
+            }
+            metric = f"ambiguous/{task}" if subset else f"tokens/{task}"
+            reference = study.score("ar", metric).mean
+            for spec in study.objectives[1:]:
+                row[spec] = round(study.score(spec, metric).mean - reference, 6)
+            if not subset:
+                for name, by_metric in study.controls.items():
+                    row[name] = round(by_metric[metric].mean - reference, 6)
+            rows.append(row)
+    agreement = []
+    for name in dict.fromkeys(name for row in rows for name in row if name not in ("task", "gain")):
+        pairs = [(row["gain"]["mean"], row[name]) for row in rows if name in row]
+        if len(pairs) > 2:
+            found = spearmanr(*zip(*pairs, strict=True))
+            agreement.append(
+                {
+                    "model": name,
+                    "rows": len(pairs),
+                    "rho": round(float(found.statistic), 6),
+                    "p": round(float(found.pvalue), 6),
+                }
+            )
+    return {"right_context": rows, "right_context_agreement": agreement}
 
 
 def label_rows(study: Lookup) -> list[dict[str, Any]]:
