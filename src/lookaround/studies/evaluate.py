@@ -17,6 +17,7 @@ from lookaround.evaluation.registry import (
     PairData,
     Protocol,
     TextData,
+    TokenData,
     chosen,
     protocols,
     task_data,
@@ -149,13 +150,16 @@ def _notes(request: Request, evaluation: Evaluation) -> list[str]:
                 )
             notes += codec.notes if isinstance(codec, TextTokenizer) else []
             continue
-        cut = sum(
-            scores[item.name].details.get("cut", 0)
-            for scores in evaluation.scores.values()
-            if item.name in scores
+        found = [scores[item.name] for scores in evaluation.scores.values() if item.name in scores]
+        cut, context = (
+            max(scores.details.get("cut", 0) for scores in found),
+            request.readable.context,
         )
-        if cut:
-            notes.append(
-                f"{item.name}: {cut:,} texts were cut to {request.readable.context:,} tokens"
-            )
+        if cut and isinstance(item, TokenData):
+            notes.append(f"{item.name}: {cut:,} words stand beyond the {context:,} tokens read")
+        elif cut:
+            texts = sum(item.sizes)
+            notes.append(f"{item.name}: {cut:,} of {texts:,} texts were cut to {context:,} tokens")
+        if left_out := max(scores.details.get("left_out", 0) for scores in found):
+            notes.append(f"{item.name}: {left_out:,} pairs longer than {context:,} tokens left out")
     return notes

@@ -372,7 +372,7 @@ class _Summary:
     # ------------------------------------------------------------------------- notes
 
     def _notes(self) -> list[str]:
-        study, settings = self.study, self.study.settings
+        study = self.study
         notes = []
         if len(self.seeds) == 1:
             notes.append(
@@ -382,16 +382,7 @@ class _Summary:
         notes += study.store.tokenizer.notes
         for task in study.tasks:
             notes += [f"{task.name}: {note}" for note in task.notes]
-        scores = self.evaluation(self.specs[0], self.seeds[0], 1.0).scores.values()
-        cut = {name: found.details.get("cut", 0) for part in scores for name, found in part.items()}
-        words = {item.name for item in self.found.data if isinstance(item, TokenData)}
-        notes += [
-            f"{name}: {count:,} "
-            + ("words are beyond" if name in words else "texts were cut to")
-            + f" the training length of {settings.model.context} tokens"
-            for name, count in cut.items()
-            if count
-        ]
+        notes += self._cut_notes()
         moving = [objective.spec for objective in study.objectives if not objective.stationary]
         if moving:
             notes.append(
@@ -399,6 +390,22 @@ class _Summary:
                 f"{', '.join(moving)}"
             )
         return notes + self._context_notes() + self._budget_notes()
+
+    def _cut_notes(self) -> list[str]:
+        """What of the tasks is longer than the models read."""
+        context, notes = self.study.settings.model.context, []
+        scores = self.evaluation(self.specs[0], self.seeds[0], 1.0).scores.values()
+        for item in self.found.data:
+            details = [found[item.name].details for found in scores if item.name in found]
+            cut, left_out = (
+                max((one.get(key, 0) for one in details), default=0) for key in ("cut", "left_out")
+            )
+            what = "words are beyond" if isinstance(item, TokenData) else "texts were cut to"
+            if cut:
+                notes.append(f"{item.name}: {cut:,} {what} the training length of {context} tokens")
+            if left_out:
+                notes.append(f"{item.name}: {left_out:,} pairs longer than that are left out")
+        return notes
 
     def _context_notes(self) -> list[str]:
         """Which objectives' models do not use their context yet."""
