@@ -58,7 +58,12 @@ def test_a_winner_that_passes_every_gate_is_green() -> None:
         ({spec: values[:1] for spec, values in SEEDS.items()}, {}, "one seed", "--seeds 3"),
         (SEEDS, {"leader_before": "dar"}, "dar led a rung before", "a larger budget"),
         (SEEDS, {"leader_before": None}, "no smaller rung", "a ladder of two rungs"),
-        (SEEDS, {"floors": {"tfidf": 0.7}}, "worse than TF-IDF", "a larger budget"),
+        (
+            SEEDS,
+            {"floors": {"tfidf": 0.7}},
+            "worse than TF-IDF with logistic regression",
+            "a larger budget",
+        ),
         (SEEDS, {"floors": {"tfidf": 0.61}}, "not told from TF-IDF", "a larger budget"),
         (SEEDS | {"vmlm": [0.595, 0.605, 0.605]}, {}, "not told from vmlm", "seeds"),
     ],

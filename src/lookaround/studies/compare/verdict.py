@@ -202,7 +202,7 @@ def judge(measured: Measured) -> Verdict:
         )
         if not low > 0:
             side = "worse than" if score.mean < floor else "not told from"
-            amiss.append(f"it is {side} {_title(name)} ({sign * floor:.3f})")
+            amiss.append(f"it is {side} {_title(measured.protocol, name)} ({sign * floor:.3f})")
             remedies.add(BUDGET)
     if measured.leader_before is None:
         amiss.append("there is no smaller rung that it could have led at")
@@ -217,7 +217,7 @@ def judge(measured: Measured) -> Verdict:
     verdict.green = not amiss
     if amiss:
         verdict.reason = f"{figure}, but {'; '.join(amiss)}."
-        verdict.settle = f"What would settle it: {' and '.join(sorted(remedies))}."
+        verdict.settle = f"What would settle it: {'; '.join(sorted(remedies))}."
     else:
         above = f", {verdict.gain:+.3f} over the network before training" * (
             verdict.gain is not None
@@ -242,8 +242,10 @@ def _telling_apart(measured: Measured, close: Sequence[str], apart: Mapping[str,
     return BUDGET if needed > MOST_SEEDS else f"about {needed} seeds, if the difference stays"
 
 
-def _title(name: str) -> str:
-    return next((line.title for line in baselines().values() if line.key == name), name)
+def _title(protocol: Protocol[Any], key: str) -> str:
+    """What a baseline beside a protocol is called."""
+    lines = (line for line in baselines().values() if protocol.name in line.beside)
+    return next((line.title for line in lines if line.key == key), key)
 
 
 def _span(interval: Interval) -> str:
