@@ -264,6 +264,9 @@ def test_words_are_added_to_a_finished_study_with_their_controls(
         )
         assert row["gain"] == pytest.approx(tokens["score"] - tokens["before"])
     assert {"majority", "window", "window_left"} <= results["baselines"]["behind"].keys()
+    fewer = run(study_settings(corpus, "evaluate.protocols=tokens", **task), out)
+    assert set(fewer["runs"][0]["scores"]) == {"tokens"}, "what is not asked for is not told"
+    assert fewer["verdicts"]["write"]["leader"] is None
     controls = {row["objective"] for row in results["controls"]}
     assert controls == {
         "ar, 1 token later",

@@ -79,6 +79,31 @@ def test_each_gate_alone_makes_it_amber(
     assert verdict.recommendation.startswith("inconclusive at this budget: mlm")
 
 
+def test_a_need_without_gains_can_be_green() -> None:
+    """Nothing is written by the network before training."""
+    bits = {spec: [-3 * (1 - value) for value in values] for spec, values in SEEDS.items()}
+    verdict = judge(measured(bits, "bits_per_byte", gains={}, floors={"trigram": -2.0}))
+    assert verdict.green
+    assert (verdict.gain, verdict.floor_score) == (None, 2.0)
+    without = judge(measured(bits, "bits_per_byte", gains={}, floors={}))
+    assert not without.green, "a winner is one over a baseline"
+    assert "no baseline was measured" in without.reason
+
+
+def test_seeds_that_agree_to_the_last_digit_settle_nothing() -> None:
+    verdict = judge(measured({"ar": [0.8, 0.8], "mlm": [0.8001, 0.8001]}))
+    assert not verdict.green
+    assert verdict.candidates == ["mlm", "ar"]
+
+
+def test_a_score_that_is_no_number_is_no_candidate() -> None:
+    nan = float("nan")
+    broken = {"dar": [nan] * 3, "ar": SEEDS["ar"], "mlm": SEEDS["mlm"]}
+    verdict = judge(measured(broken, floors={"majority": nan, "tfidf": 0.45}))
+    assert (verdict.green, verdict.leader, verdict.floor) == (True, "mlm", "tfidf")
+    assert judge(measured({"ar": [nan, nan]})).leader is None
+
+
 def test_a_winner_that_the_network_before_training_reaches_is_amber() -> None:
     gains = {(spec, seed): (0.01 * (seed - 1), NONE) for spec in SEEDS for seed in range(3)}
     verdict = judge(measured(SEEDS, gains=gains))

@@ -59,10 +59,12 @@ class Size:
         return self.draws * 3 * self.labels * self.epochs + search
 
 
-def sizes_for(available: int, settings: EvaluateSettings) -> list[Size]:
+def sizes_for(available: int, settings: EvaluateSettings, classes: int = 1) -> list[Size]:
     """What settings ask for; where there are fewer examples, all of them come last, drawn once.
 
-    Raises UserError for lists of different lengths, or numbers out of order.
+    Numbers of labels below that of classes are left out.
+
+    Raises UserError for lists of different lengths, numbers out of order, or none for the classes.
     """
     labels = settings.finetune_labels
     for name in ("finetune_draws", "finetune_epochs"):
@@ -74,6 +76,12 @@ def sizes_for(available: int, settings: EvaluateSettings) -> list[Size]:
     if sorted({*labels}) != labels:
         raise UserError(f"evaluate.finetune_labels: {labels} found, must rise")
     asked = list(map(Size, labels, settings.finetune_draws, settings.finetune_epochs))
+    asked = [size for size in asked if size.labels >= classes]
+    if not asked:
+        raise UserError(
+            f"evaluate.finetune_labels: {labels} found, must hold a number from {classes} up, the "
+            "classes of the task"
+        )
     found = [size for size in asked if size.labels < available]
     if len(found) < len(asked):
         found.append(replace(asked[len(found)], labels=available, draws=1))
@@ -208,7 +216,7 @@ class Finetune(Protocol[TaskData]):
     def cost(self, data: TaskData, settings: EvaluateSettings) -> dict[str, int]:
         """Texts read; one that is trained on counts as 3."""
         available, test = len(all_inputs(data)[0]), len(data.test_inputs)
-        sizes, rates = sizes_for(available, settings), len(settings.finetune_rates)
+        sizes, rates = sizes_for(available, settings, data.classes), len(settings.finetune_rates)
         tuning = sum(size.texts(rates) + size.draws * test for size in sizes)
         return {"texts": tuning + available + test}
 
@@ -223,7 +231,7 @@ class Finetune(Protocol[TaskData]):
         """
         inputs, labels = all_inputs(data)
         data = replace(data, train_inputs=inputs, train_labels=labels)
-        sizes = sizes_for(len(inputs), settings)
+        sizes = sizes_for(len(inputs), settings, data.classes)
         base = default_learning_rate(readable.backbone.width)
         rates = [base * factor for factor in settings.finetune_rates]
         attention = self.mode(readable, settings).attention

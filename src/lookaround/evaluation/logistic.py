@@ -45,7 +45,7 @@ def fit_logistic(
 ) -> Logistic:
     """Fits standardised features; the intercept is not penalised.
 
-    features_nd: (n, D) float32.
+    features_nd: (n, D), read as float32.
     labels: (n,) int64.
     strength: C; smaller is stronger.
     """
@@ -124,5 +124,5 @@ def minimised(
 
 def _standardised(features_nd: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Tensor:
     """Features with a column of ones, (n, D + 1) float32."""
-    x_nd = torch.from_numpy((features_nd - mean) / scale)
+    x_nd = torch.from_numpy(((features_nd - mean) / scale).astype(np.float32))
     return torch.cat([x_nd, torch.ones(len(x_nd), 1)], 1)

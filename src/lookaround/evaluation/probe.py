@@ -15,13 +15,14 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifierCV, RidgeCV
+from sklearn.linear_model import Ridge, RidgeClassifierCV, RidgeCV
 from sklearn.metrics import matthews_corrcoef
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lookaround.evaluation.features import candidate_layers, pooled_states
+from lookaround.evaluation.logistic import Logistic, fit_logistic
 from lookaround.evaluation.registry import Protocol, Scores, TaskData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
@@ -138,9 +139,10 @@ def split_off(
 
 def _fit(
     features_nd: np.ndarray, labels: np.ndarray, strength: float, regression: bool
-) -> Pipeline:
-    model = Ridge(strength) if regression else LogisticRegression(C=strength, max_iter=200)
-    return fitted(make_pipeline(StandardScaler(), model), features_nd, labels)
+) -> Pipeline | Logistic:
+    if not regression:
+        return fit_logistic(features_nd, labels, strength)
+    return make_pipeline(StandardScaler(), Ridge(strength)).fit(features_nd, labels)
 
 
 def fitted(model: Pipeline, inputs: Any, labels: np.ndarray) -> Pipeline:

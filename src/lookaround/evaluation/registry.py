@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
@@ -72,6 +72,11 @@ class TaskData:
     @property
     def is_text(self) -> bool:
         return all(isinstance(item, str) for item in (*self.train_inputs, *self.test_inputs))
+
+    @property
+    def classes(self) -> int:
+        """Different labels in training; 1 of numbers."""
+        return 1 if self.is_regression else len(np.unique(self.train_labels))
 
     @property
     def is_regression(self) -> bool:
@@ -417,6 +422,19 @@ def chosen(
             asked = [protocol for protocol in accepting if not protocol.final_only]
         pairs += [(protocol, item) for protocol in asked]
     return pairs
+
+
+def idle(ran: Collection[tuple[str, str]], settings: EvaluateSettings) -> list[str]:
+    """Notes on protocols that settings name, beyond the usual ones, and that nothing is there for.
+
+    ran: (protocol, name of the task or text) of what was evaluated.
+    """
+    usual, busy = EvaluateSettings().protocols, {name for name, _ in ran}
+    return [
+        f"{name}: not run, since nothing was given that it reads (docs/evaluation.md)"
+        for name in settings.protocols
+        if name not in usual and name not in busy
+    ]
 
 
 def evaluate(

@@ -19,6 +19,7 @@ from lookaround.evaluation.registry import (
     TextData,
     TokenData,
     chosen,
+    idle,
     protocols,
     task_data,
 )
@@ -139,7 +140,8 @@ def evaluate(request: Request, out: Path | None = None) -> EvaluationResults:
 
 def _notes(request: Request, evaluation: Evaluation) -> list[str]:
     """Which texts were cut and to what length, and what the tokenizer loses of them."""
-    notes = [*request.notes]
+    ran = [(protocol.name, item.name) for protocol, item in request.pairs]
+    notes = [*request.notes, *idle(ran, request.settings.evaluate)]
     for item in request.data:
         if isinstance(item, TextData):
             length, width, codec = item.test.split.length, item.test.width, item.test.codec

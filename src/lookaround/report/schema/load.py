@@ -31,7 +31,7 @@ def load_results(path: str | Path) -> Results:
         named = [path / "results.json", path / "forecast.json"]
         path = next(filter(Path.is_file, named), named[0])
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if (path.parent / "plan.yaml").is_file():
             raise UserError(f"{path.parent / 'plan.yaml'}: {_OLDER}") from None
@@ -51,6 +51,8 @@ def load_results(path: str | Path) -> Results:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; expected a results.json") from None
+    except RecursionError:
+        raise UserError(f"{path}: not a results.json: nested too deeply") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from None
     if not isinstance(data, dict):

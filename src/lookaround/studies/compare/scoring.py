@@ -87,12 +87,12 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 def read_evaluation(folder: Path) -> Evaluation:
     """What a folder's evaluation.json holds; raises UserError for a damaged or an older one."""
     file = folder / EVALUATION_FILE
-    if "bits_per_byte" in read_mapping(file, {}):
-        raise UserError(
-            f"{file}: written by an older lookaround; delete it, and the same command makes it "
-            "again"
-        )
-    stored = read_mapping(file, {"modes": dict, "scores": dict})
+    try:
+        if "bits_per_byte" in read_mapping(file, {}):
+            raise UserError(f"{file}: written by an older lookaround")
+        stored = read_mapping(file, {"modes": dict, "scores": dict})
+    except UserError as error:
+        raise UserError(f"{error}; delete it, and the same command makes it again") from None
     scores = {
         protocol: {name: Scores(**entry) for name, entry in entries.items()}
         for protocol, entries in stored["scores"].items()

@@ -21,6 +21,8 @@ from lookaround.evaluation.registry import (
     Scores,
     TextData,
     TokenData,
+    chosen,
+    idle,
     protocols,
     reading,
 )
@@ -28,7 +30,7 @@ from lookaround.report.schema import ComparisonResults
 from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.compare.grid import Found
 from lookaround.studies.compare.scoring import TOKENS
-from lookaround.studies.compare.study import Study
+from lookaround.studies.compare.study import Study, text_data
 from lookaround.studies.compare.verdict import (
     PLATEAU,
     Measured,
@@ -68,6 +70,9 @@ class _Summary:
             objective.spec: reading(objective.modes(), self.options.classification_mode).attention
             for objective in study.objectives
         }
+        data = [*found.data, text_data(study.settings, study.store)]
+        # what was evaluated for an earlier command stays in the folder and out of these results
+        self.asked = {(one.name, item.name) for one, item in chosen(data, self.options)}
         self.statistics = {
             (spec, seed, rung): self._statistics(self.evaluation(spec, seed, rung))
             for spec, seed in found.ladders
@@ -84,7 +89,15 @@ class _Summary:
         self.final_metrics = [metric for metric in last if metric not in self.metrics]
 
     def evaluation(self, spec: str, seed: int, rung: float) -> Evaluation:
-        return self.found.ladders[spec, seed][f"{rung:g}"]["evaluation"]
+        return self._of_now(self.found.ladders[spec, seed][f"{rung:g}"]["evaluation"])
+
+    def _of_now(self, evaluation: Evaluation) -> Evaluation:
+        """What the command asks for, of what a folder holds."""
+        scores = {
+            name: {task: found for task, found in entries.items() if (name, task) in self.asked}
+            for name, entries in evaluation.scores.items()
+        }
+        return Evaluation(evaluation.modes, {name: part for name, part in scores.items() if part})
 
     def _statistics(self, evaluation: Evaluation) -> dict[str, Statistic]:
         """{metric: (value, resampled values)}; equal draws make differences paired."""
@@ -175,7 +188,7 @@ class _Summary:
 
     def _run(self, spec: str, seed: int, rung: float) -> dict[str, Any]:
         entry = self.found.ladders[spec, seed][f"{rung:g}"]
-        evaluation, spent = entry["evaluation"], entry["spent"]
+        evaluation, spent = self.evaluation(spec, seed, rung), entry["spent"]
         before = self.found.untrained.get((self.ways[spec], seed))
         halves = evaluation.by_half()
         run = {
@@ -214,7 +227,7 @@ class _Summary:
             if _by_key(lines)
         }
         for (attention, seed), evaluation in self.found.untrained.items():
-            for task, scores in evaluation.scores.get(TOKENS, {}).items():
+            for task, scores in self._of_now(evaluation).scores.get(TOKENS, {}).items():
                 if seed == self.seeds[0] and scores.value is not None:
                     line = {f"untrained_{attention}": scores.value}
                     if (ambiguous := scores.details.get("ambiguous")) is not None:
@@ -389,6 +402,7 @@ class _Summary:
                 "Trained from the start for every rung, since they change with the budget: "
                 f"{', '.join(moving)}"
             )
+        notes += idle(self.asked, self.options)
         return notes + self._context_notes() + self._budget_notes()
 
     def _cut_notes(self) -> list[str]:

@@ -56,10 +56,15 @@ class Measured:
 
     @property
     def candidates(self) -> list[str]:
-        """Objectives that have left the plateau; all of them where none has."""
-        return [spec for spec in self.specs if spec not in self.plateau] or self.specs
+        """Objectives that have left the plateau; all of them where none has.
+
+        One without a finite score is none.
+        """
+        finite = [spec for spec in self.specs if math.isfinite(self.mean(spec))]
+        return [spec for spec in finite if spec not in self.plateau] or finite
 
     def mean(self, spec: str) -> float:
+        """Over seeds."""
         return float(np.mean([self.scores[spec, seed][0] for seed in self.seeds]))
 
     @property
@@ -147,6 +152,9 @@ def _table(
 
 
 def _student(mean: float, variance: float, freedom: int, seeds: int) -> Interval:
+    """The interval of a mean; none where seeds show no spread, which is chance and no certainty."""
+    if variance <= 1e-16:
+        return Interval(mean, math.nan, math.nan, seeds, "no spread over seeds, no interval")
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
     method = f"95% t-interval, {freedom} degrees of freedom pooled over objectives and seeds"
     return Interval(mean, mean - half, mean + half, seeds, method)
@@ -165,8 +173,11 @@ def judge(measured: Measured) -> Verdict:
     Green where the leader is told apart from all others, is above the untrained network and the
     best baseline by intervals that exclude 0, led at the rung before too, and rests on two seeds.
     """
+    if not measured.candidates:
+        return Verdict(green=False, reason="No objective has a finite score.", settle=BUDGET)
     leader, seeds, sign = measured.leader, measured.seeds, 1 if measured.protocol.higher else -1
     others = [spec for spec in measured.candidates if spec != leader]
+    left_out = [spec for spec in measured.specs if spec not in measured.candidates]
     apart = {spec: paired_interval(measured, leader, spec) for spec in others}
     close = [spec for spec in others if not apart[spec].low > 0]
     verdict = Verdict(
@@ -179,7 +190,7 @@ def judge(measured: Measured) -> Verdict:
     )
     if len(seeds) > 1:
         count = len(measured.candidates)
-        verdict.degrees_of_freedom = (count - 1) * (len(seeds) - 1) or None
+        verdict.degrees_of_freedom = max(count - 1, 1) * (len(seeds) - 1)
     amiss, remedies = [], set()  # why it is open, and what would settle it
     if close:
         amiss.append(f"it is not told from {' or '.join(close)}")
@@ -192,8 +203,12 @@ def judge(measured: Measured) -> Verdict:
                 f"it is not told from the network before training ({gain.mean:+.3f}, {_span(gain)})"
             )
             remedies.add(BUDGET)
-    if measured.floors:
-        name, floor = max(measured.floors.items(), key=lambda pair: pair[1])
+    floors = {name: floor for name, floor in measured.floors.items() if math.isfinite(floor)}
+    if not floors:
+        amiss.append("no baseline was measured beside it")
+        remedies.add("its baselines, which the same command measures")
+    else:
+        name, floor = max(floors.items(), key=lambda pair: pair[1])
         score = own_interval(measured.scores, measured, leader)
         verdict.floor, verdict.floor_score = name, sign * floor
         low, high = score.low - floor, score.high - floor
@@ -214,17 +229,22 @@ def judge(measured: Measured) -> Verdict:
         amiss.append("it rests on one seed")
         remedies.add(SEEDS)
     figure = f"{leader} leads with {sign * measured.mean(leader):.3f} {measured.protocol.title}"
+    if left_out:
+        figure += f" among what uses context ({', '.join(left_out)} does not yet)"
     verdict.green = not amiss
     if amiss:
         verdict.reason = f"{figure}, but {'; '.join(amiss)}."
         verdict.settle = f"What would settle it: {'; '.join(sorted(remedies))}."
     else:
-        above = f", {verdict.gain:+.3f} over the network before training" * (
-            verdict.gain is not None
+        above = (
+            ""
+            if verdict.gain is None
+            else f", {verdict.gain:+.3f} over the network before training"
         )
+        others_too = "it is told apart from" + " all others and from" * bool(others)
         verdict.reason = (
-            f"{figure}{above}; it is told apart from all others and from the best baseline over "
-            f"{len(seeds)} seeds, and led a rung before."
+            f"{figure}{above}; {others_too} the best baseline over {len(seeds)} seeds, and led "
+            "a rung before."
         )
     return verdict
 
@@ -237,6 +257,8 @@ def _telling_apart(measured: Measured, close: Sequence[str], apart: Mapping[str,
     nearest = min((apart[spec] for spec in close), key=lambda interval: interval.mean)
     if not nearest.mean > 0:
         return BUDGET
+    if math.isnan(nearest.low):
+        return "more seeds"
     # the interval narrows with the root of the number of seeds
     needed = math.ceil(seeds * ((nearest.mean - nearest.low) / nearest.mean) ** 2) + 1
     return BUDGET if needed > MOST_SEEDS else f"about {needed} seeds, if the difference stays"
