@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The study of results/evaluation.md: what every protocol sees of five objectives on the English mix,
+# What every protocol sees of five objectives on the English mix:
 # 3 seeds at 4e12 FLOPs and one at 2e13. Some three hours on two cores.
 #   bash benchmarks/evaluation.sh [OUT] [more options of `lookaround compare`]
 #   python -m benchmarks.studies OUT/4e12/results.json --json results/data/evaluation.json
