@@ -656,7 +656,7 @@ def roles() -> TokenTask:
 def test_embedded_roles(roles: TokenTask) -> None:
     task = roles
     assert (task.name, task.metric, task.classes) == ("stdlib-roles", "accuracy", list(ROLES))
-    assert (len(task.train), len(task.test)) == (2000, 1000)
+    assert (len(task.train), len(task.test)) == (1200, 600)
     assert task == stdlib_roles()
     sentences = task.train + task.test
     assert len({sentence.text for sentence in sentences}) == 3000

@@ -27,7 +27,7 @@ ROLES = (
     "store",
 )
 WINDOW, SHORTEST, FEWEST = 200, 60, 3  # characters at most and at least; names at least
-PARTS = (2000, 1000)  # windows for training and for the test, at most
+PARTS = (1200, 600)  # windows for training and for the test, at most
 PER_FILE = 40
 LARGEST = 60_000  # characters of a file: the others are enough, and parsing takes time
 TEST_EVERY = 3  # of so many files one is of the test part
