@@ -113,7 +113,7 @@ def _open(path: Path, column: str | None = None) -> _Opened:
         layout = conll.layout(text)
         if layout is not None and not (is_table(path) and _has_header(text, column)):
             return _Opened(path, text=text, layout=layout)
-        if not is_table(path):
+        if not is_table(path) or (text.lstrip().startswith("#") and conll.no_columns(text)):
             return _Opened(path, text=text)
     return _Opened(path, tables.read_table(path))
 
@@ -129,10 +129,14 @@ def _kind(part: _Opened, column: str | None) -> _Kind:
     if part.layout is not None:
         return _Kind.CONLL
     if table is None and not part.path.is_dir():
+        why = conll.no_columns(part.text)
         raise UserError(
-            f"{part.path}: a task is a table with a text and a label column (.csv, .tsv, .jsonl, "
-            ".parquet), a folder, or a word and its labels a line (CoNLL, CoNLL-U); this name ends "
-            "in none of the first, and the file holds no columns"
+            f"{part.path}: {why}; give a word and its labels a line, and a blank line between "
+            "sentences"
+            if why
+            else f"{part.path}: a task is a table with a text and a label column (.csv, .tsv, "
+            ".jsonl, .parquet), a folder, or a word and its labels a line (CoNLL, CoNLL-U); this "
+            "name ends in none of the first, and the file holds no columns"
         )
     if table is None:
         if column is not None:
@@ -186,7 +190,10 @@ def _read(
     if kind.value[0] == "words":
         train = _read_words(part, kind, source.column)
         test, unused = _test_part(
-            source, part, train.columns, lambda other: _read_words(other, kind, train.columns[-1])
+            source,
+            part,
+            train.columns,
+            lambda other: _read_words(other, kind, train.columns[-1], train),
         )
         task: AnyTask = token_task(name, metric, train, test, seed)
     else:
@@ -224,8 +231,10 @@ def _read_texts(
     return read_classes(part.path) if part.table is None else read_texts(part.table, columns, label)
 
 
-def _read_words(part: _Opened, kind: _Kind, column: str | None) -> TaggedPart:
+def _read_words(
+    part: _Opened, kind: _Kind, column: str | None, train: TaggedPart | None = None
+) -> TaggedPart:
     if part.layout is not None:
-        return conll.read_conll(part.path, part.text, part.layout, column)
+        return conll.read_conll(part.path, part.text, part.layout, column, train)
     assert part.table is not None
     return (read_lists if kind is _Kind.LISTS else read_spans)(part.table, column)
