@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lookaround.data.labelled import PairTask, Task
+from lookaround.data.tasks import read_tasks
 from test_tokens_data import conllu, only, read, refused, words
 
 SENTENCES = [[(f"w{i}", "N"), ("the", "D"), ("cat", "N")] for i in range(12)]
@@ -139,3 +141,137 @@ def test_labels_in_the_first_column(tmp_path: Path) -> None:
     task = only(f"{path}:1")
     assert read(task) == sorted(SENTENCES)
     assert task.notes == ["column 1 of b.txt holds the labels: words are read from column 2"]
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def test_spans_in_texts_with_other_line_ends(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"a\r\nb\r\n\r\ncd{i} e\r\n", "spans": [[3, 4, "x"], [8, 13 + (i > 9), "y"]]}
+        for i in range(12)
+    ]
+    task = only(table(tmp_path / "a.jsonl", rows))
+    expected = [[("a", "O"), ("b", "B-x"), (f"cd{i}", "B-y"), ("e", "I-y")] for i in range(12)]
+    assert read(task) == sorted(expected)
+    assert task.notes == []
+    assert {sentence.text for sentence in task.train + task.test} == {
+        f"a\nb\n\ncd{i} e\n" for i in range(12)
+    }
+
+
+BAD_SPANS = [
+    ([[0, 3]], "span [0, 3]"),
+    ("abc", "span abc"),
+    (5, "span 5"),
+    ([5], "span 5"),
+    ([[[0, 3, "x"]]], "span [[0, 3, 'x']]"),
+    ([{"end": 3, "label": "x"}], "span {'end': 3"),
+    ([[0, 3, None]], "span [0, 3, None]"),
+]
+
+
+@pytest.mark.parametrize(("bad", "found"), BAD_SPANS)
+@pytest.mark.parametrize("more", [{}, {"intent": "b"}])
+def test_one_bad_row_of_spans(tmp_path: Path, bad: object, found: str, more: dict) -> None:
+    rows = [{"text": f"abc {i}", "spans": [[0, 3, "x"]], **more} for i in range(12)]
+    for place in (0, 12):
+        several = [*rows[:place], {"text": "abc d", "spans": bad, **more}, *rows[place:]]
+        path = table(tmp_path / "a.jsonl", several)
+        for name in (path, f"{path}:spans"):
+            message = refused(name)
+            assert f"a.jsonl:{place + 1}: {found}" in message
+            assert "in column 'spans'; give [start, end, label]" in message
+            assert ("':intent' behind the path" in message) == bool(more)
+    if more:
+        path = table(tmp_path / "a.jsonl", [*several, *({**r, "intent": "c"} for r in several)])
+        assert isinstance(read_tasks([f"{path}:intent"])[0], Task)
+
+
+def test_lists_of_labels_are_no_spans(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"abc {i}", "labels": [[0, 1], [1, 0]], "intent": "ab"[i % 2]} for i in range(9)
+    ]
+    assert "a list; give a name or number" in refused(table(tmp_path / "a.jsonl", rows))
+
+
+BAD_LISTS = [
+    ({"tags": ["N", None]}, "no label in column 'tags' for word 'b'"),
+    ({"tags": ["N", ""]}, "no label in column 'tags' for word 'b'"),
+    ({"tags": [1.0, 2]}, "label 1.0 (a float) in column 'tags' for word 'a'"),
+    ({"tags": [True, "N"]}, "label True (a bool) in column 'tags' for word 'a'"),
+    ({"tags": ["N"]}, "2 words in 'words' but 1 labels in 'tags'"),
+    ({"words": ["a", 3]}, "word '3' in column 'words', with label 'V'"),
+    ({"words": None}, "0 words in 'words' but 2 labels in 'tags'"),
+]
+
+
+@pytest.mark.parametrize(("bad", "found"), BAD_LISTS)
+@pytest.mark.parametrize("more", [{}, {"text": "a b", "label": "b"}])
+def test_one_bad_row_of_lists(tmp_path: Path, bad: dict, found: str, more: dict) -> None:
+    rows = [{"words": ["a", f"b{i}"], "tags": ["N", "V"], **more} for i in range(12)]
+    rows.append({"words": ["a", "b"], "tags": ["N", "V"], **more, **bad})
+    path = table(tmp_path / "a.jsonl", rows)
+    for name in (path, f"{path}:tags"):
+        assert f"a.jsonl:13: {found}" in refused(name)
+
+
+def test_words_to_be_left_out(tmp_path: Path) -> None:
+    rows = [{"tokens": ["[CLS]", f"a{i}", "b"], "tags": [-100, 1, 2]} for i in range(12)]
+    rows.append({"tokens": ["c"], "tags": [-100]})
+    task = only(table(tmp_path / "a.jsonl", rows))
+    assert read(task) == sorted([(f"a{i}", "1"), ("b", "2")] for i in range(12))
+    assert task.classes == ["1", "2"]
+    assert task.train[0].text.startswith("[CLS] a")
+    assert task.notes == [
+        "13 words of a.jsonl left out: the label -100 is none",
+        "1 sentence of a.jsonl dropped: no word with a label",
+    ]
+
+
+# ---------------------------------------------------------------------------- numbers and pairs
+
+
+def scored(path: Path, label: object, last: str = "", count: int = 60) -> Path:
+    rows = [f"s{i}\t{label(i)}" for i in range(count)]  # type: ignore[operator]
+    path.write_text("\n".join(["text\tscore", *rows, *([f"q\t{last}"] if last else [])]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("form", ["{:.2e}", ".{:02}", "{}.", "+{}.5", "-{}E1"])
+def test_numbers_in_other_forms(tmp_path: Path, form: str) -> None:
+    path = scored(tmp_path / "a.tsv", lambda i: form.format(i))
+    (task,) = read_tasks([path])
+    assert isinstance(task, Task)
+    assert task.metric == "pearson"
+    assert sorted(task.train_labels + task.test_labels) == sorted(
+        float(form.format(i)) for i in range(60)
+    )
+    assert "labels are numbers from" in task.notes[-1]
+
+
+@pytest.mark.parametrize("bad", ["1_0", "\u0663", "0x1", "nan", "1e400", "1,5"])
+def test_what_is_no_number(tmp_path: Path, bad: str) -> None:
+    path = scored(tmp_path / "a.tsv", lambda i: i / 7, bad)
+    assert f"a.tsv:62: label '{bad}' is no number; give a finite one" in refused(path)
+    assert ("with a decimal point" in refused(path)) == ("," in bad)
+
+
+def test_decimal_commas(tmp_path: Path) -> None:
+    path = scored(tmp_path / "a.tsv", lambda i: f"{i // 3},4", count=90)
+    assert (
+        "a.tsv: column 'score' holds 30 different numbers with a comma such as '0,4'; write a "
+        "decimal point, or give the metric 'accuracy' if they are classes" in refused(path)
+    )
+    assert read_tasks([path], metrics={"a": "accuracy"})[0].metric == "accuracy"
+    assert "a.tsv:2: label '0,4' is no number; give a finite one, with a decimal point" in refused(
+        path, metrics={"a": "pearson"}
+    )
+
+
+def test_pairs_beside_others(tmp_path: Path) -> None:
+    rows = [{"good": f"a {i}", "bad": f"b {i}"} for i in range(4)]
+    table(tmp_path / "test.jsonl", rows)
+    (task,) = read_tasks([table(tmp_path / "train.jsonl", rows)])
+    assert isinstance(task, PairTask)
+    assert task.notes == ["test.jsonl is not read: all pairs of train.jsonl are test pairs"]

@@ -517,6 +517,11 @@ GOOD = "".join(f"w{i} N\nv V\n\n" for i in range(20))
         ("a.jsonl", {"text": "abc", "spans": [[0, 1, 2]]}, "a.jsonl:1: span [0, 1, 2] in column"),
         (
             "a.jsonl",
+            {"text": "abcd", "spans": [[3, 1, "x"]]},
+            "a.jsonl:1: span [3, 1, 'x'] in column 'spans' ends before it starts",
+        ),
+        (
+            "a.jsonl",
             {"text": "abc", "spans": [[0, 2, "x"], [1, 3, "y"]]},
             "a.jsonl:1: spans [0, 2, 'x'] and [1, 3, 'y'] overlap",
         ),
@@ -531,7 +536,11 @@ GOOD = "".join(f"w{i} N\nv V\n\n" for i in range(20))
             "a.jsonl:1: 2 words in 'tokens' but 1 labels in 'tags'",
         ),
         ("a.jsonl", {"tokens": ["a"]}, "words in 'tokens', but no list of labels for them"),
-        ("a.jsonl", {"tokens": ["a", ""], "tags": ["N", "V"]}, "a.jsonl:1: word '' with label 'V'"),
+        (
+            "a.jsonl",
+            {"tokens": ["a", ""], "tags": ["N", "V"]},
+            "a.jsonl:1: word '' in column 'tokens', with label 'V'",
+        ),
         ("a.jsonl", {"tokens": ["\ud800"], "tags": ["N"]}, "a.jsonl:1: a word holds half a surr"),
     ],
 )

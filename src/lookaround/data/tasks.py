@@ -186,7 +186,12 @@ def _read(
 ) -> AnyTask:
     if kind is _Kind.PAIRS:
         assert part.table is not None
-        return read_pairs(name, part.table, source.column)
+        pairs = read_pairs(name, part.table, source.column)
+        unread = [
+            f"{test.name} is not read: all pairs of {part.path.name} are test pairs"
+            for test in source.tests
+        ]
+        return replace(pairs, notes=[*unread, *pairs.notes])
     if kind.value[0] == "words":
         train = _read_words(part, kind, source.column)
         test, unused = _test_part(
