@@ -48,7 +48,10 @@ def test_running_numbers_are_no_words(tmp_path: Path, start: int, head: str) -> 
             map(repr, names)
         )
     else:
-        assert note == "column 1 of a.conll holds running numbers: words are read from column 2"
+        assert note == (
+            "column 1 of a.conll holds numbers of words, or one value a sentence: words are read "
+            "from column 2"
+        )
 
 
 def test_numbers_of_one_sentence_that_lacks_its_first(tmp_path: Path) -> None:
@@ -63,6 +66,20 @@ def test_numbers_of_one_sentence_that_lacks_its_first(tmp_path: Path) -> None:
     assert "c.conll:1: column 1 holds running numbers, so there is no column for words" in refused(
         path
     )
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ("{i}.\t{w}\t{t}", ["2", "3"]),
+        ("bc/x 0 {i} {w} x {t}", ["4", "6"]),
+        ("{w} {t} {i}", ["1", "2"]),
+    ],
+)
+def test_other_columns_without_words(tmp_path: Path, row: str, columns: list[str]) -> None:
+    task = only(lines(tmp_path / "a.conll", lambda i, w, t: row.format(i=i + 1, w=w, t=t)))
+    assert (read(task), task.columns) == (sorted(SENTENCES), columns)
+    assert len(task.notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -120,7 +137,7 @@ def test_lines_that_begin_with_a_number_sign(tmp_path: Path) -> None:
     path.write_text(text + "\n# newdoc\nx N\ny D\n\n# id = 3\n# a=b\nz N\n")
     task = only(path)
     assert read(task) == sorted([*SENTENCES, [("x", "N"), ("y", "D")], [("z", "N")]])
-    assert task.notes == ["1 line of a.conll that begin with '# ' taken as comments"]
+    assert task.notes == ["1 line of a.conll read as no word: '# ' in front"]
 
 
 def test_labels_in_the_first_column(tmp_path: Path) -> None:
@@ -275,3 +292,10 @@ def test_pairs_beside_others(tmp_path: Path) -> None:
     (task,) = read_tasks([table(tmp_path / "train.jsonl", rows)])
     assert isinstance(task, PairTask)
     assert task.notes == ["test.jsonl is not read: all pairs of train.jsonl are test pairs"]
+
+
+def test_a_table_whose_first_name_begins_with_a_number_sign(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("#id\ttext\tlabel\n" + "".join(f"#{i}\tw{i}\tc{i % 2}\n" for i in range(20)))
+    (task,) = read_tasks([path])
+    assert isinstance(task, Task)

@@ -495,6 +495,7 @@ GOOD = "".join(f"w{i} N\nv V\n\n" for i in range(20))
         ("a.txt", "", "a.txt: the file is empty; give a word and its labels a line"),
         ("a.xyz", "# a\n\n# b\n", "a.xyz: the file holds comments alone"),
         ("a.tsv", "# a\n\n# b\n", "a.tsv: the file holds comments alone"),
+        ("a.xyz", "a N\nb V\n\nc N\n", "a.xyz: 2 sentences found, too few to hold some out"),
         ("a.xyz", "a N\nb V\n", "a.xyz: the file holds one sentence (2 lines of 2 columns)"),
         ("a.txt", GOOD.replace("V", "N"), "a.txt: 1 label found in column '2' ('N')"),
         ("a.txt", "".join(f"a{i} x{i}\n\n" for i in range(40)), "32 different labels for 32 words"),

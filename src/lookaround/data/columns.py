@@ -13,15 +13,15 @@ WORD_NAMES = (
     *("wort", "wörter", "mot", "mots", "palabra", "parola"),
 )
 NUMBER_NAMES = (
-    *("id", "idx", "index", "no", "nr", "num", "number", "position", "sentence", "sent"),
+    *("#", "id", "idx", "index", "no", "nr", "num", "number", "position", "sentence", "sent"),
     *("sent_id", "sentence_id", "sentence_idx", "word_id", "token_id", "doc_id", "document"),
 )
 _OTHERS = (
     *("lemma", "lemmas", "category", "class", "type", "feats", "head", "deps", "misc", "dep"),
     *("postag", "nertag", "iob", "bio", "intent", "role", "sense", "srl"),
 )
-_NUMBER = re.compile(r"[0-9]+")
-_NUMBERED = re.compile(r"[0-9]+([-.][0-9]+)?")
+_NUMBER = re.compile(r"([0-9]+)[.)]?")
+_NUMBERED = re.compile(r"[0-9]+([-.][0-9]+)?[.)]?")
 _SPAN_TAG = re.compile(r"O|[BIESLUM][-_].+")
 SHARE = 0.9
 # words have more different values than labels; so many times fewer are asked about. Ours
@@ -31,7 +31,7 @@ Row = tuple[int, Sequence[str]]  # (line, fields)
 
 
 def plain_name(field: str) -> str:
-    return field.strip().lstrip("#").strip().lower()
+    return field.strip().lstrip("#").strip().lower() or field
 
 
 def is_header(fields: Sequence[str], first: bool = False) -> bool:
@@ -51,8 +51,10 @@ def is_label_name(name: str) -> bool:
     return TAG_NAMES.fullmatch(name) is not None
 
 
-def are_numbers(sentences: Sequence[Sequence[Row]], column: int) -> bool:
+def are_numbers(sentences: Sequence[Sequence[Row]], column: int, *, grow: bool = False) -> bool:
     """Whether a column numbers words or sentences: it grows by one, or stays, within sentences.
+
+    grow: whether it must grow.
 
     Sentences of one word say nothing: "1" may be the word.
     """
@@ -62,12 +64,19 @@ def are_numbers(sentences: Sequence[Sequence[Row]], column: int) -> bool:
     if numbers < SHARE * total:
         return False
     steps = [
-        int(after) - int(before)
+        int(last[1]) - int(first[1])
         for part in values
-        for before, after in pairwise(part)
-        if _NUMBER.fullmatch(before) and _NUMBER.fullmatch(after)
+        for first, last in pairwise(map(_NUMBER.fullmatch, part))
+        if first and last
     ]
-    return len(steps) > 1 and max(steps.count(0), steps.count(1)) >= SHARE * len(steps)
+    most = steps.count(1) if grow else max(steps.count(0), steps.count(1))
+    return len(steps) > 1 and most >= SHARE * len(steps)
+
+
+def is_constant(sentences: Sequence[Sequence[Row]], column: int) -> bool:
+    """Whether all words of each sentence have the same in a column, such as the document's name."""
+    several = [rows for rows in sentences if len(rows) > 2]
+    return bool(several) and all(len({row[column] for _, row in rows}) == 1 for rows in several)
 
 
 def not_a_number(sentences: Sequence[Sequence[Row]], column: int) -> Row | None:

@@ -181,7 +181,7 @@ def _blocks(
                 blocks.append((document, []))
             inside = True
             blocks[-1][1].append((number, fields))
-    notes = counted(comments, "line", f"of {path.name} that begin with '# ' taken as comments")
+    notes = counted(comments, "line", f"of {path.name} read as no word: '# ' in front")
     if not headers:
         return blocks, [], notes
     at = min(headers)
@@ -219,10 +219,14 @@ def _word_and_label(
     path: Path, blocks: Sequence[_Rows], found: Layout, names: list[str], wanted: str | None
 ) -> tuple[int, int, list[str]]:
     """The indices of the columns of words and of labels, and notes on what was decided."""
-    name = path.name
-    numbers = 0
-    while numbers < found.columns and kinds.are_numbers(blocks, numbers):
-        if bad := kinds.not_a_number(blocks, numbers):
+    name, numbers = path.name, 0
+    while numbers < found.columns:
+        counts = kinds.are_numbers(blocks, numbers)
+        # the name of a document, in front of a word and a label at least
+        spare = numbers < found.columns - 2 and not kinds.are_span_tags(blocks, numbers)
+        if not counts and not (spare and kinds.is_constant(blocks, numbers)):
+            break
+        if counts and (bad := kinds.not_a_number(blocks, numbers)):
             raise UserError(
                 f"{path}:{bad[0]}: {one_line(bad[1][numbers], 60)!r} in column {numbers + 1}, "
                 "which numbers the words; give each line a whole number, or none"
@@ -240,8 +244,8 @@ def _word_and_label(
         word += 1
     if numbers and not names:
         notes.append(
-            f"column {numbers} of {name} holds running numbers: words are read from column "
-            f"{word + 1}"
+            (f"column 1 of {name} holds" if numbers == 1 else f"columns 1-{numbers} of {name} hold")
+            + f" numbers of words, or one value a sentence: words are read from column {word + 1}"
         )
     first = found.columns - numbers == 2 and wanted == str(numbers + 1)
     if not names and (first or wanted in (None, str(numbers + 1))):
@@ -251,6 +255,12 @@ def _word_and_label(
             note = f"column {numbers + 1} of {name} holds {what}: words are read from column "
             return numbers + 1, numbers, [f"{note}{numbers + 2}"]
     label = _column(path, found, names, wanted, word)
+    if wanted is None and label > word + 1 and kinds.are_numbers(blocks, label, grow=True):
+        notes.append(
+            f"column {label + 1} of {name} holds running numbers: labels are read from column "
+            f"{label}"
+        )
+        label -= 1
     few, many = kinds.different(blocks, word), kinds.different(blocks, label)
     if wanted is None and not names and few * kinds.FEWER < many:
         raise UserError(

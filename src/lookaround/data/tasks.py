@@ -113,7 +113,8 @@ def _open(path: Path, column: str | None = None) -> _Opened:
         layout = conll.layout(text)
         if layout is not None and not (is_table(path) and _has_header(text, column)):
             return _Opened(path, text=text, layout=layout)
-        if not is_table(path) or (text.lstrip().startswith("#") and conll.no_columns(text)):
+        begins = [line[:1] for line in text.split("\n") if line.strip()]
+        if not is_table(path) or ("\t" not in text and set(begins) == {"#"}):
             return _Opened(path, text=text)
     return _Opened(path, tables.read_table(path))
 
