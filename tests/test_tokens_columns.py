@@ -150,6 +150,12 @@ def test_labels_in_the_first_column(tmp_path: Path) -> None:
         assert read(task) == sorted(words())
         assert (task.metric, task.columns) == ("span_f1", ["2", "1"])
         assert task.notes == ["column 1 of a.bio holds BIO tags: words are read from column 2"]
+    assert "column '2' holds the words" in refused(f"{path}:2")
+    path.write_text(path.read_text().replace("\n", "\tx\n").replace("\n\tx", "\n"))
+    path.write_text(path.read_text().replace("Lee\tx", "Lee\ty"))
+    for name, labels in ((path, {"B-PER", "I-PER", "B-LOC", "O"}), (f"{path}:3", {"x", "y"})):
+        task = only(name)
+        assert {task.train[0].text.split()[1], *task.classes} == {"Lee", *labels}
     path = lines(tmp_path / "b.txt", lambda i, w, t: f"{t} {w}")
     assert (
         "b.txt:1: column 1 has 2 different values and column 2 has 14, so it is not clear which "

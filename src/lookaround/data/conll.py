@@ -248,12 +248,13 @@ def _word_and_label(
             + f" numbers of words, or one value a sentence: words are read from column {word + 1}"
         )
     first = found.columns - numbers == 2 and wanted == str(numbers + 1)
-    if not names and (first or wanted in (None, str(numbers + 1))):
-        tagged = kinds.are_span_tags(blocks, numbers)
-        if first or (tagged and not kinds.are_span_tags(blocks, found.columns - 1)):
+    if not names:
+        tagged = [kinds.are_span_tags(blocks, numbers + i) for i in (0, 1)] == [True, False]
+        if tagged or first:
             what = "BIO tags" if tagged else "the labels"
             note = f"column {numbers + 1} of {name} holds {what}: words are read from column "
-            return numbers + 1, numbers, [f"{note}{numbers + 2}"]
+            wanted, word = wanted or str(numbers + 1), numbers + 1
+            notes = [f"{note}{word + 1}"]
     label = _column(path, found, names, wanted, word)
     if wanted is None and label > word + 1 and kinds.are_numbers(blocks, label, grow=True):
         notes.append(
