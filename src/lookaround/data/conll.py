@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lookaround.data import columns as kinds
 from lookaround.data.files import listed, one_line
-from lookaround.data.tagged import TAG_NAMES, Tagged, TaggedPart, counted
+from lookaround.data.tagged import Tagged, TaggedPart, counted
 from lookaround.support.errors import UserError
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 # labels of words; the others are words, or point to other words
 CONLLU_LABELS = ("upos", "xpos", "deprel", "feats")
-WORD_NAMES = ("word", "words", "token", "tokens", "form", "text")
 _ID = re.compile(r"\d+(-\d+|\.\d+)?")
 _GLOBAL = re.compile(r"#\s*global\.columns\s*=\s*(.+)")
-_START = "-DOCSTART-"
+_START = re.compile(r"-DOCSTART-(\s|$)")
 _SAMPLE = 200_000  # characters by which the format is known
 SHARE = 0.9  # of its lines that have equally many columns
 
@@ -61,7 +61,7 @@ def layout(text: str) -> Layout | None:
     lines = text[:_SAMPLE].split("\n")
     if len(text) > _SAMPLE:
         lines = lines[:-1]
-    rows = [line for line in lines if line.strip() and not line.startswith(("#", _START))]
+    rows = [line for line in lines if line.strip() and line[0] != "#" and not _START.match(line)]
     declared = next((match[1].split() for line in lines if (match := _GLOBAL.match(line))), None)
     names = tuple(name.lower().rpartition(":")[2] for name in declared or CONLLU)
     for tabs in (True, False):
@@ -75,40 +75,64 @@ def layout(text: str) -> Layout | None:
         if columns == len(names) and names[0] == "id" and numbered:
             return Layout(tabs, columns, names)
         blanks = sum(any(" " in part for part in row) for row in fields)
-        between = text.strip().startswith(_START) or re.search(r"\n[ \t]*\n", text.strip())
+        between = _START.match(text.strip()) or re.search(r"\n[ \t]*\n", text.strip())
         if between and blanks <= len(rows) / 2:
             return Layout(tabs, columns)
     return None
 
 
-def read_conll(path: Path, text: str, found: Layout, column: str | None) -> TaggedPart:
+def no_columns(text: str) -> str:
+    """Why a file without a layout has none, in words for a message; "" where that is not known."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    words = [line for line in lines if line[0] != "#"]
+    if not lines:
+        return "the file is empty"
+    if not words:
+        return "the file holds comments alone"
+    if len(words) > 1 and not re.search(r"\n[ \t]*\n", text.strip()):
+        sizes = {len(Layout("\t" in words[0], 0).cut(line)) for line in words}
+        if len(sizes) == 1 and (size := sizes.pop()) > 1:
+            return (
+                f"the file holds one sentence ({len(words)} lines of {size} columns): a blank "
+                "line ends a sentence, and some must be left for the test"
+            )
+    return ""
+
+
+def read_conll(
+    path: Path, text: str, found: Layout, column: str | None, like: TaggedPart | None = None
+) -> TaggedPart:
     """The sentences of a file of this layout, with the labels of one column.
 
     column: a number from 1, or a name where the file has names; None: `upos` of CoNLL-U, else the
         last one.
+    like: the training part, whose columns are taken where this file does not name them.
 
     Raises UserError with file and line for lines of another number of columns, words without a
     label and labels without a word, and for a column that is not there.
     """
     if found.names:
         return _read_conllu(path, text, found, column)
-    return _read_columns(path, text, found, column)
+    return _read_columns(path, text, found, column, like)
 
 
 # ---------------------------------------------------------------------------- columns
 
 
-def _read_columns(path: Path, text: str, found: Layout, wanted: str | None) -> TaggedPart:
-    blocks, names = _blocks(path, text, found)
+_Rows = list[tuple[int, list[str]]]  # (line, fields)
+
+
+def _read_columns(
+    path: Path, text: str, found: Layout, wanted: str | None, like: TaggedPart | None
+) -> TaggedPart:
+    blocks, names, notes = _blocks(path, text, found)
     if not blocks:
         raise UserError(f"{path}: no sentences; give a word and its label a line")
-    numbered = found.columns > 2 and all(
-        row[0] == str(index) for _, rows in blocks for index, (_, row) in enumerate(rows, 1)
-    )
-    # sentences of one word say nothing: "1" may be the word
-    numbered = numbered and max(len(rows) for _, rows in blocks) > 2
-    word = next((i for i, name in enumerate(names) if name in WORD_NAMES), int(numbered))
-    label = _column(path, found, names, wanted, word)
+    if like is not None and like.at is not None and not names:
+        word, label = like.at
+    else:
+        word, label, told = _word_and_label(path, [own for _, own in blocks], found, names, wanted)
+        notes += told
     sentences = []
     for document, rows in blocks:
         for number, row in rows:
@@ -122,46 +146,130 @@ def _read_columns(path: Path, text: str, found: Layout, wanted: str | None) -> T
         tags = tuple(row[label] for _, row in rows)
         sentences.append(Tagged(joined, tuple(words), tags, f"{path}:{rows[0][0]}", document))
     shown = [names[i] if names else str(i + 1) for i in (word, label)]
-    return TaggedPart(str(path), shown, sentences, [])
+    return TaggedPart(str(path), shown, sentences, notes, (word, label))
 
 
-_Rows = list[tuple[int, list[str]]]  # (line, fields)
-
-
-def _blocks(path: Path, text: str, found: Layout) -> tuple[list[tuple[int, _Rows]], list[str]]:
-    """([(document, rows)], names in a first row that names the columns)."""
+def _blocks(
+    path: Path, text: str, found: Layout
+) -> tuple[list[tuple[int, _Rows]], list[str], list[str]]:
+    """([(document, rows)], names in a row that names the columns, notes)."""
     lines = text.split("\n")
+    cut = [found.cut(line) if line.strip() else [] for line in lines]
+    headers = _headers(cut, found)
     # "# # B-NP" is a word, "# id 7 domain=en" in front of a sentence is not: its last field is no
     # label of another line
-    tags = {found.cut(line)[-1] for line in lines if line.strip() and line[0] != "#"}
+    tags = {row[-1] for row, line in zip(cut, lines, strict=True) if row and line[0] != "#"}
     blocks: list[tuple[int, _Rows]] = []
-    names: list[str] = []
-    document, inside, first = 0, False, True
-    for number, line in enumerate(lines, 1):
-        fields = found.cut(line)
-        if not line.strip():
+    document, inside, comments = 0, False, 0
+    for number, (line, fields) in enumerate(zip(lines, cut, strict=True), 1):
+        if not fields or number - 1 in headers:
             inside = False
-        elif line.startswith(_START):
+        elif _START.match(line):
             inside, document = False, document + 1
-        elif line[0] == "#" and (
-            len(fields) != found.columns or (not inside and fields[-1] not in tags)
-        ):
+        elif line[0] == "#" and len(fields) != found.columns:
             continue
+        elif not inside and fields[-1] not in tags and _is_comment(line, fields):
+            comments += "=" not in line
         elif len(fields) != found.columns:
             raise UserError(
                 f"{path}:{number}: {len(fields)} column{'s' * (len(fields) != 1)} found, "
                 f"{found.columns} expected ({one_line(line, 60)!r}); give each word its label, and "
                 "a blank line between sentences"
             )
-        elif first and fields[0].lower() in WORD_NAMES and TAG_NAMES.fullmatch(fields[-1]):
-            names, first = [name.lower() for name in fields], False
         else:
-            first = False
             if not inside:
                 blocks.append((document, []))
             inside = True
             blocks[-1][1].append((number, fields))
-    return blocks, names
+    notes = counted(comments, "line", f"of {path.name} read as no word: '# ' in front")
+    if not headers:
+        return blocks, [], notes
+    at = min(headers)
+    names = [kinds.plain_name(name) for name in cut[at]]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"{path}:{at + 1}: two columns are called {twice!r}; give each its own name"
+        )
+    notes += counted(
+        len(headers), "line", f"of {path.name} read as the names of columns: {listed(names)}"
+    )
+    return blocks, names, notes
+
+
+def _headers(cut: Sequence[Sequence[str]], found: Layout) -> set[int]:
+    """The places of rows that name the columns and have no label of another row."""
+    whole = [i for i, row in enumerate(cut) if len(row) == found.columns]
+    headers = {i for i in whole if kinds.is_header(cut[i], i == whole[0])}
+    headers |= {i for i in whole if whole[0] in headers and cut[i] == cut[whole[0]]}
+    if not headers:
+        return headers
+    names = [kinds.plain_name(name) for name in cut[min(headers)]]
+    label = max((i for i, name in enumerate(names) if kinds.is_label_name(name)), default=-1)
+    labels = {cut[i][label] for i in whole if i not in headers}
+    return {i for i in headers if cut[i][label] not in labels}
+
+
+def _is_comment(line: str, fields: Sequence[str]) -> bool:
+    """Whether a line with as many fields as a word can be a comment: "#happy A" can't."""
+    return line[0] == "#" and (line[1:2] in (" ", "\t") or "=" in fields)
+
+
+def _word_and_label(
+    path: Path, blocks: Sequence[_Rows], found: Layout, names: list[str], wanted: str | None
+) -> tuple[int, int, list[str]]:
+    """The indices of the columns of words and of labels, and notes on what was decided."""
+    name, numbers = path.name, 0
+    while numbers < found.columns:
+        counts = kinds.are_numbers(blocks, numbers)
+        # the name of a document, in front of a word and a label at least
+        spare = numbers < found.columns - 2 and not kinds.are_span_tags(blocks, numbers)
+        if not counts and not (spare and kinds.is_constant(blocks, numbers)):
+            break
+        if counts and (bad := kinds.not_a_number(blocks, numbers)):
+            raise UserError(
+                f"{path}:{bad[0]}: {one_line(bad[1][numbers], 60)!r} in column {numbers + 1}, "
+                "which numbers the words; give each line a whole number, or none"
+            )
+        numbers += 1
+    if numbers and found.columns - numbers < 2:
+        raise UserError(
+            f"{path}:{blocks[0][0][0]}: column {numbers} holds running numbers, so there is no "
+            "column for words and another for labels; give a word and its label a line"
+        )
+    notes = []
+    named = next((i for i, title in enumerate(names) if title in kinds.WORD_NAMES), None)
+    word = numbers if named is None or named < numbers else named
+    while names and word < found.columns - 2 and names[word] in kinds.NUMBER_NAMES:
+        word += 1
+    if numbers and not names:
+        notes.append(
+            (f"column 1 of {name} holds" if numbers == 1 else f"columns 1-{numbers} of {name} hold")
+            + f" numbers of words, or one value a sentence: words are read from column {word + 1}"
+        )
+    first = found.columns - numbers == 2 and wanted == str(numbers + 1)
+    if not names:
+        tagged = [kinds.are_span_tags(blocks, numbers + i) for i in (0, 1)] == [True, False]
+        if tagged or first:
+            what = "BIO tags" if tagged else "the labels"
+            note = f"column {numbers + 1} of {name} holds {what}: words are read from column "
+            wanted, word = wanted or str(numbers + 1), numbers + 1
+            notes = [f"{note}{word + 1}"]
+    label = _column(path, found, names, wanted, word)
+    if wanted is None and label > word + 1 and kinds.are_numbers(blocks, label, grow=True):
+        notes.append(
+            f"column {label + 1} of {name} holds running numbers: labels are read from column "
+            f"{label}"
+        )
+        label -= 1
+    few, many = kinds.different(blocks, word), kinds.different(blocks, label)
+    if wanted is None and not names and few * kinds.FEWER < many:
+        raise UserError(
+            f"{path}:{blocks[0][0][0]}: column {word + 1} has {few} different values and column "
+            f"{label + 1} has {many}, so it is not clear which holds the words; name the column "
+            f"of labels: ':{word + 1}' or ':{label + 1}' behind the path"
+        )
+    return word, label, notes
 
 
 def _column(path: Path, found: Layout, names: list[str], wanted: str | None, word: int) -> int:
@@ -177,7 +285,7 @@ def _column(path: Path, found: Layout, names: list[str], wanted: str | None, wor
     )
     if wanted.lower() in names:
         label = names.index(wanted.lower())
-    elif wanted.isdecimal() and 1 <= int(wanted) <= found.columns:
+    elif re.fullmatch(r"[0-9]{1,9}", wanted) and 1 <= int(wanted) <= found.columns:
         label = int(wanted) - 1
     else:
         raise UserError(f"{path}: no column {wanted!r}; {there}")
@@ -251,7 +359,9 @@ def _read_conllu(path: Path, text: str, found: Layout, wanted: str | None) -> Ta
     if not sentences:
         raise UserError(f"{path}: column {column!r} is empty in every sentence; name another")
     name = path.name
-    notes = counted(unlabelled, "sentence", f"of {name} left out: words without {column!r}")
+    headers = sum(_names_columns(line, found) for line in text.split("\n"))
+    notes = counted(headers, "line", f"of {name} read as the names of columns")
+    notes += counted(unlabelled, "sentence", f"of {name} left out: words without {column!r}")
     notes += counted(rebuilt, "sentence", f"of {name} read by words: '# text' has others")
     notes += counted(
         shared, "word", f"of {name} in contractions share a surface that is not theirs"
@@ -272,8 +382,12 @@ def _conllu_blocks(path: Path, text: str, found: Layout) -> Iterator[_Block]:
                 block.document = document
             elif match := re.match(r"#\s*text\s*=\s?(.*)", line):
                 block.text = match[1].strip()
-        else:
+        elif not _names_columns(line, found):
             _add_row(block, path, number, line, found)
+
+
+def _names_columns(line: str, found: Layout) -> bool:
+    return line[:1] not in ("", "#") and not _ID.match(line) and kinds.is_header(found.cut(line))
 
 
 def _add_row(block: _Block, path: Path, number: int, line: str, found: Layout) -> None:

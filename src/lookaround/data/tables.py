@@ -389,13 +389,15 @@ def text_column(table: Table, wanted: str | None = None) -> str:
     return ranked[0]
 
 
-def column_texts(table: Table, column: str) -> list[str]:
+def column_texts(table: Table, column: str, *, raw: bool = False) -> list[str]:
     r"""Return the texts of `column`, one a row, with \n line ends ("" where a row has none).
+
+    raw: whether \r\n stays, for places that are counted in it.
 
     Raises UserError with file and line for a value that is not text or cannot be written as UTF-8.
     """
     try:
-        texts = [text.replace("\r\n", "\n") for text in flatten(table.columns[column])]
+        texts = flatten(table.columns[column])
     except NotText as error:
         found = f"{type(error.value).__name__} {one_line(error.value, 60)}"
         raise UserError(
@@ -410,4 +412,4 @@ def column_texts(table: Table, column: str) -> list[str]:
                 f"{table.where(row)}: column {column!r} holds half a surrogate pair at character "
                 f"{error.start}; remove it"
             ) from None
-    return texts
+    return texts if raw else [text.replace("\r\n", "\n") for text in texts]

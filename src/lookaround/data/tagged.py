@@ -34,12 +34,14 @@ class TaggedPart:
 
     columns: those that were read, the label's last.
     notes: what was left out or decided.
+    at: indices of the columns of words and of labels, of a file whose columns are counted.
     """
 
     source: str
     columns: list[str]
     sentences: list[Tagged]
     notes: list[str]
+    at: tuple[int, int] | None = None
 
 
 def counted(count: int, thing: str, rest: str) -> list[str]:

@@ -113,7 +113,8 @@ def _open(path: Path, column: str | None = None) -> _Opened:
         layout = conll.layout(text)
         if layout is not None and not (is_table(path) and _has_header(text, column)):
             return _Opened(path, text=text, layout=layout)
-        if not is_table(path):
+        begins = [line[:1] for line in text.split("\n") if line.strip()]
+        if not is_table(path) or ("\t" not in text and set(begins) == {"#"}):
             return _Opened(path, text=text)
     return _Opened(path, tables.read_table(path))
 
@@ -129,10 +130,14 @@ def _kind(part: _Opened, column: str | None) -> _Kind:
     if part.layout is not None:
         return _Kind.CONLL
     if table is None and not part.path.is_dir():
+        why = conll.no_columns(part.text)
         raise UserError(
-            f"{part.path}: a task is a table with a text and a label column (.csv, .tsv, .jsonl, "
-            ".parquet), a folder, or a word and its labels a line (CoNLL, CoNLL-U); this name ends "
-            "in none of the first, and the file holds no columns"
+            f"{part.path}: {why}; give a word and its labels a line, and a blank line between "
+            "sentences"
+            if why
+            else f"{part.path}: a task is a table with a text and a label column (.csv, .tsv, "
+            ".jsonl, .parquet), a folder, or a word and its labels a line (CoNLL, CoNLL-U); this "
+            "name ends in none of the first, and the file holds no columns"
         )
     if table is None:
         if column is not None:
@@ -182,11 +187,19 @@ def _read(
 ) -> AnyTask:
     if kind is _Kind.PAIRS:
         assert part.table is not None
-        return read_pairs(name, part.table, source.column)
+        pairs = read_pairs(name, part.table, source.column)
+        unread = [
+            f"{test.name} is not read: all pairs of {part.path.name} are test pairs"
+            for test in source.tests
+        ]
+        return replace(pairs, notes=[*unread, *pairs.notes])
     if kind.value[0] == "words":
         train = _read_words(part, kind, source.column)
         test, unused = _test_part(
-            source, part, train.columns, lambda other: _read_words(other, kind, train.columns[-1])
+            source,
+            part,
+            train.columns,
+            lambda other: _read_words(other, kind, train.columns[-1], train),
         )
         task: AnyTask = token_task(name, metric, train, test, seed)
     else:
@@ -224,8 +237,10 @@ def _read_texts(
     return read_classes(part.path) if part.table is None else read_texts(part.table, columns, label)
 
 
-def _read_words(part: _Opened, kind: _Kind, column: str | None) -> TaggedPart:
+def _read_words(
+    part: _Opened, kind: _Kind, column: str | None, train: TaggedPart | None = None
+) -> TaggedPart:
     if part.layout is not None:
-        return conll.read_conll(part.path, part.text, part.layout, column)
+        return conll.read_conll(part.path, part.text, part.layout, column, train)
     assert part.table is not None
     return (read_lists if kind is _Kind.LISTS else read_spans)(part.table, column)

@@ -52,6 +52,9 @@ LABELS = (
 )
 HELD_OUT = 0.2
 OVERLAP = 0.05
+_FRACTION = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")
 Label = TypeVar("Label", str, float)
 
 
@@ -82,6 +85,8 @@ def text_task(
     Raises UserError where too little is left to train or test on, and where the test part overlaps
     the training part.
     """
+    if metric is None:
+        _check_commas(train)
     scores = _scores(train)
     if scores and metric not in (None, "pearson"):
         raise UserError(
@@ -99,13 +104,24 @@ def _scores(part: TextPart) -> str:
     """How many different numbers the labels are where they are too many for classes, else ""."""
     values = set(part.labels)
     most = min(20, len(part.labels) // 2)
-    fractions = {label for label in values if re.fullmatch(r"-?\d+\.\d+", label)}
+    fractions = {label for label in values if _FRACTION.fullmatch(label)}
     if len(fractions) > most:
         return f"{len(fractions)} different fractions such as {min(fractions)}"
-    whole = {label for label in values if re.fullmatch(r"-?\d{1,18}", label)}
+    whole = {label for label in values if re.fullmatch(r"-?[0-9]{1,18}", label)}
     if len(whole) == len(values) > max(20, len(part.labels) // 2):
         return f"{len(whole)} different numbers such as {min(whole)}"
     return ""
+
+
+def _check_commas(part: TextPart) -> None:
+    """Raises UserError for many different numbers with a decimal comma."""
+    comma = {label for label in part.labels if _COMMA.fullmatch(label)}
+    if len(comma) > min(20, len(part.labels) // 2):
+        raise UserError(
+            f"{part.source}: column {part.columns[-1]!r} holds {len(comma)} different numbers with "
+            f"a comma such as {min(comma)!r}; write a decimal point, or give the metric 'accuracy' "
+            "if they are classes"
+        )
 
 
 def _regression(name: str, train: TextPart, test: TextPart | None, seed: int) -> Task:
@@ -146,14 +162,13 @@ def _regression(name: str, train: TextPart, test: TextPart | None, seed: int) ->
 def _numbers(part: TextPart) -> list[float]:
     numbers = []
     for row, label in enumerate(part.labels):
-        try:
-            number = float(label)
-        except ValueError:
-            number = math.nan
+        # float() takes "1_0", "nan" and the digits of other scripts too
+        number = float(label) if _NUMBER.fullmatch(label) else math.nan
         if not math.isfinite(number):
+            comma = "with a decimal point, " if _COMMA.fullmatch(label) else ""
             raise UserError(
                 f"{part.where(row)}: label {files.one_line(label, 60)!r} is no number; give a "
-                "finite one, as the other labels are"
+                f"finite one, {comma}as the other labels are"
             )
         numbers.append(number)
     return numbers
@@ -260,7 +275,7 @@ def _hold_out(
 
 
 def _rank(label: str) -> tuple[bool, int, str]:
-    number = re.fullmatch(r"-?\d{1,18}", label)
+    number = re.fullmatch(r"-?[0-9]{1,18}", label)
     return (number is None, int(label) if number else 0, label)
 
 
@@ -337,7 +352,7 @@ def _labels(table: Table, column: str, rows: Sequence[int]) -> list[str]:
             )
         label = str(value).strip()
         # a whole number that passed through a float column
-        if re.fullmatch(r"-?\d+\.\d+", label) and float(label).is_integer():
+        if re.fullmatch(r"-?[0-9]+\.[0-9]+", label) and float(label).is_integer():
             label = label.partition(".")[0]
         labels.append(label)
     return labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -18,6 +19,7 @@ SPAN_COLUMNS = ("spans", "entities", "slots", "labels", "label", "annotations")
 STARTS = ("start", "begin", "start_char", "start_offset", "startOffset", "from")
 ENDS = ("end", "stop", "end_char", "end_offset", "endOffset", "to")
 NAMES = ("label", "type", "tag", "entity", "slot", "category", "entity_group", "name")
+IGNORED = "-100"  # what loss functions leave out
 # scripts that put no blank between words: each character is a word
 _SINGLE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _PIECE = re.compile(rf"[{_SINGLE}]|[^\W{_SINGLE}]+|[^\w\s]")
@@ -54,23 +56,29 @@ def span_column(table: Table, wanted: str | None = None) -> str | None:
     """
     names = SPAN_COLUMNS if wanted is None else (wanted,)
     there = [found for name in names if (found := table.find(name)) is not None]
-    return next((name for name in there if _holds_spans(table.columns[name])), None)
+    return next((name for name in there if _holds_spans(name, table.columns[name])), None)
 
 
-def _holds_spans(values: Sequence[Any]) -> bool:
-    """Whether a column's values are lists of spans, with one at least in the first thousand."""
-    found = False
-    for value in values[:1000]:
-        if value is None:
-            continue
-        if not isinstance(value, list):
-            return False
-        for span in value:
-            found = True
-            pair = isinstance(span, list | tuple) and len(span) == 3
-            if not pair and not (isinstance(span, dict) and _field(span, STARTS) is not None):
-                return False
-    return found
+def _holds_spans(name: str, values: Sequence[Any]) -> bool:
+    """Whether any of a column's values holds a span; what is none among them is refused later."""
+    # a column of labels may hold lists of two numbers
+    least = 3 if name.lower() in ("label", "labels") else 2
+    return any(
+        _is_span(item, least)
+        for value in values
+        for item in (value if isinstance(value, list) else [value])
+    )
+
+
+def _is_span(item: Any, least: int) -> bool:
+    """Whether a value is meant as a span: it begins with two whole numbers, or has a start."""
+    if isinstance(item, dict):
+        return _field(item, STARTS) is not None
+    if not isinstance(item, list | tuple) or not least <= len(item) <= 3:
+        return False
+    # a list of three numbers is a vector
+    named = least < 3 or isinstance(item[2], str)
+    return named and all(type(part) is int for part in item[:2])
 
 
 def _field(span: dict[str, Any], names: Sequence[str]) -> Any:
@@ -94,7 +102,8 @@ def read_spans(table: Table, wanted: str | None) -> TaggedPart:
         )
     sentences = []
     moved = lost = empty = 0
-    for row, text in enumerate(column_texts(table, text_name)):
+    # spans count characters of the text as it stands in the file
+    for row, text in enumerate(column_texts(table, text_name, raw=True)):
         words = words_of(text)
         spans = _spans(table, row, column, text)
         if not words:
@@ -114,12 +123,23 @@ def read_spans(table: Table, wanted: str | None) -> TaggedPart:
             moved += (first, last) != (left, left + len(trimmed.strip()))
             for i in inside:
                 tags[i] = f"{'B' if i == inside[0] else 'I'}-{label}"
+        text, words = _with_line_ends(text, words)
         sentences.append(Tagged(text, tuple(words), tuple(tags), table.where(row)))
     name = table.source.rpartition("/")[2]
     notes = counted(empty, "empty text", f"dropped from {name}")
     notes += counted(moved, "span", f"of {name} cut a word: moved to the word's edges")
     notes += counted(lost, "span", f"of {name} dropped: no word of their own")
     return TaggedPart(table.source, [text_name, column], sentences, notes)
+
+
+def _with_line_ends(text: str, words: list[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:
+    r"""A text with \n line ends, and the places in it of words found with \r\n."""
+    if "\r\n" not in text:
+        return text, words
+    gone = [found.start() for found in re.finditer("\r\n", text)]
+    return text.replace("\r\n", "\n"), [
+        (start - bisect_left(gone, start), end - bisect_left(gone, end)) for start, end in words
+    ]
 
 
 def _spans(table: Table, row: int, column: str, text: str) -> list[tuple[int, int, str]]:
@@ -133,11 +153,19 @@ def _spans(table: Table, row: int, column: str, text: str) -> list[tuple[int, in
             parts = list(span) if isinstance(span, list | tuple) else []
         whole = len(parts) == 3 and all(type(part) is int for part in parts[:2])
         if not whole or not isinstance(parts[2], str) or not parts[2].strip():
+            other = next((name for name in ("label", "intent", "class") if table.find(name)), "")
             raise UserError(
                 f"{where}: span {one_line(span, 60)} in column {column!r}; give "
                 "[start, end, label] in characters"
+                + f", or ':{other}' behind the path for the labels of texts"
+                * bool(other)
             )
         start, end, label = parts
+        if end < start:
+            raise UserError(
+                f"{where}: span {one_line(span, 60)} in column {column!r} ends before it starts; "
+                "give [start, end, label], the end not included"
+            )
         if not 0 <= start <= end <= len(text):
             raise UserError(
                 f"{where}: span {one_line(span, 60)} is outside of its text of {len(text)} "
@@ -191,12 +219,20 @@ def _usual(names: Sequence[str]) -> list[str]:
 
 
 def _lists(values: Sequence[Any], *kinds: type) -> bool:
+    """Whether half at least of a column's values are lists of these kinds, gaps let pass.
+
+    What is none among them is refused later, with its line.
+    """
     first = [value for value in values[:1000] if value is not None]
-    return (
-        all(isinstance(value, list) for value in first)
-        and all(isinstance(item, kinds) for value in first for item in value)
-        and any(first)
+    right = sum(
+        isinstance(value, list)
+        and all(item is None or isinstance(item, (*kinds, float)) for item in value)
+        for value in first
     )
+    holds = any(
+        isinstance(item, kinds) for value in first if isinstance(value, list) for item in value
+    )
+    return holds and 2 * right >= len(first)
 
 
 def read_lists(table: Table, wanted: str | None) -> TaggedPart:
@@ -217,7 +253,7 @@ def read_lists(table: Table, wanted: str | None) -> TaggedPart:
         )
     names = table.classes.get(column, ())
     sentences = []
-    empty = 0
+    empty = ignored = bare = 0
     rows = zip(table.columns[words], table.columns[column], strict=True)
     for row, (forms, tags) in enumerate(rows):
         where = table.where(row)
@@ -231,23 +267,38 @@ def read_lists(table: Table, wanted: str | None) -> TaggedPart:
         if not forms:
             empty += 1
             continue
-        text, places = "", []
+        text, places, named = "", [], []
         for form, tag in zip(forms, tags, strict=True):
-            if not isinstance(form, str) or not form.strip() or tag is None or str(tag) == "":
+            if not isinstance(form, str) or not form.strip():
                 raise UserError(
-                    f"{where}: word {one_line(form, 60)!r} with label {one_line(tag, 60)!r}; give "
-                    "words with letters or signs, each with a label"
+                    f"{where}: word {one_line(form, 60)!r} in column {words!r}, with label "
+                    f"{one_line(tag, 60)!r}; give words with letters or signs"
                 )
-            text += " " * bool(text)
-            places.append((len(text), len(text) + len(form)))
-            text += form
+            if type(tag) not in (str, int) or tag == "":
+                found = (
+                    "no label"
+                    if tag in (None, "")
+                    else f"label {one_line(tag, 60)} (a {type(tag).__name__})"
+                )
+                raise UserError(
+                    f"{where}: {found} in column {column!r} for word {one_line(form, 60)!r}; give "
+                    "a name or a whole number (-100: to be left out)"
+                )
+            text += " " * bool(text) + form
+            if str(tag) == IGNORED:
+                ignored += 1
+                continue
+            places.append((len(text) - len(form), len(text)))
+            known = isinstance(tag, int) and 0 <= tag < len(names)
+            named.append(names[tag] if known else str(tag))
         _check_writable(text, where)
-        named = tuple(
-            names[tag] if names and isinstance(tag, int) and 0 <= tag < len(names) else str(tag)
-            for tag in tags
-        )
-        sentences.append(Tagged(text, tuple(places), named, where))
-    notes = counted(empty, "empty sentence", f"dropped from {table.source.rpartition('/')[2]}")
+        bare += not places
+        if places:
+            sentences.append(Tagged(text, tuple(places), tuple(named), where))
+    name = table.source.rpartition("/")[2]
+    notes = counted(empty, "empty sentence", f"dropped from {name}")
+    notes += counted(ignored, "word", f"of {name} left out: the label {IGNORED} is none")
+    notes += counted(bare, "sentence", f"of {name} dropped: no word with a label")
     return TaggedPart(table.source, [words, column], sentences, notes)
 
 

@@ -29,6 +29,12 @@ def token_task(
     """
     notes = [*train.notes, *(test.notes if test else [])]
     if test is None:
+        if len(train.sentences) < 3:
+            raise UserError(
+                f"{train.source}: {len(train.sentences)} sentence"
+                f"{'s' * (len(train.sentences) != 1)} found, too few to hold some out; give 3 or "
+                "more, or a test part beside it" + "".join(f"; {note}" for note in notes)
+            )
         fit, held = _hold_out(train.sentences, seed)
         source = train.source
     else:
