@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from lookaround.data.tagged import TAG_NAMES
@@ -40,11 +41,20 @@ def is_header(fields: Sequence[str], first: bool = False) -> bool:
     first: whether it is the first of its file; then a number's name does for a word's, and names
         between the first and the last may be any.
     """
+    # most rows are words, and their labels no names
+    if not first and not _is_name(fields[-1]):
+        return False
     names = [plain_name(field) for field in fields]
-    known = [name in WORD_NAMES + NUMBER_NAMES + _OTHERS or is_label_name(name) for name in names]
     if first and names[0] in WORD_NAMES + NUMBER_NAMES and is_label_name(names[-1]):
         return True
-    return all(known) and (first or any(name in WORD_NAMES for name in names))
+    known = all(map(_is_name, fields))
+    return known and (first or any(name in WORD_NAMES for name in names))
+
+
+@lru_cache(10_000)
+def _is_name(field: str) -> bool:
+    name = plain_name(field)
+    return name in WORD_NAMES + NUMBER_NAMES + _OTHERS or is_label_name(name)
 
 
 def is_label_name(name: str) -> bool:
@@ -60,6 +70,8 @@ def are_numbers(sentences: Sequence[Sequence[Row]], column: int, *, grow: bool =
     """
     values = [[row[column] for _, row in rows] for rows in sentences]
     total = sum(map(len, values))
+    if sum(value[:1].isdigit() for part in values for value in part) < SHARE * total:
+        return False
     numbers = sum(_NUMBERED.fullmatch(value) is not None for part in values for value in part)
     if numbers < SHARE * total:
         return False
