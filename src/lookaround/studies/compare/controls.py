@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lookaround.evaluation.registry import Evaluation, Scores, TokenData
 from lookaround.evaluation.tokens import both_ways, tokens_score
@@ -33,14 +34,17 @@ def waiting(tokens: int) -> str:
 class Controls:
     """Of one seed.
 
+    ladder: of `ar`, from left to right; half of the budget is one of its rungs.
     backwards: the ladder of the one rung that is half of the budget, on reversed text.
-    forward: folder of the run from left to right on as much.
-    whole: folder of the run on the whole budget.
     """
 
+    ladder: Job
     backwards: Job
-    forward: Path
-    whole: Path
+
+    @property
+    def work(self) -> float:
+        """Of all three: as a ladder's, and as much as its evaluation for the controls."""
+        return self.ladder.work + self.backwards.work + self.ladder.evaluation
 
     @property
     def folder(self) -> Path:
@@ -48,8 +52,12 @@ class Controls:
         return self.backwards.folder / "controls"
 
 
-def run_controls(controls: Controls) -> dict[str, dict[str, Scores]]:
-    """{name of the control: {task of words: scores}}."""
+def run_with_controls(controls: Controls) -> dict[str, Any]:
+    """What `run_job` returns of the ladder, and "controls": {name: {task of words: scores}}."""
+    return run_job(controls.ladder) | {"controls": _run_controls(controls)}
+
+
+def _run_controls(controls: Controls) -> dict[str, dict[str, Scores]]:
     job = controls.backwards
     run_job(job)
     controls.folder.mkdir(exist_ok=True)
@@ -57,16 +65,16 @@ def run_controls(controls: Controls) -> dict[str, dict[str, Scores]]:
     found = read_evaluation(controls.folder).scores if file.is_file() else {}
     with threads(job.threads), stop_on_signals() as stop:
         status = Status(job.folder, job.out, f"ar's controls, seed {job.seed}", stop)
-        status.before = job.work
-        models = [
+        status.before = job.before + job.work
+        half = f"rung-{job.rungs[-1]:g}"
+        forward, backward, whole = (
             open_run(folder)
             for folder in (
-                controls.forward,
-                job.folder / f"rung-{job.rungs[-1]:g}",
-                controls.whole,
+                controls.ladder.folder / half,
+                job.folder / half,
+                controls.ladder.folder / "rung-1",
             )
-        ]
-        forward, backward, whole = models
+        )
 
         def later(tokens: int) -> Callable[[TokenData], Scores]:
             return lambda item: tokens_score(whole, item, options, job.seed, later=tokens)

@@ -18,7 +18,7 @@ from lookaround.evaluation.registry import (
     reading,
 )
 from lookaround.report.schema import ForecastResults
-from lookaround.studies.compare.controls import Controls, run_controls
+from lookaround.studies.compare.controls import Controls, run_with_controls
 from lookaround.studies.compare.ladder import Job, run_job
 from lookaround.studies.compare.scoring import (
     TOKENS,
@@ -110,9 +110,9 @@ class Grid:
 
     def controls(self, seed: int) -> Controls:
         """`ar` read later, and on half of the budget beside the same on reversed text."""
-        backwards = self.ladder("ar", seed, rungs=(HALF,), evaluated=(), backwards=True)
-        folder = self.ladder("ar", seed).folder
-        return Controls(backwards, folder / f"rung-{HALF:g}", folder / "rung-1")
+        forward = self.ladder("ar", seed)
+        only = {"rungs": (HALF,), "evaluated": (), "backwards": True, "before": forward.work}
+        return Controls(forward, self.ladder("ar", seed, **only))
 
     def untrained(self) -> list[Untrained]:
         """Networks before training, read as the objectives' models are; words both ways too."""
@@ -137,7 +137,8 @@ class Grid:
         total = (self.evaluation + self.last) * len(self.untrained())
         total += self.evaluation * (len(self.found.data) + 1 + self.settings.forecast.enabled)
         if self.controlled:
-            total += count * (self.controls(self.seeds[0]).backwards.work + self.evaluation)
+            controls = self.controls(self.seeds[0])
+            total += count * (controls.work - controls.ladder.work)
         for spec in self.specs:
             total += count * self.ladder(spec, self.seeds[0]).work
             if len(self.factors) > 1:
@@ -191,8 +192,13 @@ class Grid:
     def _climb(self, jobs: Jobs, spec: str) -> None:
         """Submits the ladders of an objective whose learning rate is known."""
         for seed in self.seeds:
-            ladder = self.ladder(spec, seed)
-            jobs.submit(("ladder", (spec, seed)), run_job, ladder, work=ladder.work)
+            key = ("ladder", (spec, seed))
+            if self.controlled and spec == "ar":
+                controls = self.controls(seed)
+                jobs.submit(key, run_with_controls, controls, work=controls.work)
+            else:
+                ladder = self.ladder(spec, seed)
+                jobs.submit(key, run_job, ladder, work=ladder.work)
 
     def _take(self, jobs: Jobs, kind: str, key: Any, value: Any, report: Report) -> None:
         """Takes what a job found, and submits what waited for it."""
@@ -203,17 +209,13 @@ class Grid:
             found.baselines[key] = value
         elif kind == "untrained":
             found.untrained[key] = value
-        elif kind == "controls":
-            found.controls[key] = value
         elif kind == "ladder":
             (spec, seed), rungs = key, value["rungs"]
             found.ladders[key] = rungs
             scores = scores_line(rungs[f"{self.study.rungs[-1]:g}"]["evaluation"])
             report(Event(finished=f"{spec}, seed {seed}: {scores}"))
-            if self.controlled and spec == "ar":
-                controls = self.controls(seed)
-                work = controls.backwards.work + self.evaluation
-                jobs.submit(("controls", seed), run_controls, controls, work=work)
+            if "controls" in value:
+                found.controls[seed] = value["controls"]
         else:
             spec, factor = key
             found.losses[spec][factor] = value["validation_loss"]

@@ -58,6 +58,7 @@ class Job:
     evaluation: about what evaluating a rung costs, as a share of a run at the full budget.
     last: the same of what is evaluated at the last rung alone.
     backwards: whether documents are read from their ends.
+    before: work that the same process has done before it, for its line of progress.
     """
 
     out: Path
@@ -76,6 +77,7 @@ class Job:
     evaluation: float = 0.0
     last: float = 0.0
     backwards: bool = False
+    before: float = 0.0
 
     @property
     def work(self) -> float:
@@ -115,6 +117,7 @@ def run_job(job: Job) -> dict[str, Any]:
     label += ", backwards" * job.backwards + f", learning rate x{job.factor:g}" * job.trial
     with threads(job.threads), stop_on_signals() as stop:
         status = Status(job.folder, job.out, label, stop)
+        status.before = job.before
         if job.trial:
             folder = job.folder / f"rung-{job.smallest:g}"
             file = folder / "validation.json"
