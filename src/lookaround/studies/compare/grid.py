@@ -111,8 +111,8 @@ class Grid:
     def controls(self, seed: int) -> Controls:
         """`ar` read later, and on half of the budget beside the same on reversed text."""
         forward = self.ladder("ar", seed)
-        only = {"rungs": (HALF,), "evaluated": (), "backwards": True, "before": forward.work}
-        return Controls(forward, self.ladder("ar", seed, **only))
+        half = replace(forward, rungs=(HALF,), evaluated=(), backwards=True, before=forward.work)
+        return Controls(forward, half)
 
     def untrained(self) -> list[Untrained]:
         """Networks before training, read as the objectives' models are; words both ways too."""
