@@ -229,6 +229,7 @@ TABLES: dict[str, Table] = {
         ),
     ),
     "stdlib": Table("stdlib", "scores", (NAMED, BITS, SHARE, *scores("stdlib-package"), *COSTS)),
+    "stdlib-protocols": protocols("stdlib", "tokens/stdlib-roles")["stdlib-protocols"],
     "track-record": Table(
         "track-record",
         "agreement",
