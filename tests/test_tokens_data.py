@@ -672,7 +672,7 @@ def test_embedded_roles(roles: TokenTask) -> None:
     assert (len(task.train), len(task.test)) == (1200, 600)
     assert task == stdlib_roles()
     sentences = task.train + task.test
-    assert len({sentence.text for sentence in sentences}) == 3000
+    assert len({sentence.text for sentence in sentences}) == 1800
     assert all(60 <= len(sentence.text) <= 200 for sentence in sentences)
     count = Counter(label for sentence in task.train for label in sentence.labels)
     assert min(count.values()) > 100
