@@ -248,7 +248,7 @@ class BitsPerByte(Protocol[TextData]):
     """The left-to-right chain rule in bits per byte, in all and by length of the prefix."""
 
     name, needs, higher, writes = "bits_per_byte", TextData, False, True
-    need, floor = "write", "unigram"
+    need = "write"
 
     def run(
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int

@@ -207,7 +207,7 @@ class Finetune(Protocol[TaskData]):
     """All weights and a linear head, trained on few labels; the score is that of the most."""
 
     name, needs, title = "finetune", TaskData, "fine-tuned score"
-    floor, final_only = "tfidf", True
+    final_only = True
 
     def __init__(self, progress: Callable[[int, int], None] | None = None) -> None:
         """progress: called with (steps made, steps in all) after each step of training."""

@@ -175,7 +175,7 @@ class Probe(Protocol[TaskData]):
     """A linear probe of mean-pooled states; layer and strength are chosen on training examples."""
 
     name, needs, title = "probe", TaskData, "mean score"
-    need, floor = "label_texts", "tfidf"
+    need = "label_texts"
 
     def run(
         self, readable: Readable, data: TaskData, settings: EvaluateSettings, seed: int

@@ -250,7 +250,6 @@ class Protocol(ABC, Generic[Data]):
     need: the need whose recommendation it decides, if any: label_texts, label_tokens or write.
     final_only: whether a study runs it at the last rung alone, for what it costs.
     measures: whether it has a figure; what has none is shown wherever settings ask for it.
-    floor: the baseline that a recommendation names when no model is better.
     reads_model: whether `run` needs one; a baseline does not.
     """
 
@@ -263,7 +262,6 @@ class Protocol(ABC, Generic[Data]):
     need: ClassVar[str] = ""
     final_only: ClassVar[bool] = False
     measures: ClassVar[bool] = True
-    floor: ClassVar[str] = ""
     reads_model: ClassVar[bool] = True
     registry: ClassVar[dict[str, type[Protocol[Any]]]] = {}
 

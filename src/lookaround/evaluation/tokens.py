@@ -40,7 +40,7 @@ class Tokens(Protocol[TokenData]):
     """
 
     name, needs, title = "tokens", TokenData, "score of words"
-    need, floor = "label_tokens", "window"
+    need = "label_tokens"
 
     def run(
         self, readable: Readable, data: TokenData, settings: EvaluateSettings, seed: int
