@@ -48,12 +48,14 @@ def study_data(
     settings: Settings, store: TokenStore, tasks: Iterable[Labelled]
 ) -> tuple[AnyData, ...]:
     """All that a study's models are evaluated on: its tasks and the held-out text."""
-    counts = store.unigram()
+    text = text_data(settings, store)
     full = [
-        replace(item, codec=store.tokenizer, counts=counts) if isinstance(item, PairData) else item
+        replace(item, codec=store.tokenizer, counts=text.counts)
+        if isinstance(item, PairData)
+        else item
         for item in tasks
     ]
-    return (*full, text_data(settings, store))
+    return (*full, text)
 
 
 def evaluate_into(

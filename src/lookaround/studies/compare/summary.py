@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from lookaround.evaluation.baselines import baselines, by_key
 from lookaround.evaluation.bits_per_byte import BitsPerByte
 from lookaround.evaluation.intervals import Interval, bootstrap_interval, seed_interval
+from lookaround.evaluation.ngrams import uses_context
 from lookaround.evaluation.registry import (
     TEXT,
     Evaluation,
@@ -427,12 +429,11 @@ class _Summary:
         if line is None or line.value is None or BitsPerByte.key not in self.metrics:
             return []
         rung = self.study.rungs[-1]
-        unused = [
-            spec
+        bits = {
+            spec: fmean(self.statistics[spec, s, rung][BitsPerByte.key][0] for s in self.seeds)
             for spec in self.specs
-            if np.mean([self.statistics[spec, s, rung][BitsPerByte.key][0] for s in self.seeds])
-            > line.value
-        ]
+        }
+        unused = [spec for spec, mean in bits.items() if not uses_context(mean, line.value)]
         if not unused:
             return []
         return [
