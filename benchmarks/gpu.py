@@ -62,7 +62,7 @@ from lookaround.evaluation.bits_per_byte import (
     choose_tokens,
     default_prefix_lengths,
 )
-from lookaround.evaluation.features import pooled_states
+from lookaround.evaluation.features import encoded, pooled_states
 from lookaround.model.backbone import build
 from lookaround.model.export import export, load
 from lookaround.objectives import Vocabulary, parse
@@ -403,7 +403,9 @@ def scores(sizes: Sizes) -> Iterator[Job]:
 
     def states(attention: str) -> Row:
         ours, other = (
-            pooled_states(backbone, rows.codec, texts, attention, rows.width)[0]
+            pooled_states(
+                backbone, rows.codec, encoded(rows.codec, texts, rows.width)[0], attention
+            )
             for backbone in both
         )
         away = float(np.abs(ours - other).max())

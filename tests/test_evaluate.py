@@ -21,7 +21,7 @@ from lookaround.evaluation.bits_per_byte import (
     default_prefix_lengths,
     unigram_bits,
 )
-from lookaround.evaluation.features import pooled_states
+from lookaround.evaluation.features import encoded, pooled_states
 from lookaround.evaluation.intervals import bootstrap_interval, resample, seed_interval
 from lookaround.evaluation.probe import METRICS, linear_probe, score
 from lookaround.evaluation.registry import TaskData
@@ -177,13 +177,12 @@ def test_special_tokens_spelled_in_text_stay_text(store: TokenStore) -> None:
 def test_pooled_states_do_not_depend_on_neighbours(model: Backbone, store: TokenStore) -> None:
     texts = ["the cat", "two dogs ran over green hills and old men told tales", "war", ""]
     for attention in ("causal", "bidirectional", "prefix"):
-        together, cut = pooled_states(model, store.tokenizer, texts, attention, 32)
-        alone = [
-            pooled_states(model, store.tokenizer, [text], attention, 32)[0][:, 0] for text in texts
-        ]
+        ids, _ = encoded(store.tokenizer, texts, 32)
+        together = pooled_states(model, store.tokenizer, ids, attention)
+        alone = [pooled_states(model, store.tokenizer, [each], attention)[:, 0] for each in ids]
         np.testing.assert_allclose(together, np.stack(alone, axis=1), atol=1e-5)
         assert np.isfinite(together).all()
-    _, cut = pooled_states(model, store.tokenizer, ["the cat sat on a mat " * 20], "causal", 32)
+    _, cut = encoded(store.tokenizer, ["the cat sat on a mat " * 20], 32)
     assert cut == 1
 
 

@@ -25,7 +25,7 @@ from lookaround.data.rows import Rows
 from lookaround.data.shards import Split, TokenStore, in_memory
 from lookaround.data.tasks import read_tasks
 from lookaround.evaluation.baselines import baseline_scores, run_baselines
-from lookaround.evaluation.features import pooled_states
+from lookaround.evaluation.features import encoded, pooled_states
 from lookaround.evaluation.own_text import own_text, text_data
 from lookaround.evaluation.registry import (
     PairData,
@@ -118,7 +118,12 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
         readable = open_run(out / run["checkpoint"])
         attention = protocols()["probe"].mode(readable, settings.evaluate).attention
         train, test = (
-            pooled_states(readable.backbone, readable.tokenizer, texts, attention, 32)[0][-1]
+            pooled_states(
+                readable.backbone,
+                readable.tokenizer,
+                encoded(readable.tokenizer, texts, 32)[0],
+                attention,
+            )[-1]
             for texts in (task.train_inputs, task.test_inputs)
         )
         middle = [train[task.train_labels == label].mean(0) for label in (0, 1)]

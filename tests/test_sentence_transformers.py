@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from lookaround.data.shards import TokenStore
-from lookaround.evaluation.features import pooled_states
+from lookaround.evaluation.features import encoded, pooled_states
 from lookaround.model import Backbone
 from lookaround.model.readable import open_run
 from lookaround.objectives import parse
@@ -53,7 +53,8 @@ def test_a_vector_is_the_mean_state_of_the_tokens(
     )
     folder = exported(spec, form, store, tmp_path / "run")
     run = open_run(folder)
-    states, cut = pooled_states(run.backbone, run.tokenizer, TEXTS, attention, run.context)
+    ids, cut = encoded(run.tokenizer, TEXTS, run.context)
+    states = pooled_states(run.backbone, run.tokenizer, ids, attention)
     assert cut == 1
     read = made.SentenceTransformer(str(folder), device="cpu")
     found = read.encode(TEXTS)

@@ -280,6 +280,7 @@ def evaluate(
     *,
     out: str | Path | None = None,
     mode: str | None = None,
+    report: Report | None = None,
     **options: Any,
 ) -> EvaluationResults:
     """Bits per byte by prefix length, probes on labelled tasks, and sampled continuations.
@@ -287,6 +288,7 @@ def evaluate(
     model: a run, a Hugging Face folder, or what `load` gives.
     out: a folder for evaluation.json; None writes nothing.
     mode: how the model is read: causal, bidirectional or prefix; None: per need, as compare does.
+    report: called with an `Event` as it goes on; None shows progress on stderr.
     """
     from lookaround.studies.evaluate import evaluate as run
     from lookaround.studies.evaluate import open_evaluation
@@ -294,7 +296,8 @@ def evaluate(
     folder = model.folder if isinstance(model, Model) else Path(model)
     readable = model.readable if isinstance(model, Model) else None
     request = open_evaluation(_settings("evaluate", options), folder, mode, readable)
-    return run(request, Path(out) if out is not None else None)
+    with _reporting(report) as tell:
+        return run(request, Path(out) if out is not None else None, report=tell)
 
 
 @_offers("speculate")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lookaround.cli.console import loading, say
+from lookaround.cli.console import Reporter, loading, say
 from lookaround.cli.options import Given, takes_settings
 from lookaround.support.storage import require_place
 
@@ -51,7 +51,7 @@ def command(
         )
         given.write(amount)
         return
-    with loading("evaluating"):
-        result = evaluate(request, out)
+    with Reporter(console) as progress:
+        result = evaluate(request, out, report=progress.report)
     result.print(console)
     given.write(result)

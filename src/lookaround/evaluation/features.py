@@ -87,10 +87,12 @@ def state_batches(
 
 
 def pooled_states(
-    backbone: Backbone, codec: Codec, inputs: Sequence[Any], attention: str, context: int
-) -> tuple[np.ndarray, int]:
-    """(mean-pooled states (L, n, D) float32 of the candidate layers, number of inputs cut)."""
-    ids, cut = encoded(codec, inputs, context)
+    backbone: Backbone, codec: Codec, ids: Sequence[Sequence[int] | Tensor], attention: str
+) -> np.ndarray:
+    """Mean-pooled states (L, n, D) float32 of the candidate layers.
+
+    ids: of each input, its BOS included.
+    """
     layers = candidate_layers(backbone.sizes.layers)
     # the last states of OPT-350M are narrower than those between its layers; the rest stays 0
     pooled = np.zeros((len(layers), len(ids), backbone.sizes.trunk), dtype=np.float32)
@@ -98,7 +100,7 @@ def pooled_states(
         for number, layer in enumerate(layers):
             mean_bd = mean_state(states[layer], real)
             pooled[number][batch, : mean_bd.shape[1]] = mean_bd.float().cpu().numpy()
-    return pooled, cut
+    return pooled
 
 
 def mean_state(states_btd: Tensor, real_bt: Tensor) -> Tensor:

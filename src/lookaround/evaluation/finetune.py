@@ -209,10 +209,6 @@ class Finetune(Protocol[TaskData]):
     name, needs, title = "finetune", TaskData, "fine-tuned score"
     final_only = True
 
-    def __init__(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """progress: called with (steps made, steps in all) after each step of training."""
-        self.progress = progress
-
     def cost(self, data: TaskData, settings: EvaluateSettings) -> dict[str, int]:
         """Texts read; one that is trained on counts as 3."""
         available, test = len(all_inputs(data)[0]), len(data.test_inputs)
@@ -240,10 +236,8 @@ class Finetune(Protocol[TaskData]):
             for part in (inputs, data.test_inputs)
         )
         states, test_states = (
-            pooled_states(readable.backbone, readable.tokenizer, part, attention, readable.context)[
-                0
-            ]
-            for part in (inputs, data.test_inputs)
+            pooled_states(readable.backbone, readable.tokenizer, part, attention)
+            for part in (train, test)
         )
         tuning = Tuning(
             readable.backbone,
@@ -301,12 +295,7 @@ class Finetune(Protocol[TaskData]):
     def _counter(self, steps: int) -> Callable[[], None]:
         """What counts the steps of training for `progress`."""
         made = count(1)
-
-        def after_step() -> None:
-            if self.progress is not None:
-                self.progress(next(made), steps)
-
-        return after_step
+        return lambda: self.progress(next(made), steps)
 
     def statistic(self, metric: str, *items: np.ndarray) -> np.ndarray:
         """The mean over draws."""

@@ -13,7 +13,7 @@ S states that are asked, B rows of a pass, T tokens of a row, V vocabulary.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -72,6 +72,7 @@ def log_likelihoods(
     after: Sequence[int] = (),
     widths: Sequence[int] | None = None,
     forbidden: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[LogLikelihood]:
     """The log-likelihood of each continuation given its context; a text does not depend on others.
 
@@ -84,6 +85,7 @@ def log_likelihoods(
     after: ids that are seen behind each continuation (EOS), for pseudo-likelihoods.
     widths: tokens of each text's window where masks follow a text; None: `readable.window`.
     forbidden: ids that are left out of the softmax; None: it is over all rows of the model.
+    progress: called with (rows read, all rows) after each pass.
 
     Raises UserError for a context without tokens, for a continuation longer than the window, and
     for a pseudo-likelihood of a mode that is not bidirectional.
@@ -128,7 +130,7 @@ def log_likelihoods(
                 if of[later] == of[target.at]:
                     seen[later] = mask
             rows.setdefault(_Row(len(seen), tuple(seen), target.at), []).append(target)
-    nats, greedy = [0.0] * len(texts), [True] * len(texts)
+    nats, greedy, done = [0.0] * len(texts), [True] * len(texts), 0
     fill = readable.tokenizer.bos if causal else mask
     for batch in _passes(rows, len(backbone.output.weight), mixed=causal):
         width = max(row.width for row in batch)
@@ -152,6 +154,9 @@ def log_likelihoods(
         for (_, target), value, best in zip(asked, found, likeliest, strict=True):
             nats[target.text] += value
             greedy[target.text] &= best
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(rows))
     return [LogLikelihood(*pair) for pair in zip(nats, greedy, strict=True)]
 
 

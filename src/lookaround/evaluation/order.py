@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from lookaround.data.rows import Rows
 from lookaround.data.text import TextTokenizer
 from lookaround.evaluation.baselines import Baseline
-from lookaround.evaluation.features import candidate_layers, pooled_states
+from lookaround.evaluation.features import candidate_layers, encoded, pooled_states
 from lookaround.evaluation.pairs import Pairs, preferred
 from lookaround.evaluation.probe import fitted, linear_probe
 from lookaround.evaluation.registry import Protocol, Scores, TextData
@@ -223,9 +223,8 @@ class Order(Protocol[TextData]):
         groups = [group for part in parts for kind in part.values() for group in kind]
         texts = list(dict.fromkeys(text for group in groups for text in group))
         number = {text: i for i, text in enumerate(texts)}
-        states_lnd, cut = pooled_states(
-            readable.backbone, readable.tokenizer, texts, attention, readable.context
-        )
+        ids, cut = encoded(readable.tokenizer, texts, readable.context)
+        states_lnd = pooled_states(readable.backbone, readable.tokenizer, ids, attention)
         layers = candidate_layers(readable.backbone.sizes.layers)
         right, layer = {}, {}
         for kind in items.test:

@@ -9,7 +9,7 @@ n pairs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ def preferred(
     bad: Sequence[str],
     *,
     pseudo: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """1 where a good text is more likely than the bad one beside it, 0.5 where they tie, (n,).
 
@@ -44,6 +45,7 @@ def preferred(
     not tell how long a text is.
 
     pseudo: by the pseudo-likelihood, for bidirectional modes.
+    progress: called with (rows read, all rows).
     """
     codec = readable.tokenizer
     ids = [codec.encode(texts) for texts in (good, bad)]
@@ -62,6 +64,7 @@ def preferred(
         words=words,
         after=[] if codec.eos is None else [codec.eos],
         widths=2 * widths,
+        progress=progress,
     )
     nats = np.array([each.nats for each in found]).reshape(2, len(fits))
     result = np.full(len(good), np.nan)
@@ -96,7 +99,7 @@ class Pairs(Protocol[PairData]):
         self, readable: Readable, data: PairData, settings: EvaluateSettings, seed: int
     ) -> Scores:
         mode, masked = self.mode(readable, settings), classification_mode(readable.modes)
-        chain = preferred(readable, mode, data.good, data.bad)
+        chain = preferred(readable, mode, data.good, data.bad, progress=self.progress)
         fits = ~np.isnan(chain)
         if not fits.any():
             raise UserError(
@@ -114,7 +117,9 @@ class Pairs(Protocol[PairData]):
 
         details = {"chain": told(chain[fits], mode), "left_out": int((~fits).sum())}
         if masked.attention == "bidirectional":
-            pseudo = preferred(readable, masked, data.good, data.bad, pseudo=True)
+            pseudo = preferred(
+                readable, masked, data.good, data.bad, pseudo=True, progress=self.progress
+            )
             details["pseudo"] = told(pseudo[fits], masked)
         return Scores("accuracy", float(chain[fits].mean()), [chain[fits].tolist()], details)
 

@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lookaround.evaluation.features import candidate_layers, pooled_states
+from lookaround.evaluation.features import candidate_layers, encoded, pooled_states
 from lookaround.evaluation.logistic import Logistic, fit_logistic
 from lookaround.evaluation.registry import Protocol, Scores, TaskData
 from lookaround.model.readable import Readable
@@ -182,11 +182,13 @@ class Probe(Protocol[TaskData]):
     ) -> Scores:
         """Its items are (true, predicted) of each test example."""
         attention = self.mode(readable, settings).attention
-        (train, cut), (test, cut_test) = (
-            pooled_states(
-                readable.backbone, readable.tokenizer, inputs, attention, readable.context
-            )
+        (train_ids, cut), (test_ids, cut_test) = (
+            encoded(readable.tokenizer, inputs, readable.context)
             for inputs in (data.train_inputs, data.test_inputs)
+        )
+        train, test = (
+            pooled_states(readable.backbone, readable.tokenizer, ids, attention)
+            for ids in (train_ids, test_ids)
         )
         probe = linear_probe(
             train, data.train_labels, test, data.test_labels, metric=data.metric, seed=seed

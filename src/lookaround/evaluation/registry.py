@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -147,6 +147,16 @@ Labelled = TaskData | TokenData | PairData
 AnyData = Labelled | TextData
 
 
+def with_counts(
+    items: Iterable[Labelled], codec: Codec, counts: np.ndarray | None
+) -> list[Labelled]:
+    """The same items; minimal pairs know the tokenizer and its training counts."""
+    return [
+        replace(item, codec=codec, counts=counts) if isinstance(item, PairData) else item
+        for item in items
+    ]
+
+
 def task_data(task: AnyTask, settings: EvaluateSettings) -> Labelled:
     """Draws a task's examples with a fixed seed, the same for every model.
 
@@ -237,6 +247,10 @@ class Scores:
 Data = TypeVar("Data")
 
 
+def _unheard(done: int, total: int) -> None:
+    """Nobody listens to a protocol's progress."""
+
+
 class Protocol(ABC, Generic[Data]):
     """One way of evaluating a model. A subclass with a `name` is found by it.
 
@@ -263,6 +277,8 @@ class Protocol(ABC, Generic[Data]):
     final_only: ClassVar[bool] = False
     measures: ClassVar[bool] = True
     reads_model: ClassVar[bool] = True
+    # what takes long calls it with (done, all); whoever runs a protocol may set it
+    progress: Callable[[int, int], None] = staticmethod(_unheard)
     registry: ClassVar[dict[str, type[Protocol[Any]]]] = {}
 
     def __init_subclass__(cls) -> None:

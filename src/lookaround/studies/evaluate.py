@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from lookaround.evaluation.registry import (
     TEXT,
     AnyData,
     Evaluation,
-    PairData,
     Protocol,
     TextData,
     TokenData,
@@ -22,12 +22,16 @@ from lookaround.evaluation.registry import (
     idle,
     protocols,
     task_data,
+    with_counts,
 )
 from lookaround.evaluation.registry import evaluate as run_protocols
 from lookaround.model.readable import Readable, open_run
 from lookaround.report.schema import EvaluationResults
 from lookaround.settings import Settings
+from lookaround.studies.events import Event, Report, silent
 from lookaround.support.errors import UserError
+
+Pairs = Sequence[tuple[Protocol[Any], AnyData]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Request:
     name: str
     readable: Readable
     data: tuple[AnyData, ...]
-    pairs: tuple[tuple[Protocol[Any], AnyData], ...]
+    pairs: Pairs
     notes: tuple[str, ...]
 
 
@@ -68,17 +72,16 @@ def open_evaluation(
     paths, metrics = settings.data.tasks, dict(settings.data.metrics)
     tasks = read_tasks(paths, metrics=metrics) if paths else []
     text = text_data(readable, settings.data)
-    data: list[AnyData] = [task_data(item, settings.evaluate) for item in tasks]
-    if not data and text is None:
+    if not tasks and text is None:
         raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
-    counts = text.counts if text else None
-    data = [
-        replace(item, codec=readable.tokenizer, counts=counts)
-        if isinstance(item, PairData)
-        else item
-        for item in data
+    data: list[AnyData] = [
+        *with_counts(
+            [task_data(task, settings.evaluate) for task in tasks],
+            readable.tokenizer,
+            text.counts if text else None,
+        ),
+        *([text] if text else []),
     ]
-    data += [text] if text else []
     notes = [f"{task.name}: {note}" for task in tasks for note in task.notes]
     pairs = chosen(data, settings.evaluate)
     request = Request(settings, str(model), readable, tuple(data), tuple(pairs), tuple(notes))
@@ -94,15 +97,19 @@ def cost(request: Request) -> dict[str, int]:
     return {"parameters": parameters, "tokens": tokens, "texts": texts}
 
 
-def evaluate(request: Request, out: Path | None = None) -> EvaluationResults:
+def evaluate(
+    request: Request, out: Path | None = None, *, report: Report = silent
+) -> EvaluationResults:
     """What protocols and baselines say of the model, and of the same network before training.
 
     out: a folder that evaluation.json is written into.
+    report: hears how far each protocol is.
     """
     settings, seed = request.settings.evaluate, request.settings.seed
-    evaluation = run_protocols(request.readable, request.pairs, settings, seed)
+    evaluation = run_protocols(request.readable, _heard(request.pairs, report), settings, seed)
     reading = [pair for pair in request.pairs if not pair[0].writes]
-    before = run_protocols(request.readable.untrained(seed), reading, settings, seed)
+    heard = _heard(reading, report, ", before training")
+    before = run_protocols(request.readable.untrained(seed), heard, settings, seed)
     result: dict[str, Any] = {
         "model": request.name,
         "parameters": request.readable.backbone.parameter_count,
@@ -136,6 +143,20 @@ def evaluate(request: Request, out: Path | None = None) -> EvaluationResults:
         out.mkdir(parents=True, exist_ok=True)
         found.save(out / "evaluation.json")
     return found
+
+
+def _heard(pairs: Pairs, report: Report, when: str = "") -> Iterator[tuple[Protocol[Any], AnyData]]:
+    """The pairs, one after the other, each reported as a stage."""
+    for protocol, item in pairs:
+        stage = f"{protocol.name} {item.name}".rstrip() + when
+
+        def heard(done: int, total: int, stage: str = stage) -> None:
+            report(Event(stage, done, total))
+
+        heard(0, 1)
+        protocol.progress = heard
+        yield protocol, item
+        heard(1, 1)
 
 
 def _notes(request: Request, evaluation: Evaluation) -> list[str]:

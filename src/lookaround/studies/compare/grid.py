@@ -11,7 +11,6 @@ from typing import Any
 
 from lookaround.evaluation.registry import (
     Evaluation,
-    Labelled,
     Scores,
     TextData,
     chosen,
@@ -41,7 +40,6 @@ HALF = 0.5  # of the budget: what each model gets of two that read one text in b
 class Found:
     """What the jobs of a study found.
 
-    data: the tasks as models are evaluated on them.
     ladders: by (objective, seed), {rung: what it is}, see `ladder.read_rung`.
     losses: validation loss by objective and learning-rate factor.
     untrained: by (attention, seed), what is said of the network before training.
@@ -50,7 +48,6 @@ class Found:
     forecast: what is told beside the study, or the reason why nothing is; None: not asked for.
     """
 
-    data: tuple[Labelled, ...]
     ladders: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     losses: dict[str, dict[float, float]] = field(default_factory=dict)
     untrained: dict[tuple[str, int], Evaluation] = field(default_factory=dict)
@@ -73,7 +70,7 @@ class Grid:
         self.factors = settings.compare.lr_factors
         self.best = dict.fromkeys(self.specs, self.factors[0])
         data = study.data
-        self.found = Found(data, losses={spec: {} for spec in self.specs})
+        self.found = Found(losses={spec: {} for spec in self.specs})
         self.evaluation, self.last = evaluation_work(study, data, plans[self.specs[0]])
         self.words = [
             item for protocol, item in chosen(data, settings.evaluate) if protocol.name == TOKENS
@@ -90,7 +87,7 @@ class Grid:
             settings=self.settings,
             objective=spec,
             store=self.study.store,
-            tasks=self.found.data,
+            tasks=self.study.data,
             seed=seed,
             factor=self.best[spec] if factor is None else factor,
             plan=self.plans[spec],
@@ -124,7 +121,7 @@ class Grid:
         }
         if self.words and self.settings.model.init is None:
             ways = {"causal": True, "bidirectional": True} | ways
-        shared = (self.out, self.settings, self.study.store, self.found.data)
+        shared = (self.out, self.settings, self.study.store, self.study.data)
         return [
             Untrained(*shared, seed, kind, only, self.study.threads)
             for kind, only in ways.items()
@@ -135,7 +132,7 @@ class Grid:
         """Work of all jobs, in runs at the full budget."""
         count = len(self.seeds)
         total = (self.evaluation + self.last) * len(self.untrained())
-        total += self.evaluation * (len(self.found.data) + 1 + self.settings.forecast.enabled)
+        total += self.evaluation * (len(self.study.data) + 1 + self.settings.forecast.enabled)
         if self.controlled:
             controls = self.controls(self.seeds[0])
             total += count * (controls.work - controls.ladder.work)
@@ -148,7 +145,7 @@ class Grid:
     def run(self, executor: Executor | None, stop: StopSignal, report: Report) -> Found:
         """Runs what is left of all jobs; raises what they raise."""
         study, settings = self.study, self.settings
-        names = [item.name for item in self.found.data] + [TextData.name]
+        names = [item.name for item in self.study.data] + [TextData.name]
         with Jobs(
             self.out, stop, jobs=study.jobs, threads=study.threads, executor=executor
         ) as jobs:
@@ -158,7 +155,7 @@ class Grid:
                     ("forecast", None), forecast_job, self._forecast(), place, work=self.evaluation
                 )
             for name in names:
-                arguments = (settings, study.store, self.found.data, name)
+                arguments = (settings, study.store, self.study.data, name)
                 jobs.submit(("baseline", name), baselines_of, *arguments, work=self.evaluation)
             for spec in self.specs:
                 if len(self.factors) == 1:
@@ -185,7 +182,7 @@ class Grid:
             self.study.objectives,
             corpus.name,
             corpus.fingerprint,
-            self.found.data,
+            self.study.data,
             self.study.store,
         )
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from lookaround.evaluation.registry import (
     AnyData,
     Evaluation,
     Labelled,
-    PairData,
     Protocol,
     Scores,
     TokenData,
     chosen,
     evaluate,
     protocols,
+    with_counts,
 )
 from lookaround.model.readable import Readable
 from lookaround.objectives import parse
@@ -49,13 +50,7 @@ def study_data(
 ) -> tuple[AnyData, ...]:
     """All that a study's models are evaluated on: its tasks and the held-out text."""
     text = text_data(settings, store)
-    full = [
-        replace(item, codec=store.tokenizer, counts=text.counts)
-        if isinstance(item, PairData)
-        else item
-        for item in tasks
-    ]
-    return (*full, text)
+    return (*with_counts(tasks, store.tokenizer, text.counts), text)
 
 
 def evaluate_into(
@@ -70,7 +65,9 @@ def evaluate_into(
         if item.name not in found.scores.get(protocol.name, {})
     ]
     for protocol, item in missing:
-        status.show(" ".join(filter(None, ("evaluating:", protocol.name, item.name))), 0, 1)
+        phase = " ".join(filter(None, ("evaluating:", protocol.name, item.name)))
+        status.show(phase, 0, 1)
+        protocol.progress = partial(status.tell, phase)
         with status.repeatable():
             more = evaluate(readable, [(protocol, item)], settings.evaluate, seed)
             scores = found.scores | {

@@ -72,7 +72,7 @@ class _Summary:
             objective.spec: reading(objective.modes(), self.options.classification_mode).attention
             for objective in study.objectives
         }
-        data = [*found.data, text_data(study.settings, study.store)]
+        data = [*study.data, text_data(study.settings, study.store)]
         # what was evaluated for an earlier command stays in the folder and out of these results
         self.asked = {(one.name, item.name) for one, item in chosen(data, self.options)}
         self.statistics = {
@@ -411,7 +411,7 @@ class _Summary:
         """What of the tasks is longer than the models read."""
         context, notes = self.study.settings.model.context, []
         scores = self.evaluation(self.specs[0], self.seeds[0], 1.0).scores.values()
-        for item in self.found.data:
+        for item in self.study.data:
             details = [found[item.name].details for found in scores if item.name in found]
             cut, left_out = (
                 max((one.get(key, 0) for one in details), default=0) for key in ("cut", "left_out")
