@@ -77,6 +77,11 @@ def points(value: dict[str, float]) -> str:
     return interval(1, sign="+")({name: 100 * each for name, each in value.items()})
 
 
+def points_alone(value: float) -> str:
+    """A difference of shares in points."""
+    return f"{100 * value:+.1f}"
+
+
 def general(value: Any) -> str:
     """A number in as few digits as it takes."""
     return f"{value:g}" if isinstance(value, int | float) else text(value)
@@ -122,7 +127,7 @@ class Table:
     """Rows of a record under columns.
 
     record: name of the record.
-    rows: name of its rows.
+    rows: name of its rows; one with nothing but its name is left out.
     """
 
     record: str
@@ -132,6 +137,7 @@ class Table:
     def lines(self, rows: list[Row]) -> list[str]:
         heads = [column.head for column in self.columns]
         cells = [[column.cell(row) for column in self.columns] for row in rows]
+        cells = [line for line in cells if any(line[1:])]
         return ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *cells)]
 
 
@@ -159,17 +165,22 @@ def scores(*names: str) -> tuple[Column, ...]:
     return tuple(Column(name, name, interval(3)) for name in names)
 
 
-def protocols(record: str, *metrics: str) -> dict[str, Table]:
-    """Two tables of a comparison: gain over the untrained network and score in some metrics, and
-    fine-tuning by number of labels.
+def protocols(record: str, *metrics: str) -> Table:
+    """Gain over the untrained network, in points, and score in some metrics of a comparison.
 
-    metrics: keys of its rows `protocols`, such as `tokens/ewt-upos`; gains are in points.
+    metrics: keys of its rows `protocols`, such as `tokens/ewt-upos`.
     """
     columns = [NAMED]
     for metric in metrics:
-        columns.append(Column(f"{metric}: gain", f"{metric} gain", points))
-        columns.append(Column(metric, metric, interval(3)))
-    by_labels = (
+        title = metric.replace("/", " ")
+        columns.append(Column(f"{title}: gain", f"{metric} gain", points))
+        columns.append(Column(title, metric, interval(3)))
+    return Table(record, "protocols", tuple(columns))
+
+
+def labels(record: str) -> Table:
+    """Fine-tuning of a comparison by number of labels."""
+    columns = (
         Column("task", "task"),
         Column("objective", "objective", spec),
         Column("labels", "labels", number()),
@@ -180,9 +191,27 @@ def protocols(record: str, *metrics: str) -> dict[str, Table]:
             for head, key in (("scratch", "before"), ("probe", "probe"), ("TF-IDF", "tfidf"))
         ),
     )
+    return Table(record, "labels", columns)
+
+
+def right_context(record: str, *models: str) -> dict[str, Table]:
+    """Two tables of a comparison: what right context tells of labels beside what models with it
+    gain on `ar`, and how well the one foretells the other.
+    """
+    columns = (
+        Column("task", "task"),
+        Column("window, right context", "gain", points),
+        *(Column(spec(name) if name[0] != "`" else name, name, points_alone) for name in models),
+    )
+    agreement = (
+        Column("model", "model"),
+        Column("rows", "rows"),
+        Column("rank correlation", "rho", number(2, sign="+")),
+        Column("p", "p", number(3)),
+    )
     return {
-        f"{record}-protocols": Table(record, "protocols", tuple(columns)),
-        f"{record}-labels": Table(record, "labels", by_labels),
+        f"{record}-right-context": Table(record, "right_context", columns),
+        f"{record}-agreement": Table(record, "right_context_agreement", agreement),
     }
 
 
@@ -229,7 +258,7 @@ TABLES: dict[str, Table] = {
         ),
     ),
     "stdlib": Table("stdlib", "scores", (NAMED, BITS, SHARE, *scores("stdlib-package"), *COSTS)),
-    "stdlib-protocols": protocols("stdlib", "tokens/stdlib-roles")["stdlib-protocols"],
+    "stdlib-protocols": protocols("stdlib", "tokens/stdlib-roles"),
     "track-record": Table(
         "track-record",
         "agreement",
