@@ -30,6 +30,7 @@ TRACK_RECORD = ROOT / "src" / "lookaround" / "studies" / "forecast" / "track_rec
 PAGES = (  # of results/, in the order of the index
     "stdlib",
     "english",
+    "evaluation",
     "forecast",
     "synthetic",
     "next-token",

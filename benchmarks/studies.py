@@ -24,9 +24,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks.records import DATA, write_record
+from lookaround.evaluation.intervals import seed_interval
 from lookaround.report.figures import learning, tradeoff
 from lookaround.report.lookup import BASELINES as TITLES
 from lookaround.report.lookup import NGRAMS, Interval, Lookup
@@ -151,8 +153,9 @@ def right_context_rows(results: dict[str, Any], study: Lookup) -> Rows:
     """What two words to the right tell of labels, beside what reading them buys after training.
 
     `right_context`: a row for each task of words and its ambiguous words, with the gain of a linear
-    window in training sentences alone, and the score of each model less that of `ar`.
-    `right_context_agreement`: of each of them, the rank correlation with the gain over these rows.
+    window in training sentences alone, and the score of each model less that of `ar`, paired over
+    seeds. `right_context_agreement`: of each of them, the rank correlation with the gain over these
+    rows.
     """
     told_before = (results.get("forecast") or {}).get("right_context") or {}
     tasks = [task for task in study.columns["tokens"] if task in told_before]
@@ -170,15 +173,19 @@ def right_context_rows(results: dict[str, Any], study: Lookup) -> Rows:
             }
             metric = f"ambiguous/{task}" if subset else f"tokens/{task}"
             reference = study.score("ar", metric).mean
-            for spec in study.objectives[1:]:
-                row[spec] = round(study.score(spec, metric).mean - reference, 6)
+            ours = by_seed(study, "ar", task, bool(subset))
+            for spec in study.objectives:
+                if spec != "ar":
+                    own = by_seed(study, spec, task, bool(subset))
+                    less = seed_interval(np.subtract(own, ours).tolist())
+                    row[spec] = told(Interval(less.mean, less.low, less.high))
             if not subset:
                 for name, by_metric in study.controls.items():
-                    row[name] = round(by_metric[metric].mean - reference, 6)
+                    row[name] = {"mean": round(by_metric[metric].mean - reference, 6)}
             rows.append(row)
     agreement = []
     for name in dict.fromkeys(name for row in rows for name in row if name not in ("task", "gain")):
-        pairs = [(row["gain"]["mean"], row[name]) for row in rows if name in row]
+        pairs = [(row["gain"]["mean"], row[name]["mean"]) for row in rows if name in row]
         if len(pairs) > 2:
             found = spearmanr(*zip(*pairs, strict=True))
             agreement.append(
@@ -190,6 +197,12 @@ def right_context_rows(results: dict[str, Any], study: Lookup) -> Rows:
                 }
             )
     return {"right_context": rows, "right_context_agreement": agreement}
+
+
+def by_seed(study: Lookup, spec: str, task: str, ambiguous: bool) -> list[float]:
+    """The scores of words, or of ambiguous ones, of each seed at the whole budget."""
+    lines = [run.scores["tokens"][task] for run in study.runs_at(spec, study.full)]
+    return [line["ambiguous" if ambiguous else "score"] for line in lines]
 
 
 def label_rows(study: Lookup) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ SHORT = {  # specs that make a table too wide; the pages that show them say what
     'mtp(weights=1.0, curriculum="forward")': "`mtp(weights=1.0)`, forward",
     'mtp(weights=1.0, curriculum="reverse")': "`mtp(weights=1.0)`, reverse",
 }
+SPANS = ("conll2000", "snips_slots")  # tasks of words with span F1
 Row = dict[str, Any]
 Format = Callable[[Any], str]
 
@@ -75,11 +76,6 @@ def interval(places: int, *, sign: str = "") -> Format:
 def points(value: dict[str, float]) -> str:
     """A difference of shares in points, with its interval."""
     return interval(1, sign="+")({name: 100 * each for name, each in value.items()})
-
-
-def points_alone(value: float) -> str:
-    """A difference of shares in points."""
-    return f"{100 * value:+.1f}"
 
 
 def general(value: Any) -> str:
@@ -201,7 +197,7 @@ def right_context(record: str, *models: str) -> dict[str, Table]:
     columns = (
         Column("task", "task"),
         Column("window, right context", "gain", points),
-        *(Column(spec(name) if name[0] != "`" else name, name, points_alone) for name in models),
+        *(Column(f"{spec(name)} less `ar`", name, points) for name in models),
     )
     agreement = (
         Column("model", "model"),
@@ -259,6 +255,26 @@ TABLES: dict[str, Table] = {
     ),
     "stdlib": Table("stdlib", "scores", (NAMED, BITS, SHARE, *scores("stdlib-package"), *COSTS)),
     "stdlib-protocols": protocols("stdlib", "tokens/stdlib-roles"),
+    "evaluation": Table("evaluation", "scores", (NAMED, BITS, SHARE, *COSTS)),
+    "evaluation-words": protocols(
+        "evaluation", *(f"tokens/{name}" for name in ("ewt-upos", "ewt-deprel", *SPANS))
+    ),
+    "evaluation-texts": protocols(
+        "evaluation", "probe/snips-train", "probe/SST-2", "order", "pairs/blimp"
+    ),
+    "evaluation-labels": labels("evaluation"),
+    **right_context("evaluation", "mlm(rate=0.4)", "dar", "vmlm", "ar + vmlm"),
+    "protocols": Table(
+        "protocols",
+        "figures",
+        (
+            Column("what; peer", "name"),
+            Column("ours, s", "ours", number(1)),
+            Column("target", "target"),
+            Column("peer, s", "peer", number(1)),
+            Column("ratio", "ratio", number(2)),
+        ),
+    ),
     "track-record": Table(
         "track-record",
         "agreement",
