@@ -115,6 +115,6 @@ def outputs_of(model: Classifier, ids: Sequence[Tensor]) -> Tensor:
     """Outputs (n, K) on the CPU of inputs (T,) each."""
     found = torch.zeros(len(ids), len(model.bias))
     with reading(model):
-        for batch in passes(ids):
+        for batch in passes(ids, model.bias.device):
             found[torch.from_numpy(batch)] = model([ids[k] for k in batch]).cpu()
     return found

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from lookaround.data.text import TextTokenizer
+from lookaround.evaluation.features import tokens_per_pass
 from lookaround.model.foreign import reading
 from lookaround.model.masks import attention_of
 from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode, Shown
 from lookaround.support.errors import UserError
 
-TOKENS_PER_PASS = 8192
 LOGITS_PER_PASS = 1 << 26
 WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -132,7 +132,8 @@ def log_likelihoods(
             rows.setdefault(_Row(len(seen), tuple(seen), target.at), []).append(target)
     nats, greedy, done = [0.0] * len(texts), [True] * len(texts), 0
     fill = readable.tokenizer.bos if causal else mask
-    for batch in _passes(rows, len(backbone.output.weight), mixed=causal):
+    most = tokens_per_pass(backbone.device)
+    for batch in _passes(rows, most, len(backbone.output.weight), mixed=causal):
         width = max(row.width for row in batch)
         tokens_bt = torch.tensor([[*row.seen, *[fill] * (width - len(row.seen))] for row in batch])
         attention = attention_of(mode.attention, torch.tensor([row.given for row in batch]))
@@ -161,9 +162,12 @@ def log_likelihoods(
 
 
 def _passes(
-    rows: Mapping[_Row, Sequence[_Target]], vocabulary: int, *, mixed: bool
+    rows: Mapping[_Row, Sequence[_Target]], most: int, vocabulary: int, *, mixed: bool
 ) -> Iterator[list[_Row]]:
-    """Rows that are read together: of about one width, or (not mixed) of exactly one."""
+    """Rows that are read together: of about one width, or (not mixed) of exactly one.
+
+    most: tokens of a pass.
+    """
     order = sorted(rows)
     begin = 0
     while begin < len(order):
@@ -171,7 +175,7 @@ def _passes(
         while end < len(order):
             row = order[end]
             states += len(rows[row])
-            full = (end + 1 - begin) * row.width > TOKENS_PER_PASS
+            full = (end + 1 - begin) * row.width > most
             full |= states * vocabulary > LOGITS_PER_PASS
             if end > begin and (full or not (mixed or row.width == order[begin].width)):
                 break
