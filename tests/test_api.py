@@ -125,7 +125,24 @@ def test_each_name_is_called_twice_after_every_module_is_imported(
     texts = model.generate("the cat", "two dogs", max_new_tokens=3, temperature=0, seed=1)
     assert [text.prompt for text in texts] == ["the cat", "two dogs"]
     assert all(len(text.tokens) <= 3 for text in texts)
-    assert lookaround.evaluate(model, tasks=[task], settings=TINY).classification["mood"].score >= 0
+    heard: list[Event] = []
+    options = TINY | {
+        "evaluate.protocols": ["probe", "finetune"],
+        "evaluate.finetune_labels": [16],
+        "evaluate.finetune_draws": [1],
+        "evaluate.finetune_epochs": [1],
+    }
+    found = lookaround.evaluate(model, tasks=[task], settings=options, report=heard.append)
+    assert found.classification["mood"].score >= 0
+    # each protocol is a stage, what takes long counts its steps, and all of them end
+    stages = dict.fromkeys(event.stage for event in heard)
+    trained = "finetune mood, before training"
+    assert {"probe mood", "finetune mood", trained} <= stages.keys()
+    assert sum(event.stage == trained for event in heard) > 3
+    assert all(
+        [event.done == event.total for event in heard if event.stage == stage][-1]
+        for stage in stages
+    )
 
 
 # ----------------------------------------------------------------------------------------- refused
