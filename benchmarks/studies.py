@@ -48,6 +48,7 @@ BASELINES = {
     "tfidf": "TF-IDF + logistic regression",
     "untrained": "before training",
 }
+FEWEST = 8  # rows of a rank correlation
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -186,7 +187,7 @@ def right_context_rows(results: dict[str, Any], study: Lookup) -> Rows:
     agreement = []
     for name in dict.fromkeys(name for row in rows for name in row if name not in ("task", "gain")):
         pairs = [(row["gain"]["mean"], row[name]["mean"]) for row in rows if name in row]
-        if len(pairs) > 2:
+        if len(pairs) >= FEWEST:
             found = spearmanr(*zip(*pairs, strict=True))
             agreement.append(
                 {

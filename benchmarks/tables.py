@@ -29,7 +29,6 @@ SHORT = {  # specs that make a table too wide; the pages that show them say what
     'mtp(weights=1.0, curriculum="forward")': "`mtp(weights=1.0)`, forward",
     'mtp(weights=1.0, curriculum="reverse")': "`mtp(weights=1.0)`, reverse",
 }
-SPANS = ("conll2000", "snips_slots")  # tasks of words with span F1
 Row = dict[str, Any]
 Format = Callable[[Any], str]
 
@@ -76,6 +75,21 @@ def interval(places: int, *, sign: str = "") -> Format:
 def points(value: dict[str, float]) -> str:
     """A difference of shares in points, with its interval."""
     return interval(1, sign="+")({name: 100 * each for name, each in value.items()})
+
+
+def half(form: Format, places: int, *, scale: float = 1.0, sign: str = "") -> Format:
+    """`mean ± half` of an interval that is as wide on both sides; `form` of anything else."""
+
+    def shown(value: Any) -> str:
+        if not isinstance(value, dict) or "low" not in value:
+            return form(value)
+        wide = (value["high"] - value["low"]) / 2 * scale
+        return f"{number(places, scale=scale, sign=sign)(value['mean'])} ± {wide:.{places}f}"
+
+    return shown
+
+
+points_half = half(points, 1, scale=100, sign="+")
 
 
 def general(value: Any) -> str:
@@ -174,6 +188,20 @@ def protocols(record: str, *metrics: str) -> Table:
     return Table(record, "protocols", tuple(columns))
 
 
+def over_seeds(record: str, name: str, *metrics: str) -> dict[str, Table]:
+    """Two tables of some metrics of a comparison: scores, and gains in points, over seeds.
+
+    name: of the first; the second has `-gain` behind it.
+    metrics: keys of its rows `protocols`; the part behind the `/` is the heading.
+    """
+    scored, gained = (
+        (NAMED, *(Column(metric.split("/")[-1], metric + key, form) for metric in metrics))
+        for key, form in (("", half(number(3), 3)), (" gain", points_half))
+    )
+    tables = {name: scored, f"{name}-gain": gained}
+    return {key: Table(record, "protocols", columns) for key, columns in tables.items()}
+
+
 def labels(record: str) -> Table:
     """Fine-tuning of a comparison by number of labels."""
     columns = (
@@ -196,8 +224,8 @@ def right_context(record: str, *models: str) -> dict[str, Table]:
     """
     columns = (
         Column("task", "task"),
-        Column("window, right context", "gain", points),
-        *(Column(f"{spec(name)} less `ar`", name, points) for name in models),
+        Column("window", "gain", points_half),
+        *(Column(spec(name), name, points_half) for name in models),
     )
     agreement = (
         Column("model", "model"),
@@ -256,11 +284,15 @@ TABLES: dict[str, Table] = {
     "stdlib": Table("stdlib", "scores", (NAMED, BITS, SHARE, *scores("stdlib-package"), *COSTS)),
     "stdlib-protocols": protocols("stdlib", "tokens/stdlib-roles"),
     "evaluation": Table("evaluation", "scores", (NAMED, BITS, SHARE, *COSTS)),
-    "evaluation-words": protocols(
-        "evaluation", *(f"tokens/{name}" for name in ("ewt-upos", "ewt-deprel", *SPANS))
+    **over_seeds(
+        "evaluation",
+        "evaluation-words",
+        *(f"tokens/{name}" for name in ("ewt-upos", "ewt-deprel", "conll2000", "snips_slots")),
     ),
-    "evaluation-texts": protocols(
-        "evaluation", "probe/snips-train", "probe/SST-2", "order", "pairs/blimp"
+    **over_seeds(
+        "evaluation",
+        "evaluation-texts",
+        *("probe/snips-train", "probe/SST-2", "order", "pairs/blimp"),
     ),
     "evaluation-labels": labels("evaluation"),
     **right_context("evaluation", "mlm(rate=0.4)", "dar", "vmlm", "ar + vmlm"),
