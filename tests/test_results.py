@@ -197,7 +197,7 @@ def test_the_rows_of_protocols() -> None:
     results = sample_results(("ar", "mlm"), rungs=(0.5, 1.0), tasks=("topic",))
     rows = studies.comparison_rows(results)
     made = tables.protocols("x", "tokens", "ambiguous/ewt-upos", "pairs/blimp")
-    lines = [line.split(" | ") for line in made["x-protocols"].lines(rows["protocols"])]
+    lines = [line.split(" | ") for line in made.lines(rows["protocols"])]
     assert lines[0][1:3] == ["tokens: gain", "tokens"]
     (row,) = (
         entry
@@ -214,10 +214,17 @@ def test_the_rows_of_protocols() -> None:
     assert named["words on both sides, linear"][3] == "0.661"
     assert named["unigram model"][-1] == "0.512 |"
     assert named["ar, 1 token later"][1].startswith("0.820 [")
-    by_labels = made["x-labels"].lines(rows["labels"])
+    by_labels = tables.labels("x").lines(rows["labels"])
     assert len(by_labels) == 2 + 2 * 4
     assert by_labels[3].startswith("| topic | `ar` | 256 | +")
     assert by_labels[3].endswith(" | 0.550 | 0.530 | 0.570 |")
+    scored, gained = tables.over_seeds("x", "words", "tokens").values()
+    scores, gains = (table.lines(rows["protocols"]) for table in (scored, gained))
+    assert scores[0] == gains[0] == "| objective | tokens |"
+    assert scores[2] == f"| `ar` | {row['mean']:.3f} ± {(row['high'] - row['low']) / 2:.3f} |"
+    wide = 50 * (row["gain_high"] - row["gain_low"])
+    assert gains[2] == f"| `ar` | {100 * row['gain']:+.1f} ± {wide:.1f} |"
+    assert len(gains) == 2 + 2, "what has no gain has no row"
 
 
 def test_the_rows_of_a_file_of_version_1() -> None:
