@@ -5,7 +5,7 @@
         OUT/4e12/runs/mlm*/*/seed-0/rung-1 --json results/data/protocols.json
     python -m benchmarks.protocols CAUSAL MASKED --only tokens
 
-About 12 minutes on two idle cores. Reads $LOOKAROUND_DATA (default ../shared/data).
+About 8 minutes on two idle cores. Reads $LOOKAROUND_DATA (default ../shared/data).
 
 tokens: the probe of words on four tasks, 2,000 training sentences each: EWT upos and deprel,
 CoNLL-2000 chunks, SNIPS slots; target 60 s a model. Peer: scikit-learn's LogisticRegression on the
@@ -181,7 +181,6 @@ def finetune_rows(readable: Readable, folder: Path) -> list[Row]:
     few = EvaluateSettings(finetune_labels=[FEW], finetune_draws=[5], finetune_epochs=[EPOCHS])
     usual = EvaluateSettings()
     snips: TaskData = task(SNIPS, few)
-    # no more labels than asked for: "all of them" is no part of this target
     inputs, labels = all_inputs(snips)
     rows = [
         shown(

@@ -77,19 +77,15 @@ def points(value: dict[str, float]) -> str:
     return interval(1, sign="+")({name: 100 * each for name, each in value.items()})
 
 
-def half(form: Format, places: int, *, scale: float = 1.0, sign: str = "") -> Format:
-    """`mean ± half` of an interval that is as wide on both sides; `form` of anything else."""
+def half(form: Format) -> Format:
+    """`form` with half of an interval's width in place of its ends."""
 
     def shown(value: Any) -> str:
-        if not isinstance(value, dict) or "low" not in value:
-            return form(value)
-        wide = (value["high"] - value["low"]) / 2 * scale
-        return f"{number(places, scale=scale, sign=sign)(value['mean'])} ± {wide:.{places}f}"
+        if isinstance(value, dict) and "low" in value:
+            value = {"mean": value["mean"], "half": (value["high"] - value["low"]) / 2}
+        return form(value)
 
     return shown
-
-
-points_half = half(points, 1, scale=100, sign="+")
 
 
 def general(value: Any) -> str:
@@ -196,7 +192,7 @@ def over_seeds(record: str, name: str, *metrics: str) -> dict[str, Table]:
     """
     scored, gained = (
         (NAMED, *(Column(metric.split("/")[-1], metric + key, form) for metric in metrics))
-        for key, form in (("", half(number(3), 3)), (" gain", points_half))
+        for key, form in (("", half(interval(3))), (" gain", half(points)))
     )
     tables = {name: scored, f"{name}-gain": gained}
     return {key: Table(record, "protocols", columns) for key, columns in tables.items()}
@@ -224,8 +220,8 @@ def right_context(record: str, *models: str) -> dict[str, Table]:
     """
     columns = (
         Column("task", "task"),
-        Column("window", "gain", points_half),
-        *(Column(spec(name), name, points_half) for name in models),
+        Column("window", "gain", half(points)),
+        *(Column(spec(name), name, half(points)) for name in models),
     )
     agreement = (
         Column("model", "model"),

@@ -155,8 +155,8 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
         if shared
         else [np.array([k]) for k in np.argsort(scored.row, kind="stable")]
     )
-    together = min(ROWS_PER_PASS, max(1, tokens_per_pass(backbone.device) // rows.width))
-    for group, width in _passes(groups, scored.position, rows.width, together, cut=shared):
+    most = tokens_per_pass(backbone.device, TOKENS_PER_PASS)
+    for group, width in _passes(groups, scored.position, rows.width, most, cut=shared):
         batch = rows.take(np.array([scored.row[members[0]] for members in group]))
         members_of_group = np.concatenate(group)
         line = np.repeat(np.arange(len(group)), [len(members) for members in group])
@@ -177,11 +177,11 @@ def chain_rule_bits(backbone: Backbone, rows: Rows, scored: ScoredTokens, mode: 
 
 
 def _passes(
-    groups: list[np.ndarray], position: np.ndarray, width: int, together: int, *, cut: bool
+    groups: list[np.ndarray], position: np.ndarray, width: int, most: int, *, cut: bool
 ) -> Iterator[tuple[list[np.ndarray], int]]:
     """(groups of scored tokens, a row each; tokens of the row that are read) of each pass.
 
-    together: rows of a pass, at most.
+    most: tokens of a pass.
     cut: whether a row may end with its last scored token. It does where whole rows are long, and
         rows of about one length then share a pass.
     """
@@ -192,8 +192,8 @@ def _passes(
     while begin < len(order):
         end = begin + 1
         while (
-            end < min(len(order), begin + together)
-            and (end + 1 - begin) * read[order[end]] <= TOKENS_PER_PASS
+            end < min(len(order), begin + ROWS_PER_PASS)
+            and (end + 1 - begin) * read[order[end]] <= most
         ):
             end += 1
         yield [groups[k] for k in order[begin:end]], read[order[end - 1]]

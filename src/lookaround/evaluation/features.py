@@ -21,8 +21,7 @@ from lookaround.objectives.contract import PADDING, Shown
 
 # tokens that a model reads at once: what is computed of more leaves a CPU's cache (2,048 take two
 # thirds of the time of 8,192), and fewer leave a GPU idle
-TOKENS_PER_PASS = {"cpu": 2048}
-TOKENS_PER_PASS_ELSEWHERE = 8192
+CPU_TOKENS_PER_PASS, TOKENS_PER_PASS = 2048, 8192
 
 
 def candidate_layers(layers: int) -> list[int]:
@@ -60,9 +59,12 @@ def padded(
     return Shown(tokens, attention_of(attention, lengths), documents), real
 
 
-def tokens_per_pass(device: torch.device) -> int:
-    """Tokens that a model on this device reads at once."""
-    return TOKENS_PER_PASS.get(device.type, TOKENS_PER_PASS_ELSEWHERE)
+def tokens_per_pass(device: torch.device, elsewhere: int = TOKENS_PER_PASS) -> int:
+    """Tokens that a model on this device reads at once.
+
+    elsewhere: than on a CPU.
+    """
+    return CPU_TOKENS_PER_PASS if device.type == "cpu" else elsewhere
 
 
 def passes(ids: Sequence[Sequence[int] | Tensor], device: torch.device) -> Iterator[np.ndarray]:
