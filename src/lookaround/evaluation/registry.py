@@ -363,6 +363,10 @@ class Protocol(ABC, Generic[Data]):
         return {}
 
 
+# protocols, each with what it runs on
+Pairs = Sequence[tuple[Protocol[Any], AnyData]]
+
+
 def reading(modes: Sequence[Mode], asked: str | None) -> Mode:
     """How classification reads a model of these modes: as asked, where it was trained so."""
     return next((mode for mode in modes if mode.attention == asked), classification_mode(modes))

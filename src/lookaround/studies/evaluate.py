@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from lookaround.evaluation.registry import (
     TEXT,
     AnyData,
     Evaluation,
+    Pairs,
     Protocol,
     TextData,
     TokenData,
@@ -30,8 +31,6 @@ from lookaround.report.schema import EvaluationResults
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
 from lookaround.support.errors import UserError
-
-Pairs = Sequence[tuple[Protocol[Any], AnyData]]
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _heard(pairs: Pairs, report: Report, when: str = "") -> Iterator[tuple[Proto
         def heard(done: int, total: int, stage: str = stage) -> None:
             report(Event(stage, done, total))
 
-        heard(0, 1)
+        report(Event(stage))  # how long it is, is not known before its first step
         protocol.progress = heard
         yield protocol, item
         heard(1, 1)

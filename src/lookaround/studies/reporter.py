@@ -97,7 +97,9 @@ class Reporter:
         self.bar.update(self.tasks[name], completed=done, total=total or None, note=note)
 
     def _left(self, name: str, event: Event, now: float) -> str:
-        """The time left, by what was done since this process began."""
+        """The time left, by what was done since this process began or the stage got a length."""
+        if not event.total:
+            return ""
         since, before = self.first.setdefault(name, (now, event.done))
         done = event.done - before
         if done <= 0 or now - since < 2 or event.done >= event.total:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lookaround.data.shards import TokenStore
 from lookaround.evaluation.baselines import run_baselines
@@ -19,7 +18,7 @@ from lookaround.evaluation.registry import (
     AnyData,
     Evaluation,
     Labelled,
-    Protocol,
+    Pairs,
     Scores,
     TokenData,
     chosen,
@@ -41,8 +40,6 @@ from lookaround.train.run import build_backbone
 
 EVALUATION_FILE = "evaluation.json"
 TOKENS = "tokens"  # the protocol of words
-
-Pairs = list[tuple[Protocol[Any], AnyData]]
 
 
 def study_data(
