@@ -5,6 +5,7 @@ refused where it must be.
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from lookaround.data.shards import TokenStore, prepare
 from lookaround.support.errors import UserError
 from lookaround.theory import lags as module
 from lookaround.theory.lags import LagCounts, count_lags, normal_lags
-from lookaround.theory.tally import Code, Tally, merge, tally
+from lookaround.theory.tally import Code, Tally, merge, read_tally, tally
 
 LAGS = [1, 2, 7, -1, (2, 1), (1, -1), (-1, -3), (3, 1, -2)]
 
@@ -209,8 +210,18 @@ def test_a_count_that_was_stopped_goes_on(
     counted_again = []
     real = module._count_range
     monkeypatch.setattr(module, "_count_range", lambda *a: counted_again.append(a[2:5]) or real(*a))
-    counts = count_lags(sharded, [1, 2], folder=folder)
+    readers, progress = [], []
+    monkeypatch.setattr(
+        module,
+        "read_tally",
+        lambda file: readers.append(threading.current_thread()) or read_tally(file),
+    )
+    counts = count_lags(
+        sharded, [1, 2], folder=folder, on_progress=lambda *event: progress.append(event[:2])
+    )
+    assert set(readers) == {threading.main_thread()}, "np.load in threads fails at times"
     jobs = sum(-(-len(f) // 400) for f in sharded.split("train").files)
+    assert progress == [(done, 2 * jobs) for done in range(1, 2 * jobs + 1)]
     assert len(counted_again) == 2 * jobs - 4, "what was counted is not counted again"
     documents = store_documents(sharded)
     assert all(counted(counts, (lag,)) == brute_force(documents, (lag,)) for lag in (1, 2))

@@ -81,12 +81,7 @@ def _count_part(
     code: Code,
     file: Path,
 ) -> int:
-    """Counts the tuples whose leftmost token stands in a part of a shard; returns their number.
-
-    A part that has its file already is not counted again.
-    """
-    if file.is_file():
-        return read_tally(file).total
+    """Counts the tuples whose leftmost token stands in a part of a shard; returns their number."""
     split = store.split(name)
     ends = (split.start + split.length)[split.shard == shard]
     counted = _count_range(split.files[shard], ends, lags, begin, end, code)
@@ -184,28 +179,39 @@ def _count_missing(
     pool = executor or ThreadPoolExecutor(usable_cores())
     pending: dict[Future, Lags] = {}
     files: dict[Lags, list[Path]] = {item: [] for item in missing}
-    for item, (shard, begin, end) in itertools.product(missing, ranges):
-        file = work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz"
-        code = counts.code(len(item))
-        job = pool.submit(_count_part, store, counts.split, shard, begin, end, item, code, file)
-        pending[job] = item
-        files[item].append(file)
     left = dict.fromkeys(missing, len(ranges))
     number = dict.fromkeys(missing, 0)
-    total, tokens = len(pending), parts.tokens // max(1, len(ranges))
+    total, tokens = len(missing) * len(ranges), parts.tokens // max(1, len(ranges))
+    there: list[tuple[Lags, Path]] = []
+
+    def count(item: Lags, found: int) -> None:
+        """Takes in one part; the last one of a lag makes its file."""
+        number[item] += found
+        left[item] -= 1
+        if not left[item]:
+            _join(files[item], folder / f"{_name(item)}.npz")
+            counts.pairs[item] = number[item]
+            counts._write_index()
+        if on_progress is not None:
+            on_progress(total - sum(left.values()), total, tokens)
+
     try:
+        for item, (shard, begin, end) in itertools.product(missing, ranges):
+            file = work / f"{_name(item)}.{shard:04d}-{begin // PART_TOKENS:05d}.npz"
+            files[item].append(file)
+            if file.is_file():
+                there.append((item, file))
+                continue
+            code = counts.code(len(item))
+            job = pool.submit(_count_part, store, counts.split, shard, begin, end, item, code, file)
+            pending[job] = item
+        # not in the pool: CPython 3.11's `ast`, which numpy reads headers with, fails in threads
+        for item, file in there:
+            count(item, read_tally(file).total)
         while pending:
             finished, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
-                item = pending.pop(future)
-                number[item] += future.result()
-                left[item] -= 1
-                if not left[item]:
-                    _join(files[item], folder / f"{_name(item)}.npz")
-                    counts.pairs[item] = number[item]
-                    counts._write_index()
-                if on_progress is not None:
-                    on_progress(total - len(pending), total, tokens)
+                count(pending.pop(future), future.result())
     finally:
         for future in pending:
             future.cancel()
