@@ -15,7 +15,7 @@ import dataclasses
 import inspect
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -24,10 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lookaround.data.rows import RowSource
 from lookaround.objectives.contract import Batch, Vocabulary
 from lookaround.support.errors import UserError
 from lookaround.support.randomness import keyed_uniform, mix64, shuffled
 from lookaround.support.registry import register
+
+Split = Literal["train", "validation", "test"]
 
 # shares of the space of keys
 SPLITS = {"test": (0.0, 0.2), "validation": (0.2, 0.3), "train": (0.3, 1.0)}
@@ -76,6 +79,12 @@ class Task:
     several = False  # whether a problem has several right answers
     comma = ","  # written between numbers that follow one another; not a token
     larger = "give it larger numbers"  # what to do where there are too few problems
+    # {figure of a run: what it is}; the first one decides between learning rates
+    figures: ClassVar[Mapping[str, str]] = {"exact_match": "answers that are right as a whole"}
+    # {line beside them that is no model's: what it is}
+    bounds: ClassVar[Mapping[str, str]] = {}
+    # {setting: value} where neither the user nor a preset says otherwise
+    defaults: ClassVar[Mapping[str, Any]] = {}
     registry: ClassVar[dict[str, type[Task]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -96,6 +105,10 @@ class Task:
     def words(self) -> tuple[str, ...]:
         """The vocabulary in the order of the tokens, without the dummy, which comes last."""
         raise NotImplementedError
+
+    def rows(self, split: Split, seed: int, samples: int | None = None) -> RowSource:
+        """What a run of a seed reads of a part: problems, of a fixed set of so many `samples`."""
+        return Problems(self, split, samples=samples)
 
     def draw(self, seed: int, number: np.ndarray, attempt: int) -> Drawn:
         """The problems of these numbers (B,), at their `attempt`-th draw."""
@@ -176,7 +189,7 @@ class Problems:
     def __init__(
         self,
         task: Task,
-        split: Literal["train", "validation", "test"],
+        split: Split,
         *,
         samples: int | None = None,
     ) -> None:

@@ -1,0 +1,196 @@
+"""How a trained model of a task is scored: by its answers, or by what its states know.
+
+An exam gives the points of a learning curve and the row of a run. `exam_of` finds that of a task.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from lookaround.evaluation.features import candidate_layers
+from lookaround.evaluation.logistic import fit_logistic
+from lookaround.model.backbone import Backbone
+from lookaround.model.foreign import reading
+from lookaround.model.masks import attention_of
+from lookaround.model.readable import classification_mode
+from lookaround.objectives.contract import Shown
+from lookaround.objectives.objective import Objective
+from lookaround.settings import SyntheticSettings
+from lookaround.studies.synthetic.answers import Reader
+from lookaround.studies.synthetic.tasks import Problems, Task
+from lookaround.studies.synthetic.tasks.hmm import HiddenMarkov
+from lookaround.studies.synthetic.tasks.recall import Recall, RecallRows
+
+TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
+SEEN = 2000  # training problems that a run is scored on, at most
+# with new problems every step, what is drawn from training stands from this number on
+FRESH = 1 << 40
+LATER = 4  # tokens that a causal model is read later, at most
+ROWS_PER_PASS = 64
+
+T = TypeVar("T", bound=Task)
+OnRead = Callable[[int], None]
+
+
+class Exam(ABC, Generic[T]):
+    """The scoring of one model.
+
+    on_read: called before each pass with the number of rows; what it raises ends the exam.
+    """
+
+    def __init__(
+        self,
+        task: T,
+        backbone: Backbone,
+        objective: Objective,
+        settings: SyntheticSettings,
+        seed: int,
+        on_read: OnRead | None = None,
+    ) -> None:
+        self.task, self.backbone, self.objective = task, backbone, objective
+        self.settings, self.seed = settings, seed
+        self.on_read: OnRead = on_read or (lambda rows: None)
+
+    @abstractmethod
+    def point(self) -> dict[str, Any]:
+        """The task's figures at a point of the learning curve."""
+
+    @abstractmethod
+    def score(self) -> dict[str, Any]:
+        """The figures of the trained model, and all else that its row holds of them."""
+
+    @abstractmethod
+    def once(self, rows: int) -> None:
+        """Reads a few rows once, for timing."""
+
+    @property
+    @abstractmethod
+    def point_reads(self) -> int:
+        """How many rows a point reads, counted once for each pass."""
+
+    @property
+    @abstractmethod
+    def score_reads(self) -> int:
+        """How many rows a score reads, counted once for each pass."""
+
+
+class _Written(Exam[T]):
+    """The exam of a task whose answers are written."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.ways = [
+            Reader(self.backbone, self.objective, self.task, way, self.on_read)
+            for way in self.objective.at(1.0).decodings()
+        ]
+        self.own = self.ways[0]
+
+    def once(self, rows: int) -> None:
+        self.own.forced(self.task.rows("validation", self.seed).at(0, np.arange(rows)))
+
+
+class Answers(_Written[Task]):
+    """Problems: the share of answers that are right as a whole, and of tokens at each place."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.watched = Problems(self.task, "validation").take(
+            VALIDATION_SEED, np.arange(self.settings.watched)
+        )
+
+    def point(self) -> dict[str, Any]:
+        right, solved = self.own.accuracy(self.watched)
+        return {"exact_match": solved, "positions": right}
+
+    def score(self) -> dict[str, Any]:
+        """On held-out and on training problems, and in all ways of writing."""
+        task, settings = self.task, self.settings
+        test = Problems(task, "test").distinct(TEST_SEED, settings.queries)
+        first = FRESH if settings.samples is None else 0
+        seen = Problems(task, "train", samples=settings.samples).at(
+            self.seed, first + np.arange(self._seen)
+        )
+        right, exact = self.own.accuracy(test)
+        others = {way.way: float(way.solved(test).double().mean()) for way in self.ways[1:]}
+        later = right[task.decision + 1 :]
+        return {
+            "exact_match": exact,
+            "first_hop": right[task.decision],
+            "later_positions": float(np.mean(later)) if later else None,
+            "train_exact_match": self.own.accuracy(seen)[1],
+            "positions": right,
+            "ways": {self.own.way: exact, **others},
+            "queries": len(test.tokens),
+            "chance": task.chance,
+        }
+
+    @property
+    def _seen(self) -> int:
+        """How many training problems a run is scored on."""
+        return min(self.settings.queries, SEEN, self.settings.samples or SEEN)
+
+    @property
+    def point_reads(self) -> int:
+        return self.settings.watched * self.own.reads
+
+    @property
+    def score_reads(self) -> int:
+        others = sum(way.written_reads for way in self.ways[1:])
+        return self.settings.queries * (self.own.reads + others) + self._seen * self.own.reads
+
+
+class Recalled(_Written[Recall]):
+    """Pairs: the share of keys and of values that are written whole, each given the other."""
+
+    def point(self) -> dict[str, Any]:
+        rows = RecallRows(self.task, self.seed, "test")
+        return {
+            direction: float(self.own.solved(rows.questions(direction)).double().mean())
+            for direction in ("forward", "backward")
+        }
+
+    def score(self) -> dict[str, Any]:
+        return self.point() | {"queries": self.task.held_out}
+
+    @property
+    def point_reads(self) -> int:
+        return 2 * self.task.held_out * self.own.written_reads
+
+    @property
+    def score_reads(self) -> int:
+        return self.point_reads
+
+
+class HiddenStates(Exam[HiddenMarkov]):
+    """Symbols: the share of hidden states that a linear probe finds in the model's states.
+
+    The probe is a logistic regression on states of training rows; its layer is chosen on a fifth of
+    them. B rows, T symbols, L candidate layers, D hidden width.
+    """
+
+    def point(self) -> dict[str, Any]:
+        return {"state_accuracy": self._accuracy(few=10)}
+
+    def score(self) -> dict[str, Any]:
+        """With the bounds on the same test rows; `later` of a causal model: the accuracy with the
+        states of the next one, two .. tokens appended, zeros where the row ends before.
+        """
+        states, symbols = self._drawn("test")
+        source = self.task.source(self.seed)
+        bounds = {
+            "symbol": source.alone,
+            "filtering": source.filtered,
+            "smoothing": source.smoothed,
+        }
+        row: dict[str, Any] = {
+            name: float((posterior(symbols).argmax(-1) == states).mean())
+            for name, posterior in bounds.items()
+        }
+        row |= {"state_accuracy": self._accuracy(), "queries": states.size}
+        if classification_mode(self.objective.final_modes()).attention == "causal":
+            row["later"] = [self._accuracy(later=k) for k in range(1, LATER + 1)]
+        return row
