@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 
 from lookaround.evaluation.features import candidate_layers
 from lookaround.evaluation.logistic import fit_logistic
@@ -22,6 +23,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.settings import SyntheticSettings
 from lookaround.studies.synthetic.answers import Reader
 from lookaround.studies.synthetic.tasks import Problems, Task
+from lookaround.studies.synthetic.tasks.base import Split
 from lookaround.studies.synthetic.tasks.hmm import HiddenMarkov
 from lookaround.studies.synthetic.tasks.recall import Recall, RecallRows
 
@@ -31,6 +33,7 @@ SEEN = 2000  # training problems that a run is scored on, at most
 FRESH = 1 << 40
 LATER = 4  # tokens that a causal model is read later, at most
 ROWS_PER_PASS = 64
+STRENGTH = 1.0  # C of the probe, whose examples are many
 
 T = TypeVar("T", bound=Task)
 OnRead = Callable[[int], None]
@@ -169,28 +172,93 @@ class HiddenStates(Exam[HiddenMarkov]):
     """Symbols: the share of hidden states that a linear probe finds in the model's states.
 
     The probe is a logistic regression on states of training rows; its layer is chosen on a fifth of
-    them. B rows, T symbols, L candidate layers, D hidden width.
+    the rows. B rows, T symbols, L candidate layers, D hidden width.
     """
 
     def point(self) -> dict[str, Any]:
-        return {"state_accuracy": self._accuracy(few=10)}
+        return {"state_accuracy": self._accuracy(self._rows // 10 or 1)}
 
     def score(self) -> dict[str, Any]:
         """With the bounds on the same test rows; `later` of a causal model: the accuracy with the
-        states of the next one, two .. tokens appended, zeros where the row ends before.
+        states of the next one, two .. symbols appended, zeros where the row ends before.
         """
-        states, symbols = self._drawn("test")
+        states, symbols = self.task.rows("test", self.seed).hidden(TEST_SEED, np.arange(self._rows))
         source = self.task.source(self.seed)
-        bounds = {
-            "symbol": source.alone,
-            "filtering": source.filtered,
-            "smoothing": source.smoothed,
-        }
-        row: dict[str, Any] = {
-            name: float((posterior(symbols).argmax(-1) == states).mean())
-            for name, posterior in bounds.items()
-        }
-        row |= {"state_accuracy": self._accuracy(), "queries": states.size}
-        if classification_mode(self.objective.final_modes()).attention == "causal":
-            row["later"] = [self._accuracy(later=k) for k in range(1, LATER + 1)]
-        return row
+        posteriors = (source.alone, source.filtered, source.smoothed)
+        row: dict[str, Any] = {"state_accuracy": self._accuracy(self._rows)}
+        for name, posterior in zip(self.task.bounds, posteriors, strict=True):
+            row[name] = float((posterior(symbols).argmax(-1) == states).mean())
+        if self.attention == "causal":
+            row["later"] = [self._accuracy(self._rows, later) for later in range(1, LATER + 1)]
+        return row | {"queries": self._rows}
+
+    def once(self, rows: int) -> None:
+        self._read("validation", rows)
+
+    @property
+    def point_reads(self) -> int:
+        return 2 * (self._rows // 10 or 1)
+
+    @property
+    def score_reads(self) -> int:
+        return 2 * self._rows * (1 + LATER * (self.attention == "causal"))
+
+    @property
+    def _rows(self) -> int:
+        return self.settings.queries
+
+    @property
+    def attention(self) -> str:
+        """How the model is read, as a classifier is."""
+        return classification_mode(self.objective.at(1.0).modes()).attention
+
+    def _accuracy(self, rows: int, later: int = 0) -> float:
+        """Of the probe on so many test rows, trained on as many others."""
+        features, labels = self._read("train", rows)
+        features = [_with_later(each, later) for each in features]
+        fifth = max(1, rows // 5)
+        held, fit = slice(0, fifth), slice(fifth if rows > 1 else 0, None)
+
+        def right(layer: int, fit: slice, asked: np.ndarray, true: np.ndarray) -> float:
+            model = fit_logistic(_flat(features[layer][fit]), labels[fit].ravel(), STRENGTH)
+            return float((model.predict(_flat(asked)) == true.ravel()).mean())
+
+        scores = [right(k, fit, each[held], labels[held]) for k, each in enumerate(features)]
+        best = int(np.argmax(scores))
+        test, true = self._read("test", rows)
+        return right(best, slice(None), _with_later(test[best], later), true)
+
+    def _read(self, split: Split, rows: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """(states (B, T, D) of each candidate layer, hidden states (B, T)) of rows of a part.
+
+        Those of training begin where no run has read.
+        """
+        first, seed = (FRESH, self.seed) if split == "train" else (0, TEST_SEED)
+        source = self.task.rows(split, self.seed)
+        hidden, symbols = source.hidden(seed, first + np.arange(rows))
+        layers, read = candidate_layers(self.backbone.sizes.layers), []
+        with reading(self.backbone):
+            for part in torch.from_numpy(symbols).split(ROWS_PER_PASS):
+                self.on_read(len(part))
+                shown = Shown(part, attention_of(self.attention, torch.tensor(len(part) * [part.shape[1]])))
+                states = self.backbone.states(shown.to(self.backbone.device), all_layers=True)
+                read.append([states[layer].float().cpu().numpy() for layer in layers])
+        return [np.concatenate(each) for each in zip(*read, strict=True)], hidden
+
+
+def _with_later(states_btd: np.ndarray, later: int) -> np.ndarray:
+    """States (B, T, (1 + later) D) with those of the next symbols appended, zeros after the end."""
+    padded = np.pad(states_btd, ((0, 0), (0, later), (0, 0)))
+    width = states_btd.shape[1]
+    return np.concatenate([padded[:, k : k + width] for k in range(later + 1)], 2)
+
+
+def _flat(states_btd: np.ndarray) -> np.ndarray:
+    return states_btd.reshape(-1, states_btd.shape[-1])
+
+
+def exam_of(task: Task) -> type[Exam[Any]]:
+    """How models of a task are scored."""
+    if isinstance(task, HiddenMarkov):
+        return HiddenStates
+    return Recalled if isinstance(task, Recall) else Answers

@@ -29,17 +29,8 @@ from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder, slug
 from lookaround.studies.jobs import Jobs
-from lookaround.studies.synthetic.answers import Reader
-from lookaround.studies.synthetic.job import (
-    GUESSING,
-    SyntheticJob,
-    make_trainer,
-    readers,
-    reads_of_curve,
-    reads_of_score,
-    run_job,
-    trial_steps,
-)
+from lookaround.studies.synthetic.exams import Exam, exam_of
+from lookaround.studies.synthetic.job import GUESSING, SyntheticJob, make_trainer, run_job
 from lookaround.studies.synthetic.tasks import Problems, Task, parse_task
 from lookaround.support.errors import UserError
 from lookaround.support.machine import jobs_of, machine, threads, threads_of, versions

@@ -7,9 +7,8 @@ All state is on disk, so that a run resumes on any executor. Its folder holds th
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -17,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.model.backbone import Backbone, build, require_honest_attention, require_modes
+from lookaround.model.backbone import build, require_honest_attention, require_modes
 from lookaround.model.export import export
 from lookaround.objectives import parse
 from lookaround.objectives.objective import Objective
-from lookaround.settings import Settings, SyntheticSettings
+from lookaround.settings import Settings
 from lookaround.studies.jobs import Status
-from lookaround.studies.synthetic.answers import Reader
-from lookaround.studies.synthetic.tasks import Problems, Task
+from lookaround.studies.synthetic.exams import Exam, exam_of
+from lookaround.studies.synthetic.tasks import Task
 from lookaround.support.errors import Diverged, Interrupted
 from lookaround.support.machine import local_device, threads
 from lookaround.support.storage import (
@@ -46,28 +45,25 @@ ROW_FIELDS: dict[str, Any] = {
     "objective": str,
     "graph": str,
     "seed": int,
-    "exact_match": float,
-    "first_hop": float,
     "seconds": float,
     "steps": int,
-    "train_exact_match": float,
-    "ways": dict,
     "parameters": int,
     "learning_rate": float,
     "queries": int,
+    "diverged_at": (int, NoneType),
+}
+ANSWER_FIELDS: dict[str, Any] = {
+    "exact_match": float,
+    "first_hop": float,
+    "train_exact_match": float,
+    "ways": dict,
     "positions": list,
     "later_positions": (float, NoneType),
     "chance": (float, NoneType),
     "solved_at": (int, NoneType),
     "left_chance_at": (int, NoneType),
-    "diverged_at": (int, NoneType),
     "learned_at": list,
 }
-POINT_FIELDS: dict[str, Any] = {"step": int, "exact_match": float, "positions": list}
-TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
-SEEN = 2000  # training problems that a run is scored on, at most
-# with new problems every step, training accuracy is measured on those from this number on
-FRESH = 1 << 40
 # the share of right tokens at which a place counts as learned
 LEARNED = 0.95
 # accuracy above chance up to which a model is guessing
@@ -82,6 +78,7 @@ class SyntheticJob:
     folder: the folder of the run, below `out`.
     factor: of the learning rate.
     trial: a shorter run that only a learning rate is chosen by; its row is its learning curve.
+    steps: of training.
     """
 
     out: Path
@@ -92,17 +89,8 @@ class SyntheticJob:
     seed: int
     factor: float
     threads: int
+    steps: int
     trial: bool = False
-
-    @property
-    def steps(self) -> int:
-        settings = self.settings.synthetic
-        return trial_steps(settings) if self.trial else settings.steps
-
-
-def trial_steps(settings: SyntheticSettings) -> int:
-    """Steps of the trial of a learning rate."""
-    return max(1, round(settings.steps * settings.trial))
 
 
 def make_trainer(
@@ -124,7 +112,7 @@ def make_trainer(
     return Trainer(
         backbone,
         objective,
-        Problems(task, "train", samples=settings.synthetic.samples),
+        task.rows("train", seed, settings.synthetic.samples),
         settings=train,
         seed=seed,
         learning_rate=learning_rate,
@@ -137,7 +125,9 @@ def make_trainer(
 def run_job(job: SyntheticJob) -> dict[str, Any]:
     """Trains and scores what of a run is not done yet; returns its row (docs/results-format.md)."""
     if (job.folder / ROW_FILE).is_file():
-        return _read_curve(job.folder / ROW_FILE, {} if job.trial else ROW_FIELDS)
+        return _read_curve(
+            job.folder / ROW_FILE, job.task.figures, {} if job.trial else row_fields(job.task)
+        )
     job.folder.mkdir(parents=True, exist_ok=True)
     with threads(job.threads), stop_on_signals() as stop:
         run = _Run(job, stop)
@@ -160,10 +150,7 @@ class _Run:
     def __init__(self, job: SyntheticJob, stop: StopSignal) -> None:
         self.job, self.settings, self.stop = job, job.settings.synthetic, stop
         self.task, self.objective = job.task, parse(job.objective)
-        self.validation = Problems(self.task, "validation").take(
-            VALIDATION_SEED, np.arange(self.settings.watched)
-        )
-        self.curve = Curve(job.folder / CURVE_FILE)
+        self.curve = Curve(job.folder / CURVE_FILE, next(iter(self.task.figures)))
         self.trainer = self._opened()
         which = f"learning rate x{job.factor:g}" if job.trial else f"seed {job.seed}"
         self.label = f"{job.task.spec} {job.objective}, {which}"
@@ -244,27 +231,18 @@ class _Run:
         if self.stop.set:
             raise self._interrupted()
 
-    def _add_point(self) -> None:
-        counters = self.trainer.counters
-        own = readers(
-            self.trainer.backbone,
-            self.objective,
-            self.task,
-            lambda rows: self._listen("training", counters.step, self.job.steps),
-        )[0]
-        right, solved = own.accuracy(self.validation)
-        self.curve.add(
-            {
-                "step": counters.step,
-                "seconds": counters.seconds,
-                "exact_match": solved,
-                "positions": right,
-            }
+    def _exam(self, on_read: Callable[[int], None]) -> Exam[Any]:
+        return exam_of(self.task)(
+            self.task, self.trainer.backbone, self.objective, self.settings, self.job.seed, on_read
         )
 
+    def _add_point(self) -> None:
+        counters = self.trainer.counters
+        exam = self._exam(lambda rows: self._listen("training", counters.step, self.job.steps))
+        self.curve.add({"step": counters.step, "seconds": counters.seconds} | exam.point())
+
     def score(self) -> dict[str, Any]:
-        """The row of the trained model: its accuracy on held-out and on training problems."""
-        settings, task = self.settings, self.task
+        """The row of the trained model."""
         backbone, counters = self.trainer.backbone, self.trainer.counters
         done = 0
 
@@ -273,39 +251,39 @@ class _Run:
             self._listen("scoring", done, total)
             done += rows
 
-        ways = readers(backbone, self.objective, task, read)
-        own = ways[0]
-        total = reads_of_score(ways, settings)
-        test = Problems(task, "test").distinct(TEST_SEED, settings.queries)
-        first = FRESH if settings.samples is None else 0
-        seen = Problems(task, "train", samples=settings.samples).at(
-            self.job.seed, first + np.arange(problems_seen(settings))
-        )
-        right, exact = own.accuracy(test)
-        others = {reader.way: float(reader.solved(test).double().mean()) for reader in ways[1:]}
-        later = right[task.decision + 1 :]
+        exam = self._exam(read)
+        total = exam.score_reads
         return {
             "objective": self.objective.spec,
-            "graph": task.spec,
+            "graph": self.task.spec,
             "seed": self.job.seed,
-            "exact_match": exact,
-            "first_hop": right[task.decision],
-            "later_positions": float(np.mean(later)) if later else None,
-            "train_exact_match": own.accuracy(seen)[1],
+            **exam.score(),
             "seconds": counters.seconds,
             "steps": counters.step,
-            "solved_at": self.curve.solved_at(settings.stop_at),
-            "learned_at": self.curve.learned_at(),
-            "left_chance_at": self.curve.left_chance_at(task.chance),
-            "positions": right,
-            "ways": {own.way: exact, **others},
-            "queries": len(test.tokens),
-            "chance": task.chance,
+            **self._times(),
             "parameters": backbone.parameter_count,
             "learning_rate": self.trainer.learning_rate,
             "flops": counters.flops,
             "curve": self.curve.entries,
         }
+
+
+    def _times(self) -> dict[str, Any]:
+        """When answers came right, of a task that has some."""
+        curve = self.curve
+        if "exact_match" not in self.task.figures:
+            return {}
+        return {
+            "solved_at": curve.solved_at(self.settings.stop_at),
+            "learned_at": curve.learned_at(),
+            "left_chance_at": curve.left_chance_at(self.task.chance),
+        }
+
+
+def row_fields(task: Task) -> dict[str, Any]:
+    """Fields of a row of a task, and their types."""
+    figures = dict.fromkeys([*task.figures, *task.bounds], float)
+    return ROW_FIELDS | (ANSWER_FIELDS if "exact_match" in figures else figures)
 
 
 def make_steps(objective: Objective, steps: int) -> Plan:
@@ -315,50 +293,31 @@ def make_steps(objective: Objective, steps: int) -> Plan:
     return Plan(shares, tuple(int(n) for n in np.diff(ends, prepend=0)))
 
 
-def readers(
-    backbone: Backbone,
-    objective: Objective,
-    task: Task,
-    on_read: Callable[[int], None] | None = None,
-) -> list[Reader]:
-    """The model in all ways in which it can answer, the objective's own first."""
-    return [
-        Reader(backbone, objective, task, way, on_read) for way in objective.at(1.0).decodings()
-    ]
+def _read_curve(path: Path, figures: Iterable[str], fields: dict[str, Any]) -> dict[str, Any]:
+    """Reads a file with a learning curve of some figures and these fields.
 
-
-def problems_seen(settings: SyntheticSettings) -> int:
-    """How many training problems a run is scored on."""
-    return min(settings.queries, SEEN, settings.samples or SEEN)
-
-
-def reads_of_score(ways: Sequence[Reader], settings: SyntheticSettings) -> int:
-    """How many rows the score of a run reads, counted once for each pass."""
-    others = sum(reader.written_reads for reader in ways[1:])
-    return settings.queries * (ways[0].reads + others) + problems_seen(settings) * ways[0].reads
-
-
-def reads_of_curve(own: Reader, settings: SyntheticSettings, steps: int) -> int:
-    """How many rows the learning curve of a run of `steps` steps reads, once for each pass."""
-    return math.ceil(steps / settings.every) * settings.watched * own.reads
-
-
-def _read_curve(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """Reads a file with a learning curve and these fields; raises UserError for a damaged one."""
+    Raises UserError for a damaged one.
+    """
     content = read_mapping(path, {"curve": list, **fields})
+    wanted: dict[str, Any] = {"step": int, **dict.fromkeys(figures, float)}
+    if "exact_match" in wanted:
+        wanted["positions"] = list
     for number, point in enumerate(content["curve"]):
-        require_fields(f"{path}: curve[{number}]", point, POINT_FIELDS)
+        require_fields(f"{path}: curve[{number}]", point, wanted)
     return content
 
 
 class Curve:
-    """A run's learning curve in a file: accuracy on validation problems, by position too."""
+    """A run's learning curve in a file: accuracy on validation problems, by position too.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    figure: the one by which a run is solved.
+    """
+
+    def __init__(self, path: Path, figure: str = "exact_match") -> None:
+        self.path, self.figure = path, figure
         self.entries: list[dict[str, Any]] = []
         if path.is_file():
-            self.entries = _read_curve(path, {})["curve"]
+            self.entries = _read_curve(path, [figure], {})["curve"]
 
     @property
     def end(self) -> int:
@@ -375,7 +334,7 @@ class Curve:
 
     def solved(self, stop_at: float | None) -> bool:
         """Whether the last two points are right enough to end."""
-        last = [entry["exact_match"] for entry in self.entries[-2:]]
+        last = [entry[self.figure] for entry in self.entries[-2:]]
         return stop_at is not None and len(last) == 2 and min(last) >= stop_at
 
     def solved_at(self, stop_at: float | None) -> int | None:
@@ -387,10 +346,10 @@ class Curve:
         return self._since(lambda right: right > chance + GUESSING)
 
     def _since(self, holds: Callable[[float], bool]) -> int | None:
-        """The step from which on it holds of the exact match at every point."""
+        """The step from which on it holds of the figure at every point."""
         step = None
         for entry in reversed(self.entries):
-            if not holds(entry["exact_match"]):
+            if not holds(entry[self.figure]):
                 break
             step = entry["step"]
         return step
