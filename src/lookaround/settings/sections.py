@@ -329,7 +329,8 @@ class SyntheticSettings(_Section):
     tasks: Texts = Field(
         ["pathstar(2,3)", "pathstar(3,3)"],
         min_length=1,
-        description="such as pathstar(2,5), addition(3), countdown(3,50)",
+        description="such as pathstar(2,5), addition(3), countdown(3,50), hmm(stay=0.9), "
+        "recall(300,4)",
     )
     objectives: str = Field(
         "ar, reverse, mtp(n=2, weights=1.0, matched=True), teacherless",
@@ -338,6 +339,10 @@ class SyntheticSettings(_Section):
     seeds: int = Field(2, ge=1, description="runs per task and objective")
     steps: int = result(
         5000, ge=1, description="of every run; those that solve their task end sooner"
+    )
+    budget: str | None = result(
+        None,
+        description="of every run, in FLOPs or tokens, such as 1e12flops; none: synthetic.steps",
     )
     batch: int = result(64, ge=1, description="problems per step")
     learning_rate: float = result(4e-3, gt=0, lt=1, description="peak")

@@ -67,8 +67,8 @@ class Exam(ABC, Generic[T]):
         """The figures of the trained model, and all else that its row holds of them."""
 
     @abstractmethod
-    def once(self, rows: int) -> None:
-        """Reads a few rows once, for timing."""
+    def once(self, rows: int) -> int:
+        """Reads a few rows, for timing; returns how many, counted once for each pass."""
 
     @property
     @abstractmethod
@@ -92,8 +92,9 @@ class _Written(Exam[T]):
         ]
         self.own = self.ways[0]
 
-    def once(self, rows: int) -> None:
+    def once(self, rows: int) -> int:
         self.own.forced(self.task.rows("validation", self.seed).at(0, np.arange(rows)))
+        return rows * self.own.forced_reads
 
 
 class Answers(_Written[Task]):
@@ -192,8 +193,9 @@ class HiddenStates(Exam[HiddenMarkov]):
             row["later"] = [self._accuracy(self._rows, later) for later in range(1, LATER + 1)]
         return row | {"queries": self._rows}
 
-    def once(self, rows: int) -> None:
+    def once(self, rows: int) -> int:
         self._read("validation", rows)
+        return rows
 
     @property
     def point_reads(self) -> int:

@@ -31,10 +31,10 @@ from lookaround.studies.folder import StudyFolder, slug
 from lookaround.studies.jobs import Jobs
 from lookaround.studies.synthetic.exams import Exam, exam_of
 from lookaround.studies.synthetic.job import GUESSING, SyntheticJob, make_trainer, run_job
-from lookaround.studies.synthetic.tasks import Problems, Task, parse_task
+from lookaround.studies.synthetic.tasks import Task, parse_task
 from lookaround.support.errors import UserError
 from lookaround.support.machine import jobs_of, machine, threads, threads_of, versions
-from lookaround.train.budget import expected_cost
+from lookaround.train.budget import expected_cost, parse_budget
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import seconds_per_step
 
@@ -81,12 +81,14 @@ class Grid:
 
     tasks, objectives: by spec, in order.
     runs: (spec of the task, spec of the objective).
+    length: steps of each of them.
     """
 
     settings: Settings
     tasks: dict[str, Task]
     objectives: dict[str, Objective]
     runs: tuple[tuple[str, str], ...]
+    length: dict[tuple[str, str], int]
 
     @property
     def seeds(self) -> list[int]:
@@ -121,9 +123,12 @@ class Grid:
     @property
     def steps(self) -> int:
         """Of all runs and trials together, at most."""
-        options = self.settings.synthetic
-        runs = len(self.runs) * len(self.seeds) * options.steps
-        return runs + len(self.followers) * len(self.trials) * trial_steps(options)
+        trials = sum(self.trial_steps(source) for source in self.followers) * len(self.trials)
+        return len(self.seeds) * sum(self.length[run] for run in self.runs) + trials
+
+    def trial_steps(self, run: tuple[str, str]) -> int:
+        """Steps of the trial of a learning rate."""
+        return max(1, round(self.length[run] * self.settings.synthetic.trial))
 
     @property
     def jobs(self) -> int:
@@ -165,15 +170,53 @@ def open_grid(settings: Settings) -> Grid:
                 f"{settings.model.context}"
             )
         for split in ("train", "validation", "test"):
-            Problems(task, split).take(0, np.arange(1))
+            task.rows(split, settings.seed).at(0, np.arange(1))
         for spec in (spec for owner, spec in runs if owner == name):
             _require_targets(objectives[spec], task)
-    return Grid(settings, tasks, objectives, tuple(dict.fromkeys(runs)))
+    runs = list(dict.fromkeys(runs))
+    length = {run: _length(settings, tasks[run[0]], objectives[run[1]]) for run in runs}
+    return Grid(settings, tasks, objectives, tuple(runs), length)
+
+
+def _length(settings: Settings, task: Task, objective: Objective) -> int:
+    """Steps of a run: as many as are asked for, or as the budget pays for."""
+    options = settings.synthetic
+    if options.budget is None:
+        return options.steps
+    budget = parse_budget(options.budget)
+    if budget.unit == "seconds":
+        raise UserError(
+            f"synthetic.budget: {options.budget!r} found, must be in tokens or FLOPs, so that every "
+            "run is the same on any machine"
+        )
+    trainer = make_trainer(settings, task, objective, 0, options.learning_rate)
+    step = expected_cost(objective, trainer.backbone, trainer.rows, options.batch, budget.unit)
+    if budget.amount < step:
+        raise UserError(
+            f"synthetic.budget: {options.budget!r} is less than one step of '{objective.spec}' on "
+            f"{task.spec} ({step:.2g} {budget.unit})"
+        )
+    return round(budget.amount / step)
+
+
+def defaults_of(texts: Iterable[str]) -> dict[str, Any]:
+    """{setting: value} of tasks, by their specs, where nothing else is said.
+
+    Raises UserError for tasks of different ones.
+    """
+    tasks = [parse_task(text) for text in texts]
+    for task in tasks[1:]:
+        if dict(task.defaults) != dict(tasks[0].defaults):
+            raise UserError(
+                f"tasks: {tasks[0].spec} and {task.spec} are trained at different sizes; give them "
+                "in two commands"
+            )
+    return dict(tasks[0].defaults) if tasks else {}
 
 
 def _require_targets(objective: Objective, task: Task) -> None:
     """Raises UserError for an objective without a target, or without one order, in a task."""
-    batch = Problems(task, "train").take(0, np.arange(64))
+    batch = task.rows("train", 0).at(0, np.arange(64))
     try:
         objective.at(1.0).arranged(batch)
     except ValueError as error:
@@ -193,12 +236,12 @@ class GridEstimate:
 
     runs: of training, trials included.
     jobs: at a time.
-    steps: of a run.
+    steps: of the longest run.
     flops: of training.
     seconds: of training on this machine, `jobs` at a time.
     scoring_seconds: of learning curves and scores, likewise.
-    by_run: for each (task, objective): parameters, seconds of a step, FLOPs of a run, number of
-        runs (a trial counts as a part of one), and scoring seconds of all its runs.
+    by_run: for each (task, objective): parameters, steps, seconds of a step, FLOPs of a run, number
+        of runs (a trial counts as a part of one), and scoring seconds of all its runs.
     """
 
     runs: int
@@ -212,15 +255,14 @@ class GridEstimate:
 
 def estimate(grid: Grid) -> GridEstimate:
     """The cost of a grid, from counted FLOPs and the time of a few steps of each run."""
-    options = grid.settings.synthetic
     with threads(grid.threads):
         by_run = [_estimate_run(grid, name, spec) for name, spec in grid.runs]
-    seconds = (
-        sum(run["seconds_per_step"] * run["runs"] for run in by_run) * options.steps / grid.jobs
-    )
+    seconds = sum(run["seconds_per_step"] * run["runs"] * run["steps"] for run in by_run)
+    seconds /= grid.jobs
     scoring = sum(run["scoring_seconds"] for run in by_run) / grid.jobs
     flops = sum(run["flops"] * run["runs"] for run in by_run)
-    return GridEstimate(grid.total, grid.jobs, options.steps, flops, seconds, scoring, by_run)
+    steps = max(grid.length.values())
+    return GridEstimate(grid.total, grid.jobs, steps, flops, seconds, scoring, by_run)
 
 
 def _estimate_run(grid: Grid, name: str, spec: str) -> dict[str, Any]:
@@ -234,32 +276,32 @@ def _estimate_run(grid: Grid, name: str, spec: str) -> dict[str, Any]:
     seconds = sum(
         share * seconds_per_step(trainer, phase.at(0.5)) for share, phase in objective.phases()
     )
-    ways = readers(trainer.backbone, objective, task)
+    exam = exam_of(task)(task, trainer.backbone, objective, options, 0)
     trials = len(grid.trials) * ((name, spec) in grid.followers)
-    reads = len(grid.seeds) * (
-        reads_of_curve(ways[0], options, options.steps) + reads_of_score(ways, options)
-    )
-    reads += trials * reads_of_curve(ways[0], options, trial_steps(options))
+    steps, every = grid.length[name, spec], options.every
+    points = len(grid.seeds) * math.ceil(steps / every)
+    points += trials * math.ceil(grid.trial_steps((name, spec)) / every)
+    reads = points * exam.point_reads + len(grid.seeds) * exam.score_reads
     return {
         "graph": name,
         "objective": spec,
         "parameters": trainer.backbone.parameter_count,
+        "steps": steps,
         "seconds_per_step": seconds * options.batch / few,
-        "flops": flops * options.steps,
+        "flops": flops * steps,
         "runs": len(grid.seeds) + options.trial * trials,
-        "scoring_seconds": reads * _seconds_per_read(ways[0], task, min(64, 3 * few)),
+        "scoring_seconds": reads * _seconds_per_read(exam, min(64, 3 * few)),
     }
 
 
-def _seconds_per_read(reader: Reader, task: Task, rows: int, times: int = 3) -> float:
+def _seconds_per_read(exam: Exam[Any], rows: int, times: int = 3) -> float:
     """Seconds in which a model reads one row among others, the median of a few."""
-    batch = Problems(task, "validation").take(0, np.arange(rows))
     times_taken = []
     for _ in range(times):
         clock = time.perf_counter()
-        reader.forced(batch)
-        times_taken.append(time.perf_counter() - clock)
-    return sorted(times_taken)[times // 2] / (rows * reader.forced_reads)
+        reads = exam.once(rows)
+        times_taken.append((time.perf_counter() - clock) / reads)
+    return sorted(times_taken)[times // 2]
 
 
 def folder_of(grid: Grid, out: Path) -> StudyFolder:
@@ -337,8 +379,9 @@ def _run_jobs(
             folder = out / "runs" / slug(name) / slug(spec) / last
             number = TRIAL_SEED if seed is None else seed
             task, trial = grid.tasks[name], seed is None
+            steps = grid.trial_steps(run) if trial else grid.length[run]
             job = SyntheticJob(
-                out, folder, grid.settings, task, spec, number, factor, grid.threads, trial
+                out, folder, grid.settings, task, spec, number, factor, grid.threads, steps, trial
             )
             jobs.submit(job, run_job, job, work=job.steps)
 
