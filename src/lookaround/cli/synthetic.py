@@ -35,6 +35,7 @@ def command(
     with loading("loading libraries") as console:
         from lookaround.studies.synthetic.grid import (
             PRESETS,
+            defaults_of,
             estimate,
             folder_of,
             open_grid,
@@ -43,7 +44,8 @@ def command(
 
         if preset not in PRESETS:
             raise UserError(f"--preset {preset}: unknown; known are {', '.join(PRESETS)}")
-        grid = open_grid(given.settings(PRESETS[preset]))
+        tasks = given.settings(PRESETS[preset]).synthetic.tasks
+        grid = open_grid(given.settings(PRESETS[preset] | defaults_of(tasks)))
         folder_of(grid, out).require()
     with loading("timing a few steps of each run"):
         cost = estimate(grid)

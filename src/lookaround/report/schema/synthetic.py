@@ -47,6 +47,13 @@ class SyntheticTask(Record):
     title: str = Field(description="what reports call it")
     about: str = Field(description="what makes it hard")
     copied: bool = Field(description="whether what follows the first hop can be copied")
+    figures: Named[str] = Field(
+        {"exact_match": "answers that are right as a whole"},
+        description="figure of a run to what it is; the first one is the task's own",
+    )
+    bounds: Named[str] = Field(
+        {}, description="line beside the figures that is no model's to what it is"
+    )
 
 
 class LearningPoint(Record):
@@ -55,7 +62,10 @@ class LearningPoint(Record):
     step: int = Field(description="optimizer steps")
     seconds: float | None = Field(None, description="wall clock seconds of training")
     exact_match: Score = Field(None, description="share of answers right as a whole")
-    positions: list[Score] = Field(description="accuracy by place of the answer")
+    positions: Listed[Score] = Field([], description="accuracy by place of the answer")
+    state_accuracy: Score = Field(None, description="as in a row, on a tenth of its rows")
+    forward: Score = Field(None, description="as in a row")
+    backward: Score = Field(None, description="as in a row")
 
 
 class SyntheticRow(Record):
@@ -70,6 +80,19 @@ class SyntheticRow(Record):
         None, description="accuracy of the tokens after it; null where nothing comes after"
     )
     train_exact_match: Score = Field(None, description="exact match on training problems")
+    state_accuracy: Score = Field(
+        None, description="share of symbols whose hidden state a linear probe finds"
+    )
+    symbol: Score = Field(None, description="the same of the exact posterior given the symbol")
+    filtering: Score = Field(None, description="given the symbols up to it")
+    smoothing: Score = Field(None, description="given all symbols of the row")
+    later: Listed[Score] = Field(
+        [],
+        description="of a causal model, `state_accuracy` with the states of the next one, two .. "
+        "symbols appended",
+    )
+    forward: Score = Field(None, description="values written whole, given held-out keys")
+    backward: Score = Field(None, description="keys written whole, given held-out values")
     seconds: float | None = Field(None, description="wall clock seconds of training")
     steps: int = Field(description="optimizer steps taken")
     solved_at: int | None = Field(
@@ -85,11 +108,11 @@ class SyntheticRow(Record):
         description="the step at which loss or weights were not finite, null if they never were; "
         "the rest is then that of the last point of the curve"
     )
-    positions: list[Score] = Field(description="accuracy by place of the answer")
+    positions: Listed[Score] = Field([], description="accuracy by place of the answer")
     ways: Named[Score] = Field(
         {}, description="way of writing to exact match; the first is the objective's own"
     )
-    queries: int = Field(description="different held-out problems")
+    queries: int = Field(description="different held-out problems; pairs, or rows, of other tasks")
     chance: Score = Field(
         None, description="accuracy of a guess at the first hop; null where it has no meaning"
     )
@@ -122,16 +145,25 @@ class SyntheticEntry(Record):
     train_exact_match: OverSeeds | None = Field(
         None, description="of the runs' `train_exact_match`"
     )
-    success: float = Field(description="share of runs with an exact match of 95 % or more")
-    ways: dict[str, Score] = Field(description="way of writing to mean exact match")
+    state_accuracy: OverSeeds | None = Field(None, description="of the runs' `state_accuracy`")
+    symbol: OverSeeds | None = Field(None, description="of the runs' `symbol`")
+    filtering: OverSeeds | None = Field(None, description="of the runs' `filtering`")
+    smoothing: OverSeeds | None = Field(None, description="of the runs' `smoothing`")
+    later: Listed[Score] = Field([], description="means of the runs' `later`")
+    forward: OverSeeds | None = Field(None, description="of the runs' `forward`")
+    backward: OverSeeds | None = Field(None, description="of the runs' `backward`")
+    success: float | None = Field(
+        None, description="share of runs with an exact match of 95 % or more"
+    )
+    ways: Named[Score] = Field({}, description="way of writing to mean exact match")
     seconds: float = Field(description="wall clock seconds of training, mean")
     parameters: int = Field(description="parameters of the model with its heads")
     chance: Score = Field(None, description="as in a row")
     learning_rate: float | None = Field(None, description="the peak learning rate")
-    solved_at: list[int | None] = Field(description="by seed, as in a row")
+    solved_at: Listed[int | None] = Field([], description="by seed, as in a row")
     steps: list[int] = Field(description="by seed, as in a row")
     learned_at: Listed[list[int | None]] = Field([], description="by seed, as in a row")
-    left_chance_at: list[int | None] = Field(description="by seed, as in a row")
+    left_chance_at: Listed[int | None] = Field([], description="by seed, as in a row")
     diverged_at: list[int | None] = Field(description="by seed, as in a row")
 
 
@@ -176,11 +208,14 @@ class SyntheticResults(Results):
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "summary" (means alone), "rows" and "curves"."""
-        means = ("exact_match", "first_hop", "later_positions", "train_exact_match")
         return {
             "summary": [
                 numbered(entry)
-                | {name: entry[name].mean for name in means if entry[name] is not None}
+                | {
+                    name: value.mean
+                    for name, value in vars(entry).items()
+                    if isinstance(value, OverSeeds)
+                }
                 for entry in self.summary
             ],
             "rows": [numbered(row) for row in self.rows],

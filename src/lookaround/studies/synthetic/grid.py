@@ -46,6 +46,9 @@ SUCCESS = 0.95  # exact match from which on a run has solved its task
 SAME = 0.03
 # of trials: learning rates are chosen on a seed that no reported run has
 TRIAL_SEED = 1 << 20
+# what is averaged over seeds: of answers, and of other tasks with what bounds them
+MEANS = ("exact_match", "first_hop", "later_positions", "train_exact_match")
+FIGURES = ("state_accuracy", "symbol", "filtering", "smoothing", "forward", "backward")
 
 _ALL = (
     "ar, reverse, teacherless, mdlm, dar, mtp(n={n}, weights=1.0, matched=True), "
@@ -403,28 +406,29 @@ def _run_jobs(
                 continue
             tried[run][job.factor] = row
             if len(tried[run]) == len(grid.trials):
-                best = _best_rate(tried[run])
+                best = _best_rate(tried[run], grid.tasks[run[0]].figure)
                 report(Event(finished=f"{job.task.spec} {job.objective}: learning rate x{best:g}"))
                 train(run, best)
     ordered = [rows[(*run, seed)] for run in grid.runs for seed in grid.seeds]
     rates: dict[str, dict[str, dict[str, float]]] = {}
     for (name, spec), entries in tried.items():
         if entries:
+            figure = grid.tasks[name].figure
             rates.setdefault(name, {})[spec] = {
-                f"x{factor:g}": row["curve"][-1]["exact_match"] if row["curve"] else -1.0
+                f"x{factor:g}": row["curve"][-1][figure] if row["curve"] else -1.0
                 for factor, row in sorted(entries.items())
             }
     return ordered, rates
 
 
-def _best_rate(tried: Mapping[float, Mapping[str, Any]]) -> float:
+def _best_rate(tried: Mapping[float, Mapping[str, Any]], figure: str) -> float:
     """The factor whose trial is the most accurate on validation problems, else the smallest.
 
     Of factors within SAME of the best, the one that got there first, then the largest.
     """
     ends = {factor: row["curve"][-1] for factor, row in tried.items() if row["curve"]}
-    most = max((end["exact_match"] for end in ends.values()), default=0.0)
-    close = [factor for factor, end in ends.items() if end["exact_match"] >= most - SAME]
+    most = max((end[figure] for end in ends.values()), default=0.0)
+    close = [factor for factor, end in ends.items() if end[figure] >= most - SAME]
     return min(close, key=lambda factor: (ends[factor]["step"], -factor), default=min(tried))
 
 
@@ -433,17 +437,24 @@ def _told(row: Mapping[str, Any]) -> str:
     diverged = (
         f" (the loss was not finite at step {row['diverged_at']:,})" if row["diverged_at"] else ""
     )
+    names = ("exact_match", "first_hop", *FIGURES)
+    figures = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names if name in row]
     return (
-        f"{row['graph']} {row['objective']}, seed {row['seed']}: exact match "
-        f"{row['exact_match']:.3f}, first hop {row['first_hop']:.3f}, {row['steps']:,} steps, "
-        f"{row['seconds']:.0f} s{diverged}"
+        f"{row['graph']} {row['objective']}, seed {row['seed']}: {', '.join(figures)}, "
+        f"{row['steps']:,} steps, {row['seconds']:.0f} s{diverged}"
     )
 
 
 def describe(tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
     """What a report says of each task, by its spec."""
     return {
-        task.spec: {"title": task.title, "about": task.about, "copied": task.copied}
+        task.spec: {
+            "title": task.title,
+            "about": task.about,
+            "copied": task.copied,
+            "figures": dict(task.figures),
+            "bounds": dict(task.bounds),
+        }
         for task in tasks
     }
 
@@ -461,26 +472,33 @@ def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[d
     summary = []
     for (graph, objective), group in groups.items():
         entry: dict[str, Any] = {"graph": graph, "objective": objective, "seeds": len(group)}
-        for name in ("exact_match", "first_hop", "later_positions", "train_exact_match"):
-            values = [row[name] for row in group if row[name] is not None]
+        for name in (*MEANS, *FIGURES):
+            values = [row[name] for row in group if row.get(name) is not None]
             if values:
                 interval = seed_interval(values)
                 entry[name] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
         entry |= {
-            "success": float(np.mean([row["exact_match"] >= SUCCESS for row in group])),
-            "solved_at": [row["solved_at"] for row in group],
             "steps": [row["steps"] for row in group],
             "seconds": float(np.mean([row["seconds"] for row in group])),
             "parameters": group[0]["parameters"],
-            "chance": group[0]["chance"],
             "control_of": own if (own := controls.get(graph)) in graphs else None,
             "learning_rate": group[0]["learning_rate"],
-            "ways": {
-                way: float(np.mean([row["ways"][way] for row in group])) for way in group[0]["ways"]
-            },
-            "learned_at": [row["learned_at"] for row in group],
-            "left_chance_at": [row["left_chance_at"] for row in group],
             "diverged_at": [row["diverged_at"] for row in group],
         }
+        if "exact_match" in group[0]:
+            entry |= {
+                "success": float(np.mean([row["exact_match"] >= SUCCESS for row in group])),
+                "chance": group[0]["chance"],
+                "ways": {
+                    way: float(np.mean([row["ways"][way] for row in group]))
+                    for way in group[0]["ways"]
+                },
+            }
+            entry |= {
+                name: [row[name] for row in group]
+                for name in ("solved_at", "learned_at", "left_chance_at")
+            }
+        if "later" in group[0]:
+            entry["later"] = np.mean([row["later"] for row in group], 0).tolist()
         summary.append(entry)
     return summary

@@ -150,7 +150,7 @@ class _Run:
     def __init__(self, job: SyntheticJob, stop: StopSignal) -> None:
         self.job, self.settings, self.stop = job, job.settings.synthetic, stop
         self.task, self.objective = job.task, parse(job.objective)
-        self.curve = Curve(job.folder / CURVE_FILE, next(iter(self.task.figures)))
+        self.curve = Curve(job.folder / CURVE_FILE, self.task.figure)
         self.trainer = self._opened()
         which = f"learning rate x{job.factor:g}" if job.trial else f"seed {job.seed}"
         self.label = f"{job.task.spec} {job.objective}, {which}"
@@ -266,7 +266,6 @@ class _Run:
             "flops": counters.flops,
             "curve": self.curve.entries,
         }
-
 
     def _times(self) -> dict[str, Any]:
         """When answers came right, of a task that has some."""

@@ -124,6 +124,11 @@ class Task:
         return math.nan
 
     @property
+    def figure(self) -> str:
+        """The figure that decides between learning rates."""
+        return next(iter(self.figures))
+
+    @property
     def control(self) -> Task | None:
         """The same problems with nothing to learn but the decision; None without such a task."""
         return None
