@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from lookaround.report.schema.forecast import ForecastLine, RightContext
     from lookaround.report.schema.record import Score
     from lookaround.report.schema.speculation import BatchSpeed
-    from lookaround.report.schema.synthetic import Margins, OverSeeds, SyntheticEntry
+    from lookaround.report.schema.synthetic import (
+        Margins,
+        OverSeeds,
+        SyntheticEntry,
+        SyntheticTask,
+    )
 
 
 FORECAST_COLUMNS = (  # heading, what it means, how a line's cell reads
@@ -101,6 +106,9 @@ def forecast_features(result: ForecastResults) -> str:
 # what is said of a run that failed: later tokens at least so right, or training answers at most
 CLEVER, UNFIT = 0.99, 0.95
 
+LATER_MEANING = (
+    "of a causal model, the same with the states of the next one, two .. symbols appended"
+)
 SYNTHETIC_COLUMNS = (
     (
         "exact match",
@@ -161,9 +169,35 @@ def _score(found: OverSeeds | None) -> str:
     return f"{mean} [{100 * max(found.low, 0):.1f}, {100 * min(found.high, 1):.1f}]"
 
 
-def synthetic_cells(entry: SyntheticEntry) -> list[str]:
+def has_answers(task: SyntheticTask) -> bool:
+    """Whether a task is answered: others have figures of their own."""
+    return "exact_match" in task.figures
+
+
+def synthetic_columns(task: SyntheticTask) -> tuple[tuple[str, str], ...]:
+    """(heading, meaning) of each column of a task's table."""
+    if has_answers(task):
+        return SYNTHETIC_COLUMNS
+    own = [(name.replace("_", " "), meaning) for name, meaning in task.figures.items()]
+    beside = [*task.bounds.items()]
+    later = [("later", LATER_MEANING)] if beside else []
+    return (*own, *beside, *later, *SYNTHETIC_COLUMNS[-2:])
+
+
+def synthetic_cells(entry: SyntheticEntry, task: SyntheticTask) -> list[str]:
+    if not has_answers(task):
+        return [
+            *(_score(entry.get(name)) for name in task.figures),
+            *(format_percent(_mean(entry.get(name))) for name in task.bounds),
+            *(
+                [" ".join(format_percent(number(share)) for share in entry.later)]
+                * bool(task.bounds)
+            ),
+            format_seconds(entry.seconds),
+            f"{entry.parameters:,}",
+        ]
     solved = ["-" if step is None else f"{step:,}" for step in entry.solved_at]
-    wins = round(entry.success * entry.seeds)
+    wins = round(number(entry.success) * entry.seeds)
     return [
         _score(entry.exact_match),
         f"{wins}/{entry.seeds}",
@@ -183,6 +217,9 @@ def synthetic_findings(results: SyntheticResults) -> list[str]:
     margins = results.margins
     for graph, entries in synthetic_tasks(results).items():
         title, copied = results.tasks[graph].title, results.tasks[graph].copied
+        if not has_answers(results.tasks[graph]):
+            lines += _figures_in_words(results.tasks[graph], entries)
+            continue
         kinds: dict[str, list[str]] = {}
         for entry in entries:
             if not is_control(entry):
@@ -209,6 +246,28 @@ def synthetic_findings(results: SyntheticResults) -> list[str]:
         for row in results.rows
         if row.diverged_at
     ]
+    return lines
+
+
+def _figures_in_words(task: SyntheticTask, entries: Sequence[SyntheticEntry]) -> list[str]:
+    """Who is best in each figure, and who passes a bound by an interval over seeds."""
+    lines = []
+    for name in task.figures:
+        known = [entry for entry in entries if entry.get(name) is not None]
+        best = max(known, key=lambda entry: _mean(entry[name]), default=None)
+        if best is not None:
+            lines.append(
+                f"{task.title}: best in {name.replace('_', ' ')}: {best.objective} "
+                f"({_score(best[name])})"
+            )
+        for bound in task.bounds:
+            above = [
+                entry.objective
+                for entry in known
+                if entry[name].low is not None and entry[name].low > _mean(entry.get(bound))
+            ]
+            if above:
+                lines.append(f"{task.title}: above {bound}: {', '.join(above)}")
     return lines
 
 
@@ -263,7 +322,7 @@ def _verdict(entry: SyntheticEntry, margin: float, copied: bool) -> str:
     chance = number(entry.chance)
     if entry.success == 1:
         return "looks ahead in every run"
-    if entry.success > 0:
+    if number(entry.success) > 0:
         return "looks ahead in some runs"
     if math.isfinite(chance) and later >= CLEVER and abs(exact - chance) <= margin:
         if not copied:

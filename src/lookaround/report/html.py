@@ -324,7 +324,7 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
         "tasks": [
             {
                 "heading": synthetic_heading(results.tasks[task].title, entries),
-                "table": tables.synthetic(results.tasks[task].title, entries),
+                "table": tables.synthetic(results.tasks[task], entries),
                 "charts": _drawn(charts[task]),
                 "lines": _places(results, task),
             }
@@ -339,7 +339,8 @@ def _synthetic_shown(results: SyntheticResults) -> Shown:
     shown = []
     for task, entries in synthetic_tasks(results).items():
         title = results.tasks[task].title
-        shown.append((synthetic_heading(title, entries), tables.synthetic(title, entries)))
+        table = tables.synthetic(results.tasks[task], entries)
+        shown.append((synthetic_heading(title, entries), table))
     return shown, synthetic_findings(results)
 
 

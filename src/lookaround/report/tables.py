@@ -11,12 +11,12 @@ from lookaround.report.findings import (
     FORECAST_COLUMNS,
     RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
-    SYNTHETIC_COLUMNS,
     forecast_standing,
     is_control,
     right_context_cells,
     speculation_cells,
     synthetic_cells,
+    synthetic_columns,
     synthetic_name,
 )
 from lookaround.report.lookup import BASELINES, BITS, NEEDS, Interval, Lookup, number, verdict
@@ -35,7 +35,7 @@ from lookaround.report.text import (
 
 if TYPE_CHECKING:
     from lookaround.report.schema import ForecastResults, SpeculationResults
-    from lookaround.report.schema.synthetic import SyntheticEntry
+    from lookaround.report.schema.synthetic import SyntheticEntry, SyntheticTask
 
 
 # a heading and a smaller one below it, with the budget entries they show
@@ -364,21 +364,21 @@ def answers(result: ForecastResults) -> Table:
     return Table("Recommendations", heads, [("", rows)])
 
 
-def synthetic(title: str, entries: Sequence[SyntheticEntry]) -> Table:
+def synthetic(task: SyntheticTask, entries: Sequence[SyntheticEntry]) -> Table:
     """The objectives on one task, those of its control behind them.
 
     entries: of the summary, all of the task.
     """
     groups: dict[bool, list[Row]] = {False: [], True: []}
     for entry in entries:
-        first, *others = synthetic_cells(entry)
+        first, *others = synthetic_cells(entry, task)
         ways = entry.ways
         small = ", ".join(f"{way} {format_percent(number(share))}" for way, share in ways.items())
         cells = [Cell(first, small if len(ways) > 1 else ""), *map(Cell, others)]
         groups[is_control(entry)].append(Row(synthetic_name(entry), cells))
-    heads = [Head(name, title=meaning) for name, meaning in SYNTHETIC_COLUMNS]
+    heads = [Head(name, title=meaning) for name, meaning in synthetic_columns(task)]
     groups_shown = [("", groups[False]), ("baselines", groups[True])]
-    return Table(f"Results on {title}", [Head("objective"), *heads], groups_shown)
+    return Table(f"Results on {task.title}", [Head("objective"), *heads], groups_shown)
 
 
 def speculation(result: SpeculationResults) -> Table:

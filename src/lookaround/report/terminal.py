@@ -16,7 +16,6 @@ from lookaround.report.findings import (
     FORECAST_COLUMNS,
     RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
-    SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
     forecast_standing,
@@ -25,6 +24,7 @@ from lookaround.report.findings import (
     speculation_cells,
     speculation_lines,
     synthetic_cells,
+    synthetic_columns,
     synthetic_findings,
     synthetic_heading,
     synthetic_name,
@@ -375,10 +375,11 @@ def _print_synthetic(results: SyntheticResults, console: Console) -> None:
     """A table for each task, then the findings in words."""
     for graph, entries in synthetic_tasks(results).items():
         _print_text(console, synthetic_heading(results.tasks[graph].title, entries), "bold")
-        cells = zip(*map(synthetic_cells, entries), strict=True)
+        task = results.tasks[graph]
+        cells = zip(*(synthetic_cells(entry, task) for entry in entries), strict=True)
         columns = [
             Column(heading, list(column))
-            for (heading, _), column in zip(SYNTHETIC_COLUMNS, cells, strict=True)
+            for (heading, _), column in zip(synthetic_columns(task), cells, strict=True)
         ]
         labels = [printable(synthetic_name(entry)) for entry in entries]
         models = sum(not is_control(entry) for entry in entries)

@@ -242,9 +242,8 @@ class HiddenStates(Exam[HiddenMarkov]):
         with reading(self.backbone):
             for part in torch.from_numpy(symbols).split(ROWS_PER_PASS):
                 self.on_read(len(part))
-                shown = Shown(
-                    part, attention_of(self.attention, torch.tensor(len(part) * [part.shape[1]]))
-                )
+                lengths = torch.full((len(part),), part.shape[1])
+                shown = Shown(part, attention_of(self.attention, lengths))
                 states = self.backbone.states(shown.to(self.backbone.device), all_layers=True)
                 read.append([states[layer].float().cpu().numpy() for layer in layers])
         return [np.concatenate(each) for each in zip(*read, strict=True)], hidden

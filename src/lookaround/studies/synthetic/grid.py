@@ -189,8 +189,8 @@ def _length(settings: Settings, task: Task, objective: Objective) -> int:
     budget = parse_budget(options.budget)
     if budget.unit == "seconds":
         raise UserError(
-            f"synthetic.budget: {options.budget!r} found, must be in tokens or FLOPs, so that every "
-            "run is the same on any machine"
+            f"synthetic.budget: {options.budget!r} found, must be in tokens or FLOPs, so that runs "
+            "are the same on any machine"
         )
     trainer = make_trainer(settings, task, objective, 0, options.learning_rate)
     step = expected_cost(objective, trainer.backbone, trainer.rows, options.batch, budget.unit)

@@ -6,7 +6,7 @@ K states, V symbols, B rows, T symbols of a row.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -43,15 +43,15 @@ class HiddenMarkov(Task):
         "right of it tells the rest, up to smoothing, the posterior given all. No causal model "
         "can pass the one line and no model at all the other."
     )
-    figures = {
+    figures: ClassVar = {
         "state_accuracy": "share of symbols whose hidden state a linear probe finds",
     }
-    bounds = {
+    bounds: ClassVar = {
         "symbol": "the likeliest state given the symbol alone",
         "filtering": "the likeliest state given the symbols up to it: no causal model can pass it",
         "smoothing": "the likeliest state given all symbols: no model can pass it",
     }
-    defaults = {
+    defaults: ClassVar = {
         "model.preset": "nano",
         "synthetic.budget": "1e12flops",
         "synthetic.learning_rate": 2e-3,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -41,11 +41,11 @@ class Recall(Task):
         "the key, or the key given the value, which stands before it. A model with a fixed mask "
         "rate rarely sees a whole value hidden and its key shown."
     )
-    figures = {
+    figures: ClassVar = {
         "forward": "values written whole, given keys that no question in training was about",
         "backward": "keys written whole, given values that no question in training was about",
     }
-    defaults = {
+    defaults: ClassVar = {
         "model.preset": "nano",
         "synthetic.steps": 6000,
         "synthetic.learning_rate": 2e-3,
