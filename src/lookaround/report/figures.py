@@ -36,7 +36,7 @@ from lookaround.report.text import format_flops, format_rung
 if TYPE_CHECKING:
     from lookaround.report.schema import ForecastResults
     from lookaround.report.schema.comparison import CurvePoint, Run
-    from lookaround.report.schema.synthetic import SyntheticEntry, SyntheticRow
+    from lookaround.report.schema.synthetic import LearningPoint, SyntheticEntry, SyntheticRow
 
 
 SHORT_BASELINES = {
@@ -289,13 +289,23 @@ def spectra(forecast: ForecastResults) -> str:
     )
 
 
-def learning(group: Sequence[tuple[SyntheticEntry, Sequence[SyntheticRow]]], number_of: int) -> str:
+def learning(
+    group: Sequence[tuple[SyntheticEntry, Sequence[SyntheticRow]]],
+    number_of: int,
+    names: Sequence[str] = (),
+) -> str:
     """Learning curves of one task by place of the answer, a panel for each objective: (summary
     entry, its rows) in order.
 
     Thin lines are seeds, thick ones their means; the dashed line is chance.
     number_of: of the task on its page.
+    names: the figures that are drawn in place of places.
     """
+
+    def values(point: LearningPoint) -> list[float]:
+        found = [point.get(name) for name in names] if names else point.positions
+        return [number(value) for value in found]
+
     columns = 2
     lines = math.ceil(len(group) / columns)
     figure, panels = new_grid(lines, columns, 1.75 * lines + 0.35)
@@ -304,13 +314,13 @@ def learning(group: Sequence[tuple[SyntheticEntry, Sequence[SyntheticRow]]], num
         axes.set_visible(False)
     for axes, (entry, rows) in zip(panels, group, strict=False):
         curves = [row.curve for row in rows if row.curve]
-        places = len(curves[0][0].positions) if curves else 0
+        places = len(values(curves[0][0])) if curves else 0
         steps = sorted({point.step for curve in curves for point in curve})
         for token in range(places):
             colour = colour_of(token)
             means = []
             for curve in curves:
-                at, right = [p.step for p in curve], [number(p.positions[token]) for p in curve]
+                at, right = [p.step for p in curve], [values(p)[token] for p in curve]
                 axes.plot(at, right, color=colour, linewidth=0.6, alpha=0.45)
                 means.append(np.interp(steps, at, right))  # a run that ended stays where it was
             axes.plot(steps, np.mean(means, 0), color=colour, linestyle=dashes(token))
@@ -327,9 +337,10 @@ def learning(group: Sequence[tuple[SyntheticEntry, Sequence[SyntheticRow]]], num
     return to_svg(
         figure,
         f"learning-{number_of}",
-        "Learning curves by place of the answer",
-        "Accuracy on validation problems of each token of the answer against steps, a panel for "
-        "each objective.",
+        "Learning curves" + ("" if names else " by place of the answer"),
+        "Accuracy on validation problems "
+        + (f"({', '.join(names)})" if names else "of each token of the answer")
+        + " against steps, a panel for each objective.",
     )
 
 

@@ -15,11 +15,12 @@ from markupsafe import Markup
 
 from lookaround.report import figures, protocols, tables
 from lookaround.report.findings import (
-    SYNTHETIC_COLUMNS,
     forecast_contexts,
     forecast_features,
+    has_answers,
     is_control,
     speculation_lines,
+    synthetic_columns,
     synthetic_findings,
     synthetic_heading,
     synthetic_tasks,
@@ -307,7 +308,8 @@ def _forecast_shown(result: ForecastResults) -> Shown:
 
 def _synthetic(results: SyntheticResults) -> dict[str, Any]:
     settings, charts = results.settings.synthetic, synthetic_figures(results)
-    abouts = dict.fromkeys(results.tasks[task].about for task in synthetic_tasks(results))
+    kinds = [results.tasks[task] for task in synthetic_tasks(results)]
+    abouts = dict.fromkeys(task.about for task in kinds)
     return {
         "made_by": "synthetic",
         "title": "lookaround synthetic",
@@ -317,7 +319,7 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
             f"{settings.steps:,} steps of {settings.batch} problems at most",
             f"{min(row.queries for row in results.rows):,} held-out problems",
             f"model {results.settings.model.preset}",
-            f"edges {settings.edges}, query {settings.query}",
+            *[f"edges {settings.edges}, query {settings.query}"] * any(map(has_answers, kinds)),
         ],
         "abouts": [about for about in abouts if about],
         "findings": synthetic_findings(results),
@@ -330,7 +332,7 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
             }
             for task, entries in synthetic_tasks(results).items()
         ],
-        "columns": SYNTHETIC_COLUMNS,
+        "columns": dict.fromkeys(column for task in kinds for column in synthetic_columns(task)),
         "repeat": results.command,
     }
 
@@ -357,13 +359,16 @@ def synthetic_figures(results: SyntheticResults) -> dict[str, str]:
                 if not is_control(entry)
             ],
             place,
+            () if has_answers(results.tasks[task]) else [*results.tasks[task].figures],
         )
         for place, (task, entries) in enumerate(synthetic_tasks(results).items())
     }
 
 
 def _places(results: SyntheticResults, task: str) -> list[tuple[int, str]]:
-    """The tokens of a task's answer, as lines of its figure."""
+    """The tokens of a task's answer, or its figures, as lines of its figure."""
+    if not has_answers(results.tasks[task]):
+        return [(k, name.replace("_", " ")) for k, name in enumerate(results.tasks[task].figures)]
     lengths = (len(row.positions) for row in results.rows if row.graph == task)
     return [(token, f"token {token + 1}") for token in range(next(lengths, 0))]
 
