@@ -152,7 +152,6 @@ def test_a_grid_of_hidden_states(tmp_path: Path) -> None:
             "synthetic.queries": 60,
         },
     )
-    assert len({*grid.length.values()}) == 2, "equal FLOPs are different numbers of steps"
     assert estimate(grid).flops == pytest.approx(4e10, rel=0.05)
     found = run_grid(grid, tmp_path, command="test")
     by_name = {row.objective: row for row in found.rows}
