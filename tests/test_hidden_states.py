@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from lookaround.model.export import load
 from lookaround.settings import read_settings
 from lookaround.studies.synthetic.exams import HiddenStates, Recalled, exam_of
 from lookaround.studies.synthetic.grid import defaults_of, estimate, open_grid, run_grid
+from lookaround.studies.synthetic.job import BOTH_WAYS
 from lookaround.studies.synthetic.tasks import parse_task
 from lookaround.studies.synthetic.tasks.hmm import COMMON, HiddenMarkov, Source
 from lookaround.studies.synthetic.tasks.recall import Recall, RecallRows
@@ -152,7 +154,7 @@ def test_a_grid_of_hidden_states(tmp_path: Path) -> None:
             "synthetic.queries": 60,
         },
     )
-    assert estimate(grid).flops == pytest.approx(4e10, rel=0.05)
+    assert estimate(grid).flops == pytest.approx(6e10, rel=0.05)
     found = run_grid(grid, tmp_path, command="test")
     by_name = {row.objective: row for row in found.rows}
     for row in found.rows:
@@ -161,11 +163,18 @@ def test_a_grid_of_hidden_states(tmp_path: Path) -> None:
         assert row.flops == pytest.approx(2e10, rel=0.05)
     assert len(by_name["ar"].later) == 4
     assert by_name["vmlm"].later == []
+    assert by_name[BOTH_WAYS].later == []
+    halves = [load(tmp_path / name) for name in _models(tmp_path)]
+    assert len(halves) == 4, "two objectives, and one each way"
     assert "state accuracy" in str(found)
     assert (tmp_path / "results.json").is_file()
     found.write_page(tmp_path / "synthetic.html")
     again = run_grid(grid, tmp_path, command="test")
     assert again.as_dict()["rows"] == found.as_dict()["rows"]
+
+
+def _models(folder: Path) -> list[Path]:
+    return [path.parent for path in sorted(folder.glob("runs/*/*/*/model/config.json"))]
 
 
 def test_a_grid_of_recall(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -177,21 +177,22 @@ class HiddenStates(Exam[HiddenMarkov]):
     """
 
     def point(self) -> dict[str, Any]:
-        return {"state_accuracy": self._accuracy(self._rows // 10 or 1)}
+        train, test = (self._read(split, self._few) for split in ("train", "test"))
+        return {"state_accuracy": _probed(train, test)}
 
     def score(self) -> dict[str, Any]:
         """With the bounds on the same test rows; `later` of a causal model: the accuracy with the
         states of the next one, two .. symbols appended, zeros where the row ends before.
         """
-        states, symbols = self.task.rows("test", self.seed).hidden(TEST_SEED, np.arange(self._rows))
+        train, test = (self._read(split, self.settings.queries) for split in ("train", "test"))
         source = self.task.source(self.seed)
         posteriors = (source.alone, source.filtered, source.smoothed)
-        row: dict[str, Any] = {"state_accuracy": self._accuracy(self._rows)}
+        row: dict[str, Any] = {"state_accuracy": _probed(train, test)}
         for name, posterior in zip(self.task.bounds, posteriors, strict=True):
-            row[name] = float((posterior(symbols).argmax(-1) == states).mean())
-        if self.attention == "causal":
-            row["later"] = [self._accuracy(self._rows, later) for later in range(1, LATER + 1)]
-        return row | {"queries": self._rows}
+            row[name] = float((posterior(test.symbols).argmax(-1) == test.hidden).mean())
+        if self.waits:
+            row["later"] = [_probed(train, test, later) for later in range(1, LATER + 1)]
+        return row | {"queries": self.settings.queries}
 
     def once(self, rows: int) -> int:
         self._read("validation", rows)
@@ -199,45 +200,35 @@ class HiddenStates(Exam[HiddenMarkov]):
 
     @property
     def point_reads(self) -> int:
-        return 2 * (self._rows // 10 or 1)
+        return 2 * self._few
 
     @property
     def score_reads(self) -> int:
-        return 2 * self._rows * (1 + LATER * (self.attention == "causal"))
+        return 2 * self.settings.queries
 
     @property
-    def _rows(self) -> int:
-        return self.settings.queries
+    def _few(self) -> int:
+        """Rows of either part behind a point of the learning curve."""
+        return max(1, self.settings.queries // 10)
 
     @property
     def attention(self) -> str:
         """How the model is read, as a classifier is."""
         return classification_mode(self.objective.at(1.0).modes()).attention
 
-    def _accuracy(self, rows: int, later: int = 0) -> float:
-        """Of the probe on so many test rows, trained on as many others."""
-        features, labels = self._read("train", rows)
-        features = [_with_later(each, later) for each in features]
-        fifth = max(1, rows // 5)
-        held, fit = slice(0, fifth), slice(fifth if rows > 1 else 0, None)
+    @property
+    def waits(self) -> bool:
+        """Whether later states know more of a symbol than its own."""
+        return self.attention == "causal"
 
-        def right(layer: int, fit: slice, asked: np.ndarray, true: np.ndarray) -> float:
-            model = fit_logistic(_flat(features[layer][fit]), labels[fit].ravel(), STRENGTH)
-            return float((model.predict(_flat(asked)) == true.ravel()).mean())
-
-        scores = [right(k, fit, each[held], labels[held]) for k, each in enumerate(features)]
-        best = int(np.argmax(scores))
-        test, true = self._read("test", rows)
-        return right(best, slice(None), _with_later(test[best], later), true)
-
-    def _read(self, split: Split, rows: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """(states (B, T, D) of each candidate layer, hidden states (B, T)) of rows of a part.
-
-        Those of training begin where no run has read.
-        """
+    def _read(self, split: Split, rows: int) -> _Read:
+        """Rows of a part; those of training begin where no run has read."""
         first, seed = (FRESH, self.seed) if split == "train" else (0, TEST_SEED)
-        source = self.task.rows(split, self.seed)
-        hidden, symbols = source.hidden(seed, first + np.arange(rows))
+        hidden, symbols = self.task.rows(split, self.seed).hidden(seed, first + np.arange(rows))
+        return _Read(self._states(symbols), symbols, hidden)
+
+    def _states(self, symbols: np.ndarray) -> list[np.ndarray]:
+        """States (B, T, D) of each candidate layer."""
         layers, read = candidate_layers(self.backbone.sizes.layers), []
         with reading(self.backbone):
             for part in torch.from_numpy(symbols).split(ROWS_PER_PASS):
@@ -246,7 +237,52 @@ class HiddenStates(Exam[HiddenMarkov]):
                 shown = Shown(part, attention_of(self.attention, lengths))
                 states = self.backbone.states(shown.to(self.backbone.device), all_layers=True)
                 read.append([states[layer].float().cpu().numpy() for layer in layers])
-        return [np.concatenate(each) for each in zip(*read, strict=True)], hidden
+        return [np.concatenate(each) for each in zip(*read, strict=True)]
+
+
+class BothWays(HiddenStates):
+    """The same of a model side by side with one of reversed rows (`backward`), both causal."""
+
+    waits = False
+
+    def __init__(self, backward: Backbone, *given: Any) -> None:
+        super().__init__(*given)
+        self.backward = HiddenStates(self.task, backward, *given[2:])
+
+    def _states(self, symbols: np.ndarray) -> list[np.ndarray]:
+        left = super()._states(symbols)
+        right = self.backward._states(symbols[:, ::-1].copy())
+        pairs = zip(left, right, strict=True)
+        return [np.concatenate([one, other[:, ::-1]], 2) for one, other in pairs]
+
+
+class _Read(NamedTuple):
+    """What a model makes of rows: states (B, T, D) of each candidate layer, beside the symbols
+    (B, T) and the hidden states (B, T).
+    """
+
+    states: list[np.ndarray]
+    symbols: np.ndarray
+    hidden: np.ndarray
+
+
+def _probed(train: _Read, test: _Read, later: int = 0) -> float:
+    """The accuracy of a probe on test rows; its layer is chosen on a fifth of the training rows."""
+
+    def right(layer: int, fit: slice, part: _Read, asked: slice) -> float:
+        features, wanted = (
+            _with_later(each.states[layer][rows], later)
+            for each, rows in ((train, fit), (part, asked))
+        )
+        model = fit_logistic(_flat(features), train.hidden[fit].ravel(), STRENGTH)
+        return float((model.predict(_flat(wanted)) == part.hidden[asked].ravel()).mean())
+
+    rows = len(train.hidden)
+    fifth = max(1, rows // 5)
+    fit = slice(fifth if rows > 1 else 0, None)
+    layers = range(len(train.states))
+    best = max(layers, key=lambda layer: right(layer, fit, train, slice(fifth)))
+    return right(best, slice(None), test, slice(None))
 
 
 def _with_later(states_btd: np.ndarray, later: int) -> np.ndarray:

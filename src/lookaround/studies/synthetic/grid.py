@@ -21,7 +21,7 @@ import numpy as np
 
 from lookaround.evaluation.intervals import seed_interval
 from lookaround.model.fingerprint import model_fingerprint
-from lookaround.objectives import parse_list
+from lookaround.objectives import parse, parse_list
 from lookaround.objectives.objective import Objective
 from lookaround.report.schema import SyntheticResults
 from lookaround.report.schema.record import VERSION
@@ -29,8 +29,15 @@ from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import StudyFolder, slug
 from lookaround.studies.jobs import Jobs
-from lookaround.studies.synthetic.exams import Exam, exam_of
-from lookaround.studies.synthetic.job import GUESSING, SyntheticJob, make_trainer, run_job
+from lookaround.studies.synthetic.exams import Exam, HiddenStates, exam_of
+from lookaround.studies.synthetic.job import (
+    BOTH_WAYS,
+    GUESSING,
+    SyntheticJob,
+    make_trainer,
+    run_both_ways,
+    run_job,
+)
 from lookaround.studies.synthetic.tasks import Task, parse_task
 from lookaround.support.errors import UserError
 from lookaround.support.machine import jobs_of, machine, threads, threads_of, versions
@@ -116,7 +123,8 @@ class Grid:
             source = (
                 first if self.settings.synthetic.search == "first" else controls.get(name, name)
             )
-            followers.setdefault((source, spec), []).append((name, spec))
+            leader = "ar" if spec == BOTH_WAYS else spec
+            followers.setdefault((source, leader), []).append((name, spec))
         return followers
 
     @property
@@ -165,6 +173,9 @@ def open_grid(settings: Settings) -> Grid:
         if options.control and task.control is not None and "ar" in objectives:
             tasks[task.control.spec] = task.control
             runs.append((task.control.spec, "ar"))
+        if options.control and exam_of(task) is HiddenStates and "ar" in objectives:
+            runs.append((task.spec, BOTH_WAYS))
+            objectives[BOTH_WAYS] = parse("ar")  # by its cost
     asked = "context" in settings.model.model_fields_set
     for name, task in tasks.items():
         if asked and settings.model.context < task.width:
@@ -386,7 +397,8 @@ def _run_jobs(
             job = SyntheticJob(
                 out, folder, grid.settings, task, spec, number, factor, grid.threads, steps, trial
             )
-            jobs.submit(job, run_job, job, work=job.steps)
+            run_it = run_both_ways if spec == BOTH_WAYS else run_job
+            jobs.submit(job, run_it, job, work=job.steps)
 
         def train(source: tuple[str, str], factor: float) -> None:
             for run in followers[source]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from lookaround.model.backbone import build, require_honest_attention, require_modes
-from lookaround.model.export import export
+from lookaround.model.export import export, load
 from lookaround.objectives import parse
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.studies.jobs import Status
-from lookaround.studies.synthetic.exams import Exam, exam_of
+from lookaround.studies.synthetic.exams import BothWays, Exam, exam_of
 from lookaround.studies.synthetic.tasks import Task
 from lookaround.support.errors import Diverged, Interrupted
 from lookaround.support.machine import local_device, threads
@@ -39,6 +39,7 @@ from lookaround.train.loop import StopSignal, Trainer, stop_on_signals
 from lookaround.train.parallel import World
 from lookaround.train.run import schedule_for
 
+BOTH_WAYS = "ar beside ar of reversed rows"  # half of the budget each
 ROW_FILE, CURVE_FILE = "row.json", "curve.json"
 # what is read again of these files, and its types
 ROW_FIELDS: dict[str, Any] = {
@@ -141,6 +142,46 @@ def run_job(job: SyntheticJob) -> dict[str, Any]:
         for _, old in checkpoint.checkpoints(job.folder):
             shutil.rmtree(old, ignore_errors=True)
         run.status.done()
+    return row
+
+
+def run_both_ways(job: SyntheticJob) -> dict[str, Any]:
+    """Trains `ar`, and the same on reversed rows, for half of the steps each; scores them together.
+
+    Returns the row, as `run_job` does.
+    """
+    file = job.folder / ROW_FILE
+    if file.is_file():
+        return _read_curve(file, job.task.figures, row_fields(job.task))
+    parts = [
+        replace(
+            job,
+            folder=job.folder.with_name(f"{job.folder.name}-{side}"),
+            objective=spec,
+            steps=max(1, job.steps // 2),
+        )
+        for side, spec in (("forward", "ar"), ("backward", "reverse"))
+    ]
+    trained = [run_job(part) for part in parts]
+    with threads(job.threads), stop_on_signals() as stop:
+        forward, backward = (load(part.folder / "model").to(local_device()) for part in parts)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        status = Status(job.folder, job.out, f"{job.task.spec} {BOTH_WAYS}, seed {job.seed}", stop)
+
+        def listen(rows: int) -> None:
+            status.tell("scoring", 0, 1)
+            if stop.set:
+                raise Interrupted(f"{job.folder}: stopped; the same command goes on from there")
+
+        settings, objective = job.settings.synthetic, parse("ar")
+        exam = BothWays(backward, job.task, forward, objective, settings, job.seed, listen)
+        row = trained[0] | {"objective": BOTH_WAYS, "curve": []} | exam.score()
+        row.pop("later", None)
+        for name in ("seconds", "steps", "parameters", "flops"):
+            row[name] = sum(each[name] for each in trained)
+        row["diverged_at"] = next(filter(None, (each["diverged_at"] for each in trained)), None)
+        write_text(file, json.dumps(finite(row), indent=1))
+        status.done()
     return row
 
 
