@@ -30,6 +30,7 @@ from lookaround.report.schema import SyntheticResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.synthetic import grid as grid_module
 from lookaround.studies.synthetic.answers import Reader
+from lookaround.studies.synthetic.exams import exam_of
 from lookaround.studies.synthetic.grid import (
     PRESETS,
     Grid,
@@ -43,9 +44,6 @@ from lookaround.studies.synthetic.grid import (
 from lookaround.studies.synthetic.job import (
     SyntheticJob,
     make_trainer,
-    readers,
-    reads_of_curve,
-    reads_of_score,
     run_job,
 )
 from lookaround.studies.synthetic.tasks import Task, parse_task
@@ -69,13 +67,16 @@ class Here(Executor):
         return future
 
 
+STEPS = 12
+
+
 def settings(**values: Any) -> Settings:
     small = {
         "model.preset": "pico",
         "synthetic.tasks": ["pathstar(2,3)"],
         "synthetic.objectives": "ar, teacherless",
         "synthetic.seeds": 2,
-        "synthetic.steps": 12,
+        "synthetic.steps": STEPS,
         "synthetic.batch": 8,
         "synthetic.every": 4,
         "synthetic.queries": 60,
@@ -411,7 +412,7 @@ def test_weights_that_are_not_finite_are_never_scored(
         return found
 
     monkeypatch.setattr(loop.Trainer, "step", step)
-    job = SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1)
+    job = SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1, STEPS)
     row = run_job(job)
     assert row["steps"] == {2: 0, 8: 4, 12: 8}[at]
     assert row["diverged_at"] in (at, at + 1)
@@ -437,7 +438,7 @@ def test_a_control_alone_is_a_task_like_others(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_curve_beyond_the_last_checkpoint_leaves_no_point_twice(tmp_path: Path) -> None:
     grid = open_grid(settings(synthetic__steps=8))
-    job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, TASK, "ar", 0, 1.0, 1)
+    job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, TASK, "ar", 0, 1.0, 1, STEPS)
     curve = {
         "curve": [{"step": 4, "seconds": 1.0, "exact_match": 0.5, "positions": [1.0, 0.5, 1.0]}]
     }
@@ -459,7 +460,7 @@ def test_a_run_ends_once_it_is_right_twice_in_a_row(tmp_path: Path) -> None:
         )
     )
     job = SyntheticJob(
-        tmp_path, tmp_path / "run", grid.settings, parse_task("pathstar(2,2)"), "ar", 0, 4.0, 1
+        tmp_path, tmp_path / "run", grid.settings, parse_task("pathstar(2,2)"), "ar", 0, 4.0, 1, 400
     )
     row = run_job(job)
     assert row["steps"] < 400
@@ -579,16 +580,14 @@ def test_the_estimate_counts_every_row_that_is_read(
     grid = open_grid(settings(synthetic__control=False, **asked))
     row = run_job(
         SyntheticJob(
-            tmp_path, tmp_path / "run", grid.settings, parse_task(task), objective, 0, 1.0, 1
+            tmp_path, tmp_path / "run", grid.settings, parse_task(task), objective, 0, 1.0, 1, 10
         )
     )
     assert [point["step"] for point in row["curve"]] == [4, 8, 10]
     trainer = make_trainer(grid.settings, grid.tasks[task], grid.objectives[objective], 0, 0.1)
-    ways = readers(trainer.backbone, grid.objectives[objective], grid.tasks[task])
-    counted = reads_of_curve(ways[0], grid.settings.synthetic, 10) + reads_of_score(
-        ways, grid.settings.synthetic
-    )
-    assert sum(read) == counted
+    (kind, options) = grid.tasks[task], grid.settings.synthetic
+    exam = exam_of(kind)(kind, trainer.backbone, grid.objectives[objective], options, 0)
+    assert sum(read) == 3 * exam.point_reads + exam.score_reads
 
 
 @pytest.mark.parametrize(
@@ -684,7 +683,9 @@ def test_a_run_in_this_process_leaves_the_threads_as_they_were(
 ) -> None:
     before = torch.get_num_threads()
     run_job(
-        SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, before + 1, True)
+        SyntheticJob(
+            tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, before + 1, 1, True
+        )
     )
     assert torch.get_num_threads() == before
 
@@ -971,7 +972,7 @@ def test_an_edited_file_of_a_run_is_refused_by_name(name: str, text: str, tmp_pa
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_text(text)
     with pytest.raises(UserError, match=f"{name}.*truncated or not ours"):
-        run_job(SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1))
+        run_job(SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1, STEPS))
 
 
 def test_a_row_without_a_field_is_refused_by_name(tmp_path: Path) -> None:
@@ -982,7 +983,9 @@ def test_a_row_without_a_field_is_refused_by_name(tmp_path: Path) -> None:
             json.dumps({k: v for k, v in whole.items() if k != name})
         )
         with pytest.raises(UserError, match=f"field '{name}' is missing"):
-            run_job(SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1))
+            run_job(
+                SyntheticJob(tmp_path, tmp_path / "run", settings(), TASK, "ar", 0, 1.0, 1, STEPS)
+            )
 
 
 def test_a_folder_is_looked_at_before_anything_is_timed(
