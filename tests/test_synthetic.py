@@ -551,7 +551,7 @@ def end(right: float, step: int = 4) -> dict[str, Any]:
 def test_the_rate_that_is_best_soonest_or_largest_is_taken(
     tried: dict[float, dict], best: float
 ) -> None:
-    assert grid_module._best_rate(tried) == best
+    assert grid_module._best_rate(tried, "exact_match") == best
 
 
 @pytest.mark.slow
