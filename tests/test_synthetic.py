@@ -416,7 +416,7 @@ def test_weights_that_are_not_finite_are_never_scored(
     row = run_job(job)
     assert row["steps"] == {2: 0, 8: 4, 12: 8}[at]
     assert row["diverged_at"] in (at, at + 1)
-    trial = run_job(replace(job, folder=tmp_path / "trial", trial=True))
+    trial = run_job(replace(job, folder=tmp_path / "trial", trial=True, steps=5))
     assert (trial["curve"] == []) == (at < 5), "of 5 steps"
     assert json.loads((tmp_path / "trial" / "row.json").read_text()) == trial
 
@@ -438,7 +438,7 @@ def test_a_control_alone_is_a_task_like_others(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_curve_beyond_the_last_checkpoint_leaves_no_point_twice(tmp_path: Path) -> None:
     grid = open_grid(settings(synthetic__steps=8))
-    job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, TASK, "ar", 0, 1.0, 1, STEPS)
+    job = SyntheticJob(tmp_path, tmp_path / "run", grid.settings, TASK, "ar", 0, 1.0, 1, 8)
     curve = {
         "curve": [{"step": 4, "seconds": 1.0, "exact_match": 0.5, "positions": [1.0, 0.5, 1.0]}]
     }
@@ -918,8 +918,8 @@ def test_sums_are_introduced_as_sums(tmp_path: Path) -> None:
             "field 'rows[2].curve[0]' is a number; expected an object",
         ),
         (
-            lambda r: r["summary"][1].pop("ways"),
-            "field 'summary[1].ways' is missing; expected an object",
+            lambda r: r["summary"][1].pop("steps"),
+            "field 'summary[1].steps' is missing; expected a list",
         ),
         (
             lambda r: r["summary"][1].update(seconds=None),
