@@ -187,6 +187,9 @@ def test_a_grid_of_recall(tmp_path: Path) -> None:
         assert 0 <= row.forward <= 1
         assert 0 <= row.backward <= 1
         assert row.queries == 2
+        # 2 r^2 of all 2 r: a value of two tokens with both hidden; (1 - r) r / 2 r with one shown
+        share = 0.5 if row.objective == "ar" else min(0.4 / 2, 0.6 / 2)
+        assert row.coverage == pytest.approx(2 * share)
         assert [point.step for point in row.curve] == [60]
     assert "forward" in str(found)
 

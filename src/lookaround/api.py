@@ -95,6 +95,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "synthetic.objectives",
         "synthetic.seeds",
         "synthetic.steps",
+        "synthetic.budget",
         "model.preset",
         "model.init",
         "synthetic.control",

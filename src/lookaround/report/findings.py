@@ -109,6 +109,10 @@ CLEVER, UNFIT = 0.99, 0.95
 LATER_MEANING = (
     "of a causal model, the same with the states of the next one, two .. symbols appended"
 )
+COVERAGE_MEANING = (
+    "theory's word on both: the rarest of the pairs that writing a value asks for, as a share of "
+    "the training pairs in a value, times its tokens"
+)
 SYNTHETIC_COLUMNS = (
     (
         "exact match",
@@ -180,8 +184,8 @@ def synthetic_columns(task: SyntheticTask) -> tuple[tuple[str, str], ...]:
         return SYNTHETIC_COLUMNS
     own = [(name.replace("_", " "), meaning) for name, meaning in task.figures.items()]
     beside = [*task.bounds.items()]
-    later = [("later", LATER_MEANING)] if beside else []
-    return (*own, *beside, *later, *SYNTHETIC_COLUMNS[-2:])
+    last = ("later", LATER_MEANING) if beside else ("coverage", COVERAGE_MEANING)
+    return (*own, *beside, last, *SYNTHETIC_COLUMNS[-2:])
 
 
 def synthetic_cells(entry: SyntheticEntry, task: SyntheticTask) -> list[str]:
@@ -189,10 +193,9 @@ def synthetic_cells(entry: SyntheticEntry, task: SyntheticTask) -> list[str]:
         return [
             *(_score(entry.get(name)) for name in task.figures),
             *(format_percent(_mean(entry.get(name))) for name in task.bounds),
-            *(
-                [" ".join(format_percent(number(share)) for share in entry.later)]
-                * bool(task.bounds)
-            ),
+            " ".join(format_percent(number(share)) for share in entry.later)
+            if task.bounds
+            else ("-" if entry.coverage is None else f"{entry.coverage:.2g}"),
             format_seconds(entry.seconds),
             f"{entry.parameters:,}",
         ]

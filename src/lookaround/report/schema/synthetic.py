@@ -93,6 +93,11 @@ class SyntheticRow(Record):
     )
     forward: Score = Field(None, description="values written whole, given held-out keys")
     backward: Score = Field(None, description="keys written whole, given held-out values")
+    coverage: Score = Field(
+        None,
+        description="theory's word on both: the rarest of the pairs that writing a value asks for, "
+        "as a share of the training pairs in a value, times its tokens; 1 for `ar`",
+    )
     seconds: float | None = Field(None, description="wall clock seconds of training")
     steps: int = Field(description="optimizer steps taken")
     solved_at: int | None = Field(
@@ -152,6 +157,7 @@ class SyntheticEntry(Record):
     later: Listed[Score] = Field([], description="means of the runs' `later`")
     forward: OverSeeds | None = Field(None, description="of the runs' `forward`")
     backward: OverSeeds | None = Field(None, description="of the runs' `backward`")
+    coverage: Score = Field(None, description="as in a row")
     success: float | None = Field(
         None, description="share of runs with an exact match of 95 % or more"
     )

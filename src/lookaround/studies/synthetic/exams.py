@@ -19,6 +19,7 @@ from lookaround.model.foreign import reading
 from lookaround.model.masks import attention_of
 from lookaround.model.readable import classification_mode
 from lookaround.objectives.contract import Shown
+from lookaround.objectives.laws import LONGEST_ENUMERATED
 from lookaround.objectives.objective import Objective
 from lookaround.settings import SyntheticSettings
 from lookaround.studies.synthetic.answers import Reader
@@ -26,6 +27,7 @@ from lookaround.studies.synthetic.tasks import Problems, Task
 from lookaround.studies.synthetic.tasks.base import Split
 from lookaround.studies.synthetic.tasks.hmm import HiddenMarkov
 from lookaround.studies.synthetic.tasks.recall import Recall, RecallRows
+from lookaround.theory.worlds import prefix_coverage
 
 TEST_SEED, VALIDATION_SEED = 0, 1  # of the problems that all runs of a task are scored on
 SEEN = 2000  # training problems that a run is scored on, at most
@@ -158,7 +160,13 @@ class Recalled(_Written[Recall]):
         }
 
     def score(self) -> dict[str, Any]:
-        return self.point() | {"queries": self.task.held_out}
+        """With what theory says: the rarest of the pairs that writing a value asks for, as a share
+        of the training pairs in a value, times its tokens (`ar` has 1).
+        """
+        tokens, row = self.task.length, self.point()
+        if tokens < LONGEST_ENUMERATED:
+            row["coverage"] = tokens * float(prefix_coverage(self.objective, tokens).min())
+        return row | {"queries": self.task.held_out}
 
     @property
     def point_reads(self) -> int:

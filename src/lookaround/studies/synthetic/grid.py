@@ -4,7 +4,7 @@
 
 One job per task, objective and seed trains a model on problems drawn by a seeded generator and
 scores it on problems of a part of the key space that training never draws from. All runs of a grid
-have the same steps, batch, trunk and test problems.
+have the same steps (or FLOPs), batch, trunk and test problems.
 """
 
 from __future__ import annotations
@@ -510,6 +510,8 @@ def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[d
                 name: [row[name] for row in group]
                 for name in ("solved_at", "learned_at", "left_chance_at")
             }
+        if "coverage" in group[0]:
+            entry["coverage"] = group[0]["coverage"]
         if "later" in group[0]:
             entry["later"] = np.mean([row["later"] for row in group], 0).tolist()
         summary.append(entry)
