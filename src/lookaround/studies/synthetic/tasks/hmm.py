@@ -54,6 +54,8 @@ class HiddenMarkov(Task):
     defaults: ClassVar = {
         "model.preset": "nano",
         "synthetic.budget": "1e12flops",
+        "synthetic.batch": 16,
+        "synthetic.control": True,
         "synthetic.learning_rate": 2e-3,
         "synthetic.lr_factors": [1.0],
         "synthetic.objectives": "ar, dar, mlm(rate=0.4), vmlm, ar + vmlm",
