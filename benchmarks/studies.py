@@ -10,9 +10,9 @@ Seconds. The study is trained by the command that its results.json holds. A comp
 rows `scores` (the whole budget), `ladder` (every rung), `claims` (the paper's two claims as paired
 differences, where their objectives were compared), `protocols` (gain and score in every protocol
 and task, then baselines and controls) and `labels` (fine-tuning by number of labels); a synthetic
-study gives `runs`.
+study gives `runs`, or `figures` of tasks that have their own (hidden states, recall).
 --figures: the folder that learning curves of synthetic tasks are written to, synthetic-2-3.svg for
-pathstar(2,3). --tradeoff: the figure of the README, from results/data/stdlib.json alone.
+pathstar(2,3), and what bounds hidden states, ceilings.svg. --tradeoff: the figure of the README, from results/data/stdlib.json alone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from scipy.stats import spearmanr
 from benchmarks.records import DATA, write_record
 from lookaround.evaluation.intervals import seed_interval
 from lookaround.report.figures import learning, tradeoff
+from lookaround.report.html import synthetic_ceilings
 from lookaround.report.lookup import BASELINES as TITLES
 from lookaround.report.lookup import NGRAMS, Interval, Lookup
 from lookaround.report.protocols import over_seeds
@@ -317,6 +318,26 @@ def tradeoff_figure(record: dict[str, Any]) -> str:
     return on_paper(tradeoff(Lookup(ComparisonResults.of(results))))
 
 
+def figure_rows(results: dict[str, Any]) -> Rows:
+    """The rows of tasks with figures of their own: means and intervals over seeds, what bounds
+    them, and `less BOUND`: the first figure less a bound, paired by seed.
+    """
+    rows = []
+    for entry in results["summary"]:
+        task = results["tasks"][entry["graph"]]
+        row = {"task": task["title"], "objective": entry["objective"], "seeds": entry["seeds"]}
+        for name in (*task["figures"], *task["bounds"]):
+            row[name] = {end: entry[name][end] for end in ("mean", "low", "high")}
+        runs = [run for run in results["rows"] if of_entry(run) == of_entry(entry)]
+        first = next(iter(task["figures"]))
+        for bound in task["bounds"]:
+            less = seed_interval([run[first] - run[bound] for run in runs])
+            row[f"less {bound}"] = {"mean": less.mean, "low": less.low, "high": less.high}
+        row |= {key: entry[key] for key in ("later", "coverage") if entry.get(key)}
+        rows.append(row | {"steps": entry["steps"], "seconds": round(entry["seconds"])})
+    return {"figures": rows}
+
+
 def learning_figures(results: dict[str, Any]) -> dict[str, str]:
     """{file name: learning curves} of a synthetic study, a figure for each task, controls left
     out.
@@ -355,16 +376,25 @@ def main() -> None:
         write_text(given.tradeoff, tradeoff_figure(record))
     if given.results is None:
         return
-    results = load_results(given.results).as_dict()
+    found = load_results(given.results)
+    results = found.as_dict()
     synthetic = "rows" in results
-    rows = synthetic_rows(results) if synthetic else comparison_rows(results)
+    if not synthetic:
+        rows = comparison_rows(results)
+    elif all("exact_match" in task["figures"] for task in results["tasks"].values()):
+        rows = synthetic_rows(results)
+    else:
+        rows = figure_rows(results)
     if given.json:
         seeds = len({run["seed"] for run in results["rows" if synthetic else "runs"]})
         made = {"command": results["command"], "versions": results["versions"], "seeds": seeds}
         write_record(given.json, rows, **made)
     if given.figures and synthetic:
-        for name, svg in learning_figures(results).items():
-            write_text(given.figures / name, svg)
+        if ceilings := synthetic_ceilings(found):
+            write_text(given.figures / "ceilings.svg", on_paper(ceilings))
+        elif "runs" in rows:
+            for name, svg in learning_figures(results).items():
+                write_text(given.figures / name, svg)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,12 @@ from lookaround.report.text import format_flops, format_rung
 if TYPE_CHECKING:
     from lookaround.report.schema import ForecastResults
     from lookaround.report.schema.comparison import CurvePoint, Run
-    from lookaround.report.schema.synthetic import LearningPoint, SyntheticEntry, SyntheticRow
+    from lookaround.report.schema.synthetic import (
+        LearningPoint,
+        SyntheticEntry,
+        SyntheticRow,
+        SyntheticTask,
+    )
 
 
 SHORT_BASELINES = {
@@ -495,3 +500,45 @@ def _prefixes(run: Run) -> dict[int, float]:
 def _prefix_place(length: int) -> float:
     # the empty prefix has no logarithm; it stands one step before 1
     return float(length) if length else 0.5
+
+
+def ceilings(groups: Sequence[tuple[SyntheticTask, Sequence[SyntheticEntry]]]) -> str:
+    """The first figure of objectives on tasks of one kind, beside the lines that bound it.
+
+    groups: (task, its summary entries), those of tasks with bounds.
+    """
+    if not groups:
+        return ""
+    figure, axes = new_figure(3.9)
+    name = next(iter(groups[0][0].figures))
+    places = range(len(groups))
+    for bound in groups[0][0].bounds:
+        levels = [mean(number((e.get(bound) or e).get("mean")) for e in all_) for _, all_ in groups]
+        axes.plot(places, levels, color=SOFT, linewidth=1.1, linestyle=(0, (4, 3)))
+        axes.annotate(bound, (0, levels[0]), (0, 3), fontsize=9, **_NOTE)
+    specs = list(dict.fromkeys(entry.objective for _, entries in groups for entry in entries))
+    for index, spec in enumerate(specs):
+        style = line_style(index, 6) | {"linewidth": 1.2}
+        found = [
+            (place + 0.03 * (index - (len(specs) - 1) / 2), entry[name])
+            for place, (_, entries) in enumerate(groups)
+            for entry in entries
+            if entry.objective == spec and entry.get(name) is not None
+        ]
+        for x, score in found:
+            if score.low is not None:
+                axes.plot([x, x], [score.low, score.high], color=style["color"], linewidth=1.2)
+        x, middle = [x for x, _ in found], [score.mean for _, score in found]
+        axes.plot(x, middle, **style, label=shortened(spec, 30))
+    axes.set_xticks(places, [task.title for task, _ in groups])
+    axes.set_xlim(-0.25, len(groups) - 0.75)
+    set_title(axes, name.replace("_", " "))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return to_svg(
+        figure,
+        "ceilings",
+        f"{name.replace('_', ' ').capitalize()} beside what bounds it",
+        "A line for each objective, with its 95 % interval over seeds; dashed are "
+        + ", ".join(groups[0][0].bounds)
+        + ".",
+    )

@@ -322,6 +322,7 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
             *[f"edges {settings.edges}, query {settings.query}"] * any(map(has_answers, kinds)),
         ],
         "abouts": [about for about in abouts if about],
+        "ceilings": _drawn(synthetic_ceilings(results)),
         "findings": synthetic_findings(results),
         "tasks": [
             {
@@ -329,6 +330,7 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
                 "table": tables.synthetic(results.tasks[task], entries),
                 "charts": _drawn(charts[task]),
                 "lines": _places(results, task),
+                "has_answers": has_answers(results.tasks[task]),
             }
             for task, entries in synthetic_tasks(results).items()
         ],
@@ -363,6 +365,12 @@ def synthetic_figures(results: SyntheticResults) -> dict[str, str]:
         )
         for place, (task, entries) in enumerate(synthetic_tasks(results).items())
     }
+
+
+def synthetic_ceilings(results: SyntheticResults) -> str:
+    """What objectives reach on tasks with bounds, as an SVG file; "" without such tasks."""
+    groups = [(results.tasks[task], found) for task, found in synthetic_tasks(results).items()]
+    return figures.ceilings([(task, entries) for task, entries in groups if task.bounds])
 
 
 def _places(results: SyntheticResults, task: str) -> list[tuple[int, str]]:

@@ -36,6 +36,7 @@ FRESH = 1 << 40
 LATER = 4  # tokens that a causal model is read later, at most
 ROWS_PER_PASS = 64
 STRENGTH = 1.0  # C of the probe, whose examples are many
+CHOOSING = 250  # training rows that the layer of a probe is chosen on, at most
 
 T = TypeVar("T", bound=Task)
 OnRead = Callable[[int], None]
@@ -181,7 +182,7 @@ class HiddenStates(Exam[HiddenMarkov]):
     """Symbols: the share of hidden states that a linear probe finds in the model's states.
 
     The probe is a logistic regression on states of training rows; its layer is chosen on a fifth of
-    the rows. B rows, T symbols, L candidate layers, D hidden width.
+    the rows, or of CHOOSING of them. B rows, T symbols, L candidate layers, D hidden width.
     """
 
     def point(self) -> dict[str, Any]:
@@ -203,7 +204,10 @@ class HiddenStates(Exam[HiddenMarkov]):
         return row | {"queries": self.settings.queries}
 
     def once(self, rows: int) -> int:
-        self._read("validation", rows)
+        """A pass over the rows, and what the probes of a score take for them."""
+        read = self._read("validation", rows)
+        for later in range((LATER if self.waits else 0) + 1):
+            _probed(read, read, later)
         return rows
 
     @property
@@ -275,7 +279,7 @@ class _Read(NamedTuple):
 
 
 def _probed(train: _Read, test: _Read, later: int = 0) -> float:
-    """The accuracy of a probe on test rows; its layer is chosen on a fifth of the training rows."""
+    """The accuracy of a probe on test rows; its layer is chosen on a fifth of training rows."""
 
     def right(layer: int, fit: slice, part: _Read, asked: slice) -> float:
         features, wanted = (
@@ -285,9 +289,9 @@ def _probed(train: _Read, test: _Read, later: int = 0) -> float:
         model = fit_logistic(_flat(features), train.hidden[fit].ravel(), STRENGTH)
         return float((model.predict(_flat(wanted)) == part.hidden[asked].ravel()).mean())
 
-    rows = len(train.hidden)
+    rows = min(len(train.hidden), CHOOSING)
     fifth = max(1, rows // 5)
-    fit = slice(fifth if rows > 1 else 0, None)
+    fit = slice(fifth if rows > 1 else 0, rows)
     layers = range(len(train.states))
     best = max(layers, key=lambda layer: right(layer, fit, train, slice(fifth)))
     return right(best, slice(None), test, slice(None))
