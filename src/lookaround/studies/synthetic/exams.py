@@ -204,10 +204,11 @@ class HiddenStates(Exam[HiddenMarkov]):
         return row | {"queries": self.settings.queries}
 
     def once(self, rows: int) -> int:
-        """A pass over the rows, and what the probes of a score take for them."""
+        """A pass over the rows and a fit of one layer, which is about what a score takes of each;
+        what is read later comes on top.
+        """
         read = self._read("validation", rows)
-        for later in range((LATER if self.waits else 0) + 1):
-            _probed(read, read, later)
+        fit_logistic(_flat(read.states[0]), read.hidden.ravel(), STRENGTH)
         return rows
 
     @property
