@@ -12,7 +12,8 @@ differences, where their objectives were compared), `protocols` (gain and score 
 and task, then baselines and controls) and `labels` (fine-tuning by number of labels); a synthetic
 study gives `runs`, or `figures` of tasks that have their own (hidden states, recall).
 --figures: the folder that learning curves of synthetic tasks are written to, synthetic-2-3.svg for
-pathstar(2,3), and what bounds hidden states, ceilings.svg. --tradeoff: the figure of the README, from results/data/stdlib.json alone.
+pathstar(2,3), and what bounds hidden states, ceilings.svg. --tradeoff: the figure of the README,
+from results/data/stdlib.json alone.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from lookaround.studies.compare.estimate import estimate
 from lookaround.studies.compare.study import open_study
 from lookaround.studies.folder import slug
 from lookaround.support.errors import UserError
+from lookaround.train.loop import Trainer
 
 TINY = [
     "train.batch=4",
@@ -291,6 +292,44 @@ def test_a_smaller_rung_that_is_added_leaves_the_warmup_of_the_others(
     )
     assert numbers(first).items() <= numbers(again).items()
     assert numbers(straight).items() <= numbers(again).items()
+
+
+@pytest.mark.slow
+def test_a_study_that_stops_at_a_rung_goes_on_from_its_trunk(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    real = Trainer.run
+
+    def counting(self: Trainer, until: int, *given: Any, **more: Any) -> Any:
+        taken.append(until - self.counters.step)
+        return real(self, until, *given, **more)
+
+    monkeypatch.setattr(Trainer, "run", counting)
+
+    def steps_of(*more: str, out: Path) -> tuple[dict[str, Any], int]:
+        taken.clear()
+        tasks = [str(corpus / "order.tsv"), str(corpus / "behind.conll")]
+        return run(study_settings(corpus, *more, **{"data.tasks": tasks}), out), sum(taken)
+
+    whole, steps = steps_of(out=tmp_path / "whole")
+    out = tmp_path / "out"
+    part, first = steps_of("compare.until=1/2", out=out)
+    assert {entry["rung"] for entry in part["runs"]} == {0.5}
+    assert part["notes"][0].startswith("Stopped after the rung of 0.5 of the budget")
+    assert part["controls"] == []
+    assert list(out.glob("runs/ar/*/*/trunk/checkpoint-*")), "what is needed to go on is kept"
+    ComparisonResults.of(part).write_page(tmp_path / "report.html")
+    again, second = steps_of(out=out)
+    assert numbers(again) == numbers(whole)
+    assert first + second == steps, "nothing is trained twice"
+    assert not list(out.glob("**/trunk"))
+
+
+@pytest.mark.parametrize("until", ["1/8", "0.3"])
+def test_a_rung_that_the_ladder_lacks(until: str, corpus: Path) -> None:
+    with pytest.raises(UserError, match=r"compare.until: no rung 0.\d+; the ladder has 0.5, 1"):
+        open_study(study_settings(corpus, f"compare.until={until}"))
 
 
 @pytest.mark.slow

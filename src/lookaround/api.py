@@ -51,6 +51,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "compare.seeds",
         "compare.budget",
         "compare.equal",
+        "compare.until",
         "model.preset",
         "model.init",
         "evaluate.protocols",

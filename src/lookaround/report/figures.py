@@ -528,8 +528,8 @@ def ceilings(groups: Sequence[tuple[SyntheticTask, Sequence[SyntheticEntry]]]) -
         for x, score in found:
             if score.low is not None:
                 axes.plot([x, x], [score.low, score.high], color=style["color"], linewidth=1.2)
-        x, middle = [x for x, _ in found], [score.mean for _, score in found]
-        axes.plot(x, middle, **style, label=shortened(spec, 30))
+        middle = [(x, score.mean) for x, score in found]
+        axes.plot(*zip(*middle, strict=True), **style, label=shortened(spec, 30))
     axes.set_xticks(places, [task.title for task, _ in groups])
     axes.set_xlim(-0.25, len(groups) - 0.75)
     set_title(axes, name.replace("_", " "))

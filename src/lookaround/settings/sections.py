@@ -23,6 +23,18 @@ Texts = Annotated[
 ]
 
 
+def _fraction(value: Any) -> Any:
+    """A number written as a fraction, such as 1/8."""
+    over, slash, under = value.partition("/") if isinstance(value, str) else (value, "", "")
+    try:
+        return float(over) / float(under) if slash else value
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+Share = Annotated[float, BeforeValidator(_fraction)]
+
+
 def _listed(value: Any) -> Any:
     """Names separated by commas, in one text or several, as a list of each once."""
     given = [value] if isinstance(value, str) else value
@@ -228,6 +240,10 @@ class CompareSettings(_Section):
     )
     ladder: list[float] = Field(
         [0.125, 0.25, 0.5, 1.0], description="rungs, as shares of the budget"
+    )
+    until: Share | None = Field(
+        None,
+        description="the rung to stop after, such as 1/8; without it the same command goes on",
     )
     lr_factors: list[float] = result(
         [1.0, 2.0, 4.0], description="tried at the smallest rung; one of them: no search"

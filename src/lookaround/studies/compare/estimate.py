@@ -83,11 +83,11 @@ def estimate(study: Study, *, evaluation: bool = True) -> Estimate:
             study.jobs * step_cost(trainer, phase, "flops") / step_cost(trainer, phase, "seconds")
         )
     search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
-    decay, rungs = settings.train.decay, sum(study.rungs)
+    decay, rungs, last = settings.train.decay, sum(study.rungs), study.rungs[-1]
     total = 0.0
     for objective in study.objectives:
         # in full budgets: branches off one trunk share all but their decays
-        ladder = (1 - decay) + decay * rungs if objective.stationary else rungs
+        ladder = (1 - decay) * last + decay * rungs if objective.stationary else rungs
         total += flops[objective.spec] * (ladder * settings.compare.seeds + search)
     sizes = study.backbone.sizes
     rows = settings.train.micro_batch or settings.train.batch
@@ -132,7 +132,7 @@ def _evaluation_seconds(study: Study) -> float:
             by_modes[key] = by_modes.get(key, 0) + 1
         for modes, objectives in by_modes.items():
             each, last = (_seconds(study, modes, _asked(pairs, final)) for final in (False, True))
-            total += seeds * objectives * (each * rungs + last)
+            total += seeds * objectives * (each * rungs + last * study.complete)
             before = [pair for pair in pairs if not pair[0].writes]
             total += seeds * _seconds(study, modes, before)
     return total / study.jobs

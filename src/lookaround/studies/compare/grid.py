@@ -76,7 +76,12 @@ class Grid:
             item for protocol, item in chosen(data, settings.evaluate) if protocol.name == TOKENS
         ]
         # reading one text in both directions takes `ar`, trained from the start
-        self.controlled = bool(self.words) and "ar" in self.specs and settings.model.init is None
+        self.controlled = (
+            study.complete
+            and bool(self.words)
+            and "ar" in self.specs
+            and settings.model.init is None
+        )
 
     def ladder(self, spec: str, seed: int, factor: float | None = None, **others: Any) -> Job:
         """The ladder of an objective and seed, at the best learning rate if not told which."""

@@ -133,9 +133,10 @@ def run_job(job: Job) -> dict[str, Any]:
             return {"validation_loss": read_mapping(file, {"loss": float})["loss"]}
         _train_ladder(job, objective, job.rungs, status, stop)
         status.done()
-        # the trunk of a rung added later is trained again, bit for bit on CPU: kept on disk, it
-        # takes three times the model for each fork
-        shutil.rmtree(job.folder / "trunk", ignore_errors=True)
+        if job.rungs[-1] == 1 or job.backwards:
+            # the trunk of a rung added later is trained again, bit for bit on CPU: kept on disk,
+            # it takes three times the model for each fork
+            shutil.rmtree(job.folder / "trunk", ignore_errors=True)
         rungs = {f"{rung:g}": read_rung(job.folder / f"rung-{rung:g}") for rung in job.evaluated}
         return {"rungs": rungs}
 

@@ -46,7 +46,14 @@ class Study:
 
     @property
     def rungs(self) -> list[float]:
-        return sorted(self.settings.compare.ladder)
+        """The rungs that are climbed: all of the ladder, or those up to where it is to stop."""
+        until = self.settings.compare.until or 1.0
+        return [rung for rung in sorted(self.settings.compare.ladder) if rung <= until]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole ladder is climbed."""
+        return self.rungs[-1] == 1
 
     @property
     def jobs(self) -> int:
@@ -102,6 +109,11 @@ def open_study(settings: Settings) -> Study:
     settings.compare.lr_factors = factors = sorted(set(settings.compare.lr_factors))
     if not ladder or any(not 0 < rung <= 1 for rung in ladder) or max(ladder) != 1:
         raise UserError(f"compare.ladder: rungs must lie in (0, 1] and end at 1, got {ladder}")
+    if (until := settings.compare.until) is not None and until not in ladder:
+        raise UserError(
+            f"compare.until: no rung {until:g}; the ladder has "
+            f"{', '.join(f'{rung:g}' for rung in ladder)} (compare.ladder)"
+        )
     if not factors or any(factor <= 0 for factor in factors):
         raise UserError(f"compare.lr_factors: must be positive numbers, got {factors}")
     if settings.compare.equal == "seconds" and budget.unit != "seconds":

@@ -87,7 +87,7 @@ class _Summary:
             if all(metric in entry for entry in self.statistics.values())
         ]
         last = self.statistics[self.specs[0], self.seeds[0], study.rungs[-1]]
-        # what is measured at the last rung alone
+        # what is measured at the whole budget alone
         self.final_metrics = [metric for metric in last if metric not in self.metrics]
 
     def evaluation(self, spec: str, seed: int, rung: float) -> Evaluation:
@@ -357,7 +357,8 @@ class _Summary:
 
     def _floors(self, protocol: Protocol[Any]) -> dict[str, float]:
         """{baseline: its score}, on the mean over tasks where it stands beside every one."""
-        tasks = self.evaluation(self.specs[0], self.seeds[0], 1.0).scores[protocol.name]
+        rung = self.study.rungs[-1]
+        tasks = self.evaluation(self.specs[0], self.seeds[0], rung).scores[protocol.name]
         beside = {name: line for name, line in baselines().items() if protocol.name in line.beside}
         by_key: dict[str, list[float]] = {}
         for task in tasks:
@@ -389,6 +390,11 @@ class _Summary:
     def _notes(self) -> list[str]:
         study = self.study
         notes = []
+        if not study.complete:
+            notes.append(
+                f"Stopped after the rung of {study.rungs[-1]:g} of the budget, and so is all that "
+                "is said here; the same command without --until goes on from there."
+            )
         if len(self.seeds) == 1:
             notes.append(
                 "One seed: differences between training runs are not covered by the intervals; "
@@ -410,7 +416,8 @@ class _Summary:
     def _cut_notes(self) -> list[str]:
         """What of the tasks is longer than the models read."""
         context, notes = self.study.settings.model.context, []
-        scores = self.evaluation(self.specs[0], self.seeds[0], 1.0).scores.values()
+        rung = self.study.rungs[-1]
+        scores = self.evaluation(self.specs[0], self.seeds[0], rung).scores.values()
         for item in self.study.data:
             details = [found[item.name].details for found in scores if item.name in found]
             cut, left_out = (
@@ -450,7 +457,7 @@ class _Summary:
             return []
         unique = self.study.store.index["splits"]["train"]["tokens"]
         flops = max(
-            self.found.ladders[spec, seed]["1"]["spent"]["flops"]
+            self.found.ladders[spec, seed][f"{self.study.rungs[-1]:g}"]["spent"]["flops"]
             for spec in self.specs
             for seed in self.seeds
         )
