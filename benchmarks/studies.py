@@ -336,7 +336,17 @@ def figure_rows(results: dict[str, Any]) -> Rows:
             row[f"less {bound}"] = {"mean": less.mean, "low": less.low, "high": less.high}
         row |= {key: entry[key] for key in ("later", "coverage") if entry.get(key)}
         rows.append(row | {"steps": entry["steps"], "seconds": round(entry["seconds"])})
-    return {"figures": rows}
+    bounded = [
+        {"task": row["task"]}
+        | {bound: row[bound] for bound in task["bounds"]}
+        | {f"later {number}": score for number, score in enumerate(row["later"], 1)}
+        for row, task in (
+            (row, results["tasks"][entry["graph"]])
+            for row, entry in zip(rows, results["summary"], strict=True)
+        )
+        if "later" in row and task["bounds"] and row["objective"] == "ar"
+    ]
+    return {"figures": rows} | ({"bounds": bounded} if bounded else {})
 
 
 def learning_figures(results: dict[str, Any]) -> dict[str, str]:

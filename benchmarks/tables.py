@@ -308,6 +308,31 @@ TABLES: dict[str, Table] = {
     ),
     "evaluation-2e13-labels": labels("evaluation-2e13"),
     **right_context("evaluation-2e13", "mlm(rate=0.4)", "dar", "vmlm", "ar + vmlm"),
+    "misalignment": Table(
+        "misalignment",
+        "models",
+        (
+            NAMED,
+            Column("FLOPs", "flops", scientific),
+            Column("read", "mode"),
+            Column("theory", "theory", number(2)),
+            Column("nats", "nats", interval(3)),
+            Column("1 mask", "1 masks", number(3)),
+            Column("8", "8 masks", number(3)),
+            Column("bits per byte", "bits", interval(3)),
+        ),
+    ),
+    "misalignment-less": Table(
+        "misalignment",
+        "models",
+        (
+            NAMED,
+            Column("FLOPs", "flops", scientific),
+            Column("seeds", "seeds"),
+            Column("nats less", "less nats", interval(3, sign="+")),
+            Column("bits per byte less", "less bits", interval(3, sign="+")),
+        ),
+    ),
     "protocols": Table(
         "protocols",
         "figures",
@@ -468,6 +493,29 @@ TABLES: dict[str, Table] = {
     **solved("synthetic-default"),
     **solved("synthetic-2-5"),
     **solved("synthetic-longer"),
+    "hidden-states": Table(
+        "hidden-states",
+        "figures",
+        (
+            NAMED,
+            Column("stay", "task", lambda title: title.rpartition(" ")[2]),
+            Column("state accuracy", "state_accuracy", interval(3)),
+            Column("less filtering, points", "less filtering", points),
+            Column("less smoothing, points", "less smoothing", points),
+        ),
+    ),
+    "hidden-states-bounds": Table(
+        "hidden-states",
+        "bounds",
+        (
+            Column("stay", "task", lambda title: title.rpartition(" ")[2]),
+            *(
+                Column(name, name, half(interval(3)))
+                for name in ("symbol", "filtering", "smoothing")
+            ),
+            *(Column(f"`ar`, {k} later", f"later {k}", number(3)) for k in (1, 2, 4)),
+        ),
+    ),
     "synthetic-generator": Table(
         "synthetic-generator",
         "graphs",
