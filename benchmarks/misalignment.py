@@ -96,7 +96,13 @@ def main() -> None:
     given = parser.parse_args()
     rows = [row for folder in given.studies for row in study_rows(folder)]
     if given.json:
-        write_record(given.json, {"models": rows}, seeds=max(row["seeds"] for row in rows))
+        compared = [row for row in rows if "less nats" in row]
+        names = ("objective", "flops", "seeds", "less nats", "less bits")
+        write_record(
+            given.json,
+            {"models": rows, "less": [{name: row[name] for name in names} for row in compared]},
+            seeds=max(row["seeds"] for row in rows),
+        )
 
 
 if __name__ == "__main__":

@@ -324,7 +324,7 @@ TABLES: dict[str, Table] = {
     ),
     "misalignment-less": Table(
         "misalignment",
-        "models",
+        "less",
         (
             NAMED,
             Column("FLOPs", "flops", scientific),
