@@ -5,7 +5,8 @@ token after a prefix should not depend on how many masks follow. For a causal mo
 by construction. Ours; `theory.worlds.length_misalignment` says what an objective's training makes
 likely.
 
-s tokens of a prefix, from the first of a row on, m masks behind it, T tokens of a training row, R rows.
+s tokens of a prefix, from the first of a row on, m masks behind it, T tokens of a training row,
+R rows.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from lookaround.evaluation.registry import (
 )
 from lookaround.report.schema import ComparisonResults
 from lookaround.report.schema.comparison import VERSION
+from lookaround.studies.advice import quoted
 from lookaround.studies.compare.grid import Found
 from lookaround.studies.compare.scoring import TOKENS
 from lookaround.studies.compare.study import Study, text_data
@@ -411,7 +412,20 @@ class _Summary:
                 f"{', '.join(moving)}"
             )
         notes += idle(self.asked, self.options)
-        return notes + self._context_notes() + self._budget_notes()
+        return notes + self._context_notes() + self._budget_notes() + self._known()
+
+    def _known(self) -> list[str]:
+        """What was measured elsewhere for the needs of this study at its budget."""
+        needs = {one.need for one in self.protocols.values() if one.key in self.metrics}
+        return quoted(needs - {""}, self._flops())
+
+    def _flops(self) -> float:
+        """FLOPs of a run at the last rung, the most of all."""
+        return max(
+            self.found.ladders[spec, seed][f"{self.study.rungs[-1]:g}"]["spent"]["flops"]
+            for spec in self.specs
+            for seed in self.seeds
+        )
 
     def _cut_notes(self) -> list[str]:
         """What of the tasks is longer than the models read."""
@@ -456,12 +470,7 @@ class _Summary:
         if not masked:
             return []
         unique = self.study.store.index["splits"]["train"]["tokens"]
-        flops = max(
-            self.found.ladders[spec, seed][f"{self.study.rungs[-1]:g}"]["spent"]["flops"]
-            for spec in self.specs
-            for seed in self.seeds
-        )
-        return crossing_notes(unique, flops)
+        return crossing_notes(unique, self._flops())
 
 
 def crossing_notes(unique: int, flops: float) -> list[str]:

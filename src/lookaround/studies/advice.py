@@ -1,0 +1,101 @@
+"""Which objective? What our measurements say, by need and budget.
+
+    python -m lookaround.studies.advice > docs/which-objective.md
+
+The sentences lie in advice.json, each with the page of results/ that it is from and the budgets
+where it was measured. `compare` quotes those that apply; the page is made of all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+
+NEEDS = {  # need: the heading of its part of the page
+    "write": "You want text, from left to right",
+    "fill": "You want to fill gaps, or several tokens per pass",
+    "label_texts": "You label texts",
+    "label_tokens": "You label words",
+    "look_ahead": "Answers take looking ahead",
+    "speed": "Writing must be faster",
+    "before": "You have not trained anything yet",
+}
+HEAD = """\
+<!-- made by: python -m lookaround.studies.advice -->
+
+# Which objective?
+
+What our measurements say, by need and budget, in a sentence each; each links to the page of results
+that it is from, with its command, seeds and intervals. All of them are of English or Python, small
+models and at most 2e13 FLOPs a run: on your text and at your budget,
+`lookaround compare YOUR.txt --seeds 3` measures it, and quotes what applies of this page.
+"""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A sentence about a need.
+
+    flops: the budgets of a run that it stands for; None: it is not about a budget.
+    page: of results/.
+    """
+
+    need: str
+    flops: tuple[float, float] | None
+    sentence: str
+    page: str
+
+    def applies(self, needs: Iterable[str], flops: float) -> bool:
+        """Whether it is about one of these needs and a run of so many FLOPs."""
+        low, high = self.flops or (0.0, float("inf"))
+        return self.need in needs and low <= flops < high
+
+    @property
+    def budgets(self) -> str:
+        return f" ({self.flops[0]:.0e} to {self.flops[1]:.0e} FLOPs a run)" if self.flops else ""
+
+
+def known() -> list[Advice]:
+    """Everything that is known, in the order of the page."""
+    text = (files(__package__) / "advice.json").read_text(encoding="utf-8")
+    return [
+        Advice(**entry | {"flops": tuple(entry["flops"]) if entry["flops"] else None})
+        for entry in json.loads(text)
+    ]
+
+
+def quoted(needs: Iterable[str], flops: float) -> list[str]:
+    """What is known for these needs at a budget, each with its page."""
+    asked = set(needs)
+    return [
+        f"Measured before (results/{advice.page}): {advice.sentence}"
+        for advice in known()
+        if advice.applies(asked, flops)
+    ]
+
+
+def page() -> str:
+    """docs/which-objective.md."""
+    parts = [HEAD]
+    for need, heading in NEEDS.items():
+        lines = [
+            textwrap.fill(
+                f"* {advice.sentence}{advice.budgets} "
+                f"[{advice.page.partition('.')[0]}](../results/{advice.page})",
+                100,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for advice in known()
+            if advice.need == need
+        ]
+        parts.append("\n".join([f"## {heading}", "", *lines, ""]))
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
