@@ -514,8 +514,10 @@ def ceilings(groups: Sequence[tuple[SyntheticTask, Sequence[SyntheticEntry]]]) -
     places = range(len(groups))
     for bound in groups[0][0].bounds:
         levels = [mean(number((e.get(bound) or e).get("mean")) for e in all_) for _, all_ in groups]
-        axes.plot(places, levels, color=SOFT, linewidth=1.1, linestyle=(0, (4, 3)))
-        axes.annotate(bound, (0, levels[0]), (0, 3), fontsize=9, **_NOTE)
+        across = [-0.25, *places, len(groups) - 0.75]
+        levels = [levels[0], *levels, levels[-1]]
+        axes.plot(across, levels, color=SOFT, linewidth=1.1, linestyle=(0, (4, 3)))
+        axes.annotate(bound, (-0.24, levels[0]), (0, 3), fontsize=9, **_NOTE)
     specs = list(dict.fromkeys(entry.objective for _, entries in groups for entry in entries))
     for index, spec in enumerate(specs):
         style = line_style(index, 6) | {"linewidth": 1.2}
@@ -530,7 +532,10 @@ def ceilings(groups: Sequence[tuple[SyntheticTask, Sequence[SyntheticEntry]]]) -
                 axes.plot([x, x], [score.low, score.high], color=style["color"], linewidth=1.2)
         middle = [(x, score.mean) for x, score in found]
         axes.plot(*zip(*middle, strict=True), **style, label=shortened(spec, 30))
-    axes.set_xticks(places, [task.title for task, _ in groups])
+    parts = [task.title.rpartition(" ") for task, _ in groups]
+    same = len({part[0] for part in parts}) == 1  # what all tasks are called stands below the axis
+    axes.set_xticks(places, [part[2] if same else "".join(part) for part in parts])
+    axes.set_xlabel(parts[0][0] if same else "")
     axes.set_xlim(-0.25, len(groups) - 0.75)
     set_title(axes, name.replace("_", " "))
     figure.legend(loc="outside lower center", ncols=2, frameon=False)

@@ -310,14 +310,19 @@ def _synthetic(results: SyntheticResults) -> dict[str, Any]:
     settings, charts = results.settings.synthetic, synthetic_figures(results)
     kinds = [results.tasks[task] for task in synthetic_tasks(results)]
     abouts = dict.fromkeys(task.about for task in kinds)
+    what = "problems" if any(map(has_answers, kinds)) else "rows"
     return {
         "made_by": "synthetic",
         "title": "lookaround synthetic",
-        "heading": "Does the objective look ahead?",
+        "heading": "Does the objective look ahead?"
+        if any(map(has_answers, kinds))
+        else "What does the objective know?",
         "facts": [
             f"{settings.seeds} seed{_s(settings.seeds)}",
-            f"{settings.steps:,} steps of {settings.batch} problems at most",
-            f"{min(row.queries for row in results.rows):,} held-out problems",
+            f"{settings.budget} in steps of {settings.batch} {what}"
+            if settings.budget
+            else f"{settings.steps:,} steps of {settings.batch} {what} at most",
+            f"{min(row.queries for row in results.rows):,} held-out {what}",
             f"model {results.settings.model.preset}",
             *[f"edges {settings.edges}, query {settings.query}"] * any(map(has_answers, kinds)),
         ],

@@ -15,6 +15,7 @@ class SyntheticOptions(Record):
 
     seeds: int = Field(description="seeds of each task and objective")
     steps: int = Field(description="optimizer steps of a run at most")
+    budget: str | None = Field(None, description="of a run, in place of a number of steps")
     batch: int = Field(description="problems of a step")
     queries: int = Field(description="held-out problems asked for")
     edges: str = Field(description="order of the edges")
