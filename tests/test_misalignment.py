@@ -16,6 +16,7 @@ from lookaround.model.backbone import build
 from lookaround.model.readable import Readable
 from lookaround.objectives import Mode, parse
 from lookaround.settings import EvaluateSettings
+from lookaround.support.errors import UserError
 from lookaround.theory.worlds import length_misalignment
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
@@ -45,6 +46,12 @@ def test_masks_behind_a_prefix() -> None:
     assert numbers_of_masks(1, 8) == [1, 2, 4]
     assert numbers_of_masks(4, 8) == [1, 2]
     assert numbers_of_masks(7, 8) == []
+
+
+def test_a_prefix_without_two_numbers_of_masks_is_refused(data: TextData) -> None:
+    settings = EvaluateSettings(positions=16, prefix_lengths=[4, WIDTH - 1])
+    with pytest.raises(UserError, match=rf"{WIDTH - 1} leaves no two .* at most {WIDTH - 2}"):
+        Misalignment().cost(data, settings)
 
 
 def test_a_causal_model_has_none(codec: TextTokenizer, data: TextData) -> None:

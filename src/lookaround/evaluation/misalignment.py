@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lookaround.decode.masked import window_log_probabilities
-from lookaround.evaluation.bits_per_byte import scored_tokens
+from lookaround.evaluation.bits_per_byte import ScoredTokens, scored_tokens
 from lookaround.evaluation.features import tokens_per_pass
 from lookaround.evaluation.registry import Protocol, Scores, TextData
 from lookaround.model.foreign import reading
@@ -48,7 +48,7 @@ class Misalignment(Protocol[TextData]):
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int
     ) -> Scores:
         """With its means `by_masks` and `by_prefix`, and what theory says of the objective."""
-        scored, mode = scored_tokens(data.test, settings), self.mode(readable, settings)
+        scored, mode = _scored(data, settings), self.mode(readable, settings)
         items: list[np.ndarray] = []
         by_masks: dict[int, list[np.ndarray]] = {}
         by_prefix: dict[str, float] = {}
@@ -72,14 +72,26 @@ class Misalignment(Protocol[TextData]):
         return Scores("nats", float(every.mean()), (every.tolist(),), details)
 
     def cost(self, data: TextData, settings: EvaluateSettings) -> dict[str, int]:
-        scored = scored_tokens(data.test, settings)
-        return {"tokens": SHARE * len(scored.prefix_lengths) * self._rows(settings)}
+        lengths, width = _scored(data, settings).prefix_lengths, data.test.width
+        windows = sum(1 + len(numbers_of_masks(prefix, width)) for prefix in lengths)
+        return {"tokens": windows * self._rows(settings)}
 
     def _rows(self, settings: EvaluateSettings) -> int:
         return max(1, settings.positions // SHARE)
 
 
-@torch.no_grad()
+def _scored(data: TextData, settings: EvaluateSettings) -> ScoredTokens:
+    """The tokens of bits per byte, whose prefixes are read; UserError for one that fills a row."""
+    scored, width = scored_tokens(data.test, settings), data.test.width
+    longest = max(scored.prefix_lengths)
+    if not numbers_of_masks(longest, width):
+        raise UserError(
+            f"evaluate.prefix_lengths: {longest} leaves no two numbers of masks to compare in rows "
+            f"of {width} tokens; give at most {width - 2}, or leave misalignment out"
+        )
+    return scored
+
+
 def divergences(
     readable: Readable, known_rs: Tensor, mode: Mode, width: int
 ) -> dict[int, np.ndarray]:

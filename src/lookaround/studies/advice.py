@@ -79,7 +79,7 @@ def quoted(needs: Iterable[str], flops: float) -> list[str]:
 
 def page() -> str:
     """docs/which-objective.md."""
-    parts = [HEAD]
+    parts, entries = [HEAD], known()
     for need, heading in NEEDS.items():
         lines = [
             textwrap.fill(
@@ -90,7 +90,7 @@ def page() -> str:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
-            for advice in known()
+            for advice in entries
             if advice.need == need
         ]
         parts.append("\n".join([f"## {heading}", "", *lines, ""]))
