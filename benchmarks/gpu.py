@@ -84,6 +84,7 @@ TARGET = 1e-3
 KINDS = ("parallel", "causal", "sequential", "shared", "linear", "medusa", "medusa-own", "hydra")
 SPECS = [
     "ar",
+    "ar(rate=0.15)",
     "mlm",
     "mlm(shift=1)",
     "mlm(rate=linear(0.3, 0.15))",

@@ -43,6 +43,8 @@ from lookaround.theory.law import contexts, patterns
 
 SPECS = [
     "ar",
+    "ar(rate=0.3)",
+    "dar(rate=0.5, horizon=4)",
     "mlm",
     "mlm(rate=0.4)",
     "mlm(rate=0.3, shift=1)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,20 +26,33 @@ from lookaround.support.randomness import keyed_uniform
 
 @dataclass(frozen=True)
 class AR(Objective):
-    """Causal language modelling: every state predicts the next token."""
+    """Causal language modelling: every state predicts the next token.
+
+    rate: share of the tokens that are shown as the mask; they are targets all the same
+        (mask-enhanced autoregression, arXiv 2502.07490). For text that is read many times.
+    """
+
+    rate: float = field(default=0.0, kw_only=True)
 
     name = "ar"
 
+    def __post_init__(self) -> None:
+        self._require_share("rate", zero=True)
+
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
-        return (
-            scored_pairs(batch, batch.targets(1), 1, Shown(batch.tokens, CAUSAL, batch.borders)),
-        )
+        tokens = batch.tokens
+        if self.rate:
+            uniform = keyed_uniform(seed, epoch, batch.row, "hide", tokens.shape[1])
+            hidden = (uniform < self.rate) & batch.eligible
+            tokens = torch.where(hidden, batch.vocabulary.mask, tokens)
+        shown = Shown(tokens, CAUSAL, batch.borders)
+        return (scored_pairs(batch, batch.targets(1), 1, shown),)
 
     def modes(self) -> tuple[Mode, ...]:
         return (Mode("causal", 1),)
 
     def laws(self) -> tuple[Law, ...]:
-        return (Ahead(1),)
+        return (Ahead(1, hidden=self.rate),)
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class DAR(AR):
     name = "dar"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._require_int("horizon", 2)
         self._require_share("share")
         self._require_one_of("law", ("uniform", "harmonic"))
@@ -99,7 +113,10 @@ class DAR(AR):
 
     def laws(self) -> tuple[Law, ...]:
         far = enumerate(self._offset_probabilities().tolist(), start=2)
-        return (Ahead(1), *(Ahead(offset, self.share * probability) for offset, probability in far))
+        farther = (
+            Ahead(offset, self.share * probability, self.rate) for offset, probability in far
+        )
+        return (Ahead(1, hidden=self.rate), *farther)
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,15 @@ class Law:
 class Ahead(Law):
     """State t sees the tokens 0..t and predicts token t + offset.
 
+    hidden: the share of the tokens but BOS that are shown as masks, whether or not they are targets
+        of other states.
     scored(target positions (P,), length) gives the probability that a target is scored at all; None
     = always.
     """
 
     offset: int = 1
     weight: float = 1.0
+    hidden: float = 0.0
     scored: Callable[[np.ndarray, int], np.ndarray] | None = None
 
     def _masses(self, length: int) -> np.ndarray:
@@ -67,19 +70,32 @@ class Ahead(Law):
         return float(self._masses(length).sum())
 
     def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
-        masses = self._masses(length)
-        masses_by_lags = {}
-        for count in range(1, nearest + 1):  # states before the n-th see fewer than n tokens
-            here = masses[count - 1 : count] if count < nearest else masses[count - 1 :]
-            farthest = self.offset + count - 1
-            if farthest <= reach and here.sum() > 0:
-                masses_by_lags[tuple(range(farthest, self.offset - 1, -1))] = float(here.sum())
-        return masses_by_lags
+        start = self._masses(length)
+        state = np.arange(len(start))
+        under_way: dict[Tuple, np.ndarray] = {(): start}  # lags found so far -> mass (S,)
+        masses: dict[Tuple, float] = {}
+        for back in range(min(reach, length - 1) - self.offset + 1):
+            sees = np.select([state > back, state == back], [1 - self.hidden, 1.0])
+            extended: dict[Tuple, np.ndarray] = {}
+            for lags, mass in under_way.items():
+                gained, key = mass * sees, (back + self.offset, *lags)
+                ended = gained if len(key) == nearest else gained * (state == back)  # BOS is first
+                if ended.sum() > 0:
+                    masses[key] = masses.get(key, 0.0) + float(ended.sum())
+                extended[key] = extended.get(key, 0.0) + gained - ended
+                extended[lags] = extended.get(lags, 0.0) + mass - gained
+            under_way = {
+                lags: mass for lags, mass in extended.items() if mass.sum() > least * start.sum()
+            }
+        return masses
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         for state, mass in enumerate(self._masses(length)):
-            if mass > 0:
-                yield (state + self.offset, tuple(range(state + 1))), float(mass)
+            for count in range(state + 1):
+                share = mass * self.hidden**count * (1 - self.hidden) ** (state - count)
+                if share > 0:
+                    for visible in itertools.combinations(range(1, state + 1), state - count):
+                        yield (state + self.offset, (0, *visible)), float(share)
 
 
 @dataclass(frozen=True)
