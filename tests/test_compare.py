@@ -14,16 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from conftest import WORDS, sentences
+from lookaround.evaluation.registry import TaskData
 from lookaround.model.readable import open_run
 from lookaround.report.html import render_html
 from lookaround.report.schema import ComparisonResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.compare.compare import compare
-from lookaround.studies.compare.estimate import estimate
+from lookaround.studies.compare.estimate import _part, estimate
 from lookaround.studies.compare.study import open_study
 from lookaround.studies.folder import slug
 from lookaround.support.errors import UserError
@@ -497,4 +499,16 @@ def test_a_study_goes_on_where_no_forecast_can_be_made(corpus: Path, tmp_path: P
     assert any(
         note.startswith("No forecast beside the study: rank: 5000 is above")
         for note in results["notes"]
+    )
+
+
+def test_a_timed_excerpt_of_a_task_holds_every_class() -> None:
+    labels = np.repeat([0, 1, 2], 400)
+    texts = [f"text {number}" for number in range(1200)]
+    part, _ = _part(TaskData("t", "accuracy", texts, labels, texts, labels), Settings().evaluate)
+    assert len(part.train_inputs) == len(part.train_labels) == 120
+    assert {*part.train_labels.tolist()} == {*part.test_labels.tolist()} == {0, 1, 2}
+    assert all(
+        labels[int(text.split()[1])] == label
+        for text, label in zip(part.train_inputs, part.train_labels.tolist(), strict=True)
     )

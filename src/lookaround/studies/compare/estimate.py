@@ -16,6 +16,7 @@ from lookaround.evaluation.registry import (
     TaskData,
     TokenData,
     chosen,
+    draw,
 )
 from lookaround.model.readable import Readable
 from lookaround.objectives import AR
@@ -175,12 +176,19 @@ def _part(item: AnyData, settings: Any) -> tuple[AnyData, Any]:
         return values[: max(LEAST, round(SHARE * len(values)))]
 
     if isinstance(item, TaskData):
-        parts = {name: first(getattr(item, name)) for name in ("train_inputs", "train_labels")}
-        parts |= {name: first(getattr(item, name)) for name in ("test_inputs", "test_labels")}
+        parts: dict[str, Any] = {}
+        for part in ("train", "test"):
+            inputs, labels = (getattr(item, f"{part}_{name}") for name in ("inputs", "labels"))
+            # of every class some: files may list one after the other
+            classes = np.zeros(len(labels)) if item.is_regression else labels
+            rows = draw(classes, max(LEAST, round(SHARE * len(labels))))
+            parts[f"{part}_inputs"] = [inputs[row] for row in rows]
+            parts[f"{part}_labels"] = labels[rows]
         item = replace(item, **parts, more_inputs=[], more_labels=None)
     elif isinstance(item, TokenData):
         item = replace(item, train=first(item.train), test=first(item.test))
     elif isinstance(item, PairData):
-        parts = {name: first(getattr(item, name)) for name in ("good", "bad", "phenomena")}
-        item = replace(item, **parts)
+        item = replace(
+            item, **{name: first(getattr(item, name)) for name in ("good", "bad", "phenomena")}
+        )
     return item, fewer
