@@ -37,8 +37,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -66,7 +67,11 @@ from lookaround.evaluation.features import encoded, pooled_states
 from lookaround.model.backbone import build
 from lookaround.model.export import export, load
 from lookaround.objectives import Vocabulary, parse
-from lookaround.settings import TrainSettings
+from lookaround.settings import TrainSettings, read_settings
+from lookaround.studies.compare.compare import compare as compare_objectives
+from lookaround.studies.compare.study import open_study
+from lookaround.studies.synthetic.grid import PRESETS as SYNTHETIC
+from lookaround.studies.synthetic.grid import open_grid, run_grid
 from lookaround.studies.synthetic.tasks.base import Problems
 from lookaround.studies.synthetic.tasks.pathstar import PathStar
 from lookaround.train.budget import Plan
@@ -127,6 +132,22 @@ PROMPTED = [
 ]
 RESUMED = ["ar", "dar + vmlm", 'mtp(heads="sequential")', "top", "0.25*ar >> 0.75*mlm"]
 SCORED = "ar + mlm + prefixlm"
+TEXTS = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[2] / "shared" / "data"))
+ENGLISH_TEXTS = (
+    "wiki.train.txt.xz",
+    "fiction.train.txt.xz",
+    "dialogue.train.jsonl.xz",
+    "brown.tsv.xz",
+)
+ENGLISH_TASKS = (
+    "tokens/ewt.train.conllu.xz:upos",
+    "tokens/ewt.train.conllu.xz:deprel",
+    "tokens/conll2000.train.txt.xz",
+    "tokens/snips_slots.train.jsonl.xz",
+    "classification/snips/train.tsv.xz",
+    "glue/SST-2",
+    "pairs/blimp.jsonl.xz",
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +170,15 @@ class Sizes:
     rounds: int = 4
     round_steps: int = 4
     product: int = 8192
+    texts_there: bool = True  # those of $LOOKAROUND_DATA, for the English study
+    english_preset: str = "tiny"
+    english_budget: str = "1e15flops"
+    star: str = "pathstar(5,5)"
+    star_preset: str = "mini"
+    star_batch: int = 512
+    star_steps: int = 3000
+    star_queries: int = 2000
+    studies: str = ""  # the folder in which studies are kept
 
 
 SMALL = Sizes(
@@ -167,6 +197,14 @@ SMALL = Sizes(
     rounds=1,
     round_steps=1,
     product=128,
+    texts_there=False,
+    english_preset="pico",
+    english_budget="1e10flops",
+    star="pathstar(2,2)",
+    star_preset="pico",
+    star_batch=8,
+    star_steps=2,
+    star_queries=8,
 )
 
 
@@ -543,11 +581,103 @@ def tokens_per_second(
     }
 
 
+def english(sizes: Sizes) -> Iterator[Job]:
+    """The English study at a budget that two cores would take days for."""
+    out, found = Path(sizes.studies) / "english", list[Row]()
+
+    def study() -> Row:
+        clock = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder, executor(sizes) as pool:
+            opened = open_study(read_settings(**english_settings(sizes, Path(folder) / "mix")))
+            results = compare_objectives(opened, out, command="benchmarks/gpu.sh", executor=pool)
+        for run in results.as_dict()["runs"]:
+            scores = {
+                f"{protocol}, {task}": entry.get("score")
+                for protocol, tasks in run["scores"].items()
+                for task, entry in tasks.items()
+            }
+            told = {name: run[name] for name in ("objective", "rung", "mode")}
+            found.append(told | run["budget"] | scores)
+        return {"seconds": time.perf_counter() - clock, "runs": len(found)}
+
+    yield "the study", study
+    for row in found:
+        yield f"{row['objective']}, {row['rung']:g} of the budget", lambda row=row: row
+
+
+def english_settings(sizes: Sizes, mix: Path) -> dict[str, Any]:
+    """The settings of the study; `mix` is made the folder of its texts."""
+    mix.mkdir()
+    protocols = ["bits_per_byte"]
+    if sizes.texts_there:
+        protocols += ["probe", "tokens", "finetune", "pairs", "order"]
+        for name in ENGLISH_TEXTS:
+            (mix / name).symlink_to((TEXTS / "text" / name).resolve())
+    else:
+        lines = np.random.default_rng(SEED).integers(0, 50, (200, 40))
+        (mix / "text.txt").write_text("\n\n".join(" ".join(map(str, line)) for line in lines))
+    return {
+        "data.corpus": str(mix),
+        "data.tasks": [str(TEXTS / task) for task in ENGLISH_TASKS] if sizes.texts_there else [],
+        "objectives": "ar, mlm(rate=0.4), ar + vmlm",
+        "model.preset": sizes.english_preset,
+        "train.batch": sizes.fast_batch,
+        "compare.budget": sizes.english_budget,
+        "compare.ladder": [0.2, 1.0],
+        "compare.lr_factors": [1.0],
+        "compare.jobs": 3,
+        "evaluate.protocols": protocols,
+        "evaluate.positions": sizes.positions,
+        "evaluate.pairs": 20,
+        "evaluate.samples": 0,
+        "forecast.enabled": False,
+    }
+
+
+def pathstar(sizes: Sizes) -> Iterator[Job]:
+    """The preset "gpu" of `lookaround synthetic` on its smaller graph, one seed, fewer steps."""
+    out, found = Path(sizes.studies) / "pathstar", list[Row]()
+    changed = {
+        "model.preset": sizes.star_preset,
+        "synthetic.tasks": [sizes.star],
+        "synthetic.objectives": "ar, reverse, teacherless",
+        "synthetic.steps": sizes.star_steps,
+        "synthetic.batch": sizes.star_batch,
+        "synthetic.queries": sizes.star_queries,
+        "synthetic.watched": sizes.star_queries,
+        "synthetic.seeds": 1,
+        "synthetic.lr_factors": [1.0],
+        "synthetic.control": False,
+        "synthetic.jobs": 3,
+    }
+
+    def grid() -> Row:
+        clock = time.perf_counter()
+        opened = open_grid(read_settings(**(SYNTHETIC["gpu"] | changed)))
+        with executor(sizes) as pool:
+            results = run_grid(opened, out, command="benchmarks/gpu.sh", executor=pool)
+        names = ("objective", "exact_match", "steps", "seconds", "flops", "solved_at")
+        for run in results.as_dict()["rows"]:
+            found.append({name: run[name] for name in names})
+        return {"seconds": time.perf_counter() - clock, "runs": len(found)}
+
+    yield "the grid", grid
+    for row in found:
+        yield row["objective"], lambda row=row: row
+
+
+def executor(sizes: Sizes) -> AbstractContextManager[Executor | None]:
+    """Threads for what is over in seconds, else local processes."""
+    return nullcontext() if sizes.texts_there else ThreadPoolExecutor(1)
+
+
 PARTS: dict[str, Callable[[Sizes], Iterator[Job]]] = {
     "agreement": agreement,
     "resume": resume,
     "scores": scores,
     "speed": speed,
+    "english": english,
+    "pathstar": pathstar,
 }
 
 
@@ -655,7 +785,7 @@ def main() -> None:
     where = machine()
     print(", ".join(f"{name} {value}" for name, value in where.items()), flush=True)
     with torch.compiler.set_stance("force_eager") if options.small else nullcontext():
-        sizes = SMALL if options.small else Sizes()
+        sizes = replace(SMALL if options.small else Sizes(), studies=str(options.out))
         found = {part: run_part(part, sizes, options.out, where) for part in parts}
     failed = sum(bool(row.get("failed")) for rows in found.values() for row in rows)
     if options.json and "speed" in found:

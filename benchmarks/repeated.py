@@ -1,0 +1,239 @@
+"""Text that is read many times: bits per byte against epochs, by objective and weight decay.
+
+    python -m benchmarks.repeated lookaround-repeated --tokens 50000 --budget 2e13flops
+    python -m benchmarks.repeated lookaround-repeated --tokens 100000 --budget 3e13flops
+    python -m benchmarks.repeated lookaround-repeated --json results/data/repeated.json
+
+About 90 minutes on two cores for each seed of the first, 130 of the second; `--seeds 1` makes one
+seed alone, `--jobs` says how many runs are made at once, and the same command goes on.
+
+Every seed draws articles of its own from English Wikipedia, of each the first 4,000 bytes to the
+end of a line: about so many tokens to train on, half of that for validation and for testing each. Every rung of a ladder is a run whose learning rate has
+decayed to 0. `lookaround compare` makes a study for each seed and weight decay, in
+OUT/TOKENS/decay-DECAY/seed-SEED. The rung and the decay of an objective are chosen by the chain
+rule's bits per byte of validation text and reported on test text. Reads $LOOKAROUND_DATA (default
+../shared/data), text/wiki.train.txt.xz.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+import lookaround
+from benchmarks.records import write_record
+from lookaround.data.source import read_source
+from lookaround.evaluation.bits_per_byte import BitsPerByte
+from lookaround.evaluation.intervals import seed_interval
+from lookaround.model.readable import open_run
+from lookaround.settings import Settings
+from lookaround.studies.compare.study import open_store, text_data
+from lookaround.support.storage import write_text
+
+OBJECTIVES = "ar, ar(rate=0.15), mlm(rate=0.4), vmlm(suffix=0), ar + vmlm"
+DECAYS = (0.1, 2.0)
+LADDER = [0.02, 0.06, 0.2, 0.5, 1.0]
+VALIDATION, TEST = 0.25, 0.25  # of the articles
+ARTICLE = 4000  # bytes of an article, and the rest of a line
+BYTES_PER_TOKEN = 2.49  # of these articles, with a vocabulary of 1,024 trained on them
+REFERENCE = "ar"
+
+
+def corpus_of(folder: Path, tokens: int, seed: int) -> Path:
+    """Beginnings of articles in an order of the seed's own, until all three parts have tokens."""
+    file = folder / f"articles-{seed}.jsonl"
+    if not file.is_file():
+        data = Path(os.environ.get("LOOKAROUND_DATA", "../shared/data"))
+        text = lzma.open(data / "text" / "wiki.train.txt.xz", "rt", encoding="utf-8").read()
+        articles = text.split("\n\n")
+        wanted = tokens * BYTES_PER_TOKEN / (1 - VALIDATION - TEST)
+        lines, size = [], 0
+        for number in np.random.default_rng(seed).permutation(len(articles)):
+            if size >= wanted:
+                break
+            begun = beginning(articles[number])
+            size += len(begun.encode())
+            lines.append(json.dumps({"text": begun}) + "\n")
+        write_text(file, "".join(lines))
+    return file
+
+
+def beginning(article: str) -> str:
+    """The first lines of an article, ARTICLE bytes or a little more."""
+    lines, size = [], 0
+    for line in article.splitlines(keepends=True):
+        if size >= ARTICLE:
+            break
+        lines.append(line)
+        size += len(line.encode())
+    return "".join(lines)
+
+
+def study(out: Path, tokens: int, budget: str, decay: float, seed: int, jobs: int | None) -> None:
+    """One seed at one weight decay, and its validation bits per byte."""
+    folder = out / str(tokens) / f"decay-{decay:g}" / f"seed-{seed}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lookaround.compare(
+        corpus_of(out / str(tokens), tokens, seed),
+        out=folder,
+        objectives=OBJECTIVES,
+        budget=budget,
+        seeds=1,
+        seed=seed,
+        protocols=["bits_per_byte"],
+        **({"jobs": jobs} if jobs else {}),
+        settings={
+            "model.context": 64,
+            "train.batch": 32,
+            "train.weight_decay": decay,
+            "data.validation": VALIDATION,
+            "data.test": TEST,
+            "data.split_seed": seed,
+            "compare.lr_factors": [2.0],
+            "compare.ladder": LADDER,
+            "evaluate.samples": 0,
+            "forecast.enabled": False,
+        },
+    )
+    file = folder / "validation.json"
+    if file.is_file():
+        return
+    results = json.loads((folder / "results.json").read_text())
+    settings = Settings.model_validate(results["settings"])
+    text = text_data(settings, open_store(read_source(settings)[0], settings))
+    held_out, protocol, found = replace(text, test=text.validation), BitsPerByte(), []
+    for run in results["runs"]:
+        model = open_run(folder / run["checkpoint"])
+        found.append(
+            {
+                "objective": run["objective"],
+                "rung": run["rung"],
+                "bits": protocol.run(model, held_out, settings.evaluate, seed).value,
+                "mode": protocol.mode(model, settings.evaluate).attention,
+            }
+        )
+    write_text(file, json.dumps(found, indent=1))
+
+
+Run = dict[str, Any]
+
+
+def runs_of(folder: Path) -> Iterator[Run]:
+    """Every run of the studies of one number of tokens: what it is and what it scored."""
+    for file in sorted(folder.glob("decay-*/seed-*/validation.json")):
+        results = json.loads((file.parent / "results.json").read_text())
+        unique = results["corpus"]["tokens"]["train"]
+        scored = {(row["objective"], row["rung"]): row for row in json.loads(file.read_text())}
+        for run in results["runs"]:
+            held_out = scored[run["objective"], run["rung"]]
+            yield {
+                "objective": run["objective"],
+                "decay": float(file.parent.parent.name.removeprefix("decay-")),
+                "seed": int(file.parent.name.removeprefix("seed-")),
+                "rung": run["rung"],
+                "unique": unique,
+                "epochs": run["budget"]["tokens"] / unique,
+                "flops": run["budget"]["flops"],
+                "mode": held_out["mode"],
+                "validation": held_out["bits"],
+                "test": run["bits_per_byte"],
+            }
+
+
+def over_seeds(values: list[float]) -> dict[str, float]:
+    found = seed_interval(values)
+    return {"mean": found.mean, "low": found.low, "high": found.high}
+
+
+def curves(runs: list[Run]) -> list[dict[str, Any]]:
+    """A row for each objective, decay and rung: test bits per byte over seeds."""
+    grouped: dict[tuple[str, float, float], list[Run]] = defaultdict(list)
+    for run in runs:
+        grouped[run["objective"], run["decay"], run["rung"]].append(run)
+    return [
+        {"objective": objective, "mode": same[0]["mode"], "decay": decay, "rung": rung}
+        | {name: fmean(run[name] for run in same) for name in ("epochs", "flops", "unique")}
+        | {"seeds": len(same), "test": over_seeds([run["test"] for run in same])}
+        for (objective, decay, rung), same in grouped.items()
+    ]
+
+
+def best(runs: list[Run]) -> list[dict[str, Any]]:
+    """A row for each objective, at each decay and at the better one: the rung that is best on
+    validation text, its test bits per byte, and the same less those of the best `ar`, paired.
+    """
+    chosen: dict[tuple[str, float | None], dict[int, Run]] = defaultdict(dict)
+    for run in runs:
+        for decay in (run["decay"], None):
+            seeds = chosen[run["objective"], decay]
+            known = seeds.get(run["seed"])
+            if known is None or run["validation"] < known["validation"]:
+                seeds[run["seed"]] = run
+    reference = chosen[REFERENCE, None]
+    rows = []
+    for (objective, decay), seeds in chosen.items():
+        same = [seeds[seed] for seed in sorted(seeds)]
+        away = [run["test"] - reference[run["seed"]]["test"] for run in same]
+        rows.append(
+            {
+                "objective": objective,
+                "mode": same[0]["mode"],
+                "decay": decay,
+                "seeds": len(same),
+                "epochs": [round(run["epochs"], 1) for run in same],
+                "decays": [run["decay"] for run in same],
+                "test": over_seeds([run["test"] for run in same]),
+                "less_ar": over_seeds(away),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder of the studies")
+    parser.add_argument("--tokens", type=int, help="to train on, about")
+    parser.add_argument("--budget", default="2e13flops", help="of the last rung")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--decays", default=",".join(f"{decay:g}" for decay in DECAYS))
+    parser.add_argument("--jobs", type=int, help="processes; none: one per core, or one on a GPU")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record of all studies")
+    options = parser.parse_args()
+    if options.tokens:
+        for seed in map(int, options.seeds.split(",")):
+            for decay in map(float, options.decays.split(",")):
+                study(options.out, options.tokens, options.budget, decay, seed, options.jobs)
+    rows = {
+        f"{name}-{folder.name}": function(list(runs_of(folder)))
+        for folder in sorted(options.out.glob("[0-9]*"), key=lambda folder: int(folder.name))
+        for name, function in (("curves", curves), ("best", best))
+    }
+    for name, found in rows.items():
+        print(f"\n{name}")
+        for row in found:
+            print("  " + ", ".join(f"{key} {_shown(value)}" for key, value in row.items()))
+    if options.json:
+        seeds = max(row["seeds"] for found in rows.values() for row in found)
+        write_record(options.json, rows, seeds=seeds)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()
