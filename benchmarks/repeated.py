@@ -94,6 +94,7 @@ def study(out: Path, tokens: int, budget: str, decay: float, seed: int, jobs: in
         **({"jobs": jobs} if jobs else {}),
         settings={
             "model.context": 64,
+            "model.precision": "fp32",
             "train.batch": 32,
             "train.weight_decay": decay,
             "data.validation": VALIDATION,
