@@ -5,7 +5,8 @@
     python -m benchmarks.repeated lookaround-repeated --json results/data/repeated.json
 
 About 90 minutes on two cores for each seed of the first, 130 of the second; `--seeds 1` makes one
-seed alone, `--jobs` says how many runs are made at once, and the same command goes on.
+seed alone, `--objectives`, `--decays` and `--until` make a part, `--jobs` says how many runs are made at
+once, and the same command goes on.
 
 Every seed draws articles of its own from English Wikipedia, of each the first 4,000 bytes to the
 end of a line: about so many tokens to train on, half of that for validation and for testing each. Every rung of a ladder is a run whose learning rate has
@@ -22,7 +23,6 @@ import json
 import lzma
 import os
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -42,7 +42,8 @@ from lookaround.support.storage import write_text
 
 OBJECTIVES = "ar, ar(rate=0.15), mlm(rate=0.4), vmlm(suffix=0), ar + vmlm"
 DECAYS = (0.1, 2.0)
-LADDER = [0.02, 0.06, 0.2, 0.5, 1.0]
+LADDER = [0.02, 0.06, 0.1, 0.2, 0.5, 1.0]
+RUNS = "repeated.json"  # in the folder of a study
 VALIDATION, TEST = 0.25, 0.25  # of the articles
 ARTICLE = 4000  # bytes of an article, and the rest of a line
 BYTES_PER_TOKEN = 2.49  # of these articles, with a vocabulary of 1,024 trained on them
@@ -79,19 +80,20 @@ def beginning(article: str) -> str:
     return "".join(lines)
 
 
-def study(out: Path, tokens: int, budget: str, decay: float, seed: int, jobs: int | None) -> None:
-    """One seed at one weight decay, and its validation bits per byte."""
-    folder = out / str(tokens) / f"decay-{decay:g}" / f"seed-{seed}"
+def study(options: argparse.Namespace, decay: float, seed: int) -> None:
+    """Makes or goes on with a study of one seed at one weight decay; writes what its runs score."""
+    folder = options.out / str(options.tokens) / f"decay-{decay:g}" / f"seed-{seed}"
     folder.parent.mkdir(parents=True, exist_ok=True)
+    given = {"jobs": options.jobs, "until": options.until}
     lookaround.compare(
-        corpus_of(out / str(tokens), tokens, seed),
+        corpus_of(options.out / str(options.tokens), options.tokens, seed),
         out=folder,
-        objectives=OBJECTIVES,
-        budget=budget,
+        objectives=options.objectives,
+        budget=options.budget,
         seeds=1,
         seed=seed,
         protocols=["bits_per_byte"],
-        **({"jobs": jobs} if jobs else {}),
+        **{name: value for name, value in given.items() if value is not None},
         settings={
             "model.context": 64,
             "model.precision": "fp32",
@@ -106,49 +108,42 @@ def study(out: Path, tokens: int, budget: str, decay: float, seed: int, jobs: in
             "forecast.enabled": False,
         },
     )
-    file = folder / "validation.json"
-    if file.is_file():
-        return
     results = json.loads((folder / "results.json").read_text())
     settings = Settings.model_validate(results["settings"])
     text = text_data(settings, open_store(read_source(settings)[0], settings))
-    held_out, protocol, found = replace(text, test=text.validation), BitsPerByte(), []
+    held_out, protocol = replace(text, test=text.validation), BitsPerByte()
+    unique = results["corpus"]["tokens"]["train"]
+    file = folder / RUNS
+    found = json.loads(file.read_text()) if file.is_file() else []
+    known = {(run["objective"], run["rung"]) for run in found}
     for run in results["runs"]:
+        if (run["objective"], run["rung"]) in known:
+            continue
         model = open_run(folder / run["checkpoint"])
         found.append(
             {
                 "objective": run["objective"],
+                "decay": decay,
+                "seed": seed,
                 "rung": run["rung"],
-                "bits": protocol.run(model, held_out, settings.evaluate, seed).value,
+                "unique": unique,
+                "epochs": run["budget"]["tokens"] / unique,
+                "flops": run["budget"]["flops"],
                 "mode": protocol.mode(model, settings.evaluate).attention,
+                "validation": protocol.run(model, held_out, settings.evaluate, seed).value,
+                "test": run["bits_per_byte"],
             }
         )
-    write_text(file, json.dumps(found, indent=1))
+        write_text(file, json.dumps(found, indent=1))
 
 
 Run = dict[str, Any]
 
 
-def runs_of(folder: Path) -> Iterator[Run]:
+def runs_of(folder: Path) -> list[Run]:
     """Every run of the studies of one number of tokens: what it is and what it scored."""
-    for file in sorted(folder.glob("decay-*/seed-*/validation.json")):
-        results = json.loads((file.parent / "results.json").read_text())
-        unique = results["corpus"]["tokens"]["train"]
-        scored = {(row["objective"], row["rung"]): row for row in json.loads(file.read_text())}
-        for run in results["runs"]:
-            held_out = scored[run["objective"], run["rung"]]
-            yield {
-                "objective": run["objective"],
-                "decay": float(file.parent.parent.name.removeprefix("decay-")),
-                "seed": int(file.parent.name.removeprefix("seed-")),
-                "rung": run["rung"],
-                "unique": unique,
-                "epochs": run["budget"]["tokens"] / unique,
-                "flops": run["budget"]["flops"],
-                "mode": held_out["mode"],
-                "validation": held_out["bits"],
-                "test": run["bits_per_byte"],
-            }
+    files = sorted(folder.glob(f"decay-*/seed-*/{RUNS}"))
+    return [run for file in files for run in json.loads(file.read_text())]
 
 
 def over_seeds(values: list[float]) -> dict[str, float]:
@@ -174,7 +169,7 @@ def best(runs: list[Run]) -> list[dict[str, Any]]:
     validation text, its test bits per byte, and the same less those of the best `ar`, paired.
     """
     chosen: dict[tuple[str, float | None], dict[int, Run]] = defaultdict(dict)
-    for run in runs:
+    for run in filter(lambda run: run["validation"] is not None, runs):
         for decay in (run["decay"], None):
             seeds = chosen[run["objective"], decay]
             known = seeds.get(run["seed"])
@@ -207,6 +202,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the studies")
     parser.add_argument("--tokens", type=int, help="to train on, about")
     parser.add_argument("--budget", default="2e13flops", help="of the last rung")
+    parser.add_argument("--objectives", default=OBJECTIVES)
+    parser.add_argument("--until", type=float, help="the rung to stop after")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--decays", default=",".join(f"{decay:g}" for decay in DECAYS))
     parser.add_argument("--jobs", type=int, help="processes; none: one per core, or one on a GPU")
@@ -215,10 +212,11 @@ def main() -> None:
     if options.tokens:
         for seed in map(int, options.seeds.split(",")):
             for decay in map(float, options.decays.split(",")):
-                study(options.out, options.tokens, options.budget, decay, seed, options.jobs)
+                study(options, decay, seed)
     rows = {
-        f"{name}-{folder.name}": function(list(runs_of(folder)))
+        f"{name}-{folder.name}": function(runs_of(folder))
         for folder in sorted(options.out.glob("[0-9]*"), key=lambda folder: int(folder.name))
+        if runs_of(folder)
         for name, function in (("curves", curves), ("best", best))
     }
     for name, found in rows.items():
