@@ -4,13 +4,15 @@
     python -m benchmarks.repeated lookaround-repeated --tokens 100000 --budget 3e13flops
     python -m benchmarks.repeated lookaround-repeated --json results/data/repeated.json
 
-About 90 minutes on two cores for each seed of the first, 130 of the second; `--seeds 1` makes one
-seed alone, `--objectives`, `--decays` and `--until` make a part, `--jobs` says how many runs are made at
-once, and the same command goes on.
+Over four hours of one core for the first and six for the second; a seed of the first takes 45
+minutes on two cores, or all three seven minutes on an H200. `--seeds`, `--objectives`, `--decays`
+and `--until` make a part, `--jobs` says how many runs are made at once, and the same command goes
+on.
 
 Every seed draws articles of its own from English Wikipedia, of each the first 4,000 bytes to the
-end of a line: about so many tokens to train on, half of that for validation and for testing each. Every rung of a ladder is a run whose learning rate has
-decayed to 0. `lookaround compare` makes a study for each seed and weight decay, in
+end of a line: about so many tokens to train on, half of that for validation and for testing each.
+Every rung of a ladder is a run whose learning rate has decayed to 0.
+`lookaround compare` makes a study for each seed and weight decay, in
 OUT/TOKENS/decay-DECAY/seed-SEED. The rung and the decay of an objective are chosen by the chain
 rule's bits per byte of validation text and reported on test text. Reads $LOOKAROUND_DATA (default
 ../shared/data), text/wiki.train.txt.xz.
@@ -55,8 +57,8 @@ def corpus_of(folder: Path, tokens: int, seed: int) -> Path:
     file = folder / f"articles-{seed}.jsonl"
     if not file.is_file():
         data = Path(os.environ.get("LOOKAROUND_DATA", "../shared/data"))
-        text = lzma.open(data / "text" / "wiki.train.txt.xz", "rt", encoding="utf-8").read()
-        articles = text.split("\n\n")
+        with lzma.open(data / "text" / "wiki.train.txt.xz", "rt", encoding="utf-8") as text:
+            articles = text.read().split("\n\n")
         wanted = tokens * BYTES_PER_TOKEN / (1 - VALIDATION - TEST)
         lines, size = [], 0
         for number in np.random.default_rng(seed).permutation(len(articles)):
@@ -103,6 +105,7 @@ def study(options: argparse.Namespace, decay: float, seed: int) -> None:
             "data.test": TEST,
             "data.split_seed": seed,
             "compare.lr_factors": [2.0],
+            "compare.weight_decays": [decay],
             "compare.ladder": LADDER,
             "evaluate.samples": 0,
             "forecast.enabled": False,

@@ -26,7 +26,7 @@ from lookaround.report.schema import ComparisonResults
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.compare.compare import compare
 from lookaround.studies.compare.estimate import _part, estimate
-from lookaround.studies.compare.study import open_study
+from lookaround.studies.compare.study import open_study, plans_of
 from lookaround.studies.folder import slug
 from lookaround.support.errors import UserError
 from lookaround.train.loop import Trainer
@@ -41,6 +41,7 @@ TINY = [
     "evaluate.sample_tokens=4",
     "compare.ladder=[0.5, 1.0]",
     "compare.lr_factors=[1.0]",
+    "compare.weight_decays=[0.1]",
     "train.checkpoint_every=4",
     "train.log_every=2",
 ]
@@ -151,6 +152,40 @@ def test_the_search_of_a_learning_rate_is_kept_and_reused(corpus: Path, tmp_path
     losses = results["learning_rates"]["ar"]
     assert losses["x2"] < losses["x0.01"]
     assert all(entry["learning_rate"] == pytest.approx(0.002) for entry in results["runs"])
+
+
+@pytest.mark.slow
+def test_weight_decays_are_tried_where_the_text_is_read_many_times(
+    corpus: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text("\n\n".join(sentences(40)))
+    often = {"objectives": "ar", "data.corpus": str(few), "compare.budget": "12000"}
+    often |= {"data.tasks": []}
+    usual = "compare.weight_decays=null"
+    once = open_study(study_settings(corpus, usual, **{"objectives": "ar"}))
+    assert once.weight_decays(plans_of(once)["plans"]) == [0.1]
+
+    tried = run(study_settings(corpus, usual, **often), tmp_path / "often")
+    losses = tried["weight_decays"]["ar"]
+    assert {decay: [*rungs] for decay, rungs in losses.items()} == {
+        "0.1": ["0.5", "1"],
+        "2": ["0.5", "1"],
+    }
+    best = min(losses, key=lambda decay: min(losses[decay].values()))
+    assert {f"{entry['weight_decay']:g}" for entry in tried["runs"]} == {best}
+    assert any("are read" in note and f"ar {best}" in note for note in tried["notes"])
+
+    alone = run(
+        study_settings(corpus, f"compare.weight_decays=[{best}]", **often), tmp_path / "alone"
+    )
+    assert alone["weight_decays"] == {}
+    assert numbers(alone) == numbers(tried), "a decay that was tried is one that was asked for"
+    other = {"0.1": "2", "2": "0.1"}[best]
+    folder = "lr-1" + "-decay-2" * (other == "2")
+    rejected = open_run(tmp_path / "often" / "runs" / "ar" / folder / "seed-0" / "rung-1").info
+    assert rejected is not None
+    assert rejected["settings"]["train"]["weight_decay"] == float(other)
 
 
 @pytest.mark.slow

@@ -248,6 +248,11 @@ class CompareSettings(_Section):
     lr_factors: list[float] = result(
         [1.0, 2.0, 4.0], description="tried at the smallest rung; one of them: no search"
     )
+    weight_decays: list[float] | None = Field(
+        None,
+        description="tried on the first seed's ladder; none: train.weight_decay, and 2 beside it "
+        "where the text is read more than 4 times",
+    )
     jobs: int | None = Field(
         None, ge=1, description="processes; none: one per core, or one on a GPU"
     )

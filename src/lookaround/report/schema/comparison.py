@@ -250,6 +250,7 @@ class Run(Record):
     budget: Budget = Field(description="what the run used")
     epochs: Score = Field(None, description="times that the training part was seen")
     learning_rate: float | None = Field(None, description="the peak learning rate")
+    weight_decay: float | None = Field(None, description="the weight decay of AdamW")
     scores: Scored = Field(
         {},
         description="protocol to task to its score; the task is `text` for what needs no labels",
@@ -378,6 +379,11 @@ class ComparisonResults(Results):
         {},
         description="objective to the validation loss (nats per target, its own) of each factor "
         'tried, `"x2"` and so on',
+    )
+    weight_decays: Named[dict[str, dict[str, Score]]] = Field(
+        {},
+        description="objective to weight decay to rung to the validation loss of the first seed; "
+        "none where one alone was tried",
     )
     baselines: Named[Baselines] = Field(
         {}, description="task, or `text`, to its baselines; none without tasks"

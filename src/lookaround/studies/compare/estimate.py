@@ -89,7 +89,8 @@ def estimate(study: Study, *, evaluation: bool = True) -> Estimate:
     for objective in study.objectives:
         # in full budgets: branches off one trunk share all but their decays
         ladder = (1 - decay) * last + decay * rungs if objective.stationary else rungs
-        total += flops[objective.spec] * (ladder * settings.compare.seeds + search)
+        ladders = settings.compare.seeds + len(study.weight_decays(plans)) - 1
+        total += flops[objective.spec] * (ladder * ladders + search)
     sizes = study.backbone.sizes
     rows = settings.train.micro_batch or settings.train.batch
     per_token = sizes.layers * (14 * sizes.trunk + 4 * sizes.intermediate)

@@ -42,6 +42,8 @@ class Found:
 
     ladders: by (objective, seed), {rung: what it is}, see `ladder.read_rung`.
     losses: validation loss by objective and learning-rate factor.
+    decays: validation loss by objective, weight decay and rung, of the first seed; empty where one
+        decay alone is tried.
     untrained: by (attention, seed), what is said of the network before training.
     controls: by seed, {name: {task of words: scores}}, see `run_controls`.
     baselines: by task (the text's name is ""), {baseline: scores}.
@@ -50,6 +52,7 @@ class Found:
 
     ladders: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     losses: dict[str, dict[float, float]] = field(default_factory=dict)
+    decays: dict[str, dict[float, dict[float, float]]] = field(default_factory=dict)
     untrained: dict[tuple[str, int], Evaluation] = field(default_factory=dict)
     controls: dict[int, dict[str, dict[str, Scores]]] = field(default_factory=dict)
     baselines: dict[str, dict[str, Scores]] = field(default_factory=dict)
@@ -69,6 +72,8 @@ class Grid:
         self.seeds = [settings.seed + i for i in range(settings.compare.seeds)]
         self.factors = settings.compare.lr_factors
         self.best = dict.fromkeys(self.specs, self.factors[0])
+        self.decays = study.weight_decays(plans)
+        self.decay = dict.fromkeys(self.specs, self.decays[0])
         data = study.data
         self.found = Found(losses={spec: {} for spec in self.specs})
         self.evaluation, self.last = evaluation_work(study, data, plans[self.specs[0]])
@@ -103,12 +108,17 @@ class Grid:
             threads=self.study.threads,
             evaluation=self.evaluation,
             last=self.last,
+            decay=self.decay[spec],
         )
         return replace(job, **others)
 
     def trial(self, spec: str, factor: float) -> Job:
         """The smallest rung of a learning rate, on the first seed."""
-        return self.ladder(spec, self.seeds[0], factor, trial=True)
+        return self.ladder(spec, self.seeds[0], factor, trial=True, decay=self.decays[0])
+
+    def decay_trial(self, spec: str, decay: float) -> Job:
+        """The ladder of a weight decay on the first seed, to be evaluated if it is chosen."""
+        return self.ladder(spec, self.seeds[0], decay=decay, evaluated=(), validated=True)
 
     def controls(self, seed: int) -> Controls:
         """`ar` read later, and on half of the budget beside the same on reversed text."""
@@ -145,6 +155,9 @@ class Grid:
             total += count * self.ladder(spec, self.seeds[0]).work
             if len(self.factors) > 1:
                 total += sum(self.trial(spec, factor).work for factor in self.factors)
+            if len(self.decays) > 1:
+                tried = sum(self.decay_trial(spec, decay).work for decay in self.decays)
+                total += tried - self.decay_trial(spec, self.decays[0]).work
         return total
 
     def run(self, executor: Executor | None, stop: StopSignal, report: Report) -> Found:
@@ -192,15 +205,26 @@ class Grid:
         )
 
     def _climb(self, jobs: Jobs, spec: str) -> None:
-        """Submits the ladders of an objective whose learning rate is known."""
+        """Submits the ladders of an objective whose learning rate is known.
+
+        Where weight decays are to be tried, first those of the first seed.
+        """
+        tried = self.found.decays.setdefault(spec, {}) if len(self.decays) > 1 else None
+        if tried is not None and len(tried) < len(self.decays):
+            for decay in self.decays:
+                trial = self.decay_trial(spec, decay)
+                jobs.submit(("decay", (spec, decay)), run_job, trial, work=trial.work)
+            return
         for seed in self.seeds:
             key = ("ladder", (spec, seed))
+            first = tried and seed == self.seeds[0]  # its ladder is trained already
+            done = self.decay_trial(spec, self.decay[spec]).work if first else 0.0
             if self.controlled and spec == "ar":
                 controls = self.controls(seed)
-                jobs.submit(key, run_with_controls, controls, work=controls.work)
+                jobs.submit(key, run_with_controls, controls, work=controls.work - done)
             else:
                 ladder = self.ladder(spec, seed)
-                jobs.submit(key, run_job, ladder, work=ladder.work)
+                jobs.submit(key, run_job, ladder, work=ladder.work - done)
 
     def _take(self, jobs: Jobs, kind: str, key: Any, value: Any, report: Report) -> None:
         """Takes what a job found, and submits what waited for it."""
@@ -218,9 +242,15 @@ class Grid:
             report(Event(finished=f"{spec}, seed {seed}: {scores}"))
             if "controls" in value:
                 found.controls[seed] = value["controls"]
+        elif kind == "decay":
+            spec, decay = key
+            found.decays[spec][decay] = value["validation_losses"]
+            if len(found.decays[spec]) == len(self.decays):
+                self._choose_decay(spec, report)
+                self._climb(jobs, spec)
         else:
             spec, factor = key
-            found.losses[spec][factor] = value["validation_loss"]
+            found.losses[spec][factor] = value["validation_losses"][self.smallest]
             if len(found.losses[spec]) == len(self.factors):
                 self._choose(spec, report)
                 self._climb(jobs, spec)
@@ -236,3 +266,17 @@ class Grid:
         self.best[spec] = min(finite, key=lambda f: finite[f])
         tried = ", x".join(f"{f:g}" for f in self.factors)
         report(Event(finished=f"{spec}: learning rate x{self.best[spec]:g} of x{tried}"))
+
+    def _choose_decay(self, spec: str, report: Report) -> None:
+        """Chooses the weight decay of an objective by its best rung; UserError if all diverged."""
+        least = {decay: min(losses.values()) for decay, losses in self.found.decays[spec].items()}
+        finite = {decay: loss for decay, loss in least.items() if math.isfinite(loss)}
+        if not finite:
+            raise UserError(
+                f"'{spec}': the loss is not finite at any of the weight decays tried; use smaller "
+                f"compare.weight_decays, now {self.decays}, or a smaller train.learning_rate, in "
+                "another --out"
+            )
+        self.decay[spec] = min(finite, key=lambda decay: finite[decay])
+        tried = ", ".join(f"{decay:g}" for decay in self.decays)
+        report(Event(finished=f"{spec}: weight decay {self.decay[spec]:g} of {tried}"))

@@ -59,6 +59,8 @@ class Job:
     last: the same of what is evaluated at the last rung alone.
     backwards: whether documents are read from their ends.
     before: work that the same process has done before it, for its line of progress.
+    decay: weight decay; None: that of the settings.
+    validated: whether the validation loss of every rung is asked for.
     """
 
     out: Path
@@ -78,6 +80,17 @@ class Job:
     last: float = 0.0
     backwards: bool = False
     before: float = 0.0
+    decay: float | None = None
+    validated: bool = False
+
+    @property
+    def trained(self) -> Settings:
+        """The settings that runs are trained with."""
+        if self.decay is None:
+            return self.settings
+        settings = self.settings.model_copy(deep=True)
+        settings.train.weight_decay = self.decay
+        return settings
 
     @property
     def work(self) -> float:
@@ -97,8 +110,10 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        name = slug(self.objective) + "-backwards" * self.backwards
-        return self.out / "runs" / name / f"lr-{self.factor:g}" / f"seed-{self.seed}"
+        name, rate = slug(self.objective) + "-backwards" * self.backwards, f"lr-{self.factor:g}"
+        if self.decay not in (None, self.settings.train.weight_decay):
+            rate += f"-decay-{self.decay:g}"
+        return self.out / "runs" / name / rate / f"seed-{self.seed}"
 
     def schedule(self, rung: float, shared: bool) -> WarmupStableDecay:
         """The learning-rate schedule of a rung; branches off one trunk share its warmup."""
@@ -109,36 +124,44 @@ class Job:
 def run_job(job: Job) -> dict[str, Any]:
     """Trains and evaluates what is left of a job.
 
-    Returns {"validation_loss"} of a trial, {"rungs": {rung: what it is}} of those evaluated.
+    Returns {"validation_losses": {rung: nats per target}} of a trial or where that is asked for,
+    {"rungs": {rung: what it is}} of those evaluated.
     """
     objective = parse(job.objective)
     job.folder.mkdir(parents=True, exist_ok=True)
     label = f"{job.objective}, seed {job.seed}"
     label += ", backwards" * job.backwards + f", learning rate x{job.factor:g}" * job.trial
+    label += f", weight decay {job.decay:g}" if job.validated else ""
     with threads(job.threads), stop_on_signals() as stop:
         status = Status(job.folder, job.out, label, stop)
         status.before = job.before
-        if job.trial:
-            folder = job.folder / f"rung-{job.smallest:g}"
-            file = folder / "validation.json"
-            try:
-                _train_ladder(job, objective, (job.smallest,), status, stop)
-            except Diverged:
-                status.done()
-                return {"validation_loss": math.inf}
-            if not file.is_file():
-                loss = _validation_loss(load(folder).to(local_device()), objective, job)
-                write_text(file, json.dumps({"loss": loss}))
+        rungs = (job.smallest,) if job.trial else job.rungs
+        try:
+            _train_ladder(job, objective, rungs, status, stop)
+        except Diverged:
+            if not (job.trial or job.validated):
+                raise
             status.done()
-            return {"validation_loss": read_mapping(file, {"loss": float})["loss"]}
-        _train_ladder(job, objective, job.rungs, status, stop)
+            return {"validation_losses": dict.fromkeys(rungs, math.inf)}
         status.done()
-        if job.rungs[-1] == 1 or job.backwards:
+        if not job.trial and (job.rungs[-1] == 1 or job.backwards):
             # the trunk of a rung added later is trained again, bit for bit on CPU: kept on disk,
             # it takes three times the model for each fork
             shutil.rmtree(job.folder / "trunk", ignore_errors=True)
-        rungs = {f"{rung:g}": read_rung(job.folder / f"rung-{rung:g}") for rung in job.evaluated}
-        return {"rungs": rungs}
+        if job.trial or job.validated:
+            return {"validation_losses": {rung: _validated(job, objective, rung) for rung in rungs}}
+        found = {f"{rung:g}": read_rung(job.folder / f"rung-{rung:g}") for rung in job.evaluated}
+        return {"rungs": found}
+
+
+def _validated(job: Job, objective: Objective, rung: float) -> float:
+    """The validation loss of a trained rung, which is kept beside it."""
+    folder = job.folder / f"rung-{rung:g}"
+    file = folder / "validation.json"
+    if not file.is_file():
+        loss = _validation_loss(load(folder).to(local_device()), objective, job)
+        write_text(file, json.dumps({"loss": loss}))
+    return read_mapping(file, {"loss": float})["loss"]
 
 
 def _train_ladder(
@@ -174,7 +197,7 @@ def _train_rung(
     stop: StopSignal,
 ) -> Trainer:
     """Trains one rung: the trunk to its decay start, then the branch; returns the trunk."""
-    settings = job.settings
+    settings = job.trained
     plan = rung_plan(job.plan, rung)
     shared = objective.stationary
     trunk = job.folder / ("trunk" if shared else f"trunk-{rung:g}")
@@ -271,12 +294,14 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
 
 
 def read_rung(folder: Path) -> dict[str, Any]:
-    """What a finished rung is: its evaluation, what it spent, its curve, rate and folder."""
+    """What a finished rung is: its evaluation, what it spent, its curve, rates and folder."""
     run = read_mapping(folder / RUN_FILE, {"spent": dict, "curve": list, "learning_rate": float})
+    decay = run.get("settings", {}).get("train", {}).get("weight_decay")
     return {
         "evaluation": read_evaluation(folder),
         "spent": run["spent"],
         "curve": run["curve"],
         "learning_rate": run["learning_rate"],
+        "weight_decay": decay,
         "folder": str(folder),
     }

@@ -31,6 +31,11 @@ from lookaround.train.run import (
     step_cost,
 )
 
+# From so many readings of a text on, a further one is worth less than new text (Muennighoff et al.
+# 2023), and a larger weight decay is tried: 30 times the usual one was best where text is scarce
+# (arXiv 2509.14786); results/repeated.md tells of 2.
+MANY_EPOCHS, REPEATED_DECAY = 4.0, 2.0
+
 
 @dataclass(frozen=True)
 class Study:
@@ -79,6 +84,23 @@ class Study:
         """The tasks' examples that every model is evaluated on."""
         return tuple(task_data(task, self.settings.evaluate) for task in self.tasks)
 
+    def epochs(self, plans: Mapping[str, Mapping[str, list]]) -> float:
+        """Times that a run at the full budget reads the training text, the most of all.
+
+        plans: {objective: its plan}.
+        """
+        data, train = self.settings.data, self.store.split("train")
+        rows = Rows(train, self.settings.model.context, self.store.tokenizer, pack=data.pack)
+        steps = max(sum(plans[objective.spec]["steps"]) for objective in self.objectives)
+        return steps * self.settings.train.batch / len(rows)
+
+    def weight_decays(self, plans: Mapping[str, Mapping[str, list]]) -> list[float]:
+        """The weight decays that are tried, the usual one first."""
+        usual, asked = self.settings.train.weight_decay, self.settings.compare.weight_decays
+        if asked is None:
+            asked = [usual] + [REPEATED_DECAY] * (self.epochs(plans) > MANY_EPOCHS)
+        return sorted({*asked}, key=lambda decay: (decay != usual, decay))
+
     @property
     def described_tasks(self) -> dict[str, dict[str, Any]]:
         """{task: its metric, sizes, classes, columns and notes}."""
@@ -116,6 +138,9 @@ def open_study(settings: Settings) -> Study:
         )
     if not factors or any(factor <= 0 for factor in factors):
         raise UserError(f"compare.lr_factors: must be positive numbers, got {factors}")
+    decays = settings.compare.weight_decays
+    if decays is not None and (not decays or any(decay < 0 for decay in decays)):
+        raise UserError(f"compare.weight_decays: must be numbers from 0 up, got {decays}")
     if settings.compare.equal == "seconds" and budget.unit != "seconds":
         raise UserError(
             f"compare.equal: equal seconds need a budget in seconds such as 300s, got {budget}"

@@ -33,7 +33,7 @@ from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.advice import quoted
 from lookaround.studies.compare.grid import Found
 from lookaround.studies.compare.scoring import TOKENS
-from lookaround.studies.compare.study import Study, text_data
+from lookaround.studies.compare.study import MANY_EPOCHS, Study, text_data
 from lookaround.studies.compare.verdict import (
     PLATEAU,
     Measured,
@@ -166,6 +166,13 @@ class _Summary:
                 spec: {f"x{factor:g}": loss for factor, loss in sorted(entry.items())}
                 for spec, entry in self.found.losses.items()
             },
+            "weight_decays": {
+                spec: {
+                    f"{decay:g}": {f"{rung:g}": loss for rung, loss in losses.items()}
+                    for decay, losses in sorted(tried.items())
+                }
+                for spec, tried in self.found.decays.items()
+            },
             "runs": [
                 self._run(spec, seed, rung)
                 for spec, seed, rung in itertools.product(self.specs, self.seeds, study.rungs)
@@ -202,6 +209,7 @@ class _Summary:
             "budget": {name: spent[name] for name in ("tokens", "targets", "flops", "seconds")},
             "epochs": spent["tokens"] / self.study.store.index["splits"]["train"]["tokens"],
             "learning_rate": entry["learning_rate"],
+            "weight_decay": entry["weight_decay"],
             "checkpoint": os.path.relpath(entry["folder"], self.out),
             "curve": [
                 {key: point[key] for key in ("flops", "tokens", "seconds", "loss")}
@@ -412,7 +420,8 @@ class _Summary:
                 f"{', '.join(moving)}"
             )
         notes += idle(self.asked, self.options)
-        return notes + self._context_notes() + self._budget_notes() + self._known()
+        notes += self._context_notes() + self._repeat_notes() + self._budget_notes()
+        return notes + self._known()
 
     def _known(self) -> list[str]:
         """What was measured elsewhere for the needs of this study at its budget."""
@@ -463,6 +472,50 @@ class _Summary:
             "sees one token. What helps: a larger budget, a larger learning rate, a start with "
             "`ar` (`0.3*ar >> 0.7*vmlm`), a smaller vocabulary."
         ]
+
+    def _repeat_notes(self) -> list[str]:
+        """How often the text is read, with which weight decays, and where more only hurts."""
+        runs = {
+            (spec, rung): self.found.ladders[spec, self.seeds[0]][f"{rung:g}"]
+            for spec in self.specs
+            for rung in self.study.rungs
+        }
+        unique = self.study.store.index["splits"]["train"]["tokens"]
+        epochs = {at: run["spent"]["tokens"] / unique for at, run in runs.items()}
+        if max(epochs.values()) <= MANY_EPOCHS:
+            return []
+        last = self.study.rungs[-1]
+        most = max(epochs[spec, last] for spec in self.specs)
+        note = f"The {unique:,} training tokens are read {most:.0f} times."
+        if self.found.decays:
+            chosen = ", ".join(
+                f"{spec} {runs[spec, last]['weight_decay']:g}" for spec in self.specs
+            )
+            note += f" Weight decay, chosen by the validation loss of the first seed: {chosen}."
+        notes = [note]
+        if BitsPerByte.key not in self.metrics or len(self.study.rungs) == 1:
+            return notes
+        bits = {
+            at: fmean(
+                self.statistics[at[0], seed, at[1]][BitsPerByte.key][0] for seed in self.seeds
+            )
+            for at in runs
+        }
+        best = {spec: min(self.study.rungs, key=lambda r: bits[spec, r]) for spec in self.specs}
+        past = [spec for spec in self.specs if best[spec] != last]
+        if past:
+            told = ", ".join(
+                f"{spec} {epochs[spec, best[spec]]:.0f} ({bits[spec, best[spec]]:.3f}; at the end "
+                f"{bits[spec, last]:.3f})"
+                for spec in past
+            )
+            first = min(self.specs, key=lambda spec: bits[spec, best[spec]])
+            notes.append(
+                f"More epochs only hurt. Fewest bits per {self.study.store.tokenizer.unit} are "
+                f"reached after so many: {told}. Of all rungs the best is {first} at "
+                f"{best[first]:g} of the budget: train so long, not longer."
+            )
+        return notes
 
     def _budget_notes(self) -> list[str]:
         """On which side of the crossing of masked and autoregressive training the study is."""
