@@ -1,7 +1,7 @@
-"""The loop on a GPU: the CPU's losses step by step, a resumed run, the scores of a checkpoint, and
-how fast it all is.
+"""The loop on a GPU: the CPU's losses step by step, a resumed run, the scores of a checkpoint, how
+fast it all is, and two studies.
 
-    python -m benchmarks.gpu --json results/data/gpu.json  # about 4 minutes on an H100
+    python -m benchmarks.gpu --json results/data/gpu.json  # about 10 minutes on an H100
     python -m benchmarks.gpu --parts agreement,scores      # some of it
     python -m benchmarks.gpu --small                       # 20 seconds on two CPU cores
 
@@ -18,12 +18,16 @@ bits of each token in every mode and its pooled states, on the GPU and on the CP
 speed: tokens per second of the preset "base" in bf16 on 64 rows of 1,024 tokens with 32,768 words,
 with and without torch.compile; the FLOPs that the project counts over those of an 8192 x 8192 x
 8192 bf16 product on the same machine; the share of a step in which the host makes views. Where 64
-rows do not fit, they come in micro-batches of half as many.
+rows do not fit, they come in micro-batches of half as many. english: `ar`, `mlm(rate=0.4)` and
+`ar + vmlm` of the preset "tiny" on the English mix at 1e15 FLOPs, one seed, every protocol; reads
+$LOOKAROUND_DATA (default ../shared/data). pathstar: `lookaround synthetic --preset gpu` on G(5,5)
+for 3,000 steps, one seed.
 
-Rows are random tokens by Zipf's law, or path-star graphs for the objectives that need a prompt.
-Without a GPU both sides are the CPU. OUT/PART.json holds what is printed and more, and is written
-row by row; an objective that fails is recorded there and the rest goes on. Ends with 1 where
-something failed or missed its target.
+A part takes --limit seconds at most (180): what does not fit is left out, and a study is stopped,
+with which the same command goes on. Rows are random tokens by Zipf's law, or path-star graphs for
+the objectives that need a prompt. Without a GPU both sides are the CPU. OUT/PART.json holds what is
+printed and more, and is written row by row; an objective that fails is recorded there and the rest
+goes on. Ends with 1 where something failed or missed its target.
 """
 
 from __future__ import annotations
@@ -33,7 +37,9 @@ import gc
 import json
 import os
 import platform
+import signal
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -74,6 +80,7 @@ from lookaround.studies.synthetic.grid import PRESETS as SYNTHETIC
 from lookaround.studies.synthetic.grid import open_grid, run_grid
 from lookaround.studies.synthetic.tasks.base import Problems
 from lookaround.studies.synthetic.tasks.pathstar import PathStar
+from lookaround.support.errors import Interrupted
 from lookaround.train.budget import Plan
 from lookaround.train.checkpoint import latest_checkpoint
 from lookaround.train.loop import Trainer, default_learning_rate
@@ -179,6 +186,7 @@ class Sizes:
     star_steps: int = 3000
     star_queries: int = 2000
     studies: str = ""  # the folder in which studies are kept
+    limit: float = 180.0  # seconds of a part
 
 
 SMALL = Sizes(
@@ -587,7 +595,7 @@ def english(sizes: Sizes) -> Iterator[Job]:
 
     def study() -> Row:
         clock = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder, executor(sizes) as pool:
+        with tempfile.TemporaryDirectory() as folder, executor(sizes) as pool, in_time(sizes):
             opened = open_study(read_settings(**english_settings(sizes, Path(folder) / "mix")))
             results = compare_objectives(opened, out, command="benchmarks/gpu.sh", executor=pool)
         for run in results.as_dict()["runs"]:
@@ -602,7 +610,7 @@ def english(sizes: Sizes) -> Iterator[Job]:
 
     yield "the study", study
     for row in found:
-        yield f"{row['objective']}, {row['rung']:g} of the budget", lambda row=row: row
+        yield f"{row['objective']}, {row['rung']:g} of the budget", row.copy
 
 
 def english_settings(sizes: Sizes, mix: Path) -> dict[str, Any]:
@@ -654,7 +662,7 @@ def pathstar(sizes: Sizes) -> Iterator[Job]:
     def grid() -> Row:
         clock = time.perf_counter()
         opened = open_grid(read_settings(**(SYNTHETIC["gpu"] | changed)))
-        with executor(sizes) as pool:
+        with executor(sizes) as pool, in_time(sizes):
             results = run_grid(opened, out, command="benchmarks/gpu.sh", executor=pool)
         names = ("objective", "exact_match", "steps", "seconds", "flops", "solved_at")
         for run in results.as_dict()["rows"]:
@@ -663,12 +671,23 @@ def pathstar(sizes: Sizes) -> Iterator[Job]:
 
     yield "the grid", grid
     for row in found:
-        yield row["objective"], lambda row=row: row
+        yield row["objective"], row.copy
 
 
 def executor(sizes: Sizes) -> AbstractContextManager[Executor | None]:
     """Threads for what is over in seconds, else local processes."""
     return nullcontext() if sizes.texts_there else ThreadPoolExecutor(1)
+
+
+@contextmanager
+def in_time(sizes: Sizes) -> Iterator[None]:
+    """Asks a study to stop when its time is over, as Ctrl-C does."""
+    timer = threading.Timer(sizes.limit, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 PARTS: dict[str, Callable[[Sizes], Iterator[Job]]] = {
@@ -711,6 +730,8 @@ def failure(error: Exception) -> Row:
 
 def shown(row: Row) -> str:
     """The numbers of a row; what is a list or long is in the file alone."""
+    if told := row.get("left_out") or row.get("stopped"):
+        return str(told)
     if "error" in row:
         return f"{row['error']}  at {row['where']}"
     numbers = {
@@ -744,8 +765,13 @@ def run_part(part: str, sizes: Sizes, folder: Path, where: Row) -> list[Row]:
 
     try:
         for name, job in PARTS[part](sizes):
+            if time.perf_counter() - began > sizes.limit:
+                keep("the rest", {"left_out": f"{sizes.limit:g} seconds are over"})
+                break
             try:
                 row = job()
+            except Interrupted as error:
+                row = {"stopped": str(error)}
             except Exception as error:
                 row = failure(error)
             keep(name, row)
@@ -771,6 +797,7 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the record of the speed part here"
     )
+    parser.add_argument("--limit", type=float, default=180, help="seconds of a part at most")
     parser.add_argument("--threads", type=int, default=4, help="of torch on the CPU")
     options = parser.parse_args()
     parts = [part.strip() for part in options.parts.split(",")]
@@ -785,7 +812,8 @@ def main() -> None:
     where = machine()
     print(", ".join(f"{name} {value}" for name, value in where.items()), flush=True)
     with torch.compiler.set_stance("force_eager") if options.small else nullcontext():
-        sizes = replace(SMALL if options.small else Sizes(), studies=str(options.out))
+        sizes = SMALL if options.small else Sizes()
+        sizes = replace(sizes, studies=str(options.out), limit=options.limit)
         found = {part: run_part(part, sizes, options.out, where) for part in parts}
     failed = sum(bool(row.get("failed")) for rows in found.values() for row in rows)
     if options.json and "speed" in found:
