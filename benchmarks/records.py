@@ -34,6 +34,8 @@ PAGES = (  # of results/, in the order of the index
     "misalignment",
     "forecast",
     "hidden-states",
+    "recall",
+    "repeated",
     "synthetic",
     "next-token",
     "decoding",

@@ -4,7 +4,7 @@
     python -m benchmarks.repeated lookaround-repeated --tokens 100000 --budget 3e13flops
     python -m benchmarks.repeated lookaround-repeated --json results/data/repeated.json
 
-Over four hours of one core for the first and six for the second; a seed of the first takes 45
+Four hours of one core for the first and six for the second; a seed of the first takes 45
 minutes on two cores, or all three seven minutes on an H200. `--seeds`, `--objectives`, `--decays`
 and `--until` make a part, `--jobs` says how many runs are made at once, and the same command goes
 on.
@@ -151,36 +151,46 @@ def runs_of(folder: Path) -> list[Run]:
 
 def over_seeds(values: list[float]) -> dict[str, float]:
     found = seed_interval(values)
-    return {"mean": found.mean, "low": found.low, "high": found.high}
+    return {name: round(getattr(found, name), 6) for name in ("mean", "low", "high")}
 
 
 def curves(runs: list[Run]) -> list[dict[str, Any]]:
-    """A row for each objective, decay and rung: test bits per byte over seeds."""
-    grouped: dict[tuple[str, float, float], list[Run]] = defaultdict(list)
+    """A row for each objective and decay: test bits per byte over seeds by rung, and epochs."""
+    grouped: dict[tuple[str, float], dict[float, list[Run]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for run in runs:
-        grouped[run["objective"], run["decay"], run["rung"]].append(run)
+        grouped[run["objective"], run["decay"]][run["rung"]].append(run)
     return [
-        {"objective": objective, "mode": same[0]["mode"], "decay": decay, "rung": rung}
-        | {name: fmean(run[name] for run in same) for name in ("epochs", "flops", "unique")}
-        | {"seeds": len(same), "test": over_seeds([run["test"] for run in same])}
-        for (objective, decay, rung), same in grouped.items()
+        {"objective": objective, "mode": same[0]["mode"], "decay": decay, "seeds": len(same)}
+        | {
+            f"{rung:g}": over_seeds([run["test"] for run in by_rung[rung]])
+            for rung in sorted(by_rung)
+        }
+        | {
+            f"epochs {rung:g}": round(fmean(run["epochs"] for run in by_rung[rung]), 1)
+            for rung in sorted(by_rung)
+        }
+        for (objective, decay), by_rung in sorted(grouped.items())
+        for same in [next(iter(by_rung.values()))]
     ]
 
 
 def best(runs: list[Run]) -> list[dict[str, Any]]:
-    """A row for each objective, at each decay and at the better one: the rung that is best on
-    validation text, its test bits per byte, and the same less those of the best `ar`, paired.
+    """A row for each objective, at each decay and at the better one ("chosen"): the rung that is
+    best on validation text, its test bits per byte, and the same less those of the best `ar`,
+    paired.
     """
-    chosen: dict[tuple[str, float | None], dict[int, Run]] = defaultdict(dict)
-    for run in filter(lambda run: run["validation"] is not None, runs):
-        for decay in (run["decay"], None):
+    chosen: dict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
+    for run in runs:
+        for decay in (f"{run['decay']:g}", "chosen"):
             seeds = chosen[run["objective"], decay]
             known = seeds.get(run["seed"])
             if known is None or run["validation"] < known["validation"]:
                 seeds[run["seed"]] = run
-    reference = chosen[REFERENCE, None]
+    reference = chosen[REFERENCE, "chosen"]
     rows = []
-    for (objective, decay), seeds in chosen.items():
+    for (objective, decay), seeds in sorted(chosen.items()):
         same = [seeds[seed] for seed in sorted(seeds)]
         away = [run["test"] - reference[run["seed"]]["test"] for run in same]
         rows.append(
@@ -189,7 +199,7 @@ def best(runs: list[Run]) -> list[dict[str, Any]]:
                 "mode": same[0]["mode"],
                 "decay": decay,
                 "seeds": len(same),
-                "epochs": [round(run["epochs"], 1) for run in same],
+                "epochs": [round(run["epochs"]) for run in same],
                 "decays": [run["decay"] for run in same],
                 "test": over_seeds([run["test"] for run in same]),
                 "less_ar": over_seeds(away),

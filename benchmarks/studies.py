@@ -377,7 +377,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", type=Path, nargs="?", help="results.json of a study")
+    parser.add_argument(
+        "results",
+        type=Path,
+        nargs="*",
+        help="results.json of a study; several of tasks with figures of their own are one record",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write learning curves here")
     parser.add_argument("--tradeoff", type=Path, metavar="FILE", help="write the README's figure")
@@ -385,9 +390,9 @@ def main() -> None:
     if given.tradeoff:
         record = json.loads((DATA / "stdlib.json").read_text())
         write_text(given.tradeoff, tradeoff_figure(record))
-    if given.results is None:
+    if not given.results:
         return
-    found = load_results(given.results)
+    found = load_results(given.results[0])
     results = found.as_dict()
     synthetic = "rows" in results
     if not synthetic:
@@ -396,6 +401,9 @@ def main() -> None:
         rows = synthetic_rows(results)
     else:
         rows = figure_rows(results)
+        for path in given.results[1:]:
+            for name, more in figure_rows(load_results(path).as_dict()).items():
+                rows.setdefault(name, []).extend(more)
     if given.json:
         seeds = len({run["seed"] for run in results["rows" if synthetic else "runs"]})
         made = {"command": results["command"], "versions": results["versions"], "seeds": seeds}

@@ -516,6 +516,50 @@ TABLES: dict[str, Table] = {
             *(Column(f"`ar`, {k} later", f"later {k}", number(3)) for k in (1, 2, 4)),
         ),
     ),
+    "recall": Table(
+        "recall",
+        "figures",
+        (
+            NAMED,
+            Column("task", "task"),
+            Column("steps", "steps", lambda found: f"{max(found):,}"),
+            Column("forward", "forward", interval(2)),
+            Column("backward", "backward", interval(2)),
+            Column("coverage", "coverage", number(4)),
+        ),
+    ),
+    **{
+        f"repeated-{tokens}": Table(
+            "repeated",
+            f"best-{tokens}",
+            (
+                NAMED,
+                Column("read", "mode"),
+                Column("decay", "decay"),
+                Column("epochs", "epochs", lambda found: ", ".join(map(str, found))),
+                Column("bits per byte", "test", interval(3)),
+                Column("less the best `ar`", "less_ar", interval(3, sign="+")),
+            ),
+        )
+        for tokens in (50_000, 100_000)
+    },
+    **{
+        f"repeated-curves-{tokens}": Table(
+            "repeated",
+            f"curves-{tokens}",
+            (
+                NAMED,
+                Column("decay", "decay", general),
+                *(
+                    Column(f"{epochs}", rung, lambda found: number(3)(found["mean"]))
+                    for rung, epochs in zip(
+                        ("0.02", "0.06", "0.1", "0.2", "0.5", "1"), shown, strict=True
+                    )
+                ),
+            ),
+        )
+        for tokens, shown in ((50_000, (2, 7, 12, 24, 60, 120)), (100_000, (2, 5, 9, 18, 44, 88)))
+    },
     "synthetic-generator": Table(
         "synthetic-generator",
         "graphs",
@@ -552,6 +596,33 @@ TABLES: dict[str, Table] = {
             Column("of product, %", "share_of_product", number(scale=100)),
             Column("peak, GiB", "peak_gib", number()),
             Column("views, %", "views_share", number(1, scale=100)),
+        ),
+    ),
+    "gpu-english": Table(
+        "gpu-studies",
+        "english",
+        (
+            Column("objective", "objective", spec),
+            Column("FLOPs", "flops", scientific),
+            Column("bits per byte", "bits", number(3)),
+            Column("upos", "ewt-upos", number(3)),
+            Column("deprel", "ewt-deprel", number(3)),
+            Column("chunks", "conll2000", number(3)),
+            Column("slots", "snips_slots", number(3)),
+            Column("intents", "snips", number(3)),
+            Column("SST-2", "sst2", number(3)),
+            Column("BLiMP", "blimp", number(3)),
+            Column("order", "order", number(3)),
+        ),
+    ),
+    "gpu-pathstar": Table(
+        "gpu-studies",
+        "pathstar",
+        (
+            Column("objective", "objective", spec),
+            Column("step", "step", number()),
+            Column("whole path right", "exact_match", number(3)),
+            *(Column(f"node {place}", f"node {place}", number(3)) for place in range(1, 6)),
         ),
     ),
     "zoo": Table(
