@@ -25,7 +25,6 @@ import json
 import lzma
 import os
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -33,13 +32,8 @@ from typing import Any
 import numpy as np
 
 import lookaround
+from benchmarks.held_out import Run, over_seeds, printed, score_runs
 from benchmarks.records import write_record
-from lookaround.data.source import read_source
-from lookaround.evaluation.bits_per_byte import BitsPerByte
-from lookaround.evaluation.intervals import seed_interval
-from lookaround.model.readable import open_run
-from lookaround.settings import Settings
-from lookaround.studies.compare.study import open_store, text_data
 from lookaround.support.storage import write_text
 
 OBJECTIVES = "ar, ar(rate=0.15), mlm(rate=0.4), vmlm(suffix=0), ar + vmlm"
@@ -111,47 +105,13 @@ def study(options: argparse.Namespace, decay: float, seed: int) -> None:
             "forecast.enabled": False,
         },
     )
-    results = json.loads((folder / "results.json").read_text())
-    settings = Settings.model_validate(results["settings"])
-    text = text_data(settings, open_store(read_source(settings)[0], settings))
-    held_out, protocol = replace(text, test=text.validation), BitsPerByte()
-    unique = results["corpus"]["tokens"]["train"]
-    file = folder / RUNS
-    found = json.loads(file.read_text()) if file.is_file() else []
-    known = {(run["objective"], run["rung"]) for run in found}
-    for run in results["runs"]:
-        if (run["objective"], run["rung"]) in known:
-            continue
-        model = open_run(folder / run["checkpoint"])
-        found.append(
-            {
-                "objective": run["objective"],
-                "decay": decay,
-                "seed": seed,
-                "rung": run["rung"],
-                "unique": unique,
-                "epochs": run["budget"]["tokens"] / unique,
-                "flops": run["budget"]["flops"],
-                "mode": protocol.mode(model, settings.evaluate).attention,
-                "validation": protocol.run(model, held_out, settings.evaluate, seed).value,
-                "test": run["bits_per_byte"],
-            }
-        )
-        write_text(file, json.dumps(found, indent=1))
-
-
-Run = dict[str, Any]
+    score_runs(folder, folder / RUNS, decay=decay)
 
 
 def runs_of(folder: Path) -> list[Run]:
     """Every run of the studies of one number of tokens: what it is and what it scored."""
     files = sorted(folder.glob(f"decay-*/seed-*/{RUNS}"))
     return [run for file in files for run in json.loads(file.read_text())]
-
-
-def over_seeds(values: list[float]) -> dict[str, float]:
-    found = seed_interval(values)
-    return {name: round(getattr(found, name), 6) for name in ("mean", "low", "high")}
 
 
 def curves(runs: list[Run]) -> list[dict[str, Any]]:
@@ -232,19 +192,10 @@ def main() -> None:
         if runs_of(folder)
         for name, function in (("curves", curves), ("best", best))
     }
-    for name, found in rows.items():
-        print(f"\n{name}")
-        for row in found:
-            print("  " + ", ".join(f"{key} {_shown(value)}" for key, value in row.items()))
+    printed(rows)
     if options.json:
         seeds = max(row["seeds"] for found in rows.values() for row in found)
         write_record(options.json, rows, seeds=seeds)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

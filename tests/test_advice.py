@@ -27,10 +27,12 @@ def test_numbers_stand_on_the_page_that_is_named(advice: Advice) -> None:
 
 
 def test_what_is_quoted_is_for_the_need_and_the_budget() -> None:
-    small, large = quoted(["write"], 4e12), quoted(["write"], 2e13)
+    small, large = quoted(["write"], 4e12, 1), quoted(["write"], 2e13, 1)
     assert "2.210 ± 0.047" in " ".join(small)
     assert "1.921" in " ".join(large)
     assert not set(small) & set(large)
-    assert quoted(["write"], 1e15) == [], "nothing is said where nothing was measured"
-    assert quoted([], 4e12) == []
-    assert all("results/" in line for line in quoted(["label_tokens", "label_texts"], 4e12))
+    assert quoted(["write"], 1e15, 1) == [], "nothing is said where nothing was measured"
+    assert quoted([], 4e12, 1) == []
+    often = " ".join(quoted(["write"], 4e12, 30))
+    assert "2.210" not in often and "ar + vmlm" in often, "where text is read often, another holds"
+    assert all("results/" in line for line in quoted(["label_tokens", "label_texts"], 4e12, 1))

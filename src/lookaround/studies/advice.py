@@ -35,45 +35,57 @@ models and at most 2e13 FLOPs a run: on your text and at your budget,
 """
 
 
+ANY = (0.0, float("inf"))
+
+
 @dataclass(frozen=True)
 class Advice:
     """A sentence about a need.
 
     flops: the budgets of a run that it stands for; None: it is not about a budget.
     page: of results/.
+    epochs: how often the text is read where it stands; None: it is not about that.
     """
 
     need: str
     flops: tuple[float, float] | None
     sentence: str
     page: str
+    epochs: tuple[float, float] | None = None
 
-    def applies(self, needs: Iterable[str], flops: float) -> bool:
-        """Whether it is about one of these needs and a run of so many FLOPs."""
-        low, high = self.flops or (0.0, float("inf"))
-        return self.need in needs and low <= flops < high
+    def applies(self, needs: Iterable[str], flops: float, epochs: float) -> bool:
+        """Whether it is about one of these needs and a run of so many FLOPs and epochs."""
+        (low, high), (few, many) = self.flops or ANY, self.epochs or ANY
+        return self.need in needs and low <= flops < high and few <= epochs < many
 
     @property
     def budgets(self) -> str:
-        return f" ({self.flops[0]:.0e} to {self.flops[1]:.0e} FLOPs a run)" if self.flops else ""
+        """Where it stands, in brackets."""
+        told = [f"{self.flops[0]:.0e} to {self.flops[1]:.0e} FLOPs a run"] if self.flops else []
+        if self.epochs:
+            few, many = self.epochs
+            told.append(f"{few:g} to {many:g} epochs" if few else f"up to {many:g} epochs")
+        return f" ({'; '.join(told)})" if told else ""
 
 
 def known() -> list[Advice]:
     """Everything that is known, in the order of the page."""
     text = (files(__package__) / "advice.json").read_text(encoding="utf-8")
     return [
-        Advice(**entry | {"flops": tuple(entry["flops"]) if entry["flops"] else None})
-        for entry in json.loads(text)
+        Advice(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in one.items()}
+        )
+        for one in json.loads(text)
     ]
 
 
-def quoted(needs: Iterable[str], flops: float) -> list[str]:
-    """What is known for these needs at a budget, each with its page."""
+def quoted(needs: Iterable[str], flops: float, epochs: float) -> list[str]:
+    """What is known for these needs at a budget and so many epochs, each with its page."""
     asked = set(needs)
     return [
         f"Measured before (results/{advice.page}): {advice.sentence}"
         for advice in known()
-        if advice.applies(asked, flops)
+        if advice.applies(asked, flops, epochs)
     ]
 
 

@@ -426,12 +426,13 @@ class _Summary:
     def _known(self) -> list[str]:
         """What was measured elsewhere for the needs of this study at its budget."""
         needs = {one.need for one in self.protocols.values() if one.key in self.metrics}
-        return quoted(needs - {""}, self._flops())
+        unique = self.study.store.index["splits"]["train"]["tokens"]
+        return quoted(needs - {""}, self._spent("flops"), self._spent("tokens") / unique)
 
-    def _flops(self) -> float:
-        """FLOPs of a run at the last rung, the most of all."""
+    def _spent(self, what: str) -> float:
+        """FLOPs or tokens of a run at the last rung, the most of all."""
         return max(
-            self.found.ladders[spec, seed][f"{self.study.rungs[-1]:g}"]["spent"]["flops"]
+            self.found.ladders[spec, seed][f"{self.study.rungs[-1]:g}"]["spent"][what]
             for spec in self.specs
             for seed in self.seeds
         )
@@ -523,7 +524,7 @@ class _Summary:
         if not masked:
             return []
         unique = self.study.store.index["splits"]["train"]["tokens"]
-        return crossing_notes(unique, self._flops())
+        return crossing_notes(unique, self._spent("flops"))
 
 
 def crossing_notes(unique: int, flops: float) -> list[str]:

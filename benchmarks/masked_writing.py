@@ -1,0 +1,121 @@
+"""How much `ar` does masked writing need? Shares and orders at two budgets, read with masks.
+
+    python -m benchmarks.masked_writing lookaround-masked-writing
+    python -m benchmarks.masked_writing lookaround-masked-writing --json \\
+        results/data/masked-writing.json
+
+About 85 minutes on two cores; the same command goes on. `--seeds 1` makes one seed, a third of it.
+
+`lookaround compare` trains recipes of `ar` and `vmlm` on the English mix (`nano`, context 64) at
+2e13 FLOPs, with the rung of 4e12 on the way, each at the better of two learning rates, and scores
+them in their bidirectional mode: the chain rule with masks for all that follows. At each budget the
+recipe is chosen by the bits per byte of validation text over seeds, and told by those of test text.
+Reads $LOOKAROUND_DATA (default ../shared/data), text/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import lookaround
+from benchmarks.held_out import Run, over_seeds, printed, score_runs
+from benchmarks.records import write_record
+
+TEXTS = ("wiki.train.txt.xz", "fiction.train.txt.xz", "dialogue.train.jsonl.xz", "brown.tsv.xz")
+REFERENCE = "mlm(rate=0.4)"
+RECIPES = (
+    REFERENCE,
+    "ar + vmlm",
+    "ar + 3*vmlm",
+    "3*ar + vmlm",
+    "ar + vmlm(suffix=0)",
+    "0.1*ar >> 0.9*vmlm",
+    "0.3*ar >> 0.7*vmlm",
+    "0.3*ar >> 0.7*(ar + 3*vmlm)",
+)
+RUNS = "masked-writing.json"  # in the folder of the study
+
+
+def mix_of(out: Path) -> Path:
+    """The folder of the texts, which are linked."""
+    mix = out / "mix"
+    mix.mkdir(parents=True, exist_ok=True)
+    data = Path(os.environ.get("LOOKAROUND_DATA", "../shared/data")).resolve()
+    for name in TEXTS:
+        if not (mix / name).is_symlink():
+            (mix / name).symlink_to(data / "text" / name)
+    return mix
+
+
+def rows_of(runs: list[Run]) -> list[dict[str, Any]]:
+    """A row for each recipe and rung: bits per byte in the masked mode, less those of the
+    reference, paired; the recipe that is best on validation text is marked.
+    """
+    rows = []
+    for rung in sorted({run["rung"] for run in runs}):
+        of = {
+            recipe: {r["seed"]: r for r in runs if (r["objective"], r["rung"]) == (recipe, rung)}
+            for recipe in dict.fromkeys(run["objective"] for run in runs)
+        }
+        means = {
+            recipe: fmean(r["validation"] for r in same.values()) for recipe, same in of.items()
+        }
+        for recipe, same in of.items():
+            away = [run["test"] - of[REFERENCE][seed]["test"] for seed, run in same.items()]
+            rows.append(
+                {
+                    "objective": recipe,
+                    "flops": fmean(run["flops"] for run in same.values()),
+                    "mode": next(iter(same.values()))["mode"],
+                    "seeds": len(same),
+                    "validation": means[recipe],
+                    "test": over_seeds([run["test"] for run in same.values()]),
+                    "less_reference": over_seeds(away),
+                    "chosen": "best" if means[recipe] == min(means.values()) else "",
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder of the study")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budget", default="2e13flops")
+    parser.add_argument("--jobs", type=int, help="processes; none: one per core, or one on a GPU")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
+    options = parser.parse_args()
+    study = options.out / "study"
+    lookaround.compare(
+        mix_of(options.out),
+        out=study,
+        objectives=", ".join(RECIPES),
+        budget=options.budget,
+        seeds=options.seeds,
+        protocols=["bits_per_byte"],
+        **({"jobs": options.jobs} if options.jobs else {}),
+        settings={
+            "model.context": 64,
+            "train.batch": 16,
+            "data.vocabulary": 1024,
+            "compare.ladder": [0.2, 1.0],
+            "compare.lr_factors": [2.0, 4.0],
+            "evaluate.generation_mode": "bidirectional",
+            "evaluate.samples": 0,
+            "forecast.enabled": False,
+        },
+    )
+    rows = {"recipes": rows_of(score_runs(study, study / RUNS))}
+    printed(rows)
+    if options.json:
+        write_record(options.json, rows, seeds=options.seeds, budget="4e12 and 2e13 FLOPs a run")
+
+
+if __name__ == "__main__":
+    main()
