@@ -12,6 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from lookaround.settings import Settings, read_settings
 from lookaround.studies.compare.compare import compare
 from lookaround.studies.compare.estimate import _part, estimate
 from lookaround.studies.compare.study import open_study, plans_of
+from lookaround.studies.compare.summary import _Summary
 from lookaround.studies.folder import slug
 from lookaround.support.errors import UserError
 from lookaround.train.loop import Trainer
@@ -186,6 +188,44 @@ def test_weight_decays_are_tried_where_the_text_is_read_many_times(
     rejected = open_run(tmp_path / "often" / "runs" / "ar" / folder / "seed-0" / "rung-1").info
     assert rejected is not None
     assert rejected["settings"]["train"]["weight_decay"] == float(other)
+
+
+def test_where_more_epochs_only_hurt_the_notes_say_after_how_many() -> None:
+    bits = {("ar", 0.5): 2.9, ("ar", 1.0): 3.4, ("vmlm", 0.5): 3.1, ("vmlm", 1.0): 2.8}
+
+    def noted(tokens: int) -> list[str]:
+        spent = {
+            rung: {"spent": {"tokens": rung * tokens}, "weight_decay": 2.0} for rung in (0.5, 1)
+        }
+        ladder = {f"{rung:g}": run for rung, run in spent.items()}
+        summary: Any = SimpleNamespace(
+            specs=["ar", "vmlm"],
+            seeds=[0],
+            metrics=["bits_per_byte"],
+            statistics={(s, 0, r): {"bits_per_byte": (v, None)} for (s, r), v in bits.items()},
+            found=SimpleNamespace(
+                ladders={(spec, 0): ladder for spec in ("ar", "vmlm")}, decays={"ar": {}}
+            ),
+            study=SimpleNamespace(
+                rungs=[0.5, 1.0],
+                store=SimpleNamespace(
+                    index={"splits": {"train": {"tokens": 1000}}},
+                    tokenizer=SimpleNamespace(unit="byte"),
+                ),
+            ),
+        )
+        return _Summary._repeat_notes(summary)
+
+    assert noted(4000) == [], "four readings are as good as new text"
+    often, hurt = noted(20_000)
+    assert often == (
+        "The 1,000 training tokens are read 20 times. Weight decay, chosen by the validation loss "
+        "of the first seed: ar 2, vmlm 2."
+    )
+    assert hurt == (
+        "More epochs only hurt: the fewest bits per byte are reached after so many: ar 10 (2.900; "
+        "at the end 3.400). The best of all is vmlm after 20 epochs, 1 of the budget."
+    )
 
 
 @pytest.mark.slow

@@ -73,7 +73,10 @@ def known() -> list[Advice]:
     text = (files(__package__) / "advice.json").read_text(encoding="utf-8")
     return [
         Advice(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in one.items()}
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in one.items()
+            }
         )
         for one in json.loads(text)
     ]

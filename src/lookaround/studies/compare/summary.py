@@ -49,6 +49,7 @@ NEEDS = {
     "label_tokens": "Give texts with a label for every word with --task, and the protocol tokens.",
     "write": "Give the protocol bits_per_byte.",
 }
+WORSE = 0.01  # of the bits of the best rung: from there on more epochs hurt
 # least FLOPs from which losses of masked models are known to fall regularly (arXiv 2305.17266)
 REGULAR = 2e15
 
@@ -503,7 +504,7 @@ class _Summary:
             for at in runs
         }
         best = {spec: min(self.study.rungs, key=lambda r: bits[spec, r]) for spec in self.specs}
-        past = [spec for spec in self.specs if best[spec] != last]
+        past = [s for s in self.specs if bits[s, last] > (1 + WORSE) * bits[s, best[s]]]
         if past:
             told = ", ".join(
                 f"{spec} {epochs[spec, best[spec]]:.0f} ({bits[spec, best[spec]]:.3f}; at the end "
@@ -512,9 +513,9 @@ class _Summary:
             )
             first = min(self.specs, key=lambda spec: bits[spec, best[spec]])
             notes.append(
-                f"More epochs only hurt. Fewest bits per {self.study.store.tokenizer.unit} are "
-                f"reached after so many: {told}. Of all rungs the best is {first} at "
-                f"{best[first]:g} of the budget: train so long, not longer."
+                f"More epochs only hurt: the fewest bits per {self.study.store.tokenizer.unit} are "
+                f"reached after so many: {told}. The best of all is {first} after "
+                f"{epochs[first, best[first]]:.0f} epochs, {best[first]:g} of the budget."
             )
         return notes
 
