@@ -137,20 +137,23 @@ def curves(runs: list[Run]) -> list[dict[str, Any]]:
 
 
 def best(runs: list[Run]) -> list[dict[str, Any]]:
-    """A row for each objective, at each decay and at the better one ("chosen"): the rung that is
-    best on validation text, its test bits per byte, and the same less those of the best `ar`,
-    paired.
+    """A row for each objective and decay: the rung that is best on validation text, its test bits
+    per byte, and the same less those of the best `ar`, paired; `chosen` where the decay is the
+    better one for every seed. Where seeds differ, a further row has each seed's own ("either").
     """
     chosen: dict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
     for run in runs:
-        for decay in (f"{run['decay']:g}", "chosen"):
+        for decay in (f"{run['decay']:g}", "either"):
             seeds = chosen[run["objective"], decay]
             known = seeds.get(run["seed"])
             if known is None or run["validation"] < known["validation"]:
                 seeds[run["seed"]] = run
-    reference = chosen[REFERENCE, "chosen"]
+    reference = chosen[REFERENCE, "either"]
     rows = []
     for (objective, decay), seeds in sorted(chosen.items()):
+        own = {f"{run['decay']:g}" for run in chosen[objective, "either"].values()}
+        if decay == "either" and len(own) == 1:
+            continue
         same = [seeds[seed] for seed in sorted(seeds)]
         away = [run["test"] - reference[run["seed"]]["test"] for run in same]
         rows.append(
@@ -158,9 +161,9 @@ def best(runs: list[Run]) -> list[dict[str, Any]]:
                 "objective": objective,
                 "mode": same[0]["mode"],
                 "decay": decay,
+                "chosen": "yes" if own == {decay} or decay == "either" else "",
                 "seeds": len(same),
                 "epochs": [round(run["epochs"]) for run in same],
-                "decays": [run["decay"] for run in same],
                 "test": over_seeds([run["test"] for run in same]),
                 "less_ar": over_seeds(away),
             }

@@ -542,7 +542,8 @@ def crossing_notes(unique: int, flops: float) -> list[str]:
     notes = [
         f"Repeated data: {unique:,} training tokens put the crossing of masked and autoregressive "
         f"training at about {crossing:.1e} FLOPs (fitted in arXiv 2507.15857 on 25 to 100 million "
-        "tokens and models from 7 million parameters: elsewhere a prediction, not a fact); a run "
+        "tokens and models from 7 million parameters: elsewhere a prediction, not a fact; right at "
+        "50,000 tokens, results/repeated.md); a run "
         f"of {flops:.1e} is {side} it, where "
         + ("autoregressive" if side == "below" else "masked")
         + " training is ahead in bits per byte."
