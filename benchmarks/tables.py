@@ -534,9 +534,10 @@ TABLES: dict[str, Table] = {
             f"best-{tokens}",
             (
                 NAMED,
-                Column("read", "mode"),
-                Column("decay", "decay"),
-                Column("chosen", "chosen"),
+                Column(
+                    "read", "mode", {"causal": "causally", "bidirectional": "masks"}.__getitem__
+                ),
+                Column("decay", "", lambda row: row["decay"] + " *" * (row["chosen"] == "yes")),
                 Column("epochs", "epochs", lambda found: ", ".join(map(str, found))),
                 Column("bits per byte", "test", interval(3)),
                 Column("less the best `ar`", "less_ar", interval(3, sign="+")),
