@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 NEEDS = {  # need: the heading of its part of the page
     "write": "You want text, from left to right",
@@ -71,14 +72,10 @@ class Advice:
 def known() -> list[Advice]:
     """Everything that is known, in the order of the page."""
     text = (files(__package__) / "advice.json").read_text(encoding="utf-8")
+    entries: list[dict[str, Any]] = json.loads(text)
     return [
-        Advice(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in one.items()
-            }
-        )
-        for one in json.loads(text)
+        Advice(**{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()})
+        for entry in entries
     ]
 
 
