@@ -73,10 +73,9 @@ def known() -> list[Advice]:
     """Everything that is known, in the order of the page."""
     text = (files(__package__) / "advice.json").read_text(encoding="utf-8")
     entries: list[dict[str, Any]] = json.loads(text)
-    return [
-        Advice(**{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()})
-        for entry in entries
-    ]
+    for entry in entries:
+        entry |= {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
+    return [Advice(**entry) for entry in entries]
 
 
 def quoted(needs: Iterable[str], flops: float, epochs: float) -> list[str]:
