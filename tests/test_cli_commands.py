@@ -277,7 +277,7 @@ def test_settings_are_printed_whole_by_section_and_one_by_one(run: Run) -> None:
 
 def test_objectives_are_listed_with_their_parameters(run: Run) -> None:
     lines = run("objectives").out.splitlines()
-    assert {"ar", "mlm(rate=0.15, replace=(0.8, 0.1, 0.1), shift=0)"} <= set(lines)
+    assert {"ar(rate=0.0)", "mlm(rate=0.15, replace=(0.8, 0.1, 0.1), shift=0)"} <= set(lines)
 
 
 def test_the_version(run: Run) -> None:
