@@ -51,6 +51,7 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.records import write_record
+from benchmarks.texts import TEXTS
 from lookaround.data.corpus import make_corpus, read_corpus
 from lookaround.data.files import read_text
 from lookaround.data.shards import TokenStore, prepare
@@ -60,7 +61,6 @@ from lookaround.support.errors import UserError
 from lookaround.support.storage import write_text
 from lookaround.theory.lags import LagCounts, count_lags
 
-DATA = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 WIKI, SMALL_WIKI = "text/wiki.train.txt.xz", "text/wiki.valid.txt.xz"
 FICTION, BROWN, DIALOGUE = (
     "text/fiction.train.txt.xz",
@@ -127,10 +127,10 @@ def prepared(corpus: Path) -> TokenStore:
 
 def mixture() -> TokenStore:
     """Tokens of four kinds of English with a vocabulary of 32,768."""
-    dialogues = [json.loads(line)["turns"] for line in read_text(DATA / DIALOGUE).splitlines()]
+    dialogues = [json.loads(line)["turns"] for line in read_text(TEXTS / DIALOGUE).splitlines()]
     texts = ["\n".join(turn[1] for turn in turns) for turns in dialogues]
     texts += [
-        text for file in (WIKI, FICTION, BROWN) for text in read_corpus(DATA / file).documents
+        text for file in (WIKI, FICTION, BROWN) for text in read_corpus(TEXTS / file).documents
     ]
     return prepare(make_corpus("mixture", texts, {}), vocabulary=LARGE_VOCABULARY)
 
@@ -283,7 +283,7 @@ def require_same_counts(counts: LagCounts, peers: Peers) -> None:
 
 
 def measure_speed(options: argparse.Namespace) -> Found:
-    store = prepared(DATA / options.wiki)
+    store = prepared(TEXTS / options.wiki)
     with TemporaryDirectory() as folder:
         peers = Peers(store, options.cooccur, Path(folder))
         counts = our_counts(store, Path(folder, "counts"))
@@ -317,7 +317,7 @@ def measure_speed(options: argparse.Namespace) -> Found:
 
 
 def measure_linearity(options: argparse.Namespace) -> Found:
-    store = prepared(DATA / options.wiki)
+    store = prepared(TEXTS / options.wiki)
     tokens = store.split("train").tokens
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -403,7 +403,7 @@ def forecast_seconds(cache: Path, out: Path, corpus: Path) -> dict[str, float]:
         sys.executable,
         *shlex.split(f"-m lookaround forecast --rank 128 --objectives '{OBJECTIVES}'"),
     ]
-    command += [part for task in TASKS for part in ("--task", str(DATA / task))] + [
+    command += [part for task in TASKS for part in ("--task", str(TEXTS / task))] + [
         str(corpus),
         "--out",
         str(out),
@@ -413,7 +413,7 @@ def forecast_seconds(cache: Path, out: Path, corpus: Path) -> dict[str, float]:
 
 
 def measure_forecast(options: argparse.Namespace) -> Found:
-    corpus = DATA / options.wiki
+    corpus = TEXTS / options.wiki
     store = prepared(corpus)
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -471,9 +471,9 @@ def main() -> None:
     raw: dict[str, Any] = {}
     for part in [options.only] if options.only else [*PARTS]:
         measure, files = PARTS[part]
-        absent = [file for file in files if not (DATA / file).is_file()]
+        absent = [file for file in files if not (TEXTS / file).is_file()]
         if absent:
-            print(f"{part}: skipped, there is no {absent[0]} in {DATA}; set LOOKAROUND_DATA")
+            print(f"{part}: skipped, there is no {absent[0]} in {TEXTS}; set LOOKAROUND_DATA")
         elif not (part == "forecast" and options.skip_forecast):
             print(f"{part} ...", flush=True)
             found, raw[part] = measure(options)

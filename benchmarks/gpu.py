@@ -61,6 +61,7 @@ import transformers
 
 import lookaround
 from benchmarks.records import write_record
+from benchmarks.texts import TEXTS, linked_mix
 from lookaround.data.rows import Rows, RowSource
 from lookaround.data.shards import Split
 from lookaround.evaluation.bits_per_byte import (
@@ -139,13 +140,6 @@ PROMPTED = [
 ]
 RESUMED = ["ar", "dar + vmlm", 'mtp(heads="sequential")', "top", "0.25*ar >> 0.75*mlm"]
 SCORED = "ar + mlm + prefixlm"
-TEXTS = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[2] / "shared" / "data"))
-ENGLISH_TEXTS = (
-    "wiki.train.txt.xz",
-    "fiction.train.txt.xz",
-    "dialogue.train.jsonl.xz",
-    "brown.tsv.xz",
-)
 ENGLISH_TASKS = (
     "tokens/ewt.train.conllu.xz:upos",
     "tokens/ewt.train.conllu.xz:deprel",
@@ -615,13 +609,12 @@ def english(sizes: Sizes) -> Iterator[Job]:
 
 def english_settings(sizes: Sizes, mix: Path) -> dict[str, Any]:
     """The settings of the study; `mix` is made the folder of its texts."""
-    mix.mkdir()
     protocols = ["bits_per_byte"]
     if sizes.texts_there:
         protocols += ["probe", "tokens", "finetune", "pairs", "order"]
-        for name in ENGLISH_TEXTS:
-            (mix / name).symlink_to((TEXTS / "text" / name).resolve())
+        linked_mix(mix)
     else:
+        mix.mkdir()
         lines = np.random.default_rng(SEED).integers(0, 50, (200, 40))
         (mix / "text.txt").write_text("\n\n".join(" ".join(map(str, line)) for line in lines))
     return {

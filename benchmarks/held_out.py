@@ -10,6 +10,7 @@ from typing import Any
 from lookaround.data.source import read_source
 from lookaround.evaluation.bits_per_byte import BitsPerByte
 from lookaround.evaluation.intervals import seed_interval
+from lookaround.evaluation.registry import TextData
 from lookaround.model.readable import open_run
 from lookaround.settings import Settings
 from lookaround.studies.compare.study import open_store, text_data
@@ -18,15 +19,20 @@ from lookaround.support.storage import write_text
 Run = dict[str, Any]
 
 
+def study_text(folder: Path) -> tuple[dict[str, Any], Settings, TextData]:
+    """The results of a finished study of `lookaround compare`, its settings and held-out text."""
+    results = json.loads((folder / "results.json").read_text())
+    settings = Settings.model_validate(results["settings"])
+    return results, settings, text_data(settings, open_store(read_source(settings)[0], settings))
+
+
 def score_runs(folder: Path, file: Path, **more: Any) -> list[Run]:
     """What every run of a finished study scores; `file` keeps it, so that none is read twice.
 
     folder: of a study of `lookaround compare`.
     more: further columns.
     """
-    results = json.loads((folder / "results.json").read_text())
-    settings = Settings.model_validate(results["settings"])
-    text = text_data(settings, open_store(read_source(settings)[0], settings))
+    results, settings, text = study_text(folder)
     held_out, protocol = replace(text, test=text.validation), BitsPerByte()
     unique = results["corpus"]["tokens"]["train"]
     found: list[Run] = json.loads(file.read_text()) if file.is_file() else []

@@ -16,7 +16,6 @@ Reads $LOOKAROUND_DATA (default ../shared/data), text/.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,8 +23,8 @@ from typing import Any
 import lookaround
 from benchmarks.held_out import Run, over_seeds, printed, score_runs
 from benchmarks.records import write_record
+from benchmarks.texts import linked_mix
 
-TEXTS = ("wiki.train.txt.xz", "fiction.train.txt.xz", "dialogue.train.jsonl.xz", "brown.tsv.xz")
 REFERENCE = "mlm(rate=0.4)"
 RECIPES = (
     REFERENCE,
@@ -38,17 +37,6 @@ RECIPES = (
     "0.3*ar >> 0.7*(ar + 3*vmlm)",
 )
 RUNS = "masked-writing.json"  # in the folder of the study
-
-
-def mix_of(out: Path) -> Path:
-    """The folder of the texts, which are linked."""
-    mix = out / "mix"
-    mix.mkdir(parents=True, exist_ok=True)
-    data = Path(os.environ.get("LOOKAROUND_DATA", "../shared/data")).resolve()
-    for name in TEXTS:
-        if not (mix / name).is_symlink():
-            (mix / name).symlink_to(data / "text" / name)
-    return mix
 
 
 def rows_of(runs: list[Run]) -> list[dict[str, Any]]:
@@ -93,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     study = options.out / "study"
     lookaround.compare(
-        mix_of(options.out),
+        linked_mix(options.out / "mix"),
         out=study,
         objectives=", ".join(RECIPES),
         budget=options.budget,

@@ -12,36 +12,24 @@ per byte it writes in that mode. Intervals are over seeds, differences paired. F
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.held_out import over_seeds, study_text
 from benchmarks.records import write_record
-from lookaround.data.source import read_source
 from lookaround.evaluation.bits_per_byte import BitsPerByte
-from lookaround.evaluation.intervals import seed_interval
 from lookaround.evaluation.misalignment import Misalignment
 from lookaround.model.readable import open_run
-from lookaround.settings import Settings
-from lookaround.studies.compare.study import open_store, text_data
 
 REFERENCE = "mlm(rate=0.4)"
 
 
-def over_seeds(values: list[float]) -> dict[str, float | None]:
-    found = seed_interval(values)
-    ends = (found.low, found.high) if found.n > 1 else (None, None)
-    return {"mean": found.mean, "low": ends[0], "high": ends[1]}
-
-
 def study_rows(folder: Path) -> list[dict[str, Any]]:
     """A row for each objective and rung of a study."""
-    results = json.loads((folder / "results.json").read_text())
-    settings = Settings.model_validate(results["settings"])
+    results, settings, text = study_text(folder)
     settings.evaluate.generation_mode = "bidirectional"
-    text = text_data(settings, open_store(read_source(settings)[0], settings))
     protocols = {"nats": Misalignment(), "bits": BitsPerByte()}
     found: dict[tuple[str, float], list[dict[str, Any]]] = defaultdict(list)
     for run in results["runs"]:

@@ -21,7 +21,6 @@ A ratio is the peer's seconds / ours: above 1, we are faster.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +34,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, get_linear_schedule_with_warmup
 
 from benchmarks.records import write_record
+from benchmarks.texts import TEXTS
 from lookaround.data.tasks import read_tasks
 from lookaround.evaluation.features import encoded
 from lookaround.evaluation.finetune import Finetune, Tuning, all_inputs, draws_of
@@ -47,7 +47,6 @@ from lookaround.evaluation.words import LAST, word_states
 from lookaround.model.readable import Readable, classification_mode, open_run
 from lookaround.settings import EvaluateSettings
 
-DATA = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 WORDS = (
     *("tokens/ewt.train.conllu.xz:upos", "tokens/ewt.train.conllu.xz:deprel"),
     *("tokens/conll2000.train.txt.xz", "tokens/snips_slots.train.jsonl.xz"),
@@ -58,7 +57,7 @@ Row = dict[str, Any]
 
 
 def task(name: str, settings: EvaluateSettings) -> Any:
-    (read,) = read_tasks([f"{DATA}/{name}"])
+    (read,) = read_tasks([f"{TEXTS}/{name}"])
     return task_data(read, settings)
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
-import os
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -34,6 +33,7 @@ import numpy as np
 import lookaround
 from benchmarks.held_out import Run, over_seeds, printed, score_runs
 from benchmarks.records import write_record
+from benchmarks.texts import TEXTS
 from lookaround.support.storage import write_text
 
 OBJECTIVES = "ar, ar(rate=0.15), mlm(rate=0.4), vmlm(suffix=0), ar + vmlm"
@@ -50,8 +50,7 @@ def corpus_of(folder: Path, tokens: int, seed: int) -> Path:
     """Beginnings of articles in an order of the seed's own, until all three parts have tokens."""
     file = folder / f"articles-{seed}.jsonl"
     if not file.is_file():
-        data = Path(os.environ.get("LOOKAROUND_DATA", "../shared/data"))
-        with lzma.open(data / "text" / "wiki.train.txt.xz", "rt", encoding="utf-8") as text:
+        with lzma.open(TEXTS / "text" / "wiki.train.txt.xz", "rt", encoding="utf-8") as text:
             articles = text.read().split("\n\n")
         wanted = tokens * BYTES_PER_TOKEN / (1 - VALIDATION - TEST)
         lines, size = [], 0

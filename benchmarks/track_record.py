@@ -35,6 +35,7 @@ import numpy as np
 
 from benchmarks.records import write_record
 from benchmarks.tables import TABLES
+from benchmarks.texts import TEXTS
 from benchmarks.verdict import FAR, FORECAST, SAME_ORDER, verdict
 from lookaround.evaluation.probe import least_squares_probe
 from lookaround.settings import Settings
@@ -308,12 +309,11 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     options = parser.parse_args()
-    data = Path(os.environ.get("LOOKAROUND_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not data.is_dir():
-        print(f"skipped: no real data at {data}; set LOOKAROUND_DATA")
+    if not TEXTS.is_dir():
+        print(f"skipped: no real data at {TEXTS}; set LOOKAROUND_DATA")
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    studies = {name: train(data, options.out, name) for name in CORPORA}
+    studies = {name: train(TEXTS, options.out, name) for name in CORPORA}
     made = {name: forecasts(studies[name], options.out, name) for name in CORPORA}
     found = study(studies, made)
     rows = found.pop("rows")

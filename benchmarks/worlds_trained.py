@@ -30,10 +30,10 @@ from scipy.special import rel_entr
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.held_out import over_seeds
 from benchmarks.records import write_record
 from benchmarks.worlds import figures_of
 from benchmarks.worlds_shown import worlds
-from lookaround.evaluation.intervals import seed_interval
 from lookaround.model.backbone import Backbone, build
 from lookaround.objectives import Objective, Vocabulary, parse
 from lookaround.objectives.contract import Attention, Batch, Shown
@@ -188,7 +188,6 @@ def compared(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         }
         ar, mlm = of.values()
         exact = figures_of(world, width + 1)
-        away = seed_interval([ar[seed]["error"] - mlm[seed]["error"] for seed in SEEDS])
         yield {
             "world": world.name,
             "width": width,
@@ -197,7 +196,7 @@ def compared(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 for key in ("error", "excess")
                 for short, found in (("ar", ar), ("mlm", mlm))
             },
-            "difference": {"mean": away.mean, "low": away.low, "high": away.high},
+            "difference": over_seeds([ar[s]["error"] - mlm[s]["error"] for s in SEEDS]),
             "exact_ar": exact["ar"].probe.error,
             "exact_mlm": exact["mlm(rate=0.25)"].probe.error,
             "exact_difference": exact["ar"].probe.error - exact["mlm(rate=0.25)"].probe.error,

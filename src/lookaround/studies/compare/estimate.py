@@ -85,11 +85,11 @@ def estimate(study: Study, *, evaluation: bool = True) -> Estimate:
         )
     search = (len(settings.compare.lr_factors) - 1) * study.rungs[0]
     decay, rungs, last = settings.train.decay, sum(study.rungs), study.rungs[-1]
+    ladders = settings.compare.seeds + len(study.weight_decays(plans)) - 1
     total = 0.0
     for objective in study.objectives:
         # in full budgets: branches off one trunk share all but their decays
         ladder = (1 - decay) * last + decay * rungs if objective.stationary else rungs
-        ladders = settings.compare.seeds + len(study.weight_decays(plans)) - 1
         total += flops[objective.spec] * (ladder * ladders + search)
     sizes = study.backbone.sizes
     rows = settings.train.micro_batch or settings.train.batch
