@@ -23,7 +23,7 @@ from typing import Any
 import lookaround
 from benchmarks.held_out import Run, over_seeds, printed, score_runs
 from benchmarks.records import write_record
-from benchmarks.texts import linked_mix
+from benchmarks.texts import linked_mix, require_texts
 
 REFERENCE = "mlm(rate=0.4)"
 RECIPES = (
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="processes; none: one per core, or one on a GPU")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     options = parser.parse_args()
+    require_texts()
     study = options.out / "study"
     lookaround.compare(
         linked_mix(options.out / "mix"),

@@ -33,7 +33,7 @@ import numpy as np
 import lookaround
 from benchmarks.held_out import Run, over_seeds, printed, score_runs
 from benchmarks.records import write_record
-from benchmarks.texts import TEXTS
+from benchmarks.texts import TEXTS, require_texts
 from lookaround.support.storage import write_text
 
 OBJECTIVES = "ar, ar(rate=0.15), mlm(rate=0.4), vmlm(suffix=0), ar + vmlm"
@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record of all studies")
     options = parser.parse_args()
     if options.tokens:
+        require_texts()
         for seed in map(int, options.seeds.split(",")):
             for decay in map(float, options.decays.split(",")):
                 study(options, decay, seed)

@@ -35,7 +35,7 @@ import numpy as np
 
 from benchmarks.records import write_record
 from benchmarks.tables import TABLES
-from benchmarks.texts import TEXTS
+from benchmarks.texts import TEXTS, require_texts
 from benchmarks.verdict import FAR, FORECAST, SAME_ORDER, verdict
 from lookaround.evaluation.probe import least_squares_probe
 from lookaround.settings import Settings
@@ -309,9 +309,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     options = parser.parse_args()
-    if not TEXTS.is_dir():
-        print(f"skipped: no real data at {TEXTS}; set LOOKAROUND_DATA")
-        return
+    require_texts()
     options.out.mkdir(parents=True, exist_ok=True)
     studies = {name: train(TEXTS, options.out, name) for name in CORPORA}
     made = {name: forecasts(studies[name], options.out, name) for name in CORPORA}
