@@ -31,6 +31,8 @@ PAGES = (  # of results/, in the order of the index
     "stdlib",
     "english",
     "evaluation",
+    "larger-budget",
+    "masked-writing",
     "misalignment",
     "forecast",
     "hidden-states",

@@ -9,7 +9,8 @@
 Seconds. The study is trained by the command that its results.json holds. A comparison gives the
 rows `scores` (the whole budget), `ladder` (every rung), `claims` (the paper's two claims as paired
 differences, where their objectives were compared), `protocols` (gain and score in every protocol
-and task, then baselines and controls) and `labels` (fine-tuning by number of labels); a synthetic
+and task, then baselines and controls), `less_ar` (every objective less `ar`, by rung) and `labels`
+(fine-tuning by number of labels); a synthetic
 study gives `runs`, or `figures` of tasks that have their own (hidden states, recall).
 --figures: the folder that learning curves of synthetic tasks are written to, synthetic-2-3.svg for
 pathstar(2,3), and what bounds hidden states, ceilings.svg. --tradeoff: the figure of the README,
@@ -108,6 +109,7 @@ def comparison_rows(results: dict[str, Any]) -> Rows:
         "claims": claim_rows(results, study.rungs),
         "protocols": protocol_rows(study),
         "labels": label_rows(study),
+        "less_ar": less_rows(results, study.rungs),
         **right_context_rows(results, study),
     }
     return {name: found for name, found in rows.items() if found}
@@ -242,6 +244,24 @@ def claim_rows(results: dict[str, Any], rungs: list[float]) -> list[dict[str, An
             if entry is not None:
                 pair = {"objective": objective, "reference": reference, "metric": name}
                 rows.append(pair | {"rung": rung, "difference": bounds(entry, sign)})
+    return rows
+
+
+def less_rows(results: dict[str, Any], rungs: list[float]) -> list[dict[str, Any]]:
+    """A row for each rung and objective: its scores less those of `ar`, paired over seeds.
+
+    More is better in every column but `bits_per_byte`.
+    """
+    flops = {(run["objective"], run["rung"]): run["budget"]["flops"] for run in results["runs"]}
+    rows = []
+    for rung in rungs:
+        for spec in dict.fromkeys(run["objective"] for run in results["runs"]):
+            found = {}
+            for entry in results["differences"]:
+                if entry["rung"] == rung and {spec, "ar"} == {entry["objective"], entry["reference"]}:
+                    found[entry["metric"]] = bounds(entry, 1 if entry["objective"] == spec else -1)
+            if found:
+                rows.append({"objective": spec, "flops": round(flops[spec, rung]), **found})
     return rows
 
 

@@ -161,6 +161,7 @@ COSTS = (
     Column("rate", "lr", general),
 )
 BITS = Column("bits per byte", "bits", interval(3))
+FLOPS = Column("FLOPs", "flops", scientific)
 SHARE = Column("of unigram, %", "of_unigram", number(scale=100))
 GRAPH = (
     Column("graph", "graph"),
@@ -197,6 +198,20 @@ def over_seeds(record: str, name: str, *metrics: str) -> dict[str, Table]:
     )
     tables = {name: scored, f"{name}-gain": gained}
     return {key: Table(record, "protocols", columns) for key, columns in tables.items()}
+
+
+def less_ar(record: str, *metrics: str) -> Table:
+    """Scores less those of `ar`, by rung, paired over seeds: in points, bits as they are.
+
+    metrics: keys of its rows `less_ar`; the part behind the `/` is the heading.
+    """
+    columns = [
+        Column("bits per byte", metric, half(interval(3, sign="+")))
+        if metric == "bits_per_byte"
+        else Column(metric.split("/")[-1], metric, half(points))
+        for metric in metrics
+    ]
+    return Table(record, "less_ar", (NAMED, FLOPS, *columns))
 
 
 def labels(record: str) -> Table:
@@ -309,6 +324,32 @@ TABLES: dict[str, Table] = {
     ),
     "evaluation-2e13-labels": labels("evaluation-2e13"),
     **right_context("evaluation-2e13", "mlm(rate=0.4)", "dar", "vmlm", "ar + vmlm"),
+    "larger-budget": Table("larger-budget", "ladder", (NAMED, FLOPS, BITS, *COSTS[:2])),
+    "larger-budget-less": less_ar(
+        "larger-budget",
+        "bits_per_byte",
+        *(f"tokens/{name}" for name in ("ewt-upos", "ewt-deprel", "conll2000", "snips_slots")),
+    ),
+    "larger-budget-less-texts": less_ar(
+        "larger-budget", "probe/snips-train", "probe/SST-2", "order", "pairs/blimp"
+    ),
+    **over_seeds(
+        "larger-budget",
+        "larger-budget-words",
+        *(f"tokens/{name}" for name in ("ewt-upos", "ewt-deprel", "conll2000", "snips_slots")),
+    ),
+    **over_seeds(
+        "larger-budget",
+        "larger-budget-texts",
+        *("probe/snips-train", "probe/SST-2", "order", "pairs/blimp"),
+    ),
+    **right_context("larger-budget", "mlm(rate=0.4)", "dar", "ar + vmlm"),
+    "topics-less": less_ar(
+        "topics",
+        "bits_per_byte",
+        *(f"probe/{name}" for name in ("banking77-train", "clinc150-train", "brown")),
+        "probe",
+    ),
     "misalignment": Table(
         "misalignment",
         "models",
