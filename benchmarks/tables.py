@@ -438,6 +438,21 @@ TABLES: dict[str, Table] = {
             Column("sign of error", "error"),
         ),
     ),
+    "worlds-trained": Table(
+        "worlds-trained",
+        "trained",
+        (
+            Column("world", "world"),
+            Column("features", "width"),
+            *(
+                Column(f"{head} {spec(name)}", f"{key}_{short}", number(3))
+                for key, head in (("error", "error"), ("excess", "excess"))
+                for name, short in (("ar", "ar"), ("mlm", "mlm"))
+            ),
+            Column("difference", "difference", interval(3, sign="+")),
+            Column("exact", "exact_difference", number(3, sign="+")),
+        ),
+    ),
     "worlds-lengths": Table(
         "worlds",
         "lengths",
