@@ -1,17 +1,18 @@
 """Does the order of objectives at a small rung hold at the whole budget, in other seeds?
 
-    python -m benchmarks.small_rung STUDY/results.json [...] \\
+    python -m benchmarks.small_rung lookaround-track/{wiki,dialogue}/results.json \\
+        lookaround-evaluation/5e13/results.json \\
         --json src/lookaround/studies/compare/small_rung.json
 
 Seconds. The studies are comparisons of three seeds or more with two rungs or more: those of
-benchmarks/track_record.py, benchmarks/budgets.sh and others. The record lies in the package,
+benchmarks/track_record.py and of benchmarks/evaluation.sh at 5e13. The record lies in the package,
 because `lookaround compare --until` quotes it; results/forecast.md shows it.
 
 A unit is a (study, task). In each, every seed is held out once: of the pairs of objectives that the
 other seeds tell apart at the smallest rung (Student, variance pooled over objectives and seeds, as
 in a verdict), `rate` is the share that the held-out seed orders alike at the whole budget. Beside
 it, on the same pairs: `same order`, one order for every task, by the mean rank at the whole budget
-of the other units of the kind in the other seeds, which no small run knows. And `whole budget`: the
+of the other units of the kind, which no small run knows. And `whole budget`: the
 same rate where the other seeds are read at the whole budget too, on the pairs that they tell apart
 there: what a rung could reach. Intervals: 95 % bootstrap over units.
 """

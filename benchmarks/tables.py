@@ -397,6 +397,18 @@ TABLES: dict[str, Table] = {
             Column("forecast less this", "forecast_less_this", interval(2, sign="+")),
         ),
     ),
+    "small-rung": Table(
+        "small-rung",
+        "small_rung",
+        (
+            Column("scores", "title"),
+            Column("units", "units"),
+            Column("told apart", "", lambda row: f"{row['pairs']}/{row['of']}"),
+            Column("smallest rung", "rate", interval(2)),
+            Column("same order for all", "same_order", interval(2)),
+            Column("whole budget", "whole_budget", interval(2)),
+        ),
+    ),
     "forecast-wikipedia": Table(
         "forecast-wikipedia",
         "objectives",

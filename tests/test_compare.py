@@ -394,6 +394,8 @@ def test_a_study_that_stops_at_a_rung_goes_on_from_its_trunk(
     part, first = steps_of("compare.until=1/2", out=out)
     assert {entry["rung"] for entry in part["runs"]} == {0.5}
     assert part["notes"][0].startswith("Stopped after the rung of 0.5 of the budget")
+    assert "seed orders alike at the whole budget: labels of texts" in part["notes"][1]
+    assert "word order" not in part["notes"][1], "what was not measured is not told of"
     assert part["controls"] == []
     assert list(out.glob("runs/ar/*/*/trunk/checkpoint-*")), "what is needed to go on is kept"
     ComparisonResults.of(part).write_page(tmp_path / "report.html")

@@ -31,7 +31,7 @@ HEAD = """\
 
 What our measurements say, by need and budget, in a sentence each; each links to the page of results
 that it is from, with its command, seeds and intervals. All of them are of English or Python, small
-models and at most 3e13 FLOPs a run: on your text and at your budget,
+models and at most 5e13 FLOPs a run: on your text and at your budget,
 `lookaround compare YOUR.txt --seeds 3` measures it, and quotes what applies of this page.
 """
 

@@ -33,6 +33,7 @@ from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.advice import quoted
 from lookaround.studies.compare.grid import Found
 from lookaround.studies.compare.scoring import TOKENS
+from lookaround.studies.compare.smallest import order_kept
 from lookaround.studies.compare.study import MANY_EPOCHS, Study, text_data
 from lookaround.studies.compare.verdict import (
     PLATEAU,
@@ -405,6 +406,9 @@ class _Summary:
                 f"Stopped after the rung of {study.rungs[-1]:g} of the budget, and so is all that "
                 "is said here; the same command without --until goes on from there."
             )
+            measured = {n for n, one in self.protocols.items() if one.key in self.metrics}
+            kept = order_kept(measured)
+            notes += [kept] if kept else []
         if len(self.seeds) == 1:
             notes.append(
                 "One seed: differences between training runs are not covered by the intervals; "
