@@ -107,8 +107,12 @@ def misalignment() -> str:
         if row["mode"] == "masked":
             found.setdefault(row["objective"], {})[round(row["flops"] / 1e12)] = row["nats"]
     ordered = {name: sorted(points.items()) for name, points in found.items()}
-    panel = Panel("misalignment, nats", "FLOPs of a run, in units of 1e12", ordered, (2, 4, 10, 20, 50))
-    about = "A line for each objective that is read with masks; 3 seeds, one at 1e13 and 2e13 FLOPs."
+    panel = Panel(
+        "misalignment, nats", "FLOPs of a run, in units of 1e12", ordered, (2, 4, 10, 20, 50)
+    )
+    about = (
+        "A line for each objective that is read with masks; 3 seeds, one at 1e13 and 2e13 FLOPs."
+    )
     return figure("misalignment", "Misalignment against the budget", about, [panel], 3.6)
 
 

@@ -26,11 +26,7 @@ from lookaround.support.storage import finite, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "results" / "data"
-STUDIES = ROOT / "src" / "lookaround" / "studies"
-PACKAGED = {  # records that the package quotes
-    "track-record": STUDIES / "forecast" / "track_record.json",
-    "small-rung": STUDIES / "compare" / "small_rung.json",
-}
+TRACK_RECORD = ROOT / "src" / "lookaround" / "studies" / "forecast" / "track_record.json"
 PAGES = (  # of results/, in the order of the index
     "stdlib",
     "english",
@@ -59,7 +55,7 @@ WORDS = ("question", "answer", "interval", "page", "budget", "seeds")  # stay wh
 def records() -> dict[str, dict[str, Any]]:
     """{name: record} of every record, in the order of the index."""
     found = {file.stem: json.loads(file.read_text()) for file in [*DATA.glob("*.json")]}
-    found |= {name: json.loads(file.read_text()) for name, file in PACKAGED.items()}
+    found["track-record"] = json.loads(TRACK_RECORD.read_text())
 
     def place(item: tuple[str, dict[str, Any]]) -> tuple[int, str]:
         page, _, anchor = item[1]["page"].partition(".md")

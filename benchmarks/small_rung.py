@@ -2,11 +2,11 @@
 
     python -m benchmarks.small_rung lookaround-track/{wiki,dialogue}/results.json \\
         lookaround-evaluation/5e13/results.json \\
-        --json src/lookaround/studies/compare/small_rung.json
+        --json results/data/small-rung.json
 
 Seconds. The studies are comparisons of three seeds or more with two rungs or more: those of
-benchmarks/track_record.py and of benchmarks/evaluation.sh at 5e13. The record lies in the package,
-because `lookaround compare --until` quotes it; results/forecast.md shows it.
+benchmarks/track_record.py and of benchmarks/evaluation.sh at 5e13. The rows lie in the
+package too, because `lookaround compare --until` quotes them; results/forecast.md shows them.
 
 A unit is a (study, task). In each, every seed is held out once: of the pairs of objectives that the
 other seeds tell apart at the smallest rung (Student, variance pooled over objectives and seeds, as
@@ -32,9 +32,10 @@ import numpy as np
 from scipy.stats import rankdata, t
 
 from benchmarks.held_out import printed
-from benchmarks.records import write_record
+from benchmarks.records import ROOT, write_record
 from lookaround.report.schema import load_results
 from lookaround.studies.compare.verdict import residual_variance
+from lookaround.support.storage import write_text
 
 KINDS = {
     "probe": "labels of texts",
@@ -44,6 +45,7 @@ KINDS = {
     "bits_per_byte": "bits per byte",
 }
 RESAMPLES = 10_000
+QUOTED = ROOT / "src" / "lookaround" / "studies" / "compare" / "small_rung.json"
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,29 @@ def units_of(results: dict[str, Any], study: str) -> dict[str, list[Unit]]:
             small, full = (
                 sign
                 * np.array(
-                    [[runs[spec, seed, rung][kind][task]["score"] for seed in seeds]
-                     for spec in objectives]
+                    [
+                        [runs[spec, seed, rung][kind][task]["score"] for seed in seeds]
+                        for spec in objectives
+                    ]
                 )
                 for rung in (min(rungs), max(rungs))
             )
             found[kind].append(Unit(study, task, tuple(objectives), small, full))
     return found
+
+
+def scores_of(results: dict[str, Any], study: str) -> list[dict[str, Any]]:
+    """A row for each run, with its score in every kind and task."""
+    return [
+        {"study": study}
+        | {key: run[key] for key in ("objective", "seed", "rung")}
+        | {
+            f"{kind}/{task}": round(entry["score"], 6)
+            for kind in KINDS
+            for task, entry in run["scores"].get(kind, {}).items()
+        }
+        for run in results["runs"]
+    ]
 
 
 def told_apart(scores: np.ndarray) -> dict[tuple[int, int], float]:
@@ -146,9 +164,7 @@ def rows_of(units: dict[str, list[Unit]]) -> list[dict[str, Any]]:
                 for unit in units[name]
             ]
         )
-        possible = sum(
-            math.comb(len(unit.objectives), 2) * unit.full.shape[1] for unit in some
-        )
+        possible = sum(math.comb(len(unit.objectives), 2) * unit.full.shape[1] for unit in some)
         rows.append(
             {
                 "kind": kind,
@@ -172,16 +188,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     options = parser.parse_args()
     units: dict[str, list[Unit]] = defaultdict(list)
-    seeds = set()
+    seeds, scores = set(), []
     for file in options.results:
         results = load_results(file)
         seeds.add(results["settings"]["compare"]["seeds"])
         for kind, found in units_of(results, file.parent.name).items():
             units[kind] += found
+        scores += scores_of(results, file.parent.name)
     rows = rows_of(units)
     printed({"small rung": rows})
     if options.json:
-        write_record(options.json, {"small_rung": rows}, seeds=min(seeds))
+        write_record(options.json, {"small_rung": rows, "runs": scores}, seeds=min(seeds))
+        write_text(QUOTED, json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

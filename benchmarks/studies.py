@@ -258,7 +258,10 @@ def less_rows(results: dict[str, Any], rungs: list[float]) -> list[dict[str, Any
         for spec in dict.fromkeys(run["objective"] for run in results["runs"]):
             found = {}
             for entry in results["differences"]:
-                if entry["rung"] == rung and {spec, "ar"} == {entry["objective"], entry["reference"]}:
+                if entry["rung"] == rung and {spec, "ar"} == {
+                    entry["objective"],
+                    entry["reference"],
+                }:
                     found[entry["metric"]] = bounds(entry, 1 if entry["objective"] == spec else -1)
             if found:
                 rows.append({"objective": spec, "flops": round(flops[spec, rung]), **found})

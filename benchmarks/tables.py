@@ -346,9 +346,21 @@ TABLES: dict[str, Table] = {
     **right_context("larger-budget", "mlm(rate=0.4)", "dar", "ar + vmlm"),
     "topics-less": less_ar(
         "topics",
-        "bits_per_byte",
         *(f"probe/{name}" for name in ("banking77-train", "clinc150-train", "brown")),
         "probe",
+    ),
+    "masked-writing": Table(
+        "masked-writing",
+        "recipes",
+        (
+            NAMED,
+            FLOPS,
+            Column("read", "mode"),
+            Column("validation", "validation", number(3)),
+            Column("test", "test", interval(3)),
+            Column("less `mlm(rate=0.4)`", "less_reference", interval(3, sign="+")),
+            Column("chosen", "chosen"),
+        ),
     ),
     "misalignment": Table(
         "misalignment",

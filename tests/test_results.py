@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import records, studies, tables, verdict, worlds
-from benchmarks.records import DATA, PACKAGED, ROOT, WORDS, dumped, write_record
+from benchmarks.records import DATA, ROOT, TRACK_RECORD, WORDS, dumped, write_record
 from benchmarks.tables import RESULTS, TABLES, interval, number, stale_pages, steps
 from lookaround.report import load_results
 from report_sample import sample_results
@@ -50,7 +50,7 @@ def test_every_table_and_every_record_is_shown() -> None:
     assert {table.record for table in TABLES.values()} | {"exactness"} == set(records.records())
 
 
-@pytest.mark.parametrize("file", [*sorted(DATA.glob("*.json")), *PACKAGED.values()], ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", [*sorted(DATA.glob("*.json")), TRACK_RECORD], ids=lambda f: f.stem)
 def test_a_record_says_where_it_is_from(file: Path) -> None:
     record = json.loads(file.read_text())
     assert file.read_text() == dumped(record)
@@ -94,7 +94,7 @@ def test_pages_are_100_columns_wide(page: Path) -> None:
 def test_the_forecast_quotes_its_record() -> None:
     from lookaround.studies.forecast.recommend import TRACK_RECORD as QUOTED
 
-    record = json.loads(PACKAGED["track-record"].read_text())
+    record = json.loads(TRACK_RECORD.read_text())
     told = verdict.verdict(record)
     assert (QUOTED.earned, QUOTED.sentence) == (told["earned"], told["sentence"])
     assert told == {"earned": record["earned"], "sentence": record["sentence"]}

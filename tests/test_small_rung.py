@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from benchmarks.small_rung import Unit, kept, rate, same_order, told_apart, units_of
+from benchmarks.records import DATA
+from benchmarks.small_rung import (
+    QUOTED,
+    Unit,
+    kept,
+    rate,
+    rows_of,
+    same_order,
+    told_apart,
+    units_of,
+)
 
 # three objectives, told apart by any two seeds
 ORDERED = np.array([[0.0, 0.01, 0.02], [1.0, 1.02, 1.01], [2.01, 2.0, 2.02]])
@@ -73,3 +85,32 @@ def test_fewer_bits_are_better() -> None:
     assert units["bits_per_byte"][0].full.tolist() == [[-1.0, -1.0], [-2.0, -2.0]]
     assert units["bits_per_byte"][0].small.tolist() == [[-1.9, -1.9], [-2.9, -2.9]]
     assert units["probe"][0].full.tolist() == [[2.0, 3.0], [3.0, 4.0]]
+
+
+def test_what_the_package_quotes_is_the_record() -> None:
+    record = json.loads((DATA / "small-rung.json").read_text())
+    assert json.loads(QUOTED.read_text()) == record["rows"]["small_rung"]
+
+
+def test_the_record_follows_from_its_scores() -> None:
+    rows = json.loads((DATA / "small-rung.json").read_text())["rows"]
+    found: dict[str, list[Unit]] = {row["kind"]: [] for row in rows["small_rung"][:-1]}
+    for study in dict.fromkeys(run["study"] for run in rows["runs"]):
+        runs = [
+            {key: run[key] for key in ("objective", "seed", "rung")}
+            | {
+                "scores": {
+                    kind: {
+                        name.partition("/")[2]: {"score": score}
+                        for name, score in run.items()
+                        if name.startswith(f"{kind}/")
+                    }
+                    for kind in found
+                }
+            }
+            for run in rows["runs"]
+            if run["study"] == study
+        ]
+        for kind, units in units_of({"runs": runs}, study).items():
+            found[kind] += units
+    assert rows_of(found) == rows["small_rung"]

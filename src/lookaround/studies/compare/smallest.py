@@ -10,7 +10,7 @@ from typing import Any
 # written by benchmarks/small_rung.py and shown in results/forecast.md
 _ROWS: list[dict[str, Any]] = json.loads(
     (files(__package__) / "small_rung.json").read_text(encoding="utf-8")
-)["rows"]["small_rung"]
+)
 
 
 def order_kept(protocols: Collection[str]) -> str:
