@@ -140,7 +140,12 @@ def same_order(unit: Unit, units: list[Unit]) -> dict[str, float]:
 
 
 def rate(counts: np.ndarray) -> dict[str, float]:
-    """The share of pairs kept, and its bootstrap interval over units (U, 2)."""
+    """The share of pairs kept, and its bootstrap interval over units (U, 2).
+
+    Raises SystemExit where no pair is told apart.
+    """
+    if not counts[:, 1].any():
+        raise SystemExit("no pair of objectives is told apart at the smallest rung")
     draws = np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))
     alike, number = counts[draws].sum(axis=1).T
     shares = alike[number > 0] / number[number > 0]

@@ -1,4 +1,4 @@
-"""How often the order of objectives at a small rung was that of the whole budget. Measured, ours."""
+"""How often the order of objectives at a small rung was that of the whole budget. Ours."""
 
 from __future__ import annotations
 
