@@ -84,6 +84,11 @@ class Study:
         """The tasks' examples that every model is evaluated on."""
         return tuple(task_data(task, self.settings.evaluate) for task in self.tasks)
 
+    @property
+    def unique(self) -> int:
+        """Tokens of the training text."""
+        return int(self.store.index["splits"]["train"]["tokens"])
+
     def epochs(self, plans: Mapping[str, Mapping[str, list]]) -> float:
         """Times that a run at the full budget reads the training text, the most of all.
 

@@ -89,9 +89,23 @@ class _Summary:
             for metric in next(iter(self.statistics.values()))
             if all(metric in entry for entry in self.statistics.values())
         ]
-        last = self.statistics[self.specs[0], self.seeds[0], study.rungs[-1]]
+        last = self.statistics[self.specs[0], self.seeds[0], self.last]
         # what is measured at the whole budget alone
         self.final_metrics = [metric for metric in last if metric not in self.metrics]
+
+    @property
+    def last(self) -> float:
+        """The last rung that is climbed."""
+        return self.study.rungs[-1]
+
+    def bits(self, rung: float) -> dict[str, float]:
+        """{objective: mean bits per byte over seeds}; empty where they are not measured."""
+        if BitsPerByte.key not in self.metrics:
+            return {}
+        return {
+            spec: fmean(self.statistics[spec, s, rung][BitsPerByte.key][0] for s in self.seeds)
+            for spec in self.specs
+        }
 
     def evaluation(self, spec: str, seed: int, rung: float) -> Evaluation:
         return self._of_now(self.found.ladders[spec, seed][f"{rung:g}"]["evaluation"])
@@ -209,7 +223,7 @@ class _Summary:
             "rung": rung,
             "mode": "; ".join(f"{half}: {mode}" for half, mode in halves.items()),
             "budget": {name: spent[name] for name in ("tokens", "targets", "flops", "seconds")},
-            "epochs": spent["tokens"] / self.study.store.index["splits"]["train"]["tokens"],
+            "epochs": spent["tokens"] / self.study.unique,
             "learning_rate": entry["learning_rate"],
             "weight_decay": entry["weight_decay"],
             "checkpoint": os.path.relpath(entry["folder"], self.out),
@@ -283,7 +297,7 @@ class _Summary:
         return rows
 
     def _metrics(self, rung: float) -> list[str]:
-        return self.metrics + self.final_metrics * (rung == self.study.rungs[-1])
+        return self.metrics + self.final_metrics * (rung == self.last)
 
     def _controls(self) -> list[dict[str, Any]]:
         """What waiting for the next tokens, and what reading both ways without masks buys.
@@ -306,7 +320,7 @@ class _Summary:
                 values = [
                     (float(np.mean([line[task] for task in of])), none) for line in by_seed.values()
                 ]
-                keys = {"objective": name, "rung": self.study.rungs[-1], "metric": metric}
+                keys = {"objective": name, "rung": self.last, "metric": metric}
                 rows.append({**keys, **_interval(values)})
         return rows
 
@@ -352,14 +366,14 @@ class _Summary:
             found = {at: self.statistics[(*at, rung)][key] for at in keys}
             return {at: (sign * value, sign * draws) for at, (value, draws) in found.items()}
 
-        gains = {at: self.gain(*at, rungs[-1], key) for at in keys}
+        gains = {at: self.gain(*at, self.last, key) for at in keys}
         measured = Measured(
             protocol,
-            scores(rungs[-1]),
+            scores(self.last),
             {at: gain for at, gain in gains.items() if gain is not None},
             None,
             {name: sign * value for name, value in self._floors(protocol).items()},
-            self._plateau(rungs[-1]),
+            self._plateau(self.last),
         )
         if len(rungs) > 1:
             before = replace(measured, scores=scores(rungs[-2]), plateau=self._plateau(rungs[-2]))
@@ -368,8 +382,7 @@ class _Summary:
 
     def _floors(self, protocol: Protocol[Any]) -> dict[str, float]:
         """{baseline: its score}, on the mean over tasks where it stands beside every one."""
-        rung = self.study.rungs[-1]
-        tasks = self.evaluation(self.specs[0], self.seeds[0], rung).scores[protocol.name]
+        tasks = self.evaluation(self.specs[0], self.seeds[0], self.last).scores[protocol.name]
         beside = {name: line for name, line in baselines().items() if protocol.name in line.beside}
         by_key: dict[str, list[float]] = {}
         for task in tasks:
@@ -386,15 +399,10 @@ class _Summary:
     def _plateau(self, rung: float) -> frozenset[str]:
         """Objectives whose models use no more than token frequencies."""
         unigram = self.found.baselines.get(TextData.name, {}).get("unigram")
-        if unigram is None or unigram.value is None or BitsPerByte.key not in self.metrics:
+        if unigram is None or unigram.value is None:
             return frozenset()
-        means = {
-            spec: np.mean(
-                [self.statistics[spec, seed, rung][BitsPerByte.key][0] for seed in self.seeds]
-            )
-            for spec in self.specs
-        }
-        return frozenset(spec for spec, mean in means.items() if mean >= PLATEAU * unigram.value)
+        highest = PLATEAU * unigram.value
+        return frozenset(spec for spec, mean in self.bits(rung).items() if mean >= highest)
 
     # ------------------------------------------------------------------------- notes
 
@@ -431,13 +439,13 @@ class _Summary:
     def _known(self) -> list[str]:
         """What was measured elsewhere for the needs of this study at its budget."""
         needs = {one.need for one in self.protocols.values() if one.key in self.metrics}
-        unique = self.study.store.index["splits"]["train"]["tokens"]
+        unique = self.study.unique
         return quoted(needs - {""}, self._spent("flops"), self._spent("tokens") / unique)
 
     def _spent(self, what: str) -> float:
         """FLOPs or tokens of a run at the last rung, the most of all."""
         return max(
-            self.found.ladders[spec, seed][f"{self.study.rungs[-1]:g}"]["spent"][what]
+            self.found.ladders[spec, seed][f"{self.last:g}"]["spent"][what]
             for spec in self.specs
             for seed in self.seeds
         )
@@ -445,8 +453,7 @@ class _Summary:
     def _cut_notes(self) -> list[str]:
         """What of the tasks is longer than the models read."""
         context, notes = self.study.settings.model.context, []
-        rung = self.study.rungs[-1]
-        scores = self.evaluation(self.specs[0], self.seeds[0], rung).scores.values()
+        scores = self.evaluation(self.specs[0], self.seeds[0], self.last).scores.values()
         for item in self.study.data:
             details = [found[item.name].details for found in scores if item.name in found]
             cut, left_out = (
@@ -462,13 +469,9 @@ class _Summary:
     def _context_notes(self) -> list[str]:
         """Which objectives' models do not use their context yet."""
         line = self.found.baselines.get(TextData.name, {}).get("bigram")
-        if line is None or line.value is None or BitsPerByte.key not in self.metrics:
+        if line is None or line.value is None:
             return []
-        rung = self.study.rungs[-1]
-        bits = {
-            spec: fmean(self.statistics[spec, s, rung][BitsPerByte.key][0] for s in self.seeds)
-            for spec in self.specs
-        }
+        bits = self.bits(self.last)
         unused = [spec for spec, mean in bits.items() if not uses_context(mean, line.value)]
         if not unused:
             return []
@@ -486,11 +489,11 @@ class _Summary:
             for spec in self.specs
             for rung in self.study.rungs
         }
-        unique = self.study.store.index["splits"]["train"]["tokens"]
+        unique = self.study.unique
         epochs = {at: run["spent"]["tokens"] / unique for at, run in runs.items()}
         if max(epochs.values()) <= MANY_EPOCHS:
             return []
-        last = self.study.rungs[-1]
+        last = self.last
         most = max(epochs[spec, last] for spec in self.specs)
         note = f"The {unique:,} training tokens are read {most:.0f} times."
         if self.found.decays:
@@ -502,10 +505,9 @@ class _Summary:
         if BitsPerByte.key not in self.metrics or len(self.study.rungs) == 1:
             return notes
         bits = {
-            at: fmean(
-                self.statistics[at[0], seed, at[1]][BitsPerByte.key][0] for seed in self.seeds
-            )
-            for at in runs
+            (spec, rung): mean
+            for rung in self.study.rungs
+            for spec, mean in self.bits(rung).items()
         }
         best = {spec: min(self.study.rungs, key=lambda r: bits[spec, r]) for spec in self.specs}
         past = [s for s in self.specs if bits[s, last] > (1 + WORSE) * bits[s, best[s]]]
@@ -528,7 +530,7 @@ class _Summary:
         masked = [o.spec for o in self.study.objectives if self.ways[o.spec] == "bidirectional"]
         if not masked:
             return []
-        unique = self.study.store.index["splits"]["train"]["tokens"]
+        unique = self.study.unique
         return crossing_notes(unique, self._spent("flops"))
 
 
@@ -547,7 +549,7 @@ def crossing_notes(unique: int, flops: float) -> list[str]:
         f"Repeated data: {unique:,} training tokens put the crossing of masked and autoregressive "
         f"training at about {crossing:.1e} FLOPs (fitted in arXiv 2507.15857 on 25 to 100 million "
         "tokens and models from 7 million parameters: elsewhere a prediction, not a fact; right at "
-        "50,000 tokens, results/repeated.md); a run "
+        "50,000 tokens, too early at 100,000, results/repeated.md); a run "
         f"of {flops:.1e} is {side} it, where "
         + ("autoregressive" if side == "below" else "masked")
         + " training is ahead in bits per byte."
