@@ -202,16 +202,15 @@ def test_where_more_epochs_only_hurt_the_notes_say_after_how_many() -> None:
             specs=["ar", "vmlm"],
             seeds=[0],
             metrics=["bits_per_byte"],
-            statistics={(s, 0, r): {"bits_per_byte": (v, None)} for (s, r), v in bits.items()},
+            last=1.0,
+            bits=lambda rung: {spec: mean for (spec, at), mean in bits.items() if at == rung},
             found=SimpleNamespace(
                 ladders={(spec, 0): ladder for spec in ("ar", "vmlm")}, decays={"ar": {}}
             ),
             study=SimpleNamespace(
                 rungs=[0.5, 1.0],
-                store=SimpleNamespace(
-                    index={"splits": {"train": {"tokens": 1000}}},
-                    tokenizer=SimpleNamespace(unit="byte"),
-                ),
+                unique=1000,
+                store=SimpleNamespace(tokenizer=SimpleNamespace(unit="byte")),
             ),
         )
         return _Summary._repeat_notes(summary)
