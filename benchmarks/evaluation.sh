@@ -3,7 +3,7 @@
 # 3 seeds at 4e12 FLOPs and one at 2e13. Some three hours on two cores.
 #   bash benchmarks/evaluation.sh [OUT] [4e12 | 2e13 | 5e13 | topics] [more options of `compare`]
 # 5e13: four objectives at one rate, 3 seeds, without fine-tuning; topics: far targets, 3 seeds at
-# 2e13. Some four hours and one on two cores, minutes on a GPU with `--jobs 12` under its
+# 2e13. Some three hours and one on two cores, minutes on a GPU with `--jobs 12` under its
 # multi-process service.
 #   python -m benchmarks.studies OUT/4e12/results.json --json results/data/evaluation.json
 #   python -m benchmarks.studies OUT/2e13/results.json --json results/data/evaluation-2e13.json
