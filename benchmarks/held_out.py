@@ -26,14 +26,17 @@ def study_text(folder: Path) -> tuple[dict[str, Any], Settings, TextData]:
     return results, settings, text_data(settings, open_store(read_source(settings)[0], settings))
 
 
-def score_runs(folder: Path, file: Path, **more: Any) -> list[Run]:
+def score_runs(folder: Path, file: Path, masked: bool = False, **more: Any) -> list[Run]:
     """What every run of a finished study scores; `file` keeps it, so that none is read twice.
 
     folder: of a study of `lookaround compare`.
+    masked: whether models are read with masks, and those that never saw any are left out.
     more: further columns.
     """
     results, settings, text = study_text(folder)
     held_out, protocol = replace(text, test=text.validation), BitsPerByte()
+    if masked:
+        settings.evaluate.generation_mode = "bidirectional"
     unique = results["corpus"]["tokens"]["train"]
     found: list[Run] = json.loads(file.read_text()) if file.is_file() else []
     known = {(run["objective"], run["seed"], run["rung"]) for run in found}
@@ -41,6 +44,9 @@ def score_runs(folder: Path, file: Path, **more: Any) -> list[Run]:
         if (run["objective"], run["seed"], run["rung"]) in known:
             continue
         model = open_run(folder / run["checkpoint"])
+        mode = protocol.mode(model, settings.evaluate).attention
+        if masked and mode != "bidirectional":
+            continue
         found.append(
             {key: run[key] for key in ("objective", "seed", "rung")}
             | more
@@ -48,9 +54,11 @@ def score_runs(folder: Path, file: Path, **more: Any) -> list[Run]:
                 "unique": unique,
                 "epochs": run["budget"]["tokens"] / unique,
                 "flops": run["budget"]["flops"],
-                "mode": protocol.mode(model, settings.evaluate).attention,
+                "mode": mode,
                 "validation": protocol.run(model, held_out, settings.evaluate, run["seed"]).value,
-                "test": run["bits_per_byte"],
+                "test": protocol.run(model, text, settings.evaluate, run["seed"]).value
+                if masked
+                else run["bits_per_byte"],
             }
         )
         write_text(file, json.dumps(found, indent=1))

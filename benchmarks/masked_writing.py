@@ -55,11 +55,11 @@ RUNS = "masked-writing.json"  # in the folder of the study
 ROWS = 1024  # of 64 tokens, whose gaps are filled
 
 
-def with_gaps(runs: list[Run], study: Path) -> list[Run]:
-    """The runs, each with `gaps`: bits per token of the 15 % of held-out rows that are hidden.
-
-    Every run is read in its bidirectional mode, with the same tokens hidden behind the mask.
+def scored(study: Path) -> list[Run]:
+    """The runs of a study that have a masked mode, each with `gaps`: bits per token of the 15 % of
+    held-out rows that are hidden, the same ones for every run.
     """
+    runs = score_runs(study, study / RUNS, masked=True)
     results, _, text = study_text(study)
     checkpoints = {
         (run["objective"], run["seed"], run["rung"]): study / run["checkpoint"]
@@ -100,7 +100,10 @@ def rows_of(runs: list[Run]) -> list[dict[str, Any]]:
             recipe: fmean(r["validation"] for r in same.values()) for recipe, same in of.items()
         }
         for recipe, same in of.items():
-            away = [run["test"] - of[REFERENCE][seed]["test"] for seed, run in same.items()]
+            away = {
+                name: [run[name] - of[REFERENCE][seed][name] for seed, run in same.items()]
+                for name in ("test", "gaps")
+            }
             rows.append(
                 {
                     "objective": recipe,
@@ -109,8 +112,9 @@ def rows_of(runs: list[Run]) -> list[dict[str, Any]]:
                     "seeds": len(same),
                     "validation": means[recipe],
                     "test": over_seeds([run["test"] for run in same.values()]),
-                    "less_reference": over_seeds(away),
+                    "less_reference": over_seeds(away["test"]),
                     "gaps": over_seeds([run["gaps"] for run in same.values()]),
+                    "gaps_less_reference": over_seeds(away["gaps"]),
                     "chosen": "best" if means[recipe] == min(means.values()) else "",
                 }
             )
@@ -127,6 +131,9 @@ def main() -> None:
     parser.add_argument("--budget", default="2e13flops")
     parser.add_argument("--until", type=float, help="the rung to stop after")
     parser.add_argument("--jobs", type=int, help="processes; none: one per core, or one on a GPU")
+    parser.add_argument(
+        "--also", type=Path, nargs="*", default=[], help="other studies whose runs are scored too"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     options = parser.parse_args()
     require_texts()
@@ -152,10 +159,10 @@ def main() -> None:
             "forecast.enabled": False,
         },
     )
-    rows = {"recipes": rows_of(with_gaps(score_runs(study, study / RUNS), study))}
+    rows = {"recipes": [row for each in (study, *options.also) for row in rows_of(scored(each))]}
     printed(rows)
     if options.json:
-        write_record(options.json, rows, seeds=options.seeds, budget="4e12 and 2e13 FLOPs a run")
+        write_record(options.json, rows, seeds=options.seeds, budget="4e12 to 5e13 FLOPs a run")
 
 
 if __name__ == "__main__":

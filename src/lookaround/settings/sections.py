@@ -463,7 +463,7 @@ class Settings(_Section):
 
     seed: int = result(0, ge=0, le=1 << 62, description="of data order, draws and weights")
     objectives: str = Field(
-        "ar, mlm, dar, vmlm",
+        "ar, mlm, dar, ar + vmlm",
         description='specs with commas between: "ar, mlm(rate=0.4), ar + vmlm"',
     )
     data: DataSettings = Field(default_factory=DataSettings)

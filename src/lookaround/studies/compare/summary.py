@@ -478,8 +478,8 @@ class _Summary:
         return [
             f"Context is not used yet by {', '.join(unused)}: the loss stands above that of the "
             f"bigram model ({line.value:.3f} bits per {self.study.store.tokenizer.unit}), which "
-            "sees one token. What helps: a larger budget, a larger learning rate, a start with "
-            "`ar` (`0.3*ar >> 0.7*vmlm`), a smaller vocabulary."
+            "sees one token. What helps: a larger budget, a larger learning rate, `ar` beside "
+            "masks (`ar + vmlm`), a smaller vocabulary."
         ]
 
     def _repeat_notes(self) -> list[str]:

@@ -1,6 +1,6 @@
 """`lookaround forecast`: what the corpus says of objectives before any training.
 
-    lookaround forecast corpus.txt --task labels.tsv --objectives "ar, mlm, dar, vmlm"
+    lookaround forecast corpus.txt --task labels.tsv --objectives "ar, mlm, dar, ar + vmlm"
 
 One count of the corpus gives every objective its co-occurrence matrix; its spectrum gives each
 token a feature, and a linear probe on the mean features of labelled texts gives each task a score.
