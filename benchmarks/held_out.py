@@ -48,7 +48,7 @@ def score_runs(folder: Path, file: Path, masked: bool = False, **more: Any) -> l
         if masked and mode != "bidirectional":
             continue
         found.append(
-            {key: run[key] for key in ("objective", "seed", "rung")}
+            {key: run[key] for key in ("objective", "seed", "rung", "checkpoint")}
             | more
             | {
                 "unique": unique,

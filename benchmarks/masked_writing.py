@@ -60,14 +60,10 @@ def scored(study: Path) -> list[Run]:
     held-out rows that are hidden, the same ones for every run.
     """
     runs = score_runs(study, study / RUNS, masked=True)
-    results, _, text = study_text(study)
-    checkpoints = {
-        (run["objective"], run["seed"], run["rung"]): study / run["checkpoint"]
-        for run in results["runs"]
-    }
+    _, _, text = study_text(study)
     for run in runs:
         if "gaps" not in run:
-            model = open_run(checkpoints[run["objective"], run["seed"], run["rung"]])
+            model = open_run(study / run["checkpoint"])
             (mode,) = (mode for mode in model.modes if mode.attention == "bidirectional")
             hidden = parse(f"mlm(rate=0.15, replace=(1, 0, 0), shift={mode.shift})")
             run["gaps"] = objective_bits(model.backbone.eval(), hidden, text)
