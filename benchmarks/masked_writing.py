@@ -90,7 +90,7 @@ def rows_of(runs: list[Run]) -> list[dict[str, Any]]:
     for rung in sorted({run["rung"] for run in runs}):
         of = {
             recipe: {r["seed"]: r for r in runs if (r["objective"], r["rung"]) == (recipe, rung)}
-            for recipe in dict.fromkeys(run["objective"] for run in runs)
+            for recipe in dict.fromkeys(run["objective"] for run in runs if run["rung"] == rung)
         }
         means = {
             recipe: fmean(r["validation"] for r in same.values()) for recipe, same in of.items()

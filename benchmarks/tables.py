@@ -355,10 +355,10 @@ TABLES: dict[str, Table] = {
         (
             NAMED,
             FLOPS,
-            Column("validation", "validation", number(3)),
+            Column("validation", "validation", number(2)),
             Column("test", "test", half(interval(3))),
             Column("less `mlm(rate=0.4)`", "less_reference", half(interval(3, sign="+"))),
-            Column("gaps", "gaps", half(interval(3))),
+            Column("gaps", "gaps", half(interval(2))),
             Column("chosen", "chosen"),
         ),
     ),
