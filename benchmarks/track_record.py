@@ -6,7 +6,7 @@
 About four hours on two cores, resumable; `--corpora wiki` makes the study of one corpus. The record
 lies in the package, because `lookaround forecast` quotes it; results/forecast.md is made from it.
 
-Trains 7 objectives x 3 seeds x 2 budgets on each of two corpora with `lookaround compare` (a
+Trains 7 objectives x 3 seeds x 3 budgets on each of two corpora with `lookaround compare` (a
 finished study is not trained again), probes them on 8 tasks of texts (and on 4 of words, on minimal
 pairs and word order, for benchmarks/small_rung.py), and makes forecasts of the same token stores at
 every setting of context length, rank, weighting and features. A unit is a (corpus, task).
@@ -73,7 +73,7 @@ SETTINGS = {
     "train.batch": "16",
     "data.vocabulary": "1024",
     "compare.lr_factors": "[2.0]",
-    "compare.ladder": "[0.1,1.0]",
+    "compare.ladder": "[0.1,0.3,1.0]",
     "evaluate.probe_train": "1500",
     "evaluate.probe_test": "1000",
     "evaluate.token_train": "500",
