@@ -157,32 +157,32 @@ def rate(counts: np.ndarray) -> dict[str, float]:
 
 def rows_of(units: dict[str, list[Unit]]) -> list[dict[str, Any]]:
     """A row for each kind of score, and one for all."""
-    rows = []
-    for kind in (*units, "all"):
-        some = units[kind] if kind != "all" else [unit for same in units.values() for unit in same]
-        small = np.array([kept(unit, unit.small) for unit in some])
-        full = np.array([kept(unit, unit.full) for unit in some])
-        control = np.array(
-            [
-                kept(unit, unit.small, same_order(unit, units[name]))
-                for name in ([kind] if kind != "all" else units)
-                for unit in units[name]
-            ]
-        )
-        possible = sum(math.comb(len(unit.objectives), 2) * unit.full.shape[1] for unit in some)
-        rows.append(
-            {
-                "kind": kind,
-                "title": KINDS.get(kind, "all"),
-                "units": len(some),
-                "pairs": int(small[:, 1].sum()),
-                "of": possible,
-                "rate": rate(small),
-                "same_order": rate(control),
-                "whole_budget": rate(full),
-            }
-        )
-    return rows
+    counted = {
+        kind: {
+            "rate": np.array([kept(unit, unit.small) for unit in same]),
+            "same_order": np.array(
+                [kept(unit, unit.small, same_order(unit, same)) for unit in same]
+            ),
+            "whole_budget": np.array([kept(unit, unit.full) for unit in same]),
+        }
+        for kind, same in units.items()
+    }
+    columns = ("rate", "same_order", "whole_budget")
+    counted["all"] = {
+        name: np.concatenate([of[name] for of in counted.values()]) for name in columns
+    }
+    everything = {**units, "all": [unit for same in units.values() for unit in same]}
+    return [
+        {
+            "kind": kind,
+            "title": KINDS.get(kind, "all"),
+            "units": len(some),
+            "pairs": int(counted[kind]["rate"][:, 1].sum()),
+            "of": sum(math.comb(len(u.objectives), 2) * u.full.shape[1] for u in some),
+            **{name: rate(counted[kind][name]) for name in columns},
+        }
+        for kind, some in everything.items()
+    ]
 
 
 def main() -> None:
