@@ -52,7 +52,8 @@ from scipy import sparse
 
 from benchmarks.records import write_record
 from benchmarks.texts import TEXTS
-from lookaround.data.corpus import make_corpus, read_corpus
+from lookaround.data.corpora import read_corpus
+from lookaround.data.corpus import make_corpus
 from lookaround.data.files import read_text
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.settings import Settings

@@ -352,7 +352,7 @@ def test_modes_asked_for_are_used_if_trained(store: TokenStore) -> None:
 @pytest.fixture
 def own(store: TokenStore, tmp_path: Path) -> tuple[Readable, Path]:
     """A model whose run.yaml names a file, split with a seed of its own."""
-    from lookaround.data.corpus import read_corpus
+    from lookaround.data.corpora import read_corpus
 
     file = tmp_path / "own.txt"
     file.write_text("\n\n".join(sentences(60)))

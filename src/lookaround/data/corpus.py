@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookaround.data import files, tables
+import numpy as np
+
+from lookaround.data.documents import Documents, ranked, spool
 from lookaround.support.errors import UserError
 
 
@@ -24,177 +25,54 @@ class Corpus:
 
     `description` holds plain JSON values for a public report (names and counts, no folders of the
     machine); `fingerprint` is the sha256 of the documents in order, each preceded by its length in
-    bytes.
+    bytes; `notes` tell what was chosen to read it.
     """
 
     name: str
-    documents: list[str]
+    documents: Documents
     description: dict[str, Any]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 def make_corpus(
-    name: str, texts: Sequence[str], description: dict[str, Any], path: str | Path | None = None
+    name: str, texts: Iterable[str], description: dict[str, Any], path: str | Path | None = None
 ) -> Corpus:
     """Return a `Corpus` of the non-empty `texts`, each kept where it occurs first.
 
     `documents`, `duplicates`, `empty` and `bytes` (UTF-8) are added to `description`. Raises
     UserError if none is left, naming `path`; a description holds no folders.
     """
-    filled = [text for text in texts if text.strip()]
-    documents = list(dict.fromkeys(filled))
-    if not documents:
+    documents, duplicates, empty = spool(texts, cache_folder())
+    if not len(documents):
         raise UserError(
             f"{path or name}: empty, no document with any text; give a corpus with text in it"
         )
-    digest = hashlib.sha256()
-    size = 0
-    for document in documents:
-        data = document.encode("utf-8")
-        digest.update(len(data).to_bytes(8, "big") + data)
-        size += len(data)
     counts = {
         "documents": len(documents),
-        "duplicates": len(filled) - len(documents),
-        "empty": len(texts) - len(filled),
-        "bytes": size,
+        "duplicates": duplicates,
+        "empty": empty,
+        "bytes": documents.bytes,
     }
-    return Corpus(name, documents, {**description, **counts}, digest.hexdigest())
+    return Corpus(name, documents, {**description, **counts}, documents.fingerprint)
 
 
-def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus:
-    """Reads the documents of a file, a folder, a saved `datasets` folder or a dataset of the hub.
-
-    A path that exists wins; "owner/name" or "owner/name:config" is looked up on the hub only if
-    there is none. `text_column` names the column of .jsonl, .csv, .tsv, .parquet and datasets that
-    holds the text; without it a usual name or the one clear text column is taken. Raises UserError
-    for everything that cannot be read.
-    """
-    if not str(source).strip():
-        raise UserError(
-            "no corpus given (an empty name); give a file, a folder or the name of a dataset"
-        )
-    path = Path(source).expanduser()
-    if not files.is_there(path):
-        return _read_hub(str(source), text_column)
-    if path.is_dir():
-        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-            return _read_saved(path, text_column)
-        return _read_folder(path, text_column)
-    stem, kind = files.file_kind(path)
-    if kind is None:
-        hint = " (JSON: one object a line, called .jsonl)" if ".json" in path.name.lower() else ""
-        raise UserError(f"{path}: format not known from its name; give {files.READABLE}{hint}")
-    if text_column is not None and kind not in files.TABLES.values():
-        raise UserError(
-            f"{path}: text column {text_column!r} asked for, but a .{kind} file has no columns; "
-            "leave it out"
-        )
-    texts, column = _read_file(path, kind, text_column)
-    description = {"source": path.name, "format": kind, "files": 1, "text_column": column}
-    return make_corpus(stem, texts, description, path)
+def cache_folder() -> Path:
+    """Where token shards are kept: $LOOKAROUND_CACHE, $XDG_CACHE_HOME/lookaround or ~/.cache."""
+    if own := os.environ.get("LOOKAROUND_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lookaround"
 
 
-def _read_file(path: Path, kind: str, text_column: str | None) -> tuple[list[str], str | None]:
-    if kind in files.TABLES.values():
-        return _table_texts(tables.read_table(path), text_column)
-    text = files.read_text(path)
-    if kind == "txt":
-        return [part.strip() for part in re.split(r"\n(?:[^\S\n]*\n)+", text)], None
-    return [text], None
-
-
-def _table_texts(table: tables.Table, text_column: str | None) -> tuple[list[str], str | None]:
-    if not table.rows:
-        return [], None
-    column = tables.text_column(table, text_column)
-    return tables.column_texts(table, column), column
-
-
-def _joined(parts: Iterable[tuple[list[str], str | None]]) -> tuple[list[str], str | None]:
-    """(all texts, the names of their columns) of several files or splits."""
-    parts = list(parts)
-    names = sorted({column for _, column in parts if column is not None})
-    return [text for texts, _ in parts for text in texts], ", ".join(names) or None
-
-
-def _read_folder(folder: Path, text_column: str | None) -> Corpus:
-    paths = list(files.find_files(folder))
-    kinds = {path: kind for path in paths if (kind := files.file_kind(path)[1]) is not None}
-    data = [
-        path for path in kinds if files.file_kind(path)[0].lower() not in ("readme", "license")
-    ] or list(kinds)
-    if not paths:
-        raise UserError(f"{folder}: an empty folder; put the corpus into it ({files.READABLE})")
-    if not data:
-        raise UserError(
-            f"{folder}: none of its {len(paths)} files can be read, such as {paths[0].name!r}; "
-            f"give {files.READABLE}"
-        )
-    texts, column = _joined(_read_file(path, kinds[path], text_column) for path in data)
-    description = {
-        "source": folder.resolve().name,
-        "format": "+".join(sorted({kinds[path] for path in data})),
-        "files": len(data),
-        "skipped": len(paths) - len(data),
-        "text_column": column,
-    }
-    return make_corpus(folder.resolve().name, texts, description, folder)
-
-
-def _read_saved(folder: Path, text_column: str | None) -> Corpus:
-    data = tables.load_saved(folder)
-    return _from_datasets(data, folder.resolve().name, str(folder), text_column)
-
-
-def _read_hub(name: str, text_column: str | None) -> Corpus:
-    repository, _, config = name.partition(":")
-    mistyped = "/" in name and Path(name).parent.is_dir()  # data/corups: a file is meant
-    if (
-        mistyped
-        or files.file_kind(name)[1] is not None
-        or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", repository)
-    ):
-        raise UserError(f"{files.one_line(name)}: no such file or folder; give one that exists")
-    import datasets
-
-    try:
-        data = datasets.load_dataset(repository, config or None)
-    except Exception as error:  # offline, not found, gated or without a config
-        raise UserError(
-            f"no file, folder or dataset named {name!r} ({type(error).__name__}: "
-            f"{files.one_line(error)}); give a path that exists, or the name of a dataset on the "
-            "hub (owner/name or owner/name:config)"
-        ) from None
-    return _from_datasets(data, name.split("/")[-1], name, text_column)
-
-
-def _from_datasets(data: Any, name: str, source: str, text_column: str | None) -> Corpus:
-    splits = data if isinstance(data, dict) else {"": data}
-    if "train" in splits:
-        splits = {"train": splits["train"]}
-    texts, column = _joined(
-        _table_texts(tables.arrow_table(part.with_format("arrow")[:], source), text_column)
-        for part in splits.values()
-    )
-    description = {
-        "source": name if os.path.isdir(os.path.expanduser(source)) else source,
-        "format": "datasets",
-        "files": len(splits),
-        "splits": [split for split in splits if split],
-        "text_column": column,
-    }
-    return make_corpus(name, texts, description, Path(source))
-
-
-def hash_key(seed: int | str, text: str) -> bytes:
+def hash_key(seed: int | str, text: str | bytes) -> bytes:
     """The 16 bytes by which texts are ordered at random, each text by itself."""
-    return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=16).digest()
+    data = text.encode() if isinstance(text, str) else text
+    return hashlib.blake2b(f"{seed}\0".encode() + data, digest_size=16).digest()
 
 
 def split_documents(
     documents: Sequence[str], *, seed: int = 0, validation: float = 0.05, test: float = 0.05
-) -> dict[str, list[int]]:
+) -> dict[str, np.ndarray]:
     """Return the indices, in rising order, of the documents of "train", "validation" and "test".
 
     Documents are ordered by a hash of seed and text. Test takes its share of them from the front,
@@ -215,31 +93,54 @@ def split_documents(
         raise UserError(
             f"a corpus of {len(documents)} document{'s' * (len(documents) != 1)} cannot be split "
             "into train, validation and test; at least 3 are needed (in a .txt file a blank line "
-            "separates documents; or give a folder of files)"
+            "separates documents, and --separator line makes each line one; or give a folder of "
+            "files)"
         )
-    sizes = [len(document.encode("utf-8")) for document in documents]
-    order = sorted(
-        range(len(documents)), key=lambda index: (hash_key(seed, documents[index]), index)
-    )
-    test_part = _take(order, sizes, test, len(documents) - 2)
-    rest = [index for index in reversed(order) if index not in test_part]
-    validation_part = _take(rest, sizes, validation, len(rest) - 1)
-    train = [
-        index
-        for index in range(len(documents))
-        if index not in test_part and index not in validation_part
-    ]
-    return {"train": train, "validation": sorted(validation_part), "test": sorted(test_part)}
+    hashes, sizes = bytearray(), np.zeros(len(documents), dtype=np.int64)
+    for index, document in enumerate(documents):
+        data = document.encode("utf-8")
+        sizes[index] = len(data)
+        hashes += hash_key(seed, data)
+    order = ranked(bytes(hashes))
+    free = np.ones(len(order), dtype=bool)
+    parts = {}
+    for name, share, left, turned in (
+        ("test", test, 2, order),
+        ("validation", validation, 1, order[::-1]),
+    ):
+        rest = turned[free[turned]]
+        parts[name] = _take(rest, sizes, share, len(rest) - left)
+        free[parts[name]] = False
+    return {"train": np.flatnonzero(free), **{name: parts[name] for name in ("validation", "test")}}
 
 
-def _take(order: Sequence[int], sizes: Sequence[int], share: float, most: int) -> set[int]:
+def _take(order: np.ndarray, sizes: np.ndarray, share: float, most: int) -> np.ndarray:
+    """The first of some documents, in rising order, as many as a share of all of them."""
     count = min(max(1, round(share * len(sizes))), most)
-    room = 2 * share * sum(sizes)
-    taken: set[int] = set()
+    room = 2 * share * sizes.sum()
+    taken = []
     for index in order:
         if len(taken) == count:
             break
         if sizes[index] <= room:
-            taken.add(index)
+            taken.append(index)
             room -= sizes[index]
-    return taken or {min(order, key=lambda index: sizes[index])}
+    return np.sort(taken or [order[sizes[order].argmin()]])
+
+
+def split_note(corpus: Corpus, parts: dict[str, np.ndarray], asked: dict[str, float]) -> str | None:
+    """One sentence where the parts are far from what was asked, as few documents make them.
+
+    asked: {"validation", "test": share}.
+    """
+    sizes = {name: int(corpus.documents.size[part].sum()) for name, part in parts.items()}
+    total = sum(sizes.values())
+    far = any(not share / 2 <= sizes[name] / total <= 2 * share for name, share in asked.items())
+    if not far:
+        return None
+    shares = ", ".join(f"{100 * size / total:.2g} % {name}" for name, size in sizes.items())
+    return (
+        f"split: {shares} of the text, not {100 * asked['validation']:g} % and "
+        f"{100 * asked['test']:g} % held out, since it has {len(corpus.documents):,} documents"
+        + (" (more of them: --separator)" if len(corpus.documents) < 100 else "")
+    )

@@ -1,35 +1,84 @@
-"""Files as bytes and as text, with errors that name file and line.
+"""Files as bytes and as text, a piece at a time, with errors that name file and line.
 
-`read_bytes` undoes .gz, .xz and .zst; `read_text` also checks and decodes UTF-8. The readers of
+`byte_chunks` undoes .gz, .bz2, .xz and .zst; `text_chunks` also checks and decodes. The readers of
 tables, corpora and tasks use these.
 """
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import gzip
-import io
 import lzma
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 from lookaround.support.errors import UserError
 
 TABLES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
 WHOLE = {suffix: suffix[1:] for suffix in (".md", ".markdown", ".rst", ".py", ".log", ".text")}
 FORMATS = {".txt": "txt", **TABLES, **WHOLE}
-COMPRESSIONS = (".gz", ".xz", ".zst")
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 READABLE = (
-    ".txt, .jsonl, .csv, .tsv, .parquet, .md, .rst, .py, .log or .text, plain or with .gz, .xz or "
-    ".zst added"
+    ".txt, .jsonl, .json, .csv, .tsv, .parquet, .md, .rst, .py, .log or .text, plain or with .gz, "
+    ".bz2, .xz or .zst added"
 )
+CHUNK = 1 << 20  # bytes read at a time
+REPLACE = "replace"  # in place of the name of an encoding
+POINTERS = {
+    "version https://git-lfs.github.com/spec/": "a Git LFS pointer and not the file itself; fetch "
+    "it with git lfs pull",
+    "/annex/objects/": "a git-annex pointer and not the file itself; fetch it with git annex get",
+}
+
+
+@dataclass
+class Reading:
+    """How files are read, and what is to be told of it.
+
+    encoding: of text; "replace": UTF-8, in which bytes that are none are replaced and counted.
+    heard: called with the number of bytes that were read of the disk, again and again.
+    replaced: {file name: bytes that were replaced in it}.
+    """
+
+    encoding: str = "utf-8"
+    heard: Callable[[int], None] = lambda _: None
+    replaced: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        if self.encoding == REPLACE:
+            return
+        try:
+            known = codecs.lookup(self.encoding)
+            "".encode(known.name)  # raises LookupError for a codec of something else, such as hex
+        except (LookupError, ValueError, AttributeError):
+            raise UserError(
+                f"data.encoding: {one_line(self.encoding, 60)!r} is no encoding of text; give "
+                f"utf-8, latin-1, cp1252, utf-16 .., or {REPLACE!r}"
+            ) from None
+
+    @property
+    def notes(self) -> list[str]:
+        """One sentence on what was replaced, or none."""
+        if not self.replaced:
+            return []
+        (worst, most), files = self.replaced.most_common(1)[0], len(self.replaced)
+        return [
+            f"{self.replaced.total():,} places that are not UTF-8 replaced by U+FFFD in {files:,} "
+            f"file{'s' * (files != 1)} (most in {one_line(worst, 60)!r}: {most:,})"
+        ]
 
 
 def one_line(message: object, limit: int = 160) -> str:
@@ -44,13 +93,15 @@ def listed(names: Sequence[str], limit: int = 12) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
+def without_compression(name: str) -> str:
+    """A file's name without the ending of its compression."""
+    ending = next((suffix for suffix in COMPRESSIONS if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(ending)]
+
+
 def file_kind(path: str | Path) -> tuple[str, str | None]:
     """(stem without known suffixes, format); the format is a value of `FORMATS` or None."""
-    name = Path(path).name
-    for suffix in COMPRESSIONS:
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-            break
+    name = without_compression(Path(path).name)
     for suffix, kind in FORMATS.items():
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], kind
@@ -61,9 +112,10 @@ def is_there(path: Path) -> bool:
     """Whether a path exists; raises UserError where that cannot be read."""
     try:
         return path.exists()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{one_line(path)}: cannot be read ({error.strerror}); give a file or a folder"
+            f"{one_line(path)}: cannot be read ({reason}); give a file or a folder"
         ) from None
 
 
@@ -86,81 +138,204 @@ def find_files(folder: Path) -> Iterator[Path]:
     yield from sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of `path`, decompressed if its name ends in .gz, .xz or .zst.
+def byte_chunks(path: Path, reading: Reading | None = None) -> Iterator[bytes]:
+    """The content of `path` in pieces, decompressed if its name ends in .gz, .bz2, .xz or .zst.
 
     Raises UserError where the file cannot be read or its compressed stream is broken or cut short.
     """
+    heard = (reading or Reading()).heard
+    suffix = path.suffix.lower()
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: not a regular file; give a file")
-        data = path.read_bytes()
+        with open(require_file(path), "rb") as plain:
+            file = _Counted(plain, heard)
+            if suffix in COMPRESSIONS and os.fstat(plain.fileno()).st_size:
+                yield from _decompressed(path, suffix, file)
+                return
+            while data := file.read(CHUNK):
+                yield data
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); give a file that exists and that you may "
             "read"
         ) from None
-    suffix = path.suffix.lower()
-    if suffix not in COMPRESSIONS or not data:
+
+
+def require_file(path: Path) -> Path:
+    """The path of a file; raises UserError for a folder, a pipe and the like."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a regular file; give a file")
+    return path
+
+
+class _Counted:
+    """A file that tells how much is read of it."""
+
+    def __init__(self, file: IO[bytes], heard: Callable[[int], None]) -> None:
+        self.file, self.heard = file, heard
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        self.heard(len(data))
         return data
+
+
+def _decompressed(path: Path, suffix: str, file: Any) -> Iterator[bytes]:
     again = f"write it again, or rename it if it is not a {suffix} file"
     try:
-        if suffix == ".gz":
-            return gzip.decompress(data)
-        if suffix == ".xz":
-            with lzma.open(io.BytesIO(data)) as stream:
-                return stream.read()
-        return _unzstd(data)
+        if suffix == ".zst":
+            yield from _unzstd(file)
+            return
+        opened = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}[suffix](file, "rb")
+        while data := opened.read(CHUNK):
+            yield data
     except EOFError:
         raise UserError(
-            f"{path}: the {suffix} stream ends too early after {len(data)} bytes (cut short?); "
-            f"{again}"
-        ) from None
-    except MemoryError:
-        raise UserError(
-            f"{path}: does not fit into memory when decompressed; give it in smaller files"
+            f"{path}: the {suffix} stream ends too early (cut short?); {again}"
         ) from None
     except (OSError, lzma.LZMAError, zlib.error, ValueError) as error:
         raise UserError(f"{path}: broken {suffix} stream ({one_line(error)}); {again}") from None
 
 
-def _unzstd(data: bytes) -> bytes:
+def _unzstd(file: Any) -> Iterator[bytes]:
     import zstandard
 
-    parts = []
-    while data:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        try:
-            parts.append(frame.decompress(data))
-        except zstandard.ZstdError as error:
-            raise ValueError(error) from None
-        if not frame.eof:  # a stream reader would return the part without an error
-            raise EOFError
-        data = frame.unused_data
-    return b"".join(parts)
-
-
-def read_text(path: Path) -> str:
-    r"""Return the UTF-8 text of `path` without its byte order mark and with \n line ends.
-
-    Raises UserError for a binary file (NUL bytes), UTF-16, or bytes that are not UTF-8.
-    """
-    data = read_bytes(path)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path}: starts with a UTF-16 byte order mark; save it as UTF-8")
-    nul = data.find(b"\0")
-    if nul >= 0:
-        line = data.count(b"\n", 0, nul) + 1
-        raise UserError(
-            f"{path}:{line}: NUL byte at offset {nul}: a binary file, or UTF-16; give UTF-8 text"
-        )
+    # what zstd --long=31 writes, and so all that there is
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    frame = None
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        # a block of a few bytes may hold 128 kB: little is given at a time
+        while data := file.read(8192):
+            while data:
+                frame = frame or decompressor.decompressobj()
+                yield frame.decompress(data)
+                data = b""
+                if frame.eof:
+                    data, frame = frame.unused_data, None
+    except zstandard.ZstdError as error:
+        raise ValueError(error) from None
+    if frame is not None:  # a stream reader would return the part without an error
+        raise EOFError
+
+
+def read_bytes(path: Path, reading: Reading | None = None) -> bytes:
+    """The whole content of `path`, decompressed; raises UserError as `byte_chunks` does."""
+    try:
+        return b"".join(byte_chunks(path, reading))
+    except MemoryError:
         raise UserError(
-            f"{path}:{line}: byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8 "
-            f"({error.reason}); save the file as UTF-8"
+            f"{path}: does not fit into memory when decompressed; give it in smaller files"
         ) from None
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    return text if "\n" in text else text.replace("\r", "\n")
+
+
+def text_chunks(path: Path, reading: Reading | None = None) -> Iterator[str]:
+    r"""The text of `path` in pieces, without its byte order mark and with \n line ends.
+
+    A file without any \n (in its first piece) has \r line ends.
+
+    Raises UserError for a binary file (NUL bytes), UTF-16 that was not asked for, bytes that are
+    not of the encoding, and for what Git LFS leaves in place of a file.
+    """
+    decode = _Decoder(path, reading or Reading())
+    first, old, held = True, False, ""
+    for data in byte_chunks(path, reading):
+        text = decode(data)
+        if first and text:
+            _require_content(path, text)
+            text = text.removeprefix("\ufeff")
+            old, first = "\r" in text and "\n" not in text, False
+        text = held + text
+        held = "\r" if text.endswith("\r") and not old else ""  # its \n may be in the next piece
+        text = text[: len(text) - len(held)]
+        if text:
+            yield text.replace("\r", "\n") if old else text.replace("\r\n", "\n")
+    rest = held + decode(b"", final=True)
+    if rest:
+        yield rest
+
+
+def _require_content(path: Path, text: str) -> None:
+    for begin, what in POINTERS.items():
+        if text.startswith(begin) and len(text) < 1024:
+            raise UserError(f"{path}: {what}")
+
+
+class _Decoder:
+    """Decodes the pieces of a file, one after the other."""
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        self.path, self.reading = path, reading
+        self.replaces = reading.encoding == REPLACE
+        name = "utf-8" if self.replaces else reading.encoding
+        self.utf8 = codecs.lookup(name).name == "utf-8"
+        self.wide = codecs.lookup(name).name.startswith(("utf-16", "utf-32"))
+        make = codecs.getincrementaldecoder(name)
+        self.strict, self.lenient = make("strict"), make("replace")
+        self.bytes = self.lines = 0
+
+    def __call__(self, data: bytes, final: bool = False) -> str:
+        if not self.wide:
+            self._require_text(data)
+        state = self.strict.getstate()
+        try:
+            text = self.strict.decode(data, final)
+        except UnicodeDecodeError as error:
+            if not self.replaces:
+                raise self._refused(error, len(state[0])) from None
+            self.lenient.setstate(state)
+            text = self.lenient.decode(data, final)
+            self.strict.setstate(self.lenient.getstate())
+            own = (state[0] + data).count("\ufffd".encode())
+            self.reading.replaced[self.path.name] += text.count("\ufffd") - own
+        self.bytes += len(data)
+        self.lines += data.count(b"\n")
+        return text
+
+    def _require_text(self, data: bytes) -> None:
+        if self.bytes == 0 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise UserError(
+                f"{self.path}: starts with a UTF-16 byte order mark; give --encoding utf-16, or "
+                "save it as UTF-8"
+            )
+        nul = data.find(b"\0")
+        if nul >= 0:
+            line = self.lines + data.count(b"\n", 0, nul) + 1
+            raise UserError(
+                f"{self.path}:{line}: NUL byte at offset {self.bytes + nul}: a binary file, or "
+                "UTF-16; give UTF-8 text"
+            )
+
+    def _refused(self, error: UnicodeDecodeError, held: int) -> UserError:
+        at = self.bytes - held + error.start
+        line = self.lines + error.object.count(b"\n", 0, error.start) + 1
+        remedy = (
+            "give --encoding (latin-1, cp1252 ..), or --encoding replace to replace and count such "
+            "bytes"
+            if self.utf8
+            else "give another --encoding"
+        )
+        name = "UTF-8" if self.utf8 else self.reading.encoding
+        return UserError(
+            f"{self.path}:{line}: byte 0x{error.object[error.start]:02x} at offset {at} is not "
+            f"{name} ({error.reason}); save the file as UTF-8, or {remedy}"
+        )
+
+
+def read_text(path: Path, reading: Reading | None = None) -> str:
+    """The whole text of `path`; raises UserError as `text_chunks` does."""
+    return "".join(text_chunks(path, reading))
+
+
+def lines_of(chunks: Iterator[str]) -> Iterator[tuple[int, str]]:
+    """(number from 1, text) of each line of a text in pieces."""
+    number, held = 1, list[str]()
+    for chunk in chunks:
+        head, *rest = chunk.split("\n")
+        held.append(head)
+        if rest:
+            yield number, "".join(held)
+            for line in rest[:-1]:
+                number += 1
+                yield number, line
+            number, held = number + 1, [rest[-1]]
+    if last := "".join(held):
+        yield number, last

@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.data.corpus import Corpus, split_documents
+from lookaround.data.corpus import Corpus, cache_folder, split_documents, split_note
+from lookaround.data.documents import Documents
 from lookaround.data.text import Lost, TextTokenizer, load_tokenizer, train_tokenizer
 from lookaround.support.errors import UserError
-from lookaround.support.storage import disk_errors
+from lookaround.support.storage import disk_errors, sync_folder
 
 FORMAT = 2
 SHARD_TOKENS = 1 << 28
+WRITTEN_TOKENS = 1 << 20  # at a time
 SPLITS = ("train", "validation", "test")
 
 
@@ -78,19 +82,34 @@ class TokenStore:
 
     @cached_property
     def tokenizer(self) -> TextTokenizer:
-        return load_tokenizer(str(self.folder / "tokenizer")).losing(Lost(*self.index["lost"]))
+        place = self.folder / "tokenizer"
+        if not place.is_dir():
+            raise UserError(
+                f"{self.folder}: token shards were deleted while in use; the same command makes "
+                "them again and goes on"
+            )
+        return load_tokenizer(str(place)).losing(Lost(*self.index["lost"]))
 
     @property
     def fingerprint(self) -> str:
         return self.index["fingerprint"]
 
+    @property
+    def notes(self) -> list[str]:
+        """What was chosen to make it: one sentence each."""
+        return self.index.get("notes", [])
+
     def split(self, name: str) -> Split:
-        """The tokens of "train", "validation" or "test", memory-mapped."""
-        offsets = np.load(self.folder / f"{name}.documents.npy")
-        dtype = np.dtype(self.index["dtype"])
-        shards = self.index["splits"][name]["shards"]
-        files = tuple(np.memmap(self.folder / file, dtype=dtype, mode="r") for file in shards)
-        return Split(files, *offsets)
+        """The tokens of "train", "validation" or "test", memory-mapped.
+
+        Raises UserError where the folder was deleted or torn since it was opened.
+        """
+        with self._whole():
+            offsets = np.load(self.folder / f"{name}.documents.npy")
+            dtype = np.dtype(self.index["dtype"])
+            shards = self.index["splits"][name]["shards"]
+            files = tuple(np.memmap(self.folder / file, dtype=dtype, mode="r") for file in shards)
+            return Split(files, *offsets)
 
     def reversed_split(self, name: str) -> ReversedSplit:
         """The same with every document from its end."""
@@ -98,14 +117,19 @@ class TokenStore:
 
     def unigram(self) -> np.ndarray:
         """Counts of each token in the training part, (vocabulary,) int64."""
-        return np.load(self.folder / "unigram.npy")
+        with self._whole():
+            return np.load(self.folder / "unigram.npy")
 
-
-def cache_folder() -> Path:
-    """Where token shards are kept: $LOOKAROUND_CACHE, $XDG_CACHE_HOME/lookaround or ~/.cache."""
-    if own := os.environ.get("LOOKAROUND_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lookaround"
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, EOFError, TypeError, KeyError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UserError(
+                f"{self.folder}: token shards were deleted or damaged while in use ({reason}); the "
+                "same command makes them again and goes on"
+            ) from None
 
 
 def prepare(
@@ -117,10 +141,14 @@ def prepare(
     validation: float = 0.05,
     test: float = 0.05,
     cache: Path | None = None,
+    heard: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenStore:
     """The token store of a corpus: taken from the cache, or split, encoded and written.
 
-    Raises UserError for too few documents or a full disk; nothing half-written is left behind.
+    heard: called with the bytes of text that are encoded, and with all of them.
+
+    A store that is torn is made again. Raises UserError for too few documents or a full disk;
+    nothing half-written is left behind.
     """
     given = load_tokenizer(tokenizer) if tokenizer else None
     key = {
@@ -131,46 +159,86 @@ def prepare(
     }
     fingerprint = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     folder = (cache or cache_folder()) / f"tokens-{fingerprint[:16]}"
-    if (folder / "index.json").is_file():
-        index = json.loads((folder / "index.json").read_text())
-        if index["fingerprint"] == fingerprint:
-            return TokenStore(folder, index)
+    store = _stored(folder, fingerprint)
+    if store is not None:
+        return store
+    documents = corpus.documents
     try:
-        parts = split_documents(corpus.documents, seed=seed, validation=validation, test=test)
+        parts = split_documents(documents, seed=seed, validation=validation, test=test)
     except UserError as error:
         raise UserError(f"{corpus.description.get('source', corpus.name)}: {error}") from None
-    text = given or train_tokenizer((corpus.documents[i] for i in parts["train"]), vocabulary)
-    text = text.measured([corpus.documents[i] for i in parts["train"]])
+    train = documents[parts["train"]]
+    text = given or train_tokenizer(train, vocabulary, train.size)
+    note = split_note(corpus, parts, {"validation": validation, "test": test})
+    index = {
+        "fingerprint": fingerprint,
+        "key": key,
+        "notes": [told for told in (note, text.learned) if told],
+    }
+    texts = {name: documents[parts[name]] for name in SPLITS}
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with disk_errors(folder):
             temporary.mkdir(parents=True)
-            _write_store(temporary, corpus, parts, text, {"fingerprint": fingerprint, "key": key})
-            if not (folder / "index.json").is_file():  # else another process was faster
+            _write_store(temporary, texts, text.measured(train), index, heard)
+            sync_folder(temporary)
+            if _stored(folder, fingerprint) is None:  # else another process was faster
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.rename(folder)
     except UserError:
-        if not (folder / "index.json").is_file():  # else another process was faster
+        if _stored(folder, fingerprint) is None:  # else another process was faster
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return TokenStore(folder, json.loads((folder / "index.json").read_text()))
+    store = _stored(folder, fingerprint)
+    if store is None:
+        raise UserError(
+            f"{folder}: was deleted while it was written; the same command makes it again"
+        )
+    return store
+
+
+def _stored(folder: Path, fingerprint: str) -> TokenStore | None:
+    """The store in a folder; None where there is none, another, or one that is not whole."""
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        if index["fingerprint"] != fingerprint:
+            return None
+        store = TokenStore(folder, index)
+        for name in SPLITS:
+            split = store.split(name)
+            told = index["splits"][name]
+            if (split.tokens, len(split.length)) != (told["tokens"], told["documents"]):
+                return None
+            ends = np.array([len(file) for file in split.files])
+            if (split.start + split.length > ends[split.shard]).any():
+                return None
+        counts = store.unigram()
+        whole = len(counts) == index["vocabulary"]
+        return store if whole and (folder / "tokenizer" / "tokenizer.json").is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError, UserError):
+        return None
 
 
 def _write_store(
     folder: Path,
-    corpus: Corpus,
-    parts: dict[str, list[int]],
+    texts: Mapping[str, Documents],
     tokenizer: TextTokenizer,
     index: dict[str, Any],
+    heard: Callable[[int, int], None],
 ) -> None:
     """Fills a new folder: tokenizer, shards of every split, token counts of the training part."""
     tokenizer.save(folder / "tokenizer")
     dtype = np.dtype(np.uint16 if tokenizer.size <= 1 << 16 else np.uint32)
+    total, done = sum(part.bytes for part in texts.values()), 0
     splits = {}
-    for name in SPLITS:
-        texts = [corpus.documents[i] for i in parts[name]]
-        splits[name], counts = _write_split(folder, name, texts, tokenizer, dtype)
+    for name, part in texts.items():
+
+        def told(bytes_done: int, before: int = done) -> None:
+            heard(before + bytes_done, total)
+
+        splits[name], counts = _write_split(folder, name, part, tokenizer, dtype, told)
+        done += part.bytes
         if name == "train":
             np.save(folder / "unigram.npy", counts)
     index |= {"dtype": dtype.name, "vocabulary": tokenizer.size, "splits": splits}
@@ -179,38 +247,56 @@ def _write_store(
 
 
 def _write_split(
-    folder: Path, name: str, texts: list[str], tokenizer: TextTokenizer, dtype: np.dtype
+    folder: Path,
+    name: str,
+    texts: Documents,
+    tokenizer: TextTokenizer,
+    dtype: np.dtype,
+    heard: Callable[[int], None],
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Encodes texts into shards; returns the split's index entry and token counts (vocabulary,)."""
     shards: list[str] = []
     written = SHARD_TOKENS
-    shard, start, length = [], [], []
+    shard, start, length = (np.zeros(len(texts), dtype=np.int64) for _ in range(3))
     counts = np.zeros(tokenizer.size, dtype=np.int64)
     out = None
+    held: list[np.ndarray] = []  # tokens of the shard that are not written yet
+    done = texts.size.cumsum()
+
+    def write() -> None:
+        ids = np.concatenate(held) if held else np.zeros(0, dtype=np.int64)
+        held.clear()
+        if out is not None:
+            out.write(ids.astype(dtype).tobytes())
+        counts[:] += np.bincount(ids, minlength=tokenizer.size)
+
     try:
-        for ids in tokenizer.documents(texts):
+        waiting = 0
+        for number, ids in enumerate(tokenizer.documents(texts)):
             if written + len(ids) > SHARD_TOKENS or out is None:
+                write()
                 if out is not None:
                     out.close()
                 shards.append(f"{name}-{len(shards):05d}.bin")
                 out, written = open(folder / shards[-1], "wb"), 0  # noqa: SIM115 (closed below; one shard at a time)
-            shard.append(len(shards) - 1)
-            start.append(written)
-            length.append(len(ids))
-            out.write(ids.astype(dtype).tobytes())
-            counts += np.bincount(ids, minlength=tokenizer.size)
+            shard[number], start[number], length[number] = len(shards) - 1, written, len(ids)
+            held.append(ids)
             written += len(ids)
+            waiting += len(ids)
+            if waiting >= WRITTEN_TOKENS:
+                write()
+                waiting = 0
+                heard(int(done[number]))
+        write()
     finally:
         if out is not None:
             out.close()
-    size = [len(text.encode()) for text in texts]
-    columns = np.array([shard, start, length, size], dtype=np.int64)
-    np.save(folder / f"{name}.documents.npy", columns)
+    np.save(folder / f"{name}.documents.npy", np.array([shard, start, length, texts.size]))
     return {
         "shards": shards,
         "documents": len(texts),
-        "tokens": int(sum(length)),
-        "bytes": sum(size),
+        "tokens": int(length.sum()),
+        "bytes": texts.bytes,
     }, counts
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lookaround.data.corpus import Corpus, read_corpus
+from lookaround.data.corpora import read_corpus
+from lookaround.data.corpus import Corpus
 from lookaround.data.labelled import AnyTask
 from lookaround.data.roles import stdlib_roles
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task

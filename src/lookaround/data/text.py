@@ -6,22 +6,25 @@ import copy
 import hashlib
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from lookaround.data.bpe import WORD, sample_of, trained_apart
 from lookaround.objectives.contract import Vocabulary
 from lookaround.support.errors import UserError
 
 # the field of tokenizer_config.json with a mask token that `mask_token` may not name
 HIDDEN_MASK = "hidden_mask_token"
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
-CHUNK = 1000  # documents encoded at a time
+# texts encoded at a time, and characters; longer texts are cut
+CHUNK, LONG = 1000, 1 << 22
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # above this share of lost characters, bits are told per token: bytes would flatter the model
 LOSSY = 0.01
@@ -56,6 +59,7 @@ class TextTokenizer:
             )
         self.hf = hf
         self.lost = Lost()
+        self.learned = ""
         ids = hf.get_vocab()
         if {*ids.values()} <= {*hf.all_special_ids}:
             raise UserError(
@@ -108,8 +112,50 @@ class TextTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens; text that spells a special token stays text."""
-        found = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [item.ids for item in found]
+        return [ids.tolist() for ids in self._encoded(texts)]
+
+    def _encoded(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
+        """Ids of each text, (n,) int64; memory is held for some MB of text at a time."""
+        backend = self._plain
+        held: list[np.ndarray] = []  # of the text at hand
+        for batch in _batches((text, self._parts(text)) for text in texts):
+            found = backend.encode_batch_fast([part for part, _ in batch], add_special_tokens=False)
+            for item, (_, last) in zip(found, batch, strict=True):
+                held.append(np.array(item.ids, dtype=np.int64))
+                if last:
+                    yield held[0] if len(held) == 1 else np.concatenate(held)
+                    held = []
+
+    def _parts(self, text: str) -> Iterator[str]:
+        """A text as it is, or a long one in parts where it is seen that a cut changes no token.
+
+        The cut stands between two lines, or where a word of the tokenizer's own ends.
+        """
+        begin = 0
+        while len(text) - begin > 2 * LONG:
+            cut = next(filter(partial(self._may_cut, text), self._places(text, begin)), None)
+            if cut is None:
+                break
+            yield text[begin:cut]
+            begin = cut
+        yield text[begin:] if begin else text
+
+    def _places(self, text: str, begin: int) -> Iterator[int]:
+        """Where a text may be cut beyond `begin`, likely places first."""
+        end = begin + LONG
+        lines = re.compile(r"(?<=\S)\n(?=\S)").finditer(text, begin + LONG // 2, end)
+        yield from (found.end() for found in list(lines)[:-5:-1])
+        split = self.hf.backend_tokenizer.pre_tokenizer
+        if split is not None and self.hf.backend_tokenizer.normalizer is None:
+            words = split.pre_tokenize_str(text[begin : begin + LONG // 16])
+            yield from (begin + start for _, (start, _) in words[-2 : -len(words) // 2 : -20])
+
+    def _may_cut(self, text: str, place: int) -> bool:
+        """Whether a text has the same tokens around a place where it is cut there."""
+        left, right = text[max(0, place - WORD) : place], text[place : place + WORD]
+        pieces = self._plain.encode_batch_fast([left + right, left, right], add_special_tokens=False)
+        whole, before, after = (piece.ids for piece in pieces)
+        return whole == before + after
 
     def encode_with_offsets(
         self, texts: Sequence[str]
@@ -132,10 +178,8 @@ class TextTokenizer:
 
     def documents(self, texts: Iterable[str]) -> Iterable[np.ndarray]:
         """Ids of each document, (n,) int64, from BOS to EOS (where the tokenizer has one)."""
-        tail = [] if self.eos is None else [self.eos]
-        left = iter(texts)
-        while chunk := list(itertools.islice(left, CHUNK)):
-            yield from (np.array([self.bos, *ids, *tail]) for ids in self.encode(chunk))
+        head, tail = [self.bos], [] if self.eos is None else [self.eos]
+        return (np.concatenate([head, ids, tail]).astype(np.int64) for ids in self._encoded(texts))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are left out."""
@@ -227,12 +271,17 @@ class TextTokenizer:
         file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> TextTokenizer:
+def train_tokenizer(
+    texts: Sequence[str], vocabulary: int, sizes: Sequence[int] | np.ndarray | None = None
+) -> TextTokenizer:
     """Trains a lossless byte-level BPE of at most `vocabulary` tokens, specials included.
 
-    Used by itself it begins a text with BOS, as every document of ours does.
+    sizes: of the texts in bytes, where they are known.
+
+    Used by itself it begins a text with BOS, as every document of ours does. Of much text a part
+    is taken (data/bpe.py), which `notes` tell.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
     least = 256 + len(SPECIAL)
@@ -241,23 +290,18 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> TextTokenizer:
             f"data.vocabulary: {vocabulary} is too small; the bytes and special tokens alone take "
             f"{least}"
         )
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(SPECIAL.values()),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+    if sizes is None:
+        sizes = [len(text.encode("utf-8")) for text in texts]
+    sample = sample_of(texts, sizes)
+    found = trained_apart(sample, vocabulary, [*SPECIAL.values()], SPECIAL["bos_token"])
+    made = TextTokenizer(
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(found), **SPECIAL)
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    bos = SPECIAL["bos_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A",
-        pair=f"{bos} $A $B:1",
-        special_tokens=[(bos, tokenizer.token_to_id(bos))],
-    )
-    return TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL))
+    if not sample.whole:
+        made.learned = (
+            f"The tokenizer is trained on {sample.bytes / 1e6:,.0f} MB of the training text."
+        )
+    return made
 
 
 def load_tokenizer(path: str) -> TextTokenizer:
@@ -307,6 +351,23 @@ def require_named(path: str, what: str, file: str | None = None) -> None:
             raise UserError(f"{what} '{path}': no such folder")
         if file is not None and not (Path(path) / file).is_file():
             raise UserError(f"{what} '{path}': there is no {file} in this folder")
+
+
+def _batches(texts: Iterable[tuple[str, Iterator[str]]]) -> Iterator[list[tuple[str, bool]]]:
+    """(part, whether it is the last of its text) of texts in parts, as many as fit a batch."""
+    batch: list[tuple[str, bool]] = []
+    size = 0
+    for _, parts in texts:
+        part = next(parts)
+        for following in itertools.chain(parts, [None]):
+            batch.append((part, following is None))
+            size += len(part)
+            if len(batch) >= CHUNK or size >= LONG:
+                yield batch
+                batch, size = [], 0
+            part = following or ""
+    if batch:
+        yield batch
 
 
 def _token_bytes(hf: Any, size: int, special: tuple[int, ...]) -> np.ndarray:

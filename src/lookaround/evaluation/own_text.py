@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookaround.data.corpus import read_corpus, split_documents
+from lookaround.data.corpora import read_corpus
+from lookaround.data.corpus import split_documents
 from lookaround.data.rows import Rows
 from lookaround.data.shards import Split, in_memory
 from lookaround.data.stdlib import stdlib_corpus

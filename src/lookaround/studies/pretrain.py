@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lookaround.data.corpus import Corpus, read_corpus
+from lookaround.data.corpora import read_corpus
+from lookaround.data.corpus import Corpus
 from lookaround.data.shards import TokenStore
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.model.export import require_form

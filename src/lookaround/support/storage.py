@@ -120,8 +120,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         with disk_errors(folder):
             temporary.mkdir(parents=True)
             fill(temporary)
-            for path in (*temporary.rglob("*"), temporary):
-                _sync(path)
+            sync_folder(temporary)
             if folder.exists():
                 shutil.rmtree(folder)
             temporary.rename(folder)
@@ -129,6 +128,12 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Sees to it that a folder and all that is in it are on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
 
 
 def _sync(path: Path) -> None:
