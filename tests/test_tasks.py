@@ -269,8 +269,8 @@ def test_labels(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "y"}\n', "a.jsonl:2: no label"),
         (
             "a.jsonl",
-            '{"text": "x", "label": ["a"]}\n',
-            "a.jsonl:1: label ['a'] in column 'label' is a list",
+            '{"text": "x", "label": ["a", "b"]}\n',
+            "a.jsonl:1: 2 labels in column 'label' (['a', 'b'])",
         ),
         ("a.jsonl", '{"text": 3, "label": "a"}\n', "a.jsonl:1: column 'text' holds int 3"),
         ("a.jsonl", '{"text": "x", "label": NaN}\n', "a.jsonl:1: no label"),

@@ -215,7 +215,7 @@ def test_lists_of_labels_are_no_spans(tmp_path: Path) -> None:
     rows = [
         {"text": f"abc {i}", "labels": [[0, 1], [1, 0]], "intent": "ab"[i % 2]} for i in range(9)
     ]
-    assert "a list; give a name or number" in refused(table(tmp_path / "a.jsonl", rows))
+    assert "2 labels in column 'labels'" in refused(table(tmp_path / "a.jsonl", rows))
 
 
 BAD_LISTS = [

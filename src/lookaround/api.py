@@ -40,13 +40,16 @@ if TYPE_CHECKING:
     )
 
 
-_TEXT = ("data.corpus", "data.text_column")
+# a path or several, a dataset of the hub; a Dataset, a DatasetDict, an IterableDataset, or texts
+Text = Any
+_TEXT = ("data.corpus", "data.text_column", "data.separator", "data.encoding")
 _CORPUS = (*_TEXT, "data.tokenizer")
+_TASKS = ("data.tasks", "data.label_column", "data.no_label")
 # the settings that a command has an option for; every other is reached by its dotted name
 OFFERED: dict[str, tuple[str, ...]] = {
     "compare": (
         *_CORPUS,
-        "data.tasks",
+        *_TASKS,
         "objectives",
         "compare.seeds",
         "compare.budget",
@@ -57,7 +60,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "evaluate.protocols",
         "compare.jobs",
     ),
-    "forecast": (*_CORPUS, "data.tasks", "objectives", "forecast.context", "forecast.rank"),
+    "forecast": (*_CORPUS, *_TASKS, "objectives", "forecast.context", "forecast.rank"),
     "pretrain": (
         *_CORPUS,
         "pretrain.objective",
@@ -67,7 +70,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "model.init",
         "train.learning_rate",
     ),
-    "evaluate": (*_TEXT, "data.tasks", "evaluate.protocols", "evaluate.context"),
+    "evaluate": (*_TEXT, *_TASKS, "evaluate.protocols", "evaluate.context"),
     "generate": (
         "generate.max_new_tokens",
         "generate.temperature",
@@ -167,6 +170,21 @@ def _settings(command: str, options: Mapping[str, Any]) -> Settings:
     )
 
 
+def _text_of(options: dict[str, Any]) -> Any:
+    """The corpus of some options where it is an object and no name, which then stands there.
+
+    An object is a dataset, or texts; names are paths, several of them, or a dataset of the hub.
+    """
+    from lookaround.data.corpora import is_named
+    from lookaround.data.source import GIVEN
+
+    corpus = options.get("corpus")
+    if corpus is None or is_named(corpus):
+        return None
+    options["corpus"] = GIVEN
+    return corpus
+
+
 def _plain(value: Any) -> Any:
     """Paths and objectives as text, as a settings file has them."""
     if isinstance(value, list | tuple):
@@ -202,7 +220,7 @@ def _reporting(report: Report | None) -> Iterator[Report]:
 
 @_offers("compare")
 def compare(
-    corpus: str | Path | None = None,
+    corpus: Text = None,
     *,
     out: str | Path = "lookaround-compare",
     report: Report | None = None,
@@ -214,6 +232,7 @@ def compare(
     a finished one. Local processes import the calling script again: keep the call under
     `if __name__ == "__main__":`.
 
+    corpus: a path or several, the name of a dataset of the hub, a dataset of `datasets`, or texts.
     out: folder of the study: results.json, report.html, checkpoints.
     report: called with an `Event` as the study goes on; None shows progress on stderr.
     """
@@ -221,9 +240,10 @@ def compare(
     from lookaround.studies.compare.study import open_study
 
     given = {"corpus": corpus, **options}
-    study = open_study(_settings("compare", given))
+    text = _text_of(given)
     command = _call("compare", out=out, **given)
     with _reporting(report) as tell:
+        study = open_study(_settings("compare", given), text, report=tell)
         results = run(study, Path(out), command=command, report=tell)
     results.write_page(Path(out) / "report.html")
     return results
@@ -231,7 +251,7 @@ def compare(
 
 @_offers("forecast")
 def forecast(
-    corpus: str | Path | None = None,
+    corpus: Text = None,
     *,
     out: str | Path = "lookaround-forecast",
     report: Report | None = None,
@@ -239,14 +259,17 @@ def forecast(
 ) -> ForecastResults:
     """What a corpus says of objectives before any training, with its controls beside it.
 
+    corpus: a path or several, the name of a dataset of the hub, a dataset of `datasets`, or texts.
     out: folder of the forecast: forecast.json, forecast.html, finished parts.
     report: called with an `Event` as it goes on; None shows progress on stderr.
     """
     from lookaround.studies.forecast.forecast import forecast as run
     from lookaround.studies.forecast.forecast import open_forecast
 
-    request = open_forecast(_settings("forecast", {"corpus": corpus, **options}))
+    given = {"corpus": corpus, **options}
+    text = _text_of(given)
     with _reporting(report) as tell:
+        request = open_forecast(_settings("forecast", given), text, report=tell)
         results = run(request, Path(out), report=tell)
     results.save(Path(out) / "forecast.json")
     results.write_page(Path(out) / "forecast.html")
@@ -255,7 +278,7 @@ def forecast(
 
 @_offers("pretrain")
 def pretrain(
-    corpus: str | Path | None = None,
+    corpus: Text = None,
     *,
     out: str | Path = "lookaround-run",
     report: Report | None = None,
@@ -265,14 +288,17 @@ def pretrain(
 
     The same call goes on with an interrupted run, and does nothing for a finished one.
 
+    corpus: a path or several, the name of a dataset of the hub, a dataset of `datasets`, or texts.
     out: folder of the run.
     report: called with an `Event` after each step; None shows progress on stderr.
     """
     from lookaround.studies.pretrain import open_pretraining
     from lookaround.studies.pretrain import pretrain as run
 
-    request = open_pretraining(_settings("pretrain", {"corpus": corpus, **options}))
+    given = {"corpus": corpus, **options}
+    text = _text_of(given)
     with _reporting(report) as tell:
+        request = open_pretraining(_settings("pretrain", given), text, report=tell)
         return run(request, Path(out), report=tell)
 
 
@@ -297,8 +323,10 @@ def evaluate(
 
     folder = model.folder if isinstance(model, Model) else Path(model)
     readable = model.readable if isinstance(model, Model) else None
-    request = open_evaluation(_settings("evaluate", options), folder, mode, readable)
+    text = _text_of(options)
+    settings = _settings("evaluate", options)
     with _reporting(report) as tell:
+        request = open_evaluation(settings, folder, mode, readable, text, report=tell)
         return run(request, Path(out) if out is not None else None, report=tell)
 
 
@@ -319,8 +347,10 @@ def speculate(
     from lookaround.studies.speculate.request import open_speculation
     from lookaround.studies.speculate.speculate import speculate as run
 
-    request = open_speculation(_settings("speculate", options), Path(model))
+    text = _text_of(options)
+    settings = _settings("speculate", options)
     with _reporting(report) as tell:
+        request = open_speculation(settings, Path(model), text, report=tell)
         return run(request, Path(out), report=tell)
 
 

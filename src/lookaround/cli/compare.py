@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lookaround.cli.console import Reporter, counted, loading, say
+from lookaround.cli.console import Reporter, counted, loading, say, say_notes
 from lookaround.cli.options import Given, command_line, takes_settings
 from lookaround.support.storage import require_place
 
@@ -39,8 +39,9 @@ def command(
         from lookaround.studies.compare.compare import compare
         from lookaround.studies.compare.estimate import estimate
         from lookaround.studies.compare.study import open_study
-
-        study = open_study(settings)
+    with Reporter(console, passing=True) as progress:
+        study = open_study(settings, report=progress.report)
+    say_notes(console, (*study.corpus.told, *study.store.notes))
     if given.dry_run:
         with loading("timing a few steps and a little of the evaluation"):
             cost = estimate(study)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 
 from lookaround.studies.reporter import Reporter, counted, quiet_libraries, say
 
-__all__ = ["Reporter", "counted", "loading", "say"]
+__all__ = ["Reporter", "counted", "loading", "say", "say_notes"]
+
+
+def say_notes(console: Console, notes: Sequence[str]) -> None:
+    """Prints what a corpus is, and below it how it was read."""
+    for number, note in enumerate(notes):
+        say(console, "  " * bool(number) + note)
 
 
 @contextmanager

@@ -40,9 +40,9 @@ def command(
     settings = given.settings()
     with loading("loading the model and reading the text") as console:
         from lookaround.studies.evaluate import cost, evaluate, open_evaluation
-
-        request = open_evaluation(settings, model, mode)
-        amount = cost(request)
+    with Reporter(console, passing=True) as progress:
+        request = open_evaluation(settings, model, mode, report=progress.report)
+    amount = cost(request)
     if given.dry_run:
         say(
             console,

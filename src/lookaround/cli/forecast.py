@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lookaround.cli.console import Reporter, counted, loading, say
+from lookaround.cli.console import Reporter, counted, loading, say, say_notes
 from lookaround.cli.options import Given, takes_settings
 from lookaround.support.storage import require_place
 
@@ -24,9 +24,10 @@ def command(
     settings = given.settings()
     with loading("reading the corpus and loading libraries") as console:
         from lookaround.studies.forecast.forecast import cost, forecast, open_forecast
-
-        request = open_forecast(settings)
-        estimate = cost(request)
+    with Reporter(console, passing=True) as progress:
+        request = open_forecast(settings, report=progress.report)
+    say_notes(console, request.notes)
+    estimate = cost(request)
     if given.dry_run:
         for name, value in estimate.items():
             say(console, f"{name:<24}{value}")

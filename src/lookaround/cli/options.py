@@ -118,7 +118,7 @@ def _derived(key: str, dotted: str, argument: str) -> inspect.Parameter:
     kind: Any = str
     if field.annotation is bool:
         kind = bool
-    elif isinstance(default, list):
+    elif isinstance(default, list) or list[str] in typing.get_args(field.annotation):
         kind = list[str]
     more: dict[str, Any] = {
         "help": help_,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lookaround.cli.compare import say_estimate
-from lookaround.cli.console import Reporter, loading, say
+from lookaround.cli.console import Reporter, loading, say, say_notes
 from lookaround.cli.options import Given, takes_settings
 from lookaround.support.storage import require_place
 
@@ -27,9 +27,10 @@ def command(
     follower = int(os.environ.get("RANK", 0)) > 0
     with loading("reading the corpus and loading libraries", quiet=follower) as console:
         from lookaround.studies.pretrain import cost, open_pretraining, pretrain
-
-        request = open_pretraining(settings)
-        estimate = cost(request) if given.dry_run else None
+    with Reporter(console, passing=True) as progress:
+        request = open_pretraining(settings, report=progress.report)
+        estimate = cost(request, report=progress.report) if given.dry_run else None
+    say_notes(console, request.corpus.told)
     if estimate is not None:
         say_estimate(console, estimate, 1)
         given.write(vars(estimate))

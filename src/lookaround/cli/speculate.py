@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lookaround.cli.console import Reporter, counted, loading, say
+from lookaround.cli.console import Reporter, counted, loading, say, say_notes
 from lookaround.cli.options import Given, takes_settings
 from lookaround.support.storage import require_place
 
@@ -32,8 +32,9 @@ def command(
     with loading("loading the model and reading the text") as console:
         from lookaround.studies.speculate.request import open_speculation
         from lookaround.studies.speculate.speculate import speculate
-
-        request = open_speculation(settings, model)
+    with Reporter(console, passing=True) as progress:
+        request = open_speculation(settings, model, report=progress.report)
+    say_notes(console, request.notes)
     parameters = sum(p.numel() for p in request.run.backbone.lm.parameters())
     what = request.kind or f"its own {request.run.backbone.head_specs[0].kind}"
     say(

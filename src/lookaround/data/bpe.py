@@ -49,7 +49,9 @@ def sample_of(texts: Sequence[str], sizes: Sequence[int] | np.ndarray) -> Sample
 
     Words are told apart by white space; those longer than WORD count as all different. Ours.
     """
-    from lookaround.support.randomness import permute  # it brings torch, which training has no use of
+    from lookaround.support.randomness import (
+        permute,  # it brings torch, which training has no use of
+    )
 
     size = int(np.sum(sizes))
     order: Iterable[int] = range(len(texts))
@@ -122,7 +124,8 @@ def trained_apart(sample: Sample, vocabulary: int, special: Sequence[str], first
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": path},
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     found: list[bytes] = []
     reader = threading.Thread(target=lambda: found.append(process.stdout.read()), daemon=True)  # type: ignore[union-attr]
     reader.start()

@@ -59,10 +59,16 @@ def read_corpus(
             f"a corpus of type {type(source).__name__} cannot be read; give a path, several, a "
             "dataset, or texts"
         )
-    items = list(source) if isinstance(source, Sequence) else source
-    if isinstance(items, list) and items and all(map(_is_path, items)):
-        return reader.several(list(map(Path, items)))
-    return reader.texts(items)
+    if is_named(source):
+        return reader.several(list(map(Path, source)))
+    return reader.texts(source)
+
+
+def is_named(source: Any) -> bool:
+    """Whether a corpus is given by names: one, or a list of paths that exist."""
+    if isinstance(source, str | Path):
+        return True
+    return isinstance(source, list | tuple) and bool(source) and all(map(_is_path, source))
 
 
 def _is_path(item: Any) -> bool:
@@ -168,9 +174,7 @@ class _Reader:
     def folder(self, folder: Path) -> Corpus:
         paths = list(files.find_files(folder))
         if not paths:
-            raise UserError(
-                f"{folder}: an empty folder; put the corpus into it ({files.READABLE})"
-            )
+            raise UserError(f"{folder}: an empty folder; put the corpus into it ({files.READABLE})")
         kinds = {path: kind for path in paths if (kind := corpus_kind(path)) is not None}
         papers = {path for path in kinds if path.name.lower().split(".")[0] in PAPERS}
         data = [path for path in kinds if path not in papers]
@@ -195,7 +199,7 @@ class _Reader:
         return self.corpus(folder.resolve().name, texts, description, folder)
 
     def several(self, paths: list[Path]) -> Corpus:
-        kinds = {}
+        kinds: dict[Path, str] = {}
         for given in paths:
             path = given.expanduser()
             if not files.is_there(path):
@@ -241,9 +245,7 @@ class _Reader:
             ) from None
         return self.datasets(data, name.split("/")[-1], name, name)
 
-    def datasets(
-        self, data: Any, name: str, source: str, described: str | None = None
-    ) -> Corpus:
+    def datasets(self, data: Any, name: str, source: str, described: str | None = None) -> Corpus:
         splits = dict(data) if isinstance(data, Mapping) else {"": data}
         if "train" in splits:
             if len(splits) > 1:
@@ -306,9 +308,7 @@ class _Reader:
         for block in found.texts:
             yield from block
 
-    def of_training(
-        self, folder: Path, data: list[Path], kinds: Mapping[Path, str]
-    ) -> list[Path]:
+    def of_training(self, folder: Path, data: list[Path], kinds: Mapping[Path, str]) -> list[Path]:
         """The training files alone, where every file's name says of which part it is."""
         parts = {}
         for path in data:
@@ -341,8 +341,6 @@ class _Reader:
         column = ", ".join(sorted(self.columns)) or None
         known = corpus.description
         notes = [*self.notes, *self.reading.notes]
-        if column is not None and self.wanted is None and column != "text":
-            notes.insert(0, f"text in column {files.listed(sorted(self.columns))}")
         for separator, count in self.cut.items():
             if separator.startswith("not "):
                 mark = separator.removeprefix("not ")

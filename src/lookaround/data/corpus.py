@@ -34,6 +34,16 @@ class Corpus:
     fingerprint: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What a reader should know: what there is, and what was chosen to read it."""
+        known = self.description
+        column = f", text column {known['text_column']!r}" if known.get("text_column") else ""
+        count = len(self.documents)
+        what = f"{count:,} document{'s' * (count != 1)}, {self.documents.bytes:,} bytes"
+        kind = f" ({known['format']}{column})" if "format" in known else ""
+        return (f"{self.name}: {what}{kind}", *self.notes)
+
 
 def make_corpus(
     name: str, texts: Iterable[str], description: dict[str, Any], path: str | Path | None = None
@@ -118,7 +128,7 @@ def _take(order: np.ndarray, sizes: np.ndarray, share: float, most: int) -> np.n
     """The first of some documents, in rising order, as many as a share of all of them."""
     count = min(max(1, round(share * len(sizes))), most)
     room = 2 * share * sizes.sum()
-    taken = []
+    taken: list[int] = []
     for index in order:
         if len(taken) == count:
             break

@@ -185,7 +185,12 @@ def _decompressed(path: Path, suffix: str, file: Any) -> Iterator[bytes]:
         if suffix == ".zst":
             yield from _unzstd(file)
             return
-        opened = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}[suffix](file, "rb")
+        openers: dict[str, Callable[..., Any]] = {
+            ".gz": gzip.open,
+            ".bz2": bz2.open,
+            ".xz": lzma.open,
+        }
+        opened = openers[suffix](file, "rb")
         while data := opened.read(CHUNK):
             yield data
     except EOFError:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lookaround.data import files
+from lookaround.data.tables import is_table
 from lookaround.support.errors import UserError
 
 # the last two: eng.testb and eng.testa of CoNLL-2003
 TEST_STEMS = ("test", "valid", "dev", "validation", "val", "testb", "testa")
+_SHARD = re.compile(r"(.+)-([0-9]{5})-of-[0-9]{5}(?:-[0-9a-f]{16})?")
 _PART = re.compile(r"((?:.*[-_.])?)(train|" + "|".join(TEST_STEMS) + ")", re.IGNORECASE)
 
 
@@ -51,8 +53,13 @@ def locate(given: str | Path) -> Source:
 
 
 def stem(path: Path) -> str:
-    """The name without the endings of its format and compression ("eng.train": all of it)."""
+    """The name without the endings of its format and compression ("eng.train": all of it).
+
+    Of train-00000-of-00002.parquet it is "train".
+    """
     name, kind = files.file_kind(path)
+    if (shard := _SHARD.fullmatch(name)) is not None:
+        return shard[1]
     before, _, ending = name.rpartition(".")
     if kind is None and before and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9]*", ending):
         return name if _PART.fullmatch(ending) else before
@@ -65,8 +72,21 @@ def without_part(name: str) -> str:
     return found[1].rstrip("-_.") or name if found else name
 
 
-def is_table(path: Path) -> bool:
-    return files.file_kind(path)[1] in files.TABLES.values()
+def shards(path: Path) -> list[Path]:
+    """All files of a part: one, or train-00000-of-00002.parquet and those that follow it."""
+    if _SHARD.fullmatch(files.file_kind(path)[0]) is None:
+        return [path]
+    return [
+        other
+        for other in children(path.parent)
+        if other.is_file() and _is_shard(other) and stem(other) == stem(path)
+    ]
+
+
+def _is_shard(path: Path, later: bool = False) -> bool:
+    """Whether a file is one of several that make up a part; later: and not the first of them."""
+    found = _SHARD.fullmatch(files.file_kind(path)[0])
+    return found is not None and not (later and int(found[2]) == 0)
 
 
 def is_saved(folder: Path) -> bool:
@@ -93,6 +113,7 @@ def _beside(path: Path, column: str | None) -> Source:
         other
         for other in children(path.parent)
         if other.is_file()
+        and not _is_shard(other, later=True)
         and (is_table(other) if is_table(path) else _ending(other) == _ending(path))
     ]
     if part == "train":
@@ -128,7 +149,16 @@ def _in_folder(folder: Path, column: str | None) -> Source:
     if (folder / "dataset_dict.json").is_file() and "train" in inner:
         tests = [inner[test] for test in TEST_STEMS if test in inner]
         return Source(folder, column, inner["train"], tests)
-    tables = [path for path in children(folder) if path.is_file() and is_table(path)]
+    tables = [
+        path
+        for path in children(folder)
+        if path.is_file() and is_table(path) and not _is_shard(path, later=True)
+    ]
+    # a dataset of the hub has its files in "data"
+    if not tables and "data" in inner:
+        within = [path for path in children(inner["data"]) if path.is_file() and is_table(path)]
+        if _training([path for path in within if not _is_shard(path, later=True)]) is not None:
+            return replace(_in_folder(inner["data"], column), path=folder)
     train = _training(tables)
     if train is not None:
         return Source(folder, column, train, _beside(train, None).tests)

@@ -63,7 +63,7 @@ def read_pairs(name: str, table: Table, wanted: str | None) -> PairTask:
         )
     # a note stands in public results, so without folders
     first = f" (the first: {table.where(equal[0]).rpartition('/')[2]})" if equal else ""
-    values = table.columns[phenomenon] if phenomenon else [""] * table.rows
+    values = table.values(phenomenon) if phenomenon else [""] * table.rows
     return PairTask(
         name=name,
         good=[texts[0][row] for row in kept],

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -300,7 +299,7 @@ def _write_split(
     }, counts
 
 
-def in_memory(texts: list[str], tokenizer: TextTokenizer) -> Split:
+def in_memory(texts: Sequence[str], tokenizer: TextTokenizer) -> Split:
     """A split that is not worth a folder: its tokens are held in memory."""
     documents = list(tokenizer.documents(texts))
     length = np.array([len(ids) for ids in documents], dtype=np.int64)

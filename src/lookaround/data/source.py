@@ -2,26 +2,106 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from lookaround.data.corpora import read_corpus
 from lookaround.data.corpus import Corpus
+from lookaround.data.files import Reading, find_files
 from lookaround.data.labelled import AnyTask
 from lookaround.data.roles import stdlib_roles
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import read_tasks
-from lookaround.settings import Settings
+from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
 
+# in place of the name of a corpus that was given as an object
+GIVEN = "<given in Python>"
 
-def read_source(settings: Settings) -> tuple[Corpus, list[AnyTask]]:
-    """The corpus and the tasks of a study or a forecast; raises UserError for bad input."""
-    paths, metrics = settings.data.tasks, {**settings.data.metrics}
-    if metrics and not paths:
+
+def corpus_size(data: DataSettings) -> int:
+    """Bytes on the disk of the corpus that settings name; 0 where that is not known."""
+    total = 0
+    with contextlib.suppress(OSError, ValueError, UserError):
+        for name in [data.corpus] if isinstance(data.corpus, str) else data.corpus or []:
+            path = Path(name).expanduser()
+            inner = find_files(path) if path.is_dir() else [path]
+            total += sum(file.stat().st_size for file in inner)
+    return total
+
+
+def corpus_of(
+    data: DataSettings,
+    given: Any = None,
+    *,
+    heard: Callable[[int], None] = lambda _: None,
+    required: bool = True,
+) -> Corpus:
+    """The corpus that settings name, or the embedded one; raises UserError for bad input.
+
+    given: what is read in place of a name: a dataset, or texts; or a corpus that is read already.
+    heard: called with the bytes that were read, again and again.
+    required: whether the text column that is named must be there.
+    """
+    if isinstance(given, Corpus):
+        return given
+    source = given if given is not None else data.corpus
+    if source is None:
+        return stdlib_corpus()
+    if isinstance(source, str) and source == GIVEN:
         raise UserError(
-            f"data.metrics: no task is called '{next(iter(metrics))}', since none is given"
+            "the text of this run was given as an object in Python and is not at hand; give a "
+            "corpus (--corpus TEXT)"
         )
-    if settings.data.corpus is None:
-        if paths:
-            return stdlib_corpus(), read_tasks(paths, metrics=metrics)
+    return read_corpus(
+        source,
+        text_column=data.text_column,
+        separator=data.separator,
+        reading=Reading(data.encoding, heard),
+        required=required,
+    )
+
+
+def tasks_of(data: DataSettings, *, required: bool = True) -> list[AnyTask]:
+    """The tasks that settings name; raises UserError for bad input.
+
+    required: whether a task must have the text column that is named.
+    """
+    if data.metrics and not data.tasks:
+        raise UserError(
+            f"data.metrics: no task is called '{next(iter(data.metrics))}', since none is given"
+        )
+    if data.label_column and not data.tasks:
+        raise UserError(
+            f"data.label_column: {data.label_column!r} is of a task, and none is given (--task)"
+        )
+    if not data.tasks:
+        return []
+    return read_tasks(
+        data.tasks,
+        metrics={**data.metrics},
+        text_column=data.text_column,
+        text_required=required,
+        label_column=data.label_column,
+        no_label=data.no_label,
+        reading=Reading(data.encoding),
+    )
+
+
+def read_source(
+    data: DataSettings, given: Any = None, *, heard: Callable[[int], None] = lambda _: None
+) -> tuple[Corpus, list[AnyTask]]:
+    """The corpus and the tasks of a study or a forecast; raises UserError for bad input.
+
+    Arguments are those of `corpus_of`. A text column that is named must be in the corpus or in a
+    task.
+    """
+    if data.corpus is None and given is None and not data.tasks:
+        tasks_of(data)  # refuses what is of a task
         return stdlib_corpus(), [stdlib_task(), stdlib_roles()]
-    corpus = read_corpus(settings.data.corpus, text_column=settings.data.text_column)
-    return corpus, read_tasks(paths, metrics=metrics) if paths else []
+    corpus = corpus_of(data, given, heard=heard, required=not data.tasks)
+    found = corpus.description.get("text_column") or ""
+    used = (data.text_column or "").lower() == found.lower()
+    return corpus, tasks_of(data, required=not used)

@@ -107,8 +107,7 @@ class Table:
         for column in self.columns:
             if column not in self.not_text:
                 names += [
-                    ".".join([column, *path])
-                    for path in _paths(self.columns[column][:100], depth)
+                    ".".join([column, *path]) for path in _paths(self.columns[column][:100], depth)
                 ]
         return names
 
@@ -291,25 +290,57 @@ def read_table(path: Path, reading: Reading | None = None) -> Table:
     """Return all rows of a file as `read_blocks` reads them, as one table."""
     if file_kind(path)[1] == "parquet":
         with _parquet(path, reading) as file:
-            return Table(str(path), {}, None, 0) if file is None else arrow_table(
-                file.read(), str(path)
+            return (
+                Table(str(path), {}, None, 0)
+                if file is None
+                else arrow_table(file.read(), str(path))
             )
     blocks = list(read_blocks(path, reading))
-    if len(blocks) < 2:
-        return blocks[0] if blocks else Table(str(path), {}, [], 0)
-    names = dict.fromkeys(name for block in blocks for name in block.columns)
-    columns = {
-        name: [
-            value
-            for block in blocks
-            for value in (block.columns[name] if name in block.columns else [None] * block.rows)
-        ]
-        for name in names
-    }
-    lines = [line for block in blocks for line in block.lines or ()]
-    return dataclasses.replace(
-        blocks[0], columns=columns, lines=lines, rows=sum(block.rows for block in blocks)
-    )
+    return _joined(blocks) if blocks else Table(str(path), {}, [], 0)
+
+
+def _joined(parts: Sequence[Table]) -> Table:
+    """Tables one below the other; a column that one of them lacks is None there."""
+    if len(parts) == 1:
+        return parts[0]
+    not_text = frozenset[str]().union(*(part.not_text for part in parts))
+    columns = _JoinedColumns(parts)
+    whole = all(part.lines is not None and part.source == parts[0].source for part in parts)
+    lines = [line for part in parts for line in part.lines or ()] if whole else None
+    rows = sum(part.rows for part in parts)
+    return dataclasses.replace(parts[0], columns=columns, lines=lines, rows=rows, not_text=not_text)
+
+
+class _JoinedColumns(Mapping[str, Sequence[Any]]):
+    """Columns of tables one below the other, made when they are first asked for."""
+
+    def __init__(self, parts: Sequence[Table]) -> None:
+        self._parts = parts
+        self._names = dict.fromkeys(name for part in parts for name in part.columns)
+        self._values: dict[str, list[Any]] = {}
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._values:
+            self._values[name] = [
+                value
+                for part in self._parts
+                for value in (part.columns[name] if name in part.columns else [None] * part.rows)
+            ]
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def read_tables(paths: Sequence[Path], reading: Reading | None = None) -> Table:
+    """All rows of the files that make up a part, as one table."""
+    parts = [read_table(path, reading) for path in paths]
+    return parts[0] if len(parts) == 1 else _joined([part for part in parts if part.rows] or parts)
 
 
 def read_blocks(
@@ -341,7 +372,9 @@ def read_blocks(
     yield from _delimited_blocks(path, kind or "", lines_of(chunks))
 
 
-def _blocks(path: Path, rows: Iterator[tuple[int, int, Any]], lines: bool = True) -> Iterator[Table]:
+def _blocks(
+    path: Path, rows: Iterator[tuple[int, int, Any]], lines: bool = True
+) -> Iterator[Table]:
     """Tables of rows (line, characters, object)."""
     done = 0
     for part in _batches(rows):
@@ -510,8 +543,8 @@ def _csv_rows(
 
     def told() -> Iterator[str]:
         nonlocal number, size
-        for number, line in lines:
-            size += len(line)
+        for at, line in lines:
+            number, size = at, size + len(line)
             yield line + "\n"
 
     limit = csv.field_size_limit(2**31 - 1)
@@ -576,9 +609,7 @@ def text_column(table: Table, wanted: str | None = None) -> str:
         if columns is None:
             fields = [name for name in table.fields() if "." in name][:12]
             inner = f", and within them {listed(fields)}" if fields else ""
-            raise UserError(
-                f"{table.source}: no column {one_line(wanted, 60)!r}; {there}{inner}"
-            )
+            raise UserError(f"{table.source}: no column {one_line(wanted, 60)!r}; {there}{inner}")
         return ",".join(columns)
     sizes = dict.fromkeys(names, 0)
     letters, spaced = set[str](), set[str]()

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from lookaround.data import conll, files, tables
+from lookaround.data.files import Reading
 from lookaround.data.labelled import AnyTask
 from lookaround.data.locate import (
     TEST_STEMS,
     Source,
     is_saved,
-    is_table,
     locate,
+    shards,
     stem,
     without_part,
 )
 from lookaround.data.pair_tasks import is_pairs, read_pairs
-from lookaround.data.tables import Table
+from lookaround.data.tables import Table, is_table
 from lookaround.data.tagged import TaggedPart
 from lookaround.data.text_tasks import TextPart, has_texts, read_classes, read_texts, text_task
 from lookaround.data.token_tables import has_lists, read_lists, read_spans, span_column
@@ -59,11 +60,25 @@ class _Kind(Enum):
 
 
 def read_tasks(
-    paths: Sequence[str | Path], *, metrics: Mapping[str, str] | None = None, seed: int = 0
+    paths: Sequence[str | Path],
+    *,
+    metrics: Mapping[str, str] | None = None,
+    seed: int = 0,
+    text_column: str | None = None,
+    text_required: bool = True,
+    label_column: str | None = None,
+    no_label: Sequence[str] = (),
+    reading: Reading | None = None,
 ) -> list[AnyTask]:
     """Reads one task from each path: labelled texts, labelled words, or minimal pairs.
 
     paths: a file or a folder; PATH:COLUMN names the column of its labels.
+    text_column, label_column: those of tables that have them, fields (a.b) too; texts of several
+        columns, with commas between them, are joined. One task must have them, but the text
+        column only if `text_required`.
+    no_label: labels that stand for none, "" for a missing one: rows of texts with them are left
+        out.
+    reading: the encoding.
     metrics: the metric of a task by its name: "accuracy", "matthews" or "pearson" of texts,
         "accuracy" or "span_f1" of words; without it, what the labels are made for.
     seed: chooses what is held out where no test part is given.
@@ -73,8 +88,16 @@ def read_tasks(
     if not all(str(path).strip() for path in paths):
         raise UserError("no task given (an empty name); give a table or a folder with a task in it")
     sources = [locate(path) for path in paths]
-    opened = [_open(source.train, source.column) for source in sources]
-    kinds = [_kind(part, source.column) for source, part in zip(sources, opened, strict=True)]
+    asked = _Asked(text_column, tuple(no_label), reading or Reading())
+    opened = [_open(source.train, source.column, asked) for source in sources]
+    _require_somewhere(opened, text_column if text_required else None, "text", tables.text_columns)
+    if not all(source.column for source in sources):
+        _require_somewhere(opened, label_column, "label", Table.find)
+    labels = [
+        source.column or _there(part.table, label_column)
+        for source, part in zip(sources, opened, strict=True)
+    ]
+    kinds = [_kind(part, label, asked) for part, label in zip(opened, labels, strict=True)]
     for source, kind in zip(sources, kinds, strict=True):
         if source.alone and kind is not _Kind.PAIRS:
             raise UserError(source.alone)
@@ -88,9 +111,40 @@ def read_tasks(
     for name, kind in zip(names, kinds, strict=True):
         _check_metric(name, kind, metrics.get(name))
     return [
-        _read(name, metrics.get(name), source, part, kind, seed)
-        for name, source, part, kind in zip(names, sources, opened, kinds, strict=True)
+        _read(name, metrics.get(name), source, part, kind, seed, label, asked)
+        for name, source, part, kind, label in zip(
+            names, sources, opened, kinds, labels, strict=True
+        )
     ]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How tables of texts are read."""
+
+    text: str | None
+    no_label: tuple[str, ...]
+    reading: Reading
+
+
+def _there(table: Table | None, column: str | None) -> str | None:
+    """A column that a table has."""
+    return column if column and table is not None and table.find(column) is not None else None
+
+
+def _require_somewhere(
+    opened: Sequence[_Opened], column: str | None, what: str, find: Callable[[Table, str], object]
+) -> None:
+    """Raises UserError where none of some tables has a column."""
+    if column is None or any(
+        part.table is not None and find(part.table, column) for part in opened
+    ):
+        return
+    there = [list(part.table.columns) for part in opened if part.table is not None]
+    raise UserError(
+        f"data.{what}_column: no task has a column {files.one_line(column, 60)!r}"
+        + (f"; the first has {files.listed(there[0])}" if there else "; none is a table")
+    )
 
 
 def _check_metric(name: str, kind: _Kind, metric: str | None) -> None:
@@ -105,27 +159,27 @@ def _check_metric(name: str, kind: _Kind, metric: str | None) -> None:
     raise UserError(f"task {name!r}: {found}; give {' or '.join(map(repr, known))}")
 
 
-def _open(path: Path, column: str | None = None) -> _Opened:
+def _open(path: Path, column: str | None, asked: _Asked) -> _Opened:
     if path.is_dir():
         return _Opened(path, tables.read_saved(path) if is_saved(path) else None)
-    if files.file_kind(path)[1] not in ("jsonl", "csv", "parquet"):
-        text = files.read_text(path)
+    if files.file_kind(path)[1] not in ("jsonl", "json", "csv", "parquet"):
+        text = files.read_text(path, asked.reading)
         layout = conll.layout(text)
-        if layout is not None and not (is_table(path) and _has_header(text, column)):
+        if layout is not None and not (is_table(path) and _has_header(text, column, asked.text)):
             return _Opened(path, text=text, layout=layout)
         begins = [line[:1] for line in text.split("\n") if line.strip()]
         if not is_table(path) or ("\t" not in text and set(begins) == {"#"}):
             return _Opened(path, text=text)
-    return _Opened(path, tables.read_table(path))
+    return _Opened(path, tables.read_tables(shards(path), asked.reading))
 
 
-def _has_header(text: str, column: str | None) -> bool:
+def _has_header(text: str, column: str | None, texts: str | None) -> bool:
     """Whether the first row of a .tsv names columns of texts and labels."""
     names = next(line for line in text.split("\n") if line.strip()).split("\t")
-    return has_texts(Table("", {name.strip(): () for name in names}, [], 0), column)
+    return has_texts(Table("", {name.strip(): () for name in names}, [], 0), column, texts)
 
 
-def _kind(part: _Opened, column: str | None) -> _Kind:
+def _kind(part: _Opened, column: str | None, asked: _Asked) -> _Kind:
     table = part.table
     if part.layout is not None:
         return _Kind.CONLL
@@ -149,6 +203,8 @@ def _kind(part: _Opened, column: str | None) -> _Kind:
         )
     if is_pairs(table):
         return _Kind.PAIRS
+    if asked.text is not None and tables.text_columns(table, asked.text) and column is not None:
+        return _Kind.SPANS if span_column(table, column) else _Kind.TEXTS
     if has_lists(table, column):
         return _Kind.LISTS
     return _Kind.SPANS if span_column(table, column) else _Kind.TEXTS
@@ -183,41 +239,57 @@ def _names(sources: Sequence[Source], kinds: Sequence[_Kind]) -> list[str]:
 
 
 def _read(
-    name: str, metric: str | None, source: Source, part: _Opened, kind: _Kind, seed: int
+    name: str,
+    metric: str | None,
+    source: Source,
+    part: _Opened,
+    kind: _Kind,
+    seed: int,
+    label: str | None,
+    asked: _Asked,
 ) -> AnyTask:
     if kind is _Kind.PAIRS:
         assert part.table is not None
-        pairs = read_pairs(name, part.table, source.column)
+        pairs = read_pairs(name, part.table, label)
         unread = [
             f"{test.name} is not read: all pairs of {part.path.name} are test pairs"
             for test in source.tests
         ]
         return replace(pairs, notes=[*unread, *pairs.notes])
     if kind.value[0] == "words":
-        train = _read_words(part, kind, source.column)
+        train = _read_words(part, kind, label)
         test, unused = _test_part(
             source,
             part,
             train.columns,
             lambda other: _read_words(other, kind, train.columns[-1], train),
+            asked,
         )
         task: AnyTask = token_task(name, metric, train, test, seed)
     else:
-        texts = _read_texts(part, None, source.column)
+        texts = _read_texts(part, asked, None, label)
         found, unused = _test_part(
-            source, part, texts.columns, lambda other: _read_texts(other, texts.columns)
+            source,
+            part,
+            texts.columns,
+            lambda other: _read_texts(other, asked, texts.columns),
+            asked,
         )
         task = text_task(name, metric, texts, found, seed)
     return replace(task, notes=[*unused, *task.notes])
 
 
 def _test_part(
-    source: Source, part: _Opened, columns: Sequence[str], read: Callable[[_Opened], Part]
+    source: Source,
+    part: _Opened,
+    columns: Sequence[str],
+    read: Callable[[_Opened], Part],
+    asked: _Asked,
 ) -> tuple[Part | None, list[str]]:
-    """The first test part that has the columns, and notes on those that have not."""
+    """The first test part that has the columns and labels, and notes on those that have not."""
     notes: list[str] = []
     for path in source.tests:
-        other = _open(path)
+        other = _open(path, None, asked)
         if part.layout is not None:
             other = replace(other, layout=part.layout)
             lacks = "" if part.layout.fits(other.text) else "the same columns"
@@ -226,15 +298,24 @@ def _test_part(
             missing = [name for name in columns if table is None or table.find(name) is None]
             lacks = f"column {files.listed(missing)}" if missing else ""
         if not lacks:
-            return read(other), notes
+            found = read(other)
+            if not (why := getattr(found, "unlabelled", "")):
+                return found, notes
+            notes.append(f"{path.name} is not used: {why}")
+            continue
         notes.append(f"{path.name} is not used: it has no {lacks}".replace("no the", "not the"))
     return None, notes
 
 
 def _read_texts(
-    part: _Opened, columns: Sequence[str] | None = None, label: str | None = None
+    part: _Opened,
+    asked: _Asked,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
 ) -> TextPart:
-    return read_classes(part.path) if part.table is None else read_texts(part.table, columns, label)
+    if part.table is None:
+        return read_classes(part.path, asked.reading)
+    return read_texts(part.table, columns, label, text=asked.text, no_label=asked.no_label)
 
 
 def _read_words(

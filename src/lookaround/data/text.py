@@ -153,7 +153,9 @@ class TextTokenizer:
     def _may_cut(self, text: str, place: int) -> bool:
         """Whether a text has the same tokens around a place where it is cut there."""
         left, right = text[max(0, place - WORD) : place], text[place : place + WORD]
-        pieces = self._plain.encode_batch_fast([left + right, left, right], add_special_tokens=False)
+        pieces = self._plain.encode_batch_fast(
+            [left + right, left, right], add_special_tokens=False
+        )
         whole, before, after = (piece.ids for piece in pieces)
         return whole == before + after
 

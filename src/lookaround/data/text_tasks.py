@@ -10,15 +10,18 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from lookaround.data import files, tables
 from lookaround.data.corpus import hash_key
+from lookaround.data.files import Reading
 from lookaround.data.labelled import Task
 from lookaround.data.locate import children
 from lookaround.data.tables import Table
+from lookaround.data.tagged import counted
+from lookaround.data.turns import TEXT_NAMES
 from lookaround.support.errors import UserError
 
 PAIRS = (
@@ -33,9 +36,7 @@ PAIRS = (
     ("question", "passage"),
 )
 SINGLES = tuple(
-    dict.fromkeys(
-        ("text", "sentence", "sentence1", "premise", "question", *tables.TEXT_NAMES, "title")
-    )
+    dict.fromkeys(("text", "sentence", "sentence1", "premise", "question", *TEXT_NAMES, "title"))
 )
 LABELS = (
     "label",
@@ -49,7 +50,14 @@ LABELS = (
     "topic",
     "rating",
     "score",
+    "stars",
+    "quality",
+    "class index",
+    "class_index",
 )
+NONE = "-1"  # how `datasets` writes that a text has no label
+# folders of texts without labels beside folders of classes, as in aclImdb
+UNLABELLED = ("unsup", "unsupervised", "unlabeled", "unlabelled")
 HELD_OUT = 0.2
 OVERLAP = 0.05
 _FRACTION = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
@@ -64,6 +72,7 @@ class TextPart:
 
     columns: those that were read (texts, then label); none of a folder.
     where: "file:line" of each text, for messages.
+    unlabelled: why none of its labels is one ("": they are).
     """
 
     source: str
@@ -72,6 +81,41 @@ class TextPart:
     notes: list[str]
     columns: list[str] = field(default_factory=list)
     where: Callable[[int], str] = str
+    unlabelled: str = ""
+
+    def without(self, label: str) -> TextPart:
+        """The same without the texts of one label."""
+        kept = [index for index, own in enumerate(self.labels) if own != label]
+        return replace(
+            self,
+            texts=[self.texts[index] for index in kept],
+            labels=[self.labels[index] for index in kept],
+            where=lambda index: self.where(kept[index]),
+        )
+
+    def spelled_as(self, other: TextPart) -> TextPart:
+        """The same with labels spelled as in another part: true for True, 1 for 1.0."""
+        known = set(other.labels)
+        spellings: defaultdict[object, set[str]] = defaultdict(set)
+        for label in known:
+            spellings[_alike(label)].add(label)
+        only = {key: found.pop() for key, found in spellings.items() if len(found) == 1}
+        labels = [
+            label if label in known else only.get(_alike(label), label) for label in self.labels
+        ]
+        changed = [(old, new) for old, new in zip(self.labels, labels, strict=True) if old != new]
+        notes = list(self.notes)
+        if changed:
+            old, new = changed[0]
+            notes += counted(
+                len(changed), "label", f"of the test part spelled as in training ({old} as {new})"
+            )
+        return replace(self, labels=labels, notes=notes)
+
+
+def _alike(label: str) -> object:
+    """What labels that mean the same have in common."""
+    return float(label) if _NUMBER.fullmatch(label) else " ".join(label.split()).casefold()
 
 
 def text_task(
@@ -85,8 +129,11 @@ def text_task(
     Raises UserError where too little is left to train or test on, and where the test part overlaps
     the training part.
     """
+    if train.unlabelled:
+        raise UserError(f"{train.source}: {train.unlabelled}; give a training part with labels")
     if metric is None:
         _check_commas(train)
+    train, test = _without_none(train, test, metric)
     scores = _scores(train)
     if scores and metric not in (None, "pearson"):
         raise UserError(
@@ -98,6 +145,33 @@ def text_task(
     return _classification(
         name, metric or ("matthews" if "cola" in name.lower() else "accuracy"), train, test, seed
     )
+
+
+def _without_none(
+    train: TextPart, test: TextPart | None, metric: str | None
+) -> tuple[TextPart, TextPart | None]:
+    """The parts without -1 beside the classes 0 .. k (k >= 2), which `datasets` has for none."""
+    labels = {*train.labels, *(test.labels if test else ())}
+    others = labels - {NONE}
+    if NONE not in labels or metric == "pearson" or not all(map(str.isdecimal, others)):
+        return train, test
+    if {*map(int, others)} == {*range(len(others))} and len(others) > 2:
+        found = []
+        for part in (train, test):
+            if part is not None and (count := part.labels.count(NONE)):
+                left = counted(count, "text", f"of {_short(part)} left out: the label -1 is none")
+                part = replace(part.without(NONE), notes=[*part.notes, *left])
+            found.append(part)
+        return found[0], found[1]  # type: ignore[return-value]
+    if len(labels) <= 3:
+        others_told = files.listed(sorted(others))
+        told = f"the label -1 is taken as a class beside {others_told}; --no-label -1 leaves it out"
+        train = replace(train, notes=[*train.notes, told])
+    return train, test
+
+
+def _short(part: TextPart) -> str:
+    return Path(part.source).name
 
 
 def _scores(part: TextPart) -> str:
@@ -183,6 +257,8 @@ def _classification(
         train_rows, test_rows = _hold_out(train_rows, seed, str)
         source = train.source
     else:
+        test = test.spelled_as(train)
+        notes = [*train.notes, *test.notes]
         test_rows = list(zip(test.texts, test.labels, strict=True))
         source = test.source
         unknown = Counter(label for _, label in test_rows if label not in set(train.labels))
@@ -221,6 +297,14 @@ def _classification(
             f"labels are {len(classes)} whole numbers taken as classes; the metric 'pearson' takes "
             "them as numbers"
         )
+    if test is not None:
+        there = {label for _, label in test_rows}
+        absent = Counter(label for _, label in train_rows if label not in there)
+        if absent:
+            notes.append(
+                f"no test text is of class {files.listed(sorted(absent, key=_rank))}, which "
+                f"{absent.total():,} training texts are of"
+            )
     index = {label: position for position, label in enumerate(classes)}
     return Task(
         name=name,
@@ -280,11 +364,18 @@ def _rank(label: str) -> tuple[bool, int, str]:
 
 
 def read_texts(
-    table: Table, columns: Sequence[str] | None = None, label: str | None = None
+    table: Table,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    *,
+    text: str | None = None,
+    no_label: Sequence[str] = (),
 ) -> TextPart:
     """The texts and labels of a table.
 
-    columns: those to read, texts, then label; None: usual names, and `label` where one is named.
+    columns: those to read, texts, then label; None: `text` and `label` where they are named, else
+        usual names.
+    no_label: labels that stand for none, "" for a missing one: such rows are left out.
 
     Raises UserError with file and line for a text without a label and for what is neither, and
     where there are no such columns.
@@ -294,19 +385,28 @@ def read_texts(
             f"{table.source}: empty, no rows; give a table with a text and a label column"
         )
     if columns is None:
-        columns = [*_text_columns(table), _label_column(table, label)]
+        columns = [*_text_columns(table, text), _label_column(table, label)]
     own_columns = [table.find(column) or column for column in columns]
     parts = [tables.column_texts(table, column) for column in own_columns[:-1]]
     # a pair with one empty side is still an example
     texts = ["\n".join(sides).strip() for sides in zip(*parts, strict=True)]
     rows = [row for row, text in enumerate(texts) if text]
+    labels = _labels(table, own_columns[-1], rows, no_label)
+    name = Path(table.source).name
+    notes = [f"{name}: {note}" for note in table.notes]
+    notes += _dropped(table.rows - len(rows), Path(table.source))
+    notes += counted(labels.count(None), "text", f"of {name} left out: no label")
+    kept = [row for row, label in zip(rows, labels, strict=True) if label is not None]
+    known = [label for label in labels if label is not None]
+    none = {*known} == {NONE} and f"all labels in column {own_columns[-1]!r} are -1, which is none"
     return TextPart(
         table.source,
-        [texts[row] for row in rows],
-        _labels(table, own_columns[-1], rows),
-        _dropped(table.rows - len(rows), Path(table.source)),
+        [texts[row] for row in kept],
+        known,
+        notes,
         list(columns),
-        lambda index: table.where(rows[index]),
+        lambda index: table.where(kept[index]),
+        none or ("" if known else f"no row has a label in column {own_columns[-1]!r}"),
     )
 
 
@@ -314,14 +414,16 @@ def _dropped(empty: int, path: Path) -> list[str]:
     return [f"{empty} empty text{'s' * (empty != 1)} dropped from {path.name}"] if empty else []
 
 
-def _text_columns(table: Table) -> list[str]:
+def _text_columns(table: Table, wanted: str | None = None) -> list[str]:
+    if wanted is not None and (named := tables.text_columns(table, wanted)):
+        return named
     for names in (*PAIRS, *((name,) for name in SINGLES)):
         columns = [column for name in names if (column := table.find(name)) is not None]
         if len(columns) == len(names):
             return columns
     raise UserError(
-        f"{table.source}: no text column found; it has {files.listed(list(table.columns))}; call "
-        "it 'text' (and a second one 'text_b')"
+        f"{table.source}: no text column found; it has {files.listed(list(table.columns))}; name "
+        "it (--text-column), or call it 'text' (and a second one 'text_b')"
     )
 
 
@@ -332,46 +434,74 @@ def _label_column(table: Table, wanted: str | None) -> str:
             return column
     there = f"it has {files.listed(list(table.columns))}"
     if wanted is not None:
-        raise UserError(f"{table.source}: no column {wanted!r}; {there}")
-    raise UserError(f"{table.source}: no label column found; {there}; call it 'label'")
+        raise UserError(f"{table.source}: no column {files.one_line(wanted, 60)!r}; {there}")
+    raise UserError(
+        f"{table.source}: no label column found; {there}; name it (--label-column), or call it "
+        "'label'"
+    )
 
 
-def _labels(table: Table, column: str, rows: Sequence[int]) -> list[str]:
-    values = table.columns[column]
-    labels = []
+def _labels(
+    table: Table, column: str, rows: Sequence[int], no_label: Sequence[str]
+) -> list[str | None]:
+    """The label of each row; None where it stands for none."""
+    values, names = table.values(column), table.classes.get(column, ())
+    labels: list[str | None] = []
     for row in rows:
         value = values[row]
+        if isinstance(value, list) and len(value) < 2:
+            value = value[0] if value else None
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
+            if "" in no_label:
+                labels.append(None)
+                continue
             raise UserError(
-                f"{table.where(row)}: no label in column {column!r}; give every text one"
+                f"{table.where(row)}: no label in column {column!r}; give every text one, or leave "
+                "such rows out (--no-label '')"
+            )
+        if isinstance(value, list):
+            raise UserError(
+                f"{table.where(row)}: {len(value)} labels in column {column!r} "
+                f"({files.one_line(value, 60)}); give each text one"
             )
         if not isinstance(value, str | int | float):
             raise UserError(
                 f"{table.where(row)}: label {files.one_line(value, 60)} in column {column!r} is a "
                 f"{type(value).__name__}; give a name or number"
             )
-        label = str(value).strip()
+        if isinstance(value, bool):
+            label = str(value).lower()  # as JSON and CSV have it
+        elif isinstance(value, int) and 0 <= value < len(names):
+            label = names[value]
+        else:
+            label = str(value).strip()
         # a whole number that passed through a float column
         if re.fullmatch(r"-?[0-9]+\.[0-9]+", label) and float(label).is_integer():
             label = label.partition(".")[0]
-        labels.append(label)
+        labels.append(None if label in no_label else label)
     return labels
 
 
-def has_texts(table: Table, label: str | None = None) -> bool:
+def has_texts(table: Table, label: str | None = None, text: str | None = None) -> bool:
     """Whether a table has columns of texts and of labels by their names."""
     try:
-        return bool(_text_columns(table)) and bool(_label_column(table, label))
+        return bool(_text_columns(table, text)) and bool(_label_column(table, label))
     except UserError:
         return False
 
 
-def read_classes(folder: Path) -> TextPart:
-    """The texts of a folder with one sub-folder for each class, a text file for each example."""
+def read_classes(folder: Path, reading: Reading | None = None) -> TextPart:
+    """The texts of a folder with one sub-folder for each class, a text file for each example.
 
+    A folder of texts without labels (aclImdb's "unsup") is left out, with a note.
+    """
     texts, labels, empty, skipped = [], [], 0, 0
+    unlabelled: list[str] = []
     for inner in children(folder):
         if not inner.is_dir():
+            continue
+        if inner.name.lower() in UNLABELLED:
+            unlabelled.append(inner.name)
             continue
         for path in files.find_files(inner):
             kind = files.file_kind(path)[1]
@@ -383,7 +513,7 @@ def read_classes(folder: Path) -> TextPart:
             if kind is None and path.suffix:  # a name without a dot is a text, as in 20 newsgroups
                 skipped += 1
                 continue
-            text = files.read_text(path).strip()
+            text = files.read_text(path, reading).strip()
             empty += not text
             if text:
                 texts.append(text)
@@ -396,5 +526,6 @@ def read_classes(folder: Path) -> TextPart:
     notes = (
         [f"{skipped} files of {folder.name} skipped: not text by their names"] if skipped else []
     )
+    notes += [f"folder {name!r} of {folder.name} left out: no class" for name in unlabelled]
     notes += _dropped(empty, folder)
     return TextPart(str(folder), texts, labels, notes, where=lambda _: str(folder))

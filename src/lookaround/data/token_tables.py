@@ -10,8 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from lookaround.data.files import listed, one_line
-from lookaround.data.tables import TEXT_NAMES, Table, column_texts
+from lookaround.data.tables import Table, column_texts
 from lookaround.data.tagged import TAG_NAMES, Tagged, TaggedPart, counted
+from lookaround.data.turns import TEXT_NAMES
 from lookaround.support.errors import UserError
 
 WORD_COLUMNS = ("tokens", "words", "token", "word", "forms", "form")
@@ -56,7 +57,7 @@ def span_column(table: Table, wanted: str | None = None) -> str | None:
     """
     names = SPAN_COLUMNS if wanted is None else (wanted,)
     there = [found for name in names if (found := table.find(name)) is not None]
-    return next((name for name in there if _holds_spans(name, table.columns[name])), None)
+    return next((name for name in there if _holds_spans(name, table.values(name))), None)
 
 
 def _holds_spans(name: str, values: Sequence[Any]) -> bool:
@@ -103,9 +104,10 @@ def read_spans(table: Table, wanted: str | None) -> TaggedPart:
     sentences = []
     moved = lost = empty = 0
     # spans count characters of the text as it stands in the file
+    values = table.values(column)
     for row, text in enumerate(column_texts(table, text_name, raw=True)):
         words = words_of(text)
-        spans = _spans(table, row, column, text)
+        spans = _spans(table, row, column, text, values[row])
         if not words:
             empty += 1
             continue
@@ -142,8 +144,10 @@ def _with_line_ends(text: str, words: list[tuple[int, int]]) -> tuple[str, list[
     ]
 
 
-def _spans(table: Table, row: int, column: str, text: str) -> list[tuple[int, int, str]]:
-    value = table.columns[column][row]
+def _spans(
+    table: Table, row: int, column: str, text: str, value: Any
+) -> list[tuple[int, int, str]]:
+    """The spans of a row's `value`."""
     spans = []
     where = table.where(row)
     for span in value if isinstance(value, list) else [value] if value is not None else []:
@@ -198,19 +202,21 @@ def has_lists(table: Table, wanted: str | None = None) -> bool:
     if words is None:
         return False
     if wanted is not None:
-        return _lists(table.columns[table.find(wanted) or wanted], str, int)
+        return _lists(table.values(table.find(wanted) or wanted), str, int)
     texts = any(table.find(name) for name in TEXT_NAMES)
     return bool(_usual(_label_columns(table, words))) or not texts
 
 
 def _word_column(table: Table) -> str | None:
     named = [found for name in WORD_COLUMNS if (found := table.find(name)) is not None]
-    return next((name for name in named if _lists(table.columns[name], str)), None)
+    return next((name for name in named if _lists(table.values(name), str)), None)
 
 
 def _label_columns(table: Table, words: str) -> list[str]:
     return [
-        name for name in table.columns if name != words and _lists(table.columns[name], str, int)
+        name
+        for name in table.columns
+        if name != words and name not in table.not_text and _lists(table.values(name), str, int)
     ]
 
 
@@ -254,7 +260,7 @@ def read_lists(table: Table, wanted: str | None) -> TaggedPart:
     names = table.classes.get(column, ())
     sentences = []
     empty = ignored = bare = 0
-    rows = zip(table.columns[words], table.columns[column], strict=True)
+    rows = zip(table.values(words), table.values(column), strict=True)
     for row, (forms, tags) in enumerate(rows):
         where = table.where(row)
         forms, tags = forms or [], tags or []

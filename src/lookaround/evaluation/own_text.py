@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from lookaround.data.corpora import read_corpus
 from lookaround.data.corpus import split_documents
+from lookaround.data.documents import Documents
 from lookaround.data.rows import Rows
 from lookaround.data.shards import Split, in_memory
-from lookaround.data.stdlib import stdlib_corpus
+from lookaround.data.source import corpus_of
 from lookaround.evaluation.registry import TextData
 from lookaround.model.foreign import say_once
-from lookaround.model.readable import Readable
+from lookaround.model.readable import RUN_FILE, Readable
 from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
 
@@ -24,16 +25,25 @@ COUNTED_BYTES = 20_000_000
 
 @dataclass(frozen=True)
 class OwnText:
-    """A corpus by name, and the documents of its parts."""
+    """A corpus by name, the documents of its parts, and what was chosen to read it."""
 
     name: str
-    train: list[str]
-    validation: list[str]
-    test: list[str]
+    train: Documents
+    validation: Documents
+    test: Documents
+    notes: tuple[str, ...] = ()
 
 
-def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
+def own_text(
+    readable: Readable,
+    data: DataSettings,
+    text: Any = None,
+    heard: Callable[[int], None] = lambda _: None,
+) -> OwnText | None:
     """The corpus of these settings, else the run's own; None where there is neither.
+
+    text: what is read in place of a name in the settings: a dataset, or texts.
+    heard: called with the bytes that were read, again and again.
 
     The run's own text is split as it was for training. Raises UserError where it has changed since.
     """
@@ -41,14 +51,19 @@ def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
     if readable.info is not None:
         own = DataSettings.model_validate(readable.info["settings"].get("data", {}))
         trained_on = readable.info["data"].get("corpus_fingerprint")
-    if data.corpus is None and own is None:
+    named = data.corpus is not None or text is not None
+    if not named and own is None:
         return None
-    given = data if data.corpus is not None or own is None else own
-    corpus = (
-        stdlib_corpus()
-        if given.corpus is None
-        else read_corpus(given.corpus, text_column=given.text_column)
-    )
+    given = data if named or own is None else own
+    try:
+        corpus = corpus_of(given, text, heard=heard, required=not data.tasks)
+    except UserError as error:
+        if given is own and readable.folder is not None and given.corpus is not None:
+            raise UserError(
+                f"{error} (the corpus of {readable.folder / RUN_FILE}: where it lies elsewhere "
+                "now, give --corpus)"
+            ) from None
+        raise
     if given is own and trained_on not in (None, corpus.fingerprint):
         raise UserError(
             f"{given.corpus or 'the standard library'}: has changed since this model was trained, "
@@ -60,8 +75,8 @@ def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
     parts = split_documents(
         corpus.documents, seed=given.split_seed, validation=given.validation, test=given.test
     )
-    texts = {name: [corpus.documents[i] for i in part] for name, part in parts.items()}
-    return OwnText(corpus.name, **texts)
+    texts = {name: corpus.documents[part] for name, part in parts.items()}
+    return OwnText(corpus.name, **texts, notes=corpus.notes)
 
 
 def text_rows(readable: Readable, documents: Sequence[str]) -> Rows:
@@ -69,28 +84,25 @@ def text_rows(readable: Readable, documents: Sequence[str]) -> Rows:
 
     Their codec counts bytes, or tokens where its tokenizer loses too much of these documents.
     """
-    split = in_memory(list(documents), readable.tokenizer)
+    split = in_memory(documents, readable.tokenizer)
     width = readable.window(int(split.length.max(initial=2)))
     return Rows(split, width, readable.tokenizer.measured(documents))
 
 
-def counted(readable: Readable, documents: Sequence[str]) -> Split:
+def counted(readable: Readable, documents: Documents) -> Split:
     """Training documents that n-grams are counted in: all, or every k-th of a large corpus."""
-    size = sum(len(document.encode()) for document in documents)
+    size = documents.bytes
     every = -(-size // COUNTED_BYTES) or 1
     if every > 1:
         say_once(
             f"unigram, bigram and trigram models: of every {every}th training document (the text "
             f"has {size / 1e6:,.0f} MB)"
         )
-    return in_memory(list(documents[::every]), readable.tokenizer)
+    return in_memory(documents[::every], readable.tokenizer)
 
 
-def text_data(readable: Readable, data: DataSettings) -> TextData | None:
-    """What a run is evaluated on as text; None where neither it nor the settings name a corpus."""
-    own = own_text(readable, data)
-    if own is None:
-        return None
+def text_data(readable: Readable, own: OwnText) -> TextData:
+    """What a run is evaluated on as text."""
     train = counted(readable, own.train)
     return TextData(
         text_rows(readable, own.test),

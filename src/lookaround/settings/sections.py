@@ -75,21 +75,49 @@ class _Section(BaseModel):
         return self.model_dump(mode="json", include=marked)
 
 
+def _lone(value: Any) -> Any:
+    """A list of one as what it holds."""
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    return items[0] if len(items) == 1 else items or None
+
+
 class DataSettings(_Section):
     """Where the text comes from and how it becomes tokens."""
 
-    corpus: str | None = Field(
+    corpus: Annotated[str | list[str] | None, BeforeValidator(_lone)] = Field(
         None,
-        description="text: .txt .jsonl .csv .tsv .parquet (.gz .xz .zst), a folder of those, or a "
-        "datasets name; none: the standard library of the running Python",
+        description="text: .txt .jsonl .json .csv .tsv .parquet (.gz .bz2 .xz .zst), several of "
+        "those, a folder of them, or a datasets name; none: the standard library of the running "
+        "Python",
     )
     text_column: str | None = Field(
-        None, description="column or field that holds the text; none: it is looked for"
+        None,
+        description="column or field (a.b) that holds the text of corpus and tasks; several with "
+        "commas between them are joined; none: it is looked for",
+    )
+    separator: str | None = Field(
+        None,
+        description="what stands between documents of a text file: blank (lines), line, file "
+        "(nothing), a mark such as <|endoftext|>, or a number of characters to cut after; none: "
+        "as the file shows",
+    )
+    encoding: str = Field(
+        "utf-8",
+        description="of text: utf-8, latin-1, cp1252 ..; replace: UTF-8, what is none replaced and "
+        "counted",
     )
     tasks: Texts = Field(
         default_factory=list,
         description="labelled texts or words, or minimal pairs: a table, CoNLL columns or a "
         "folder; PATH:COLUMN names the labels; repeatable",
+    )
+    label_column: str | None = Field(
+        None, description="column or field of the labels of tasks that name none themselves"
+    )
+    no_label: Texts = Field(
+        default_factory=list,
+        description="label that stands for none, so that rows with it are left out, such as -1; "
+        "'' for rows without one; repeatable",
     )
     metrics: dict[str, Literal["accuracy", "matthews", "pearson", "span_f1"]] = Field(
         default_factory=dict, description="metric by task name; none: accuracy, or the task's own"

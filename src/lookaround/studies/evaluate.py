@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookaround.data.tasks import read_tasks
+from lookaround.data.source import corpus_size, tasks_of
 from lookaround.data.text import TextTokenizer
 from lookaround.evaluation.baselines import baselines, by_key, run_baselines
-from lookaround.evaluation.own_text import text_data
+from lookaround.evaluation.own_text import own_text, text_data
 from lookaround.evaluation.registry import (
     TEXT,
     AnyData,
@@ -29,7 +29,7 @@ from lookaround.evaluation.registry import evaluate as run_protocols
 from lookaround.model.readable import Readable, open_run
 from lookaround.report.schema import EvaluationResults
 from lookaround.settings import Settings
-from lookaround.studies.events import Event, Report, silent
+from lookaround.studies.events import Event, Report, reading, silent
 from lookaround.support.errors import UserError
 
 
@@ -52,13 +52,21 @@ class Request:
 
 
 def open_evaluation(
-    settings: Settings, model: Path, mode: str | None = None, readable: Readable | None = None
+    settings: Settings,
+    model: Path,
+    mode: str | None = None,
+    readable: Readable | None = None,
+    given: Any = None,
+    *,
+    report: Report = silent,
 ) -> Request:
     """Opens a model and what it is evaluated on: the tasks given, and the text given or its own.
 
     model: a run or a Hugging Face folder.
     mode: how both halves read it; None: as the settings say.
     readable: the model, where it is open already.
+    given: what is read as the corpus in place of a name in the settings: a dataset, or texts.
+    report: hears how much of the text is read.
 
     Raises UserError for bad input, and where there is nothing to evaluate on.
     """
@@ -68,9 +76,10 @@ def open_evaluation(
         both = {"generation_mode": mode, "classification_mode": mode}
         evaluate = settings.evaluate.model_copy(update=both)
         settings = settings.model_copy(update={"evaluate": evaluate})
-    paths, metrics = settings.data.tasks, dict(settings.data.metrics)
-    tasks = read_tasks(paths, metrics=metrics) if paths else []
-    text = text_data(readable, settings.data)
+    heard = reading(report, corpus_size(settings.data))
+    own = own_text(readable, settings.data, given, heard)
+    text = None if own is None else text_data(readable, own)
+    tasks = tasks_of(settings.data, required=own is None)
     if not tasks and text is None:
         raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
     data: list[AnyData] = [
@@ -81,7 +90,8 @@ def open_evaluation(
         ),
         *([text] if text else []),
     ]
-    notes = [f"{task.name}: {note}" for task in tasks for note in task.notes]
+    notes = [f"{own.name}: {note}" for note in own.notes] if own else []
+    notes += [f"{task.name}: {note}" for task in tasks for note in task.notes]
     pairs = chosen(data, settings.evaluate)
     request = Request(settings, str(model), readable, tuple(data), tuple(pairs), tuple(notes))
     cost(request)  # refuses settings that do not fit the text

@@ -55,5 +55,17 @@ def report_step(report: Report, stage: str, progress: Progress) -> None:
     report(Event(stage, progress.step, progress.total, note))
 
 
+def reading(report: Report, total: int) -> Callable[[int], None]:
+    """What hears of bytes that are read of a corpus of `total`, and reports how far that is."""
+    done = 0
+
+    def heard(count: int) -> None:
+        nonlocal done
+        done += count
+        report(Event("reading the corpus", min(done, total), total))
+
+    return heard
+
+
 def silent(event: Event) -> None:
     """Reports nothing."""

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from lookaround.data.corpora import read_corpus
 from lookaround.data.corpus import Corpus
 from lookaround.data.shards import TokenStore
-from lookaround.data.stdlib import stdlib_corpus
+from lookaround.data.source import corpus_of, corpus_size
 from lookaround.model.export import require_form
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.model.readable import RUN_FILE, read_run
@@ -26,7 +26,7 @@ from lookaround.report.schema import PretrainResults
 from lookaround.settings import Settings
 from lookaround.studies.compare.estimate import Estimate, estimate
 from lookaround.studies.compare.study import open_store, open_study
-from lookaround.studies.events import Report, report_step, silent
+from lookaround.studies.events import Report, reading, report_step, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import memory_errors
@@ -48,24 +48,28 @@ class Request:
     corpus: Corpus
 
 
-def open_pretraining(settings: Settings) -> Request:
-    """Reads and checks everything that a run needs; raises UserError for bad input."""
+def open_pretraining(settings: Settings, given: Any = None, *, report: Report = silent) -> Request:
+    """Reads and checks everything that a run needs; raises UserError for bad input.
+
+    given: what is read as the corpus in place of a name in the settings: a dataset, or texts.
+    report: hears how much of the text is read.
+    """
     objective = parse(settings.pretrain.objective)
     require_for_text([objective])
     budget = parse_budget(settings.pretrain.budget)
     require_form(settings.pretrain.form, objective.modes())
-    source, column = settings.data.corpus, settings.data.text_column
-    corpus = stdlib_corpus() if source is None else read_corpus(source, text_column=column)
+    heard = reading(report, corpus_size(settings.data))
+    corpus = corpus_of(settings.data, given, heard=heard)
     return Request(settings, objective, budget, corpus)
 
 
-def cost(request: Request) -> Estimate:
+def cost(request: Request, *, report: Report = silent) -> Estimate:
     """What the run will cost: that of a study with one rung and no search."""
     settings = request.settings.model_copy(deep=True)
     settings.objectives, settings.compare.budget = request.objective.spec, settings.pretrain.budget
     settings.compare.ladder, settings.compare.lr_factors = [1.0], [1.0]
     settings.compare.equal = "tokens" if request.budget.unit == "tokens" else None
-    return estimate(open_study(settings), evaluation=False)
+    return estimate(open_study(settings, request.corpus, report=report), evaluation=False)
 
 
 def pretrain(request: Request, out: Path, *, report: Report = silent) -> PretrainResults:
@@ -78,7 +82,9 @@ def pretrain(request: Request, out: Path, *, report: Report = silent) -> Pretrai
     with world() as processes, stop_on_signals() as stop:
         if not processes.main:
             processes.barrier()  # one process writes the token shards, the others find them
-        store = open_store(request.corpus, settings)
+        stop.at_once = True  # there is nothing to save yet
+        store = open_store(request.corpus, settings, report=report)
+        stop.at_once = False
         if processes.main:
             processes.barrier()
         return train_into(

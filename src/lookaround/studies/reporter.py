@@ -44,7 +44,8 @@ class Reporter:
     that has ended.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, passing: bool = False) -> None:
+        """passing: whether bars go away when they are done."""
         from rich.progress import BarColumn, Progress, TextColumn
 
         self.console = console
@@ -55,6 +56,7 @@ class Reporter:
             TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=not console.is_terminal,
+            transient=passing,
         )
         self.tasks: dict[str, TaskID] = {}
         self.began = self.last = time.monotonic()

@@ -11,7 +11,7 @@ from lookaround.data.corpus import Corpus
 from lookaround.data.labelled import AnyTask, PairTask
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
-from lookaround.data.source import read_source
+from lookaround.data.source import corpus_size, read_source
 from lookaround.data.text import require_named
 from lookaround.evaluation.registry import AnyData, Labelled, TextData, chosen, task_data
 from lookaround.model.backbone import VOCABULARIES, Backbone
@@ -19,6 +19,7 @@ from lookaround.model.fingerprint import model_folder
 from lookaround.objectives import AR, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
+from lookaround.studies.events import Event, Report, reading, silent
 from lookaround.support.errors import UserError
 from lookaround.support.machine import jobs_of, threads_of
 from lookaround.train.budget import Budget, Plan, parse_budget
@@ -123,8 +124,11 @@ class Study:
         return told
 
 
-def open_study(settings: Settings) -> Study:
+def open_study(settings: Settings, given: Any = None, *, report: Report = silent) -> Study:
     """Reads and checks everything a study needs: objectives, budget, corpus, tasks, backbone.
+
+    given: what is read as the corpus in place of a name in the settings: a dataset, or texts.
+    report: hears how much of the text is read and encoded.
 
     Raises UserError for any bad input; writes nothing but token shards in the cache.
     """
@@ -150,8 +154,10 @@ def open_study(settings: Settings) -> Study:
         raise UserError(
             f"compare.equal: equal seconds need a budget in seconds such as 300s, got {budget}"
         )
-    corpus, tasks = read_source(settings)
-    store = open_store(corpus, settings)
+    corpus, tasks = read_source(
+        settings.data, given, heard=reading(report, corpus_size(settings.data))
+    )
+    store = open_store(corpus, settings, report=report)
     backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
     study = Study(settings, objectives, corpus, tuple(tasks), store, budget, backbone)
     for protocol, text in chosen([text_data(settings, store)], settings.evaluate):
@@ -159,7 +165,7 @@ def open_study(settings: Settings) -> Study:
     return study
 
 
-def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
+def open_store(corpus: Corpus, settings: Settings, *, report: Report = silent) -> TokenStore:
     """The token shards of a corpus under these settings."""
     if settings.model.init:
         require_named(settings.model.init, "--init", "config.json")
@@ -173,6 +179,7 @@ def open_store(corpus: Corpus, settings: Settings) -> TokenStore:
         seed=settings.data.split_seed,
         validation=settings.data.validation,
         test=settings.data.test,
+        heard=lambda done, total: report(Event("making tokens", done, total)),
     )
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
-from lookaround.data.source import read_source
+from lookaround.data.source import corpus_size, read_source
 from lookaround.data.text import require_named
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import Labelled, TaskData, TokenData, task_data
@@ -37,7 +37,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.report.schema import ForecastResults
 from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
-from lookaround.studies.events import Event, Report, silent
+from lookaround.studies.events import Event, Report, reading, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.studies.forecast.entry import FEATURES, Entry, EntryJob, keep, read_kept, run_entry
 from lookaround.studies.forecast.recommend import TRACK_RECORD, recommend
@@ -60,6 +60,7 @@ SHUFFLED, TFIDF = "shuffled corpus", "TF-IDF + logistic regression"
 class Forecast:
     """Everything that a forecast is made of before anything is counted.
 
+    notes: what the corpus is, and what was chosen to read it.
     data: tasks. Classes of texts are what probes are for, labels of words tell the right-context
         gain; of others a forecast says nothing.
     """
@@ -70,6 +71,7 @@ class Forecast:
     fingerprint: str
     data: tuple[Labelled, ...]
     store: TokenStore
+    notes: tuple[str, ...] = ()
 
     @property
     def texts(self) -> tuple[TaskData, ...]:
@@ -91,11 +93,16 @@ class Forecast:
         return dict(zip(sizes.tolist(), numbers.tolist(), strict=True))
 
 
-def open_forecast(settings: Settings) -> Forecast:
-    """Reads and checks everything a forecast needs; raises UserError; writes only token shards."""
+def open_forecast(settings: Settings, given: Any = None, *, report: Report = silent) -> Forecast:
+    """Reads and checks everything a forecast needs; raises UserError; writes only token shards.
+
+    given: what is read as the corpus in place of a name in the settings: a dataset, or texts.
+    report: hears how much of the text is read and encoded.
+    """
     objectives = tuple(parse_list(settings.objectives))
     require_for_text(objectives)
-    corpus, tasks = read_source(settings)
+    heard = reading(report, corpus_size(settings.data))
+    corpus, tasks = read_source(settings.data, given, heard=heard)
     if settings.data.tokenizer:
         require_named(settings.data.tokenizer, "--tokenizer")
     store = prepare(
@@ -105,9 +112,11 @@ def open_forecast(settings: Settings) -> Forecast:
         seed=settings.data.split_seed,
         validation=settings.data.validation,
         test=settings.data.test,
+        heard=lambda done, total: report(Event("making tokens", done, total)),
     )
     data = tuple(task_data(task, settings.evaluate) for task in tasks)
-    return Forecast(settings, objectives, corpus.name, corpus.fingerprint, data, store)
+    notes = (*corpus.told, *store.notes)
+    return Forecast(settings, objectives, corpus.name, corpus.fingerprint, data, store, notes)
 
 
 def forecast_job(request: Forecast, out: Path) -> ForecastResults | str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from lookaround.data.source import corpus_size
 from lookaround.decode.cache import require_rewindable
 from lookaround.evaluation.own_text import own_text
 from lookaround.model.backbone import Backbone
@@ -20,6 +23,7 @@ from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import MTP
 from lookaround.objectives.contract import Mode
 from lookaround.settings import Settings
+from lookaround.studies.events import Report, reading, silent
 from lookaround.studies.speculate.reference import has_causal_class, why_not_float64
 from lookaround.studies.speculate.samples import own_prompts, prompt_windows
 from lookaround.support.errors import UserError
@@ -35,6 +39,7 @@ class Speculation:
     context: tokens of a row in the model's training; None of a model of others.
     own_precision: why texts are not compared in float64, but in the precision that is timed; ""
         where they are.
+    notes: what was chosen to read the text.
     """
 
     settings: Settings
@@ -44,10 +49,11 @@ class Speculation:
     train: list[np.ndarray]
     calibrate: list[list[int]]
     measure: list[list[int]]
-    test: list[str]
+    test: Sequence[str]
     corpus: str
     context: int | None = None
     own_precision: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def reference(self) -> str | None:
@@ -72,8 +78,13 @@ class Speculation:
         return MTP(n=options.depths + 1, heads=self.kind or "medusa", weights=weights, through=0.0)
 
 
-def open_speculation(settings: Settings, model: Path) -> Speculation:
+def open_speculation(
+    settings: Settings, model: Path, given: Any = None, *, report: Report = silent
+) -> Speculation:
     """Reads the model and the text; raises UserError for a model or text that does not serve.
+
+    given: what is read as the corpus in place of a name in the settings: a dataset, or texts.
+    report: hears how much of the text is read.
 
     What could fail after hours of work is tried here: whether heads and adapters fit the model,
     whether transformers alone loads it, and in which precision texts can be compared.
@@ -117,7 +128,7 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
     if kind is not None:
         _require_heads(request)
     request = dataclasses.replace(request, own_precision=why_not_float64(run.backbone))
-    text = own_text(run, settings.data)
+    text = own_text(run, settings.data, given, reading(report, corpus_size(settings.data)))
     if text is None:
         if kind is not None and not options.samples:
             raise UserError(
@@ -144,6 +155,7 @@ def open_speculation(settings: Settings, model: Path) -> Speculation:
         measure=prompts["test"],
         test=text.test,
         corpus=text.name,
+        notes=(text.name, *text.notes) if text.notes else (),
     )
 
 
