@@ -299,7 +299,8 @@ class _Reader:
                 for mark in MARKS:
                     if mark in text:
                         self.cut[f"not {mark}"] += text.count(mark)
-            yield text
+            if text or separator == "file":  # what stands around separators is no document
+                yield text
 
     def table_texts(self, found: tables.TextsOfTable) -> Iterator[str]:
         if found.column is not None:
@@ -320,8 +321,8 @@ class _Reader:
         if not train or len(train) == len(data):
             return data
         self.notes.append(
-            f"the {len(train)} training files alone; {len(data) - len(train)} of validation and "
-            "test parts left out"
+            f"training files alone ({len(train)}); {len(data) - len(train)} of validation and test "
+            "parts left out"
         )
         return train
 
@@ -330,8 +331,8 @@ class _Reader:
             endings = Counter(path.suffix.lower() or path.name for path in others)
             told = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4))
             self.notes.append(
-                f"{len(others)} files that are no text by their names left out ({told}"
-                f"{' ..' * (len(endings) > 4)})"
+                f"files that are no text by their names left out: {told}"
+                f"{' ..' * (len(endings) > 4)}"
             )
 
     def corpus(
@@ -350,7 +351,7 @@ class _Reader:
                 )
             else:
                 what = "<doc> and </doc>" if separator == "wiki" else separator
-                notes.append(f"documents cut at {what}, in {count} files")
+                notes.append(f"documents cut at {what} (files: {count})")
         dropped = [
             f"{known[what]:,} {words}"
             for what, words in (("duplicates", "equal to an earlier one"), ("empty", "empty"))

@@ -75,9 +75,11 @@ class Reading:
         if not self.replaced:
             return []
         (worst, most), files = self.replaced.most_common(1)[0], len(self.replaced)
+        total = self.replaced.total()
+        places = "1 place that is" if total == 1 else f"{total:,} places that are"
         return [
-            f"{self.replaced.total():,} places that are not UTF-8 replaced by U+FFFD in {files:,} "
-            f"file{'s' * (files != 1)} (most in {one_line(worst, 60)!r}: {most:,})"
+            f"{places} not UTF-8 replaced by U+FFFD in {files:,} file{'s' * (files != 1)} (most in "
+            f"{one_line(worst, 60)!r}: {most:,})"
         ]
 
 

@@ -40,7 +40,7 @@ BLOCK_ROWS, BLOCK_CHARACTERS = 5000, 8 << 20
 _ABOUT = ("dataset_infos", "dataset_info", "dataset_dict", "state", "metadata", "config")
 _DIGITS = re.compile(r"[-+.,\d]*\d[-+.,\d]*")
 # of header rows: what people ask, and what forms add
-_QUESTION = re.compile(r".*[?:.)]\s*")
+_QUESTION = re.compile(r".*[?:]\s*", re.DOTALL)
 _FORM_NAMES = frozenset(
     ("timestamp", "id", "date", "time", "email", "email address", "name", "username", "submitted")
 )
@@ -566,7 +566,7 @@ def _csv_rows(
 def _check_header(names: list[str], columns: Sequence[Sequence[str]], where: str) -> None:
     """Raises UserError for a first row that is none of names: it is like the rows below it."""
     long = [name for name in names if len(name) > 60]
-    asked = any(_QUESTION.fullmatch(name) or name.lower() in _FORM_NAMES for name in names)
+    asked = _asks(names)
     numbers = any(_DIGITS.fullmatch(name) for name in names)
     # a class, and not its name
     again = any(name and name in column for name, column in zip(names, columns, strict=False))
@@ -619,7 +619,7 @@ def text_column(table: Table, wanted: str | None = None) -> str:
     filled = [name for name in usual if sizes[name]]
     if filled or (usual and not any(sizes.values())):
         return [*filled, *usual][0]
-    data = next((name for name in names if _is_data(name)), None)
+    data = None if _asks(names) else next((name for name in names if _is_data(name)), None)
     if data is not None and table.lines is not None:
         raise UserError(
             f"{table.source}: the first row must name the columns, the one with the text 'text'; "
@@ -654,11 +654,14 @@ def text_column(table: Table, wanted: str | None = None) -> str:
     return ranked[0]
 
 
+def _asks(names: Sequence[str]) -> bool:
+    """Whether columns are called as in what forms export: by questions, beside "Timestamp"."""
+    return any(_QUESTION.fullmatch(name) or name.lower() in _FORM_NAMES for name in names)
+
+
 def _is_data(name: str) -> bool:
-    """Whether what should be a column's name is a number, or a sentence that asks nothing."""
-    return bool(re.fullmatch(r"[-+.\d]+", name)) or (
-        len(name.split()) > 3 and not _QUESTION.fullmatch(name)
-    )
+    """Whether what should be a column's name is a number or a sentence."""
+    return bool(re.fullmatch(r"[-+.\d]+", name)) or len(name.split()) > 3
 
 
 def _measure(

@@ -34,9 +34,10 @@ PAIRS = (
     ("question1", "question2"),
     ("question", "sentence"),
     ("question", "passage"),
+    ("title", "description"),
 )
 SINGLES = tuple(
-    dict.fromkeys(("text", "sentence", "sentence1", "premise", "question", *TEXT_NAMES, "title"))
+    dict.fromkeys(("text", "sentence", "sentence1", "premise", "question", *TEXT_NAMES, "title", "description"))
 )
 LABELS = (
     "label",
