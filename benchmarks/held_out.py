@@ -23,7 +23,8 @@ def study_text(folder: Path) -> tuple[dict[str, Any], Settings, TextData]:
     """The results of a finished study of `lookaround compare`, its settings and held-out text."""
     results = json.loads((folder / "results.json").read_text())
     settings = Settings.model_validate(results["settings"])
-    return results, settings, text_data(settings, open_store(read_source(settings)[0], settings))
+    corpus, _ = read_source(settings.data)
+    return results, settings, text_data(settings, open_store(corpus, settings))
 
 
 def score_runs(folder: Path, file: Path, masked: bool = False, **more: Any) -> list[Run]:

@@ -45,7 +45,7 @@ from benchmarks.records import write_record
 from benchmarks.tables import interval
 from lookaround.decode.masked import Filled, fill, quality
 from lookaround.evaluation.intervals import Interval, bootstrap_interval
-from lookaround.evaluation.own_text import text_data
+from lookaround.evaluation.own_text import own_text, text_data
 from lookaround.model.readable import Readable, open_run
 from lookaround.objectives import Shown
 from lookaround.objectives.contract import Mode
@@ -66,12 +66,12 @@ def test_texts(run: Readable, count: int) -> tuple[list[list[int]], np.ndarray]:
     """PROMPT + NEW ids without BOS, `count` times, and the test document that each is from
     (count,).
     """
-    text = text_data(run, Settings().data)
-    if text is None:
+    own = own_text(run, Settings().data)
+    if own is None:
         raise UserError(
             "this model names no corpus of its own; give a run of `lookaround pretrain`"
         )
-    split, width = text.test.split, PROMPT + NEW
+    split, width = text_data(run, own).test.split, PROMPT + NEW
     whole = (split.length - 2) // width  # without BOS and EOS
     places = [
         (piece, document)

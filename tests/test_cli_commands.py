@@ -287,7 +287,7 @@ def test_the_version(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (("compare", "a.txt", "b.txt"), "several files into a folder"),
+        (("compare", "a.txt", "b.txt"), "a.txt: no such file or folder"),
         (("compare", "--batch-size", "4"), "--set section.name=value"),
     ],
 )

@@ -28,7 +28,7 @@ CORPORA: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     "binary": ("c.txt", b"\x7fELF\x00\x01" * 99, ("c.txt:1", "NUL")),
     "not UTF-8": ("c.txt", b"fine\n\n\xff\xc3bad", ("c.txt:3", "0xff", "offset 6")),
     "broken jsonl": ("c.jsonl", '{"text": "a"}\n{"text": \n', ("c.jsonl:2", "JSON")),
-    "a json list": ("c.json", "[1, 2]", ("c.json", ".jsonl")),
+    "a json list": ("c.json", "[1, 2]", ("c.json", "row 1", "one object")),
     "broken parquet": ("c.parquet", b"PAR1 nonsense", ("c.parquet", "parquet")),
     "no text column": ("c.csv", "a,b\n1,2\n3,4\n", ("c.csv", "'a', 'b'")),
     "broken gzip": ("c.txt.gz", b"\x1f\x8bnonsense", ("c.txt.gz", ".gz")),
@@ -366,7 +366,7 @@ def test_a_bad_option_is_refused(
     [
         (("pretrain", "--seed", "x"), ("--seed",)),
         (("pretrain", "--nonsense"), ("--nonsense",)),
-        (("pretrain", "a.txt", "b.txt"), ("b.txt",)),
+        (("pretrain", "a.txt", "b.txt"), ("a.txt: no such file",)),
         (("compare", "--seeds", "x"), ("--seeds",)),
         (("generate", "run", "--temperature", "-1"), ("--temperature",)),
         (("generate", "run", "--temperature", "nan"), ("--temperature",)),

@@ -264,6 +264,7 @@ def test_no_room_for_a_file_of_a_checkpoint(run: Run, corpus: Path, size: int) -
     ],
 )
 def test_a_full_disk(run: Run, corpus: Path, module: str, name: str) -> None:
+    assert run(*again(corpus, Path("out"), "--dry-run")).code == 0  # tokens are in the cache
     with full_disk(module, name):
         assert_refused(run(*again(corpus, Path("out"), *EVERY_FIVE)), "out/", "space")
     assert not list(Path().glob("**/*.tmp"))
@@ -272,6 +273,9 @@ def test_a_full_disk(run: Run, corpus: Path, module: str, name: str) -> None:
 
 def test_a_full_disk_leaves_an_empty_folder_empty(run: Run, corpus: Path) -> None:
     Path("out").mkdir()
+    with full_disk("os", "fsync"):
+        assert_refused(run(*again(corpus, Path("out"))), "tokens-", "space")
+    assert run(*again(corpus, Path("out"), "--dry-run")).code == 0  # tokens are in the cache
     with full_disk("os", "fsync"):
         assert_refused(run(*again(corpus, Path("out"))), "out/", "space")
     assert not contents(Path("out"))

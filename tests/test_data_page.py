@@ -31,9 +31,7 @@ SHOWN = {name: text for name, text in sections().items() if ">>>" in text}
 
 
 @pytest.mark.parametrize("heading", SHOWN)
-def test_what_the_page_shows(
-    heading: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_page_shows(heading: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # files stand above what reads them, in this section or an earlier one
     for text in SHOWN.values():

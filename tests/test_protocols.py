@@ -372,8 +372,7 @@ def test_own_text_is_split_as_in_training(own: tuple[Readable, Path]) -> None:
     assert not {*found.test} & {*found.train, *found.validation}
     named = own_text(readable, DataSettings(corpus=str(file), test=0.4, split_seed=1))
     assert named == found, "whatever the settings say"
-    data = text_data(readable, DataSettings())
-    assert data is not None
+    data = text_data(readable, found)
     assert (len(data.test.split.length), len(data.validation.split.length)) == (
         12,
         len(found.validation),

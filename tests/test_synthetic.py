@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from conftest import sentences
 from lookaround.cli.entry import app
 from lookaround.data.shards import TokenStore
-from lookaround.evaluation.own_text import text_data
+from lookaround.evaluation.own_text import own_text, text_data
 from lookaround.model.readable import Readable
 from lookaround.objectives import parse
 from lookaround.report import load_results
@@ -733,8 +733,9 @@ def test_a_model_of_an_earlier_lookaround_is_still_evaluated_on_its_own_text(
     info = {"settings": {"data": {"corpus": str(corpus)}, "plan": {"tasks": ["2,3"]}}, "data": {}}
     backbone: Any = None
     model = Readable(backbone, store.tokenizer, (), (), 32, info)
-    text = text_data(model, Settings().data)
-    assert text is not None
+    own = own_text(model, Settings().data)
+    assert own is not None
+    text = text_data(model, own)
     assert text.test.width == 32
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,6 +49,7 @@ def command(
         say_estimate(console, cost, study.jobs)
         given.write(vars(cost))
         return
+    say_tasks(console, study.described_tasks)
     train, seeds = study.store.index["splits"]["train"], settings.compare.seeds
     say(
         console,
@@ -81,16 +83,7 @@ def say_estimate(console: Console, cost: Estimate, jobs: int) -> None:
         f"out; {counted(corpus['training_documents'], 'training document')}, "
         f"{corpus['training_tokens']:,} tokens; vocabulary {corpus['vocabulary']:,}",
     )
-    for name, task in cost.tasks.items():
-        columns = f"; columns {', '.join(task['columns'])}" if task["columns"] else ""
-        classes = f"{task['classes']:,} classes, " if task["classes"] else ""
-        say(
-            console,
-            f"task {name}: {classes}{task['train']:,} training and {task['test']:,} test examples, "
-            f"{task['metric']}{columns}",
-        )
-        for note in task["notes"]:
-            say(console, f"  {note}")
+    say_tasks(console, cost.tasks)
     say(console, f"parameters        {cost.parameters:,}")
     for spec, flops in cost.flops_per_run.items():
         say(
@@ -120,6 +113,18 @@ def say_estimate(console: Console, cost: Estimate, jobs: int) -> None:
             "models start to get worse after some tens of epochs (arXiv 2507.15857), so read the "
             "lower rungs too, or give more text",
         )
+
+
+def say_tasks(console: Console, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints what tasks are (`Study.described_tasks`), and below each how it was read."""
+    for name, task in tasks.items():
+        columns = f"; columns {', '.join(task['columns'])}" if task["columns"] else ""
+        classes = f"{task['classes']:,} classes, " if task["classes"] else ""
+        what = (
+            f"task {name}: {classes}{task['train']:,} training and {task['test']:,} test examples, "
+            f"{task['metric']}{columns}"
+        )
+        say_notes(console, (what, *task["notes"]))
 
 
 def format_epochs(epochs: float) -> str:

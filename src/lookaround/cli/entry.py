@@ -102,7 +102,7 @@ def main() -> None:
         else:
             message = " ".join(error.format_message().split())
             if "extra argument" in message:
-                message += "; put what has spaces in quotes, and several files into a folder"
+                message += "; put what has spaces in quotes"
             if message.startswith("No such option"):
                 message += "; any setting is --set section.name=value, see lookaround settings"
             print(f"error: {message}", file=sys.stderr)

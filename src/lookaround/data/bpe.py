@@ -141,6 +141,7 @@ def trained_apart(sample: Sample, vocabulary: int, special: Sequence[str], first
     finally:
         process.kill()
         process.wait()
+        process.stdout.close()
     if code or not found or not found[0]:
         raise UserError(
             f"data.vocabulary: the process that trains a tokenizer of {vocabulary:,} tokens on "

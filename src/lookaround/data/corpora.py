@@ -18,7 +18,10 @@ from lookaround.support.errors import UserError
 # endings of plain text that corpora are published with (BabyLM, WikiText)
 TEXT_ENDINGS = (".train", ".dev", ".valid", ".test", ".raw", ".tokens")
 # text that is no prose as it stands
-MARKUP = (".html", ".htm", ".xml", ".yaml", ".yml", ".ipynb", ".rtf", ".css", ".svg", ".toml")
+MARKUP = (
+    *(".html", ".htm", ".xml", ".yaml", ".yml", ".ipynb", ".rtf", ".css", ".svg", ".toml"),
+    *(".doc", ".docx", ".odt", ".pdf", ".epub", ".xls", ".xlsx", ".tar", ".zip", ".arrow"),
+)
 PAPERS = ("readme", "license", "licence", "copying", "changelog", "citation")
 _PART = re.compile(
     r"(?:^|[-_./])(train|training|test|valid|validation|dev|val)(?=$|[-_./\d])", re.IGNORECASE

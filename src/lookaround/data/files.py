@@ -249,7 +249,7 @@ def text_chunks(path: Path, reading: Reading | None = None) -> Iterator[str]:
         if first and text:
             _require_content(path, text)
             text = text.removeprefix("\ufeff")
-            old, first = "\r" in text and "\n" not in text, False
+            old, first = "\r" in text[:-1] and "\n" not in text, False
         text = held + text
         held = "\r" if text.endswith("\r") and not old else ""  # its \n may be in the next piece
         text = text[: len(text) - len(held)]

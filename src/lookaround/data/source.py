@@ -55,6 +55,8 @@ def corpus_of(
             "the text of this run was given as an object in Python and is not at hand; give a "
             "corpus (--corpus TEXT)"
         )
+    if given is None and isinstance(source, list):
+        source = [Path(name) for name in source]  # texts are given in Python alone
     return read_corpus(
         source,
         text_column=data.text_column,

@@ -37,7 +37,18 @@ PAIRS = (
     ("title", "description"),
 )
 SINGLES = tuple(
-    dict.fromkeys(("text", "sentence", "sentence1", "premise", "question", *TEXT_NAMES, "title", "description"))
+    dict.fromkeys(
+        (
+            "text",
+            "sentence",
+            "sentence1",
+            "premise",
+            "question",
+            *TEXT_NAMES,
+            "title",
+            "description",
+        )
+    )
 )
 LABELS = (
     "label",

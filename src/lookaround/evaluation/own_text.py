@@ -25,10 +25,13 @@ COUNTED_BYTES = 20_000_000
 
 @dataclass(frozen=True)
 class OwnText:
-    """A corpus by name, the documents of its parts, and what was chosen to read it."""
+    """A corpus by name, the documents of its parts, and what was chosen to read it.
+
+    train: None where all of the text is tested on.
+    """
 
     name: str
-    train: Documents
+    train: Documents | None
     validation: Documents
     test: Documents
     notes: tuple[str, ...] = ()
@@ -39,11 +42,14 @@ def own_text(
     data: DataSettings,
     text: Any = None,
     heard: Callable[[int], None] = lambda _: None,
+    *,
+    whole: bool = False,
 ) -> OwnText | None:
     """The corpus of these settings, else the run's own; None where there is neither.
 
     text: what is read in place of a name in the settings: a dataset, or texts.
     heard: called with the bytes that were read, again and again.
+    whole: whether a model of others is tested on all of the text, which it was not trained on.
 
     The run's own text is split as it was for training. Raises UserError where it has changed since.
     """
@@ -72,10 +78,15 @@ def own_text(
         )
     if own is not None and trained_on == corpus.fingerprint:
         given = own
+    documents = corpus.documents
+    if whole and own is None and len(documents) < 3:
+        return OwnText(corpus.name, None, documents, documents, corpus.notes)
     parts = split_documents(
-        corpus.documents, seed=given.split_seed, validation=given.validation, test=given.test
+        documents, seed=given.split_seed, validation=given.validation, test=given.test
     )
-    texts = {name: corpus.documents[part] for name, part in parts.items()}
+    texts = {name: documents[part] for name, part in parts.items()}
+    if whole and own is None:
+        return OwnText(corpus.name, None, texts["validation"], documents, corpus.notes)
     return OwnText(corpus.name, **texts, notes=corpus.notes)
 
 
@@ -103,10 +114,13 @@ def counted(readable: Readable, documents: Documents) -> Split:
 
 def text_data(readable: Readable, own: OwnText) -> TextData:
     """What a run is evaluated on as text."""
+    test, validation = text_rows(readable, own.test), text_rows(readable, own.validation)
+    if own.train is None:
+        return TextData(test, validation)
     train = counted(readable, own.train)
     return TextData(
-        text_rows(readable, own.test),
-        text_rows(readable, own.validation),
+        test,
+        validation,
         np.bincount(np.concatenate(train.files), minlength=readable.tokenizer.size),
         train,
     )

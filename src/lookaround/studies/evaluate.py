@@ -77,7 +77,7 @@ def open_evaluation(
         evaluate = settings.evaluate.model_copy(update=both)
         settings = settings.model_copy(update={"evaluate": evaluate})
     heard = reading(report, corpus_size(settings.data))
-    own = own_text(readable, settings.data, given, heard)
+    own = own_text(readable, settings.data, given, heard, whole=True)
     text = None if own is None else text_data(readable, own)
     tasks = tasks_of(settings.data, required=own is None)
     if not tasks and text is None:
@@ -91,6 +91,12 @@ def open_evaluation(
         *([text] if text else []),
     ]
     notes = [f"{own.name}: {note}" for note in own.notes] if own else []
+    if own and own.train is None:
+        count = len(own.test)
+        notes.append(
+            f"{own.name}: all of its {count:,} document{'s' * (count != 1)} are test text, so that "
+            "there are no unigram, bigram and trigram models of a training part"
+        )
     notes += [f"{task.name}: {note}" for task in tasks for note in task.notes]
     pairs = chosen(data, settings.evaluate)
     request = Request(settings, str(model), readable, tuple(data), tuple(pairs), tuple(notes))

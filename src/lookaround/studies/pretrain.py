@@ -26,7 +26,7 @@ from lookaround.report.schema import PretrainResults
 from lookaround.settings import Settings
 from lookaround.studies.compare.estimate import Estimate, estimate
 from lookaround.studies.compare.study import open_store, open_study
-from lookaround.studies.events import Report, reading, report_step, silent
+from lookaround.studies.events import Event, Report, reading, report_step, silent
 from lookaround.studies.folder import StudyFolder
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import memory_errors
@@ -85,6 +85,8 @@ def pretrain(request: Request, out: Path, *, report: Report = silent) -> Pretrai
         stop.at_once = True  # there is nothing to save yet
         store = open_store(request.corpus, settings, report=report)
         stop.at_once = False
+        for note in store.notes:
+            report(Event(finished=note))
         if processes.main:
             processes.barrier()
         return train_into(

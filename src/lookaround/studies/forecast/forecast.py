@@ -115,7 +115,8 @@ def open_forecast(settings: Settings, given: Any = None, *, report: Report = sil
         heard=lambda done, total: report(Event("making tokens", done, total)),
     )
     data = tuple(task_data(task, settings.evaluate) for task in tasks)
-    notes = (*corpus.told, *store.notes)
+    of_tasks = (f"task {task.name}: {note}" for task in tasks for note in task.notes)
+    notes = (*corpus.told, *store.notes, *of_tasks)
     return Forecast(settings, objectives, corpus.name, corpus.fingerprint, data, store, notes)
 
 

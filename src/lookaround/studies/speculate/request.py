@@ -136,6 +136,7 @@ def open_speculation(
             )
         held = own_prompts(settings, run)
         return dataclasses.replace(request, calibrate=held[0::2], measure=held[1::2])
+    assert text.train is not None, "a part of the text is trained on"
     parts = {"train": text.train, "validation": text.validation, "test": text.test}
     tokens = {name: list(run.tokenizer.documents(documents)) for name, documents in parts.items()}
     prompts = {
