@@ -293,6 +293,11 @@ class _Decoder:
             self.strict.setstate(self.lenient.getstate())
             own = (state[0] + data).count("\ufffd".encode())
             self.reading.replaced[self.path.name] += text.count("\ufffd") - own
+        except UnicodeError as error:  # UTF-16 without a byte order mark
+            raise UserError(
+                f"{self.path}: not {self.reading.encoding} ({one_line(error)}); give another "
+                "--encoding, such as utf-16-le"
+            ) from None
         self.bytes += len(data)
         self.lines += data.count(b"\n")
         return text
