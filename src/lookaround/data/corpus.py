@@ -74,7 +74,7 @@ def read_corpus(source: str | Path, *, text_column: str | None = None) -> Corpus
         raise UserError(
             "no corpus given (an empty name); give a file, a folder or the name of a dataset"
         )
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # pathlib refuses "~nobody"
     if not files.is_there(path):
         return _read_hub(str(source), text_column)
     if path.is_dir():

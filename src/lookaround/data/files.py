@@ -11,10 +11,12 @@ import io
 import lzma
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed as listed
+from lookaround.support.text import one_line as one_line
 
 TABLES = {
     ".jsonl": "jsonl",
@@ -30,18 +32,6 @@ READABLE = (
     ".txt, .jsonl, .csv, .tsv, .parquet, .md, .rst, .py, .log or .text, plain or with .gz, .xz or "
     ".zst added"
 )
-
-
-def one_line(message: object, limit: int = 160) -> str:
-    """Return `message` as one line of at most `limit` characters (for use inside an error)."""
-    text = " ".join(str(message).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def listed(names: Sequence[str], limit: int = 12) -> str:
-    """Return `names` as one comma-separated string, cut after `limit` of them."""
-    shown = ", ".join(repr(one_line(name, 60)) for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def file_kind(path: str | Path) -> tuple[str, str | None]:
