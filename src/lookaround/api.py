@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from lookaround.settings import Settings, field_of, read_settings
 from lookaround.studies.events import Report
+from lookaround.studies.folder import require_out
 from lookaround.support.errors import UserError
+from lookaround.support.storage import require_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -220,6 +222,7 @@ def compare(
     from lookaround.studies.compare.compare import compare as run
     from lookaround.studies.compare.study import open_study
 
+    require_out("compare", Path(out))
     given = {"corpus": corpus, **options}
     study = open_study(_settings("compare", given))
     command = _call("compare", out=out, **given)
@@ -245,6 +248,7 @@ def forecast(
     from lookaround.studies.forecast.forecast import forecast as run
     from lookaround.studies.forecast.forecast import open_forecast
 
+    require_out("forecast", Path(out))
     request = open_forecast(_settings("forecast", {"corpus": corpus, **options}))
     with _reporting(report) as tell:
         results = run(request, Path(out), report=tell)
@@ -271,6 +275,7 @@ def pretrain(
     from lookaround.studies.pretrain import open_pretraining
     from lookaround.studies.pretrain import pretrain as run
 
+    require_out("pretrain", Path(out))
     request = open_pretraining(_settings("pretrain", {"corpus": corpus, **options}))
     with _reporting(report) as tell:
         return run(request, Path(out), report=tell)
@@ -295,6 +300,8 @@ def evaluate(
     from lookaround.studies.evaluate import evaluate as run
     from lookaround.studies.evaluate import open_evaluation
 
+    if out is not None:
+        require_place(Path(out))
     folder = model.folder if isinstance(model, Model) else Path(model)
     readable = model.readable if isinstance(model, Model) else None
     request = open_evaluation(_settings("evaluate", options), folder, mode, readable)
@@ -319,6 +326,7 @@ def speculate(
     from lookaround.studies.speculate.request import open_speculation
     from lookaround.studies.speculate.speculate import speculate as run
 
+    require_out("speculate", Path(out))
     request = open_speculation(_settings("speculate", options), Path(model))
     with _reporting(report) as tell:
         return run(request, Path(out), report=tell)
