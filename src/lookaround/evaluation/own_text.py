@@ -13,7 +13,7 @@ from lookaround.data.shards import Split, in_memory
 from lookaround.data.stdlib import stdlib_corpus
 from lookaround.evaluation.registry import TextData
 from lookaround.model.foreign import say_once
-from lookaround.model.readable import Readable
+from lookaround.model.readable import RUN_FILE, Readable
 from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
 
@@ -43,11 +43,19 @@ def own_text(readable: Readable, data: DataSettings) -> OwnText | None:
     if data.corpus is None and own is None:
         return None
     given = data if data.corpus is not None or own is None else own
-    corpus = (
-        stdlib_corpus()
-        if given.corpus is None
-        else read_corpus(given.corpus, text_column=given.text_column)
-    )
+    try:
+        corpus = (
+            stdlib_corpus()
+            if given.corpus is None
+            else read_corpus(given.corpus, text_column=given.text_column)
+        )
+    except UserError as error:
+        if given is not own:
+            raise
+        raise UserError(
+            f"{error}; this is the corpus that {RUN_FILE} of {readable.folder} names: give its "
+            "place now by --corpus, or start in the folder where the model was trained"
+        ) from None
     if given is own and trained_on not in (None, corpus.fingerprint):
         raise UserError(
             f"{given.corpus or 'the standard library'}: has changed since this model was trained, "
