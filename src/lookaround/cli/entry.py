@@ -18,7 +18,7 @@ from lookaround.support.machine import out_of_memory
 from lookaround.support.text import message_line, one_line
 
 # errors of what is printed; those of files are told where files are written
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 COMMANDS = {
     "compare": "Train several objectives at equal budget, evaluate classification and generation, "
     "and recommend one per need.",
@@ -120,6 +120,8 @@ def _run() -> int:
     except SystemExit as error:  # what typer and rich make of a reader that has left
         _discard_output()
         return 2 if error.code else 0
+    except BrokenPipeError as error:
+        _output_failed(error)
     except Exception as error:
         if hasattr(error, "format_message"):  # what the argument parser raises
             _tell_usage(error)
@@ -160,7 +162,7 @@ def _tell(message: str) -> None:
 def _output_failed(error: OSError) -> None:
     """Says that nothing can be printed, but for a reader that has left."""
     _discard_output()
-    if error.errno != errno.EPIPE:
+    if not isinstance(error, BrokenPipeError):
         _tell(f"error: standard output: cannot be written ({error.strerror})")
 
 
