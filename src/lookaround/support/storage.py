@@ -33,7 +33,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         match = re.search(r"os error (\d+)", str(error))
         if number is None and match is not None:
             number = int(match[1])
-        if number is None or isinstance(error, UserError):
+        if number in (None, errno.ENOMEM) or isinstance(error, UserError):
             raise
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
