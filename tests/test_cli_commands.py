@@ -45,7 +45,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(
     monkeypatch.setattr(cli.entry, "app", gone)
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert capsys.readouterr().err == ""
 
 

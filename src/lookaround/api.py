@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from lookaround.settings import Settings, field_of, read_settings
 from lookaround.studies.events import Report
+from lookaround.studies.folder import require_out
 from lookaround.support.errors import UserError
+from lookaround.support.storage import require_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -239,6 +241,7 @@ def compare(
     from lookaround.studies.compare.compare import compare as run
     from lookaround.studies.compare.study import open_study
 
+    require_out("compare", Path(out))
     given = {"corpus": corpus, **options}
     text = _text_of(given)
     command = _call("compare", out=out, **given)
@@ -266,6 +269,7 @@ def forecast(
     from lookaround.studies.forecast.forecast import forecast as run
     from lookaround.studies.forecast.forecast import open_forecast
 
+    require_out("forecast", Path(out))
     given = {"corpus": corpus, **options}
     text = _text_of(given)
     with _reporting(report) as tell:
@@ -295,6 +299,7 @@ def pretrain(
     from lookaround.studies.pretrain import open_pretraining
     from lookaround.studies.pretrain import pretrain as run
 
+    require_out("pretrain", Path(out))
     given = {"corpus": corpus, **options}
     text = _text_of(given)
     with _reporting(report) as tell:
@@ -321,6 +326,8 @@ def evaluate(
     from lookaround.studies.evaluate import evaluate as run
     from lookaround.studies.evaluate import open_evaluation
 
+    if out is not None:
+        require_place(Path(out))
     folder = model.folder if isinstance(model, Model) else Path(model)
     readable = model.readable if isinstance(model, Model) else None
     text = _text_of(options)
@@ -347,6 +354,7 @@ def speculate(
     from lookaround.studies.speculate.request import open_speculation
     from lookaround.studies.speculate.speculate import speculate as run
 
+    require_out("speculate", Path(out))
     text = _text_of(options)
     settings = _settings("speculate", options)
     with _reporting(report) as tell:

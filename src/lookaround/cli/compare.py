@@ -11,7 +11,7 @@ import typer
 
 from lookaround.cli.console import Reporter, counted, loading, say, say_notes
 from lookaround.cli.options import Given, command_line, takes_settings
-from lookaround.support.storage import require_place
+from lookaround.studies.folder import require_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ def command(
     ] = False,
 ) -> None:
     """Runs a study, or says what it would cost."""
-    require_place(out)
+    require_out("compare", out)
     settings = given.settings()
     if no_samples:
         settings.evaluate.samples = 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import os
 import sys
 from typing import Annotated, Any
 
@@ -11,7 +14,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from lookaround import __version__
 from lookaround.support.errors import Interrupted, UserError
+from lookaround.support.machine import out_of_memory
+from lookaround.support.text import message_line, one_line
 
+# errors of what is printed; those of files are told where files are written
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 COMMANDS = {
     "compare": "Train several objectives at equal budget, evaluate classification and generation, "
     "and recommend one per need.",
@@ -76,34 +83,90 @@ def _lookaround(
 
 
 def main() -> None:
-    """Entry point: user errors become one line and exit code 2, an interrupted run 130."""
+    """Entry point: user errors become one line and exit code 2, an interrupted run 130.
+
+    A standard output that its reader has closed ends the command quietly, with 2.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            # what a terminal's encoding lacks is shown as "?"
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    code = _run()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        _output_failed(error)
+        code = code or 2
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Runs the command, prints what it fails with, and returns the exit code."""
     try:
         code = app(standalone_mode=False) or 0
         # what the argument parser makes of a Ctrl-C that no run listened to
         if code == 130:
-            print("stopped", file=sys.stderr)
-        sys.exit(code)
+            _tell("stopped")
+        return code
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        _tell(f"error: {error}")
     except Interrupted as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        sys.exit(130)
+        _tell(f"stopped: {error}")
+        return 130
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
+        _tell("stopped")
+        return 130
+    except SystemExit as error:  # what typer and rich make of a reader that has left
+        _discard_output()
+        return 2 if error.code else 0
+    except BrokenPipeError as error:
+        _output_failed(error)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # what the argument parser raises
-            raise
-        if not str(error) and hasattr(error, "ctx"):  # no arguments: the help was what was wanted
-            error.show()  # type: ignore[attr-defined]
+        if hasattr(error, "format_message"):  # what the argument parser raises
+            _tell_usage(error)
+        elif out_of_memory(error):
+            _tell(
+                "error: out of memory; take a smaller model, text or batch (train.batch, "
+                "train.micro_batch), or fewer processes (--jobs)"
+            )
+        elif isinstance(error, OSError) and error.filename is None and error.errno in FULL:
+            _output_failed(error)
+        elif isinstance(error, OSError) and error.filename:
+            _tell(f"error: {one_line(error.filename)}: {error.strerror}")
         else:
-            message = " ".join(error.format_message().split())
-            if "extra argument" in message:
-                message += "; put what has spaces in quotes"
-            if message.startswith("No such option"):
-                message += "; any setting is --set section.name=value, see lookaround settings"
-            print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+            raise
+    return 2
+
+
+def _tell_usage(error: Any) -> None:
+    """Prints what the argument parser has to say."""
+    if not str(error) and hasattr(error, "ctx"):  # no arguments: the help was what was wanted
+        error.show()
+        return
+    message = " ".join(error.format_message().split())
+    if "extra argument" in message:
+        message += "; put what has spaces in quotes"
+    if message.startswith("No such option"):
+        message += "; any setting is --set section.name=value, see lookaround settings"
+    _tell(f"error: {message}")
+
+
+def _tell(message: str) -> None:
+    """Prints a line on standard error, as far as there is one."""
+    with contextlib.suppress(OSError):
+        if sys.stderr is not None:
+            print(message_line(message), file=sys.stderr, flush=True)
+
+
+def _output_failed(error: OSError) -> None:
+    """Says that nothing can be printed, but for a reader that has left."""
+    _discard_output()
+    if not isinstance(error, BrokenPipeError):
+        _tell(f"error: standard output: cannot be written ({error.strerror})")
+
+
+def _discard_output() -> None:
+    """Lets what could not be written go nowhere when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

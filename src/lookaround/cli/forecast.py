@@ -9,7 +9,7 @@ import typer
 
 from lookaround.cli.console import Reporter, counted, loading, say, say_notes
 from lookaround.cli.options import Given, takes_settings
-from lookaround.support.storage import require_place
+from lookaround.studies.folder import require_out
 
 
 @takes_settings("forecast", argument="data.corpus")
@@ -20,7 +20,7 @@ def command(
     ] = Path("lookaround-forecast"),
 ) -> None:
     """Makes a forecast, or says what it would count."""
-    require_place(out)
+    require_out("forecast", out)
     settings = given.settings()
     with loading("reading the corpus and loading libraries") as console:
         from lookaround.studies.forecast.forecast import cost, forecast, open_forecast

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lookaround.cli.console import loading, say
-from lookaround.cli.options import Given, require_file, takes_settings
+from lookaround.cli.options import Given, takes_settings
 from lookaround.support.errors import UserError
+from lookaround.support.storage import require_file
+from lookaround.support.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,10 +40,11 @@ def command(
     ] = None,
 ) -> None:
     """Continues texts as they are written."""
-    require_file("--out", out)
+    if out is not None:
+        require_file("--out", out)
     for text in prompt or []:
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise UserError(f"prompt {text!r}: not UTF-8")
+            raise UserError(f"prompt {one_line(ascii(text))}: not UTF-8")
     settings = given.settings()
     with loading("loading the model") as console:
         from lookaround.decode import Generated, Writer

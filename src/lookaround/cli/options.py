@@ -19,8 +19,7 @@ from typer.models import ArgumentInfo
 
 from lookaround.api import OFFERED, option_of
 from lookaround.settings import Settings, field_of, read_settings
-from lookaround.support.errors import UserError
-from lookaround.support.storage import write_text
+from lookaround.support.storage import require_file, write_text
 
 COMMON = {
     "dry_run": Annotated[
@@ -84,7 +83,8 @@ def takes_settings(name: str, *, argument: str = "") -> Callable[..., Callable[.
         def run(**values: Any) -> None:
             options = {dotted: _given(values.pop(key)) for key, dotted in offered.items()}
             dry_run, config, assignments, file = (values.pop(key) for key in COMMON)
-            require_file("--json", file)
+            if file is not None:
+                require_file("--json", file)
             function(Given(options, config, assignments or [], dry_run, file), **values)
 
         parameters = [_derived(key, dotted, argument) for key, dotted in offered.items()]
@@ -143,14 +143,6 @@ def _metavar(annotation: Any) -> str:
         if typing.get_origin(kind) is typing.Literal:
             return "|".join(typing.get_args(kind))
     return "INTEGER" if int in kinds else "FLOAT" if float in kinds else "TEXT"
-
-
-def require_file(option: str, path: Path | None) -> None:
-    """Refuses a file that cannot be written to before any work is done."""
-    if path is not None and path.is_dir():
-        raise UserError(f"{option} {path}: is a folder; give the name of a file")
-    if path is not None and not path.parent.is_dir():
-        raise UserError(f"{option} {path}: there is no folder '{path.parent}'")
 
 
 def command_line() -> str:

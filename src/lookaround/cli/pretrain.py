@@ -11,7 +11,7 @@ import typer
 from lookaround.cli.compare import say_estimate
 from lookaround.cli.console import Reporter, loading, say, say_notes
 from lookaround.cli.options import Given, takes_settings
-from lookaround.support.storage import require_place
+from lookaround.studies.folder import require_out
 
 
 @takes_settings("pretrain", argument="data.corpus")
@@ -22,7 +22,7 @@ def command(
     ] = Path("lookaround-run"),
 ) -> None:
     """Trains one model, or says what that would cost."""
-    require_place(out)
+    require_out("pretrain", out)
     settings = given.settings()
     follower = int(os.environ.get("RANK", 0)) > 0
     with loading("reading the corpus and loading libraries", quiet=follower) as console:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lookaround.cli.console import say
-from lookaround.cli.options import require_file
+from lookaround.support.storage import require_file
 
 
 def command(
@@ -24,7 +24,8 @@ def command(
     ] = False,
 ) -> None:
     """Prints the table of results and writes their page."""
-    require_file("--out", out)
+    if out is not None:
+        require_file("--out", out)
     from rich.console import Console
 
     from lookaround.report.schema import load_results

@@ -9,7 +9,7 @@ import typer
 
 from lookaround.cli.console import Reporter, counted, loading, say, say_notes
 from lookaround.cli.options import Given, takes_settings
-from lookaround.support.storage import require_place
+from lookaround.studies.folder import require_out
 
 
 @takes_settings("speculate")
@@ -27,7 +27,7 @@ def command(
     ] = Path("lookaround-speculate"),
 ) -> None:
     """Makes a model write several tokens per pass, or says what that would cost."""
-    require_place(out)
+    require_out("speculate", out)
     settings = given.settings()
     with loading("loading the model and reading the text") as console:
         from lookaround.studies.speculate.request import open_speculation

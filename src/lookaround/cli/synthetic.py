@@ -11,8 +11,8 @@ import typer
 from lookaround.cli.console import Reporter, loading, say
 from lookaround.cli.options import Given, command_line, takes_settings
 from lookaround.report.text import format_seconds
+from lookaround.studies.folder import require_out
 from lookaround.support.errors import UserError
-from lookaround.support.storage import require_place
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ def command(
     ] = Path("lookaround-synthetic"),
 ) -> None:
     """Trains a grid of objectives and tasks, or says what that would cost."""
-    require_place(out)
+    require_out("synthetic", out)
     with loading("loading libraries") as console:
         from lookaround.studies.synthetic.grid import (
             PRESETS,

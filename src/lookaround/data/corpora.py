@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,7 +80,7 @@ def _is_path(item: Any) -> bool:
     if isinstance(item, Path):
         return True
     short = isinstance(item, str) and len(item) < 4096 and "\n" not in item
-    return short and files.is_there(Path(item).expanduser())
+    return short and files.is_there(Path(os.path.expanduser(item)))
 
 
 def _separator(given: str | None) -> str | None:
@@ -140,7 +141,7 @@ class _Reader:
             raise UserError(
                 "no corpus given (an empty name); give a file, a folder or the name of a dataset"
             )
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))  # pathlib refuses "~nobody"
         if not files.is_there(path):
             return self.hub(str(source))
         if path.is_dir():
@@ -204,7 +205,7 @@ class _Reader:
     def several(self, paths: list[Path]) -> Corpus:
         kinds: dict[Path, str] = {}
         for given in paths:
-            path = given.expanduser()
+            path = Path(os.path.expanduser(given))
             if not files.is_there(path):
                 raise UserError(
                     f"{files.one_line(path)}: no such file or folder; give ones that exist"

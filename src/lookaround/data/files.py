@@ -13,12 +13,14 @@ import lzma
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed as listed
+from lookaround.support.text import one_line as one_line
 
 TABLES = {
     ".jsonl": "jsonl",
@@ -81,18 +83,6 @@ class Reading:
             f"{places} not UTF-8 replaced by U+FFFD in {files:,} file{'s' * (files != 1)} (most in "
             f"{one_line(worst, 60)!r}: {most:,})"
         ]
-
-
-def one_line(message: object, limit: int = 160) -> str:
-    """Return `message` as one line of at most `limit` characters (for use inside an error)."""
-    text = " ".join(str(message).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def listed(names: Sequence[str], limit: int = 12) -> str:
-    """Return `names` as one comma-separated string, cut after `limit` of them."""
-    shown = ", ".join(repr(one_line(name, 60)) for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def without_compression(name: str) -> str:

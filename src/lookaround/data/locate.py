@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ class Source:
 
 def locate(given: str | Path) -> Source:
     """The files of a task at PATH or PATH:COLUMN; raises UserError where there is none."""
-    path, column = Path(given).expanduser(), None
+    path, column = Path(os.path.expanduser(given)), None
     if not files.is_there(path):
         before, colon, after = str(path).rpartition(":")
         if colon and before and files.is_there(Path(before)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def corpus_size(data: DataSettings) -> int:
     total = 0
     with contextlib.suppress(OSError, ValueError, UserError):
         for name in [data.corpus] if isinstance(data.corpus, str) else data.corpus or []:
-            path = Path(name).expanduser()
+            path = Path(os.path.expanduser(name))
             inner = find_files(path) if path.is_dir() else [path]
             total += sum(file.stat().st_size for file in inner)
     return total

@@ -22,6 +22,7 @@ from lookaround.support.errors import UserError
 
 # the field of tokenizer_config.json with a mask token that `mask_token` may not name
 HIDDEN_MASK = "hidden_mask_token"
+MOST_TOKENS = 1 << 22  # the largest vocabularies have a quarter of that
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
 # texts encoded at a time, and characters; longer texts are cut
 CHUNK, LONG = 1000, 1 << 22
@@ -78,6 +79,11 @@ class TextTokenizer:
             )
         self.bos: int = starts[0]
         end = max(ids.values()) + 1
+        if end > MOST_TOKENS:
+            raise UserError(
+                f"tokenizer '{hf.name_or_path}': has a token of id {end - 1:,}; ids end at "
+                f"{MOST_TOKENS:,}, since every one takes a row of a model"
+            )
         self._mask_token: str = getattr(hf, HIDDEN_MASK, None) or SPECIAL["mask_token"]
         mask = hf.mask_token_id
         mask = ids.get(self._mask_token, end) if mask is None else mask

@@ -64,12 +64,12 @@ def own_text(
     try:
         corpus = corpus_of(given, text, heard=heard, required=not data.tasks)
     except UserError as error:
-        if given is own and readable.folder is not None and given.corpus is not None:
-            raise UserError(
-                f"{error} (the corpus of {readable.folder / RUN_FILE}: where it lies elsewhere "
-                "now, give --corpus)"
-            ) from None
-        raise
+        if given is not own:
+            raise
+        raise UserError(
+            f"{error}; this is the corpus that {RUN_FILE} of {readable.folder} names: give its "
+            "place now by --corpus, or start in the folder where the model was trained"
+        ) from None
     if given is own and trained_on not in (None, corpus.fingerprint):
         raise UserError(
             f"{given.corpus or 'the standard library'}: has changed since this model was trained, "

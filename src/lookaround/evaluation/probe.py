@@ -146,9 +146,12 @@ def _fit(
 
 
 def fitted(model: Pipeline, inputs: Any, labels: np.ndarray) -> Pipeline:
-    """The model fitted to labels (n,), without a warning where it ends by its iterations."""
+    """The model fitted to labels (n,), without a warning where it ends by its iterations, or where
+    there are many classes.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes")
         return model.fit(inputs, labels)
 
 
@@ -166,7 +169,7 @@ def least_squares_probe(
     tried in seconds.
     """
     ridge: BaseEstimator = (RidgeCV if metric == "pearson" else RidgeClassifierCV)(RIDGE_STRENGTHS)
-    model = make_pipeline(StandardScaler(), ridge).fit(train_nd, train_labels)
+    model = fitted(make_pipeline(StandardScaler(), ridge), train_nd, train_labels)
     predicted = model.predict(test_nd)
     return ProbeResult(score(metric, test_labels, predicted), predicted, 0, float(model[-1].alpha_))
 

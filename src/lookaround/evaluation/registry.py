@@ -32,6 +32,7 @@ from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
 from lookaround.support.registry import import_all
+from lookaround.support.text import shown
 
 # what results call the held-out text where they name tasks
 TEXT = "text"
@@ -423,7 +424,7 @@ def chosen(
     if unknown is not None or not named:
         measuring = ", ".join(name for name, protocol in known.items() if protocol.measures)
         raise UserError(
-            f"evaluate.protocols: no protocol is called {unknown!r}; give some of {measuring}"
+            f"evaluate.protocols: no protocol is called {shown(unknown)}; give some of {measuring}"
             if named
             else f"evaluate.protocols: names none; give some of {measuring}"
         )

@@ -27,6 +27,7 @@ from lookaround.model.masks import allowed, attention_of, layer_types
 from lookaround.model.sizes import sizes_of
 from lookaround.objectives.contract import PADDING, HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
+from lookaround.support.machine import require_memory
 
 # parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
 PRESETS: dict[str, dict[str, int]] = {
@@ -256,6 +257,11 @@ def build(
             f"model.preset: the heads would replace all {PRESETS[preset]['num_hidden_layers']} "
             f"layers of '{preset}'; take a smaller n or matched=False"
         )
+    width = sizes["hidden_size"]
+    layer = width * (4 * width + 3 * sizes["intermediate_size"])
+    needed = 4 * (vocabulary * width + sizes["num_hidden_layers"] * layer)
+    remedy = "set data.vocabulary lower, or take a smaller model"
+    require_memory(needed, torch.device("cpu"), f"a model '{preset}'", remedy)
     config = LlamaConfig(
         vocab_size=vocabulary,
         max_position_embeddings=max(context, 512),
@@ -271,6 +277,9 @@ def build(
 
 def untrained(backbone: Backbone, seed: int) -> Backbone:
     """A model of the same architecture before training, in float32 and without heads."""
+    needed = 4 * sum(p.numel() for p in backbone.lm.parameters())
+    remedy = "take a smaller model"
+    require_memory(needed, torch.device("cpu"), "the network before training", remedy)
     torch.manual_seed(seed)
     lm = type(backbone.lm)(copy.deepcopy(backbone.lm.config)).float()
     return Backbone(lm, own_rows=backbone.own_rows, source=backbone.source)

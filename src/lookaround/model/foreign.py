@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import logging
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,9 +31,12 @@ from lookaround.model.heads import Output
 from lookaround.model.masks import Masks, layer_types
 from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Shown
 from lookaround.support.errors import UserError
+from lookaround.support.machine import require_memory
+from lookaround.support.text import message_line, one_line, shown
 
 # how forward calls of foreign code fail on input that they do not take
 FAILURES = (TypeError, ValueError, AttributeError, RuntimeError, LookupError, AssertionError)
+MOST_LAYERS = 1000
 PROBE_TOKENS = 12
 NARROW = 4  # the window that a sliding layer is asked with
 
@@ -89,6 +94,7 @@ def load_model(path: str) -> tuple[Any, Source]:
             f"{name}: no checkpoint here (model.safetensors is missing, and no other file of "
             "weights is there)"
         )
+    _require_bounded(folder / "config.json")
     verbosity.disable_progress_bar()  # it would break up the study's own
     level = verbosity.get_verbosity()
     verbosity.set_verbosity(verbosity.CRITICAL)  # errors are reported below, in one line
@@ -111,6 +117,7 @@ def load_model(path: str) -> tuple[Any, Source]:
             exactly["trust_remote_code"] = False
         config = copy.deepcopy(config)
         dropouts = _without_dropout(config)
+        _require_room(load, config, folder, name)
         lm, info = load.from_pretrained(folder, config=config, **exactly)
     except UserError:
         raise
@@ -130,6 +137,42 @@ def load_model(path: str) -> tuple[Any, Source]:
     source = Source(encoder, dtype, dropouts, *step, _masks_of(lm, encoder))
     _require_own_reading(lm, source, name)
     return lm, replace(source, still=_must_be_still(lm, source))
+
+
+def _require_bounded(file: Path) -> None:
+    """Raises UserError for a config.json of very many layers, which could not even be counted."""
+    try:
+        fields = [json.loads(file.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, RecursionError):  # which loading says better
+        return
+    for part in fields:
+        for key, value in part.items() if isinstance(part, dict) else ():
+            if isinstance(value, dict):
+                fields.append(value)
+            elif type(value) is int and value > MOST_LAYERS and "layer" in key:
+                raise UserError(
+                    f"{file}: {one_line(key, 60)} is {shown(value)}; a model has {MOST_LAYERS:,} "
+                    "at most"
+                )
+
+
+def _require_room(load: Any, config: Any, folder: Path, name: str) -> None:
+    """Raises UserError where the model of a configuration does not fit into memory in float32, or
+    is far larger than its files.
+    """
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        make = getattr(load, "from_config", load)
+        lm = make(copy.deepcopy(config))
+    parameters = sum(parameter.numel() for parameter in lm.parameters())
+    files = {file for kind in ("*.safetensors", "*.bin") for file in folder.glob(kind)}
+    held = sum(file.stat().st_size for file in files)
+    if parameters > max(2 * held, 10**8):  # the rest would be drawn at random before it is refused
+        raise UserError(
+            f"{name}: its config.json describes {parameters:,} parameters, and its files of "
+            f"weights hold {held:,} bytes; weights are missing, or its sizes are wrong"
+        )
+    require_memory(4 * parameters, torch.device("cpu"), name, "take a smaller model")
 
 
 def _is_encoder(config: Any, name: str) -> bool:
@@ -198,7 +241,7 @@ def _require_whole(path: str, lm: Any, info: dict[str, Any]) -> None:
 @cache
 def say_once(message: str) -> None:
     """A warning, but for one that was said before in this process."""
-    logging.getLogger(__name__).warning("%s", message)
+    logging.getLogger(__name__).warning("%s", message_line(message))
 
 
 def _few(names: Iterable[str]) -> str:

@@ -78,6 +78,29 @@ def sizes_of(lm: Any, own_rows: int | None = None) -> Sizes:
     )
 
 
+def training_bytes(
+    sizes: Sizes,
+    parameters: int,
+    tokens: int,
+    *,
+    trained: int | None = None,
+    trunk: bool = True,
+    width: int = 4,
+) -> float:
+    """Bytes that training takes, about: weights, gradients and AdamW's moments in float32, what is
+    kept of a forward pass, and a chunk of logits.
+
+    parameters: of the model and its heads; trained: those that are trained, all if None.
+    tokens: of a micro-batch.
+    trunk: whether the model is trained, or heads on its states alone.
+    width: bytes of a number that is kept.
+    """
+    layers = sizes.layers if trunk else 1
+    kept = tokens * layers * (14 * sizes.trunk + 4 * sizes.intermediate)
+    trained = parameters if trained is None else trained
+    return 4.0 * parameters + 12.0 * trained + float(width) * kept + (96 << 20)
+
+
 def _positions(lm: Any, config: Any) -> int | None:
     """The most tokens of a row; RoBERTa counts positions from after that of padding."""
     named = _named(config, *_POSITIONS)

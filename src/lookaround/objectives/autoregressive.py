@@ -72,7 +72,7 @@ class DAR(AR):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_int("horizon", 2)
+        self._require_int("horizon", 2, 1024)
         self._require_share("share")
         self._require_one_of("law", ("uniform", "harmonic"))
 

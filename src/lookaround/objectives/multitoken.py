@@ -133,7 +133,7 @@ class TOP(AR):
 
     def __post_init__(self) -> None:
         if self.window is not None:
-            self._require_int("window", 1)
+            self._require_int("window", 1, 1 << 20)
         self._require_positive("weight")
 
     def head_specs(self) -> tuple[HeadSpec, ...]:

@@ -29,6 +29,7 @@ from lookaround.objectives.laws import Law
 from lookaround.objectives.schedules import Schedule
 from lookaround.support.randomness import keyed_uniform
 from lookaround.support.registry import register
+from lookaround.support.text import one_line, shown
 
 
 class Term:
@@ -48,14 +49,14 @@ class Term:
         return Mixture(tuple(terms))
 
     def __rmul__(self, weight: float) -> Weighted:
-        """Raises ValueError for weights that are not positive numbers."""
-        if (
-            isinstance(weight, bool)
-            or not isinstance(weight, int | float)
-            or not 0 < weight < math.inf
-        ):
-            raise ValueError(f"a weight must be a positive number, got {weight}")
+        """Raises ValueError for weights that are not positive numbers, or very large or small."""
         inner, objective = self.weighed
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        # a share of a sum must be a number above 0
+        if not number or not all(1e-9 <= value <= 1e9 for value in (weight, weight * inner)):
+            raise ValueError(
+                f"a weight must be a positive number from 1e-9 to 1e9, got {shown(weight)}"
+            )
         return Weighted(weight * inner, objective)
 
     def __rshift__(self, other: Term) -> Sequence:
@@ -182,7 +183,7 @@ class Objective(Term):
     def _require(self, condition: bool, name: str, rule: str) -> None:
         if not condition:
             raise ParameterError(
-                name, f"{name} must be {rule}, got {_literal(getattr(self, name))}"
+                name, f"{name} must be {rule}, got {one_line(_literal(getattr(self, name)), 60)}"
             )
 
     def _require_share(self, name: str, *, zero: bool = False) -> None:
@@ -383,4 +384,6 @@ class ParameterError(ValueError):
 def _literal(value: Any) -> str:
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_literal, value)) + ")"
+    if isinstance(value, int) and abs(value) >= 1 << 1000:
+        return shown(value)
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 from lookaround.objectives.objective import Objective, ParameterError, Term
 from lookaround.objectives.schedules import SCHEDULES
 from lookaround.support.errors import UserError
+from lookaround.support.text import one_line
+
+LONGEST = 10_000  # characters of a list of specs
 
 
 def parse_list(text: str) -> list[Objective]:
@@ -17,21 +20,26 @@ def parse_list(text: str) -> list[Objective]:
 
     Raises UserError that gives the column and the words at fault.
     """
+    told = f"objectives '{one_line(text)}'"
+    if len(text) > LONGEST:
+        raise UserError(f"{told}: {len(text):,} characters; a list has {LONGEST:,} at most")
     source = f"({text.strip()},)"
     try:
         tree = ast.parse(source, mode="eval").body
+        if not text.strip() or not isinstance(tree, ast.Tuple) or not tree.elts:
+            raise UserError(f"{told}: empty; give a list such as 'ar, mlm'")
+        reader = _Reader(text.strip(), source)
+        unweighted = [reader.objective(node).weighed[1] for node in tree.elts]
+        return list({item.spec: item for item in unweighted}.values())
     except SyntaxError as error:
         column = max(min((error.offset or 2) - 1, len(text)), 1)
         raise UserError(
-            f"objectives '{text}', column {column}: not a list of objectives such as 'ar, "
-            "mlm(rate=0.4)'"
+            f"{told}, column {column}: not a list of objectives such as 'ar, mlm(rate=0.4)'"
         ) from None
-    if not text.strip() or not isinstance(tree, ast.Tuple) or not tree.elts:
-        raise UserError(f"objectives '{text}': empty; give a list such as 'ar, mlm'")
-    reader = _Reader(text.strip(), source)
-    terms = [reader.objective(node) for node in tree.elts]
-    unweighted = [term.weighed[1] for term in terms]
-    return list({item.spec: item for item in unweighted}.values())
+    except UnicodeEncodeError:
+        raise UserError(f"{told}: not UTF-8") from None
+    except (RecursionError, MemoryError):  # of Python's parser
+        raise UserError(f"{told}: too long or too deep; write fewer parts") from None
 
 
 def parse(text: str) -> Objective:
@@ -39,8 +47,8 @@ def parse(text: str) -> Objective:
     objectives = parse_list(text)
     if len(objectives) != 1:
         raise UserError(
-            f"objective '{text}': found {len(objectives)} objectives, one is wanted; join them by "
-            "+ or >>"
+            f"objective '{one_line(text)}': found {len(objectives)} objectives, one is wanted; "
+            "join them by + or >>"
         )
     return objectives[0]
 
@@ -50,8 +58,9 @@ def require_for_text(objectives: Iterable[Objective]) -> None:
     for objective in objectives:
         if objective.prompted:
             raise UserError(
-                f"objective '{objective.spec}': works on the target part of rows that begin with a "
-                "prompt, and plain text has no target part; it is for lookaround synthetic"
+                f"objective '{one_line(objective.spec)}': works on the target part of rows that "
+                "begin with a prompt, and plain text has no target part; it is for lookaround "
+                "synthetic"
             )
 
 
@@ -68,7 +77,10 @@ class _Reader:
         words = ast.get_source_segment(self.source, node) or ""  # type: ignore[arg-type]
         # the added bracket makes the 0-based offset a 1-based column
         column = getattr(node, "col_offset", 1)
-        raise UserError(f"objectives '{self.text}', column {column} ('{words}'): {problem}")
+        raise UserError(
+            f"objectives '{one_line(self.text)}', column {column} ('{one_line(words, 60)}'): "
+            f"{one_line(problem, 200)}"
+        )
 
     def objective(self, node: ast.expr) -> Term:
         match node:
@@ -92,8 +104,8 @@ class _Reader:
                 objective = self.objective(node.right)
                 try:
                     return weight * objective
-                except (TypeError, ValueError):
-                    self.refuse(node.left, "a weight must be a positive number")
+                except (TypeError, ValueError) as error:
+                    self.refuse(node.left, str(error))
         self.refuse(
             node, "not an objective; write e.g. ar, mlm(rate=0.4), ar + 3*vmlm, 0.25*ar >> 0.75*mlm"
         )

@@ -95,7 +95,7 @@ class BST(AR):
     prompted = True
 
     def __post_init__(self) -> None:
-        self._require_int("layers", 1)
+        self._require_int("layers", 1, 100)
         self._require_positive("weight")
         self._require(isinstance(self.matched, bool), "matched", "True or False")
 

@@ -8,7 +8,6 @@ figures, which are SVG of our own, are put into a page as they are.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -19,10 +18,9 @@ from markupsafe import Markup
 
 from lookaround.report import svg
 from lookaround.report.text import MISSING
+from lookaround.support.text import UNFIT
 
 _HERE = Path(__file__).parent
-# controls, surrogates and text-direction overrides have no place in a report
-_UNSAFE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Bar(NamedTuple):
@@ -110,4 +108,4 @@ def _environment() -> Environment:
 
 
 def _printable(value: Any) -> Any:
-    return value if isinstance(value, Markup) else _UNSAFE.sub("\ufffd", str(value))
+    return value if isinstance(value, Markup) else UNFIT.sub("\ufffd", str(value))

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from lookaround.settings.sections import Settings, sections
 from lookaround.support.errors import UserError
+from lookaround.support.text import one_line, shown
 
+# what PyYAML raises: of its own, of the values that it makes (dates, numbers), and of deep text
+NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 # names of earlier versions
 MOVED = {
     "plan": "synthetic",
@@ -36,8 +40,6 @@ def read_settings(
 
     Raises UserError naming the file, assignment or option, and the field.
     """
-    import yaml
-
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, value in (defaults or {}).items():
@@ -51,18 +53,23 @@ def read_settings(
             elif part is not None or name not in sections():
                 values[name] = part
     for assignment in assignments or []:
+        told = one_line(f"--set {assignment}")
         name, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals or not name:
-            raise UserError(f"--set {assignment}: write section.field=value, e.g. train.batch=32")
+            raise UserError(f"{told}: write section.field=value, e.g. train.batch=32")
         try:
-            _assign(values, name, _number(yaml.safe_load(text)), f"--set {assignment}")
-        except yaml.YAMLError:
-            raise UserError(f"--set {assignment}: the value is not YAML") from None
-        origins[name] = f"--set {assignment}"
+            value = yaml.safe_load(text)
+        except NO_YAML:
+            raise UserError(f"{told}: the value is not YAML") from None
+        _assign(values, name, _number(value), told)
+        origins[name] = told
     for name, value in options.items():
         if value is not None:
             _assign(values, name, value, name)
             origins[name] = (labels or {}).get(name, name)
+    for name, text in ((n, _text_of(values, n)) for n in origins):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UserError(f"{origins[name]}: {shown(text)} is not UTF-8; give it another name")
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -70,21 +77,26 @@ def read_settings(
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        loaded = yaml.safe_load(file.read_text())
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not UTF-8
+        raise UserError(f"{file}: not YAML ({error})") from None
+    try:
+        loaded = yaml.safe_load(text)
+    except NO_YAML as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
+        problem = one_line(getattr(error, "problem", None) or error)
         raise UserError(f"{file}{line}: not YAML ({problem})") from None
     if not isinstance(loaded, dict | None):
         raise UserError(
             f"{file}: expected sections such as 'train:', found a {type(loaded).__name__}"
         )
+    for name in loaded or {}:
+        if not isinstance(name, str):
+            raise UserError(f"{file}: expected sections such as 'train:', found {shown(name)}")
     return loaded or {}
 
 
@@ -92,7 +104,7 @@ def _message(
     error: ValidationError, origins: Mapping[str, str], file: str, options: Mapping[str, Any]
 ) -> str:
     """One line about the first field that will not do, under the name that its user gave it."""
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
     field = ".".join(map(str, first["loc"]))
     given = [
         name
@@ -104,9 +116,17 @@ def _message(
         section = ".".join(map(str, first["loc"][:-1]))
         known = ", ".join((sections()[section] if section else Settings).model_fields)
         hint = f"it is called '{MOVED[field]}' now" if field in MOVED else f"known here: {known}"
-        return f"{origin}: unknown setting '{field}'; {hint}"
-    where = origin if given and given[-1] in options else f"{origin}: {field}"
-    return f"{where}: {first['msg']}, got {first['input']!r}"
+        return f"{origin}: unknown setting '{one_line(field, 80)}'; {hint}"
+    where = origin if given and given[-1] in options else f"{origin}: {one_line(field, 80)}"
+    return f"{where}: {first['msg']}, got {shown(first['input'])}"
+
+
+def _text_of(values: dict[str, Any], name: str) -> str:
+    """What stands under a dotted name, as far as it is text."""
+    value: Any = values
+    for part in name.split("."):
+        value = value[part]
+    return value if isinstance(value, str) else ""
 
 
 def _number(value: Any) -> Any:
@@ -124,5 +144,5 @@ def _assign(values: dict[str, Any], name: str, value: Any, origin: str) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise UserError(f"{origin}: '{section}' is a field, not a section")
+            raise UserError(f"{origin}: '{one_line(section, 60)}' is a field, not a section")
     values[field] = value

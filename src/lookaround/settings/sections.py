@@ -11,11 +11,11 @@ from pydantic import (
     Field,
     JsonValue,
     PositiveFloat,
-    PositiveInt,
     StringConstraints,
 )
 from pydantic.fields import FieldInfo
 
+MANY = 1_000_000_000  # the most of what no other bound is known of
 Reading = Literal["causal", "bidirectional", "prefix"]
 # a lone text is a list of one
 Texts = Annotated[
@@ -125,13 +125,15 @@ class DataSettings(_Section):
     tokenizer: str | None = Field(
         None, description="a Hugging Face tokenizer; none: a byte-level BPE trained here"
     )
-    vocabulary: int | None = result(None, ge=1, description="tokens of the BPE; none: the preset's")
+    vocabulary: int | None = result(
+        None, ge=1, le=1 << 20, description="tokens of the BPE; none: the preset's"
+    )
     pack: bool = result(False, description="several short documents in a row, isolated by the mask")
     validation: float = result(
         0.05, gt=0, lt=0.5, description="share of the documents for validation"
     )
     test: float = result(0.05, gt=0, lt=0.5, description="share of the documents for testing")
-    split_seed: int = result(0, ge=0, description="seed of the split by document")
+    split_seed: int = result(0, ge=0, le=1 << 62, description="seed of the split by document")
 
 
 class ModelSettings(_Section):
@@ -143,7 +145,7 @@ class ModelSettings(_Section):
     init: str | None = Field(
         None, description="folder or hub name of a model to continue from, in place of a preset"
     )
-    context: int = result(128, ge=4, description="tokens per row: the training length")
+    context: int = result(128, ge=4, le=1 << 20, description="tokens per row: the training length")
     precision: Literal["auto", "fp32", "bf16", "fp64"] = result(
         "auto", description="auto: bf16 where it pays"
     )
@@ -153,9 +155,9 @@ class ModelSettings(_Section):
 class TrainSettings(_Section):
     """The loop."""
 
-    batch: int = result(16, ge=1, description="rows per step, over all processes")
+    batch: int = result(16, ge=1, le=1 << 20, description="rows per step, over all processes")
     micro_batch: int | None = Field(
-        None, ge=1, description="rows per forward pass of a process; none: all of them"
+        None, ge=1, le=1 << 20, description="rows per forward pass of a process; none: all of them"
     )
     learning_rate: float | None = result(
         None, gt=0, lt=1, description="peak of the schedule; none: 0.001 x sqrt(128 / width)"
@@ -173,18 +175,18 @@ class TrainSettings(_Section):
     decay: float = result(
         0.2, ge=0, le=1, description="last share of the budget, with a learning rate falling to 0"
     )
-    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
+    checkpoint_every: int = Field(500, ge=1, le=MANY, description="steps between checkpoints")
+    log_every: int = Field(10, ge=1, le=MANY, description="steps between lines of metrics.jsonl")
 
 
 class EvaluateSettings(_Section):
     """Both halves: classification and generation."""
 
     probe_train: int = result(
-        3000, ge=10, description="labelled examples that a probe is fitted on, at most"
+        3000, ge=10, le=MANY, description="labelled examples that a probe is fitted on, at most"
     )
     probe_test: int = result(
-        2000, ge=10, description="labelled examples that a probe is scored on, at most"
+        2000, ge=10, le=MANY, description="labelled examples that a probe is scored on, at most"
     )
     protocols: Names = Field(
         ["probe", "tokens", "bits_per_byte"],
@@ -192,42 +194,51 @@ class EvaluateSettings(_Section):
         "is for gets all that are",
     )
     token_train: int = result(
-        2000, ge=10, description="labelled sentences that a probe of words is fitted on, at most"
+        2000,
+        ge=10,
+        le=MANY,
+        description="labelled sentences that a probe of words is fitted on, at most",
     )
     token_test: int = result(
-        1000, ge=10, description="labelled sentences that a probe of words is scored on, at most"
+        1000,
+        ge=10,
+        le=MANY,
+        description="labelled sentences that a probe of words is scored on, at most",
     )
-    finetune_labels: list[Annotated[int, Field(ge=10)]] = result(
+    finetune_labels: list[Annotated[int, Field(ge=10, le=MANY)]] = result(
         [64, 256, 1024, 4096],
         min_length=1,
+        max_length=100,
         description="numbers of labelled examples that fine-tuning learns from, in order",
     )
-    finetune_draws: list[PositiveInt] = result(
-        [5, 5, 3, 1], description="of the examples of each number"
+    finetune_draws: list[Annotated[int, Field(ge=1, le=1000)]] = result(
+        [5, 5, 3, 1], max_length=100, description="of the examples of each number"
     )
-    finetune_epochs: list[PositiveInt] = result(
-        [30, 15, 4, 2], description="of fine-tuning on each number"
+    finetune_epochs: list[Annotated[int, Field(ge=1, le=10_000)]] = result(
+        [30, 15, 4, 2], max_length=100, description="of fine-tuning on each number"
     )
     finetune_rates: list[PositiveFloat] = result(
         [0.3, 1.0, 3.0],
         min_length=1,
+        max_length=100,
         description="learning rates that fine-tuning chooses from; 1 is what pretraining takes at "
         "the model's width",
     )
-    pairs: int = result(100, ge=1, description="minimal pairs of each phenomenon, at most")
+    pairs: int = result(100, ge=1, le=MANY, description="minimal pairs of each phenomenon, at most")
     order_train: int = result(
-        3000, ge=120, description="texts that probes of word order are fitted on, at most"
+        3000, ge=120, le=MANY, description="texts that probes of word order are fitted on, at most"
     )
     order_test: int = result(
-        1500, ge=120, description="texts that probes of word order are scored on, at most"
+        1500, ge=120, le=MANY, description="texts that probes of word order are scored on, at most"
     )
-    positions: int = result(256, ge=2, description="scored tokens per prefix length")
+    positions: int = result(256, ge=2, le=MANY, description="scored tokens per prefix length")
     prefix_lengths: list[int] | None = result(
-        None, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
+        None, max_length=100, description="lower ends of the strata; none: 1, 2, 4 .. context/2"
     )
     context: int | None = Field(
         None,
         ge=2,
+        le=MANY,
         description="tokens that `evaluate` reads a model through, at most; none: the training "
         "length of a run, all positions of another model",
     )
@@ -238,11 +249,11 @@ class EvaluateSettings(_Section):
         None, description="how a probe reads a model; none: as it was last trained bidirectionally"
     )
     samples: int = Field(
-        3, ge=0, description="continuations of test documents that the report shows"
+        3, ge=0, le=10_000, description="continuations of test documents that the report shows"
     )
-    sample_tokens: int = Field(48, ge=1, description="tokens of such a continuation")
+    sample_tokens: int = Field(48, ge=1, le=1 << 20, description="tokens of such a continuation")
     temperature: float = Field(0.8, ge=0, description="of those continuations")
-    bootstrap: int = Field(2000, ge=100, description="resamples of an interval")
+    bootstrap: int = Field(2000, ge=100, le=1_000_000, description="resamples of an interval")
 
 
 class PretrainSettings(_Section):
@@ -258,7 +269,7 @@ class PretrainSettings(_Section):
 class CompareSettings(_Section):
     """The study of several objectives."""
 
-    seeds: int = Field(1, ge=1, description="runs per objective")
+    seeds: int = Field(1, ge=1, le=1000, description="runs per objective")
     budget: str = result(
         "3.2e12flops",
         description="of each run: tokens of ar (5M), FLOPs (2e15flops) or seconds (300s)",
@@ -267,22 +278,25 @@ class CompareSettings(_Section):
         None, description="what is equal; none: FLOPs, or the budget's seconds"
     )
     ladder: list[float] = Field(
-        [0.125, 0.25, 0.5, 1.0], description="rungs, as shares of the budget"
+        [0.125, 0.25, 0.5, 1.0], max_length=100, description="rungs, as shares of the budget"
     )
     until: Share | None = Field(
         None,
         description="the rung to stop after, such as 1/8; without it the same command goes on",
     )
     lr_factors: list[float] = result(
-        [1.0, 2.0, 4.0], description="tried at the smallest rung; one of them: no search"
+        [1.0, 2.0, 4.0],
+        max_length=100,
+        description="tried at the smallest rung; one of them: no search",
     )
     weight_decays: list[float] | None = Field(
         None,
+        max_length=100,
         description="tried on the first seed's ladder; none: train.weight_decay, and 2 beside it "
         "where the text is read more than 4 times",
     )
     jobs: int | None = Field(
-        None, ge=1, description="processes; none: one per core, or one on a GPU"
+        None, ge=1, le=1000, description="processes; none: one per core, or one on a GPU"
     )
 
 
@@ -293,10 +307,14 @@ class ForecastSettings(_Section):
     context: int = result(
         1, ge=1, le=8, description="visible tokens of a context: 1 = a token, 2 = a bigram .."
     )
-    rank: int = result(128, ge=2, description="singular values kept; features of a text")
-    reach: int = result(16, ge=1, description="largest distance of a context token from its target")
+    rank: int = result(
+        128, ge=2, le=1 << 16, description="singular values kept; features of a text"
+    )
+    reach: int = result(
+        16, ge=1, le=1 << 16, description="largest distance of a context token from its target"
+    )
     min_count: int = result(
-        5, ge=1, description="contexts and targets expected less often are left out"
+        5, ge=1, le=MANY, description="contexts and targets expected less often are left out"
     )
     features: Literal["context", "target", "both"] = result(
         "both",
@@ -314,6 +332,7 @@ class ForecastSettings(_Section):
     far_lag: int | None = result(
         None,
         ge=2,
+        le=MANY,
         description="lag of the control that predicts one far token; none: 64, or half of the "
         "longest document",
     )
@@ -336,6 +355,7 @@ class SpeculateSettings(_Section):
     samples: int = result(
         200_000,
         ge=0,
+        le=MANY,
         description="tokens of the model's own samples that heads learn from; 0: none",
     )
     sample_temperature: float = result(0.7, ge=0, description="of those samples")
@@ -353,18 +373,29 @@ class SpeculateSettings(_Section):
         0.2, gt=0, description="weight of the heads' loss beside the model's in joint training"
     )
     lora: int | None = result(
-        None, ge=1, description="rank of adapters in joint training; none: all weights"
+        None, ge=1, le=1 << 16, description="rank of adapters in joint training; none: all weights"
     )
     prompts: int = result(
-        200, ge=1, description="held-out prompts for calibration, and as many others for measuring"
+        200,
+        ge=1,
+        le=1_000_000,
+        description="held-out prompts for calibration, and as many others for measuring",
     )
-    prompt_tokens: int = result(32, ge=2, description="tokens of such a prompt")
-    new_tokens: int = result(64, ge=2, description="tokens that each prompt is continued by")
-    batches: list[PositiveInt] = Field(
-        [1, 2, 4, 8, 16, 32], min_length=1, description="numbers of sequences that are measured"
+    prompt_tokens: int = result(32, ge=2, le=1 << 20, description="tokens of such a prompt")
+    new_tokens: int = result(
+        64, ge=2, le=1 << 20, description="tokens that each prompt is continued by"
+    )
+    batches: list[Annotated[int, Field(ge=1, le=1 << 16)]] = Field(
+        [1, 2, 4, 8, 16, 32],
+        min_length=1,
+        max_length=100,
+        description="numbers of sequences that are measured",
     )
     rounds: int = Field(
-        5, ge=1, description="turns of each way of generating, at least; intervals are over turns"
+        5,
+        ge=1,
+        le=100_000,
+        description="turns of each way of generating, at least; intervals are over turns",
     )
     measure: Literal["quick", "full"] = Field(
         "full",
@@ -385,19 +416,20 @@ class SyntheticSettings(_Section):
         "ar, reverse, mtp(n=2, weights=1.0, matched=True), teacherless",
         description="comma-separated specs",
     )
-    seeds: int = Field(2, ge=1, description="runs per task and objective")
+    seeds: int = Field(2, ge=1, le=1000, description="runs per task and objective")
     steps: int = result(
-        5000, ge=1, description="of every run; those that solve their task end sooner"
+        5000, ge=1, le=MANY, description="of every run; those that solve their task end sooner"
     )
     budget: str | None = result(
         None,
         description="of every run, in FLOPs or tokens, such as 1e12flops; none: synthetic.steps",
     )
-    batch: int = result(64, ge=1, description="problems per step")
+    batch: int = result(64, ge=1, le=1 << 20, description="problems per step")
     learning_rate: float = result(4e-3, gt=0, lt=1, description="peak")
     lr_factors: list[float] = Field(
         [0.5, 1.0],
         min_length=1,
+        max_length=100,
         description="tried on a seed of their own; a single one leaves the search out",
     )
     search: Literal["each", "first"] = Field(
@@ -416,7 +448,7 @@ class SyntheticSettings(_Section):
         "shuffled", description="order in which edges are listed"
     )
     samples: int | None = result(
-        None, ge=1, description="size of a fixed training set; none: every problem is new"
+        None, ge=1, le=MANY, description="size of a fixed training set; none: every problem is new"
     )
     queries: int = result(
         10_000, ge=1, le=1_000_000, description="held-out problems that a model is scored on"
@@ -427,7 +459,7 @@ class SyntheticSettings(_Section):
         le=1_000_000,
         description="validation problems behind each point of a learning curve",
     )
-    every: int = result(250, ge=1, description="steps between points of a learning curve")
+    every: int = result(250, ge=1, le=MANY, description="steps between points of a learning curve")
     stop_at: float | None = result(
         0.995,
         gt=0,
@@ -436,7 +468,7 @@ class SyntheticSettings(_Section):
     )
     control: bool = Field(True, description="also train ar on answers that end with the first hop")
     jobs: int | None = Field(
-        None, ge=1, description="processes; none: one per core, or one on a GPU"
+        None, ge=1, le=1000, description="processes; none: one per core, or one on a GPU"
     )
 
 
@@ -445,11 +477,15 @@ class GenerationConfig(_Section):
 
     model_config = ConfigDict(frozen=True)
 
-    max_new_tokens: int = Field(64, ge=1, description="tokens that a text is continued by, at most")
+    max_new_tokens: int = Field(
+        64, ge=1, le=MANY, description="tokens that a text is continued by, at most"
+    )
     temperature: float = Field(
         0.8, ge=0, description="of the next token's distribution; 0 takes the likeliest token"
     )
-    top_k: int = Field(0, ge=0, description="draw from the k likeliest tokens only; 0: from all")
+    top_k: int = Field(
+        0, ge=0, le=MANY, description="draw from the k likeliest tokens only; 0: from all"
+    )
     top_p: float = Field(
         1.0,
         gt=0,
@@ -464,7 +500,9 @@ class GenerationConfig(_Section):
         description="which masks a bidirectional model fills first: the leftmost, or those whose "
         "token is most certain",
     )
-    per_pass: int = Field(1, ge=1, description="masks that a bidirectional model fills per pass")
+    per_pass: int = Field(
+        1, ge=1, le=MANY, description="masks that a bidirectional model fills per pass"
+    )
     accept: Literal["exact", "typical"] = Field(
         "exact",
         description="which drafts of look-ahead heads stand: 'exact' leaves the distribution of "
@@ -477,6 +515,7 @@ class GenerationConfig(_Section):
     context: int | None = Field(
         None,
         ge=2,
+        le=MANY,
         description="tokens that the model is read through, at most; none: the training length of "
         "a run, all positions of another model",
     )

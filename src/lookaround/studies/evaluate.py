@@ -31,6 +31,7 @@ from lookaround.report.schema import EvaluationResults
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, reading, silent
 from lookaround.support.errors import UserError
+from lookaround.support.storage import make_folder
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def evaluate(
         result |= protocol.entry(evaluation.scores.get(name, {}), settings, whole=True)
     found = EvaluationResults.of(result | {"notes": _notes(request, evaluation)})
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         found.save(out / "evaluation.json")
     return found
 

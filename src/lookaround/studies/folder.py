@@ -18,18 +18,44 @@ from lookaround.support.errors import UserError
 from lookaround.support.storage import (
     disk_errors,
     make_folder,
+    place_errors,
     read_mapping,
     require_place,
     write_folder,
     write_yaml,
 )
 
+# {command: the file that says what its folder is, and the same in words}
+KINDS = {
+    "compare": ("study.yaml", "a study of ours"),
+    "forecast": ("forecast.yaml", "a forecast of ours"),
+    "pretrain": ("run.yaml", "a run of ours"),
+    "speculate": ("speculate.yaml", "made by speculate"),
+    "synthetic": ("synthetic.yaml", "a benchmark of ours"),
+}
 LAYOUT = 2  # of the file that says what a folder is
 LOCK_FILE = ".lock"
 # {state file of today: what a folder of an older layout holds instead}
 OLDER = {"synthetic.yaml": "plan.yaml", "forecast.yaml": "parts"}
 # {fingerprint in an identity: the message where it differs}
 CONTENT = {"corpus": "the corpus or its tokenizer has changed", "model": "the model has changed"}
+
+
+def require_out(command: str, out: Path) -> None:
+    """Refuses the --out of a command before any work: one that cannot be written, and a foreign
+    one. Raises UserError.
+    """
+    require_place(out)
+    _require_kind(out, *KINDS[command])
+
+
+def _require_kind(folder: Path, file: str, what: str) -> set[str]:
+    """The names in a folder, none where there is no folder; raises UserError for a foreign one."""
+    with place_errors(f"--out {folder}"):
+        names = {at.name for at in folder.iterdir()} if folder.exists() else set()
+    if names - {LOCK_FILE} and not names & {file, OLDER.get(file)}:
+        raise UserError(f"{folder}: not empty and not {what} (no {file}); give another --out")
+    return names
 
 
 class StudyFolder:
@@ -55,9 +81,8 @@ class StudyFolder:
         Raises UserError for a file in the way, a foreign folder, an older layout, and another run.
         """
         require_place(self.path)
-        with disk_errors(self.path):
-            names = {at.name for at in self.path.iterdir()} if self.path.exists() else set()
         name = self.file.name
+        names = _require_kind(self.path, name, self.what)
         older = OLDER.get(name) in names
         if name in names:
             state = read_mapping(self.file, {"identity": dict})
@@ -71,10 +96,6 @@ class StudyFolder:
         if name in names:
             _require_same(state.pop("identity"), self.identity, self.file)
             self.state = state
-        elif names - {LOCK_FILE}:
-            raise UserError(
-                f"{self.path}: not empty and not {self.what} (no {name}); give another --out"
-            )
 
     @contextmanager
     def opened(self, main: bool = True) -> Iterator[dict[str, Any]]:
@@ -90,13 +111,7 @@ class StudyFolder:
             yield self.state
             return
         fresh = not self.path.exists()
-        make_folder(self.path)
-        lock = FileLock(self.path / LOCK_FILE, timeout=0)
-        try:
-            with disk_errors(self.path):
-                lock.acquire()
-        except Timeout:
-            raise UserError(f"{self.path}: another process is at work in this folder") from None
+        lock = self._lock()
         try:
             self.require()  # another process may have changed it before the lock was taken
             yield self.state
@@ -106,6 +121,24 @@ class StudyFolder:
             raise
         finally:
             lock.release()
+
+    def _lock(self) -> FileLock:
+        """The folder's lock, taken; the folder is made where there is none."""
+        with disk_errors(self.path):
+            while True:
+                make_folder(self.path)
+                lock = FileLock(self.path / LOCK_FILE, timeout=0)
+                try:
+                    lock.acquire()
+                except Timeout:
+                    raise UserError(
+                        f"{self.path}: another process is at work in this folder"
+                    ) from None
+                except FileNotFoundError:  # its process has just removed it
+                    continue
+                if (self.path / LOCK_FILE).exists():
+                    return lock
+                lock.release()
 
     def save(self, **entries: Any) -> None:
         """Stores entries beside those that are there, whole or not at all."""

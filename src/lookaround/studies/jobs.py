@@ -32,6 +32,8 @@ from lookaround.evaluation.registry import Protocol
 from lookaround.objectives.objective import Objective
 from lookaround.studies.events import Event, Report, Running
 from lookaround.support.errors import Interrupted, UserError
+from lookaround.support.machine import out_of_memory
+from lookaround.support.text import listed
 from lookaround.train.loop import StopSignal
 
 STOP_FILE = ".stop"
@@ -52,6 +54,7 @@ class Jobs:
         and those that run are asked to save.
     executor: none is local processes.
     remedy: what may help where a process dies.
+    memory: bytes that a process needs, an estimate.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class Jobs:
         threads: int,
         executor: Executor | None = None,
         remedy: str = "--jobs 1 or a smaller train.micro_batch",
+        memory: float | None = None,
     ) -> None:
         self.study, self.stop, self.stop_file, self.remedy = study, stop, study / STOP_FILE, remedy
+        self.memory = memory
         self.own = executor is None
         self.executor = executor or local_pool(jobs, threads)
         self.pending: dict[Future, tuple[Any, float]] = {}
@@ -124,13 +129,27 @@ class Jobs:
             return future.result()
         except (Interrupted, KeyboardInterrupt):
             raise self._stopped() from None
-        except (BrokenExecutor, MemoryError):
+        except Exception as error:
+            died = isinstance(error, BrokenExecutor)
+            if not died and not out_of_memory(error):
+                raise
             if self.stop.set:
                 raise self._stopped() from None
-            raise UserError(
-                f"{self.study}: a process of the study died, most likely out of memory; the same "
-                f"command goes on from there, with {self.remedy} if it dies again"
-            ) from None
+            raise UserError(self._told_died(died)) from None
+
+    def _told_died(self, died: bool) -> str:
+        """What is said where a process was killed, or could not have its memory."""
+        what = "died, most likely" if died else "is"
+        notes = []
+        if self.memory:
+            notes.append(f"each takes about {self.memory / 2**30:.1f} GiB, beside its libraries")
+        if at_work := [job.job for job in running_jobs(self.study)]:
+            notes.append(f"at work: {listed(at_work, 3)}")
+        told = f" ({'; '.join(notes)})" * bool(notes)
+        return (
+            f"{self.study}: a process of the study {what} out of memory{told}; the same command "
+            f"goes on from there, with {self.remedy} if it {'dies' if died else 'happens'} again"
+        )
 
     def __exit__(self, kind: Any, *exception: Any) -> None:
         if self.stop.set or kind is not None:

@@ -27,7 +27,7 @@ from lookaround.settings import Settings
 from lookaround.studies.compare.estimate import Estimate, estimate
 from lookaround.studies.compare.study import open_store, open_study
 from lookaround.studies.events import Event, Report, reading, report_step, silent
-from lookaround.studies.folder import StudyFolder
+from lookaround.studies.folder import KINDS, StudyFolder
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import memory_errors
 from lookaround.support.storage import disk_errors
@@ -133,7 +133,7 @@ def train_into(
         raise UserError(
             f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out"
         )
-    folder = StudyFolder(out, RUN_FILE, "a run of ours", identity)
+    folder = StudyFolder(out, *KINDS["pretrain"], identity)
     with folder.opened(processes.main) as before, memory_errors("train.micro_batch"):
         if before.get("status") == "finished":
             return PretrainResults.of(before | {"identity": folder.identity})

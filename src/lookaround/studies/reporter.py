@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lookaround.report.text import format_seconds
+from lookaround.support.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +19,10 @@ QUIET_SECONDS = 30  # between lines where there is no terminal
 
 
 def say(console: Console, text: str, *, end: str = "\n", style: str | None = None) -> None:
-    """Prints text as it is: no markup is read in it, and no line of it is broken."""
-    console.print(text, end=end, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Prints text without control characters; no markup is read in it, no line of it is broken."""
+    console.print(
+        printable(text), end=end, style=style, markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def counted(number: int, noun: str) -> str:
@@ -95,8 +98,8 @@ class Reporter:
 
     def _show(self, name: str, done: float, total: float, note: str) -> None:
         if name not in self.tasks:
-            self.tasks[name] = self.bar.add_task(name, total=total or None, note="")
-        self.bar.update(self.tasks[name], completed=done, total=total or None, note=note)
+            self.tasks[name] = self.bar.add_task(printable(name), total=total or None, note="")
+        self.bar.update(self.tasks[name], completed=done, total=total or None, note=printable(note))
 
     def _left(self, name: str, event: Event, now: float) -> str:
         """The time left, by what was done since this process began or the stage got a length."""

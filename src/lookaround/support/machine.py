@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import re
@@ -52,18 +53,44 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had: of Python, numpy, torch or the system."""
+    words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "failed to map")
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (
+            isinstance(error, RuntimeError | ImportError)
+            and any(word in str(error).lower() for word in words)
+        )
+    )
+
+
 @contextlib.contextmanager
 def memory_errors(setting: str) -> Iterator[None]:
     """Turns a failed allocation into a UserError that names the setting to make smaller."""
-    import torch
-
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and "can't allocate memory" not in str(error):
+    except Exception as error:
+        if not out_of_memory(error):
             raise
         raise UserError(f"out of memory; set {setting} lower, or take a smaller model") from None
+
+
+def require_memory(needed: float, device: torch.device, what: str, remedy: str) -> None:
+    """Refuses work that needs more memory than a device has free.
+
+    needed: bytes, an estimate.
+    what: that needs them, as a message begins; remedy: what makes it need less.
+
+    Raises UserError.
+    """
+    free = available_memory(device)
+    if needed > free:
+        raise UserError(
+            f"{what}: needs about {needed / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} are "
+            f"free; {remedy}"
+        )
 
 
 def local_device() -> torch.device:
@@ -77,8 +104,21 @@ def local_device() -> torch.device:
     )
 
 
+def _left_to_process() -> int:
+    """Bytes that a limit of the process (`ulimit -v`) leaves it."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            return max(0, limit - pages * resource.getpagesize())
+    return 1 << 62
+
+
 def available_memory(device: torch.device) -> int:
-    """Bytes that are free on a device: of the GPU, else of the memory, as far as a container may.
+    """Bytes that are free on a device: of the GPU, else of the memory, as far as a container and
+    the limits of the process may.
 
     Very many where the system does not say.
     """
@@ -86,7 +126,7 @@ def available_memory(device: torch.device) -> int:
 
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = 1 << 62
+    free = _left_to_process()
     with contextlib.suppress(OSError, ValueError):
         told = re.search(
             r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE

@@ -10,12 +10,13 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
 
 from lookaround.support.errors import UserError
+from lookaround.support.text import one_line
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         match = re.search(r"os error (\d+)", str(error))
         if number is None and match is not None:
             number = int(match[1])
-        if number is None or isinstance(error, UserError):
+        if number in (None, errno.ENOMEM) or isinstance(error, UserError):
             raise
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
@@ -41,10 +42,14 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({os.strerror(number)})") from None
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Atomic write: replaces the file when the block succeeds, leaves it untouched otherwise."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _temporary(path)
     try:
         with disk_errors(path):
             with open(temporary, "wb") as file:
@@ -53,7 +58,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -100,10 +106,56 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def require_place(folder: Path) -> None:
-    """Raises UserError where a folder cannot be made, since it or one above it is a file."""
-    above = next(path for path in (folder, *folder.parents) if path.exists())
-    if not above.is_dir():
-        raise UserError(f"--out {folder}: '{above}' is a file; give a folder")
+    """Refuses a folder that cannot be made or written into before any work is done.
+
+    Raises UserError where it or one above it is a file, or where the system will not have it.
+    """
+    if any("\udc80" <= letter <= "\udcff" for letter in str(folder)):
+        raise UserError(f"--out {one_line(folder)}: its name is not UTF-8; give another place")
+    with place_errors(f"--out {one_line(folder)}"):
+        above = next(path for path in (folder, *folder.parents) if path.exists())
+        if not above.is_dir():
+            raise UserError(f"--out {folder}: '{above}' is a file; give a folder")
+        missing = folder.parts[len(above.parts) :] if above != Path(".") else folder.parts
+        _try(above, max((len(os.fsencode(part)) for part in missing), default=0))
+
+
+def require_file(option: str, path: Path) -> None:
+    """Refuses a file that cannot be written before any work is done; raises UserError.
+
+    option: that it was given by.
+    """
+    with place_errors(f"{option} {one_line(path)}"):
+        if path.is_dir():
+            raise UserError(f"{option} {path}: is a folder; give the name of a file")
+        if not path.parent.is_dir():
+            raise UserError(f"{option} {path}: there is no folder '{path.parent}'")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{option} {path}: is no regular file; give the name of a file")
+        _try(path.parent, len(os.fsencode(path.name)) + len(_temporary(Path("x")).name) - 1)
+
+
+@contextmanager
+def place_errors(what: str) -> Iterator[None]:
+    """Turns errors of the system about a place to write to into a UserError that begins so."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # a name with a NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{what}: cannot be written ({reason}); give another place") from None
+
+
+def _try(folder: Path, length: int) -> None:
+    """Makes and removes a folder in another one; raises OSError where that cannot be.
+
+    Asking for permissions does not tell: the system's administrator has them everywhere. The name
+    is one of its own, so that nobody who makes the true one at this moment is disturbed.
+
+    length: of its name in bytes, at least.
+    """
+    trial = folder / f".{uuid.uuid4().hex}".ljust(length, "x")
+    trial.mkdir()
+    trial.rmdir()
 
 
 def make_folder(folder: Path) -> None:

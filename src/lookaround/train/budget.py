@@ -8,7 +8,6 @@ state per pair. Padding counts.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +21,10 @@ from lookaround.model.backbone import Backbone
 from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.support.errors import UserError
+from lookaround.support.text import one_line
 
 Unit = Literal["tokens", "flops", "seconds"]
+MOST = 1e30  # of any unit
 _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "p": 1e15}
 _UNITS: dict[str, tuple[Unit, float]] = {
     "": ("tokens", 1.0),
@@ -61,13 +62,13 @@ def parse_budget(text: str) -> Budget:
     parts = None if match is None else match.groups()
     if parts is None or (_UNITS[parts[2]][0] == "seconds" and parts[1]):
         raise UserError(
-            f"budget '{text}': not a budget; write tokens (5M), FLOPs (2e15flops) or time (300s, "
-            "10min)"
+            f"budget '{one_line(text, 60)}': not a budget; write tokens (5M), FLOPs "
+            "(2e15flops) or time (300s, 10min)"
         )
     unit, scale = _UNITS[parts[2]]
     amount = float(parts[0]) * _SCALES[parts[1]] * scale
-    if not 0 < amount < math.inf:
-        raise UserError(f"budget '{text}': must be more than nothing and finite")
+    if not 0 < amount <= MOST:
+        raise UserError(f"budget '{one_line(text, 60)}': must be more than 0 and at most {MOST:g}")
     return Budget(amount, unit)
 
 

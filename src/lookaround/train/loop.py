@@ -25,10 +25,12 @@ from torch import Tensor
 from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export, names_mask, require_form, write_pooling
+from lookaround.model.sizes import training_bytes
 from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.settings import TrainSettings
 from lookaround.support.errors import Diverged, Interrupted, UserError
+from lookaround.support.machine import require_memory
 from lookaround.support.storage import disk_errors
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan, token_count, view_flops
@@ -146,6 +148,13 @@ class Trainer:
         backbone.to(self.world.device, torch.float64 if precision == "fp64" else torch.float32)
         self.backbone = backbone
         self.dtype = autocast_dtype(precision, backbone.width, self.world.device)
+        had = 4 * backbone.parameter_count
+        require_memory(
+            self.memory_bytes - had,
+            self.world.device,
+            "training",
+            "set the batch, train.micro_batch or the context lower, or take a smaller model",
+        )
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(backbone, settings),
             lr=learning_rate,
@@ -158,6 +167,20 @@ class Trainer:
             for layer in getattr(backbone.decoder, "layers", [backbone.decoder]):
                 layer.compile()
         self.loss = parallelize(ObjectiveLoss(backbone), self.world)
+
+    @property
+    def memory_bytes(self) -> float:
+        """What training takes in this process, an estimate."""
+        rows = self.settings.batch // self.world.size
+        trained = [p.numel() for p in self.backbone.parameters() if p.requires_grad]
+        return training_bytes(
+            self.backbone.sizes,
+            self.backbone.parameter_count,
+            min(rows, self.settings.micro_batch or rows) * self.rows.width,
+            trained=sum(trained),
+            trunk=any(p.requires_grad for p in self.backbone.lm.parameters()),
+            width=4 if self.dtype is None else 2,
+        )
 
     # -- one step
 

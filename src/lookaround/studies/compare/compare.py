@@ -24,14 +24,13 @@ from lookaround.studies.compare.grid import Grid
 from lookaround.studies.compare.study import Study, plans_of
 from lookaround.studies.compare.summary import study_results
 from lookaround.studies.events import Report, silent
-from lookaround.studies.folder import StudyFolder
-from lookaround.support.machine import threads
+from lookaround.studies.folder import KINDS, StudyFolder
+from lookaround.support.machine import local_device, require_memory, threads
 from lookaround.support.storage import read_mapping, require_fields
 from lookaround.train.loop import stop_on_signals
 
 # of a task, what is told of it and not evaluated on
 TOLD = {"name", "classes", "notes", "columns"}
-STUDY_FILE = "study.yaml"
 
 
 def compare(
@@ -51,8 +50,15 @@ def compare(
     Raises UserError where `out` belongs to another study, Interrupted after saving when asked to
     stop.
     """
-    study = _as_first_named(study, out / STUDY_FILE)
-    folder = StudyFolder(out, STUDY_FILE, "a study of ours", _identity(study))
+    study = _as_first_named(study, out / KINDS["compare"][0])
+    if executor is None:
+        require_memory(
+            study.jobs * study.memory_bytes,
+            local_device(),
+            f"the study, {study.jobs} processes at a time",
+            "set --jobs, train.micro_batch or model.context lower, or take a smaller model",
+        )
+    folder = StudyFolder(out, *KINDS["compare"], _identity(study))
     with folder.opened() as before, stop_on_signals() as stop:
         if before:
             require_fields(

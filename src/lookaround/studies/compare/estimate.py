@@ -91,9 +91,6 @@ def estimate(study: Study, *, evaluation: bool = True) -> Estimate:
         # in full budgets: branches off one trunk share all but their decays
         ladder = (1 - decay) * last + decay * rungs if objective.stationary else rungs
         total += flops[objective.spec] * (ladder * ladders + search)
-    sizes = study.backbone.sizes
-    rows = settings.train.micro_batch or settings.train.batch
-    per_token = sizes.layers * (14 * sizes.trunk + 4 * sizes.intermediate)
     parameters = study.backbone.parameter_count
     split = study.store.index["splits"]["train"]
     description = study.corpus.description
@@ -104,9 +101,7 @@ def estimate(study: Study, *, evaluation: bool = True) -> Estimate:
         tokens_per_run=tokens,
         epochs_per_run={spec: count / split["tokens"] for spec, count in tokens.items()},
         flops=total,
-        memory_bytes=16.0 * parameters
-        + 4.0 * rows * settings.model.context * per_token
-        + (96 << 20),
+        memory_bytes=study.memory_bytes,
         seconds=total / rate,
         evaluation_seconds=_evaluation_seconds(study) if evaluation else 0.0,
         corpus={

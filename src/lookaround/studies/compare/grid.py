@@ -165,7 +165,12 @@ class Grid:
         study, settings = self.study, self.settings
         names = [item.name for item in self.study.data] + [TextData.name]
         with Jobs(
-            self.out, stop, jobs=study.jobs, threads=study.threads, executor=executor
+            self.out,
+            stop,
+            jobs=study.jobs,
+            threads=study.threads,
+            executor=executor,
+            memory=study.memory_bytes,
         ) as jobs:
             if settings.forecast.enabled:
                 place = self.out / "forecast"

@@ -16,6 +16,7 @@ from lookaround.data.text import require_named
 from lookaround.evaluation.registry import AnyData, Labelled, TextData, chosen, task_data
 from lookaround.model.backbone import VOCABULARIES, Backbone
 from lookaround.model.fingerprint import model_folder
+from lookaround.model.sizes import training_bytes
 from lookaround.objectives import AR, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
@@ -66,6 +67,14 @@ class Study:
         options = self.settings.compare
         return jobs_of(
             options.jobs, len(self.objectives) * max(options.seeds, len(options.lr_factors))
+        )
+
+    @property
+    def memory_bytes(self) -> float:
+        """What each process needs in training, an estimate."""
+        rows = self.settings.train.micro_batch or self.settings.train.batch
+        return training_bytes(
+            self.backbone.sizes, self.backbone.parameter_count, rows * self.settings.model.context
         )
 
     @property

@@ -38,7 +38,7 @@ from lookaround.report.schema import ForecastResults
 from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, reading, silent
-from lookaround.studies.folder import StudyFolder
+from lookaround.studies.folder import KINDS, StudyFolder
 from lookaround.studies.forecast.entry import FEATURES, Entry, EntryJob, keep, read_kept, run_entry
 from lookaround.studies.forecast.recommend import TRACK_RECORD, recommend
 from lookaround.studies.jobs import Jobs, Status, stopped
@@ -50,7 +50,6 @@ from lookaround.theory.matrices import far_contexts, kept_contexts
 from lookaround.theory.tally import Code
 from lookaround.train.loop import StopSignal, stop_on_signals
 
-FORECAST_FILE = "forecast.yaml"
 VOCABULARY = 8192  # of the BPE trained where neither a tokenizer nor a size is given
 FAR_LAG = 64  # of the control, where documents are long enough
 SHUFFLED, TFIDF = "shuffled corpus", "TF-IDF + logistic regression"
@@ -199,7 +198,7 @@ def forecast(
     with contextlib.ExitStack() as stack:
         stop = stop or stack.enter_context(stop_on_signals())
         path = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder = StudyFolder(path, FORECAST_FILE, "a forecast of ours", identity)
+        folder = StudyFolder(path, *KINDS["forecast"], identity)
         stack.enter_context(folder.opened())
         return _forecast(request, folder, executor, stop, report)
 
@@ -239,7 +238,8 @@ def _forecast(
     make_folder(parts)
 
     def file_of(name: str) -> Path:
-        return parts / f"{hashlib.sha256(f'{content} {name}'.encode()).hexdigest()[:16]}.json"
+        key = f"{content} {name}".encode("utf-8", "surrogateescape")
+        return parts / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
 
     lines_by_name = {entry.name: read_kept(file_of(entry.name)) for entry in entries}
     missing = [entry for entry in entries if lines_by_name[entry.name] is None]

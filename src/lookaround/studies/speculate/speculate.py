@@ -29,7 +29,7 @@ from lookaround.model.fingerprint import model_fingerprint
 from lookaround.objectives.contract import Mode
 from lookaround.report.schema import SpeculationResults
 from lookaround.studies.events import Report, silent
-from lookaround.studies.folder import StudyFolder
+from lookaround.studies.folder import KINDS, StudyFolder
 from lookaround.studies.speculate.calibration import Calibration, calibrate, frequent_shortlist
 from lookaround.studies.speculate.heads import train_heads
 from lookaround.studies.speculate.measure import (
@@ -50,8 +50,6 @@ from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.storage import write_folder
 from lookaround.train.loop import StopSignal, autocast_dtype, stop_on_signals
 
-STATE_FILE = "speculate.yaml"
-
 
 def speculate(
     request: Speculation, out: Path, *, stop: StopSignal | None = None, report: Report = silent
@@ -63,7 +61,7 @@ def speculate(
     Raises UserError where `out` belongs to another model, text or settings or another process is at
     work in it; Interrupted after saving when `stop` is set.
     """
-    folder = StudyFolder(out, STATE_FILE, "made by speculate", _identity(request))
+    folder = StudyFolder(out, *KINDS["speculate"], _identity(request))
     with folder.opened() as before, stop_on_signals() as signals:
         if before.get("status") != "finished":
             folder.save(status="running")

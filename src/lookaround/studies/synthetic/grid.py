@@ -27,7 +27,7 @@ from lookaround.report.schema import SyntheticResults
 from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, silent
-from lookaround.studies.folder import StudyFolder, slug
+from lookaround.studies.folder import KINDS, StudyFolder, slug
 from lookaround.studies.jobs import Jobs
 from lookaround.studies.synthetic.exams import Exam, HiddenStates, exam_of
 from lookaround.studies.synthetic.job import (
@@ -45,7 +45,6 @@ from lookaround.train.budget import expected_cost, parse_budget
 from lookaround.train.loop import StopSignal, stop_on_signals
 from lookaround.train.run import seconds_per_step
 
-GRID_FILE = "synthetic.yaml"
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
 # two accuracies on validation problems that are no further apart are not told apart: two standard
@@ -320,7 +319,7 @@ def _seconds_per_read(exam: Exam[Any], rows: int, times: int = 3) -> float:
 
 def folder_of(grid: Grid, out: Path) -> StudyFolder:
     """The folder of a grid; `require` raises UserError where `out` holds something else."""
-    return StudyFolder(out, GRID_FILE, "a benchmark of ours", _identity(grid.settings))
+    return StudyFolder(out, *KINDS["synthetic"], _identity(grid.settings))
 
 
 def run_grid(
@@ -384,7 +383,18 @@ def _run_jobs(
     followers = grid.followers
     tried: dict[tuple[str, str], dict[float, dict[str, Any]]] = {run: {} for run in followers}
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
-    with Jobs(out, stop, jobs=grid.jobs, threads=grid.threads, executor=executor) as jobs:
+    name, spec = grid.runs[0]
+    rate, objective = grid.settings.synthetic.learning_rate, grid.objectives[spec]
+    memory = make_trainer(grid.settings, grid.tasks[name], objective, 0, rate).memory_bytes
+    with Jobs(
+        out,
+        stop,
+        jobs=grid.jobs,
+        threads=grid.threads,
+        executor=executor,
+        remedy="--jobs 1 or a smaller synthetic.batch",
+        memory=memory,
+    ) as jobs:
 
         def submit(run: tuple[str, str], factor: float, seed: int | None) -> None:
             """A run of a seed; of none, the trial of a learning rate."""
