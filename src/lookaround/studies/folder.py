@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import Field
 
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
+from lookaround.support.records import Stored, checked, read_plain, read_record
 from lookaround.support.storage import (
     disk_errors,
     make_folder,
-    read_mapping,
     require_place,
     write_folder,
     write_yaml,
@@ -32,6 +33,25 @@ OLDER = {"synthetic.yaml": "plan.yaml", "forecast.yaml": "parts"}
 CONTENT = {"corpus": "the corpus or its tokenizer has changed", "model": "the model has changed"}
 
 
+class _Identity(Stored):
+    """Of a run or study: settings by section, fingerprints of content."""
+
+    settings: dict[str, Any] = Field({})
+    tasks: dict[str, str] = Field({})
+
+
+class _Known(Stored):
+    """What every file that says what a folder is begins with."""
+
+    layout: int | None = None
+    identity: _Identity
+
+
+def tasks_of(file: Path) -> dict[str, str]:
+    """{name: fingerprint} of the tasks of a folder; raises UserError for a damaged file."""
+    return read_record(file, _Known).identity.tasks
+
+
 class StudyFolder:
     """The folder of one run or study.
 
@@ -40,12 +60,20 @@ class StudyFolder:
     what: the same in words ("a study of ours").
     identity: what may not change while the folder lives: "settings" (the sections of
         `Settings.identity`) and fingerprints of content, never a path or a name.
+    stored: what the file holds besides.
 
     state: what `save` has stored, by this process or one before it; empty for a new folder.
     """
 
-    def __init__(self, path: Path, file: str, what: str, identity: Mapping[str, Any]) -> None:
-        self.path, self.file, self.what = path, path / file, what
+    def __init__(
+        self,
+        path: Path,
+        file: str,
+        what: str,
+        identity: Mapping[str, Any],
+        stored: type[Stored] = Stored,
+    ) -> None:
+        self.path, self.file, self.what, self.stored = path, path / file, what, stored
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         self.state: dict[str, Any] = {}
 
@@ -60,8 +88,8 @@ class StudyFolder:
         name = self.file.name
         older = OLDER.get(name) in names
         if name in names:
-            state = read_mapping(self.file, {"identity": dict})
-            older = state.pop("layout", None) != LAYOUT
+            state = read_plain(self.file)
+            older = checked(_Known, state, self.file).layout != LAYOUT
         if older:
             raise UserError(
                 f"{self.file if name in names else self.path / OLDER[name]}: written by an older "
@@ -70,7 +98,8 @@ class StudyFolder:
             )
         if name in names:
             _require_same(state.pop("identity"), self.identity, self.file)
-            self.state = state
+            del state["layout"]
+            self.state = checked(self.stored, state, self.file).as_dict()
         elif names - {LOCK_FILE}:
             raise UserError(
                 f"{self.path}: not empty and not {self.what} (no {name}); give another --out"
