@@ -225,14 +225,14 @@ def test_a_copied_folder_knows_its_modes(
     [
         (
             {"modes": [["left", 1]]},
-            r"lookaround\.modes is \[\['left', 1\]\]; must be pairs",
+            r"field 'modes\[0\]' is \[\"left\", 1\]; expected an attention kind",
         ),
-        ({"modes": []}, r"lookaround\.modes is \[\]; must be pairs of an attention kind"),
-        ({"modes": [["causal", True]]}, r"lookaround\.modes is \[\['causal', True\]\]"),
-        ({"final_modes": 3}, r"lookaround\.final_modes is 3; must be pairs"),
+        ({"modes": []}, r"field 'modes' is \[\]; expected a list that is not empty"),
+        ({"modes": [["causal", True]]}, r"field 'modes\[0\]' is \[\"causal\", true\]"),
+        ({"final_modes": 3}, "field 'final_modes' is a number; expected a list"),
         (
             {"final_modes": [["causal", 1]]},
-            "a mode that lookaround.modes has not",
+            "field 'final_modes' has a mode that 'modes' has not",
         ),
         ({"context": 65}, r"lookaround\.context is 65, must be 2 to 64"),
         ({"mask_token_id": 7}, r"mask_token_id is 7, the mask token of its tokenizer 3"),
@@ -248,7 +248,7 @@ def test_a_damaged_description_is_refused(
     assert str(tmp_path / "config.json") in str(caught.value)
     assert "\n" not in str(caught.value)
     configure(tmp_path, lookaround="vmlm")
-    with pytest.raises(UserError, match=r"lookaround\.modes is None"):
+    with pytest.raises(UserError, match=r"lookaround: truncated or not ours .found text; expected"):
         open_run(tmp_path)
 
 

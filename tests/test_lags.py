@@ -332,11 +332,28 @@ def test_damaged_files_are_named(store: TokenStore, tmp_path: Path) -> None:
         ("pairs", {"1": -4}),
         ("never_targets", ["x"]),
         ("never_targets", [999]),
+        ("pairs", []),
+        ("pairs", {"0": 1}),
+        ("split", "x"),
+        ("tokens", 0),
+        ("tokens", -1),
+        ("vocabulary", "x"),
+        ("hash_bits", 99),
+        ("documents", None),
     ]
     for field, value in damage:
         (tmp_path / "index.json").write_text(json.dumps(index | {field: value}))
-        with pytest.raises(UserError, match=f"field '{field}'"):
+        with pytest.raises(UserError, match=f"field '{field}"):
             LagCounts.load(tmp_path)
+    (tmp_path / "index.json").write_text("[" * 9999)
+    with pytest.raises(UserError, match=r"nested too deeply.*remove"):
+        LagCounts.load(tmp_path)
+    for field in ("vocabulary", "tokens", "documents"):
+        told = json.dumps(index | {field: index[field] + 1})
+        (tmp_path / "index.json").write_text(told)
+        LagCounts.load(tmp_path)
+        with pytest.raises(UserError, match=f"field '{field}' is .*, of its corpus"):
+            LagCounts.load(tmp_path, store)
     (tmp_path / "index.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(UserError, match=r"index\.json"):
         LagCounts.load(tmp_path)

@@ -414,11 +414,12 @@ def test_a_finished_stage_is_read_again_where_it_depends_on_the_same(tmp_path: P
 
     for _ in range(2):
         stages = Stages(tmp_path / "work", StopSignal(), lambda event: None)
-        assert stages.kept("trees", [1, 2], make) == {"made": 1, "tuple": [1, 2]}
-    assert stages.kept("trees", [1], make)["made"] == 2
-    (tmp_path / "work" / "trees.json").write_text('{"depends": [1]')
-    with pytest.raises(UserError, match=r"trees\.json: .*truncated"):
-        stages.kept("trees", [1], make)
+        assert stages.kept("trees", [1, 2], dict, make) == {"made": 1, "tuple": [1, 2]}
+    assert stages.kept("trees", [1], dict, make)["made"] == 2
+    for number, text in enumerate(('{"depends": [1]', '{"depends": [1], "made": 3}', "[" * 9999)):
+        (tmp_path / "work" / "trees.json").write_text(text)
+        assert stages.kept("trees", [1], dict, make)["made"] == 3 + number
+        assert stages.kept("trees", [1], dict, make)["made"] == 3 + number
 
 
 @pytest.mark.slow

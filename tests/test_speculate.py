@@ -625,7 +625,7 @@ def test_heads_of_another_model_are_refused(tmp_path: Path) -> None:
         ('{"trees": {"1": [[0], "x"]}, "vocabulary": 40}', "list of paths"),
         ('{"trees": {"1": [[0], [0, 0], [0, 0, 0]]}, "vocabulary": 40}', "is 3 deep"),
         ('{"trees": {"1": [[0]]}, "vocabulary": 41}', "is of a model with 41 tokens"),
-        ('{"trees": {}, "vocabulary": 40}', "holds no tree"),
+        ('{"trees": {}, "vocabulary": 40}', "field 'trees' is {}"),
         (
             '{"trees": {"1": [[0]]}, "vocabulary": 40, "shortlist": [3, 40]}',
             "shortlist must be token ids below 40",

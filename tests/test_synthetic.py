@@ -977,7 +977,7 @@ def test_an_edited_file_of_a_run_is_refused_by_name(name: str, text: str, tmp_pa
 
 
 def test_a_row_without_a_field_is_refused_by_name(tmp_path: Path) -> None:
-    whole = row("ar", 0, 0.5)
+    whole = row("ar", 0, 0.5, flops=1e9)
     for name in ("chance", "solved_at", "later_positions", "ways"):
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / "row.json").write_text(

@@ -5,16 +5,17 @@ folder that is trusted.
 from __future__ import annotations
 
 import copy
-import json
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from pydantic import AfterValidator, Field
 
 from lookaround.decode.speculative import Speculator, set_precision
 from lookaround.decode.tree import Tree
@@ -23,6 +24,7 @@ from lookaround.model.backbone import Backbone
 from lookaround.model.export import HEADS_FILE, load, load_heads
 from lookaround.model.foreign import Source, last_step
 from lookaround.support.errors import UserError
+from lookaround.support.records import Count, Stored, read_record
 
 SPECULATION_FILE = "speculation.json"
 
@@ -40,6 +42,25 @@ def __getattr__(name):
         return loaded()
     raise AttributeError(name)
 '''
+
+
+def _batches(trees: dict[str, Any]) -> dict[str, Any]:
+    """Trees by number of sequences; raises ValueError for other keys."""
+    if trees and all(re.fullmatch("[1-9][0-9]{0,5}", batch) for batch in trees):
+        return trees
+    raise ValueError("a tree for each number of sequences")
+
+
+Trees = Annotated[dict[str, list[Any]], AfterValidator(_batches)]
+
+
+class StoredSpeculation(Stored):
+    """What decoding reads of speculation.json (studies/speculate/speculate.py, _publish)."""
+
+    trees: Trees
+    vocabulary: Count
+    shortlist: list[Count] | None = Field(None, min_length=1)
+    precision: Literal["float32", "bfloat16", "float64"] | None = None
 
 
 class Described(NamedTuple):
@@ -60,30 +81,22 @@ def read_description(folder: Path | None, vocabulary: int) -> Described:
     """
     if folder is None or not (file := folder / SPECULATION_FILE).is_file():
         return Described()
-    try:
-        told = json.loads(file.read_text())
-        trees = {
-            int(batch): Tree.from_json(paths, str(file)) for batch, paths in told["trees"].items()
-        }
-        size = int(told["vocabulary"])
-        shortlist = told.get("shortlist")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: truncated or not ours ({error})") from None
-    if not trees:
-        raise UserError(f"{file}: holds no tree")
-    if size != vocabulary:
-        raise UserError(f"{file}: is of a model with {size} tokens, this one has {vocabulary}")
-    if shortlist is not None:
-        whole = isinstance(shortlist, list) and all(
-            type(t) is int and 0 <= t < size for t in shortlist
+    told = read_record(file, StoredSpeculation)
+    trees = {int(batch): Tree.from_json(paths, str(file)) for batch, paths in told.trees.items()}
+    if told.vocabulary != vocabulary:
+        raise UserError(
+            f"{file}: is of a model with {told.vocabulary} tokens, this one has {vocabulary}"
         )
-        if not whole or not shortlist or shortlist != sorted(set(shortlist)):
-            raise UserError(
-                f"{file}: shortlist must be token ids below {size} in rising order, or null"
-            )
-    return Described(
-        trees, shortlist, torch.bfloat16 if told.get("precision") == "bfloat16" else torch.float32
-    )
+    tokens = told.shortlist
+    if tokens is not None and (tokens != sorted({*tokens}) or tokens[-1] >= vocabulary):
+        raise UserError(
+            f"{file}: shortlist must be token ids below {vocabulary} in rising order, or null"
+        )
+    ranks = vocabulary if tokens is None else len(tokens)
+    if any(max(path) >= ranks for tree in trees.values() for path in tree.paths):
+        raise UserError(f"{file}: a tree has a rank beyond the {ranks} tokens that are drafted")
+    dtype = torch.bfloat16 if told.precision == "bfloat16" else torch.float32
+    return Described(trees, tokens, dtype)
 
 
 def load_speculator(folder: Path, lm: Any = None) -> Speculator:

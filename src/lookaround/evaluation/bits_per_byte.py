@@ -23,7 +23,7 @@ import torch
 
 from lookaround.data.rows import Rows
 from lookaround.evaluation.features import tokens_per_pass
-from lookaround.evaluation.registry import Protocol, Scores, TextData
+from lookaround.evaluation.registry import Details, Protocol, Scores, TextData
 from lookaround.model.backbone import Backbone
 from lookaround.model.foreign import reading
 from lookaround.model.masks import attention_of
@@ -31,6 +31,7 @@ from lookaround.model.readable import Readable
 from lookaround.objectives.contract import Mode, Shown
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
+from lookaround.support.records import Count
 
 ROWS_PER_PASS = 64
 TOKENS_PER_PASS = 1 << 16
@@ -247,11 +248,17 @@ def bits_scores(bits: np.ndarray, scored: ScoredTokens) -> Scores:
     return Scores("bits_per_byte", total, items, {"by_prefix": by_prefix, "scored_tokens": counts})
 
 
+class BitsDetails(Details):
+    by_prefix: dict[str, float | None]
+    scored_tokens: dict[str, Count]
+
+
 class BitsPerByte(Protocol[TextData]):
     """The left-to-right chain rule in bits per byte, in all and by length of the prefix."""
 
     name, needs, higher, writes = "bits_per_byte", TextData, False, True
     need = "write"
+    kept = BitsDetails
 
     def run(
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int

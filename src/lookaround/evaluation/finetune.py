@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from lookaround.data.codec import Codec
@@ -25,11 +26,12 @@ from lookaround.evaluation.classifier import BATCH, Classifier, loss_of, outputs
 from lookaround.evaluation.features import encoded, pooled_states
 from lookaround.evaluation.intervals import bootstrap_interval, seed_interval
 from lookaround.evaluation.probe import METRICS, beside, linear_probe, score, split_off
-from lookaround.evaluation.registry import Protocol, Scores, TaskData, draw
+from lookaround.evaluation.registry import Details, Protocol, Scores, TaskData, draw
 from lookaround.model.backbone import Backbone
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
+from lookaround.support.records import Count, Stored
 from lookaround.train.loop import default_learning_rate
 
 RESAMPLES = 2000
@@ -203,11 +205,25 @@ def _tfidf_score(
 # ---------------------------------------------------------------------------- the protocol
 
 
+class _ByLabels(Stored):
+    labels: Count
+    draws: Count
+    score: float
+    low: float | None
+    high: float | None
+    scores: list[float] = Field(min_length=1)
+
+
+class FinetuneDetails(Details):
+    by_labels: list[_ByLabels] = Field(min_length=1)
+
+
 class Finetune(Protocol[TaskData]):
     """All weights and a linear head, trained on few labels; the score is that of the most."""
 
     name, needs, title = "finetune", TaskData, "fine-tuned score"
     final_only = True
+    kept = FinetuneDetails
 
     def cost(self, data: TaskData, settings: EvaluateSettings) -> dict[str, int]:
         """Texts read; one that is trained on counts as 3."""

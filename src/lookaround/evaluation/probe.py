@@ -23,9 +23,10 @@ from sklearn.preprocessing import StandardScaler
 
 from lookaround.evaluation.features import candidate_layers, encoded, pooled_states
 from lookaround.evaluation.logistic import Logistic, fit_logistic
-from lookaround.evaluation.registry import Protocol, Scores, TaskData
+from lookaround.evaluation.registry import Details, Protocol, Scores, TaskData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings
+from lookaround.support.records import Count
 
 # C of logistic regression on standardised features; smaller is stronger
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
@@ -174,11 +175,16 @@ def least_squares_probe(
     return ProbeResult(score(metric, test_labels, predicted), predicted, 0, float(model[-1].alpha_))
 
 
+class ProbeDetails(Details):
+    layer: Count
+
+
 class Probe(Protocol[TaskData]):
     """A linear probe of mean-pooled states; layer and strength are chosen on training examples."""
 
     name, needs, title = "probe", TaskData, "mean score"
     need = "label_texts"
+    kept = ProbeDetails
 
     def run(
         self, readable: Readable, data: TaskData, settings: EvaluateSettings, seed: int

@@ -31,6 +31,7 @@ from lookaround.model.readable import Readable, classification_mode, generation_
 from lookaround.objectives.contract import Mode
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
+from lookaround.support.records import Count, Stored
 from lookaround.support.registry import import_all
 from lookaround.support.text import shown
 
@@ -245,6 +246,16 @@ class Scores:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+class Details(Stored):
+    """What is read again of `Scores.details`, for protocols that name no model of their own.
+
+    cut: texts, or words, beyond the training length; left_out: pairs beyond it.
+    """
+
+    cut: Count = 0
+    left_out: Count = 0
+
+
 Data = TypeVar("Data")
 
 
@@ -266,6 +277,7 @@ class Protocol(ABC, Generic[Data]):
     final_only: whether a study runs it at the last rung alone, for what it costs.
     measures: whether it has a figure; what has none is shown wherever settings ask for it.
     reads_model: whether `run` needs one; a baseline does not.
+    kept: what its details are, where a study reads them again.
     """
 
     name: ClassVar[str]
@@ -278,6 +290,7 @@ class Protocol(ABC, Generic[Data]):
     final_only: ClassVar[bool] = False
     measures: ClassVar[bool] = True
     reads_model: ClassVar[bool] = True
+    kept: ClassVar[type[Details]] = Details
     # what takes long calls it with (done, all); whoever runs a protocol may set it
     progress: Callable[[int, int], None] = staticmethod(_unheard)
     registry: ClassVar[dict[str, type[Protocol[Any]]]] = {}
@@ -335,7 +348,9 @@ class Protocol(ABC, Generic[Data]):
         return {}
 
     def statistic(self, metric: str, *items: np.ndarray) -> np.ndarray:
-        """Values (R,) of the metric on R draws of the items, each column (R, n)."""
+        """Values (R,) of the metric on R draws of the items, each column (R, n); of the items
+        themselves it is `Scores.value`.
+        """
         return items[0].mean(-1)
 
     def resampled(self, scores: Scores, resamples: int) -> np.ndarray:

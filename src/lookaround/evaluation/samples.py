@@ -8,17 +8,22 @@ from typing import Any
 import numpy as np
 
 from lookaround.decode import Stats, Writer
-from lookaround.evaluation.registry import Protocol, Scores, TextData
+from lookaround.evaluation.registry import Details, Protocol, Scores, TextData
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings, GenerationConfig
 
 PROMPT_TOKENS = 32
 
 
+class SamplesDetails(Details):
+    samples: list[dict[str, Any]]
+
+
 class Samples(Protocol[TextData]):
     """Beginnings of test documents, spread over the split, continued by the model."""
 
     name, needs, writes, measures = "samples", TextData, True, False
+    kept = SamplesDetails
 
     def run(
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,6 +24,7 @@ from lookaround.model.heads import describe, spec_of
 from lookaround.model.sizes import sizes_of
 from lookaround.objectives.contract import Mode
 from lookaround.support.errors import UserError
+from lookaround.support.records import Amount, Count, Stored, checked, parsed
 
 FORMS = ("llama", "eurobert")
 HEADS_FILE = "heads.safetensors"
@@ -209,6 +211,29 @@ def _write_config(file: Path, config: dict[str, Any], rows: int) -> None:
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
+_Small = Annotated[int, Field(ge=0, le=4096)]
+
+
+class _DescribedHead(Stored):
+    """A head spec as `describe` gives it."""
+
+    kind: str
+    horizon: _Small | None = None
+    window: _Small | None = None
+    steps: _Small | None = None
+    layers: _Small | None = None
+    replaces: _Small = 0
+
+
+class _DescribedHeads(Stored):
+    """The metadata of heads.safetensors, each entry JSON."""
+
+    heads: list[_DescribedHead] = Field(min_length=1)
+    width: Count | None = None
+    vocabulary: Count | None = None
+    model: dict[str, Amount] | None = None
+
+
 def _save_heads(backbone: Backbone, file: Path) -> None:
     heads = {
         name: tensor.detach().cpu().contiguous()
@@ -254,29 +279,31 @@ def load_heads(folder: Path, lm: Any, source: Source | None = None) -> Backbone 
         return None
     try:
         with safe_open(file, "pt") as handle:
-            described = handle.metadata() or {}
-        specs = tuple(map(spec_of, json.loads(described["heads"])))
+            told = handle.metadata() or {}
+        fields = {k: parsed(told[k]) for k in _DescribedHeads.model_fields if k in told}
+        described = checked(_DescribedHeads, fields, f"{file}: metadata")
+        specs = tuple(spec_of(head.as_dict()) for head in described.heads)
         weights = load_file(file)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{file}: truncated or foreign file ({str(error).splitlines()[0][:120]})"
-        ) from None
-    own = {
-        "width": str(sizes_of(lm).width),
-        "vocabulary": str(_vocabulary(lm)),
-    }
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise UserError(f"{file}: truncated or foreign file ({reason})") from None
+    own = {"width": sizes_of(lm).width, "vocabulary": _vocabulary(lm)}
     for name, value in own.items():
-        if described.get(name, value) != value:
+        given = getattr(described, name)
+        if given not in (None, value):
             raise UserError(
-                f"{file}: these heads belong to another model ({name} {described[name]}, this one "
-                f"has {value})"
+                f"{file}: these heads belong to another model ({name} {given}, this one has "
+                f"{value})"
             )
-    if "model" in described and not _same_weights(json.loads(described["model"]), _probe(lm)):
+    if described.model is not None and not _same_weights(described.model, _probe(lm)):
         raise UserError(f"{file}: these heads belong to another model (its weights are not these)")
+    broken = next((name for name in weights if not weights[name].isfinite().all()), None)
+    if broken is not None:
+        raise UserError(f"{file}: {broken} holds numbers that are not finite; it is damaged")
     try:
         backbone = Backbone(lm, specs, own_rows=getattr(lm.config, "own_rows", None), source=source)
         backbone.heads.load_state_dict(weights)
-    except (RuntimeError, KeyError, TypeError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"{file}: these heads do not fit this model ({str(error).splitlines()[0][:120]})"
         ) from None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import torch
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from lookaround.data.text import TextTokenizer, load_tokenizer
@@ -17,31 +17,130 @@ from lookaround.model.backbone import Backbone, require_honest_attention, untrai
 from lookaround.model.export import load
 from lookaround.model.fingerprint import model_folder
 from lookaround.objectives.contract import Mode
-from lookaround.settings.sections import Reading
+from lookaround.settings.sections import DataSettings, Reading
 from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
-from lookaround.support.storage import read_mapping
+from lookaround.support.records import (
+    Amount,
+    Count,
+    Positive,
+    Stored,
+    checked,
+    read_plain,
+    read_record,
+)
 
 RUN_FILE = "run.yaml"
 ATTENTIONS = get_args(Reading)
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """The fields of a run's run.yaml; raises UserError naming a bad one."""
-    fields = {
-        "modes": list,
-        "context": int,
-        "plan": dict,
-        "data": dict,
-        "settings": dict,
-        "objective": str,
-    }
-    run = read_mapping(folder / RUN_FILE, fields)
-    if run["context"] < 2:
-        raise UserError(
-            f"{folder / RUN_FILE}: context is {run['context']}; a window needs 2 tokens or more"
-        )
-    return run
+def _mode(pair: list[Any]) -> list[Any]:
+    """The pair of a mode as JSON has it; raises ValueError for anything else."""
+    if len(pair) == 2 and pair[0] in ATTENTIONS and type(pair[1]) is int and 0 <= pair[1] < 1 << 20:
+        return pair
+    raise ValueError(
+        f'an attention kind ({", ".join(ATTENTIONS)}) and a shift, such as ["causal", 1]'
+    )
+
+
+_Modes = Annotated[list[Annotated[list[Any], AfterValidator(_mode)]], Field(min_length=1)]
+
+
+class _Reads(Stored):
+    """How a model was trained to be read."""
+
+    modes: _Modes
+    final_modes: _Modes | None = None
+
+    @model_validator(mode="after")
+    def _ends_with_what_it_trains(self) -> Self:
+        if any(mode not in self.modes for mode in self.final_modes or ()):
+            raise ValueError("field 'final_modes' has a mode that 'modes' has not")
+        return self
+
+    @property
+    def all(self) -> tuple[Mode, ...]:
+        """Every mode that was trained."""
+        return tuple(Mode(*mode) for mode in self.modes)
+
+    @property
+    def final(self) -> tuple[Mode, ...]:
+        """Those that the end of the budget trained."""
+        return tuple(Mode(*mode) for mode in self.final_modes or self.modes)
+
+
+class _Described(_Reads):
+    """What config.json of an export says under "lookaround" (model/export.py, export)."""
+
+    mask_token_id: int | None = None
+    context: Annotated[Count, Field(ge=2)] | None = None
+
+
+class StoredPlan(Stored):
+    """Steps of each phase of an objective, and each phase's share of the budget."""
+
+    shares: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+    steps: list[Annotated[Count, Field(ge=1)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _a_share_each(self) -> Self:
+        if len(self.shares) != len(self.steps):
+            raise ValueError(
+                f"field 'shares' has {len(self.shares)} entries, 'steps' {len(self.steps)}; "
+                "expected one of each for every phase"
+            )
+        return self
+
+
+class Spent(Stored):
+    """What a run has used."""
+
+    step: Count
+    tokens: Count
+    targets: Count
+    flops: Amount
+    seconds: Amount
+
+
+class _Data(Stored):
+    """The text of a run."""
+
+    corpus: str | None = None
+    fingerprint: str | None = None
+    corpus_fingerprint: str | None = None
+    split_seed: int | None = None
+
+
+class _Settings(Stored):
+    """Settings of a run, as far as they are read again."""
+
+    data: DataSettings | None = None
+
+
+class StoredRun(_Reads):
+    """run.yaml beside the weights of a run (train/run.py, run_info)."""
+
+    lookaround: str | None = None
+    objective: str
+    context: Annotated[Count, Field(ge=2)]
+    seed: int | None = None
+    learning_rate: Positive | None = None
+    plan: StoredPlan
+    data: _Data
+    settings: _Settings
+    status: Literal["running", "finished"] | None = None
+    spent: Spent | None = None
+
+    @model_validator(mode="after")
+    def _finished_has_spent(self) -> Self:
+        if self.status == "finished" and self.spent is None:
+            raise ValueError("field 'spent' is missing; expected an object of a finished run")
+        return self
+
+
+def read_run(folder: Path) -> StoredRun:
+    """A run's run.yaml; raises UserError naming a bad field."""
+    return read_record(folder / RUN_FILE, StoredRun)
 
 
 @dataclass(frozen=True)
@@ -143,10 +242,10 @@ def open_run(path: str | Path) -> Readable:
     tokenizer = load_tokenizer(str(folder))
     source = folder if (folder / RUN_FILE).is_file() else folder.parent
     if (source / RUN_FILE).is_file():
-        info = read_run(source)
-        modes = tuple(Mode(*mode) for mode in info["modes"])
-        final = tuple(Mode(*mode) for mode in info.get("final_modes", info["modes"]))
-        run = Readable(backbone, tokenizer, modes, final, info["context"], info, folder)
+        told = read_run(source)
+        info = told.as_dict()
+        run = Readable(backbone, tokenizer, told.all, told.final, told.context, info, folder)
+        _require_positions(run, source / RUN_FILE, "context")
     else:
         run = _from_config(folder, backbone, tokenizer)
     _require_rows(folder, run)
@@ -164,7 +263,7 @@ def _from_config(folder: Path, backbone: Backbone, tokenizer: TextTokenizer) -> 
     Raises UserError for a description that is damaged or not of this model and tokenizer.
     """
     file = folder / "config.json"
-    config = json.loads(file.read_text())
+    config = read_plain(file)
     usual = Readable(backbone, tokenizer, (), (), backbone.limit, None, folder, whole=False)
     if "lookaround" not in config:
         # an EuroBERT is opened as a Llama
@@ -172,41 +271,26 @@ def _from_config(folder: Path, backbone: Backbone, tokenizer: TextTokenizer) -> 
         masked = in_place or config.get("is_causal") is False
         mode = Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1)
         return replace(usual, modes=(mode,), final_modes=(mode,))
-    told = config["lookaround"] if isinstance(config["lookaround"], dict) else {}
-    modes, final = (_modes(told.get(name), name, file) for name in ("modes", "final_modes"))
-    if not {*final} <= {*modes}:
-        raise UserError(f"{file}: lookaround.final_modes has a mode that lookaround.modes has not")
-    mask, context = told.get("mask_token_id"), told.get("context")
-    own = tokenizer.vocabulary.mask
-    if mask != own and any(mode.attention == "bidirectional" for mode in modes):
+    told = checked(_Described, config["lookaround"], f"{file}: lookaround")
+    mask, own = told.mask_token_id, tokenizer.vocabulary.mask
+    if mask != own and any(mode.attention == "bidirectional" for mode in told.all):
         raise UserError(
             f"{file}: lookaround.mask_token_id is {mask!r}, the mask token of its tokenizer {own}"
         )
-    run = replace(usual, modes=modes, final_modes=final)
-    if context is None:
-        return run
-    if type(context) is not int or not 2 <= context <= backbone.limit:
+    run = replace(usual, modes=told.all, final_modes=told.final)
+    if told.context is not None:
+        run = replace(run, context=told.context, whole=True)
+        _require_positions(run, file, "lookaround.context")
+    return run
+
+
+def _require_positions(run: Readable, file: Path, field: str) -> None:
+    """Raises UserError for a training length that the model has no positions for."""
+    if run.context > run.backbone.limit:
         raise UserError(
-            f"{file}: lookaround.context is {context!r}, must be 2 to {backbone.limit}, the "
-            "positions of the model"
+            f"{file}: {field} is {run.context}, must be 2 to {run.backbone.limit}, the positions "
+            "of the model"
         )
-    return replace(run, context=context, whole=True)
-
-
-def _modes(given: Any, name: str, file: Path) -> tuple[Mode, ...]:
-    """Modes as config.json holds them; raises UserError for anything else."""
-    if isinstance(given, list) and given:
-        pairs = [tuple(pair) if isinstance(pair, list) else () for pair in given]
-        if all(
-            len(pair) == 2 and pair[0] in ATTENTIONS and type(pair[1]) is int and pair[1] >= 0
-            for pair in pairs
-        ):
-            return tuple(Mode(*pair) for pair in pairs)
-    raise UserError(
-        f"{file}: lookaround.{name} is {given!r}; must be pairs of an attention kind "
-        f"({', '.join(ATTENTIONS)}) and a shift, such as "
-        '[["causal", 1]]'
-    )
 
 
 def _require_rows(folder: Path, run: Readable) -> None:

@@ -200,7 +200,7 @@ def synthetic_cells(entry: SyntheticEntry, task: SyntheticTask) -> list[str]:
             f"{entry.parameters:,}",
         ]
     solved = ["-" if step is None else f"{step:,}" for step in entry.solved_at]
-    wins = round(number(entry.success) * entry.seeds)
+    wins = "-" if entry.success is None else f"{entry.success * entry.seeds:.0f}"
     return [
         _score(entry.exact_match),
         f"{wins}/{entry.seeds}",

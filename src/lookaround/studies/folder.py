@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import Field
 
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
+from lookaround.support.records import Stored, checked, read_plain, read_record
 from lookaround.support.storage import (
     disk_errors,
     make_folder,
     place_errors,
-    read_mapping,
     require_place,
     write_folder,
     write_yaml,
@@ -58,6 +59,25 @@ def _require_kind(folder: Path, file: str, what: str) -> set[str]:
     return names
 
 
+class _Identity(Stored):
+    """Of a run or study: settings by section, fingerprints of content."""
+
+    settings: dict[str, Any] = Field({})
+    tasks: dict[str, str] = Field({})
+
+
+class _Known(Stored):
+    """What every file that says what a folder is begins with."""
+
+    layout: int | None = None
+    identity: _Identity
+
+
+def tasks_of(file: Path) -> dict[str, str]:
+    """{name: fingerprint} of the tasks of a folder; raises UserError for a damaged file."""
+    return read_record(file, _Known).identity.tasks
+
+
 class StudyFolder:
     """The folder of one run or study.
 
@@ -66,12 +86,20 @@ class StudyFolder:
     what: the same in words ("a study of ours").
     identity: what may not change while the folder lives: "settings" (the sections of
         `Settings.identity`) and fingerprints of content, never a path or a name.
+    stored: what the file holds besides.
 
     state: what `save` has stored, by this process or one before it; empty for a new folder.
     """
 
-    def __init__(self, path: Path, file: str, what: str, identity: Mapping[str, Any]) -> None:
-        self.path, self.file, self.what = path, path / file, what
+    def __init__(
+        self,
+        path: Path,
+        file: str,
+        what: str,
+        identity: Mapping[str, Any],
+        stored: type[Stored] = Stored,
+    ) -> None:
+        self.path, self.file, self.what, self.stored = path, path / file, what, stored
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         self.state: dict[str, Any] = {}
 
@@ -85,8 +113,8 @@ class StudyFolder:
         names = _require_kind(self.path, name, self.what)
         older = OLDER.get(name) in names
         if name in names:
-            state = read_mapping(self.file, {"identity": dict})
-            older = state.pop("layout", None) != LAYOUT
+            state = read_plain(self.file)
+            older = checked(_Known, state, self.file).layout != LAYOUT
         if older:
             raise UserError(
                 f"{self.file if name in names else self.path / OLDER[name]}: written by an older "
@@ -95,7 +123,8 @@ class StudyFolder:
             )
         if name in names:
             _require_same(state.pop("identity"), self.identity, self.file)
-            self.state = state
+            del state["layout"]
+            self.state = checked(self.stored, state, self.file).as_dict()
 
     @contextmanager
     def opened(self, main: bool = True) -> Iterator[dict[str, Any]]:

@@ -273,6 +273,6 @@ def running_jobs(study: Path) -> tuple[Running, ...]:
     """What the running jobs of a study say of themselves."""
     running = []
     for path in sorted(study.glob(STATUS_FILES)):
-        with contextlib.suppress(OSError, ValueError, TypeError):
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
             running.append(Running(**json.loads(path.read_text())))
     return tuple(running)

@@ -19,7 +19,7 @@ from lookaround.data.shards import TokenStore
 from lookaround.data.source import corpus_of, corpus_size
 from lookaround.model.export import require_form
 from lookaround.model.fingerprint import model_fingerprint
-from lookaround.model.readable import RUN_FILE, read_run
+from lookaround.model.readable import RUN_FILE, StoredRun, read_run
 from lookaround.objectives import parse, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.report.schema import PretrainResults
@@ -32,10 +32,10 @@ from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.machine import memory_errors
 from lookaround.support.storage import disk_errors
 from lookaround.train import checkpoint
-from lookaround.train.budget import Budget, Plan, parse_budget
+from lookaround.train.budget import Budget, parse_budget
 from lookaround.train.loop import Progress, StopSignal, exporter, stop_on_signals
 from lookaround.train.parallel import World, world
-from lookaround.train.run import make_trainer, plan_for, run_card, run_info, schedule_for
+from lookaround.train.run import make_trainer, plan_for, plan_of, run_card, run_info, schedule_for
 
 
 @dataclass(frozen=True)
@@ -129,21 +129,20 @@ def train_into(
         "model": model_fingerprint(init) if init else None,
         "settings": settings.identity("seed", "data", "model", "train"),
     }
-    if (out / RUN_FILE).is_file() and not {"identity", "status"} <= read_run(out).keys():
+    if (out / RUN_FILE).is_file() and not {"identity", "status"} <= read_run(out).as_dict().keys():
         raise UserError(
             f"{out / RUN_FILE}: a rung of a study, not a run of its own; give another --out"
         )
-    folder = StudyFolder(out, *KINDS["pretrain"], identity)
+    folder = StudyFolder(out, *KINDS["pretrain"], identity, StoredRun)
     with folder.opened(processes.main) as before, memory_errors("train.micro_batch"):
         if before.get("status") == "finished":
             return PretrainResults.of(before | {"identity": folder.identity})
         with disk_errors(out):
             trainer = make_trainer(settings, objective, store, seed=settings.seed, world=processes)
-            plan = (
-                Plan(**before["plan"])
-                if before
-                else processes.share(plan_for(trainer, objective, budget))
-            )
+            if before:
+                plan = plan_of(before["plan"], objective, f"{folder.file}: field 'plan'")
+            else:
+                plan = processes.share(plan_for(trainer, objective, budget))
             length = settings.model.context
             fill = exporter(trainer.backbone, objective, store, form, length=length)
             resumed = trainer.restore_latest(out)

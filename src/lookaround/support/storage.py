@@ -1,4 +1,4 @@
-"""Atomic writes, checked reads, and disk errors as one-line messages."""
+"""Atomic writes, and disk errors as one-line messages."""
 
 from __future__ import annotations
 
@@ -67,34 +67,6 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file atomically."""
     with whole_file(path) as file:
         file.write(text.encode("utf-8"))
-
-
-def read_mapping(path: Path, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """A JSON or YAML mapping with at least `fields` of these types; raises UserError otherwise."""
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        value = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read; it is truncated or not ours ({reason})") from None
-    return require_fields(str(path), value, fields)
-
-
-def require_fields(
-    origin: str, value: Any, fields: Mapping[str, type | tuple[type, ...]]
-) -> dict[str, Any]:
-    """The mapping `value` with `fields` of these types; raises UserError naming `origin`."""
-    if not isinstance(value, dict):
-        raise UserError(f"{origin}: truncated or not ours (it holds no fields)")
-    for name, kind in fields.items():
-        if name not in value or not isinstance(value[name], kind):
-            raise UserError(
-                f"{origin}: truncated or not ours (field '{name}' is missing or of another type)"
-            )
-    return value
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:

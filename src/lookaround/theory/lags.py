@@ -20,14 +20,17 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import numpy as np
+from pydantic import AfterValidator, Field, model_validator
 from scipy import sparse
 
 from lookaround.data.shards import Split, TokenStore
 from lookaround.support.errors import UserError
 from lookaround.support.machine import usable_cores
-from lookaround.support.storage import make_folder, read_mapping, write_text
+from lookaround.support.records import Count, Stored, read_record, shown
+from lookaround.support.storage import make_folder, write_text
 from lookaround.theory.tally import Code, Tally, count_again, merge, read_tally, tally, write_tally
 
 FORMAT = 1
@@ -233,6 +236,66 @@ def _join(files: list[Path], into: Path) -> None:
 # --------------------------------------------------------------------------------- what was counted
 
 
+def _lags(pairs: dict[str, int]) -> dict[str, int]:
+    """Numbers by lags such as "1" and "2,1"; raises ValueError for other keys."""
+    for key in pairs:
+        try:
+            normal_lags([*map(int, key.split(","))])
+        except ValueError:
+            raise ValueError(
+                f"numbers by lags such as '1' and '2,1', not by {shown(key)}"
+            ) from None
+    return pairs
+
+
+class _Index(Stored):
+    """index.json of a folder of counts."""
+
+    format: int
+    fingerprint: str
+    split: Literal["train", "validation", "test"]
+    vocabulary: Annotated[int, Field(ge=1, le=1 << 32)]
+    tokens: Count
+    documents: Count
+    never_targets: list[Count]
+    hash_bits: Annotated[int, Field(ge=1, le=64)] | None = None
+    pairs: Annotated[dict[str, Count], AfterValidator(_lags)]
+
+    @model_validator(mode="after")
+    def _ids_and_pairs_are_there(self) -> Self:
+        if any(token >= self.vocabulary for token in self.never_targets):
+            raise ValueError(
+                f"field 'never_targets' is {shown(self.never_targets)}; expected ids below "
+                f"{self.vocabulary}"
+            )
+        most = max(self.pairs.values(), default=0)
+        if most > self.tokens:
+            raise ValueError(f"field 'tokens' is {self.tokens}; expected {most} or more, as pairs")
+        return self
+
+
+def _require_same(index: _Index, store: TokenStore, file: Path) -> None:
+    """Raises UserError for counts of another store."""
+    if index.fingerprint != store.fingerprint:
+        raise UserError(
+            f"{file}: counts of another corpus or tokenizer (fingerprint "
+            f"{index.fingerprint[:16]}, now {store.fingerprint[:16]}); give another folder, "
+            f"or {count_again(file.parent)}"
+        )
+    part = store.index["splits"].get(index.split, {})
+    own = {
+        "vocabulary": store.index["vocabulary"],
+        "tokens": part.get("tokens"),
+        "documents": part.get("documents"),
+    }
+    for name, value in own.items():
+        if getattr(index, name) != value:
+            raise UserError(
+                f"{file}: field '{name}' is {getattr(index, name)}, of its corpus {value}; "
+                f"{count_again(file.parent)}"
+            )
+
+
 class LagCounts:
     """Counts of one corpus at some lags, in memory or read from a folder when asked for.
 
@@ -306,53 +369,27 @@ class LagCounts:
         file = Path(folder) / "index.json"
         if not file.is_file():
             raise UserError(f"{folder}: no counts here (no index.json)")
-        fields = {
-            "format": int,
-            "fingerprint": str,
-            "vocabulary": int,
-            "tokens": int,
-            "documents": int,
-            "never_targets": list,
-            "split": str,
-            "pairs": dict,
-        }
-        index = read_mapping(file, fields)
-        if index["format"] != FORMAT:
-            raise UserError(
-                f"{file}: field 'format' is {index['format']}; this lookaround reads {FORMAT}"
-            )
-        if store is not None and index["fingerprint"] != store.fingerprint:
-            raise UserError(
-                f"{file}: counts of another corpus or tokenizer (fingerprint "
-                f"{index['fingerprint'][:16]}, now {store.fingerprint[:16]}); give another folder, "
-                f"or {count_again(Path(folder))}"
-            )
         try:
-            pairs = {
-                normal_lags([*map(int, key.split(","))])[0]: int(n)
-                for key, n in index["pairs"].items()
-            }
-            if any(n < 0 for n in pairs.values()):
-                raise ValueError("a negative number")
-        except (ValueError, TypeError, OverflowError) as error:
+            index = read_record(file, _Index)
+        except UserError as error:
+            raise UserError(f"{error}; {count_again(Path(folder))}") from None
+        if index.format != FORMAT:
             raise UserError(
-                f"{file}: field 'pairs' is damaged ({error}); {count_again(Path(folder))}"
-            ) from None
-        if not all(
-            isinstance(t, int) and 0 <= t < index["vocabulary"] for t in index["never_targets"]
-        ):
-            raise UserError(
-                f"{file}: field 'never_targets' holds no token ids; {count_again(Path(folder))}"
+                f"{file}: field 'format' is {index.format}; this lookaround reads {FORMAT}"
             )
+        if store is not None:
+            _require_same(index, store, file)
         return cls(
-            index["vocabulary"],
-            tokens=index["tokens"],
-            documents=index["documents"],
-            never_targets=index["never_targets"],
-            fingerprint=index["fingerprint"],
-            split=index["split"],
-            hash_bits=index.get("hash_bits"),
-            pairs=pairs,
+            index.vocabulary,
+            tokens=index.tokens,
+            documents=index.documents,
+            never_targets=index.never_targets,
+            fingerprint=index.fingerprint,
+            split=index.split,
+            hash_bits=index.hash_bits,
+            pairs={
+                normal_lags([*map(int, key.split(","))])[0]: n for key, n in index.pairs.items()
+            },
             folder=Path(folder),
         )
 

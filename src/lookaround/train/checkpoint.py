@@ -7,7 +7,6 @@ leaves the one before.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,9 +18,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookaround.support.errors import UserError
-from lookaround.support.storage import read_mapping, write_folder
+from lookaround.support.records import Amount, Count, Stored, read_record
+from lookaround.support.storage import write_folder
 
 STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
+
+
+class Saved(Stored):
+    """counters.json: what a run has spent, and how many tensors were saved beside it."""
+
+    step: Count
+    tokens: Count
+    targets: Count
+    flops: Amount
+    seconds: Amount
+    tensors: Count
 
 
 def save_checkpoint(
@@ -68,14 +79,7 @@ def latest_checkpoint(folder: Path, at_most: int | None = None) -> Path | None:
 
 def load_training_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(counters, tensors) of a checkpoint; raises UserError naming a truncated or foreign file."""
-    number = (int, float)
-    fields: dict[str, Any] = {"step": int, "tokens": int, "targets": int, "tensors": int}
-    counters = read_mapping(path / COUNTERS_FILE, {**fields, "flops": number, "seconds": number})
-    for name in (*fields, "flops", "seconds"):
-        if not 0 <= counters[name] < math.inf:
-            raise UserError(
-                f"{path / COUNTERS_FILE}: {name} is {counters[name]}, must be 0 or more"
-            )
+    counters = read_record(path / COUNTERS_FILE, Saved).as_dict()
     if path.name != f"checkpoint-{counters['step']:08d}":
         raise UserError(
             f"{path / COUNTERS_FILE}: is of step {counters['step']}, its folder is {path.name}"

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from lookaround.data.rows import RowSource
@@ -31,7 +32,8 @@ from lookaround.objectives.objective import Objective
 from lookaround.settings import TrainSettings
 from lookaround.support.errors import Diverged, Interrupted, UserError
 from lookaround.support.machine import require_memory
-from lookaround.support.storage import disk_errors
+from lookaround.support.records import Amount, Count, Stored, checked, parsed
+from lookaround.support.storage import disk_errors, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan, token_count, view_flops
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
@@ -390,20 +392,40 @@ class MetricsFile:
 
     def __post_init__(self) -> None:
         if self.path.is_file():
-            lines = self.path.read_text().splitlines()
-            kept = [line for line in lines if line and _step_of(line) <= self.step]
-            self.path.write_text("".join(line + "\n" for line in kept))
+            kept = [
+                line
+                for line in self.path.read_bytes().splitlines()
+                if (entry := _logged(line)) is not None and entry.step <= self.step
+            ]
+            write_text(self.path, "".join(line.decode() + "\n" for line in kept))
 
     def write(self, entry: dict[str, Any]) -> None:
         with open(self.path, "a") as file:
             file.write(json.dumps(entry) + "\n")
 
 
-def _step_of(line: str) -> float:
+class Logged(Stored):
+    """A line of metrics.jsonl."""
+
+    step: Count
+    tokens: Count
+    flops: Amount
+    seconds: Amount
+    loss: Annotated[float, Field(allow_inf_nan=True)]
+
+
+def _logged(line: bytes) -> Logged | None:
+    """A line of metrics.jsonl; None for one that a kill or a disk has damaged."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line that a kill cut short
+        return checked(Logged, parsed(line.decode()), "line")
+    except (UserError, ValueError):
+        return None
+
+
+def read_metrics(path: Path) -> list[Logged]:
+    """The whole lines of a metrics.jsonl, none where there is no file."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    return [entry for entry in map(_logged, lines) if entry is not None]
 
 
 def exporter(

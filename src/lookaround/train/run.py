@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +17,11 @@ from lookaround.model.card import write_card
 from lookaround.objectives import AR
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
+from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
+from lookaround.support.records import shown
 from lookaround.train.budget import Budget, Plan, Unit, expected_cost, make_plan
-from lookaround.train.loop import Trainer, default_learning_rate, shows_masks
+from lookaround.train.loop import Trainer, default_learning_rate, read_metrics, shows_masks
 from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
 
@@ -149,6 +150,20 @@ def plan_for(
     return make_plan(objective, budget, lambda phase: step_cost(trainer, phase, budget.unit), given)
 
 
+def plan_of(stored: Mapping[str, Any], objective: Objective, origin: object) -> Plan:
+    """A plan as files hold it: {"shares", "steps"}, one of each for every phase.
+
+    Raises UserError naming `origin` for one of another objective.
+    """
+    shares = tuple(share for share, _ in objective.phases())
+    if tuple(stored["shares"]) != shares:
+        raise UserError(
+            f"{origin} has the shares {shown(stored['shares'])}, '{objective.spec}' "
+            f"{shown([*shares])}; it is damaged, or of another objective"
+        )
+    return Plan(shares, tuple(stored["steps"]))
+
+
 def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
     """A budget in FLOPs; tokens and seconds become those that `ar` would spend on this model."""
     if budget.unit == "flops":
@@ -172,13 +187,13 @@ def run_card(folder: Path, info: Mapping[str, Any], metrics: Path) -> None:
     info: what its run.yaml says, with what was "spent"; metrics: its metrics.jsonl.
     """
     spent, data = info["spent"], info["data"]
-    losses = metrics.read_text().splitlines() if metrics.is_file() else []
+    losses = read_metrics(metrics)
     figures = {
         "steps": spent["step"],
         "tokens": spent["tokens"],
         "scored targets": spent["targets"],
         "FLOPs": spent["flops"],
-        "last logged loss, nats a target": json.loads(losses[-1])["loss"] if losses else None,
+        "last logged loss, nats a target": losses[-1].loss if losses else None,
     }
     corpus = data["corpus"] or "Python standard library"
     write_card(folder, corpus=corpus, fingerprint=data["corpus_fingerprint"], figures=figures)

@@ -10,10 +10,11 @@ from typing import Any
 
 from lookaround.report.schema.comparison import ComparisonResults
 from lookaround.report.schema.forecast import ForecastResults
-from lookaround.report.schema.record import KINDS, Results, span
+from lookaround.report.schema.record import Results
 from lookaround.report.schema.runs import EvaluationResults, PretrainResults
 from lookaround.report.schema.speculation import SpeculationResults
 from lookaround.report.schema.synthetic import SyntheticResults
+from lookaround.support.records import KINDS, span
 
 _FILES: dict[str, type[Results]] = {
     "compare": ComparisonResults,

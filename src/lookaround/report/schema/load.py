@@ -7,10 +7,11 @@ from pathlib import Path
 
 from lookaround.report.schema.comparison import ComparisonResults
 from lookaround.report.schema.forecast import ForecastResults
-from lookaround.report.schema.record import Results, kind_of
+from lookaround.report.schema.record import Results
 from lookaround.report.schema.speculation import SpeculationResults
 from lookaround.report.schema.synthetic import SyntheticResults
 from lookaround.support.errors import UserError
+from lookaround.support.records import kind_of, parsed
 
 _OLDER = (
     "written by an older lookaround, with tasks named in another way; train the grid again with "
@@ -31,7 +32,7 @@ def load_results(path: str | Path) -> Results:
         named = [path / "results.json", path / "forecast.json"]
         path = next(filter(Path.is_file, named), named[0])
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = parsed(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if (path.parent / "plan.yaml").is_file():
             raise UserError(f"{path.parent / 'plan.yaml'}: {_OLDER}") from None
@@ -51,10 +52,10 @@ def load_results(path: str | Path) -> Results:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; expected a results.json") from None
-    except RecursionError:
-        raise UserError(f"{path}: not a results.json: nested too deeply") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a results.json: {error}") from None
     if not isinstance(data, dict):
         found = kind_of(data)
         raise UserError(f"{path}: found {found}; expected the JSON object of a results.json")

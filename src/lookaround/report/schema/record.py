@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lookaround.support.errors import UserError
+from lookaround.support.records import amiss
 from lookaround.support.storage import finite, write_text
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Results(Record, ABC):
         try:
             return cls.of(data)
         except ValidationError as error:
-            raise UserError(f"{origin}: {_amiss(cls, error)}") from None
+            raise UserError(f"{origin}: {amiss(cls, error)}") from None
 
     def print(self, console: Console) -> None:
         """Prints it as wide as the console; one without colours loses no information."""
@@ -151,65 +152,3 @@ def numbered(row: Record, *left_out: str) -> dict[str, Any]:
         for name, value in row.as_dict().items()
         if not isinstance(value, list | dict) and name not in left_out
     }
-
-
-# --------------------------------------------------------------------------------------------------
-# what is amiss
-
-KINDS = {
-    "string": "text",
-    "integer": "an integer",
-    "number": "a number",
-    "object": "an object",
-    "array": "a list",
-    "boolean": "true/false",
-}
-_TYPES = {str: "text", int: "a number", float: "a number", bool: "true/false"} | {
-    dict: "an object",
-    list: "a list",
-    type(None): "null",
-}
-
-
-def kind_of(value: object) -> str:
-    """What a value of a JSON file is, in words."""
-    return _TYPES.get(type(value), type(value).__name__)
-
-
-def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A node of a JSON schema as what it refers to, or as what it may be besides null."""
-    while "$ref" in node or "anyOf" in node:
-        name = node.get("$ref", "").rpartition("/")[2]
-        node = schema["$defs"][name] if name else node["anyOf"][0]
-    return dict(node)
-
-
-def span(node: Mapping[str, Any]) -> str:
-    """The range of a number in a JSON schema, or nothing."""
-    if "maximum" not in node:
-        return ""
-    return f"in ({node['exclusiveMinimum']:g}, {node['maximum']:g}]"
-
-
-def _amiss(model: type[BaseModel], error: ValidationError) -> str:
-    """The first thing that is wrong, by its field: what was found and what would be right."""
-    first = error.errors()[0]
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    schema = model.model_json_schema()
-    node, field = _resolved(schema, schema), ""
-    for part in first["loc"]:
-        if isinstance(part, int):
-            node, field = node["items"], f"{field}[{part}]"
-        else:
-            properties = node.get("properties", {})
-            node = properties[part] if part in properties else node["additionalProperties"]
-            field += f".{part}" if part.isidentifier() else f"[{part!r}]"
-        node = _resolved(node, schema)
-    right = f"{KINDS[node['type']]} {span(node)}".strip()
-    found, value = kind_of(first["input"]), first["input"]
-    if first["type"] == "missing":
-        found = "missing"
-    elif found == right.partition(" in ")[0]:
-        found, right = json.dumps(value)[:40], right if value else f"{right} that is not empty"
-    return f"field '{field.lstrip('.')}' is {found}; expected {right}"

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from lookaround.report.schema.comparison import Machine
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score, numbered
+from lookaround.support.records import Part, shown
 
 
 class SyntheticOptions(Record):
@@ -159,7 +160,7 @@ class SyntheticEntry(Record):
     forward: OverSeeds | None = Field(None, description="of the runs' `forward`")
     backward: OverSeeds | None = Field(None, description="of the runs' `backward`")
     coverage: Score = Field(None, description="as in a row")
-    success: float | None = Field(
+    success: Part | None = Field(
         None, description="share of runs with an exact match of 95 % or more"
     )
     ways: Named[Score] = Field({}, description="way of writing to mean exact match")
@@ -211,6 +212,25 @@ class SyntheticResults(Results):
                     f"field 'tasks[{graph!r}]' is missing; expected an object for each task of the "
                     "rows"
                 )
+        for number, entry in enumerate(self.summary):
+            if entry.control_of not in (None, *self.tasks):
+                raise ValueError(
+                    f"field 'summary[{number}].control_of' is {shown(entry.control_of)}; expected "
+                    "one of the tasks"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _curves_have_the_same_places(self) -> Self:
+        places: dict[str, int] = {}
+        for number, row in enumerate(self.rows):
+            for at, point in enumerate(row.curve):
+                wanted, found = places.setdefault(row.graph, len(point.positions)), point.positions
+                if len(found) != wanted:
+                    raise ValueError(
+                        f"field 'rows[{number}].curve[{at}].positions' has {len(found)} places; "
+                        f"expected {wanted}, as of the points before"
+                    )
         return self
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:

@@ -21,12 +21,11 @@ from lookaround.data.labelled import AnyTask
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.report.schema import ComparisonResults
 from lookaround.studies.compare.grid import Grid
-from lookaround.studies.compare.study import Study, plans_of
+from lookaround.studies.compare.study import StoredStudy, Study, plans_of
 from lookaround.studies.compare.summary import study_results
 from lookaround.studies.events import Report, silent
-from lookaround.studies.folder import KINDS, StudyFolder
+from lookaround.studies.folder import KINDS, StudyFolder, tasks_of
 from lookaround.support.machine import local_device, require_memory, threads
-from lookaround.support.storage import read_mapping, require_fields
 from lookaround.train.loop import stop_on_signals
 
 # of a task, what is told of it and not evaluated on
@@ -58,14 +57,10 @@ def compare(
             f"the study, {study.jobs} processes at a time",
             "set --jobs, train.micro_batch or model.context lower, or take a smaller model",
         )
-    folder = StudyFolder(out, *KINDS["compare"], _identity(study))
+    folder = StudyFolder(out, *KINDS["compare"], _identity(study), StoredStudy)
     with folder.opened() as before, stop_on_signals() as stop:
-        if before:
-            require_fields(
-                str(folder.file), before, {"plans": dict, "budget": dict, "smallest": float}
-            )
         with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
-            folder.save(**plans_of(study, before))
+            folder.save(**plans_of(study, before, folder.file))
         grid = Grid(study, out, folder.state["plans"], folder.state["smallest"])
         results = study_results(study, out, command, grid.run(executor, stop, report))
         results.save(out / "results.json")
@@ -82,8 +77,7 @@ def _as_first_named(study: Study, file: Path) -> Study:
     """The study with the task names of its folder, whatever the tasks' files are called now."""
     if not file.is_file():
         return study
-    known = read_mapping(file, {"identity": dict})["identity"].get("tasks", {})
-    names = {digest: name for name, digest in known.items()}
+    names = {digest: name for name, digest in tasks_of(file).items()}
     tasks = tuple(replace(task, name=names.get(_content(task), task.name)) for task in study.tasks)
     return replace(study, tasks=tasks)
 

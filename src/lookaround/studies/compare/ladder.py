@@ -6,22 +6,25 @@ budget train each rung from the start. All state is on disk, so that a job resum
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from lookaround.data.shards import TokenStore
 from lookaround.evaluation.registry import Labelled, chosen
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load
-from lookaround.model.readable import RUN_FILE, open_run
+from lookaround.model.readable import RUN_FILE, Spent, StoredRun, open_run
 from lookaround.objectives import parse
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
@@ -34,15 +37,40 @@ from lookaround.studies.compare.scoring import (
 from lookaround.studies.compare.study import rung_plan, split_rows
 from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
-from lookaround.support.errors import Diverged
+from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device, threads
-from lookaround.support.storage import read_mapping, write_folder, write_text, write_yaml
-from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
+from lookaround.support.records import Amount, Positive, Stored, read_record, shown
+from lookaround.support.storage import write_folder, write_text, write_yaml
+from lookaround.train.loop import (
+    Logged,
+    Progress,
+    StopSignal,
+    Trainer,
+    exporter,
+    read_metrics,
+    stop_on_signals,
+)
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.run import make_trainer, run_card, run_info, schedule_for
 from lookaround.train.schedule import WarmupStableDecay
 
 VALIDATION_ROWS = 256
+
+
+class StoredRung(StoredRun):
+    """run.yaml of a rung."""
+
+    rung: Annotated[float, Field(gt=0, le=1)]
+    seed: int
+    learning_rate: Positive
+    spent: Spent
+    curve: list[Logged]
+
+
+class StoredLoss(Stored):
+    """validation.json of a rung."""
+
+    loss: Amount
 
 
 @dataclass(frozen=True)
@@ -150,18 +178,19 @@ def run_job(job: Job) -> dict[str, Any]:
             shutil.rmtree(job.folder / "trunk", ignore_errors=True)
         if job.trial or job.validated:
             return {"validation_losses": {rung: _validated(job, objective, rung) for rung in rungs}}
-        found = {f"{rung:g}": read_rung(job.folder / f"rung-{rung:g}") for rung in job.evaluated}
+        found = {f"{rung:g}": read_rung(job, rung) for rung in job.evaluated}
         return {"rungs": found}
 
 
 def _validated(job: Job, objective: Objective, rung: float) -> float:
-    """The validation loss of a trained rung, which is kept beside it."""
+    """The validation loss of a trained rung, which is kept beside it and made again if damaged."""
     folder = job.folder / f"rung-{rung:g}"
     file = folder / "validation.json"
-    if not file.is_file():
-        loss = _validation_loss(load(folder).to(local_device()), objective, job)
-        write_text(file, json.dumps({"loss": loss}))
-    return read_mapping(file, {"loss": float})["loss"]
+    with contextlib.suppress(UserError):
+        return read_record(file, StoredLoss).loss
+    loss = _validation_loss(load(folder).to(local_device()), objective, job)
+    write_text(file, json.dumps({"loss": loss}))
+    return loss
 
 
 def _train_ladder(
@@ -172,7 +201,9 @@ def _train_ladder(
     for rung in rungs:
         folder = job.folder / f"rung-{rung:g}"
         training, evaluating = job.work_by_rung()[rung]
-        if not (folder / RUN_FILE).is_file():
+        if (folder / RUN_FILE).is_file():
+            _stored_rung(job, rung)
+        else:
             trainer = _train_rung(job, objective, rung, trainer, status, stop)
         status.before += training
         if not job.trial and rung in job.evaluated:
@@ -265,15 +296,12 @@ def _train_rung(
 
 def _curve(trunk: Path, branch: Path, fork: int, points: int = 120) -> list[dict[str, float]]:
     """The training loss of a rung at up to `points` steps: the trunk's, then the branch's."""
-    entries: list[dict[str, float]] = []
-    for folder, last in ((trunk, fork), (branch, math.inf)):
-        file = folder / "metrics.jsonl"
-        lines = file.read_text().splitlines() if file.is_file() else []
-        entries += [
-            {key: entry[key] for key in ("step", "tokens", "flops", "seconds", "loss")}
-            for entry in map(json.loads, lines)
-            if entry["step"] <= last
-        ]
+    entries = [
+        {key: getattr(entry, key) for key in ("step", "tokens", "flops", "seconds", "loss")}
+        for folder, last in ((trunk, fork), (branch, math.inf))
+        for entry in read_metrics(folder / "metrics.jsonl")
+        if entry.step <= last
+    ]
     stride = max(1, math.ceil(len(entries) / points))
     return entries[stride - 1 :: stride]
 
@@ -293,15 +321,38 @@ def _validation_loss(backbone: Backbone, objective: Objective, job: Job) -> floa
     return sums.mean()
 
 
-def read_rung(folder: Path) -> dict[str, Any]:
-    """What a finished rung is: its evaluation, what it spent, its curve, rates and folder."""
-    run = read_mapping(folder / RUN_FILE, {"spent": dict, "curve": list, "learning_rate": float})
-    decay = run.get("settings", {}).get("train", {}).get("weight_decay")
+def _stored_rung(job: Job, rung: float) -> StoredRung:
+    """The run.yaml of a trained rung; raises UserError where it is damaged or of another run."""
+    file = job.folder / f"rung-{rung:g}" / RUN_FILE
+    stored, plan = read_record(file, StoredRung), rung_plan(job.plan, rung)
+    own = {
+        "objective": job.objective,
+        "seed": job.seed,
+        "rung": rung,
+        "plan.shares": [*plan.shares],
+        "plan.steps": [*plan.steps],
+        "spent.step": plan.total,
+    }
+    for name, value in own.items():
+        found = attrgetter(name)(stored)
+        if found != value:
+            raise UserError(
+                f"{file}: field '{name}' is {shown(found)}, by its folder and study {shown(value)}"
+            )
+    return stored
+
+
+def read_rung(job: Job, rung: float) -> dict[str, Any]:
+    """What a finished rung is: its evaluation, what it spent, its curve, rates and folder.
+
+    Raises UserError for damaged files, and for those of another run.
+    """
+    folder, stored = job.folder / f"rung-{rung:g}", _stored_rung(job, rung)
     return {
         "evaluation": read_evaluation(folder),
-        "spent": run["spent"],
-        "curve": run["curve"],
-        "learning_rate": run["learning_rate"],
-        "weight_decay": decay,
+        "spent": stored.spent.as_dict(),
+        "curve": [point.as_dict() for point in stored.curve],
+        "learning_rate": stored.learning_rate,
+        "weight_decay": job.trained.train.weight_decay,
         "folder": str(folder),
     }

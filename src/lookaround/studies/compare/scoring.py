@@ -7,10 +7,15 @@ more protocols later.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from pydantic import BeforeValidator, model_validator
 
 from lookaround.data.shards import TokenStore
 from lookaround.evaluation.baselines import run_baselines
@@ -19,6 +24,7 @@ from lookaround.evaluation.registry import (
     Evaluation,
     Labelled,
     Pairs,
+    Protocol,
     Scores,
     TokenData,
     chosen,
@@ -29,12 +35,14 @@ from lookaround.evaluation.registry import (
 from lookaround.model.readable import Readable
 from lookaround.objectives import parse
 from lookaround.objectives.contract import Mode
+from lookaround.report.schema.comparison import TaskRun
 from lookaround.settings import Settings
 from lookaround.studies.compare.study import text_data
 from lookaround.studies.jobs import Status
 from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device, threads
-from lookaround.support.storage import read_mapping, write_text
+from lookaround.support.records import Stored, checked, read_plain, shown
+from lookaround.support.storage import finite, write_text
 from lookaround.train.loop import stop_on_signals
 from lookaround.train.run import build_backbone
 
@@ -80,20 +88,84 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     write_text(folder / EVALUATION_FILE, json.dumps(asdict(evaluation)))
 
 
+# truth values count as 0 and 1
+_Item = Annotated[float, BeforeValidator(lambda v: int(v) if isinstance(v, bool) else v)]
+
+
+class StoredScores(Stored):
+    """Scores as JSON."""
+
+    metric: str
+    value: float | None
+    items: list[list[_Item]]
+    details: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _one_of_each_for_an_item(self) -> Self:
+        sizes = [len(column) for column in self.items]
+        if len({*sizes}) > 1 or 0 in sizes:
+            raise ValueError(f"columns of one length under 'items', not of {shown(sizes)}")
+        return self
+
+
+class StoredEvaluation(Stored):
+    """evaluation.json of a model."""
+
+    modes: dict[str, str]
+    scores: dict[str, dict[str, StoredScores]]
+
+
 def read_evaluation(folder: Path) -> Evaluation:
     """What a folder's evaluation.json holds; raises UserError for a damaged or an older one."""
     file = folder / EVALUATION_FILE
     try:
-        if "bits_per_byte" in read_mapping(file, {}):
+        plain = read_plain(file)
+        if isinstance(plain, dict) and "bits_per_byte" in plain:
             raise UserError(f"{file}: written by an older lookaround")
-        stored = read_mapping(file, {"modes": dict, "scores": dict})
+        stored = checked(StoredEvaluation, plain, file)
+        known = protocols()
+        for name, entries in stored.scores.items():
+            for task, entry in entries.items():
+                if name in known:
+                    _require_whole(known[name], task, entry, file)
     except UserError as error:
         raise UserError(f"{error}; delete it, and the same command makes it again") from None
     scores = {
-        protocol: {name: Scores(**entry) for name, entry in entries.items()}
-        for protocol, entries in stored["scores"].items()
+        name: {task: _scores(entry) for task, entry in entries.items()}
+        for name, entries in stored.scores.items()
     }
-    return Evaluation(stored["modes"], scores)
+    return Evaluation(stored.modes, scores)
+
+
+def _scores(stored: StoredScores) -> Scores:
+    return Scores(stored.metric, stored.value, stored.items, stored.details)
+
+
+def _require_whole(protocol: Protocol[Any], task: str, stored: StoredScores, file: Path) -> None:
+    """Raises UserError for scores that their protocol cannot read again, and for a value that is
+    not that of their items.
+    """
+    scores, field = _scores(stored), f"field 'scores.{protocol.name}[{task!r}]'"
+    checked(protocol.kept, scores.details, f"{file}: {field}: details")
+    checked(TaskRun, finite(protocol.record(scores)), f"{file}: {field}")
+    if not protocol.measures and scores.value is not None:
+        raise UserError(f"{file}: truncated or not ours ({field} has a value; expected none)")
+    if not scores.items:
+        return
+    try:
+        columns = [np.array([column]) for column in scores.items]
+        own = float(protocol.statistic(scores.metric, *columns)[0])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:80]}"
+        raise UserError(
+            f"{file}: truncated or not ours ({field}: no '{scores.metric}' of these items: "
+            f"{reason})"
+        ) from None
+    if not math.isclose(own, math.nan if scores.value is None else scores.value, abs_tol=1e-6):
+        raise UserError(
+            f"{file}: truncated or not ours ({field} has the value {scores.value}, of its items "
+            f"{own:g})"
+        )
 
 
 def scores_line(evaluation: Evaluation) -> str:
@@ -128,7 +200,12 @@ class Untrained:
 
     @property
     def folder(self) -> Path:
-        return self.out / "runs" / "untrained" / self.attention / f"seed-{self.seed}"
+        return untrained_folder(self.out, self.attention, self.seed)
+
+
+def untrained_folder(out: Path, attention: str, seed: int) -> Path:
+    """The folder of a network before training."""
+    return out / "runs" / "untrained" / attention / f"seed-{seed}"
 
 
 def run_untrained(job: Untrained) -> Evaluation:

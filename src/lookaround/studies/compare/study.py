@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from lookaround.data.corpus import Corpus
 from lookaround.data.labelled import AnyTask, PairTask
@@ -16,6 +18,7 @@ from lookaround.data.text import require_named
 from lookaround.evaluation.registry import AnyData, Labelled, TextData, chosen, task_data
 from lookaround.model.backbone import VOCABULARIES, Backbone
 from lookaround.model.fingerprint import model_folder
+from lookaround.model.readable import StoredPlan
 from lookaround.model.sizes import training_bytes
 from lookaround.objectives import AR, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
@@ -23,13 +26,15 @@ from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, reading, silent
 from lookaround.support.errors import UserError
 from lookaround.support.machine import jobs_of, threads_of
-from lookaround.train.budget import Budget, Plan, parse_budget
+from lookaround.support.records import Positive, Stored
+from lookaround.train.budget import Budget, Plan, Unit, parse_budget
 from lookaround.train.loop import Trainer
 from lookaround.train.run import (
     build_backbone,
     equal_flops,
     make_trainer,
     plan_for,
+    plan_of,
     step_cost,
 )
 
@@ -217,14 +222,30 @@ def evaluation_work(
     return rows[False] / run, rows[True] / run
 
 
-def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+class _Budget(Stored):
+    amount: Positive
+    unit: Unit
+
+
+class StoredStudy(Stored):
+    """What study.yaml says besides the identity: what `plans_of` returns."""
+
+    budget: _Budget
+    smallest: Annotated[float, Field(gt=0, le=1)]
+    plans: dict[str, StoredPlan]
+
+
+def plans_of(
+    study: Study, before: Mapping[str, Any] | None = None, origin: object = "study"
+) -> dict[str, Any]:
     """What runs follow: {"budget", "smallest", "plans": {objective: plan of the last rung}}.
 
     before: the same of the study so far. Its resolved budget, its smallest rung (which warmup and
         the search of learning rates depend on) and its objectives' plans are kept, so that what is
         added later is what it would have been from the start.
+    origin: of `before`, for errors.
 
-    Raises UserError for a rung below one step.
+    Raises UserError for a rung below one step, and for a plan of another objective.
     """
     settings = study.settings
     before = before or {}
@@ -237,6 +258,7 @@ def plans_of(study: Study, before: Mapping[str, Any] | None = None) -> dict[str,
             budget = budget or _resolved(study, trainer)
             full = plan_for(trainer, objective, budget, settings.compare.budget)
             plans[objective.spec] = {"shares": list(full.shares), "steps": list(full.steps)}
+        plan_of(plans[objective.spec], objective, f"{origin}: field 'plans[{objective.spec!r}]'")
         for rung in (smallest, *study.rungs):
             if min(rung_plan(plans[objective.spec], rung).steps) < 1:
                 raise UserError(

@@ -32,7 +32,7 @@ from lookaround.report.schema import ComparisonResults
 from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.advice import quoted
 from lookaround.studies.compare.grid import Found
-from lookaround.studies.compare.scoring import TOKENS
+from lookaround.studies.compare.scoring import EVALUATION_FILE, TOKENS, untrained_folder
 from lookaround.studies.compare.smallest import order_kept
 from lookaround.studies.compare.study import MANY_EPOCHS, Study, text_data
 from lookaround.studies.compare.verdict import (
@@ -43,6 +43,7 @@ from lookaround.studies.compare.verdict import (
     judge,
     judge_all,
 )
+from lookaround.support.errors import UserError
 from lookaround.support.machine import machine, versions
 
 NEEDS = {
@@ -78,6 +79,7 @@ class _Summary:
         data = [*study.data, text_data(study.settings, study.store)]
         # what was evaluated for an earlier command stays in the folder and out of these results
         self.asked = {(one.name, item.name) for one, item in chosen(data, self.options)}
+        _require_same_items(found, out)
         self.statistics = {
             (spec, seed, rung): self._statistics(self.evaluation(spec, seed, rung))
             for spec, seed in found.ladders
@@ -560,6 +562,33 @@ def crossing_notes(unique: int, flops: float) -> list[str]:
             f"(arXiv 2305.17266); a run has {flops:.1e}."
         )
     return notes
+
+
+def _require_same_items(found: Found, out: Path) -> None:
+    """Raises UserError where two models were scored on different numbers of items, which cannot be
+    paired.
+    """
+    evaluations = {
+        Path(entry["folder"]): entry["evaluation"].scores
+        for rungs in found.ladders.values()
+        for entry in rungs.values()
+    }
+    evaluations |= {
+        untrained_folder(out, *key): evaluation.scores
+        for key, evaluation in found.untrained.items()
+    }
+    first: dict[tuple[str, str], tuple[Path, int]] = {}
+    for folder, scores in evaluations.items():
+        for name, entries in scores.items():
+            for task, entry in entries.items():
+                size = len(entry.items[0]) if entry.items else 0
+                other, wanted = first.setdefault((name, task), (folder, size))
+                if size != wanted:
+                    raise UserError(
+                        f"{folder / EVALUATION_FILE}: field 'scores.{name}[{task!r}]' has {size} "
+                        f"items, {other / EVALUATION_FILE} {wanted}; delete what is damaged, and "
+                        "the same command makes it again"
+                    )
 
 
 def _interval(values: Sequence[Statistic]) -> dict[str, Any]:

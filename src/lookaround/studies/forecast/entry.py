@@ -16,7 +16,8 @@ from lookaround.evaluation.probe import least_squares_probe
 from lookaround.evaluation.registry import TaskData
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
-from lookaround.support.storage import finite, read_mapping, write_text
+from lookaround.support.records import Stored, read_record
+from lookaround.support.storage import finite, write_text
 from lookaround.theory.bounds import alpha, alpha_by_chance
 from lookaround.theory.graph import connectivity
 from lookaround.theory.lags import LagCounts
@@ -117,6 +118,13 @@ def token_labels(texts: Sequence[np.ndarray], labels: np.ndarray, tokens: np.nda
     return np.where(shares.any(axis=0), shares.argmax(axis=0), -1)
 
 
+class Kept(Stored):
+    """A part of a forecast in a file, with a hash of it."""
+
+    digest: str
+    value: dict[str, Any]
+
+
 def _digest(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -131,7 +139,7 @@ def read_kept(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        kept = read_mapping(file, {"digest": str, "value": dict})
+        kept = read_record(file, Kept)
     except UserError:
         return None
-    return kept["value"] if kept["digest"] == _digest(kept["value"]) else None
+    return kept.value if kept.digest == _digest(kept.value) else None

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from lookaround.decode.calibrate import (
     BUDGETS,
+    WIDTH,
     Cost,
     accuracies,
     choose_trees,
     draft_ranks,
     frequent_tokens,
 )
+from lookaround.decode.hub import Trees
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree, expected_tokens, grow_from_ranks
 from lookaround.model.backbone import Backbone
 from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import CHUNK, Tell
+from lookaround.support.errors import UserError
+from lookaround.support.records import Amount, Count, Part, Stored
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,35 @@ class Calibration:
                 "costs": [Cost(**cost) for cost in value["costs"]],
             }
         )
+
+
+class _StoredCost(Stored):
+    batch: Count
+    nodes: Count
+    tokens: Amount
+    seconds: Amount
+
+
+class StoredCalibration(Stored):
+    """What `Calibration.as_json` gives."""
+
+    trees: Trees
+    largest: list[Any]
+    shortlist: Annotated[list[Count], Field(min_length=1)] | None
+    costs: list[_StoredCost]
+    accuracies: list[list[Part]]
+    expected: Amount
+
+    @model_validator(mode="after")
+    def _holds_trees(self) -> Self:
+        for paths in (*self.trees.values(), self.largest):
+            try:
+                tree = Tree.from_json(paths)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+            if any(max(path) >= WIDTH for path in tree.paths):
+                raise ValueError(f"a tree has a rank beyond {WIDTH}")
+        return self
 
 
 def frequent_shortlist(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.stats import Stats
@@ -20,10 +21,32 @@ from lookaround.objectives.contract import Mode
 from lookaround.studies.speculate.reference import to_float64, transformers_generate
 from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import Tell
+from lookaround.support.records import Amount, Count, Part, Positive, Stored
 
 TEXTS = 8  # texts that a speed is measured on, at least
 LOOPS = 3  # turns of our own loop without drafts, which no speed-up is over
 AT_ONCE = 32  # texts that are compared at a time
+
+
+class StoredSpeed(Stored):
+    """What `measure_speed` gives."""
+
+    batch: Count
+    nodes: Count
+    tokens_per_forward: Amount
+    plain_tokens_per_second: Positive
+    loop_tokens_per_second: Positive
+    speculative_tokens_per_second: Positive
+    speedup: Positive
+    interval: Annotated[list[Amount], Field(min_length=2, max_length=2)] | None
+
+
+class StoredTexts(Stored):
+    """What `compare_texts` gives."""
+
+    tokens_per_forward: Amount
+    flips: Count
+    acceptance_by_depth: list[Part]
 
 
 def next_token_bits(request: Speculation, backbone: Backbone) -> float | None:

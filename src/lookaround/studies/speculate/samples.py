@@ -75,6 +75,29 @@ def prompt_windows(documents: Sequence[np.ndarray], length: int, count: int) -> 
     return [[int(ids[0]), *map(int, ids[at : at + length - 1])] for ids, at in spread]
 
 
+def _read_texts(file: Path, given: int, run: Readable) -> list[np.ndarray]:
+    """The texts of a file, each beginning with a prompt of so many tokens.
+
+    Raises UserError for a damaged file.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as saved:
+            tokens, length = saved["tokens"], saved["length"]
+        if any(column.ndim != 1 or column.dtype.kind != "i" for column in (tokens, length)):
+            raise ValueError("no whole numbers")
+        if length.sum() != len(tokens) or length.min(initial=given) < given:
+            raise ValueError("texts of other lengths")
+        rows = run.backbone.output.weight.shape[0]
+        if len(length) != CHUNK or tokens.min() < 0 or tokens.max() >= rows:
+            raise ValueError(f"not {CHUNK} texts of ids below {rows}")
+    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
+        reason = str(error) or type(error).__name__
+        raise UserError(
+            f"{file}: truncated or foreign ({reason}); delete it and give the command again"
+        ) from None
+    return np.split(tokens, np.cumsum(length)[:-1])
+
+
 def own_samples(
     settings: Settings, run: Readable, train: list[np.ndarray], work: Path, tell: Tell
 ) -> list[tuple[np.ndarray, int]]:
@@ -95,14 +118,7 @@ def own_samples(
             with whole_file(file) as out:
                 np.savez(out, tokens=np.concatenate(whole), length=[len(ids) for ids in whole])
             tokens += sum(len(text) - given for text in whole)
-        try:
-            with np.load(file, allow_pickle=False) as saved:
-                parts = np.split(saved["tokens"], np.cumsum(saved["length"])[:-1])
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{file}: truncated or foreign ({error}); delete it and give the command again"
-            ) from None
-        made += [(ids, given) for ids in parts]
+        made += [(ids, given) for ids in _read_texts(file, given, run)]
         rate = tokens / max(time.monotonic() - began, 1e-9)
         tell(
             "samples of the model",

@@ -14,10 +14,11 @@ import shutil
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import ValidationError, model_validator
 
 from lookaround import __version__
 from lookaround.decode.hub import GENERATE, SPECULATION_FILE
@@ -30,9 +31,16 @@ from lookaround.objectives.contract import Mode
 from lookaround.report.schema import SpeculationResults
 from lookaround.studies.events import Report, silent
 from lookaround.studies.folder import KINDS, StudyFolder
-from lookaround.studies.speculate.calibration import Calibration, calibrate, frequent_shortlist
+from lookaround.studies.speculate.calibration import (
+    Calibration,
+    StoredCalibration,
+    calibrate,
+    frequent_shortlist,
+)
 from lookaround.studies.speculate.heads import train_heads
 from lookaround.studies.speculate.measure import (
+    StoredSpeed,
+    StoredTexts,
     compare_texts,
     measure_speed,
     next_token_bits,
@@ -47,8 +55,25 @@ from lookaround.studies.speculate.request import Speculation
 from lookaround.studies.speculate.samples import own_samples
 from lookaround.studies.speculate.stages import Stages
 from lookaround.support.errors import Interrupted, UserError
+from lookaround.support.records import Amount, Stored, amiss
 from lookaround.support.storage import write_folder
 from lookaround.train.loop import StopSignal, autocast_dtype, stop_on_signals
+
+
+class StoredState(Stored):
+    """What speculate.yaml says besides the identity."""
+
+    status: Literal["running", "finished"]
+    result: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _finished_has_a_result(self) -> Self:
+        try:
+            if self.status == "finished":
+                SpeculationResults.of(self.result or {})
+        except ValidationError as error:
+            raise ValueError(f"result: {amiss(SpeculationResults, error)}") from None
+        return self
 
 
 def speculate(
@@ -61,7 +86,7 @@ def speculate(
     Raises UserError where `out` belongs to another model, text or settings or another process is at
     work in it; Interrupted after saving when `stop` is set.
     """
-    folder = StudyFolder(out, *KINDS["speculate"], _identity(request))
+    folder = StudyFolder(out, *KINDS["speculate"], _identity(request), StoredState)
     with folder.opened() as before, stop_on_signals() as signals:
         if before.get("status") != "finished":
             folder.save(status="running")
@@ -95,7 +120,7 @@ def _speculate(request: Speculation, folder: StudyFolder, stages: Stages) -> dic
     settings, work, tell = request.settings, stages.folder, stages.tell
     backbone = request.run.backbone
     with stages.timed("bits"):
-        bits = stages.kept("bits", [], partial(next_token_bits, request, backbone))
+        bits = stages.kept("bits", [], Amount | None, partial(next_token_bits, request, backbone))
         quality = {"bits_per_byte": bits}
     samples: list[tuple[np.ndarray, int]] = []
     if request.kind is not None:
@@ -108,7 +133,9 @@ def _speculate(request: Speculation, folder: StudyFolder, stages: Stages) -> dic
     backbone.requires_grad_(False)
     if settings.speculate.joint:
         with stages.timed("bits"):
-            after = stages.kept("bits-joint", [], partial(next_token_bits, request, backbone))
+            after = stages.kept(
+                "bits-joint", [], Amount | None, partial(next_token_bits, request, backbone)
+            )
             quality = {"bits_per_byte_before": bits, "bits_per_byte": after}
     written = work / "model"
     # what it is compared with: its source, as transformers alone loads it
@@ -128,7 +155,9 @@ def _speculate(request: Speculation, folder: StudyFolder, stages: Stages) -> dic
         return calibrate(request, backbone, shortlist, tell).as_json()
 
     with stages.timed("calibration"):
-        calibration = Calibration.of_json(stages.kept("calibration", depends, calibrated))
+        calibration = Calibration.of_json(
+            stages.kept("calibration", depends, StoredCalibration, calibrated)
+        )
     speculator = Speculator(
         backbone, calibration.trees, shortlist=calibration.shortlist, checked=True
     )
@@ -136,13 +165,15 @@ def _speculate(request: Speculation, folder: StudyFolder, stages: Stages) -> dic
         reference = open_reference(source or written, backbone, dtype)
         measured = (request, speculator, reference, tell)
         by_batch = [
-            stages.kept(f"speed-{batch}", depends, partial(measure_speed, *measured, batch))
+            stages.kept(
+                f"speed-{batch}", depends, StoredSpeed, partial(measure_speed, *measured, batch)
+            )
             for batch in batches
         ]
-        texts = stages.kept("texts", depends, partial(compare_texts, *measured))
+        texts = stages.kept("texts", depends, StoredTexts, partial(compare_texts, *measured))
         same = texts["flips"] == 0
         if not request.own_precision:
-            same = stages.kept("float64", depends, partial(same_in_float64, *measured))
+            same = stages.kept("float64", depends, bool, partial(same_in_float64, *measured))
     precision = str(dtype).removeprefix("torch.")
     paying = [entry["batch"] for entry in by_batch if (entry["interval"] or [0])[0] > 1]
     result = {

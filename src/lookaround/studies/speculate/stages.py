@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -9,8 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import create_model
+
 from lookaround.studies.events import Event, Report
-from lookaround.support.storage import make_folder, read_mapping, write_text
+from lookaround.support.errors import UserError
+from lookaround.support.records import Stored, read_record
+from lookaround.support.storage import make_folder, write_text
 from lookaround.train.loop import StopSignal
 
 
@@ -44,15 +49,20 @@ class Stages:
             self.stop.at_once = False
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
 
-    def kept(self, name: str, depends: Any, make: Callable[[], Any]) -> Any:
+    def kept(self, name: str, depends: Any, kind: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, as JSON has it; read again where it was made before.
 
-        depends: plain data. A file that was made of other is made again.
+        depends: plain data. A file that was made of other, or is damaged, is made again.
+        kind: the type of what is made.
         """
-        file = self.folder / f"{name}.json"
-        if file.is_file():
-            before = read_mapping(file, {"depends": object, "made": object})
+        file, model = (
+            self.folder / f"{name}.json",
+            create_model("Stage", __base__=Stored, depends=(Any, ...), made=(kind, ...)),
+        )
+        with contextlib.suppress(UserError):
+            before = read_record(file, model).as_dict()
             if before["depends"] == depends:
                 return before["made"]
-        write_text(file, json.dumps({"depends": depends, "made": make()}))
-        return read_mapping(file, {})["made"]
+        plain = json.loads(json.dumps({"depends": depends, "made": make()}))
+        write_text(file, json.dumps(plain))
+        return plain["made"]

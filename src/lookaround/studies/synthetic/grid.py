@@ -508,6 +508,12 @@ def summarise(rows: list[dict[str, Any]], controls: Mapping[str, str]) -> list[d
             "diverged_at": [row["diverged_at"] for row in group],
         }
         if "exact_match" in group[0]:
+            if any(row["ways"].keys() != group[0]["ways"].keys() for row in group):
+                raise UserError(
+                    f"{graph} {objective}: field 'ways' of its rows names different ways of "
+                    "writing; delete the row.json that is damaged, and the same command scores it "
+                    "again"
+                )
             entry |= {
                 "success": float(np.mean([row["exact_match"] >= SUCCESS for row in group])),
                 "chance": group[0]["chance"],

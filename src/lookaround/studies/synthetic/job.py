@@ -10,11 +10,12 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from types import NoneType
-from typing import Any
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
+from pydantic import Field, create_model, model_validator
 
 from lookaround.model.backbone import build, require_honest_attention, require_modes
 from lookaround.model.export import export, load
@@ -22,17 +23,21 @@ from lookaround.objectives import parse
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.studies.jobs import Status
-from lookaround.studies.synthetic.exams import BothWays, Exam, exam_of
+from lookaround.studies.synthetic.exams import LATER, BothWays, Exam, exam_of
 from lookaround.studies.synthetic.tasks import Task
-from lookaround.support.errors import Diverged, Interrupted
+from lookaround.support.errors import Diverged, Interrupted, UserError
 from lookaround.support.machine import local_device, threads
-from lookaround.support.storage import (
-    finite,
-    read_mapping,
-    require_fields,
-    write_folder,
-    write_text,
+from lookaround.support.records import (
+    Amount,
+    Count,
+    Part,
+    Positive,
+    Stored,
+    checked,
+    read_record,
+    shown,
 )
+from lookaround.support.storage import finite, write_folder, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan
 from lookaround.train.loop import StopSignal, Trainer, stop_on_signals
@@ -41,34 +46,83 @@ from lookaround.train.run import schedule_for
 
 BOTH_WAYS = "ar beside ar of reversed rows"  # half of the budget each
 ROW_FILE, CURVE_FILE = "row.json", "curve.json"
-# what is read again of these files, and its types
-ROW_FIELDS: dict[str, Any] = {
-    "objective": str,
-    "graph": str,
-    "seed": int,
-    "seconds": float,
-    "steps": int,
-    "parameters": int,
-    "learning_rate": float,
-    "queries": int,
-    "diverged_at": (int, NoneType),
-}
-ANSWER_FIELDS: dict[str, Any] = {
-    "exact_match": float,
-    "first_hop": float,
-    "train_exact_match": float,
-    "ways": dict,
-    "positions": list,
-    "later_positions": (float, NoneType),
-    "chance": (float, NoneType),
-    "solved_at": (int, NoneType),
-    "left_chance_at": (int, NoneType),
-    "learned_at": list,
-}
 # the share of right tokens at which a place counts as learned
 LEARNED = 0.95
 # accuracy above chance up to which a model is guessing
 GUESSING = 0.05
+
+
+Score = Part | None
+
+
+class StoredPoint(Stored):
+    """A point of a learning curve."""
+
+    step: Count
+    seconds: Amount
+    positions: list[Part] = Field([])
+
+
+class StoredCurve(Stored):
+    """curve.json, and the row of a trial.
+
+    Besides, each point has the figures of its task.
+    """
+
+    curve: list[StoredPoint]
+
+    @model_validator(mode="after")
+    def _goes_on(self) -> Self:
+        steps = [point.step for point in self.curve]
+        if steps != sorted({*steps}):
+            raise ValueError(f"field 'curve' has the steps {shown(steps)}; expected rising ones")
+        if len({len(point.positions) for point in self.curve}) > 1:
+            raise ValueError("field 'curve' has points of different numbers of positions")
+        return self
+
+
+class StoredRow(StoredCurve):
+    """row.json: what a run came to. Besides, it has the figures and bounds of its task."""
+
+    objective: str
+    graph: str
+    seed: int
+    seconds: Amount
+    steps: Count
+    parameters: Count
+    learning_rate: Positive
+    flops: Amount
+    queries: Count
+    diverged_at: Count | None
+    coverage: Amount | None = None
+    later: Annotated[list[Part], Field(min_length=LATER, max_length=LATER)] | None = None
+
+
+class StoredAnswers(StoredRow):
+    """The row of a task with answers."""
+
+    exact_match: Part
+    first_hop: Part
+    train_exact_match: Part
+    later_positions: Score
+    chance: Score
+    positions: list[Part]
+    ways: dict[str, Part] = Field(min_length=1)
+    solved_at: Count | None
+    left_chance_at: Count | None
+    learned_at: list[Count | None]
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> Self:
+        places = {len(self.positions), *(len(point.positions) for point in self.curve)}
+        if self.curve:
+            places.add(len(self.learned_at))
+        if len(places) > 1:
+            raise ValueError(
+                f"fields 'positions', 'learned_at' and those of the curve have {shown([*places])} "
+                "entries; expected one for each place of the answer"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -126,9 +180,7 @@ def make_trainer(
 def run_job(job: SyntheticJob) -> dict[str, Any]:
     """Trains and scores what of a run is not done yet; returns its row (docs/results-format.md)."""
     if (job.folder / ROW_FILE).is_file():
-        return _read_curve(
-            job.folder / ROW_FILE, job.task.figures, {} if job.trial else row_fields(job.task)
-        )
+        return _read_row(job)
     job.folder.mkdir(parents=True, exist_ok=True)
     with threads(job.threads), stop_on_signals() as stop:
         run = _Run(job, stop)
@@ -152,7 +204,7 @@ def run_both_ways(job: SyntheticJob) -> dict[str, Any]:
     """
     file = job.folder / ROW_FILE
     if file.is_file():
-        return _read_curve(file, job.task.figures, row_fields(job.task))
+        return _read_row(job)
     parts = [
         replace(
             job,
@@ -191,7 +243,7 @@ class _Run:
     def __init__(self, job: SyntheticJob, stop: StopSignal) -> None:
         self.job, self.settings, self.stop = job, job.settings.synthetic, stop
         self.task, self.objective = job.task, parse(job.objective)
-        self.curve = Curve(job.folder / CURVE_FILE, self.task.figure)
+        self.curve = Curve(job.folder / CURVE_FILE, self.task.figure, job.steps)
         self.trainer = self._opened()
         which = f"learning rate x{job.factor:g}" if job.trial else f"seed {job.seed}"
         self.label = f"{job.task.spec} {job.objective}, {which}"
@@ -320,10 +372,49 @@ class _Run:
         }
 
 
-def row_fields(task: Task) -> dict[str, Any]:
-    """Fields of a row of a task, and their types."""
-    figures = dict.fromkeys([*task.figures, *task.bounds], float)
-    return ROW_FIELDS | (ANSWER_FIELDS if "exact_match" in figures else figures)
+def _read_row(job: SyntheticJob) -> dict[str, Any]:
+    """The row of a finished run; raises UserError for a damaged one, and for one of another run."""
+    file, answers = job.folder / ROW_FILE, "exact_match" in job.task.figures
+    if job.trial:
+        return _read_curve(file, job.task.figures, StoredCurve, job.steps).as_dict()
+    stored = _read_curve(file, job.task.figures, StoredAnswers if answers else StoredRow, job.steps)
+    checked(_with_figures((*job.task.figures, *job.task.bounds)), stored.as_dict(), file)
+    own = {"objective": job.objective, "graph": job.task.spec, "seed": job.seed}
+    for name, value in own.items():
+        if getattr(stored, name) != value:
+            raise UserError(
+                f"{file}: field '{name}' is {shown(getattr(stored, name))}, by its folder "
+                f"{shown(value)}"
+            )
+    most = max(job.steps, 2)  # of two models a step each
+    if stored.steps > most:
+        raise UserError(f"{file}: field 'steps' is {stored.steps}; expected {most} at most")
+    return stored.as_dict()
+
+
+C = TypeVar("C", bound=StoredCurve)
+
+
+def _read_curve(path: Path, figures: Iterable[str], model: type[C], steps: int) -> C:
+    """Reads a file with a learning curve of some figures, of a run of so many steps at most.
+
+    Raises UserError for a damaged one.
+    """
+    stored, with_figures = read_record(path, model), _with_figures((*figures,))
+    for number, point in enumerate(stored.curve):
+        checked(with_figures, point.as_dict(), f"{path}: curve[{number}]")
+        if point.step > steps:
+            raise UserError(
+                f"{path}: field 'curve[{number}].step' is {point.step}; expected {steps} at most"
+            )
+    return stored
+
+
+@cache
+def _with_figures(names: tuple[str, ...]) -> type[Stored]:
+    """An object with these shares, whatever else it has."""
+    fields: dict[str, Any] = dict.fromkeys(names, (Part, ...))
+    return create_model("Figures", __base__=Stored, **fields)
 
 
 def make_steps(objective: Objective, steps: int) -> Plan:
@@ -333,31 +424,19 @@ def make_steps(objective: Objective, steps: int) -> Plan:
     return Plan(shares, tuple(int(n) for n in np.diff(ends, prepend=0)))
 
 
-def _read_curve(path: Path, figures: Iterable[str], fields: dict[str, Any]) -> dict[str, Any]:
-    """Reads a file with a learning curve of some figures and these fields.
-
-    Raises UserError for a damaged one.
-    """
-    content = read_mapping(path, {"curve": list, **fields})
-    wanted: dict[str, Any] = {"step": int, **dict.fromkeys(figures, float)}
-    if "exact_match" in wanted:
-        wanted["positions"] = list
-    for number, point in enumerate(content["curve"]):
-        require_fields(f"{path}: curve[{number}]", point, wanted)
-    return content
-
-
 class Curve:
     """A run's learning curve in a file: accuracy on validation problems, by position too.
 
     figure: the one by which a run is solved.
+    steps: of the run at most.
     """
 
-    def __init__(self, path: Path, figure: str = "exact_match") -> None:
+    def __init__(self, path: Path, figure: str = "exact_match", steps: int = 10**15) -> None:
         self.path, self.figure = path, figure
         self.entries: list[dict[str, Any]] = []
         if path.is_file():
-            self.entries = _read_curve(path, [figure], {})["curve"]
+            stored = _read_curve(path, [figure], StoredCurve, steps)
+            self.entries = stored.as_dict()["curve"]
 
     @property
     def end(self) -> int:
