@@ -7,6 +7,7 @@ are combined by their coefficients after that. Accumulation, packing and world s
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -29,7 +30,7 @@ from lookaround.objectives.contract import Component, View
 from lookaround.objectives.objective import Objective
 from lookaround.settings import TrainSettings
 from lookaround.support.errors import Diverged, Interrupted, UserError
-from lookaround.support.storage import disk_errors
+from lookaround.support.storage import disk_errors, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan, token_count, view_flops
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
@@ -137,6 +138,7 @@ class Trainer:
         self.objective, self.rows, self.settings, self.seed = objective, rows, settings, seed
         self.learning_rate = learning_rate
         self.counters = Counters()
+        self.window = ComponentSums(())  # sums since the last logged line
         self.precision, self.compile = precision, compile
         if settings.batch % self.world.size:
             raise UserError(
@@ -243,22 +245,21 @@ class Trainer:
             if folder and self.world.main
             else None
         )
-        window = ComponentSums(())
-        loss, rate = float("nan"), 0.0
+        loss, rate = metrics.loss if metrics else float("nan"), 0.0
         began, first = time.perf_counter(), self.counters.tokens
         while self.counters.step < until:
             clock = time.perf_counter()
             factor = schedule.factor(self.counters.step)
-            window = window.merge(self.step(plan, factor))
+            self.window = self.window.merge(self.step(plan, factor))
             self.counters.seconds += time.perf_counter() - clock
             step = self.counters.step
-            if not bool(window.totals.isfinite().all()):
+            if not bool(self.window.totals.isfinite().all()):
                 raise Diverged(
                     f"step {step}: the loss is not finite at learning rate {self.learning_rate:g}; "
                     "use a smaller one"
                 )
             if step % self.settings.log_every == 0 or step == until:
-                loss = window.mean()
+                loss = self.window.mean()
                 rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
                 if metrics:
                     with disk_errors(metrics.path):
@@ -269,7 +270,7 @@ class Trainer:
                                 "learning_rate": self.learning_rate * factor,
                             }
                         )
-                window = ComponentSums(())
+                self.window = ComponentSums(())
             stopping = bool(self.world.max(stop is not None and stop.set))
             due = step % self.settings.checkpoint_every == 0 or step in keep or stopping
             if folder and fill and due and (step < until or step in keep):
@@ -292,13 +293,16 @@ class Trainer:
         self.world.barrier()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that changes by training, as named tensors."""
+        """Everything that changes by training, counters aside, as named tensors."""
         model = {
             f"model.{name}": p for name, p in self.backbone.named_parameters() if p.requires_grad
         }
-        return model | {
-            f"optimizer.{name}": t for name, t in checkpoint.tensors_of(self.optimizer).items()
-        }
+        optimizer = checkpoint.tensors_of(self.optimizer)
+        return (
+            model
+            | {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
+            | {f"window.{name}": tensor for name, tensor in self.window.tensors().items()}
+        )
 
     def restore_from(self, path: Path) -> None:
         """Restores a checkpoint; raises UserError naming it where it is damaged or does not fit."""
@@ -324,6 +328,10 @@ class Trainer:
         state = checkpoint.optimizer_state(
             self.optimizer, parts.pop("optimizer"), counters["step"], f"{origin}: optimizer"
         )
+        window = parts.pop("window", ComponentSums(()).tensors())  # older ones have none
+        sums = torch.zeros(len(window.get("totals", ())), dtype=torch.float64)
+        own_window = dict.fromkeys(ComponentSums(()).tensors(), sums)
+        checkpoint.require_tensors(window, own_window, f"{origin}: window")
         if parts:
             raise UserError(
                 f"{origin}: truncated or foreign checkpoint: holds '{min(parts)}', no part of one"
@@ -333,6 +341,7 @@ class Trainer:
                 parameter.copy_(tensors[f"model.{name}"])
         self.optimizer.load_state_dict(state)
         self.counters = Counters(**{name: counters[name] for name in vars(Counters())})
+        self.window = ComponentSums.of(window)
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The state held in memory, to branch off and come back to."""
@@ -360,27 +369,39 @@ def _parameter_groups(backbone: Backbone, settings: TrainSettings) -> list[dict[
 
 @dataclass
 class MetricsFile:
-    """metrics.jsonl: one line per logged step; lines after the step of a resume are dropped."""
+    """metrics.jsonl: one line per logged step; lines after the step of a resume are dropped.
+
+    loss: of the last line that is kept; NaN where there is none.
+    """
 
     path: Path
     step: int
+    loss: float = float("nan")
 
     def __post_init__(self) -> None:
-        if self.path.is_file():
-            lines = self.path.read_text().splitlines()
-            kept = [line for line in lines if line and _step_of(line) <= self.step]
-            self.path.write_text("".join(line + "\n" for line in kept))
+        if not self.path.is_file():
+            return
+        lines = self.path.read_text(errors="replace").splitlines(keepends=True)
+        kept = [line for line in lines if _step_of(line) <= self.step]
+        if kept != lines:
+            write_text(self.path, "".join(kept))
+        if kept:
+            self.loss = json.loads(kept[-1]).get("loss", self.loss)
 
     def write(self, entry: dict[str, Any]) -> None:
+        """Adds a line, synced, so that no checkpoint is later on the disk than its lines."""
         with open(self.path, "a") as file:
             file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _step_of(line: str) -> float:
+    """The step of a line; infinity for one that was cut short."""
     try:
-        return json.loads(line)["step"]
+        return json.loads(line)["step"] if line.endswith("\n") else math.inf
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line that a kill cut short
+        return math.inf
 
 
 def exporter(
