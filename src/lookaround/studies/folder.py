@@ -19,6 +19,8 @@ from lookaround.support.storage import (
     disk_errors,
     make_folder,
     read_mapping,
+    remove_folder,
+    remove_temporary,
     require_place,
     write_folder,
     write_yaml,
@@ -71,7 +73,7 @@ class StudyFolder:
         if name in names:
             _require_same(state.pop("identity"), self.identity, self.file)
             self.state = state
-        elif names - {LOCK_FILE}:
+        elif any(at != LOCK_FILE and not at.startswith(f"{name}.") for at in names):
             raise UserError(
                 f"{self.path}: not empty and not {self.what} (no {name}); give another --out"
             )
@@ -99,6 +101,7 @@ class StudyFolder:
             raise UserError(f"{self.path}: another process is at work in this folder") from None
         try:
             self.require()  # another process may have changed it before the lock was taken
+            remove_temporary(self.path)
             yield self.state
         except BaseException:
             if fresh and not self.file.exists():
@@ -119,7 +122,7 @@ class StudyFolder:
         for file in sorted(final.iterdir()):
             target = self.path / file.name
             if target.is_dir():
-                shutil.rmtree(target)
+                remove_folder(target)
             file.replace(target)
         final.rmdir()
 

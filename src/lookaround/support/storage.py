@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -44,7 +45,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Atomic write: replaces the file when the block succeeds, leaves it untouched otherwise."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _temporary(path)
     try:
         with disk_errors(path):
             with open(temporary, "wb") as file:
@@ -122,13 +123,33 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             fill(temporary)
             for path in (*temporary.rglob("*"), temporary):
                 _sync(path)
-            if folder.exists():
-                shutil.rmtree(folder)
+            remove_folder(folder)
             temporary.rename(folder)
             _sync(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder, where there is one; a kill leaves no half of it under its name."""
+    temporary = _temporary(folder)
+    with contextlib.suppress(OSError):
+        folder.rename(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def remove_temporary(folder: Path) -> None:
+    """Removes what writers that were killed have left below a folder."""
+    for path in [*folder.rglob("*.tmp")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

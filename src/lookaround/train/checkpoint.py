@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookaround.support.errors import UserError
-from lookaround.support.storage import read_mapping, write_folder
+from lookaround.support.storage import read_mapping, remove_folder, write_folder
 
 STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
 
@@ -46,8 +45,14 @@ def save_checkpoint(
     write_folder(path, write)
     for other, old in checkpoints(folder):
         if other < step and other not in keep:
-            shutil.rmtree(old, ignore_errors=True)
+            remove_folder(old)
     return path
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes all checkpoints of a run."""
+    for _, path in checkpoints(folder):
+        remove_folder(path)
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:

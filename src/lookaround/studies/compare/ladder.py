@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,13 @@ from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
 from lookaround.support.errors import Diverged
 from lookaround.support.machine import local_device, threads
-from lookaround.support.storage import read_mapping, write_folder, write_text, write_yaml
+from lookaround.support.storage import (
+    read_mapping,
+    remove_folder,
+    write_folder,
+    write_text,
+    write_yaml,
+)
 from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.run import make_trainer, run_card, run_info, schedule_for
@@ -147,7 +152,7 @@ def run_job(job: Job) -> dict[str, Any]:
         if not job.trial and (job.rungs[-1] == 1 or job.backwards):
             # the trunk of a rung added later is trained again, bit for bit on CPU: kept on disk,
             # it takes three times the model for each fork
-            shutil.rmtree(job.folder / "trunk", ignore_errors=True)
+            remove_folder(job.folder / "trunk")
         if job.trial or job.validated:
             return {"validation_losses": {rung: _validated(job, objective, rung) for rung in rungs}}
         found = {f"{rung:g}": read_rung(job.folder / f"rung-{rung:g}") for rung in job.evaluated}
@@ -174,6 +179,8 @@ def _train_ladder(
         training, evaluating = job.work_by_rung()[rung]
         if not (folder / RUN_FILE).is_file():
             trainer = _train_rung(job, objective, rung, trainer, status, stop)
+        remove_folder(job.folder / f"rung-{rung:g}.branch")
+        remove_folder(job.folder / f"trunk-{rung:g}")
         status.before += training
         if not job.trial and rung in job.evaluated:
             pairs = [
@@ -256,9 +263,6 @@ def _train_rung(
         run_card(into, info, branch / "metrics.jsonl")
 
     write_folder(job.folder / f"rung-{rung:g}", write)
-    shutil.rmtree(branch, ignore_errors=True)
-    if not shared:
-        shutil.rmtree(trunk, ignore_errors=True)
     trainer.restore(*fork)
     return trainer
 
