@@ -61,7 +61,7 @@ MEASURED = (
 )
 LOCK = ".lock"  # stays, and means nothing by itself
 WORDS = "the cat sat on a mat while two dogs ran over green hills and old men told tales of war"
-SEVERAL = (0.3, 0.1)  # chances of a second and a third knock before a command may finish
+SEVERAL = (0.6, 0.4)  # chances of a second and a third knock before a command may finish
 EMPTY_CACHE = 0.25  # share of folders that begin with one
 PATIENCE = 120  # seconds in which a command has to end after a signal
 # {way of ending: its share}; commands without workers have those of one process
