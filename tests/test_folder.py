@@ -49,6 +49,22 @@ def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
         assert state == {"plans": [1, 2], "status": "finished"}
 
 
+def test_what_a_kill_has_left_is_removed(tmp_path: Path) -> None:
+    """A file before the first save, and folders at any depth."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "study.yaml.0123abcd.tmp").write_text("layou")
+    with folder(tmp_path / "out").opened() as before:
+        assert before == {}
+    made(tmp_path / "out")
+    for name in ("runs/a/checkpoint-00000004.tmp", "final.tmp", "runs/a/checkpoint-00000004"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / "runs" / "a" / "status.tmp").write_text("{")
+    with folder(tmp_path / "out").opened():
+        left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_dir()}
+        assert left == {"out", "out/runs", "out/runs/a", "out/runs/a/checkpoint-00000004"}
+        assert not [*tmp_path.rglob("*.tmp")]
+
+
 @pytest.mark.parametrize(
     ("identity", "words"),
     [

@@ -5,6 +5,9 @@ themselves.
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +17,7 @@ from typing import Any
 import pytest
 
 from lookaround.studies.events import Event, Running, silent
-from lookaround.studies.jobs import Jobs, Status, running_jobs
+from lookaround.studies.jobs import Jobs, Status, local_pool, running_jobs
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.train.loop import StopSignal, stop_on_signals
 
@@ -160,3 +163,15 @@ def test_a_second_request_to_stop_ends_what_runs(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), jobs_of(tmp_path) as jobs:
         stopped_again(jobs)
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_a_process_hears_no_ctrl_c_before_it_has_begun() -> None:
+    """A terminal sends it to all processes, and those that import would die with a traceback."""
+    others = {*multiprocessing.active_children()}
+    with local_pool(1, 1) as pool:
+        future = pool.submit(pow, 2, 3)
+        (process,) = {*multiprocessing.active_children()} - others
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
+        assert future.result() == 8

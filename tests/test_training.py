@@ -4,7 +4,9 @@ say.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,8 @@ from lookaround.support.storage import write_folder
 from lookaround.train import Plan, Trainer, WarmupStableDecay, make_plan, parse_budget
 from lookaround.train.budget import Budget, expected_cost, view_flops
 from lookaround.train.checkpoint import latest_checkpoint, load_training_state
-from lookaround.train.loop import StopSignal, exporter
+from lookaround.train.loop import MetricsFile, StopSignal, exporter
+from lookaround.train.loss import ComponentSums
 from lookaround.train.run import make_trainer
 
 SPECS = [
@@ -95,13 +98,19 @@ def test_batch_must_divide_among_processes(store: TokenStore) -> None:
         make_trainer(settings(), parse("ar"), store, seed=0, learning_rate=1e-2, world=World(0, 3))
 
 
+def logged(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, but for measured time."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) | {"seconds": 0} for line in lines]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", ["ar", "dar + vmlm", "ar >> mlm"])
 def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
     store: TokenStore, spec: str, tmp_path: Path
 ) -> None:
     objective = parse(spec)
-    one = settings(model__precision="fp32", train__checkpoint_every=3, train__log_every=2)
+    one = settings(model__precision="fp32", train__checkpoint_every=3, train__log_every=4)
     budget = Budget(8 * 25 * 12, "tokens")
     straight = train_into(one, objective, budget, store, tmp_path / "straight")
     assert sum(straight["plan"]["steps"]) >= 8
@@ -121,11 +130,7 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
     assert {k: v for k, v in vars(again.spent).items() if k != "seconds"} == {
         k: v for k, v in vars(straight.spent).items() if k != "seconds"
     }
-    lines = [
-        (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-        for name in ("straight", "resumed")
-    ]
-    assert len(lines[0]) == len(lines[1])
+    assert logged(tmp_path / "straight") == logged(tmp_path / "resumed")
     before = (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns
     assert train_into(one, objective, budget, store, tmp_path / "resumed")["status"] == "finished"
     assert (tmp_path / "resumed" / "model.safetensors").stat().st_mtime_ns == before, (
@@ -139,6 +144,31 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
             store,
             tmp_path / "resumed",
         )
+
+
+def test_a_checkpoint_without_a_log_window_is_one_of_before(store: TokenStore) -> None:
+    trainer = train(store, "ar + mlm", model__precision="fp32")
+    trainer.window = ComponentSums(trainer.objective.at(0.0).components())
+    counters, tensors = trainer.snapshot()
+    older = {name: tensor for name, tensor in tensors.items() if not name.startswith("window.")}
+    assert len(older) == len(tensors) - 3
+    trainer.restore(counters, tensors)
+    assert len(trainer.window.totals) == 2
+    trainer.restore(counters, older)
+    assert len(trainer.window.totals) == 0
+    with pytest.raises(UserError, match=r"window\.coefficients is \(2,\)"):
+        trainer.restore(counters, tensors | {"window.totals": torch.zeros(3, dtype=torch.float64)})
+
+
+def test_lines_after_the_step_of_a_resume_and_one_cut_short_are_dropped(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    whole = "".join(json.dumps({"step": step, "loss": step / 2}) + "\n" for step in (2, 4, 6))
+    file.write_text(whole + '{"step": 1')
+    metrics = MetricsFile(file, 4)
+    assert metrics.loss == 2
+    metrics.write({"step": 5, "loss": 0.5})
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [2, 4, 5]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_a_foreign_checkpoint_is_refused(store: TokenStore, tmp_path: Path) -> None:
@@ -175,8 +205,6 @@ def test_folders_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_loss_falls_and_metrics_tell(store: TokenStore, tmp_path: Path) -> None:
-    import json
-
     trainer = make_trainer(
         settings(model__precision="fp32", train__log_every=5),
         parse("ar"),

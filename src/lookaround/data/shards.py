@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from lookaround.support.storage import disk_errors, sync_folder
 FORMAT = 2
 SHARD_TOKENS = 1 << 28
 WRITTEN_TOKENS = 1 << 20  # at a time
+ABANDONED_SECONDS = 24 * 3600
 SPLITS = ("train", "validation", "test")
 
 
@@ -176,6 +178,7 @@ def prepare(
     }
     texts = {name: documents[parts[name]] for name in SPLITS}
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    _remove_abandoned(folder.parent)
     try:
         with disk_errors(folder):
             temporary.mkdir(parents=True)
@@ -195,6 +198,14 @@ def prepare(
             f"{folder}: was deleted while it was written; the same command makes it again"
         )
     return store
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Removes what processes that were killed a day ago or earlier had not finished."""
+    for path in cache.glob("tokens-*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _stored(folder: Path, fingerprint: str) -> TokenStore | None:

@@ -21,6 +21,8 @@ from lookaround.support.storage import (
     disk_errors,
     make_folder,
     place_errors,
+    remove_folder,
+    remove_temporary,
     require_place,
     write_folder,
     write_yaml,
@@ -54,7 +56,9 @@ def _require_kind(folder: Path, file: str, what: str) -> set[str]:
     """The names in a folder, none where there is no folder; raises UserError for a foreign one."""
     with place_errors(f"--out {folder}"):
         names = {at.name for at in folder.iterdir()} if folder.exists() else set()
-    if names - {LOCK_FILE} and not names & {file, OLDER.get(file)}:
+    # a file that a kill cut short is called file.XXXX.tmp
+    others = {at for at in names if at != LOCK_FILE and not at.startswith(f"{file}.")}
+    if others and not names & {file, OLDER.get(file)}:
         raise UserError(f"{folder}: not empty and not {what} (no {file}); give another --out")
     return names
 
@@ -143,6 +147,7 @@ class StudyFolder:
         lock = self._lock()
         try:
             self.require()  # another process may have changed it before the lock was taken
+            remove_temporary(self.path)
             yield self.state
         except BaseException:
             if fresh and not self.file.exists():
@@ -181,7 +186,7 @@ class StudyFolder:
         for file in sorted(final.iterdir()):
             target = self.path / file.name
             if target.is_dir():
-                shutil.rmtree(target)
+                remove_folder(target)
             file.replace(target)
         final.rmdir()
 

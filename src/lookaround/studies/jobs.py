@@ -25,6 +25,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,23 @@ def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
     """Local processes, each held to its share of the cores, that end with their parent."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
-    context = multiprocessing.get_context("spawn")
     arguments = (os.getpid(), _modules_of_others())
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=arguments)
+    return ProcessPoolExecutor(jobs, mp_context=_Context(), initializer=_begin, initargs=arguments)
+
+
+class _Process(SpawnProcess):
+    """A process that hears no Ctrl-C before it has begun: it would die in the midst of imports."""
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Context(SpawnContext):
+    Process = _Process
 
 
 def _modules_of_others() -> list[str]:
@@ -198,6 +213,7 @@ def _begin(parent: int, modules: list[str]) -> None:
         importlib.import_module(module)
     # jobs handle the signal themselves; an idle process has nothing to save
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def watch() -> None:
         while os.getppid() == parent:

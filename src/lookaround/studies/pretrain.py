@@ -7,7 +7,6 @@ one does nothing, other settings are refused.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -136,6 +135,8 @@ def train_into(
     folder = StudyFolder(out, *KINDS["pretrain"], identity, StoredRun)
     with folder.opened(processes.main) as before, memory_errors("train.micro_batch"):
         if before.get("status") == "finished":
+            if processes.main:
+                checkpoint.remove_checkpoints(out)
             return PretrainResults.of(before | {"identity": folder.identity})
         with disk_errors(out):
             trainer = make_trainer(settings, objective, store, seed=settings.seed, world=processes)
@@ -169,7 +170,6 @@ def train_into(
         if processes.main:
             folder.publish(write)
             folder.save(**info)
-            for _, old in checkpoint.checkpoints(out):
-                shutil.rmtree(old, ignore_errors=True)
+            checkpoint.remove_checkpoints(out)
         processes.barrier()
     return PretrainResults.of(info | {"identity": folder.identity})

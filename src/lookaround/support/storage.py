@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -145,8 +146,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             temporary.mkdir(parents=True)
             fill(temporary)
             sync_folder(temporary)
-            if folder.exists():
-                shutil.rmtree(folder)
+            remove_folder(folder)
             temporary.rename(folder)
             _sync(folder.parent)
     except BaseException:
@@ -158,6 +158,23 @@ def sync_folder(folder: Path) -> None:
     """Sees to it that a folder and all that is in it are on the disk."""
     for path in (*folder.rglob("*"), folder):
         _sync(path)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder, where there is one; a kill leaves no half of it under its name."""
+    temporary = _temporary(folder)
+    with contextlib.suppress(OSError):
+        folder.rename(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Removes what writers that were killed have left below a folder."""
+    for path in [*folder.rglob("*.tmp")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,6 @@ leaves the one before.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from lookaround.support.errors import UserError
 from lookaround.support.records import Amount, Count, Stored, read_record
-from lookaround.support.storage import write_folder
+from lookaround.support.storage import remove_folder, write_folder
 
 STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
 
@@ -57,8 +56,14 @@ def save_checkpoint(
     write_folder(path, write)
     for other, old in checkpoints(folder):
         if other < step and other not in keep:
-            shutil.rmtree(old, ignore_errors=True)
+            remove_folder(old)
     return path
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes all checkpoints of a run."""
+    for _, path in checkpoints(folder):
+        remove_folder(path)
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:

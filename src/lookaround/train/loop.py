@@ -141,6 +141,7 @@ class Trainer:
         self.objective, self.rows, self.settings, self.seed = objective, rows, settings, seed
         self.learning_rate = learning_rate
         self.counters = Counters()
+        self.window = ComponentSums(())  # sums since the last logged line
         self.precision, self.compile = precision, compile
         if settings.batch % self.world.size:
             raise UserError(
@@ -268,22 +269,21 @@ class Trainer:
             if folder and self.world.main
             else None
         )
-        window = ComponentSums(())
-        loss, rate = float("nan"), 0.0
+        loss, rate = metrics.loss if metrics else float("nan"), 0.0
         began, first = time.perf_counter(), self.counters.tokens
         while self.counters.step < until:
             clock = time.perf_counter()
             factor = schedule.factor(self.counters.step)
-            window = window.merge(self.step(plan, factor))
+            self.window = self.window.merge(self.step(plan, factor))
             self.counters.seconds += time.perf_counter() - clock
             step = self.counters.step
-            if not bool(window.totals.isfinite().all()):
+            if not bool(self.window.totals.isfinite().all()):
                 raise Diverged(
                     f"step {step}: the loss is not finite at learning rate {self.learning_rate:g}; "
                     "use a smaller one"
                 )
             if step % self.settings.log_every == 0 or step == until:
-                loss = window.mean()
+                loss = self.window.mean()
                 rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
                 if metrics:
                     with disk_errors(metrics.path):
@@ -294,7 +294,7 @@ class Trainer:
                                 "learning_rate": self.learning_rate * factor,
                             }
                         )
-                window = ComponentSums(())
+                self.window = ComponentSums(())
             stopping = bool(self.world.max(stop is not None and stop.set))
             due = step % self.settings.checkpoint_every == 0 or step in keep or stopping
             if folder and fill and due and (step < until or step in keep):
@@ -317,13 +317,16 @@ class Trainer:
         self.world.barrier()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that changes by training, as named tensors."""
+        """Everything that changes by training, counters aside, as named tensors."""
         model = {
             f"model.{name}": p for name, p in self.backbone.named_parameters() if p.requires_grad
         }
-        return model | {
-            f"optimizer.{name}": t for name, t in checkpoint.tensors_of(self.optimizer).items()
-        }
+        optimizer = checkpoint.tensors_of(self.optimizer)
+        return (
+            model
+            | {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
+            | {f"window.{name}": tensor for name, tensor in self.window.tensors().items()}
+        )
 
     def restore_from(self, path: Path) -> None:
         """Restores a checkpoint; raises UserError naming it where it is damaged or does not fit."""
@@ -349,6 +352,10 @@ class Trainer:
         state = checkpoint.optimizer_state(
             self.optimizer, parts.pop("optimizer"), counters["step"], f"{origin}: optimizer"
         )
+        window = parts.pop("window", ComponentSums(()).tensors())  # older ones have none
+        sums = torch.zeros(len(window.get("totals", ())), dtype=torch.float64)
+        own_window = dict.fromkeys(ComponentSums(()).tensors(), sums)
+        checkpoint.require_tensors(window, own_window, f"{origin}: window")
         if parts:
             raise UserError(
                 f"{origin}: truncated or foreign checkpoint: holds '{min(parts)}', no part of one"
@@ -358,6 +365,7 @@ class Trainer:
                 parameter.copy_(tensors[f"model.{name}"])
         self.optimizer.load_state_dict(state)
         self.counters = Counters(**{name: counters[name] for name in vars(Counters())})
+        self.window = ComponentSums.of(window)
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The state held in memory, to branch off and come back to."""
@@ -385,23 +393,33 @@ def _parameter_groups(backbone: Backbone, settings: TrainSettings) -> list[dict[
 
 @dataclass
 class MetricsFile:
-    """metrics.jsonl: one line per logged step; lines after the step of a resume are dropped."""
+    """metrics.jsonl: one line per logged step; lines after the step of a resume are dropped.
+
+    loss: of the last line that is kept; NaN where there is none.
+    """
 
     path: Path
     step: int
+    loss: float = float("nan")
 
     def __post_init__(self) -> None:
-        if self.path.is_file():
-            kept = [
-                line
-                for line in self.path.read_bytes().splitlines()
-                if (entry := _logged(line)) is not None and entry.step <= self.step
-            ]
-            write_text(self.path, "".join(line.decode() + "\n" for line in kept))
+        if not self.path.is_file():
+            return
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        entries = [(line, _logged(line)) for line in lines]
+        kept = [(line, entry) for line, entry in entries if entry and entry.step <= self.step]
+        whole = [line.rstrip(b"\r\n") + b"\n" for line, _ in kept]
+        if whole != lines:
+            write_text(self.path, b"".join(whole).decode())
+        if kept:
+            self.loss = kept[-1][1].loss
 
     def write(self, entry: dict[str, Any]) -> None:
+        """Adds a line, synced, so that no checkpoint is later on the disk than its lines."""
         with open(self.path, "a") as file:
             file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 class Logged(Stored):

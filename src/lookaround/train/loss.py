@@ -7,7 +7,7 @@ mlm` would be 87 % AR.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -25,6 +25,23 @@ class ComponentSums:
         self.coefficients = tuple(component.coefficient for component in components)
         self.totals = torch.zeros(len(self.coefficients), dtype=torch.float64)
         self.normalisers = torch.zeros(len(self.coefficients), dtype=torch.float64)
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> ComponentSums:
+        """Sums out of what `tensors` has made of them."""
+        sums = cls(())
+        sums.coefficients = tuple(tensors["coefficients"].tolist())
+        sums.totals, sums.normalisers = tensors["totals"].clone(), tensors["normalisers"].clone()
+        return sums
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that they are, as named tensors (C,) float64."""
+        coefficients = torch.tensor(self.coefficients, dtype=torch.float64)
+        return {
+            "coefficients": coefficients,
+            "totals": self.totals,
+            "normalisers": self.normalisers,
+        }
 
     def count(self, views: Iterable[View]) -> None:
         """Adds the normalisers of one view of each component."""

@@ -89,6 +89,6 @@ def _run_controls(controls: Controls) -> dict[str, dict[str, Scores]]:
                     status.show(f"evaluating: {name}", 0, 1)
                     with status.repeatable():
                         found.setdefault(name, {})[item.name] = kind(item)
-                        write_evaluation(controls.folder, Evaluation({}, found))
+                        found = write_evaluation(controls.folder, Evaluation({}, found)).scores
         status.done()
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from lookaround.studies.events import Event, Report
 from lookaround.studies.forecast.forecast import Forecast, forecast_job
 from lookaround.studies.jobs import Jobs
 from lookaround.support.errors import UserError
+from lookaround.support.storage import remove_folder
 from lookaround.train.loop import StopSignal
 
 HALF = 0.5  # of the budget: what each model gets of two that read one text in both directions
@@ -195,8 +195,20 @@ class Grid:
                 self._take(jobs, kind, key, value, report)
         for spec in self.specs:  # delete the trunks of the rejected learning rates
             for factor in {*self.factors} - {self.best[spec]}:
-                shutil.rmtree(self.trial(spec, factor).folder / "trunk", ignore_errors=True)
+                remove_folder(self.trial(spec, factor).folder / "trunk")
+        self._sort()
         return self.found
+
+    def _sort(self) -> None:
+        """Brings what was found into the order of the study, whichever job ended first."""
+        found, runs = self.found, [(spec, seed) for spec in self.specs for seed in self.seeds]
+        networks = [(network.attention, network.seed) for network in self.untrained()]
+        texts = [item.name for item in self.study.data] + [TextData.name]
+        found.ladders = {run: found.ladders[run] for run in runs}
+        found.untrained = {network: found.untrained[network] for network in networks}
+        found.baselines = {text: found.baselines[text] for text in texts}
+        found.controls = dict(sorted(found.controls.items()))
+        found.decays = {spec: found.decays[spec] for spec in self.specs if spec in found.decays}
 
     def _forecast(self) -> Forecast:
         corpus = self.study.corpus
@@ -262,7 +274,8 @@ class Grid:
 
     def _choose(self, spec: str, report: Report) -> None:
         """Chooses the learning rate of an objective; raises UserError where all diverged."""
-        finite = {f: loss for f, loss in self.found.losses[spec].items() if math.isfinite(loss)}
+        losses = sorted(self.found.losses[spec].items())
+        finite = {f: loss for f, loss in losses if math.isfinite(loss)}
         if not finite:
             raise UserError(
                 f"'{spec}': the loss is not finite at any of the learning rates tried; use smaller "
@@ -274,7 +287,8 @@ class Grid:
 
     def _choose_decay(self, spec: str, report: Report) -> None:
         """Chooses the weight decay of an objective by its best rung; UserError if all diverged."""
-        least = {decay: min(losses.values()) for decay, losses in self.found.decays[spec].items()}
+        tried_losses = self.found.decays[spec]
+        least = {decay: min(tried_losses[decay].values()) for decay in self.decays}
         finite = {decay: loss for decay, loss in least.items() if math.isfinite(loss)}
         if not finite:
             raise UserError(

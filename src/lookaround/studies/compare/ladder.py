@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -40,7 +39,7 @@ from lookaround.studies.jobs import Status
 from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device, threads
 from lookaround.support.records import Amount, Positive, Stored, read_record, shown
-from lookaround.support.storage import write_folder, write_text, write_yaml
+from lookaround.support.storage import remove_folder, write_folder, write_text, write_yaml
 from lookaround.train.loop import (
     Logged,
     Progress,
@@ -175,7 +174,7 @@ def run_job(job: Job) -> dict[str, Any]:
         if not job.trial and (job.rungs[-1] == 1 or job.backwards):
             # the trunk of a rung added later is trained again, bit for bit on CPU: kept on disk,
             # it takes three times the model for each fork
-            shutil.rmtree(job.folder / "trunk", ignore_errors=True)
+            remove_folder(job.folder / "trunk")
         if job.trial or job.validated:
             return {"validation_losses": {rung: _validated(job, objective, rung) for rung in rungs}}
         found = {f"{rung:g}": read_rung(job, rung) for rung in job.evaluated}
@@ -205,6 +204,8 @@ def _train_ladder(
             _stored_rung(job, rung)
         else:
             trainer = _train_rung(job, objective, rung, trainer, status, stop)
+        remove_folder(job.folder / f"rung-{rung:g}.branch")
+        remove_folder(job.folder / f"trunk-{rung:g}")
         status.before += training
         if not job.trial and rung in job.evaluated:
             pairs = [
@@ -287,9 +288,6 @@ def _train_rung(
         run_card(into, info, branch / "metrics.jsonl")
 
     write_folder(job.folder / f"rung-{rung:g}", write)
-    shutil.rmtree(branch, ignore_errors=True)
-    if not shared:
-        shutil.rmtree(trunk, ignore_errors=True)
     trainer.restore(*fork)
     return trainer
 

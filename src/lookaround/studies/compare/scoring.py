@@ -78,14 +78,14 @@ def evaluate_into(
             scores = found.scores | {
                 name: found.scores.get(name, {}) | entries for name, entries in more.scores.items()
             }
-            found = Evaluation(found.modes | more.modes, scores)
-            write_evaluation(folder, found)
+            found = write_evaluation(folder, Evaluation(found.modes | more.modes, scores))
     return found
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Writes a folder's evaluation.json, whole or not at all."""
+def write_evaluation(folder: Path, evaluation: Evaluation) -> Evaluation:
+    """Writes a folder's evaluation.json, whole or not at all; returns it as it is read again."""
     write_text(folder / EVALUATION_FILE, json.dumps(asdict(evaluation)))
+    return read_evaluation(folder)
 
 
 # truth values count as 0 and 1

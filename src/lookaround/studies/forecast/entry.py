@@ -102,8 +102,7 @@ def run_entry(job: EntryJob) -> dict[str, Any]:
             labels = token_labels(task.train_inputs, task.train_labels, joint.rows)
             result["alpha"][task.name] = alpha(joint.matrix, labels)
             result["alpha_by_chance"][task.name] = alpha_by_chance(joint.matrix, labels)
-    keep(job.file, result)
-    return result
+    return keep(job.file, result)
 
 
 def token_labels(texts: Sequence[np.ndarray], labels: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -129,9 +128,11 @@ def _digest(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def keep(file: Path, value: dict[str, Any]) -> None:
+def keep(file: Path, value: dict[str, Any]) -> dict[str, Any]:
+    """Writes plain data into a file; returns it as it is read again."""
     plain = finite(value)
     write_text(file, json.dumps({"digest": _digest(plain), "value": plain}))
+    return plain
 
 
 def read_kept(file: Path) -> dict[str, Any] | None:

@@ -269,11 +269,9 @@ def _forecast(
             if kind == "entry":
                 lines_by_name[name] = value
             elif kind == "right context":
-                gains[name] = value
-                keep(file_of(f"right context of {name}"), value)
+                gains[name] = keep(file_of(f"right context of {name}"), value)
             else:
-                table[name] = value
-                keep(file_of(f"baselines of {name}"), value)
+                table[name] = keep(file_of(f"baselines of {name}"), value)
     report(Event("spectra and probes", total, total))
     complete = [line for line in lines_by_name.values() if line is not None]
     lines, controls = complete[: len(request.objectives)], complete[len(request.objectives) :]

@@ -56,7 +56,7 @@ from lookaround.studies.speculate.samples import own_samples
 from lookaround.studies.speculate.stages import Stages
 from lookaround.support.errors import Interrupted, UserError
 from lookaround.support.records import Amount, Stored, amiss
-from lookaround.support.storage import write_folder
+from lookaround.support.storage import remove_folder, write_folder
 from lookaround.train.loop import StopSignal, autocast_dtype, stop_on_signals
 
 
@@ -99,7 +99,7 @@ def speculate(
                     "from there"
                 ) from None
             folder.save(status="finished", result=result)
-            shutil.rmtree(out / "work", ignore_errors=True)
+        remove_folder(out / "work")
         _require_measured(folder, request)
         return SpeculationResults.of(folder.state["result"])
 

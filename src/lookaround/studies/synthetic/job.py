@@ -7,7 +7,6 @@ All state is on disk, so that a run resumes on any executor. Its folder holds th
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -180,6 +179,7 @@ def make_trainer(
 def run_job(job: SyntheticJob) -> dict[str, Any]:
     """Trains and scores what of a run is not done yet; returns its row (docs/results-format.md)."""
     if (job.folder / ROW_FILE).is_file():
+        checkpoint.remove_checkpoints(job.folder)
         return _read_row(job)
     job.folder.mkdir(parents=True, exist_ok=True)
     with threads(job.threads), stop_on_signals() as stop:
@@ -191,8 +191,7 @@ def run_job(job: SyntheticJob) -> dict[str, Any]:
             row = finite(run.score() | {"diverged_at": diverged_at})
             write_folder(job.folder / "model", run.fill)
         write_text(job.folder / ROW_FILE, json.dumps(row, indent=1))
-        for _, old in checkpoint.checkpoints(job.folder):
-            shutil.rmtree(old, ignore_errors=True)
+        checkpoint.remove_checkpoints(job.folder)
         run.status.done()
     return row
 
@@ -232,7 +231,8 @@ def run_both_ways(job: SyntheticJob) -> dict[str, Any]:
         for name in ("seconds", "steps", "parameters", "flops"):
             row[name] = sum(each[name] for each in trained)
         row["diverged_at"] = next(filter(None, (each["diverged_at"] for each in trained)), None)
-        write_text(file, json.dumps(finite(row), indent=1))
+        row = finite(row)
+        write_text(file, json.dumps(row, indent=1))
         status.done()
     return row
 
