@@ -19,13 +19,16 @@ own: files of ours, run folders, checkpoints, studies, token stores and results,
 from __future__ import annotations
 
 import argparse
+import atexit
 import bz2
+import contextlib
 import csv
 import gzip
 import io
 import json
 import lzma
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -422,6 +425,123 @@ def config(data: bytes, given: list[str]) -> None:
         told(lambda: read_settings(None, given))
 
 
+# ---------------------------------------------------------------------------------- files of ours
+
+
+@cache
+def samples() -> Path:
+    """A folder of files of ours: a run with a checkpoint and extra heads, tokens, results."""
+    import torch
+
+    from lookaround.data.corpus import make_corpus
+    from lookaround.data.shards import prepare
+    from lookaround.objectives import parse
+    from lookaround.settings import read_settings
+    from lookaround.studies.pretrain import train_into
+    from lookaround.support.errors import Interrupted
+    from lookaround.train.budget import parse_budget
+    from lookaround.train.loop import StopSignal
+    from tests import report_sample
+
+    torch.set_num_threads(1)
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    atexit.register(shutil.rmtree, folder, True)
+    tokens = prepare(make_corpus("fuzz", LINES, {}), vocabulary=300, cache=folder / "tokens")
+    chosen = read_settings(None, TINY)
+    stop, objective = StopSignal(), parse("mtp(n=2)")
+    budget = parse_budget("2000")
+
+    def end(progress: Any) -> None:
+        stop.set = progress.step == 7
+
+    with contextlib.suppress(Interrupted):
+        train_into(chosen, objective, budget, tokens, folder / "run", stop=stop, report=end)
+    (checkpoint,) = (folder / "run").glob("checkpoint-*")
+    shutil.copytree(checkpoint, folder / "model")
+    shutil.copy(folder / "run" / "run.yaml", folder / "model")
+    for name, made in (
+        ("compare", report_sample.small_results()),
+        ("forecast", report_sample.forecast_results()),
+        ("synthetic", report_sample.synthetic_results()),
+        ("speculation", report_sample.speculation_results()),
+        ("evaluation", report_sample.evaluation_results()),
+    ):
+        (folder / "results").mkdir(exist_ok=True)
+        (folder / "results" / f"{name}.json").write_text(json.dumps(made))
+    return folder
+
+
+LINES = [f"the {word} sat on mat {number}" for number in range(30) for word in ("cat", "dog")]
+TINY = ["model.preset=pico", "train.batch=4", "model.context=32", "data.vocabulary=300"]
+TINY += ["train.log_every=2"]
+KINDS = [
+    *("run/run.yaml", "run/metrics.jsonl", "run/checkpoint/counters.json"),
+    *("run/checkpoint/training_state.safetensors", "model/run.yaml", "model/config.json"),
+    *("model/heads.safetensors", "model/model.safetensors", "model/tokenizer.json"),
+    *("tokens/index.json", "tokens/train-00000.bin", "tokens/test.documents.npy"),
+    *(f"results/{name}.json" for name in ("compare", "forecast", "synthetic")),
+    *("results/speculation.json", "results/evaluation.json"),
+]
+# (place among the leaves, value that is put there) of a file of JSON or YAML
+LEAVES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), VALUES), min_size=1, max_size=2)
+
+
+def with_leaves(data: bytes, name: str, changes: list[tuple[float, Any]]) -> bytes:
+    """A file of JSON or YAML with some of its values replaced."""
+    import yaml
+
+    value = json.loads(data) if name.endswith(".json") else yaml.safe_load(data)
+
+    def places(inner: Any) -> Iterator[tuple[Any, Any]]:
+        for key in inner if isinstance(inner, dict) else range(len(inner)):
+            yield inner, key
+            if isinstance(inner[key], dict | list):
+                yield from places(inner[key])
+
+    for share, new in changes:
+        found = [*places(value)] if isinstance(value, dict | list) else []
+        if found:
+            inner, key = found[int(share * len(found))]
+            inner[key] = new
+    return json.dumps(value).encode()
+
+
+@target(st.sampled_from(KINDS), LEAVES, EDITS, st.booleans())
+def own(name: str, leaves: list[tuple[float, Any]], edits: list[Any], structured: bool) -> None:
+    from lookaround.data.corpus import make_corpus
+    from lookaround.data.shards import prepare
+    from lookaround.model.readable import open_run, read_run
+    from lookaround.report.schema import load_results
+    from lookaround.train.checkpoint import load_training_state
+    from lookaround.train.loop import read_metrics
+
+    kind, _, rest = name.partition("/")
+    with tempfile.TemporaryDirectory() as above:
+        place = Path(above, kind)
+        shutil.copytree(samples() / kind, place)
+        (checkpoint,) = place.glob("checkpoint-*") if kind == "run" else (place,)
+        (store,) = place.iterdir() if kind == "tokens" else (place,)
+        base = checkpoint if rest.startswith("checkpoint/") else store
+        file = base / rest.removeprefix("checkpoint/")
+        data = file.read_bytes()
+        if structured and file.suffix in (".json", ".yaml"):
+            file.write_bytes(with_leaves(data, file.name, leaves))
+        else:
+            file.write_bytes(edited(data, edits))
+        if kind == "run":
+            told(lambda: read_run(place))
+            told(lambda: read_metrics(place / "metrics.jsonl"))
+            told(lambda: load_training_state(checkpoint))
+        elif kind == "model":
+            told(lambda: open_run(place))
+        elif kind == "results":
+            told(lambda: load_results(file))
+        else:
+            made = make_corpus("fuzz", LINES, {})
+            again = told(lambda: prepare(made, vocabulary=300, cache=place))
+            assert again is not None, "a torn store is made again"
+
+
 # ---------------------------------------------------------------------------------------- running
 
 
@@ -432,8 +552,11 @@ def run_atheris(name: str, seconds: int) -> None:
     with atheris.instrument_imports(include=["lookaround"]):
         import lookaround.data.corpora
         import lookaround.data.tasks
+        import lookaround.model.readable
         import lookaround.objectives
-        import lookaround.settings  # noqa: F401
+        import lookaround.report.schema
+        import lookaround.settings
+        import lookaround.train.checkpoint  # noqa: F401
     test = TARGETS[name].under(deadline=None, max_examples=1)
     with tempfile.TemporaryDirectory() as seeds:
         arguments = [

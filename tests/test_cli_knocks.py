@@ -193,7 +193,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "studies.evaluate.open_run",
         "studies.speculate.request.open_run",
-        "studies.pretrain.read_corpus",
+        "studies.pretrain.corpus_of",
         "studies.compare.study.read_source",
         "studies.forecast.forecast.read_source",
         "studies.synthetic.grid.open_grid",

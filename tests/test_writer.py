@@ -293,5 +293,5 @@ def test_a_window_of_one_token_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(
         "modes: [[causal, 1]]\ncontext: 1\nplan: {}\ndata: {}\nsettings: {}\nobjective: ar\n"
     )
-    with pytest.raises(UserError, match=r"run.yaml: context is 1; .* 2 tokens or more"):
+    with pytest.raises(UserError, match=r"run.yaml: .* 'context' is 1; .* integer from 2"):
         read_run(tmp_path)
