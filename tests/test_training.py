@@ -160,13 +160,13 @@ def test_a_checkpoint_without_a_log_window_is_one_of_before(store: TokenStore) -
         trainer.restore(counters, tensors | {"window.totals": torch.zeros(3, dtype=torch.float64)})
 
 
-def logged(step: int) -> dict[str, float]:
+def line_of(step: int) -> dict[str, float]:
     return {"step": step, "tokens": 9 * step, "flops": 1.0, "seconds": 0.5, "loss": step / 2}
 
 
 def test_lines_after_the_step_of_a_resume_and_one_cut_short_are_dropped(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
-    whole = "".join(json.dumps(logged(step)) + "\n" for step in (2, 4, 6))
+    whole = "".join(json.dumps(line_of(step)) + "\n" for step in (2, 4, 6))
     file.write_text(whole + '{"step": 1')
     metrics = MetricsFile(file, 4)
     assert metrics.loss == 2
