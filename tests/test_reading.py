@@ -13,6 +13,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,7 +27,10 @@ from lookaround.data.documents import spool
 from lookaround.data.files import Reading, lines_of, text_chunks
 from lookaround.data.separators import documents_in
 from lookaround.data.shards import SPLITS, TokenStore, prepare
+from lookaround.data.source import GIVEN, corpus_of, kept_task
+from lookaround.data.tasks import read_tasks
 from lookaround.data.text import TextTokenizer, train_tokenizer
+from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
 from tests.conftest import sentences
 
@@ -334,3 +338,37 @@ def test_reading_tells_how_far_it_is(tmp_path: Path) -> None:
     heard: list[int] = []
     read_corpus(tmp_path / "a.txt", reading=Reading(heard=heard.append))
     assert sum(heard) == (tmp_path / "a.txt").stat().st_size
+
+
+def test_datasets_of_python_are_tasks() -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
+    )
+
+    def rows(count: int) -> datasets.Dataset:
+        made = {
+            "text": [f"{count} {i}" for i in range(count)],
+            "label": [i % 2 for i in range(count)],
+        }
+        return datasets.Dataset.from_dict(made, features=features)
+
+    both = datasets.DatasetDict({"train": rows(12), "test": rows(6)})
+    folder = kept_task(both)
+    assert folder == kept_task(both)
+    (task,) = read_tasks([folder])
+    assert task.classes == ["bad", "good"]
+    assert (len(task.train_inputs), len(task.test_inputs)) == (12, 6)
+    (alone,) = read_tasks([kept_task(rows(20))])
+    assert len(alone.train_inputs) + len(alone.test_inputs) == 20
+    with pytest.raises(UserError, match="a set is no task"):
+        kept_task({1})
+
+
+def test_texts_of_python_are_not_at_hand_again() -> None:
+    with pytest.raises(UserError, match="given as an object in Python"):
+        corpus_of(DataSettings(corpus=GIVEN))
+    assert corpus_of(DataSettings(corpus=GIVEN), ["a", "b"]).documents == ["a", "b"]
+    with pytest.raises(UserError, match=r"a\.txt: no such file"):
+        corpus_of(DataSettings(corpus=["a.txt", "b.txt"]))
+    with pytest.raises(UserError, match="text 2 of the corpus is a int"):
+        read_corpus(["a", 2])

@@ -162,6 +162,8 @@ def _settings(command: str, options: Mapping[str, Any]) -> Settings:
             "settings={...} for all others"
         )
     values = more | {names[key]: value for key, value in given.items()}
+    if (tasks := values.get("data.tasks")) is not None:
+        values["data.tasks"] = _kept_tasks(tasks)
     values = {name: _plain(value) for name, value in values.items()}
     if isinstance(values.get("objectives"), list):
         values["objectives"] = ", ".join(map(str, values["objectives"]))
@@ -170,6 +172,14 @@ def _settings(command: str, options: Mapping[str, Any]) -> Settings:
         labels={name: key for key, name in names.items()},
         **values,
     )
+
+
+def _kept_tasks(tasks: Any) -> list[str]:
+    """The paths of tasks; datasets are written into the cache, where they are read from."""
+    from lookaround.data.source import kept_task
+
+    given = tasks if isinstance(tasks, list | tuple) else [tasks]
+    return [str(task) if isinstance(task, str | Path) else kept_task(task) for task in given]
 
 
 def _text_of(options: dict[str, Any]) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lookaround.data.corpora import read_corpus
-from lookaround.data.corpus import Corpus
+from lookaround.data.corpus import Corpus, cache_folder
 from lookaround.data.files import Reading, find_files
 from lookaround.data.labelled import AnyTask
 from lookaround.data.roles import stdlib_roles
@@ -17,6 +18,7 @@ from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import read_tasks
 from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
+from lookaround.support.storage import write_folder
 
 # in place of the name of a corpus that was given as an object
 GIVEN = "<given in Python>"
@@ -65,6 +67,24 @@ def corpus_of(
         reading=Reading(data.encoding, heard),
         required=required,
     )
+
+
+def kept_task(data: Any) -> str:
+    """The folder in the cache where a `Dataset` or `DatasetDict` is kept, to be read as a task.
+
+    Raises UserError for anything else, and where the disk is full.
+    """
+    parts = dict(data) if isinstance(data, Mapping) else {"": data}
+    if not parts or not all(hasattr(part, "save_to_disk") for part in parts.values()):
+        raise UserError(
+            f"tasks: a {type(data).__name__} is no task; give a path, a Dataset or a DatasetDict"
+        )
+    prints = "".join(f"{name}{part._fingerprint}" for name, part in parts.items())
+    named = next(iter(parts.values())).info.dataset_name or "dataset"
+    folder = cache_folder() / f"task-{hashlib.sha256(prints.encode()).hexdigest()[:16]}" / named
+    if not folder.is_dir():
+        write_folder(folder, lambda into: data.save_to_disk(str(into)))
+    return str(folder)
 
 
 def tasks_of(data: DataSettings, *, required: bool = True) -> list[AnyTask]:

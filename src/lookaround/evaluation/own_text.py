@@ -12,7 +12,7 @@ from lookaround.data.corpus import split_documents
 from lookaround.data.documents import Documents
 from lookaround.data.rows import Rows
 from lookaround.data.shards import Split, in_memory
-from lookaround.data.source import corpus_of
+from lookaround.data.source import GIVEN, corpus_of
 from lookaround.evaluation.registry import TextData
 from lookaround.model.foreign import say_once
 from lookaround.model.readable import RUN_FILE, Readable
@@ -64,7 +64,7 @@ def own_text(
     try:
         corpus = corpus_of(given, text, heard=heard, required=not data.tasks)
     except UserError as error:
-        if given is not own:
+        if given is not own or given.corpus == GIVEN:
             raise
         raise UserError(
             f"{error}; this is the corpus that {RUN_FILE} of {readable.folder} names: give its "

@@ -203,6 +203,7 @@ def run_info(
     settings: Settings, objective: Objective, store: TokenStore, trainer: Trainer, plan: Plan
 ) -> dict[str, Any]:
     """What run.yaml says beside the weights."""
+    given = settings.data.corpus
     return {
         "lookaround": __version__,
         "objective": objective.spec,
@@ -213,7 +214,9 @@ def run_info(
         "learning_rate": trainer.learning_rate,
         "plan": {"shares": list(plan.shares), "steps": list(plan.steps)},
         "data": {
-            "corpus": settings.data.corpus,
+            "corpus": given
+            if not isinstance(given, list)
+            else ", ".join(Path(name).name for name in given),
             "fingerprint": store.fingerprint,
             "corpus_fingerprint": store.index["key"]["corpus"],
             "split_seed": settings.data.split_seed,
