@@ -175,3 +175,37 @@ def test_a_process_hears_no_ctrl_c_before_it_has_begun() -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGINT)
         assert future.result() == 8
+
+
+def train(folder: Path) -> None:
+    """A job that saves where it is asked to end."""
+    with stop_on_signals() as stop:
+        (folder / "begun").touch()
+        while not stop.set:
+            time.sleep(0.01)
+        (folder / "saved").touch()
+
+
+def number(folder: Path) -> int:
+    """A job that tells the process that is idle after it, while `train` is at work in another."""
+    while not (folder / "begun").exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@pytest.mark.slow
+def test_where_an_idle_process_dies_the_others_save_and_end(tmp_path: Path) -> None:
+    """An idle one holds the lock of the queue that all the others wait for when their job ends."""
+
+    def kill_the_idle_one() -> None:
+        with Jobs(tmp_path, StopSignal(), jobs=2, threads=1) as jobs:
+            jobs.submit("train", train, tmp_path)
+            jobs.submit("idle", number, tmp_path)
+            for key, value in jobs.finished(silent, 2):
+                assert key == "idle"
+                time.sleep(0.3)
+                os.kill(value, signal.SIGKILL)
+
+    with pytest.raises(UserError, match="a process of the study died"):
+        kill_the_idle_one()
+    assert (tmp_path / "saved").exists()

@@ -78,13 +78,18 @@ class StopSignal:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopSignal]:
-    """Catches SIGINT and SIGTERM during the block, in the main thread only."""
-    stop = StopSignal()
+    """Catches SIGINT and SIGTERM during the block, in the main thread only.
+
+    A process of a pool that has got SIGTERM ends after the block. The pool sends it where another
+    process has died, and waits for that.
+    """
+    stop, told = StopSignal(), set[int]()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def handle(number: int, frame: Any) -> None:
+        told.add(number)
         if stop.set or stop.at_once:
             raise KeyboardInterrupt  # the second request does not wait
         stop.set = True
@@ -98,6 +103,8 @@ def stop_on_signals() -> Iterator[StopSignal]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if signal.SIGTERM in told and multiprocessing.parent_process() is not None:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def default_learning_rate(width: int) -> float:
