@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lookaround.data import files, tables
+from lookaround.data import files, table_files, text_columns
 from lookaround.data.corpus import Corpus, make_corpus
 from lookaround.data.files import Reading
 from lookaround.data.separators import MARKS, documents_in, found_separator, peeked
@@ -103,7 +103,7 @@ def corpus_kind(path: Path) -> str | None:
     "txt", a table's kind, another ending of `files.FORMATS`, or None: it is no text that we read.
     """
     kind = files.file_kind(path)[1]
-    if kind is not None and (kind != "json" or tables.is_table(path)):
+    if kind is not None and (kind != "json" or table_files.is_table(path)):
         return kind
     name = files.without_compression(path.name).lower()
     if kind is not None or name.endswith(MARKUP) or name.startswith("_"):
@@ -146,7 +146,7 @@ class _Reader:
             return self.hub(str(source))
         if path.is_dir():
             if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-                data = tables.load_saved(path)
+                data = table_files.load_saved(path)
                 return self.datasets(data, path.resolve().name, str(path))
             return self.folder(path)
         return self.file(path)
@@ -260,8 +260,8 @@ class _Reader:
             text
             for part in splits.values()
             for text in self.table_texts(
-                tables.texts_of_blocks(
-                    tables.dataset_blocks(part, source), self.wanted, self.required
+                text_columns.texts_of_blocks(
+                    table_files.dataset_blocks(part, source), self.wanted, self.required
                 )
             )
         )
@@ -290,7 +290,7 @@ class _Reader:
     def file_texts(self, path: Path, kind: str) -> Iterator[str]:
         """The documents of a file, one after the other."""
         if kind in files.TABLES.values():
-            found = tables.texts_of_file(path, self.wanted, self.required, self.reading)
+            found = text_columns.texts_of_file(path, self.wanted, self.required, self.reading)
             yield from self.table_texts(found)
             return
         begin, chunks = peeked(files.text_chunks(path, self.reading))
@@ -306,7 +306,7 @@ class _Reader:
             if text or separator == "file":  # what stands around separators is no document
                 yield text
 
-    def table_texts(self, found: tables.TextsOfTable) -> Iterator[str]:
+    def table_texts(self, found: text_columns.TextsOfTable) -> Iterator[str]:
         if found.column is not None:
             self.columns[found.column] += 1
         self.notes += [note for note in found.notes if note not in self.notes]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lookaround.data import files
-from lookaround.data.tables import is_table
+from lookaround.data.table_files import is_table
 from lookaround.support.errors import UserError
 
 # the last two: eng.testb and eng.testa of CoNLL-2003

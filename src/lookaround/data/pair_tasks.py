@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lookaround.data.files import listed, one_line
 from lookaround.data.labelled import PairTask
-from lookaround.data.tables import Table, column_texts
+from lookaround.data.tables import Table
 from lookaround.data.tagged import counted
+from lookaround.data.text_columns import column_texts
 from lookaround.data.text_tasks import has_texts
 from lookaround.support.errors import UserError
 

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from lookaround.data import conll, files, tables
+from lookaround.data import conll, files, table_files, text_columns
 from lookaround.data.files import Reading
 from lookaround.data.labelled import AnyTask
 from lookaround.data.locate import (
@@ -22,7 +22,8 @@ from lookaround.data.locate import (
     without_part,
 )
 from lookaround.data.pair_tasks import is_pairs, read_pairs
-from lookaround.data.tables import Table, is_table
+from lookaround.data.table_files import is_table
+from lookaround.data.tables import Table
 from lookaround.data.tagged import TaggedPart
 from lookaround.data.text_tasks import TextPart, has_texts, read_classes, read_texts, text_task
 from lookaround.data.token_tables import has_lists, read_lists, read_spans, span_column
@@ -90,7 +91,9 @@ def read_tasks(
     sources = [locate(path) for path in paths]
     asked = _Asked(text_column, tuple(no_label), reading or Reading())
     opened = [_open(source.train, source.column, asked) for source in sources]
-    _require_somewhere(opened, text_column if text_required else None, "text", tables.text_columns)
+    _require_somewhere(
+        opened, text_column if text_required else None, "text", text_columns.text_columns
+    )
     if not all(source.column for source in sources):
         _require_somewhere(opened, label_column, "label", Table.find)
     labels = [
@@ -161,7 +164,7 @@ def _check_metric(name: str, kind: _Kind, metric: str | None) -> None:
 
 def _open(path: Path, column: str | None, asked: _Asked) -> _Opened:
     if path.is_dir():
-        return _Opened(path, tables.read_saved(path) if is_saved(path) else None)
+        return _Opened(path, table_files.read_saved(path) if is_saved(path) else None)
     if files.file_kind(path)[1] not in ("jsonl", "json", "csv", "parquet"):
         text = files.read_text(path, asked.reading)
         layout = conll.layout(text)
@@ -170,7 +173,7 @@ def _open(path: Path, column: str | None, asked: _Asked) -> _Opened:
         begins = [line[:1] for line in text.split("\n") if line.strip()]
         if not is_table(path) or ("\t" not in text and set(begins) == {"#"}):
             return _Opened(path, text=text)
-    return _Opened(path, tables.read_tables(shards(path), asked.reading))
+    return _Opened(path, table_files.read_tables(shards(path), asked.reading))
 
 
 def _has_header(text: str, column: str | None, texts: str | None) -> bool:
@@ -203,7 +206,11 @@ def _kind(part: _Opened, column: str | None, asked: _Asked) -> _Kind:
         )
     if is_pairs(table):
         return _Kind.PAIRS
-    if asked.text is not None and tables.text_columns(table, asked.text) and column is not None:
+    if (
+        asked.text is not None
+        and text_columns.text_columns(table, asked.text)
+        and column is not None
+    ):
         return _Kind.SPANS if span_column(table, column) else _Kind.TEXTS
     if has_lists(table, column):
         return _Kind.LISTS

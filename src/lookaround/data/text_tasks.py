@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from lookaround.data import files, tables
+from lookaround.data import files, text_columns
 from lookaround.data.corpus import hash_key
 from lookaround.data.files import Reading
 from lookaround.data.labelled import Task
@@ -399,7 +399,7 @@ def read_texts(
     if columns is None:
         columns = [*_text_columns(table, text), _label_column(table, label)]
     own_columns = [table.find(column) or column for column in columns]
-    parts = [tables.column_texts(table, column) for column in own_columns[:-1]]
+    parts = [text_columns.column_texts(table, column) for column in own_columns[:-1]]
     # a pair with one empty side is still an example
     texts = ["\n".join(sides).strip() for sides in zip(*parts, strict=True)]
     rows = [row for row, text in enumerate(texts) if text]
@@ -427,7 +427,7 @@ def _dropped(empty: int, path: Path) -> list[str]:
 
 
 def _text_columns(table: Table, wanted: str | None = None) -> list[str]:
-    if wanted is not None and (named := tables.text_columns(table, wanted)):
+    if wanted is not None and (named := text_columns.text_columns(table, wanted)):
         return named
     for names in (*PAIRS, *((name,) for name in SINGLES)):
         columns = [column for name in names if (column := table.find(name)) is not None]

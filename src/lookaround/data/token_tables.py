@@ -10,8 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from lookaround.data.files import listed, one_line
-from lookaround.data.tables import Table, column_texts
+from lookaround.data.tables import Table
 from lookaround.data.tagged import TAG_NAMES, Tagged, TaggedPart, counted
+from lookaround.data.text_columns import column_texts
 from lookaround.data.turns import TEXT_NAMES
 from lookaround.support.errors import UserError
 
