@@ -38,7 +38,11 @@ _DIGITS = re.compile(r"[-+.,\d]*\d[-+.,\d]*")
 # of header rows: what people ask, and what forms add
 _QUESTION = re.compile(r".*[?:]\s*", re.DOTALL)
 _FORM_NAMES = frozenset(
-    ("timestamp", "id", "date", "time", "email", "email address", "name", "username", "submitted")
+    (
+        *("timestamp", "id", "date", "time", "email", "email address", "name", "username"),
+        *("submitted", "respondent", "respondent id", "response id", "start time", "end time"),
+        *("zeitstempel", "horodateur", "marca temporal"),
+    )
 )
 
 

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lookaround.data.files import Reading, file_kind, listed, one_line
 from lookaround.data.table_files import are_questions, opened_parquet, read_blocks
 from lookaround.data.tables import LOOKED_AT, Table
-from lookaround.data.turns import TEXT_NAMES, NotText, flatten, turn_key
+from lookaround.data.turns import (
+    CHAT_NAMES,
+    RECORDS,
+    TEXT_NAMES,
+    NotText,
+    Turns,
+    flatten,
+    turns_of,
+)
 from lookaround.support.errors import UserError
 
 
 def text_columns(table: Table, wanted: str) -> list[str] | None:
     """The columns that `wanted` names: one, or several with commas between them; None: not all."""
-    whole = table.find(wanted)
+    whole = table.find(wanted) or table.find(wanted.strip())
     if whole is not None:
         return [whole]
-    found = [table.find(name.strip()) for name in wanted.split(",")]
-    return [name for name in found if name is not None] if all(found) and len(found) > 1 else None
+    found = [table.find(name.strip()) for name in wanted.split(",") if name.strip()]
+    return [name for name in found if name is not None] if found and all(found) else None
 
 
 def text_column(table: Table, wanted: str | None = None) -> str:
@@ -45,30 +52,34 @@ def text_column(table: Table, wanted: str | None = None) -> str:
     sizes = dict.fromkeys(names, 0)
     letters, spaced = set[str](), set[str]()
     for name in names:
-        _measure(name, table.columns[name][:LOOKED_AT], sizes, letters, spaced)
-    usual = [found for name in TEXT_NAMES if (found := table.find(name)) in sizes]
+        _measure(table, name, sizes, letters, spaced)
+    usual = [found for name in (*TEXT_NAMES, *CHAT_NAMES) if (found := table.find(name)) in sizes]
     filled = [name for name in usual if sizes[name]]
     if filled or (usual and not any(sizes.values())):
         return [*filled, *usual][0]
+    for record in RECORDS:
+        columns = [found for name in record if (found := table.find(name)) in sizes]
+        if len(columns) == len(record):
+            return ",".join(columns)
     data = None if are_questions(names) else next((name for name in names if _is_data(name)), None)
     if data is not None and table.lines is not None:
         raise UserError(
             f"{table.source}: the first row must name the columns, the one with the text 'text'; "
             f"found {one_line(data, 60)!r}"
         )
-    if not any(sizes[name] for name in letters):
-        names = [name for name in table.fields() if "." in name]
-        sizes = dict.fromkeys(names, 0)
-        for name in names:
-            _measure(name, table.values(name)[:LOOKED_AT], sizes, letters, spaced)
+    if not spaced:
+        inner = dict.fromkeys((name for name in table.fields() if "." in name), 0)
+        for name in inner:
+            _measure(table, name, inner, letters, spaced)
         usual = [
             name
-            for wanted in TEXT_NAMES
-            for name in names
-            if name.rpartition(".")[2].lower() == wanted and sizes[name]
+            for wanted in (*TEXT_NAMES, *CHAT_NAMES)
+            for name in inner
+            if name.rpartition(".")[2].lower() == wanted and inner[name]
         ]
         if usual:
             return usual[0]
+        names, sizes = [*names, *inner], sizes | inner
     # numbers are no text, and an identifier without a space is none beside a column of words
     sizes = {name: size if name in (spaced or letters) else 0 for name, size in sizes.items()}
     ranked = sorted(names, key=lambda name: -sizes[name])
@@ -91,9 +102,13 @@ def _is_data(name: str) -> bool:
 
 
 def _measure(
-    name: str, values: Sequence[Any], sizes: dict[str, int], letters: set[str], spaced: set[str]
+    table: Table, name: str, sizes: dict[str, int], letters: set[str], spaced: set[str]
 ) -> None:
     """Adds the characters of a column to `sizes`, and its name to those with letters, with words"""
+    try:
+        values = table.values(name)[:LOOKED_AT]
+    except UserError:  # bytes that are no text
+        return
     try:
         texts = flatten(values)
     except NotText:
@@ -106,21 +121,23 @@ def _measure(
             spaced.add(name)
 
 
-def column_texts(table: Table, column: str, *, raw: bool = False, key: Any = None) -> list[str]:
+def column_texts(
+    table: Table, column: str, *, raw: bool = False, turns: Turns | None = None
+) -> list[str]:
     r"""Return the texts of `column`, one a row, with \n line ends ("" where a row has none).
 
     Of several columns with commas between them the texts are joined by line ends.
 
     raw: whether \r\n stays, for places that are counted in it.
-    key: the field of a conversation's turns that is taken; None: it is looked for.
+    turns: how conversations are read; None: by what they hold.
 
     Raises UserError with file and line for a value that is not text or cannot be written as UTF-8.
     """
     if table.find(column) is None and (several := text_columns(table, column)):
-        parts = [column_texts(table, name, raw=raw, key=key) for name in several]
+        parts = [column_texts(table, name, raw=raw) for name in several]
         return ["\n".join(filter(None, sides)) for sides in zip(*parts, strict=True)]
     try:
-        texts = flatten(table.values(column), key)
+        texts = flatten(table.values(column), turns)
     except NotText as error:
         found = f"{type(error.value).__name__} {one_line(error.value, 60)}"
         raise UserError(
@@ -163,12 +180,26 @@ def texts_of_blocks(
         return TextsOfTable(None, [], iter(()))
     there = required or wanted is None or text_columns(first, wanted) is not None
     column = text_column(first, wanted if there else None)
-    key = None
-    with suppress(NotText):  # told with its row below
-        key = turn_key(first.values(column)) if first.find(column) else None
+    turns = {}
+    for name in text_columns(first, column) or ():
+        with suppress(NotText):  # told with its row below
+            turns[name] = turns_of(first.values(name))
     every = itertools.chain([first], blocks)
-    texts = (column_texts(block, column, key=key) for block in every)
-    return TextsOfTable(column, list(first.notes), texts)
+    return TextsOfTable(column, list(first.notes), (_block_texts(block, turns) for block in every))
+
+
+def _block_texts(block: Table, columns: Mapping[str, Turns]) -> list[str]:
+    """The texts of the columns that a block has; a row without any of them is empty."""
+    parts = [
+        column_texts(block, name, turns=turns)
+        for name, turns in columns.items()
+        if block.find(name) is not None
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return ["\n".join(filter(None, sides)) for sides in zip(*parts, strict=True)] or [
+        ""
+    ] * block.rows
 
 
 def texts_of_file(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 TEXT_NAMES = (
@@ -23,12 +25,35 @@ TEXT_NAMES = (
     "code",
     "value",
 )
+# columns of conversations
+CHAT_NAMES = (
+    *("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat"),
+    *("contents", "utterances", "mapping", "history"),
+)
+# columns that make up one text: what is asked, and what is answered
+RECORDS = (
+    ("instruction", "input", "output"),
+    ("instruction", "context", "response"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("prompt", "response"),
+    ("prompt", "completion"),
+    ("question", "answer"),
+)
 # of a turn: who speaks, and what kind of turn it is
-_NO_TEXT = frozenset(
+_ABOUT_TURN = frozenset(
     ("role", "from", "type", "speaker", "author", "sender", "id", "name", "tool_call_id")
 )
 # where a part of a turn, or a turn that holds parts, has its text
 _IN_PARTS = ("text", "content", "parts", "value")
+# of a turn that holds two sides, and of its first place where it is a list
+_SPEAKERS = frozenset(
+    (
+        *("user", "assistant", "human", "gpt", "bot", "system", "model", "agent", "customer"),
+        *("question", "answer", "prompt", "response", "instruction", "input", "output"),
+        *("prompter", "tool", "developer", "function", "u", "s", "a", "q"),
+    )
+)
 
 
 class NotText(Exception):
@@ -38,55 +63,150 @@ class NotText(Exception):
         self.row, self.value = row, value
 
 
-def turn_key(values: Sequence[Any]) -> Any:
-    """The field (key or position) of the turns of conversations that holds what is said.
+@dataclass(frozen=True)
+class Turns:
+    """How the conversations of a column are read, found by some of its values.
 
-    One of a usual name, else the one with the most characters over all turns (ours); None where
-    there are no turns. Raises NotText for a value that is no text, list or conversation.
+    key: the field of turns that are objects, where they have none of a usual name.
+    places: those of turns that are lists; None: all.
+    encoded: whether values are JSON in strings.
     """
-    totals: Counter[Any] = Counter()
-    for row, value in enumerate(values):
-        if value is None or isinstance(value, str):
-            continue
-        if not isinstance(value, list) or not all(
-            isinstance(turn, str | list | dict | None) for turn in value
-        ):
-            raise NotText(row, value)
+
+    key: Any = None
+    places: frozenset[int] | None = None
+    encoded: bool = False
+
+
+def turns_of(values: Sequence[Any]) -> Turns:
+    """How conversations are read; raises NotText for a value that is no text, list or conversation.
+
+    Of turns that are objects a usual name is the text, else the field with the most characters over
+    all turns; of turns that are lists of one length, those places that hold words and not just who
+    speaks (ours).
+    """
+    encoded = _is_encoded(values)
+    fields: Counter[Any] = Counter()
+    places: dict[int, list[str]] = {}
+    lengths = set()
+    for value in _turns_in(values, encoded):
         for turn in value:
-            for key, said in _fields(turn):
-                totals[key] += len(said)
-    usual = [name for name in (*TEXT_NAMES, "parts") if totals[name]]
-    return usual[0] if usual else max(totals, key=lambda key: (totals[key], str(key)), default=None)
+            if isinstance(turn, dict):
+                for key, said in _fields(turn):
+                    fields[key] += len(said)
+            elif isinstance(turn, list):
+                lengths.add(len(turn))
+                for place, field in enumerate(turn):
+                    if (said := _said(field)) is not None:
+                        places.setdefault(place, []).append(said)
+    key = max(fields, key=lambda name: (fields[name], str(name)), default=None)
+    chosen = _spoken(places) if len(lengths) == 1 else None
+    return Turns(key, chosen, encoded)
 
 
-def flatten(values: Sequence[Any], key: Any = None) -> list[str]:
+def _spoken(places: dict[int, list[str]]) -> frozenset[int] | None:
+    """The places of turns that hold words; where none does, the one with the most characters."""
+    left = {
+        place: said
+        for place, said in places.items()
+        if not all(text.strip().lower() in _SPEAKERS or not text.strip() for text in said)
+    } or places
+    words = [
+        place
+        for place, said in left.items()
+        if sum(" " in text.strip() for text in said) > len(said) / 10
+    ]
+    if words or not left:
+        return frozenset(words) or None
+    return frozenset([max(left, key=lambda place: (sum(map(len, left[place])), place))])
+
+
+def _is_encoded(values: Sequence[Any]) -> bool:
+    """Whether strings hold conversations as JSON: all of the first ones do."""
+    first = [value for value in values[:50] if isinstance(value, str) and value.strip()][:20]
+    return bool(first) and all(_decoded(value) is not None for value in first)
+
+
+def _decoded(value: str) -> list[Any] | None:
+    """The turns that a string of JSON holds; None: it is other text."""
+    if not value.lstrip().startswith(("[{", "[[")):
+        return None
+    try:
+        turns = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    return turns if all(isinstance(turn, dict | list) for turn in turns) else None
+
+
+def _turns_in(values: Sequence[Any], encoded: bool) -> list[list[Any]]:
+    """The values that are conversations; raises NotText for what is none and no text."""
+    return [
+        turns
+        for row, value in enumerate(values)
+        if isinstance(turns := _as_turns(row, value, encoded), list)
+    ]
+
+
+def _as_turns(row: int, value: Any, encoded: bool) -> list[Any] | str | None:
+    """A value as its turns, or as the text that it is; raises NotText."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, str):
+        return (_decoded(value) or value) if encoded else value
+    if isinstance(value, dict):
+        # one turn, or turns by their number or name
+        if _ABOUT_TURN & {*value} and any(name in value for name in _IN_PARTS):
+            return [value]
+        inner = list(value.values())
+        if len(inner) > 1 and all(isinstance(turn, dict) for turn in inner):
+            return inner
+        raise NotText(row, value)
+    if isinstance(value, list) and all(
+        isinstance(turn, str | list | dict | None) for turn in value
+    ):
+        return value
+    raise NotText(row, value)
+
+
+def flatten(values: Sequence[Any], turns: Turns | None = None) -> list[str]:
     """One text per value: itself, a joined list of strings, or what a conversation's turns say.
 
-    key: the field of a turn that is taken (`turn_key`); None: it is looked for.
+    turns: how conversations are read; None: by these values.
 
     Of a turn that holds parts the texts are joined; images, calls of tools and who speaks are no
-    text. None becomes "". Raises NotText for anything else.
+    text. None and NaN become "". Raises NotText for anything else.
     """
-    found = turn_key(values)
-    key = found if key is None else key
+    found = turns or turns_of(values)
     texts = []
-    for value in values:
-        if isinstance(value, list):
-            turns = (
-                turn if isinstance(turn, str) else dict(_fields(turn)).get(key, "")
-                for turn in value
-            )
-            value = "\n".join(turn for turn in turns if turn)
-        texts.append(value or "")
+    for row, value in enumerate(values):
+        said = _as_turns(row, value, found.encoded)
+        if isinstance(said, list):
+            said = "\n".join(filter(None, (_of_turn(turn, found) for turn in said)))
+        texts.append(said or "")
     return texts
 
 
-def _fields(turn: Any) -> list[tuple[Any, str]]:
-    """(key, text) of what may be said in a turn."""
+def _of_turn(turn: Any, turns: Turns) -> str:
+    """What is said in a turn."""
     if isinstance(turn, dict):
-        pairs = [(key, field) for key, field in turn.items() if key not in _NO_TEXT]
-    else:
-        pairs = list(enumerate(turn)) if isinstance(turn, list) else []
+        said = dict(_fields(turn))
+        usual = next((name for name in (*TEXT_NAMES, "parts") if said.get(name)), None)
+        if usual is not None:
+            return said[usual]
+        sides = [text for name, text in said.items() if str(name).lower() in _SPEAKERS and text]
+        return "\n".join(sides) or said.get(turns.key, "")
+    if isinstance(turn, list):
+        kept = [
+            _said(field)
+            for place, field in enumerate(turn)
+            if turns.places is None or place in turns.places
+        ]
+        return "\n".join(filter(None, kept))
+    return turn or ""
+
+
+def _fields(turn: dict[Any, Any]) -> list[tuple[Any, str]]:
+    """(key, text) of what may be said in a turn."""
+    pairs = [(key, field) for key, field in turn.items() if key not in _ABOUT_TURN]
     return [(key, said) for key, field in pairs if (said := _said(field)) is not None]
 
 
