@@ -263,8 +263,8 @@ def test_saved_datasets_folder_and_hub_name(
         ("wide.txt", "wide".encode("utf-16"), "wide.txt: starts with a UTF-16"),
         ("latin.txt", b"ok\ncaf\xe9 \n", "latin.txt:2: byte 0xe9 at offset 6 is not UTF-8"),
         ("bad.jsonl", b'{"text": "a"}\n\n{"text": \n', "bad.jsonl:3:10: broken JSON"),
-        ("list.jsonl", b'[{"text": "a"}]', "list.jsonl:1: a JSON list found"),
-        ("pretty.jsonl", b'[\n{"text": "a"}\n]', "pretty.jsonl:1:2: broken JSON"),
+        ("pretty.jsonl", b'[\n{"text": "a"}\n', "pretty.jsonl:2:14: broken JSON"),
+        ("list.jsonl", b'{"text": "a"}\n[3]', "list.jsonl:2: a JSON list found"),
         ("deep.jsonl", b'{"text": ' + b"[" * 100_000, "deep.jsonl:1"),
         (
             "half.jsonl",
@@ -326,7 +326,6 @@ def test_saved_datasets_folder_and_hub_name(
         ("not.txt.xz", b"plain text", "not.txt.xz: broken .xz stream"),
         ("not.txt.zst", b"plain text", "not.txt.zst: broken .zst stream"),
         ("list.json", b'[{"text": "a"},\n3]', "list.json, row 2: a JSON int found"),
-        ("pretty.json", b'{\n"text": "a"\n}', "pretty.json:1:2: broken JSON"),
         ("a.html", b"<p>A text.", "a.html: format not known from its name"),
         ("a.pdf", b"%PDF", "a.pdf: format not known from its name"),
     ],

@@ -370,5 +370,5 @@ def test_texts_of_python_are_not_at_hand_again() -> None:
     assert corpus_of(DataSettings(corpus=GIVEN), ["a", "b"]).documents == ["a", "b"]
     with pytest.raises(UserError, match=r"a\.txt: no such file"):
         corpus_of(DataSettings(corpus=["a.txt", "b.txt"]))
-    with pytest.raises(UserError, match="text 2 of the corpus is a int"):
+    with pytest.raises(UserError, match="text 2 of the corpus is of type int"):
         read_corpus(["a", 2])

@@ -273,7 +273,12 @@ def test_labels(tmp_path: Path) -> None:
             "a.jsonl:1: 2 labels in column 'label' (['a', 'b'])",
         ),
         ("a.jsonl", '{"text": 3, "label": "a"}\n', "a.jsonl:1: column 'text' holds int 3"),
-        ("a.jsonl", '{"text": "x", "label": NaN}\n', "a.jsonl:1: no label"),
+        ("a.jsonl", '{"text": "x", "label": NaN}\n', "no row has a label in column 'label'"),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": 1}\n{"text": "x", "label": NaN}\n',
+            "a.jsonl:2: no label",
+        ),
     ],
 )
 def test_broken_tables_are_named(tmp_path: Path, name: str, text: str, expected: str) -> None:
@@ -310,8 +315,8 @@ def test_scores_are_numbers_not_classes(tmp_path: Path) -> None:
     task = only(path)
     assert task.test_labels[:2] == [9.0, 0.5]
     assert task.notes[0] == "3 test texts dropped: also in the training part"
-    table(tmp_path / "sts-test.tsv", [("n/a", "x", "y")], header)
-    assert "sts-test.tsv:2: label 'n/a' is no number" in refused(path)
+    table(tmp_path / "sts-test.tsv", [("bad", "x", "y")], header)
+    assert "sts-test.tsv:2: label 'bad' is no number" in refused(path)
     table(tmp_path / "sts-test.tsv", [(1, "x", "y"), (1, "v", "w")], header)
     assert "sts-test.tsv: 1 different number in the test part" in refused(path)
     found = refused(path, metrics={"sts-train": "matthews"})

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lookaround.data import columns as kinds
-from lookaround.data.files import listed, one_line
 from lookaround.data.tagged import Tagged, TaggedPart, counted
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed, one_line
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 # labels of words; the others are words, or point to other words

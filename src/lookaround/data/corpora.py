@@ -6,27 +6,40 @@ import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lookaround.data import files, table_files, text_columns
 from lookaround.data.corpus import Corpus, make_corpus
 from lookaround.data.files import Reading
-from lookaround.data.separators import MARKS, documents_in, found_separator, peeked
+from lookaround.data.separators import (
+    NOTICED,
+    documents_in,
+    found_separator,
+    is_mark,
+    peeked,
+    separator_of,
+)
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed, one_line
 
 # endings of plain text that corpora are published with (BabyLM, WikiText)
 TEXT_ENDINGS = (".train", ".dev", ".valid", ".test", ".raw", ".tokens")
-# text that is no prose as it stands
+# text that is no prose as it stands, and what is no plain text
 MARKUP = (
     *(".html", ".htm", ".xml", ".yaml", ".yml", ".ipynb", ".rtf", ".css", ".svg", ".toml"),
     *(".doc", ".docx", ".odt", ".pdf", ".epub", ".xls", ".xlsx", ".tar", ".zip", ".arrow"),
 )
 PAPERS = ("readme", "license", "licence", "copying", "changelog", "citation")
+# of which part a file is: the end of its name or of a folder's, before a number
 _PART = re.compile(
-    r"(?:^|[-_./])(train|training|test|valid|validation|dev|val)(?=$|[-_./\d])", re.IGNORECASE
+    r"(?:^|[-_.])(train|training|unsupervised|test|testing|valid|validation|dev|val|eval)"
+    r"(?:[-_.]?[0-9][-_.0-9a-zM]*)?$",
+    re.IGNORECASE,
 )
+_TRAINING = ("train", "training", "unsupervised")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def read_corpus(
@@ -40,11 +53,11 @@ def read_corpus(
     """Reads the documents of a file, a folder, a saved `datasets` folder or a dataset of the hub.
 
     source: a path, or several; the name of a dataset; a `Dataset`, a `DatasetDict` or an
-        `IterableDataset`; or texts. A path that exists wins; "owner/name" or "owner/name:config"
-        is looked up on the hub only if there is none.
+        `IterableDataset`; a data frame, rows as dicts, or texts. A path that exists wins;
+        "owner/name" or "owner/name:config" is looked up on the hub only if there is none.
     text_column: the column or field of .jsonl, .json, .csv, .tsv, .parquet and datasets that holds
-        the text (several with commas between them are joined); without it a usual name or the one
-        clear text column is taken.
+        the text (several with commas between them are joined; a number of a file without a row of
+        names); without it a usual name or the one clear text column is taken.
     separator: what stands between documents of a text file: "blank" lines, "line" ends, nothing
         ("file"), a mark such as <|endoftext|>, or pieces of so many characters; without it what
         the file shows, else blank lines in .txt and nothing in others.
@@ -53,19 +66,12 @@ def read_corpus(
 
     Raises UserError for everything that cannot be read.
     """
-    reader = _Reader(text_column, _separator(separator), reading or Reading(), required)
+    reader = _Reader(text_column, separator_of(separator), reading or Reading(), required)
     if isinstance(source, str | Path):
         return reader.read(source)
-    if hasattr(source, "with_format") or isinstance(source, Mapping):
-        return reader.datasets(source, "dataset", "dataset")
-    if not isinstance(source, Iterable):
-        raise UserError(
-            f"a corpus of type {type(source).__name__} cannot be read; give a path, several, a "
-            "dataset, or texts"
-        )
     if is_named(source):
         return reader.several(list(map(Path, source)))
-    return reader.texts(source)
+    return reader.given(source)
 
 
 def is_named(source: Any) -> bool:
@@ -79,64 +85,73 @@ def _is_path(item: Any) -> bool:
     """Whether an item of a list is the path of a file rather than a text."""
     if isinstance(item, Path):
         return True
-    short = isinstance(item, str) and len(item) < 4096 and "\n" not in item
-    return short and files.is_there(Path(os.path.expanduser(item)))
-
-
-def _separator(given: str | None) -> str | None:
-    """A separator as it is used, with backslashes as in Python's strings."""
-    if given is None:
-        return None
-    if not given.strip() and "\\" not in given and not given.strip(" "):
-        raise UserError(
-            "data.separator: empty; give blank, line, file, a number of characters, or a mark such "
-            "as <|endoftext|>"
-        )
-    if given.isdecimal() and not 1 <= int(given) < 1 << 40:
-        raise UserError(f"data.separator: {given[:20]} characters; give 1 or more")
-    return given.replace("\\n", "\n").replace("\\t", "\t")
+    if not isinstance(item, str) or "\n" in item:
+        return False
+    try:
+        return Path(os.path.expanduser(item)).exists()
+    except (OSError, ValueError):  # too long for a name
+        return False
 
 
 def corpus_kind(path: Path) -> str | None:
-    """What a file holds, by its name and, where that says nothing, by how it begins.
+    """What a file holds, by its name and, where that says little, by how it begins.
 
     "txt", a table's kind, another ending of `files.FORMATS`, or None: it is no text that we read.
     """
     kind = files.file_kind(path)[1]
+    if kind == "txt":
+        return "jsonl" if _begins_as_objects(path) else "txt"
     if kind is not None and (kind != "json" or table_files.is_table(path)):
         return kind
     name = files.without_compression(path.name).lower()
     if kind is not None or name.endswith(MARKUP) or name.startswith("_"):
         return None
-    if name.endswith(TEXT_ENDINGS):
-        return "txt"
-    # no ending at all, such as wiki_00: is it text?
-    return "txt" if "." not in name and _begins_as_text(path) else None
+    if not name.endswith(TEXT_ENDINGS) and ("." in name or not _begins_as_text(path)):
+        return None
+    return "jsonl" if _begins_as_objects(path) else "txt"
+
+
+def _begin(path: Path) -> bytes:
+    return next(files.byte_chunks(path), b"")[:65536]
 
 
 def _begins_as_text(path: Path) -> bool:
-    try:
-        begin = next(files.byte_chunks(path), b"")[:4096]
-    except UserError:
+    begin = _begin(path)
+    return not _CONTROL.search(begin) and not begin.startswith((b"%PDF", b"PK\3\4"))
+
+
+def _begins_as_objects(path: Path) -> bool:
+    """Whether the first line is an object of JSON, whatever the name says."""
+    begin = _begin(path).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not begin.startswith(b"{"):
         return False
-    return b"\0" not in begin and not begin.startswith((b"%PDF", b"PK\3\4"))
+    return table_files.is_object(begin.partition(b"\n")[0])
 
 
 class _Reader:
-    """Reads a corpus and keeps what is to be told of how."""
+    """Reads a corpus and keeps what is to be told of how.
+
+    columns: {text column: files that have it}. cut: {separator: files}. marks: {mark that was
+    not cut at: times}. missed: whether a mark that was asked for has not been seen yet.
+    """
 
     def __init__(
         self, text_column: str | None, separator: str | None, reading: Reading, required: bool
     ) -> None:
         self.wanted, self.separator = text_column, separator
         self.reading, self.required = reading, required
+        self.tables = reading.of(text_column)
         self.columns: Counter[str] = Counter()
         self.cut: Counter[str] = Counter()
+        self.marks: Counter[str] = Counter()
+        self.missed = separator is not None and is_mark(separator)
+        self.asked = False
         self.notes: list[str] = []
 
     # -- what is given
 
     def read(self, source: str | Path) -> Corpus:
+        """A path, or the name of a dataset."""
         if not str(source).strip():
             raise UserError(
                 "no corpus given (an empty name); give a file, a folder or the name of a dataset"
@@ -145,90 +160,54 @@ class _Reader:
         if not files.is_there(path):
             return self.hub(str(source))
         if path.is_dir():
-            if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-                data = table_files.load_saved(path)
-                return self.datasets(data, path.resolve().name, str(path))
             return self.folder(path)
-        return self.file(path)
-
-    def file(self, path: Path) -> Corpus:
         stem, kind = files.file_kind(path)[0], self.kind_of(path)
-        if self.wanted and self.required and kind not in files.TABLES.values():
-            raise UserError(
-                f"{path}: text column {self.wanted!r} asked for, but a .{kind} file has no "
-                "columns; leave it out"
-            )
-        texts = self.file_texts(path, kind)
-        return self.corpus(stem, texts, {"source": path.name, "format": kind, "files": 1}, path)
-
-    def kind_of(self, path: Path) -> str:
-        """The kind of a file that was named, which is read as text where that is not known."""
-        kind = corpus_kind(path)
-        if kind is not None:
-            return kind
-        name = files.without_compression(path.name).lower()
-        files.require_file(path)
-        if name.endswith((*MARKUP, ".json")) or not _begins_as_text(path):
-            raise UserError(
-                f"{path}: format not known from its name, or no plain text; give {files.READABLE}"
-            )
-        self.notes.append(f"{path.name}: no known ending, read as plain text")
-        return "txt"
+        self.require_columns({path: kind})
+        description = {"source": path.name, "format": kind, "files": 1}
+        return self.corpus(stem, self.file_texts(path, kind), description, path)
 
     def folder(self, folder: Path) -> Corpus:
-        paths = list(files.find_files(folder))
-        if not paths:
-            raise UserError(f"{folder}: an empty folder; put the corpus into it ({files.READABLE})")
-        kinds = {path: kind for path in paths if (kind := corpus_kind(path)) is not None}
-        papers = {path for path in kinds if path.name.lower().split(".")[0] in PAPERS}
-        data = [path for path in kinds if path not in papers]
-        others = [path for path in paths if path not in kinds and not path.name.startswith("_")]
-        if not data and not others:
-            data = list(kinds)  # a folder of nothing but a README
-        if not data:
-            beside = f" (beside {sorted(papers)[0].name})" if papers else ""
-            raise UserError(
-                f"{folder}: none of its {len(others)} files can be read, such as "
-                f"{files.one_line(others[0].name, 60)!r}{beside}; give {files.READABLE}"
-            )
-        data = self.of_training(folder, data, kinds)
-        self.tell_skipped(others)
-        texts = (text for path in data for text in self.file_texts(path, kinds[path]))
+        """All files of a folder, or what `datasets` has saved there."""
+        if _is_saved(folder):
+            return self.datasets(table_files.load_saved(folder), folder.resolve().name, str(folder))
+        kinds, skipped = self.data_files(folder)
+        self.require_columns(kinds)
+        texts = (text for path, kind in kinds.items() for text in self.file_texts(path, kind))
         description = {
             "source": folder.resolve().name,
-            "format": "+".join(sorted({kinds[path] for path in data})),
-            "files": len(data),
-            "skipped": len(paths) - len(data),
+            "format": "+".join(sorted(set(kinds.values()))),
+            "files": len(kinds),
+            "skipped": skipped,
         }
         return self.corpus(folder.resolve().name, texts, description, folder)
 
     def several(self, paths: list[Path]) -> Corpus:
+        """Files and folders, one after the other."""
+        parts: list[Iterable[str]] = []
         kinds: dict[Path, str] = {}
-        for given in paths:
-            path = Path(os.path.expanduser(given))
+        names = []
+        for path in (Path(os.path.expanduser(given)) for given in paths):
+            names.append(path.name)
             if not files.is_there(path):
-                raise UserError(
-                    f"{files.one_line(path)}: no such file or folder; give ones that exist"
-                )
-            if path.is_dir():
-                inner = {p: kind for p in files.find_files(path) if (kind := corpus_kind(p))}
-                if not inner:
-                    raise UserError(f"{path}: none of its files can be read")
-                kinds |= inner
-            else:
-                kinds[path] = self.kind_of(path)
-        texts = (text for path, kind in kinds.items() for text in self.file_texts(path, kind))
-        names = [path.name for path in kinds]
+                raise UserError(f"{one_line(path)}: no such file or folder; give ones that exist")
+            if path.is_dir() and _is_saved(path):
+                parts.append(self.dataset_texts(table_files.load_saved(path), str(path))[0])
+                continue
+            inner = self.data_files(path)[0] if path.is_dir() else {path: self.kind_of(path)}
+            kinds |= inner
+            parts += [self.file_texts(file, kind) for file, kind in inner.items()]
+        self.require_columns(kinds, bool(len(parts) - len(kinds)))
+        texts = (text for part in parts for text in part)
         description = {
             "source": ", ".join(names[:5]) + " .." * (len(names) > 5),
-            "format": "+".join(sorted(set(kinds.values()))),
-            "files": len(kinds),
+            "format": "+".join(sorted(set(kinds.values()))) or "datasets",
+            "files": len(parts),
         }
-        first = files.file_kind(paths[0])[0]
         more = f" and {len(paths) - 1} more" * (len(paths) > 1)
-        return self.corpus(f"{first}{more}", texts, description, paths[0])
+        return self.corpus(files.file_kind(paths[0])[0] + more, texts, description, paths[0])
 
     def hub(self, name: str) -> Corpus:
+        """A dataset of the Hugging Face hub."""
         repository, _, config = name.partition(":")
         mistyped = "/" in name and Path(name).parent.is_dir()  # data/corups: a file is meant
         if (
@@ -236,7 +215,7 @@ class _Reader:
             or files.file_kind(name)[1] is not None
             or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", repository)
         ):
-            raise UserError(f"{files.one_line(name)}: no such file or folder; give one that exists")
+            raise UserError(f"{one_line(name)}: no such file or folder; give one that exists")
         import datasets
 
         try:
@@ -244,18 +223,169 @@ class _Reader:
         except Exception as error:  # offline, not found, gated or without a config
             raise UserError(
                 f"no file, folder or dataset named {name!r} ({type(error).__name__}: "
-                f"{files.one_line(error)}); give a path that exists, or the name of a dataset on "
-                "the hub (owner/name or owner/name:config)"
+                f"{one_line(error)}); give a path that exists, or the name of a dataset on the hub "
+                "(owner/name or owner/name:config)"
             ) from None
         return self.datasets(data, name.split("/")[-1], name, name)
 
+    def given(self, source: Any) -> Corpus:
+        """An object of Python: a dataset, a frame, rows or texts."""
+        import datasets
+        import pyarrow
+
+        try:
+            if type(source).__module__.startswith("pandas"):
+                source = datasets.Dataset.from_pandas(source, preserve_index=False)
+            elif isinstance(source, pyarrow.Table):
+                source = datasets.Dataset(source)
+            elif isinstance(source, Mapping) and all(isinstance(x, list) for x in source.values()):
+                source = datasets.Dataset.from_dict(dict(source))
+            elif isinstance(source, list | tuple) and source and isinstance(source[0], dict):
+                source = datasets.Dataset.from_list(list(source))
+        except (pyarrow.ArrowException, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"these rows are no dataset ({one_line(error)})") from None
+        parts = list(source.values()) if isinstance(source, Mapping) else [source]
+        if parts and all(hasattr(part, "with_format") for part in parts):
+            return self.datasets(source, "dataset", "dataset")
+        if isinstance(source, Mapping | bytes) or not isinstance(source, Iterable):
+            raise UserError(
+                f"a corpus of type {type(source).__name__} cannot be read; give a path, several, a "
+                "dataset, rows, or texts"
+            )
+        description = {"source": "texts", "format": "texts", "files": 0}
+        return self.corpus("texts", _texts(source), description)
+
     def datasets(self, data: Any, name: str, source: str, described: str | None = None) -> Corpus:
+        """A dataset of `datasets`, or the training split of several."""
+        texts, splits = self.dataset_texts(data, source)
+        description = {
+            "source": described or name,
+            "format": "datasets",
+            "files": len(splits),
+            "splits": [split for split in splits if split],
+        }
+        return self.corpus(name, texts, description, Path(source))
+
+    # -- what is read
+
+    def kind_of(self, path: Path) -> str:
+        """The kind of a file that was named, which is read as text where that is not known."""
+        files.require_content(path)
+        kind = corpus_kind(path)
+        if kind is not None:
+            return kind
+        name = files.without_compression(path.name).lower()
+        if name.endswith((*MARKUP, ".json")) or not _begins_as_text(path):
+            raise UserError(
+                f"{path}: format not known from its name, or no plain text; give {files.READABLE}"
+            )
+        if _begins_as_objects(path):
+            self.notes.append(f"{path.name}: no known ending, read as JSON lines")
+            return "jsonl"
+        self.notes.append(f"{path.name}: no known ending, read as plain text")
+        return "txt"
+
+    def data_files(self, folder: Path) -> tuple[dict[Path, str], int]:
+        """({file: kind} of a folder, how many files of it are left out).
+
+        Papers such as README are left out beside other files, and so are validation and test parts
+        where every file's name says of which part it is. Raises UserError where no file is left.
+        """
+        paths = list(files.find_files(folder))
+        if not paths:
+            raise UserError(f"{folder}: an empty folder; put the corpus into it ({files.READABLE})")
+        kinds = {path: kind for path in paths if (kind := corpus_kind(path)) is not None}
+        if {*kinds.values()} & {"py"}:  # of a program, JSON configures it
+            kinds = {path: kind for path, kind in kinds.items() if kind != "json"}
+        papers = [path for path in kinds if path.name.lower().split(".")[0] in PAPERS]
+        others = [path for path in paths if path not in kinds and not path.name.startswith("_")]
+        data = {path: kind for path, kind in kinds.items() if path not in papers}
+        if not data and not others:
+            data = kinds  # a folder of nothing but a README
+        if not data:
+            endings = (*MARKUP, ".json")
+            named = [path for path in others if not path.name.lower().endswith(endings)]
+            data = {path: "txt" for path in named if _begins_as_text(path)}
+            others = [path for path in others if path not in data]
+            if data:
+                told = listed(sorted({path.suffix for path in data}))
+                self.notes.append(f"files without a known ending read as plain text: {told}")
+        if not data:
+            beside = f" (beside {papers[0].name})" if papers else ""
+            raise UserError(
+                f"{folder}: none of its {len(others)} files can be read, such as "
+                f"{one_line(others[0].name, 60)!r}{beside}; give {files.READABLE}"
+            )
+        data = self.of_training(folder, data)
+        if others:
+            endings_told = Counter(path.suffix.lower() or path.name for path in others)
+            told = ", ".join(
+                f"{count} {one_line(e, 20)}" for e, count in endings_told.most_common(4)
+            )
+            more = " .." * (len(endings_told) > 4)
+            self.notes.append(f"files that are no text by their names left out: {told}{more}")
+        return data, len(paths) - len(data)
+
+    def of_training(self, folder: Path, data: dict[Path, str]) -> dict[Path, str]:
+        """The training files alone, where every file's name says of which part it is."""
+        parts = {}
+        for path, kind in data.items():
+            part = _part_of(path.relative_to(folder))
+            if part is None or kind in files.WHOLE.values():
+                return data
+            parts[path] = part in _TRAINING
+        train = {path: kind for path, kind in data.items() if parts[path]}
+        if not train or len(train) == len(data):
+            return data
+        self.notes.append(
+            f"training files alone ({len(train)}); {len(data) - len(train)} of validation and test "
+            "parts left out"
+        )
+        return train
+
+    def require_columns(self, kinds: Mapping[Path, str], others: bool = False) -> None:
+        """Raises UserError where a text column is asked for and no file is a table."""
+        tables = others or any(kind in files.TABLES.values() for kind in kinds.values())
+        if self.wanted and self.required and not tables:
+            path, kind = next(iter(kinds.items()))
+            raise UserError(
+                f"{path}: text column {one_line(self.wanted, 60)!r} asked for, but a .{kind} file "
+                "has no columns; leave it out"
+            )
+
+    def file_texts(self, path: Path, kind: str) -> Iterator[str]:
+        """The documents of a file, one after the other."""
+        if kind in files.TABLES.values():
+            self.tables.heard = self.reading.heard
+            found = text_columns.texts_of_file(
+                path, self.wanted, self.required, self.tables, kind=kind
+            )
+            yield from self.table_texts(found)
+            return
+        begin, chunks = peeked(files.text_chunks(path, self.reading))
+        separator = self.separator or found_separator(begin, whole=kind != "txt")
+        if self.separator is None and separator not in ("blank", "file"):
+            self.cut[separator] += 1
+        count = 0
+        for text in documents_in(chunks, separator):
+            count += 1
+            if not is_mark(separator):
+                for mark in NOTICED:
+                    if mark in text:
+                        self.marks[mark] += text.count(mark)
+            if text or separator == "file":  # what stands around separators is no document
+                yield text
+        self.missed = self.missed and count < 2
+
+    def dataset_texts(self, data: Any, source: str) -> tuple[Iterator[str], list[str]]:
+        """(documents, splits that they are of) of a dataset, or of several splits."""
         splits = dict(data) if isinstance(data, Mapping) else {"": data}
-        if "train" in splits:
-            if len(splits) > 1:
-                left = ", ".join(split for split in splits if split != "train")
-                self.notes.append(f"split 'train' alone; {left} left out")
+        if "train" in splits and len(splits) > 1:
+            left = ", ".join(split for split in splits if split != "train")
+            self.notes.append(f"split 'train' alone; {left} left out")
             splits = {"train": splits["train"]}
+        elif len(splits) > 1:
+            self.notes.append(f"splits {listed(list(splits))} read: there is no 'train'")
         texts = (
             text
             for part in splits.values()
@@ -265,111 +395,81 @@ class _Reader:
                 )
             )
         )
-        description = {
-            "source": described or name,
-            "format": "datasets",
-            "files": len(splits),
-            "splits": [split for split in splits if split],
-        }
-        return self.corpus(name, texts, description, Path(source))
-
-    def texts(self, items: Iterable[Any]) -> Corpus:
-        def checked() -> Iterator[str]:
-            for number, item in enumerate(items, 1):
-                if not isinstance(item, str):
-                    raise UserError(
-                        f"text {number} of the corpus is a {type(item).__name__}; give strings, "
-                        "paths that exist, or a dataset"
-                    )
-                yield item
-
-        return self.corpus("texts", checked(), {"source": "texts", "format": "texts", "files": 0})
-
-    # -- what is read
-
-    def file_texts(self, path: Path, kind: str) -> Iterator[str]:
-        """The documents of a file, one after the other."""
-        if kind in files.TABLES.values():
-            found = text_columns.texts_of_file(path, self.wanted, self.required, self.reading)
-            yield from self.table_texts(found)
-            return
-        begin, chunks = peeked(files.text_chunks(path, self.reading))
-        separator = self.separator or found_separator(begin, whole=kind != "txt")
-        if self.separator is None and separator not in ("blank", "file"):
-            self.cut[separator] += 1
-        for text in documents_in(chunks, separator):
-            # the mark came late, or another separator was asked for
-            if separator not in MARKS:
-                for mark in MARKS:
-                    if mark in text:
-                        self.cut[f"not {mark}"] += text.count(mark)
-            if text or separator == "file":  # what stands around separators is no document
-                yield text
+        return texts, list(splits)
 
     def table_texts(self, found: text_columns.TextsOfTable) -> Iterator[str]:
+        """The documents of a table."""
         if found.column is not None:
             self.columns[found.column] += 1
+            self.asked = self.asked or found.asked
         self.notes += [note for note in found.notes if note not in self.notes]
         for block in found.texts:
             yield from block
 
-    def of_training(self, folder: Path, data: list[Path], kinds: Mapping[Path, str]) -> list[Path]:
-        """The training files alone, where every file's name says of which part it is."""
-        parts = {}
-        for path in data:
-            found = _PART.findall(path.relative_to(folder).as_posix())
-            if not found or kinds[path] in files.WHOLE.values():
-                return data
-            parts[path] = "train" if found[-1].lower().startswith("train") else "held out"
-        train = [path for path in data if parts[path] == "train"]
-        if not train or len(train) == len(data):
-            return data
-        self.notes.append(
-            f"training files alone ({len(train)}); {len(data) - len(train)} of validation and test "
-            "parts left out"
-        )
-        return train
-
-    def tell_skipped(self, others: Sequence[Path]) -> None:
-        if others:
-            endings = Counter(path.suffix.lower() or path.name for path in others)
-            told = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4))
-            self.notes.append(
-                f"files that are no text by their names left out: {told}"
-                f"{' ..' * (len(endings) > 4)}"
-            )
-
     def corpus(
         self, name: str, texts: Iterable[str], description: dict[str, Any], path: Path | None = None
     ) -> Corpus:
-        corpus = make_corpus(name, texts, description, path)
-        column = ", ".join(sorted(self.columns)) or None
-        known = corpus.description
-        notes = [*self.notes, *self.reading.notes]
+        """The corpus of these documents, with what is to be told of it."""
+
+        def more() -> tuple[dict[str, Any], list[str]]:
+            column = ", ".join(sorted(self.columns)) or None
+            return {"text_column": column}, self.told()
+
+        made = make_corpus(name, texts, description, path, more)
+        return dataclasses.replace(made, asked=self.asked)
+
+    def told(self) -> list[str]:
+        """A line for each choice that was made, known when all is read."""
+        if self.missed:
+            raise UserError(
+                f"data.separator: {one_line(repr(self.separator), 60)} stands nowhere in the text; "
+                "give blank, line, file, a number of characters, or a mark that does"
+            )
+        notes = [*self.notes, *self.reading.notes, *self.tables.notes]
+        for mark, count in self.marks.items():
+            notes.append(
+                f"{mark!r} stands {count:,} times within documents; --separator {mark!r} cuts there"
+            )
+        what = {"wiki": "<doc> and </doc>", "titles": "titles (= .. =)"}
         for separator, count in self.cut.items():
-            if separator.startswith("not "):
-                mark = separator.removeprefix("not ")
-                notes.append(
-                    f"{mark} stands {count:,} times within documents; --separator '{mark}' cuts "
-                    "there"
-                )
-            else:
-                what = "<doc> and </doc>" if separator == "wiki" else separator
-                notes.append(f"documents cut at {what} (files: {count})")
-        dropped = [
-            f"{known[what]:,} {words}"
-            for what, words in (("duplicates", "equal to an earlier one"), ("empty", "empty"))
-            if known[what]
-        ]
-        if dropped:
-            notes.append(f"documents left out: {' and '.join(dropped)}")
-        description = {
-            key: value
-            for key, value in known.items()
-            if key not in ("documents", "duplicates", "empty", "bytes")
-        }
-        counts = {key: known[key] for key in known if key not in description}
-        description |= {"text_column": column, **counts}
-        if notes:
-            description["notes"] = notes
-        return dataclasses.replace(corpus, description=description, notes=tuple(notes))
+            notes.append(f"documents cut at {what.get(separator, separator)} (files: {count})")
+        return notes
+
+
+def _texts(items: Iterable[Any]) -> Iterator[str]:
+    """Texts as they are; raises UserError for what is none, by its number."""
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, str):
+            raise UserError(
+                f"text {number} of the corpus is of type {type(item).__name__}; give strings, "
+                "paths that exist, rows, or a dataset"
+            )
+        try:
+            item.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"text {number} of the corpus holds half a surrogate pair at character "
+                f"{error.start}; remove it"
+            ) from None
+        yield item
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `datasets.save_to_disk` wrote a folder."""
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _part_of(path: Path) -> str | None:
+    """The part that the name of a file, or of a folder above it, says it is of."""
+    for name in (_stem(path.name), *reversed(path.parts[:-1])):
+        found = _PART.search(name)
+        if found:
+            return found[1].lower()
+    return None
+
+
+def _stem(name: str) -> str:
+    """A name without the endings that tell of its format."""
+    stem = files.file_kind(name)[0]
+    before, dot, ending = stem.rpartition(".")
+    return before if dot and f".{ending.lower()}" in (".raw", ".tokens") else stem

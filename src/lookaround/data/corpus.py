@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ class Corpus:
 
     `description` holds plain JSON values for a public report (names and counts, no folders of the
     machine); `fingerprint` is the sha256 of the documents in order, each preceded by its length in
-    bytes; `notes` tell what was chosen to read it.
+    bytes; `notes` tell what was chosen to read it; `asked` says whether a text column that was
+    asked for was found.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Corpus:
     description: dict[str, Any]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    asked: bool = False
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -46,12 +48,17 @@ class Corpus:
 
 
 def make_corpus(
-    name: str, texts: Iterable[str], description: dict[str, Any], path: str | Path | None = None
+    name: str,
+    texts: Iterable[str],
+    description: dict[str, Any],
+    path: str | Path | None = None,
+    more: Callable[[], tuple[dict[str, Any], list[str]]] = lambda: ({}, []),
 ) -> Corpus:
     """Return a `Corpus` of the non-empty `texts`, each kept where it occurs first.
 
-    `documents`, `duplicates`, `empty` and `bytes` (UTF-8) are added to `description`. Raises
-    UserError if none is left, naming `path`; a description holds no folders.
+    `documents`, `duplicates`, `empty` and `bytes` (UTF-8) are added to `description`, and what
+    more() gives, (description, notes), when all texts are read. Raises UserError if none is left,
+    naming `path`; a description holds no folders.
     """
     documents, duplicates, empty = spool(texts, cache_folder())
     if not len(documents):
@@ -64,7 +71,16 @@ def make_corpus(
         "empty": empty,
         "bytes": documents.bytes,
     }
-    return Corpus(name, documents, {**description, **counts}, documents.fingerprint)
+    known, notes = more()
+    dropped = [
+        f"{counts[what]:,} {words}"
+        for what, words in (("duplicates", "equal to an earlier one"), ("empty", "empty"))
+        if counts[what]
+    ]
+    if dropped:
+        notes.append(f"documents left out: {' and '.join(dropped)}")
+    described = {**description, **known, **counts, **({"notes": notes} if notes else {})}
+    return Corpus(name, documents, described, documents.fingerprint, tuple(notes))
 
 
 def cache_folder() -> Path:

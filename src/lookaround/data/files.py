@@ -11,6 +11,7 @@ import codecs
 import gzip
 import lzma
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,16 +20,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from lookaround.support.errors import UserError
-from lookaround.support.text import listed as listed
-from lookaround.support.text import one_line as one_line
+from lookaround.support.text import one_line
 
 TABLES = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
+    **dict.fromkeys((".jsonl", ".ndjson", ".jl", ".jsonlines"), "jsonl"),
     ".json": "json",
     ".csv": "csv",
     ".tsv": "tsv",
-    ".parquet": "parquet",
+    **dict.fromkeys((".parquet", ".parq"), "parquet"),
 }
 WHOLE = {suffix: suffix[1:] for suffix in (".md", ".markdown", ".rst", ".py", ".log", ".text")}
 FORMATS = {".txt": "txt", **TABLES, **WHOLE}
@@ -38,11 +37,23 @@ READABLE = (
     ".bz2, .xz or .zst added"
 )
 CHUNK = 1 << 20  # bytes read at a time
+# folders of what tools keep beside data
+_OTHERS = ("__MACOSX", "_delta_log", "__pycache__", "node_modules")
 REPLACE = "replace"  # in place of the name of an encoding
-POINTERS = {
-    "version https://git-lfs.github.com/spec/": "a Git LFS pointer and not the file itself; fetch "
-    "it with git lfs pull",
-    "/annex/objects/": "a git-annex pointer and not the file itself; fetch it with git annex get",
+_NO_TEXT = (
+    "idna",
+    "punycode",
+    "unicode_escape",
+    "raw_unicode_escape",
+    "unicode-escape",
+    "undefined",
+)
+# what stands in place of a file that is kept elsewhere
+_POINTERS = {
+    rb"version https://git-lfs\.github\.com/spec/": "a Git LFS pointer and not the file itself; "
+    "fetch it with git lfs pull",
+    rb"\S*/annex/objects/": "a git-annex pointer and not the file itself; fetch it with git annex "
+    "get",
 }
 
 
@@ -52,12 +63,16 @@ class Reading:
 
     encoding: of text; "replace": UTF-8, in which bytes that are none are replaced and counted.
     heard: called with the number of bytes that were read of the disk, again and again.
+    columns: numbers of columns that were asked for: a table without such names has no row of names.
     replaced: {file name: bytes that were replaced in it}.
+    utf8: files that are UTF-8 though another encoding was given.
     """
 
     encoding: str = "utf-8"
     heard: Callable[[int], None] = lambda _: None
+    columns: tuple[str, ...] = ()
     replaced: Counter[str] = field(default_factory=Counter)
+    utf8: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.encoding == REPLACE:
@@ -65,6 +80,8 @@ class Reading:
         try:
             known = codecs.lookup(self.encoding)
             "".encode(known.name)  # raises LookupError for a codec of something else, such as hex
+            if known.name.replace("_", "-") in _NO_TEXT:
+                raise LookupError(known.name)
         except (LookupError, ValueError, AttributeError):
             raise UserError(
                 f"data.encoding: {one_line(self.encoding, 60)!r} is no encoding of text; give "
@@ -73,16 +90,29 @@ class Reading:
 
     @property
     def notes(self) -> list[str]:
-        """One sentence on what was replaced, or none."""
+        """A sentence each on what was replaced, and on files that are of another encoding."""
+        count, wrong = len(self.utf8), []
+        if count:
+            wrong = [
+                f"{count:,} file{'s' * (count != 1)} read as {self.encoding} would be UTF-8 too, "
+                f"such as {one_line(min(self.utf8), 60)!r}"
+            ]
         if not self.replaced:
-            return []
+            return wrong
         (worst, most), files = self.replaced.most_common(1)[0], len(self.replaced)
         total = self.replaced.total()
         places = "1 place that is" if total == 1 else f"{total:,} places that are"
         return [
             f"{places} not UTF-8 replaced by U+FFFD in {files:,} file{'s' * (files != 1)} (most in "
-            f"{one_line(worst, 60)!r}: {most:,})"
+            f"{one_line(worst, 60)!r}: {most:,})",
+            *wrong,
         ]
+
+    def of(self, *columns: str | None) -> Reading:
+        """The same for one table, of which some columns were asked for, with counts of its own."""
+        names = [name.strip() for asked in columns if asked for name in asked.split(",")]
+        numbers = names and all(name.isascii() and name.isdecimal() for name in names)
+        return Reading(self.encoding, self.heard, tuple(names) if numbers else ())
 
 
 def without_compression(name: str) -> str:
@@ -124,8 +154,15 @@ def find_files(folder: Path) -> Iterator[Path]:
         )
 
     paths = []
-    for base, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = set()
+    for base, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        # links may lead back to where they are
+        place = os.path.realpath(base)
+        if place in seen:
+            folders[:] = []
+            continue
+        seen.add(place)
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _OTHERS]
         paths += [Path(base, name) for name in names if not name.startswith(".")]
     yield from sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
 
@@ -138,10 +175,10 @@ def byte_chunks(path: Path, reading: Reading | None = None) -> Iterator[bytes]:
     heard = (reading or Reading()).heard
     suffix = path.suffix.lower()
     try:
-        with open(require_file(path), "rb") as plain:
+        with open(require_content(path), "rb") as plain:
             file = _Counted(plain, heard)
             if suffix in COMPRESSIONS and os.fstat(plain.fileno()).st_size:
-                yield from _decompressed(path, suffix, file)
+                yield from _gathered(_decompressed(path, suffix, file))
                 return
             while data := file.read(CHUNK):
                 yield data
@@ -150,6 +187,34 @@ def byte_chunks(path: Path, reading: Reading | None = None) -> Iterator[bytes]:
             f"{path}: cannot be read ({error.strerror}); give a file that exists and that you may "
             "read"
         ) from None
+
+
+def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The same in pieces of at least CHUNK bytes, as an uncompressed file comes in."""
+    held, size = list[bytes](), 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if size >= CHUNK:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def require_content(path: Path) -> Path:
+    """The path of a file; raises UserError for what Git LFS or git-annex leaves in its place."""
+    try:
+        with open(require_file(path), "rb") as file:
+            begin = file.read(256)
+    except OSError:
+        if path.is_symlink() and "annex" in os.readlink(path):
+            raise UserError(f"{path}: {[*_POINTERS.values()][1]}") from None
+        return path
+    for pattern, what in _POINTERS.items():
+        if re.match(pattern, begin):
+            raise UserError(f"{path}: {what}")
+    return path
 
 
 def require_file(path: Path) -> Path:
@@ -230,14 +295,13 @@ def text_chunks(path: Path, reading: Reading | None = None) -> Iterator[str]:
     A file without any \n (in its first piece) has \r line ends.
 
     Raises UserError for a binary file (NUL bytes), UTF-16 that was not asked for, bytes that are
-    not of the encoding, and for what Git LFS leaves in place of a file.
+    not of the encoding.
     """
     decode = _Decoder(path, reading or Reading())
     first, old, held = True, False, ""
     for data in byte_chunks(path, reading):
         text = decode(data)
         if first and text:
-            _require_content(path, text)
             text = text.removeprefix("\ufeff")
             old, first = "\r" in text[:-1] and "\n" not in text, False
         text = held + text
@@ -250,10 +314,12 @@ def text_chunks(path: Path, reading: Reading | None = None) -> Iterator[str]:
         yield rest
 
 
-def _require_content(path: Path, text: str) -> None:
-    for begin, what in POINTERS.items():
-        if text.startswith(begin) and len(text) < 1024:
-            raise UserError(f"{path}: {what}")
+def _is_utf8(data: bytes) -> bool:
+    """Whether the first piece of a file is UTF-8, and more than ASCII."""
+    try:
+        return not codecs.getincrementaldecoder("utf-8")().decode(data).isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 class _Decoder:
@@ -288,6 +354,8 @@ class _Decoder:
                 f"{self.path}: not {self.reading.encoding} ({one_line(error)}); give another "
                 "--encoding, such as utf-16-le"
             ) from None
+        if self.bytes == 0 and not self.utf8 and not self.wide and _is_utf8(data):
+            self.reading.utf8.add(self.path.name)
         self.bytes += len(data)
         self.lines += data.count(b"\n")
         return text

@@ -11,11 +11,18 @@ from pathlib import Path
 from lookaround.data import files
 from lookaround.data.table_files import is_table
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed, one_line
 
 # the last two: eng.testb and eng.testa of CoNLL-2003
-TEST_STEMS = ("test", "valid", "dev", "validation", "val", "testb", "testa")
-_SHARD = re.compile(r"(.+)-([0-9]{5})-of-[0-9]{5}(?:-[0-9a-f]{16})?")
-_PART = re.compile(r"((?:.*[-_.])?)(train|" + "|".join(TEST_STEMS) + ")", re.IGNORECASE)
+TEST_STEMS = (
+    *("test", "valid", "dev", "validation", "val", "testb", "testa"),
+    *("testing", "eval", "holdout", "heldout"),
+)
+TRAIN_STEMS = ("train", "training")
+_SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})(?:-[0-9a-f]{16})?")
+_PART = re.compile(r"((?:.*[-_.])?)(" + "|".join((*TRAIN_STEMS, *TEST_STEMS)) + ")", re.IGNORECASE)
+# what Spark and exporters of the hub call the files of one table
+_PIECE = re.compile(r"part-[0-9]+.*|[0-9]{4,}")
 
 
 @dataclass(frozen=True)
@@ -40,15 +47,16 @@ def locate(given: str | Path) -> Source:
     """The files of a task at PATH or PATH:COLUMN; raises UserError where there is none."""
     path, column = Path(os.path.expanduser(given)), None
     if not files.is_there(path):
-        before, colon, after = str(path).rpartition(":")
-        if colon and before and files.is_there(Path(before)):
-            path, column = Path(before), after.strip()
-            if not column:
-                raise UserError(f"{files.one_line(path)}: nothing behind the colon; name a column")
+        for colon in re.finditer(":", str(path)):
+            before, after = str(path)[: colon.start()], str(path)[colon.end() :]
+            if before and files.is_there(Path(before)):
+                path, column = Path(before), after.strip()
+                if not column:
+                    raise UserError(f"{one_line(path)}: nothing behind the colon; name a column")
+                break
     if not files.is_there(path):
         raise UserError(
-            f"{files.one_line(path)}: no such file or folder; give a table or a folder with a task "
-            "in it"
+            f"{one_line(path)}: no such file or folder; give a table or a folder with a task in it"
         )
     return _in_folder(path, column) if path.is_dir() else _beside(path, column)
 
@@ -77,11 +85,37 @@ def shards(path: Path) -> list[Path]:
     """All files of a part: one, or train-00000-of-00002.parquet and those that follow it."""
     if _SHARD.fullmatch(files.file_kind(path)[0]) is None:
         return [path]
-    return [
+    found = [
         other
         for other in children(path.parent)
         if other.is_file() and _is_shard(other) and stem(other) == stem(path)
     ]
+    counts = {int(_shard(other)[3]) for other in found}
+    numbers = {int(_shard(other)[2]) for other in found}
+    for count in counts:
+        if len(counts) > 1 or numbers != {*range(count)}:
+            missing = sorted({*range(count)} - numbers)[:5]
+            raise UserError(
+                f"{path}: files of {min(counts)} to {max(counts)} that make up a part stand beside "
+                "one another; keep those of one"
+                if len(counts) > 1
+                else f"{path}: of {count} files that make up this part, number "
+                f"{', '.join(map(str, missing))} is missing"
+            )
+    return found
+
+
+def tables_of(folder: Path) -> list[Path]:
+    """The tables that a folder holds and nothing else but notes on them: the files of one part."""
+    inner = [path for path in children(folder) if not path.name.startswith("_")]
+    tables = [path for path in inner if path.is_file() and is_table(path)]
+    return tables if not any(path.is_dir() for path in inner) else []
+
+
+def _shard(path: Path) -> re.Match[str]:
+    found = _SHARD.fullmatch(files.file_kind(path)[0])
+    assert found is not None
+    return found
 
 
 def _is_shard(path: Path, later: bool = False) -> bool:
@@ -117,10 +151,11 @@ def _beside(path: Path, column: str | None) -> Source:
         and not _is_shard(other, later=True)
         and (is_table(other) if is_table(path) else _ending(other) == _ending(path))
     ]
-    if part == "train":
+    if part in TRAIN_STEMS:
         tests = [_one(siblings, before + test, like=path) for test in TEST_STEMS]
         return Source(path, column, path, [test for test in tests if test is not None])
-    train = _one(siblings, before + "train", like=path)
+    trains = [_one(siblings, before + name, like=path) for name in TRAIN_STEMS]
+    train = next((found for found in trains if found is not None), None)
     alone = ""
     if train is not None:
         alone = (
@@ -144,51 +179,93 @@ def _ending(path: Path) -> str:
 
 
 def _in_folder(folder: Path, column: str | None) -> Source:
-    inner = {path.name.lower(): path for path in children(folder) if path.is_dir()}
+    inner = {
+        path.name.lower(): path
+        for path in children(folder)
+        if path.is_dir() and not path.name.startswith("_")
+    }
     if is_saved(folder):
         return Source(folder, column, folder, [])
-    if (folder / "dataset_dict.json").is_file() and "train" in inner:
-        tests = [inner[test] for test in TEST_STEMS if test in inner]
-        return Source(folder, column, inner["train"], tests)
+    if (folder / "dataset_dict.json").is_file():
+        train = next((inner[name] for name in TRAIN_STEMS if name in inner), None)
+        if train is None:
+            raise UserError(
+                f"{folder}: saved splits {listed(list(inner))}, of which none is 'train'; give the "
+                "folder of one of them"
+            )
+        return Source(folder, column, train, [inner[t] for t in TEST_STEMS if t in inner])
     tables = [
         path
         for path in children(folder)
         if path.is_file() and is_table(path) and not _is_shard(path, later=True)
     ]
-    # a dataset of the hub has its files in "data"
-    if not tables and "data" in inner:
-        within = [path for path in children(inner["data"]) if path.is_file() and is_table(path)]
-        if _training([path for path in within if not _is_shard(path, later=True)]) is not None:
-            return replace(_in_folder(inner["data"], column), path=folder)
     train = _training(tables)
+    if train is None:  # of a treebank, which may have other files and folders beside it
+        train = _training([path for path in children(folder) if _ending(path) == ".conllu"])
     if train is not None:
         return Source(folder, column, train, _beside(train, None).tests)
-    train = _training([path for path in children(folder) if _ending(path) == ".conllu"])
-    if train is not None:  # of a treebank, which may have other files and folders beside it
-        return Source(folder, column, train, _beside(train, None).tests)
-    if "train" in inner and not [
-        path for path in inner.values() if path.name.lower() not in ("train", *TEST_STEMS)
-    ]:
-        tests = [inner[test] for test in TEST_STEMS if test in inner]
-        return Source(folder, column, inner["train"], tests)
-    if len(tables) == 1 and not inner:
-        return Source(folder, column, tables[0], [])
+    parts = _part_folders(inner)
+    if parts is not None:
+        return Source(folder, column, *parts)
+    if tables and not inner and (len(tables) == 1 or all(_is_piece(path) for path in tables)):
+        return Source(folder, column, tables[0] if len(tables) == 1 else folder, [])
+    if inner and not tables:
+        within = [path for path in inner.values() if _holds_task(path)]
+        if len(within) == 1 and (len(inner) == 1 or within[0].name.lower() == "data"):
+            return replace(_in_folder(within[0], column), path=folder)
+        if len(within) == len(inner) > 1 and all(_has_training(path) for path in within):
+            raise UserError(
+                f"{folder}: several tasks in it; give one of {listed([p.name for p in within])}"
+            )
     if inner:
         return Source(folder, column, folder, [])
     train = _training([path for path in children(folder) if not is_table(path)])
     if train is not None:
         return Source(folder, column, train, _beside(train, None).tests)
-    names = files.listed([path.name for path in children(folder)]) or "no files"
+    names = listed([path.name for path in children(folder)]) or "no files"
     raise UserError(
         f"{folder}: no task; found {names}; give a folder with train and test tables, or with one "
         "sub-folder for each class"
     )
 
 
+def _part_folders(inner: dict[str, Path]) -> tuple[Path, list[Path]] | None:
+    """(training folder, test folders) where all of these folders are parts of one task."""
+    parts = {name: found for name in inner if (found := _PART.fullmatch(name))}
+    if len(parts) != len(inner) or len({found[1] for found in parts.values()}) != 1:
+        return None
+    by_part = {found[2]: inner[name] for name, found in parts.items()}
+    train = next((by_part[name] for name in TRAIN_STEMS if name in by_part), None)
+    if train is None:
+        return None
+    return train, [by_part[test] for test in TEST_STEMS if test in by_part]
+
+
+def _is_piece(path: Path) -> bool:
+    return _PIECE.fullmatch(files.file_kind(path)[0]) is not None
+
+
+def _has_training(folder: Path) -> bool:
+    """Whether a folder holds a training table, or one for it."""
+    inner = children(folder)
+    tables = [path for path in inner if path.is_file() and is_table(path)]
+    first = [path for path in tables if not _is_shard(path, later=True)]
+    return _training(first) is not None or any(
+        path.is_dir() and path.name.lower() in TRAIN_STEMS for path in inner
+    )
+
+
+def _holds_task(folder: Path) -> bool:
+    """Whether a folder is more than one class: it holds tables, or folders with files."""
+    inner = children(folder)
+    return any(path.is_dir() or is_table(path) for path in inner)
+
+
 def _training(paths: Sequence[Path]) -> Path | None:
     """The one called train.*, or else the one whose name ends so, such as sts-train.tsv."""
-    train = _one(paths, "train", like=None)
-    ending = [path for path in paths if re.search(r"[-_.]train$", stem(path), re.IGNORECASE)]
+    named = [_one(paths, name, like=None) for name in TRAIN_STEMS]
+    train = next((found for found in named if found is not None), None)
+    ending = [path for path in paths if re.search(r"[-_.]train(ing)?$", stem(path), re.IGNORECASE)]
     return ending[0] if train is None and len(ending) == 1 else train
 
 

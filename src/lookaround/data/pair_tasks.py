@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from lookaround.data.files import listed, one_line
 from lookaround.data.labelled import PairTask
 from lookaround.data.tables import Table
 from lookaround.data.tagged import counted
 from lookaround.data.text_columns import column_texts
 from lookaround.data.text_tasks import has_texts
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed, one_line
 
 SIDES = (("sentence_good", "sentence_bad"), ("good", "bad"), ("grammatical", "ungrammatical"))
 PHENOMENA = ("UID", "phenomenon", "linguistics_term", "field", "category", "type")

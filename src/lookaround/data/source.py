@@ -125,6 +125,4 @@ def read_source(
         tasks_of(data)  # refuses what is of a task
         return stdlib_corpus(), [stdlib_task(), stdlib_roles()]
     corpus = corpus_of(data, given, heard=heard, required=not data.tasks)
-    found = corpus.description.get("text_column") or ""
-    used = (data.text_column or "").lower() == found.lower()
-    return corpus, tasks_of(data, required=not used)
+    return corpus, tasks_of(data, required=not corpus.asked)

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -15,35 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lookaround.data.delimited import delimited
 from lookaround.data.files import (
     COMPRESSIONS,
     TABLES,
     Reading,
     file_kind,
     lines_of,
-    listed,
-    one_line,
     read_bytes,
-    require_file,
+    require_content,
     text_chunks,
 )
-from lookaround.data.tables import Table, arrow_table, check_names, joined
+from lookaround.data.json_rows import JsonRows, json_rows
+from lookaround.data.tables import RowColumns, Table, arrow_table, joined
 from lookaround.support.errors import UserError
+from lookaround.support.text import one_line
 
 # of one block of a table, whichever comes first
 BLOCK_ROWS, BLOCK_CHARACTERS = 5000, 8 << 20
 # JSON beside data that describes it
 _ABOUT = ("dataset_infos", "dataset_info", "dataset_dict", "state", "metadata", "config")
-_DIGITS = re.compile(r"[-+.,\d]*\d[-+.,\d]*")
-# of header rows: what people ask, and what forms add
-_QUESTION = re.compile(r".*[?:]\s*", re.DOTALL)
-_FORM_NAMES = frozenset(
-    (
-        *("timestamp", "id", "date", "time", "email", "email address", "name", "username"),
-        *("submitted", "respondent", "respondent id", "response id", "start time", "end time"),
-        *("zeitstempel", "horodateur", "marca temporal"),
-    )
-)
 
 
 def load_saved(folder: Path) -> Any:
@@ -85,6 +74,14 @@ def is_table(path: Path) -> bool:
     return kind in TABLES.values() and not (kind == "json" and stem.lower() in _ABOUT)
 
 
+def is_object(line: bytes) -> bool:
+    """Whether a line, or the beginning of a long one, is an object of JSON."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return len(line) > 60_000 and re.match(rb'\{\s*"[^"]*"\s*:', line) is not None
+
+
 def read_table(path: Path, reading: Reading | None = None) -> Table:
     """Return all rows of a file as `read_blocks` reads them, as one table."""
     if file_kind(path)[1] == "parquet":
@@ -105,44 +102,46 @@ def read_tables(paths: Sequence[Path], reading: Reading | None = None) -> Table:
 
 
 def read_blocks(
-    path: Path, reading: Reading | None = None, only: Sequence[str] | None = None
+    path: Path,
+    reading: Reading | None = None,
+    only: Sequence[str] | None = None,
+    *,
+    kind: str | None = None,
 ) -> Iterator[Table]:
     """The rows of a .jsonl, .json, .csv, .tsv or .parquet file, compressed or not, in blocks.
 
     only: the columns of a .parquet that are read; None: all.
+    kind: the format, where the name does not say so.
 
-    A row of .jsonl is an object, or a plain string (then the one column is "text"); a .json file
-    holds such rows, or a list of them. Fields of .tsv are never quoted; those of a .csv are
-    separated by "," or, where its header holds none, by ";", a tab or "|". Raises UserError with
-    file and line for broken JSON, a row with the wrong number of fields, a bad quote, a header that
-    is none, or a broken parquet file. A file of zero bytes has no blocks.
+    What a row is, data/json_rows.py and data/delimited.py say. Raises UserError with file and line
+    for broken JSON, a row with the wrong number of fields, a bad quote, a header that is none, or a
+    broken parquet file. A file of zero bytes has no blocks.
     """
-    kind = file_kind(path)[1]
+    kind = kind or file_kind(path)[1]
     if kind == "parquet":
         yield from _parquet_blocks(path, reading, only)
         return
-    chunks = text_chunks(path, reading)
+    lines = lines_of(text_chunks(path, reading))
     if kind in ("jsonl", "json"):
-        begin = next((chunk for chunk in chunks if chunk.strip()), "")
-        chunks = itertools.chain([begin], chunks)
-        if kind == "json" and begin.lstrip().startswith("["):
-            yield from _blocks(path, _listed_rows(path, "".join(chunks)), lines=False)
-        elif begin:
-            yield from _blocks(path, _json_rows(path, lines_of(chunks)))
+        objects = json_rows(path, kind, lines)
+        if objects is not None:
+            yield from _object_blocks(path, objects)
         return
-    yield from _delimited_blocks(path, kind or "", lines_of(chunks))
+    found = delimited(path, kind or "", lines, reading or Reading())
+    for part in () if found is None else _batches(found.rows):
+        assert found is not None
+        values = zip(*(row for _, row in part), strict=True)
+        columns = dict(zip(found.names, values, strict=True))
+        numbers = [line for line, _ in part]
+        yield Table(str(path), columns, numbers, len(part), notes=tuple(found.notes))
 
 
-def _blocks(
-    path: Path, rows: Iterator[tuple[int, int, Any]], lines: bool = True
-) -> Iterator[Table]:
-    """Tables of rows (line, characters, object)."""
+def _object_blocks(path: Path, objects: JsonRows) -> Iterator[Table]:
     done = 0
-    for part in _batches(rows):
-        names = dict.fromkeys(name for _, row in part for name in row)
-        columns = {name: [row.get(name) for _, row in part] for name in names}
-        numbers = [line for line, _ in part] if lines else None
-        yield Table(str(path), columns, numbers, len(part), first_row=done)
+    for part in _batches(objects.rows):
+        numbers = [line for line, _ in part] if objects.lines else None
+        columns, notes = RowColumns([row for _, row in part]), tuple(objects.notes)
+        yield Table(str(path), columns, numbers, len(part), notes=notes, first_row=done)
         done += len(part)
 
 
@@ -167,10 +166,13 @@ def opened_parquet(path: Path, reading: Reading | None) -> Iterator[Any]:
     import pyarrow.parquet
 
     packed = path.suffix.lower() in COMPRESSIONS
-    whole: Any = io.BytesIO(read_bytes(path, reading)) if packed else path
+    whole: Any = io.BytesIO(read_bytes(path, reading)) if packed else require_content(path)
     try:
-        empty = not whole.getbuffer() if packed else not require_file(path).stat().st_size
-        yield None if empty else pyarrow.parquet.ParquetFile(whole)
+        if not (whole.getbuffer() if packed else path.stat().st_size):
+            yield None
+            return
+        with pyarrow.parquet.ParquetFile(whole) as file:
+            yield file
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise UserError(
             f"{path}: not a complete parquet file ({one_line(error)}); write it again, or rename "
@@ -178,166 +180,26 @@ def opened_parquet(path: Path, reading: Reading | None) -> Iterator[Any]:
         ) from None
 
 
+def parquet_blocks(file: Any, path: Path, only: Sequence[str] | None = None) -> Iterator[Table]:
+    """The rows of an opened file in blocks; only: the columns that are read, None: all."""
+    import pyarrow
+
+    first = 0
+    metadata = file.schema_arrow.metadata  # which names classes
+    for batch in file.iter_batches(batch_size=BLOCK_ROWS // 5, columns=only):
+        table = pyarrow.Table.from_batches([batch]).replace_schema_metadata(metadata)
+        yield arrow_table(table, str(path), first)
+        first += table.num_rows
+
+
 def _parquet_blocks(
     path: Path, reading: Reading | None, only: Sequence[str] | None
 ) -> Iterator[Table]:
-    import pyarrow
-
     with opened_parquet(path, reading) as file:
         if file is None:
             return
-        first = 0
-        metadata = file.schema_arrow.metadata  # which names classes
-        for batch in file.iter_batches(batch_size=BLOCK_ROWS // 5, columns=only):
-            table = pyarrow.Table.from_batches([batch]).replace_schema_metadata(metadata)
-            yield arrow_table(table, str(path), first)
-            first += table.num_rows
-
-
-def _json_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, int, Any]]:
-    for number, line in lines:
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            hint = (
-                "write one JSON value a line"
-                if number > 1
-                else "write one JSON value a line, no list or object around them"
-            )
-            raise UserError(
-                f"{path}:{number}:{error.colno}: broken JSON ({error.msg}): "
-                f"{one_line(line, 60)!r}; {hint}"
-            ) from None
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{path}:{number}: JSON that cannot be read ({one_line(error)}); simplify the value"
-            ) from None
-        yield number, len(line), _object(row, f"{path}:{number}", "each line")
-
-
-def _listed_rows(path: Path, text: str) -> Iterator[tuple[int, int, Any]]:
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}:{error.lineno}:{error.colno}: broken JSON ({error.msg}); write one list of "
-            "objects, or one object a line"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: JSON that cannot be read ({one_line(error)}); simplify the values"
-        ) from None
-    size = len(text) // max(1, len(rows))
-    for number, row in enumerate(rows, 1):
-        yield number, size, _object(row, f"{path}, row {number}", "each item of the list")
-
-
-def _object(row: Any, where: str, each: str) -> dict[str, Any]:
-    if isinstance(row, str):
-        return {"text": row}
-    if not isinstance(row, dict):
-        raise UserError(
-            f"{where}: a JSON {type(row).__name__} found ({one_line(row, 60)}); {each} must hold "
-            "one object or one string"
-        )
-    return row
-
-
-def _delimited_blocks(path: Path, kind: str, lines: Iterator[tuple[int, str]]) -> Iterator[Table]:
-    lines = itertools.dropwhile(lambda item: not item[1].strip(), lines)
-    first = next(lines, None)
-    if first is None:
-        return
-    mark = _delimiter(first[1]) if kind == "csv" else "\t"
-    lines = itertools.chain([first], lines)
-    rows = _csv_rows(path, lines, mark, first[0]) if kind == "csv" else _tsv_rows(lines)
-    header_line, _, header = next(rows)
-    names = [name.strip() for name in header]
-    parts = _batches(rows)
-    begin = next(parts, [])
-    fitting = [row for _, row in begin if len(row) == len(names)]
-    _check_header(names, list(zip(*fitting, strict=True)), f"{path}:{header_line}")
-    notes = () if mark in (",", "\t") or kind == "tsv" else (f"fields separated by {mark!r}",)
-    hint = (
-        f"quote a field that holds {mark!r} or a quote"
-        if kind == "csv"
-        else "a field must not hold a tab or a line end"
-    )
-    for part in itertools.chain([begin] if begin else [], parts):
-        for line, row in part:
-            if len(row) != len(names):
-                raise UserError(
-                    f"{path}:{line}: {len(row)} fields found, {len(names)} expected "
-                    f"({listed(names)}); {hint}"
-                )
-        columns = zip(*(row for _, row in part), strict=True)
-        yield Table(
-            str(path),
-            dict(zip(names, columns, strict=True)),
-            [line for line, _ in part],
-            len(part),
-            notes=notes,
-        )
-
-
-def _delimiter(header: str) -> str:
-    """What separates the fields of a .csv: a comma, or what its header has in place of one."""
-    if len(next(csv.reader([header]), [])) > 1:
-        return ","
-    others = {mark: header.count(mark) for mark in (";", "\t", "|")}
-    most = max(others, key=lambda mark: others[mark])
-    return most if others[most] else ","
-
-
-def _tsv_rows(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, int, list[str]]]:
-    for number, line in lines:
-        if line.strip():
-            yield number, len(line), line.split("\t")  # no quoting: a field may start with a quote
-
-
-def _csv_rows(
-    path: Path, lines: Iterator[tuple[int, str]], mark: str, start: int
-) -> Iterator[tuple[int, int, list[str]]]:
-    number = size = 0
-
-    def told() -> Iterator[str]:
-        nonlocal number, size
-        for at, line in lines:
-            number, size = at, size + len(line)
-            yield line + "\n"
-
-    limit = csv.field_size_limit(2**31 - 1)
-    try:
-        for row in csv.reader(told(), strict=True, delimiter=mark):
-            if any(field.strip() for field in row):
-                yield start, size, row
-            start, size = number + 1, 0
-    except csv.Error as error:
-        raise UserError(
-            f"{path}:{start}: broken csv row ({one_line(error)}); quote a field that holds a "
-            "comma, a quote or a line end, "
-            'and write a quote inside it as ""'
-        ) from None
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _check_header(names: list[str], columns: Sequence[Sequence[str]], where: str) -> None:
-    """Raises UserError for a first row that is none of names: it is like the rows below it."""
-    long = [name for name in names if len(name) > 60]
-    asked = are_questions(names)
-    numbers = any(_DIGITS.fullmatch(name) for name in names)
-    # a class, and not its name
-    again = any(name and name in column for name, column in zip(names, columns, strict=False))
-    if long and (not asked or numbers or again):
-        raise UserError(
-            f"{where}: the first row must name the columns; found {one_line(long[0], 60)!r}"
-        )
-    check_names(names, where)
-
-
-def are_questions(names: Sequence[str]) -> bool:
-    """Whether columns are called as in what forms export: by questions, beside "Timestamp"."""
-    return any(_QUESTION.fullmatch(name) or name.lower() in _FORM_NAMES for name in names)
+        size, rows = path.stat().st_size, max(1, file.metadata.num_rows)
+        for block in parquet_blocks(file, path, only):
+            yield block
+            if reading and path.suffix.lower() not in COMPRESSIONS:
+                reading.heard(size * block.rows // rows)

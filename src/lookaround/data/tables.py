@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lookaround.data.files import one_line
 from lookaround.support.errors import UserError
+from lookaround.support.text import one_line
 
 LOOKED_AT = 5000  # rows, to find a field or a column with text
 
@@ -23,7 +23,8 @@ class Table:
     `source` is the file for messages; `columns` maps a name to one value a row; `lines[i]` is the
     1-based line on which row i starts, or None where rows have no lines (parquet, datasets);
     `classes` has the names of numbers, of columns that a dataset has them for; `not_text` are
-    columns of a type that holds no text; `notes` tell what was chosen to read it.
+    columns of a type that holds no text; `notes` tell what was chosen to read it; `first_row` is
+    the number of rows in blocks before this one.
     """
 
     source: str
@@ -48,27 +49,31 @@ class Table:
 
         "data.text" is the field "text" of objects in the column "data"; None: there is neither.
         """
-        if name in self.columns:
-            return name
-        same = next((own for own in self.columns if own.lower() == name.lower()), None)
-        if same is not None:
-            return same
-        for dot in (found.start() for found in re.finditer(r"\.", name)):
-            column = self.find(name[:dot])
-            if column is not None and column in self.columns and column not in self.not_text:
-                path = _path(self.columns[column][:LOOKED_AT], name[dot + 1 :].split("."))
+        column = self._column(name)
+        if column is not None:
+            return column
+        for before, after in _halves(name):
+            column = self._column(before)
+            if column is not None and column not in self.not_text:
+                path = _path(self.columns[column][:LOOKED_AT], after.split("."))
                 if path is not None:
                     return ".".join([column, *path])
         return None
+
+    def _column(self, name: str) -> str | None:
+        if name in self.columns:
+            return name
+        lower = name.strip().lower()
+        return next((own for own in self.columns if own.lower() == lower), None)
 
     def values(self, name: str) -> Sequence[Any]:
         """One value a row of a column, or of a field as `find` names it."""
         if name in self.columns:
             return self.columns[name]
-        for dot in (found.start() for found in re.finditer(r"\.", name)):
-            if name[:dot] in self.columns:
-                path = name[dot + 1 :].split(".")
-                return [_inside(value, path) for value in self.columns[name[:dot]]]
+        for before, after in _halves(name):
+            if before in self.columns:
+                path = after.split(".")
+                return [_inside(value, path) for value in self.columns[before]]
         raise KeyError(name)
 
     def fields(self, depth: int = 2) -> list[str]:
@@ -80,6 +85,16 @@ class Table:
                     ".".join([column, *path]) for path in _paths(self.columns[column][:100], depth)
                 ]
         return names
+
+
+def _halves(name: str) -> Iterator[tuple[str, str]]:
+    """(what stands before, what stands behind) each dot of a name."""
+    return ((name[: dot.start()], name[dot.end() :]) for dot in re.finditer(r"\.", name))
+
+
+def within(name: str, column: str) -> bool:
+    """Whether a name as `Table.find` gives it is that of a column or of a field within it."""
+    return name == column or name.startswith(f"{column}.")
 
 
 def _inside(value: Any, path: Sequence[str]) -> Any:
@@ -128,6 +143,28 @@ def _paths(values: Sequence[Any], depth: int) -> list[list[str]]:
     return found
 
 
+class RowColumns(Mapping[str, Sequence[Any]]):
+    """Columns of rows that are objects, made when they are first asked for."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._rows = rows
+        self._names = dict.fromkeys(name for row in rows for name in row)
+        self._values: dict[str, list[Any]] = {}
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._values:
+            self._values[name] = [row.get(name) for row in self._rows]
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class ArrowColumns(Mapping[str, Sequence[Any]]):
     """Columns of a pyarrow table, converted to Python values when first asked for."""
 
@@ -143,10 +180,10 @@ class ArrowColumns(Mapping[str, Sequence[Any]]):
                 raise KeyError(name)
             column = self._table.column(name)
             try:
+                if pyarrow.types.is_nested(column.type):
+                    column = column.cast(_without_times(column.type))
                 # Spark writes text as bytes where it is told to
-                if pyarrow.types.is_binary(column.type) or pyarrow.types.is_large_binary(
-                    column.type
-                ):
+                if _is_bytes(column.type):
                     column = column.cast(pyarrow.large_string())
                 self._values[name] = column.to_pylist()
             except (
@@ -181,6 +218,29 @@ def arrow_table(table: Any, source: str, first_row: int = 0) -> Table:
     )
 
 
+def _without_times(kind: Any) -> Any:
+    """A nested type with numbers in place of dates and times, which may be beyond Python's."""
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        fields = [kind.field(number) for number in range(kind.num_fields)]
+        return pyarrow.struct([field.with_type(_without_times(field.type)) for field in fields])
+    if types.is_list(kind) or types.is_large_list(kind):
+        made = pyarrow.large_list if types.is_large_list(kind) else pyarrow.list_
+        return made(kind.value_field.with_type(_without_times(kind.value_type)))
+    if types.is_temporal(kind) and not types.is_interval(kind):
+        small = types.is_date32(kind) or types.is_time32(kind)
+        return pyarrow.int32() if small else pyarrow.int64()
+    return kind
+
+
+def _is_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+
+
 def _may_be_text(kind: Any) -> bool:
     from pyarrow import types
 
@@ -194,7 +254,7 @@ def _may_be_text(kind: Any) -> bool:
         is_kind(kind)
         for is_kind in (
             *(types.is_string, types.is_large_string, types.is_string_view),
-            *(types.is_binary, types.is_large_binary, types.is_null),
+            *(_is_bytes, types.is_null),
         )
     )
 

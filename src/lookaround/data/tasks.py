@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -14,11 +14,13 @@ from lookaround.data.files import Reading
 from lookaround.data.labelled import AnyTask
 from lookaround.data.locate import (
     TEST_STEMS,
+    TRAIN_STEMS,
     Source,
     is_saved,
     locate,
     shards,
     stem,
+    tables_of,
     without_part,
 )
 from lookaround.data.pair_tasks import is_pairs, read_pairs
@@ -29,6 +31,7 @@ from lookaround.data.text_tasks import TextPart, has_texts, read_classes, read_t
 from lookaround.data.token_tables import has_lists, read_lists, read_spans, span_column
 from lookaround.data.token_tasks import token_task
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed, one_line
 
 Part = TypeVar("Part", TextPart, TaggedPart)
 METRICS = {
@@ -36,7 +39,7 @@ METRICS = {
     "words": ("accuracy", "span_f1"),
     "pairs": ("accuracy",),
 }
-GENERIC_STEMS = ("all", "train", "training", "data", "dataset", "main", *TEST_STEMS)
+GENERIC_STEMS = ("all", *TRAIN_STEMS, "data", "dataset", "main", *TEST_STEMS)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class _Opened:
     table: Table | None = None
     text: str = ""
     layout: conll.Layout | None = None
+    reading: Reading = field(default_factory=Reading)
 
 
 class _Kind(Enum):
@@ -108,9 +112,7 @@ def read_tasks(
     metrics = dict(metrics or {})
     for name in metrics:
         if name not in names:
-            raise UserError(
-                f"metric for task {name!r}: no such task; there are {files.listed(names)}"
-            )
+            raise UserError(f"metric for task {name!r}: no such task; there are {listed(names)}")
     for name, kind in zip(names, kinds, strict=True):
         _check_metric(name, kind, metrics.get(name))
     return [
@@ -145,8 +147,8 @@ def _require_somewhere(
         return
     there = [list(part.table.columns) for part in opened if part.table is not None]
     raise UserError(
-        f"data.{what}_column: no task has a column {files.one_line(column, 60)!r}"
-        + (f"; the first has {files.listed(there[0])}" if there else "; none is a table")
+        f"data.{what}_column: no task has a column {one_line(column, 60)!r}"
+        + (f"; the first has {listed(there[0])}" if there else "; none is a table")
     )
 
 
@@ -162,18 +164,27 @@ def _check_metric(name: str, kind: _Kind, metric: str | None) -> None:
     raise UserError(f"task {name!r}: {found}; give {' or '.join(map(repr, known))}")
 
 
-def _open(path: Path, column: str | None, asked: _Asked) -> _Opened:
+def _open(path: Path, column: str | None, asked: _Asked, like: _Opened | None = None) -> _Opened:
+    """Reads a part of a task; like: the training part, for the columns that it counts."""
+    reading = asked.reading.of(asked.text, column)
+    if like is not None:
+        reading = replace(reading, columns=like.reading.columns)
     if path.is_dir():
-        return _Opened(path, table_files.read_saved(path) if is_saved(path) else None)
+        if is_saved(path):
+            return _Opened(path, table_files.read_saved(path))
+        tables = tables_of(path)
+        table = table_files.read_tables(tables, reading) if tables else None
+        return _Opened(path, table, reading=reading)
     if files.file_kind(path)[1] not in ("jsonl", "json", "csv", "parquet"):
-        text = files.read_text(path, asked.reading)
+        text = files.read_text(path, reading)
         layout = conll.layout(text)
         if layout is not None and not (is_table(path) and _has_header(text, column, asked.text)):
-            return _Opened(path, text=text, layout=layout)
+            return _Opened(path, text=text, layout=layout, reading=reading)
         begins = [line[:1] for line in text.split("\n") if line.strip()]
         if not is_table(path) or ("\t" not in text and set(begins) == {"#"}):
-            return _Opened(path, text=text)
-    return _Opened(path, table_files.read_tables(shards(path), asked.reading))
+            return _Opened(path, text=text, reading=reading)
+        reading = replace(reading, replaced=Counter(), utf8=set())  # it is read again
+    return _Opened(path, table_files.read_tables(shards(path), reading), reading=reading)
 
 
 def _has_header(text: str, column: str | None, texts: str | None) -> bool:
@@ -202,7 +213,7 @@ def _kind(part: _Opened, column: str | None, asked: _Asked) -> _Kind:
         return _Kind.FOLDERS
     if column is not None and table.rows and table.find(column) is None:
         raise UserError(
-            f"{table.source}: no column {column!r}; it has {files.listed(list(table.columns))}"
+            f"{table.source}: no column {column!r}; it has {listed(list(table.columns))}"
         )
     if is_pairs(table):
         return _Kind.PAIRS
@@ -239,8 +250,7 @@ def _names(sources: Sequence[Source], kinds: Sequence[_Kind]) -> list[str]:
             if name == twice[0]
         ]
         raise UserError(
-            f"{files.listed(paths)}: both tasks would be called {twice[0]!r}; rename one, or give "
-            "it once"
+            f"{listed(paths)}: both tasks would be called {twice[0]!r}; rename one, or give it once"
         )
     return names
 
@@ -279,11 +289,11 @@ def _read(
             source,
             part,
             texts.columns,
-            lambda other: _read_texts(other, asked, texts.columns),
+            lambda other: _read_texts(other, asked, texts.columns, names=texts.names),
             asked,
         )
         task = text_task(name, metric, texts, found, seed)
-    return replace(task, notes=[*unused, *task.notes])
+    return replace(task, notes=[*part.reading.notes, *unused, *task.notes])
 
 
 def _test_part(
@@ -296,18 +306,18 @@ def _test_part(
     """The first test part that has the columns and labels, and notes on those that have not."""
     notes: list[str] = []
     for path in source.tests:
-        other = _open(path, None, asked)
+        other: _Opened = _open(path, None, asked, part)
         if part.layout is not None:
             other = replace(other, layout=part.layout)
             lacks = "" if part.layout.fits(other.text) else "the same columns"
         else:
             table = other.table
             missing = [name for name in columns if table is None or table.find(name) is None]
-            lacks = f"column {files.listed(missing)}" if missing else ""
+            lacks = f"column {listed(missing)}" if missing else ""
         if not lacks:
             found = read(other)
             if not (why := getattr(found, "unlabelled", "")):
-                return found, notes
+                return found, [*notes, *other.reading.notes]
             notes.append(f"{path.name} is not used: {why}")
             continue
         notes.append(f"{path.name} is not used: it has no {lacks}".replace("no the", "not the"))
@@ -319,10 +329,13 @@ def _read_texts(
     asked: _Asked,
     columns: Sequence[str] | None = None,
     label: str | None = None,
+    names: Sequence[str] = (),
 ) -> TextPart:
     if part.table is None:
-        return read_classes(part.path, asked.reading)
-    return read_texts(part.table, columns, label, text=asked.text, no_label=asked.no_label)
+        return read_classes(part.path, part.reading)
+    return read_texts(
+        part.table, columns, label, text=asked.text, no_label=asked.no_label, names=names
+    )
 
 
 def _read_words(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lookaround.data import files, text_columns
 from lookaround.data.corpus import hash_key
@@ -23,6 +26,7 @@ from lookaround.data.tables import Table
 from lookaround.data.tagged import counted
 from lookaround.data.turns import TEXT_NAMES
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed, one_line
 
 PAIRS = (
     ("text", "text_b"),
@@ -68,12 +72,19 @@ LABELS = (
     "class_index",
 )
 NONE = "-1"  # how `datasets` writes that a text has no label
+# what else may stand for none: told, and none where a part holds nothing else
+_NOTHING = ("-", "?", "nan", "none", "null", "n/a", "na", "\\n", "-100")
+_TRUTHS = (("true", "false"), ("yes", "no"), ("1", "0"))
+_MARKS = str.maketrans({"_": " ", "-": " ", "\u200b": None, "\ufeff": None, "\u2019": "'"})
 # folders of texts without labels beside folders of classes, as in aclImdb
-UNLABELLED = ("unsup", "unsupervised", "unlabeled", "unlabelled")
+UNLABELLED = ("unsup", "unlabeled", "unlabelled")
 HELD_OUT = 0.2
 OVERLAP = 0.05
 _FRACTION = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+# a list as Python and numpy print it
+_LIST = re.compile(r"\[((?:\s*(?:'[^']*'|\"[^\"]*\"|-?[0-9.]+)\s*,?)*)\]")
+_ITEM = re.compile(r"'([^']*)'|\"([^\"]*)\"|(-?[0-9.]+)")
 _COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")
 Label = TypeVar("Label", str, float)
 
@@ -85,6 +96,7 @@ class TextPart:
     columns: those that were read (texts, then label); none of a folder.
     where: "file:line" of each text, for messages.
     unlabelled: why none of its labels is one ("": they are).
+    names: of labels that are numbers, where a dataset has them.
     """
 
     source: str
@@ -94,6 +106,7 @@ class TextPart:
     columns: list[str] = field(default_factory=list)
     where: Callable[[int], str] = str
     unlabelled: str = ""
+    names: Sequence[str] = ()
 
     def without(self, label: str) -> TextPart:
         """The same without the texts of one label."""
@@ -106,14 +119,20 @@ class TextPart:
         )
 
     def spelled_as(self, other: TextPart) -> TextPart:
-        """The same with labels spelled as in another part: true for True, 1 for 1.0."""
+        """The same with labels spelled as in another part: true for True, 1 for 1.0.
+
+        Numbers are read as the names that the other part has for them.
+        """
         known = set(other.labels)
-        spellings: defaultdict[object, set[str]] = defaultdict(set)
-        for label in known:
-            spellings[_alike(label)].add(label)
-        only = {key: found.pop() for key, found in spellings.items() if len(found) == 1}
+        only = {
+            key: found[0] for key, found in _spellings(known).items() if len(found) == 1
+        } | dict(_truths(known))
+        names = {str(number): name for number, name in enumerate(other.names)}
         labels = [
-            label if label in known else only.get(_alike(label), label) for label in self.labels
+            label
+            if label in known
+            else names.get(label, only.get(label, only.get(_alike(label), label)))
+            for label in self.labels
         ]
         changed = [(old, new) for old, new in zip(self.labels, labels, strict=True) if old != new]
         notes = list(self.notes)
@@ -126,8 +145,28 @@ class TextPart:
 
 
 def _alike(label: str) -> object:
-    """What labels that mean the same have in common."""
-    return float(label) if _NUMBER.fullmatch(label) else " ".join(label.split()).casefold()
+    """What labels that mean the same have in common: numbers, or words but for case and marks."""
+    if _NUMBER.fullmatch(label):
+        return float(label)
+    plain = unicodedata.normalize("NFKC", label).translate(_MARKS)
+    return " ".join(plain.split()).casefold()
+
+
+def _spellings(labels: Iterable[str]) -> dict[object, list[str]]:
+    """{what they have in common: labels}."""
+    found: defaultdict[object, list[str]] = defaultdict(list)
+    for label in labels:
+        found[_alike(label)].append(label)
+    return found
+
+
+def _truths(known: set[str]) -> Iterator[tuple[str, str]]:
+    """(another spelling, label) of two labels that are yes and no."""
+    for yes, no in _TRUTHS:
+        plain = {label.casefold(): label for label in known}
+        if {*plain} == {yes, no}:
+            for other_yes, other_no in _TRUTHS:
+                yield from ((other_yes, plain[yes]), (other_no, plain[no]))
 
 
 def text_task(
@@ -162,24 +201,42 @@ def text_task(
 def _without_none(
     train: TextPart, test: TextPart | None, metric: str | None
 ) -> tuple[TextPart, TextPart | None]:
-    """The parts without -1 beside the classes 0 .. k (k >= 2), which `datasets` has for none."""
+    """The parts without -1 beside the classes 0 .. k (k >= 2), which `datasets` has for none.
+
+    Other labels that may stand for none are told.
+    """
     labels = {*train.labels, *(test.labels if test else ())}
     others = labels - {NONE}
-    if NONE not in labels or metric == "pearson" or not all(map(str.isdecimal, others)):
+    if metric == "pearson":
         return train, test
-    if {*map(int, others)} == {*range(len(others))} and len(others) > 2:
-        found = []
-        for part in (train, test):
-            if part is not None and (count := part.labels.count(NONE)):
-                left = counted(count, "text", f"of {_short(part)} left out: the label -1 is none")
-                part = replace(part.without(NONE), notes=[*part.notes, *left])
-            found.append(part)
-        return found[0], found[1]  # type: ignore[return-value]
-    if len(labels) <= 3:
-        others_told = files.listed(sorted(others))
-        told = f"the label -1 is taken as a class beside {others_told}; --no-label -1 leaves it out"
-        train = replace(train, notes=[*train.notes, told])
+    whole = others and all(map(str.isdecimal, others))
+    if (
+        NONE in labels
+        and whole
+        and {*map(int, others)} == {*range(len(others))}
+        and len(others) > 2
+    ):
+        return _left_out(train), None if test is None else _left_out(test)
+    doubtful = sorted(
+        label for label in labels if label == NONE or label.strip().casefold() in _NOTHING
+    )
+    if doubtful and (NONE not in doubtful or len(labels) < 20):
+        train = replace(
+            train,
+            notes=[
+                *train.notes,
+                f"the label {doubtful[0]} is taken as a class; --no-label {doubtful[0]} leaves it "
+                "out",
+            ],
+        )
     return train, test
+
+
+def _left_out(part: TextPart) -> TextPart:
+    told = counted(
+        part.labels.count(NONE), "text", f"of {_short(part)} left out: the label -1 is none"
+    )
+    return replace(part.without(NONE), notes=[*part.notes, *told])
 
 
 def _short(part: TextPart) -> str:
@@ -253,7 +310,7 @@ def _numbers(part: TextPart) -> list[float]:
         if not math.isfinite(number):
             comma = "with a decimal point, " if _COMMA.fullmatch(label) else ""
             raise UserError(
-                f"{part.where(row)}: label {files.one_line(label, 60)!r} is no number; give a "
+                f"{part.where(row)}: label {one_line(label, 60)!r} is no number; give a "
                 f"finite one, {comma}as the other labels are"
             )
         numbers.append(number)
@@ -273,36 +330,38 @@ def _classification(
         notes = [*train.notes, *test.notes]
         test_rows = list(zip(test.texts, test.labels, strict=True))
         source = test.source
-        unknown = Counter(label for _, label in test_rows if label not in set(train.labels))
+        known_labels = set(train.labels)
+        _require_same_start(known_labels, set(test.labels), source)
+        unknown = Counter(label for _, label in test_rows if label not in known_labels)
         if unknown:
             test_rows = [row for row in test_rows if row[1] not in unknown]
             notes.append(
                 f"{unknown.total()} test text{'s' * (unknown.total() != 1)} dropped: not in the "
-                f"training part {files.listed(sorted(unknown))}"
+                f"training part {listed(sorted(unknown))}"
             )
     count = Counter(label for _, label in train_rows)
-    rare = sorted(
-        {*train.labels} - {label for label, times in count.items() if times > 1}, key=_rank
-    )
+    few = {*train.labels} - {label for label, times in count.items() if times > 1}
+    rare = sorted(few, key=_rank)
+    notes += _doubtful(count)
     if rare:
-        train_rows = [row for row in train_rows if row[1] not in rare]
-        test_rows = [row for row in test_rows if row[1] not in rare]
+        train_rows = [row for row in train_rows if row[1] not in few]
+        test_rows = [row for row in test_rows if row[1] not in few]
         notes.append(
             f"class{'es' * (len(rare) != 1)} left out for want of 2 different texts to train on: "
-            f"{files.listed(rare)}"
+            f"{listed(rare)}"
         )
     classes = sorted({label for _, label in train_rows}, key=_rank)
     if len(classes) < 2:
         raise UserError(
             f"{train.source}: {len(classes)} usable class{'es' * (len(classes) != 1)} found "
-            f"({files.listed(classes) or 'none'}); a task needs at least 2, each with 2 or more "
+            f"({listed(classes) or 'none'}); a task needs at least 2, each with 2 or more "
             "texts to train on" + "".join(f"; {note}" for note in notes)
         )
     test_rows = _without_overlap(train_rows, test_rows, source, notes)
     if not test_rows:
         raise UserError(
             f"{source}: no test text is left; the test part needs texts of the classes "
-            f"{files.listed(classes)}"
+            f"{listed(classes)}"
         )
     if len(classes) > 2 and all(not _rank(label)[0] for label in classes):
         notes.append(
@@ -314,7 +373,7 @@ def _classification(
         absent = Counter(label for _, label in train_rows if label not in there)
         if absent:
             notes.append(
-                f"no test text is of class {files.listed(sorted(absent, key=_rank))}, which "
+                f"no test text is of class {listed(sorted(absent, key=_rank))}, which "
                 f"{absent.total():,} training texts are of"
             )
     index = {label: position for position, label in enumerate(classes)}
@@ -331,6 +390,43 @@ def _classification(
     )
 
 
+def _require_same_start(train: set[str], test: set[str], source: str) -> None:
+    """Raises UserError where labels of the test part count from 0 and those of training from 1."""
+    parts = [
+        {int(x) for x in part} if all(map(str.isdecimal, part)) else {-1} for part in (train, test)
+    ]
+    if all(min(part) >= 0 for part in parts):
+        low, high = sorted(parts, key=min)
+        count = len(low)
+        if count > 2 and low == {*range(count)} and high == {*range(1, count + 1)}:
+            raise UserError(
+                f"{source}: labels of the test part are {min(parts[1])} to {max(parts[1])}, those "
+                f"of the training part {min(parts[0])} to {max(parts[0])}; count both from the "
+                "same number"
+            )
+
+
+def _doubtful(count: Mapping[str, int]) -> list[str]:
+    """Notes on classes that may be one, or several."""
+    notes = []
+    alike = [found for found in _spellings(count).values() if len(found) > 1]
+    if alike:
+        pairs = ", ".join(" and ".join(map(repr, sorted(found)[:3])) for found in alike[:3])
+        notes.append(f"labels that differ in spelling are classes of their own: {pairs}")
+    several = [
+        label
+        for label in count
+        for mark in (";", "|", ",")
+        if mark in label and all(part.strip() in count for part in label.split(mark))
+    ]
+    if several:
+        notes.append(
+            f"{several[0]!r} is a class of its own, though its parts are classes; give each text "
+            "one label"
+        )
+    return notes
+
+
 def _without_overlap(
     train_rows: list[tuple[str, Label]],
     test_rows: list[tuple[str, Label]],
@@ -342,7 +438,7 @@ def _without_overlap(
     if len(shared) > OVERLAP * len(test_rows):
         raise UserError(
             f"{source}: the test split overlaps the training part: {len(shared)} of "
-            f"{len(test_rows)} texts are in both, such as {files.one_line(shared[0], 60)!r}; "
+            f"{len(test_rows)} texts are in both, such as {one_line(shared[0], 60)!r}; "
             "remove them from one side"
         )
     if shared:
@@ -382,12 +478,14 @@ def read_texts(
     *,
     text: str | None = None,
     no_label: Sequence[str] = (),
+    names: Sequence[str] = (),
 ) -> TextPart:
     """The texts and labels of a table.
 
     columns: those to read, texts, then label; None: `text` and `label` where they are named, else
         usual names.
     no_label: labels that stand for none, "" for a missing one: such rows are left out.
+    names: of labels that are numbers, where the table has none.
 
     Raises UserError with file and line for a text without a label and for what is neither, and
     where there are no such columns.
@@ -403,14 +501,21 @@ def read_texts(
     # a pair with one empty side is still an example
     texts = ["\n".join(sides).strip() for sides in zip(*parts, strict=True)]
     rows = [row for row, text in enumerate(texts) if text]
-    labels = _labels(table, own_columns[-1], rows, no_label)
+    names = table.classes.get(own_columns[-1], names)
+    labels = _labels(table, own_columns[-1], rows, no_label, names)
     name = Path(table.source).name
     notes = [f"{name}: {note}" for note in table.notes]
     notes += _dropped(table.rows - len(rows), Path(table.source))
     notes += counted(labels.count(None), "text", f"of {name} left out: no label")
+    asked = [label for label in no_label if label]
+    if asked and None not in labels:
+        notes.append(f"{name}: no row has the label {listed(asked)} (--no-label)")
     kept = [row for row, label in zip(rows, labels, strict=True) if label is not None]
     known = [label for label in labels if label is not None]
-    none = {*known} == {NONE} and f"all labels in column {own_columns[-1]!r} are -1, which is none"
+    plain = {label.strip().casefold() for label in known}
+    none = ""
+    if len(plain) == 1 and plain <= {NONE, *_NOTHING}:
+        none = f"all labels in column {own_columns[-1]!r} are {known[0]}, which is none"
     return TextPart(
         table.source,
         [texts[row] for row in kept],
@@ -419,6 +524,7 @@ def read_texts(
         list(columns),
         lambda index: table.where(kept[index]),
         none or ("" if known else f"no row has a label in column {own_columns[-1]!r}"),
+        names,
     )
 
 
@@ -434,7 +540,7 @@ def _text_columns(table: Table, wanted: str | None = None) -> list[str]:
         if len(columns) == len(names):
             return columns
     raise UserError(
-        f"{table.source}: no text column found; it has {files.listed(list(table.columns))}; name "
+        f"{table.source}: no text column found; it has {listed(list(table.columns))}; name "
         "it (--text-column), or call it 'text' (and a second one 'text_b')"
     )
 
@@ -444,9 +550,9 @@ def _label_column(table: Table, wanted: str | None) -> str:
         column = table.find(name)
         if column is not None:
             return column
-    there = f"it has {files.listed(list(table.columns))}"
+    there = f"it has {listed(list(table.columns))}"
     if wanted is not None:
-        raise UserError(f"{table.source}: no column {files.one_line(wanted, 60)!r}; {there}")
+        raise UserError(f"{table.source}: no column {one_line(wanted, 60)!r}; {there}")
     raise UserError(
         f"{table.source}: no label column found; {there}; name it (--label-column), or call it "
         "'label'"
@@ -454,16 +560,20 @@ def _label_column(table: Table, wanted: str | None) -> str:
 
 
 def _labels(
-    table: Table, column: str, rows: Sequence[int], no_label: Sequence[str]
+    table: Table, column: str, rows: Sequence[int], no_label: Sequence[str], names: Sequence[str]
 ) -> list[str | None]:
-    """The label of each row; None where it stands for none."""
-    values, names = table.values(column), table.classes.get(column, ())
+    """The label of each row; None where it stands for none. Raises UserError with file and line.
+
+    Where no row has one, all are None.
+    """
+    values = table.values(column)
+    if rows and all(_is_missing(_lone(values[row])) for row in rows):
+        return [None] * len(rows)
+    none = {_alike(label) for label in no_label}
     labels: list[str | None] = []
     for row in rows:
-        value = values[row]
-        if isinstance(value, list) and len(value) < 2:
-            value = value[0] if value else None
-        if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        value = _lone(values[row])
+        if _is_missing(value):
             if "" in no_label:
                 labels.append(None)
                 continue
@@ -474,11 +584,11 @@ def _labels(
         if isinstance(value, list):
             raise UserError(
                 f"{table.where(row)}: {len(value)} labels in column {column!r} "
-                f"({files.one_line(value, 60)}); give each text one"
+                f"({one_line(value, 60)}); give each text one"
             )
-        if not isinstance(value, str | int | float):
+        if not isinstance(value, str | int | float | Decimal | date):
             raise UserError(
-                f"{table.where(row)}: label {files.one_line(value, 60)} in column {column!r} is a "
+                f"{table.where(row)}: label {one_line(value, 60)} in column {column!r} is a "
                 f"{type(value).__name__}; give a name or number"
             )
         if isinstance(value, bool):
@@ -490,8 +600,21 @@ def _labels(
         # a whole number that passed through a float column
         if re.fullmatch(r"-?[0-9]+\.[0-9]+", label) and float(label).is_integer():
             label = label.partition(".")[0]
-        labels.append(None if label in no_label else label)
+        labels.append(None if label in no_label or _alike(label) in none else label)
     return labels
+
+
+def _lone(value: Any) -> Any:
+    """What a list of one, or a text that spells a list, holds; lists of several stay."""
+    if isinstance(value, str) and (found := _LIST.fullmatch(value.strip())):
+        value = [a or b or c for a, b, c in _ITEM.findall(found[1])]
+    while isinstance(value, list) and len(value) < 2:
+        value = value[0] if value else None
+    return value
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def has_texts(table: Table, label: str | None = None, text: str | None = None) -> bool:
@@ -512,7 +635,7 @@ def read_classes(folder: Path, reading: Reading | None = None) -> TextPart:
     for inner in children(folder):
         if not inner.is_dir():
             continue
-        if inner.name.lower() in UNLABELLED:
+        if inner.name.lower().startswith(UNLABELLED):
             unlabelled.append(inner.name)
             continue
         for path in files.find_files(inner):

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from lookaround.data.files import listed, one_line
 from lookaround.data.tables import Table
 from lookaround.data.tagged import TAG_NAMES, Tagged, TaggedPart, counted
 from lookaround.data.text_columns import column_texts
 from lookaround.data.turns import TEXT_NAMES
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed, one_line
 
 WORD_COLUMNS = ("tokens", "words", "token", "word", "forms", "form")
 SPAN_COLUMNS = ("spans", "entities", "slots", "labels", "label", "annotations")

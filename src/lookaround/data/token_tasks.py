@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from lookaround.data.bio import as_bio, is_bio
 from lookaround.data.corpus import hash_key
-from lookaround.data.files import listed, one_line
 from lookaround.data.labelled import Sentence, TokenTask
 from lookaround.data.tagged import Tagged, TaggedPart, counted
 from lookaround.support.errors import UserError
+from lookaround.support.text import listed, one_line
 
 HELD_OUT = 0.2
 DOCUMENTS = 10  # fewer are not held out as wholes

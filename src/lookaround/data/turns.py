@@ -81,8 +81,8 @@ def turns_of(values: Sequence[Any]) -> Turns:
     """How conversations are read; raises NotText for a value that is no text, list or conversation.
 
     Of turns that are objects a usual name is the text, else the field with the most characters over
-    all turns; of turns that are lists of one length, those places that hold words and not just who
-    speaks (ours).
+    all turns; of turns that are lists alike, those places that hold words and not just who speaks
+    (ours).
     """
     encoded = _is_encoded(values)
     fields: Counter[Any] = Counter()
@@ -91,25 +91,27 @@ def turns_of(values: Sequence[Any]) -> Turns:
     for value in _turns_in(values, encoded):
         for turn in value:
             if isinstance(turn, dict):
-                for key, said in _fields(turn):
-                    fields[key] += len(said)
+                for key, text in _fields(turn):
+                    fields[key] += len(text)
             elif isinstance(turn, list):
                 lengths.add(len(turn))
                 for place, field in enumerate(turn):
                     if (said := _said(field)) is not None:
                         places.setdefault(place, []).append(said)
     key = max(fields, key=lambda name: (fields[name], str(name)), default=None)
-    chosen = _spoken(places) if len(lengths) == 1 else None
-    return Turns(key, chosen, encoded)
+    # lists of several lengths are records only where they begin with who speaks
+    records = len(lengths) == 1 or _are_speakers(places.get(0, []))
+    return Turns(key, _spoken(places) if records else None, encoded)
+
+
+def _are_speakers(said: list[str]) -> bool:
+    """Whether a place of turns tells who speaks."""
+    return all(text.strip().lower() in _SPEAKERS or not text.strip() for text in said)
 
 
 def _spoken(places: dict[int, list[str]]) -> frozenset[int] | None:
     """The places of turns that hold words; where none does, the one with the most characters."""
-    left = {
-        place: said
-        for place, said in places.items()
-        if not all(text.strip().lower() in _SPEAKERS or not text.strip() for text in said)
-    } or places
+    left = {place: said for place, said in places.items() if not _are_speakers(said)} or places
     words = [
         place
         for place, said in left.items()
