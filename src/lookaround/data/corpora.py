@@ -369,10 +369,9 @@ class _Reader:
         count = 0
         for text in documents_in(chunks, separator):
             count += 1
-            if not is_mark(separator):
-                for mark in NOTICED:
-                    if mark in text:
-                        self.marks[mark] += text.count(mark)
+            for mark in NOTICED:
+                if mark != separator and mark in text:
+                    self.marks[mark] += text.count(mark)
             if text or separator == "file":  # what stands around separators is no document
                 yield text
         self.missed = self.missed and count < 2
