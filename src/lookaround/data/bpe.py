@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -28,12 +27,22 @@ PATTERN = (
 )
 _CUT = 1 << 22  # characters of a text handed over at a time
 _SHUFFLE_SEED = 0
+# its parent ends it, and not a Ctrl-C that both hear
+_CHILD = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from lookaround.data.bpe import main
+main()
+"""
 
 
 class Sample(NamedTuple):
     """Texts to train on.
 
-    bytes: taken; whole: whether that is all of them.
+    texts: whole, or cut where they are long.
+    bytes: of them in UTF-8.
+    distinct: characters of their different words, about.
+    whole: whether that is all of the text.
     """
 
     texts: list[str]
@@ -119,7 +128,7 @@ def trained_apart(sample: Sample, vocabulary: int, special: Sequence[str], first
     # what this process can import; never what lies in the working directory by chance
     path = os.pathsep.join(place for place in sys.path if place)
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", "from lookaround.data.bpe import main; main()"],
+        [sys.executable, "-P", "-c", _CHILD],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": path},
@@ -131,7 +140,8 @@ def trained_apart(sample: Sample, vocabulary: int, special: Sequence[str], first
     reader.start()
     try:
         try:
-            _send(process.stdin, [str(vocabulary), first, str(len(special)), *special])
+            counts = [str(vocabulary), str(len(special)), str(len(sample.texts))]
+            _send(process.stdin, [*counts, first, *special])
             _send(process.stdin, sample.texts)
             process.stdin.close()
         except BrokenPipeError:
@@ -142,6 +152,8 @@ def trained_apart(sample: Sample, vocabulary: int, special: Sequence[str], first
         process.kill()
         process.wait()
         process.stdout.close()
+        with contextlib.suppress(OSError):  # what it has not read
+            process.stdin.close()
     if code or not found or not found[0]:
         raise UserError(
             f"data.vocabulary: the process that trains a tokenizer of {vocabulary:,} tokens on "
@@ -164,9 +176,11 @@ def _received(file: IO[bytes]) -> Iterator[str]:
 
 def main() -> None:
     """What the process does: texts on its input, tokenizer.json on its output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
     texts = _received(sys.stdin.buffer)
-    vocabulary, first, count = int(next(texts)), next(texts), int(next(texts))
-    special = [next(texts) for _ in range(count)]
-    found = trained(chain(texts), vocabulary, special, first)
+    vocabulary, specials, count = (int(next(texts)) for _ in range(3))
+    first, *special = (next(texts) for _ in range(1 + specials))
+    given = list(texts)
+    if len(given) != count:  # its parent has died
+        sys.exit(1)
+    found = trained(given, vocabulary, special, first)
     sys.stdout.buffer.write(found.encode("utf-8"))

@@ -38,7 +38,7 @@ class Documents(Sequence[str]):
     def __getitem__(self, index: slice | np.ndarray | list[int]) -> Documents: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice | np.ndarray | list):
-            chosen = index if isinstance(index, slice) else np.asarray(index, dtype=np.int64)
+            chosen = index if isinstance(index, slice) else np.asarray(index)
             return Documents(self._buffer, self.start[chosen], self.size[chosen])
         return self.encoded(index).decode("utf-8")
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -256,6 +256,55 @@ def _write_store(
     (folder / "index.json").write_text(json.dumps(index, indent=1))
 
 
+class _ShardWriter:
+    """Writes the tokens of documents into shards, some at a time.
+
+    counts: of each token so far, (vocabulary,) int64.
+    """
+
+    def __init__(self, folder: Path, name: str, vocabulary: int, dtype: np.dtype) -> None:
+        self.folder, self.name, self.dtype = folder, name, dtype
+        self.shards: list[str] = []
+        self.counts = np.zeros(vocabulary, dtype=np.int64)
+        self.size = 0  # tokens of the shard at hand
+        self._file: IO[bytes] | None = None
+        self._held: list[np.ndarray] = []
+        self._waiting = 0
+
+    def begin(self) -> tuple[int, int]:
+        """(shard, place in it) of the next document."""
+        if self._file is None or self.size >= SHARD_TOKENS:
+            self.close()
+            self.shards.append(f"{self.name}-{len(self.shards):05d}.bin")
+            self._file = open(self.folder / self.shards[-1], "wb")  # noqa: SIM115 (closed by `close`)
+            self.size = 0
+        return len(self.shards) - 1, self.size
+
+    def add(self, ids: np.ndarray) -> bool:
+        """Adds tokens of the document that was begun; tells whether they were written."""
+        self._held.append(ids)
+        self.size += len(ids)
+        self._waiting += len(ids)
+        if self._waiting < WRITTEN_TOKENS:
+            return False
+        self._write()
+        return True
+
+    def _write(self) -> None:
+        if self._held and self._file is not None:
+            ids = np.concatenate(self._held)
+            self._file.write(ids.astype(self.dtype).tobytes())
+            self.counts += np.bincount(ids, minlength=len(self.counts))
+        self._held, self._waiting = [], 0
+
+    def close(self) -> None:
+        """Writes what is left, and closes the shard."""
+        self._write()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
 def _write_split(
     folder: Path,
     name: str,
@@ -265,55 +314,41 @@ def _write_split(
     heard: Callable[[int], None],
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Encodes texts into shards; returns the split's index entry and token counts (vocabulary,)."""
-    shards: list[str] = []
-    written = SHARD_TOKENS
     shard, start, length = (np.zeros(len(texts), dtype=np.int64) for _ in range(3))
-    counts = np.zeros(tokenizer.size, dtype=np.int64)
-    out = None
-    held: list[np.ndarray] = []  # tokens of the shard that are not written yet
-    done = texts.size.cumsum()
-
-    def write() -> None:
-        ids = np.concatenate(held) if held else np.zeros(0, dtype=np.int64)
-        held.clear()
-        if out is not None:
-            out.write(ids.astype(dtype).tobytes())
-        counts[:] += np.bincount(ids, minlength=tokenizer.size)
-
+    writer = _ShardWriter(folder, name, tokenizer.size, dtype)
+    done, number = texts.size.cumsum(), 0
+    head, tail = tokenizer.ends
+    inside = False
     try:
-        waiting = 0
-        for number, ids in enumerate(tokenizer.documents(texts)):
-            if written + len(ids) > SHARD_TOKENS or out is None:
-                write()
-                if out is not None:
-                    out.close()
-                shards.append(f"{name}-{len(shards):05d}.bin")
-                out, written = open(folder / shards[-1], "wb"), 0  # noqa: SIM115 (closed below; one shard at a time)
-            shard[number], start[number], length[number] = len(shards) - 1, written, len(ids)
-            held.append(ids)
-            written += len(ids)
-            waiting += len(ids)
-            if waiting >= WRITTEN_TOKENS:
-                write()
-                waiting = 0
-                heard(int(done[number]))
-        write()
+        for ids, last in tokenizer.pieces(texts):
+            if not inside:
+                shard[number], start[number] = writer.begin()
+                writer.add(head)
+            written = writer.add(np.concatenate([ids, tail]) if last else ids)
+            inside = not last
+            if last:
+                length[number] = writer.size - start[number]
+                if written:
+                    heard(int(done[number]))
+                number += 1
     finally:
-        if out is not None:
-            out.close()
+        writer.close()
+    heard(texts.bytes)
     np.save(folder / f"{name}.documents.npy", np.array([shard, start, length, texts.size]))
     return {
-        "shards": shards,
+        "shards": writer.shards,
         "documents": len(texts),
         "tokens": int(length.sum()),
         "bytes": texts.bytes,
-    }, counts
+    }, writer.counts
 
 
 def in_memory(texts: Sequence[str], tokenizer: TextTokenizer) -> Split:
     """A split that is not worth a folder: its tokens are held in memory."""
-    documents = list(tokenizer.documents(texts))
+    dtype = np.uint16 if tokenizer.size <= 1 << 16 else np.uint32
+    documents = [ids.astype(dtype) for ids in tokenizer.documents(texts)]
     length = np.array([len(ids) for ids in documents], dtype=np.int64)
     start = length.cumsum() - length
-    size = np.array([len(text.encode()) for text in texts], dtype=np.int64)
+    known = texts.size if isinstance(texts, Documents) else [len(text.encode()) for text in texts]
+    size = np.array(known, dtype=np.int64)
     return Split((np.concatenate(documents),), np.zeros_like(length), start, length, size)

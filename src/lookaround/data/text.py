@@ -24,8 +24,8 @@ from lookaround.support.errors import UserError
 HIDDEN_MASK = "hidden_mask_token"
 MOST_TOKENS = 1 << 22  # the largest vocabularies have a quarter of that
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
-# texts encoded at a time, and characters; longer texts are cut
-CHUNK, LONG = 1000, 1 << 22
+# texts encoded at a time, and characters; longer texts than LONG characters are cut
+CHUNK, BATCH, LONG = 1000, 1 << 22, 1 << 18
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # above this share of lost characters, bits are told per token: bytes would flatter the model
 LOSSY = 0.01
@@ -118,19 +118,25 @@ class TextTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens; text that spells a special token stays text."""
-        return [ids.tolist() for ids in self._encoded(texts)]
+        found: list[list[int]] = []
+        held: list[int] = []
+        for ids, last in self.pieces(texts):
+            held += ids.tolist()
+            if last:
+                found.append(held)
+                held = []
+        return found
 
-    def _encoded(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        """Ids of each text, (n,) int64; memory is held for some MB of text at a time."""
+    def pieces(self, texts: Iterable[str]) -> Iterator[tuple[np.ndarray, bool]]:
+        """(ids (n,) int64, whether they are the last of their text) of each text, a part at a time.
+
+        Memory is held for some MB of text, however long a text is.
+        """
         backend = self._plain
-        held: list[np.ndarray] = []  # of the text at hand
-        for batch in _batches((text, self._parts(text)) for text in texts):
+        for batch in _batches(map(self._parts, texts)):
             found = backend.encode_batch_fast([part for part, _ in batch], add_special_tokens=False)
             for item, (_, last) in zip(found, batch, strict=True):
-                held.append(np.array(item.ids, dtype=np.int64))
-                if last:
-                    yield held[0] if len(held) == 1 else np.concatenate(held)
-                    held = []
+                yield np.array(item.ids, dtype=np.int64), last
 
     def _parts(self, text: str) -> Iterator[str]:
         """A text as it is, or a long one in parts where it is seen that a cut changes no token.
@@ -153,7 +159,7 @@ class TextTokenizer:
         yield from (found.end() for found in list(lines)[:-5:-1])
         split = self.hf.backend_tokenizer.pre_tokenizer
         if split is not None and self.hf.backend_tokenizer.normalizer is None:
-            words = split.pre_tokenize_str(text[begin : begin + LONG // 16])
+            words = split.pre_tokenize_str(text[begin:end])
             yield from (begin + start for _, (start, _) in words[-2 : -len(words) // 2 : -20])
 
     def _may_cut(self, text: str, place: int) -> bool:
@@ -184,10 +190,21 @@ class TextTokenizer:
         backend.encode_special_tokens = True
         return backend
 
-    def documents(self, texts: Iterable[str]) -> Iterable[np.ndarray]:
+    def documents(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
         """Ids of each document, (n,) int64, from BOS to EOS (where the tokenizer has one)."""
-        head, tail = [self.bos], [] if self.eos is None else [self.eos]
-        return (np.concatenate([head, ids, tail]).astype(np.int64) for ids in self._encoded(texts))
+        head, tail = self.ends
+        held = [head]
+        for ids, last in self.pieces(texts):
+            held.append(ids)
+            if last:
+                yield np.concatenate([*held, tail])
+                held = [head]
+
+    @property
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """What every document begins and ends with, int64: BOS, and EOS or nothing."""
+        tail = [] if self.eos is None else [self.eos]
+        return np.array([self.bos], dtype=np.int64), np.array(tail, dtype=np.int64)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are left out."""
@@ -361,19 +378,20 @@ def require_named(path: str, what: str, file: str | None = None) -> None:
             raise UserError(f"{what} '{path}': there is no {file} in this folder")
 
 
-def _batches(texts: Iterable[tuple[str, Iterator[str]]]) -> Iterator[list[tuple[str, bool]]]:
+def _batches(texts: Iterable[Iterator[str]]) -> Iterator[list[tuple[str, bool]]]:
     """(part, whether it is the last of its text) of texts in parts, as many as fit a batch."""
     batch: list[tuple[str, bool]] = []
     size = 0
-    for _, parts in texts:
+    for parts in texts:
         part = next(parts)
         for following in itertools.chain(parts, [None]):
             batch.append((part, following is None))
             size += len(part)
-            if len(batch) >= CHUNK or size >= LONG:
+            if len(batch) >= CHUNK or size >= BATCH:
                 yield batch
                 batch, size = [], 0
-            part = following or ""
+            if following is not None:
+                part = following
     if batch:
         yield batch
 

@@ -21,6 +21,8 @@ from lookaround.support.errors import UserError
 
 # of training text that is encoded for the n-gram rows: some seconds
 COUNTED_BYTES = 20_000_000
+# of test text of a model of others, all of which is held as tokens
+TESTED_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,11 @@ def own_text(
     )
     texts = {name: documents[part] for name, part in parts.items()}
     if whole and own is None:
-        return OwnText(corpus.name, None, texts["validation"], documents, corpus.notes)
+        test, notes = documents, corpus.notes
+        if (every := -(-documents.bytes // TESTED_BYTES)) > 1:
+            test = documents[::every]
+            notes = (*notes, f"of {len(documents):,} documents every {every}th is read")
+        return OwnText(corpus.name, None, texts["validation"], test, notes)
     return OwnText(corpus.name, **texts, notes=corpus.notes)
 
 

@@ -98,13 +98,13 @@ class DataSettings(_Section):
     separator: str | None = Field(
         None,
         description="what stands between documents of a text file: blank (lines), line, file "
-        "(nothing), a mark such as <|endoftext|>, or a number of characters to cut after; none: "
-        "as the file shows",
+        r"(nothing), a mark such as <|endoftext|> or \n\n\n, or a number of characters to cut "
+        "after; none: as the file shows",
     )
     encoding: str = Field(
         "utf-8",
-        description="of text: utf-8, latin-1, cp1252 ..; replace: UTF-8, what is none replaced and "
-        "counted",
+        description="of text: utf-8, latin-1, cp1252 ..; replace: UTF-8, other bytes become U+FFFD "
+        "and are counted",
     )
     tasks: Texts = Field(
         default_factory=list,
@@ -112,12 +112,12 @@ class DataSettings(_Section):
         "folder; PATH:COLUMN names the labels; repeatable",
     )
     label_column: str | None = Field(
-        None, description="column or field of the labels of tasks that name none themselves"
+        None, description="column or field of the labels of tasks; PATH:COLUMN overrules it"
     )
     no_label: Texts = Field(
         default_factory=list,
-        description="label that stands for none, so that rows with it are left out, such as -1; "
-        "'' for rows without one; repeatable",
+        description="a label that means 'no label': its rows are left out (-1; '' for a missing "
+        "one); repeatable",
     )
     metrics: dict[str, Literal["accuracy", "matthews", "pearson", "span_f1"]] = Field(
         default_factory=dict, description="metric by task name; none: accuracy, or the task's own"

@@ -93,10 +93,9 @@ def open_evaluation(
     ]
     notes = [f"{own.name}: {note}" for note in own.notes] if own else []
     if own and own.train is None:
-        count = len(own.test)
         notes.append(
-            f"{own.name}: all of its {count:,} document{'s' * (count != 1)} are test text, so that "
-            "there are no unigram, bigram and trigram models of a training part"
+            f"{own.name}: all of it is test text for a model of others, so that there are no "
+            "unigram, bigram and trigram models of a training part"
         )
     notes += [f"{task.name}: {note}" for task in tasks for note in task.notes]
     pairs = chosen(data, settings.evaluate)

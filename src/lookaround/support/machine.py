@@ -131,7 +131,7 @@ def available_memory(device: torch.device) -> int:
         told = re.search(
             r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE
         )
-        free = 1024 * int(told[1]) if told else free
+        free = min(free, 1024 * int(told[1])) if told else free
         group = Path("/sys/fs/cgroup")
         most, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
         files = re.search(r"^file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
