@@ -37,6 +37,7 @@ LENGTHS = (
 )
 RANKS = (2, 4)
 TOKENS = 8  # of a row, for lengths
+TIE = "tie"  # in place of what is not unique
 DIGITS = 9  # kept of each number, so that two machines write the same record
 
 
@@ -59,10 +60,12 @@ def row(world: World, rank: int, spec: str, found: WorldFigures) -> dict[str, An
         "spectral_bound": found.probe.spectral_bound,
         "chance": found.chance,
     }
-    rounded = {
+    rounded: dict[str, Any] = {
         key: round(abs(value), DIGITS) if np.isfinite(value) else "inf"
         for key, value in numbers.items()
     }
+    if found.tied(rank):  # of equal singular values any basis is as good, and each machine has one
+        rounded |= {"error": TIE, "bound": TIE}
     return {
         "world": world.name,
         "objective": spec,
@@ -73,6 +76,7 @@ def row(world: World, rank: int, spec: str, found: WorldFigures) -> dict[str, An
 
 
 def sign(first: float, second: float) -> str:
+    """The sign of a difference."""
     return {-1: "-", 0: "0", 1: "+"}[int(np.sign(round(first - second, DIGITS)))]
 
 
@@ -86,7 +90,9 @@ def measured() -> dict[str, list[dict[str, Any]]]:
             ar, mlm = found["ar"], found["mlm(rate=0.25)"]
             signs = {
                 "tail": sign(ar.tail, mlm.tail),
-                "error": sign(ar.probe.error, mlm.probe.error),
+                "error": TIE
+                if ar.tied(rank) or mlm.tied(rank)
+                else sign(ar.probe.error, mlm.probe.error),
             }
             rows["signs"].append({"world": world.name, "rank": rank, **signs})
     for spec in LENGTHS:

@@ -31,6 +31,12 @@ class WorldFigures:
     chance: float
     singular_values: np.ndarray
 
+    def tied(self, rank: int) -> bool:
+        """Whether a rank parts equal singular values, so that its features are not unique."""
+        values = self.singular_values
+        inner = rank < len(values) and values[rank] > 1e-9
+        return bool(inner and values[rank - 1] - values[rank] < 1e-9)
+
 
 def world_figures(literal: Literal, rank: int) -> WorldFigures:
     """Spectrum, probe error and bounds of a literal matrix; a rank above the matrix's own adds

@@ -32,7 +32,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.held_out import over_seeds
 from benchmarks.records import write_record
-from benchmarks.worlds import figures_of
+from benchmarks.worlds import TIE, figures_of
 from benchmarks.worlds_shown import worlds
 from lookaround.model.backbone import Backbone, build
 from lookaround.objectives import Objective, Vocabulary, parse
@@ -199,7 +199,9 @@ def compared(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             "difference": over_seeds([ar[s]["error"] - mlm[s]["error"] for s in SEEDS]),
             "exact_ar": exact["ar"].probe.error,
             "exact_mlm": exact["mlm(rate=0.25)"].probe.error,
-            "exact_difference": exact["ar"].probe.error - exact["mlm(rate=0.25)"].probe.error,
+            "exact_difference": TIE
+            if any(exact[spec].tied(width + 1) for spec in ("ar", "mlm(rate=0.25)"))
+            else exact["ar"].probe.error - exact["mlm(rate=0.25)"].probe.error,
         }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +48,7 @@ class Speculation:
     train: list[np.ndarray]
     calibrate: list[list[int]]
     measure: list[list[int]]
-    test: Sequence[str]
+    test: list[str]
     corpus: str
     context: int | None = None
     own_precision: str = ""
@@ -154,7 +153,7 @@ def open_speculation(
         train=tokens["train"],
         calibrate=prompts["validation"],
         measure=prompts["test"],
-        test=text.test,
+        test=list(text.test),
         corpus=text.name,
         notes=(text.name, *text.notes) if text.notes else (),
     )
