@@ -164,8 +164,9 @@ def test_a_training_process_that_dies_is_one_line(monkeypatch: pytest.MonkeyPatc
 
 STOPPED = """
 import signal, sys, time
-from lookaround.data.text import train_tokenizer
 import random
+from transformers import PreTrainedTokenizerFast  # an interrupted import is another error
+from lookaround.data.text import train_tokenizer
 text = "".join(random.Random(0).choices("ACGT", k=3_000_000))
 print("ready", flush=True)
 try:
