@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lookaround.data import files, text_columns
 from lookaround.data.corpus import hash_key
 from lookaround.data.files import Reading
 from lookaround.data.labelled import Task
+from lookaround.data.labels import (
+    NONE,
+    NOTHING,
+    NUMBER,
+    alike,
+    doubtful_classes,
+    labels_in,
+    rank,
+    require_same_start,
+    spellings,
+    truths,
+)
 from lookaround.data.locate import children
 from lookaround.data.tables import Table
 from lookaround.data.tagged import counted
@@ -71,20 +80,11 @@ LABELS = (
     "class index",
     "class_index",
 )
-NONE = "-1"  # how `datasets` writes that a text has no label
-# what else may stand for none: told, and none where a part holds nothing else
-_NOTHING = ("-", "?", "nan", "none", "null", "n/a", "na", "\\n", "-100")
-_TRUTHS = (("true", "false"), ("yes", "no"), ("1", "0"))
-_MARKS = str.maketrans({"_": " ", "-": " ", "\u200b": None, "\ufeff": None, "\u2019": "'"})
 # folders of texts without labels beside folders of classes, as in aclImdb
 UNLABELLED = ("unsup", "unlabeled", "unlabelled")
 HELD_OUT = 0.2
 OVERLAP = 0.05
 _FRACTION = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-# a list as Python and numpy print it
-_LIST = re.compile(r"\[((?:\s*(?:'[^']*'|\"[^\"]*\"|-?[0-9.]+)\s*,?)*)\]")
-_ITEM = re.compile(r"'([^']*)'|\"([^\"]*)\"|(-?[0-9.]+)")
 _COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+")
 Label = TypeVar("Label", str, float)
 
@@ -124,14 +124,14 @@ class TextPart:
         Numbers are read as the names that the other part has for them.
         """
         known = set(other.labels)
-        only = {
-            key: found[0] for key, found in _spellings(known).items() if len(found) == 1
-        } | dict(_truths(known))
+        only = {key: found[0] for key, found in spellings(known).items() if len(found) == 1} | dict(
+            truths(known)
+        )
         names = {str(number): name for number, name in enumerate(other.names)}
         labels = [
             label
             if label in known
-            else names.get(label, only.get(label, only.get(_alike(label), label)))
+            else names.get(label, only.get(label, only.get(alike(label), label)))
             for label in self.labels
         ]
         changed = [(old, new) for old, new in zip(self.labels, labels, strict=True) if old != new]
@@ -142,31 +142,6 @@ class TextPart:
                 len(changed), "label", f"of the test part spelled as in training ({old} as {new})"
             )
         return replace(self, labels=labels, notes=notes)
-
-
-def _alike(label: str) -> object:
-    """What labels that mean the same have in common: numbers, or words but for case and marks."""
-    if _NUMBER.fullmatch(label):
-        return float(label)
-    plain = unicodedata.normalize("NFKC", label).translate(_MARKS)
-    return " ".join(plain.split()).casefold()
-
-
-def _spellings(labels: Iterable[str]) -> dict[object, list[str]]:
-    """{what they have in common: labels}."""
-    found: defaultdict[object, list[str]] = defaultdict(list)
-    for label in labels:
-        found[_alike(label)].append(label)
-    return found
-
-
-def _truths(known: set[str]) -> Iterator[tuple[str, str]]:
-    """(another spelling, label) of two labels that are yes and no."""
-    for yes, no in _TRUTHS:
-        plain = {label.casefold(): label for label in known}
-        if {*plain} == {yes, no}:
-            for other_yes, other_no in _TRUTHS:
-                yield from ((other_yes, plain[yes]), (other_no, plain[no]))
 
 
 def text_task(
@@ -218,7 +193,7 @@ def _without_none(
     ):
         return _left_out(train), None if test is None else _left_out(test)
     doubtful = sorted(
-        label for label in labels if label == NONE or label.strip().casefold() in _NOTHING
+        label for label in labels if label == NONE or label.strip().casefold() in NOTHING
     )
     if doubtful and (NONE not in doubtful or len(labels) < 20):
         train = replace(
@@ -306,7 +281,7 @@ def _numbers(part: TextPart) -> list[float]:
     numbers = []
     for row, label in enumerate(part.labels):
         # float() takes "1_0", "nan" and the digits of other scripts too
-        number = float(label) if _NUMBER.fullmatch(label) else math.nan
+        number = float(label) if NUMBER.fullmatch(label) else math.nan
         if not math.isfinite(number):
             comma = "with a decimal point, " if _COMMA.fullmatch(label) else ""
             raise UserError(
@@ -331,7 +306,7 @@ def _classification(
         test_rows = list(zip(test.texts, test.labels, strict=True))
         source = test.source
         known_labels = set(train.labels)
-        _require_same_start(known_labels, set(test.labels), source)
+        require_same_start(known_labels, set(test.labels), source)
         unknown = Counter(label for _, label in test_rows if label not in known_labels)
         if unknown:
             test_rows = [row for row in test_rows if row[1] not in unknown]
@@ -341,8 +316,8 @@ def _classification(
             )
     count = Counter(label for _, label in train_rows)
     few = {*train.labels} - {label for label, times in count.items() if times > 1}
-    rare = sorted(few, key=_rank)
-    notes += _doubtful(count)
+    rare = sorted(few, key=rank)
+    notes += doubtful_classes(count)
     if rare:
         train_rows = [row for row in train_rows if row[1] not in few]
         test_rows = [row for row in test_rows if row[1] not in few]
@@ -350,7 +325,7 @@ def _classification(
             f"class{'es' * (len(rare) != 1)} left out for want of 2 different texts to train on: "
             f"{listed(rare)}"
         )
-    classes = sorted({label for _, label in train_rows}, key=_rank)
+    classes = sorted({label for _, label in train_rows}, key=rank)
     if len(classes) < 2:
         raise UserError(
             f"{train.source}: {len(classes)} usable class{'es' * (len(classes) != 1)} found "
@@ -363,7 +338,7 @@ def _classification(
             f"{source}: no test text is left; the test part needs texts of the classes "
             f"{listed(classes)}"
         )
-    if len(classes) > 2 and all(not _rank(label)[0] for label in classes):
+    if len(classes) > 2 and all(not rank(label)[0] for label in classes):
         notes.append(
             f"labels are {len(classes)} whole numbers taken as classes; the metric 'pearson' takes "
             "them as numbers"
@@ -373,7 +348,7 @@ def _classification(
         absent = Counter(label for _, label in train_rows if label not in there)
         if absent:
             notes.append(
-                f"no test text is of class {listed(sorted(absent, key=_rank))}, which "
+                f"no test text is of class {listed(sorted(absent, key=rank))}, which "
                 f"{absent.total():,} training texts are of"
             )
     index = {label: position for position, label in enumerate(classes)}
@@ -388,43 +363,6 @@ def _classification(
         notes=notes,
         columns=train.columns,
     )
-
-
-def _require_same_start(train: set[str], test: set[str], source: str) -> None:
-    """Raises UserError where labels of the test part count from 0 and those of training from 1."""
-    parts = [
-        {int(x) for x in part} if all(map(str.isdecimal, part)) else {-1} for part in (train, test)
-    ]
-    if all(min(part) >= 0 for part in parts):
-        low, high = sorted(parts, key=min)
-        count = len(low)
-        if count > 2 and low == {*range(count)} and high == {*range(1, count + 1)}:
-            raise UserError(
-                f"{source}: labels of the test part are {min(parts[1])} to {max(parts[1])}, those "
-                f"of the training part {min(parts[0])} to {max(parts[0])}; count both from the "
-                "same number"
-            )
-
-
-def _doubtful(count: Mapping[str, int]) -> list[str]:
-    """Notes on classes that may be one, or several."""
-    notes = []
-    alike = [found for found in _spellings(count).values() if len(found) > 1]
-    if alike:
-        pairs = ", ".join(" and ".join(map(repr, sorted(found)[:3])) for found in alike[:3])
-        notes.append(f"labels that differ in spelling are classes of their own: {pairs}")
-    several = [
-        label
-        for label in count
-        for mark in (";", "|", ",")
-        if mark in label and all(part.strip() in count for part in label.split(mark))
-    ]
-    if several:
-        notes.append(
-            f"{several[0]!r} is a class of its own, though its parts are classes; give each text "
-            "one label"
-        )
-    return notes
 
 
 def _without_overlap(
@@ -466,11 +404,6 @@ def _hold_out(
     return [row for row in rows if row[0] not in held], [row for row in rows if row[0] in held]
 
 
-def _rank(label: str) -> tuple[bool, int, str]:
-    number = re.fullmatch(r"-?[0-9]{1,18}", label)
-    return (number is None, int(label) if number else 0, label)
-
-
 def read_texts(
     table: Table,
     columns: Sequence[str] | None = None,
@@ -502,7 +435,7 @@ def read_texts(
     texts = ["\n".join(sides).strip() for sides in zip(*parts, strict=True)]
     rows = [row for row, text in enumerate(texts) if text]
     names = table.classes.get(own_columns[-1], names)
-    labels = _labels(table, own_columns[-1], rows, no_label, names)
+    labels = labels_in(table, own_columns[-1], rows, no_label, names)
     name = Path(table.source).name
     notes = [f"{name}: {note}" for note in table.notes]
     notes += _dropped(table.rows - len(rows), Path(table.source))
@@ -514,7 +447,7 @@ def read_texts(
     known = [label for label in labels if label is not None]
     plain = {label.strip().casefold() for label in known}
     none = ""
-    if len(plain) == 1 and plain <= {NONE, *_NOTHING}:
+    if len(plain) == 1 and plain <= {NONE, *NOTHING}:
         none = f"all labels in column {own_columns[-1]!r} are {known[0]}, which is none"
     return TextPart(
         table.source,
@@ -557,64 +490,6 @@ def _label_column(table: Table, wanted: str | None) -> str:
         f"{table.source}: no label column found; {there}; name it (--label-column), or call it "
         "'label'"
     )
-
-
-def _labels(
-    table: Table, column: str, rows: Sequence[int], no_label: Sequence[str], names: Sequence[str]
-) -> list[str | None]:
-    """The label of each row; None where it stands for none. Raises UserError with file and line.
-
-    Where no row has one, all are None.
-    """
-    values = table.values(column)
-    if rows and all(_is_missing(_lone(values[row])) for row in rows):
-        return [None] * len(rows)
-    none = {_alike(label) for label in no_label}
-    labels: list[str | None] = []
-    for row in rows:
-        value = _lone(values[row])
-        if _is_missing(value):
-            if "" in no_label:
-                labels.append(None)
-                continue
-            raise UserError(
-                f"{table.where(row)}: no label in column {column!r}; give every text one, or leave "
-                "such rows out (--no-label '')"
-            )
-        if isinstance(value, list):
-            raise UserError(
-                f"{table.where(row)}: {len(value)} labels in column {column!r} "
-                f"({one_line(value, 60)}); give each text one"
-            )
-        if not isinstance(value, str | int | float | Decimal | date):
-            raise UserError(
-                f"{table.where(row)}: label {one_line(value, 60)} in column {column!r} is a "
-                f"{type(value).__name__}; give a name or number"
-            )
-        if isinstance(value, bool):
-            label = str(value).lower()  # as JSON and CSV have it
-        elif isinstance(value, int) and 0 <= value < len(names):
-            label = names[value]
-        else:
-            label = str(value).strip()
-        # a whole number that passed through a float column
-        if re.fullmatch(r"-?[0-9]+\.[0-9]+", label) and float(label).is_integer():
-            label = label.partition(".")[0]
-        labels.append(None if label in no_label or _alike(label) in none else label)
-    return labels
-
-
-def _lone(value: Any) -> Any:
-    """What a list of one, or a text that spells a list, holds; lists of several stay."""
-    if isinstance(value, str) and (found := _LIST.fullmatch(value.strip())):
-        value = [a or b or c for a, b, c in _ITEM.findall(found[1])]
-    while isinstance(value, list) and len(value) < 2:
-        value = value[0] if value else None
-    return value
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def has_texts(table: Table, label: str | None = None, text: str | None = None) -> bool:
