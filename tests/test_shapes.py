@@ -77,6 +77,20 @@ CHATS: dict[str, tuple[Any, str]] = {
         ASKED,
     ),
     "JSON in a string": ({"messages": json.dumps([{"role": "user", "content": ASKED}])}, ASKED),
+    "what Python prints": ({"messages": str([{"role": "user", "content": ASKED}])}, ASKED),
+    "a tree of answers": (
+        {
+            "prompt": {
+                "role": "prompter",
+                "text": ASKED,
+                "replies": [
+                    {"text": SAID, "replies": [{"text": "Thanks.", "replies": []}]},
+                    {"text": "Lyon?", "replies": []},
+                ],
+            }
+        },
+        f"{BOTH}\nThanks.\nLyon?",
+    ),
     "turns by number": (
         {
             "messages": {
@@ -155,6 +169,12 @@ JSON: dict[str, tuple[str, str, list[str]]] = {
     ),
     "parts": ("a.json", json.dumps({"train": [{"text": "a"}], "test": [{"text": "b"}]}), ["a"]),
     "columns": ("a.json", json.dumps({"text": ["a", "b"], "label": [0, 1]}), ["a", "b"]),
+    "a frame": (
+        "a.json",
+        json.dumps({"columns": ["text", "n"], "index": [0, 1], "data": [["a", 1], ["b", 2]]}),
+        ["a", "b"],
+    ),
+    "without a line end": ("a.json", '{"text": "a"}{"text": "b"}', ["a", "b"]),
     "names": ("a.json", json.dumps({"d1": {"text": "a"}, "d2": {"text": "b"}}), ["a", "b"]),
     "one after the other": ("a.json", '{"text":\n"a"}{"text": "b"}', ["a", "b"]),
     "a list in .jsonl": ("a.jsonl", '[{"text": "a"},\n {"text": "b"}]', ["a", "b"]),

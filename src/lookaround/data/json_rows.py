@@ -56,8 +56,9 @@ def json_rows(path: Path, kind: str, lines: Iterator[tuple[int, str]]) -> JsonRo
     rest = itertools.chain([first], [] if second is None else [second], filled)
     try:
         value = json.loads(first[1])
-    except (ValueError, RecursionError):
-        if first[1].lstrip().startswith(("[", "{")) and second is not None:
+    except (ValueError, RecursionError) as error:
+        glued = getattr(error, "msg", "") == "Extra data"
+        if first[1].lstrip().startswith(("[", "{")) and (second is not None or glued):
             return JsonRows(_whole(path, rest, kind, notes), False, notes)
         return JsonRows(_by_line(path, rest), True, notes)
     alone = second is None
@@ -147,6 +148,11 @@ def _within(value: Any, kind: str) -> tuple[list[Any], str] | None:
         return lists[named], f"rows of {named!r}" + (f"; {listed(left)} left out" if left else "")
     if kind != "json":
         return None
+    columns, data = value.get("columns"), value.get("data")
+    if isinstance(columns, list) and isinstance(data, list):  # as pandas splits a frame
+        fitting = all(isinstance(row, list) and len(row) == len(columns) for row in data)
+        if data and fitting and all(isinstance(name, str) for name in columns):
+            return [dict(zip(columns, row, strict=True)) for row in data], "rows of 'data'"
     sizes = {len(inner) if isinstance(inner, list) else -1 for inner in value.values()}
     if len(sizes) == 1 and min(sizes) > 0 and (len(value) > 1 or {*value} & {*TEXT_NAMES}):
         scalars = not any(isinstance(x, dict | list) for inner in value.values() for x in inner)

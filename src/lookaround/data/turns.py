@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,10 @@ _SPEAKERS = frozenset(
 )
 
 
+# of a turn: the turns that answer it
+_ANSWERS = ("replies", "children")
+
+
 class NotText(Exception):
     """Row `row` of a column holds `value`, which is neither text nor a list of texts."""
 
@@ -69,7 +74,7 @@ class Turns:
 
     key: the field of turns that are objects, where they have none of a usual name.
     places: those of turns that are lists; None: all.
-    encoded: whether values are JSON in strings.
+    encoded: whether values are lists in strings.
     """
 
     key: Any = None
@@ -129,14 +134,17 @@ def _is_encoded(values: Sequence[Any]) -> bool:
 
 
 def _decoded(value: str) -> list[Any] | None:
-    """The turns that a string of JSON holds; None: it is other text."""
+    """The turns that a string of JSON, or of Python's, holds; None: it is other text."""
     if not value.lstrip().startswith(("[{", "[[")):
         return None
-    try:
-        turns = json.loads(value)
-    except (ValueError, RecursionError):
-        return None
-    return turns if all(isinstance(turn, dict | list) for turn in turns) else None
+    for read in (json.loads, ast.literal_eval):  # JSON, or what Python prints
+        try:
+            turns = read(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(turns, list) and all(isinstance(turn, dict | list) for turn in turns):
+            return turns
+    return None
 
 
 def _turns_in(values: Sequence[Any], encoded: bool) -> list[list[Any]]:
@@ -182,9 +190,22 @@ def flatten(values: Sequence[Any], turns: Turns | None = None) -> list[str]:
     for row, value in enumerate(values):
         said = _as_turns(row, value, found.encoded)
         if isinstance(said, list):
-            said = "\n".join(filter(None, (_of_turn(turn, found) for turn in said)))
+            every = (answer for turn in said for answer in _with_answers(turn))
+            said = "\n".join(filter(None, (_of_turn(turn, found) for turn in every)))
         texts.append(said or "")
     return texts
+
+
+def _with_answers(turn: Any) -> Iterator[Any]:
+    """A turn, and those of the tree of answers to it, each in front of its own answers."""
+    left = [turn]
+    while left:
+        turn = left.pop()
+        yield turn
+        if isinstance(turn, dict):
+            answers = next((turn[name] for name in _ANSWERS if name in turn), None)
+            if isinstance(answers, list):
+                left += [answer for answer in reversed(answers) if isinstance(answer, dict)]
 
 
 def _of_turn(turn: Any, turns: Turns) -> str:
