@@ -1,6 +1,6 @@
 """Inputs that nobody has thought of, for everything that reads what others have written.
 
-    python -m benchmarks.fuzz --minutes 10
+    python -m benchmarks.fuzz --minutes 10 --json results/data/fuzz.json
     python -m benchmarks.fuzz --minutes 1 --only specs config --engine hypothesis
 
 The first takes 10 minutes for each of the targets below, two at a time on two cores. Inputs are
@@ -614,6 +614,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="of each target")
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--engine", choices=("atheris", "hypothesis"), default="atheris")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     parser.add_argument("--run", choices=TARGETS, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -635,6 +636,14 @@ def main() -> None:
     print(f"{'target':<12}{'inputs':>12}{'crashes':>10}")
     for found in outcomes:
         print(f"{found.name:<12}{found.inputs:>12,}{bool(found.code):>10}")
+    if given.json:
+        from benchmarks.records import write_record
+
+        rows = [
+            {"target": found.name, "inputs": found.inputs, "crashes": int(bool(found.code))}
+            for found in outcomes
+        ]
+        write_record(given.json, {"fuzz": rows}, minutes=given.minutes, engine=given.engine)
     sys.exit(any(found.code for found in outcomes))
 
 

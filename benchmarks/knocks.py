@@ -1,6 +1,6 @@
 """Whether a command that is ended at any moment goes on to the results that it has uninterrupted.
 
-    python -m benchmarks.knocks --kills 100
+    python -m benchmarks.knocks --kills 100 --json results/data/knocks.json
     python -m benchmarks.knocks --kills 10 --commands pretrain,forecast --seed 1
 
 A kill takes about 20 s on two busy CPU cores, of which most is imports. Linux only.
@@ -39,6 +39,8 @@ from tempfile import mkdtemp
 from typing import Any
 
 import yaml
+
+from benchmarks.records import write_record
 
 # What may differ between two runs of the same command: (files, field or line, why).
 MEASURED = (
@@ -456,6 +458,11 @@ class Line:
         counts = f"{self.knocks:>7}{self.equal:>15}{len(self.wrong):>9}"
         return f"{self.name:<11}{self.reference:>14.1f}{counts}{self.seconds:>9.0f}"
 
+    def row(self) -> dict[str, Any]:
+        """As it stands in the record."""
+        counts = {"kills": self.knocks, "equal": self.equal, "unequal": len(self.wrong)}
+        return {"command": self.name, "reference": round(self.reference, 1), **counts}
+
 
 HEAD = f"{'command':<11}{'reference, s':>14}{'kills':>7}{'resumed equal':>15}{'unequal':>9}{'s':>9}"
 Way = Callable[[Reference, Run, random.Random], Trial]
@@ -472,6 +479,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--commands", default=",".join(COMMANDS), help=f"of {', '.join(COMMANDS)}")
     parser.add_argument("--minutes", type=float, help="begin nothing after so many")
     parser.add_argument("--plain", action="store_true", help="no full disk, no lost worker")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the record here")
     given = parser.parse_args(arguments)
     names = [name.strip() for name in given.commands.split(",")]
     if unknown := {*names} - {*COMMANDS}:
@@ -523,6 +531,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\n{HEAD}")
     print("\n".join(line.told() for line in lines.values()))
     unequal = any(line.wrong for line in lines.values())
+    if given.json:
+        write_record(given.json, {"knocks": [line.row() for line in lines.values()]})
     if not unequal:
         shutil.rmtree(home)
     return int(unequal)
