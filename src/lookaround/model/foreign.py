@@ -339,7 +339,7 @@ def _agree(ours: Tensor, logits: Tensor, close: float, cap: float | None = None)
 def _numbers(config: Any) -> Iterator[tuple[str, float]]:
     """The positive numbers of a configuration by name."""
     for name, value in config.get_text_config().to_dict().items():
-        if type(value) in (int, float) and value > 0:
+        if type(value) in (int, float) and 0 < value < 1e300:  # JSON has whole numbers of any size
             yield name, float(value)
 
 
