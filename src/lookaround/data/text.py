@@ -25,7 +25,7 @@ HIDDEN_MASK = "hidden_mask_token"
 MOST_TOKENS = 1 << 22  # the largest vocabularies have a quarter of that
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "mask_token": "<mask>"}
 # texts encoded at a time, and characters; longer texts than LONG characters are cut
-CHUNK, BATCH, LONG = 1000, 1 << 22, 1 << 18
+CHUNK, BATCH, LONG = 1000, 1 << 21, 1 << 18
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # above this share of lost characters, bits are told per token: bytes would flatter the model
 LOSSY = 0.01
