@@ -136,6 +136,7 @@ def test_a_sample_is_taken_of_many_different_words(monkeypatch: pytest.MonkeyPat
     texts = [dna(2000)[i : i + 1000] for i in range(0, 1000, 50)]
     assert bpe.sample_of(texts, [1000] * len(texts)).whole
     monkeypatch.setattr(bpe, "SAMPLE_DISTINCT", 5000)
+    monkeypatch.setattr(bpe, "_CHUNK", 1)
     sample = bpe.sample_of(texts, [1000] * len(texts))
     assert not sample.whole
     assert 5000 <= sample.distinct <= 6000
@@ -144,6 +145,12 @@ def test_a_sample_is_taken_of_many_different_words(monkeypatch: pytest.MonkeyPat
     assert len(sample.texts) == 3
     assert sample.texts != texts[:3], "drawn from all of them"
     assert sample == bpe.sample_of(texts, [1000] * len(texts))
+    monkeypatch.setattr(bpe, "LOOKED_AT", 500)  # random letters are told by a part of them
+    monkeypatch.setattr(bpe, "SAMPLE_BYTES", 30_000)
+    assert not bpe.sample_of(texts, [1000] * len(texts)).whole
+    few = [" ".join(["the same words"] * 60)] * 20
+    assert bpe.sample_of(few, [len(one) for one in few]).whole
+    monkeypatch.setattr(bpe, "SAMPLE_BYTES", 3000)
     told = train_tokenizer(texts, 300).learned
     assert told == "The tokenizer is trained on 0 MB of the training text."
 
@@ -227,7 +234,7 @@ def test_shards_hold_what_the_tokenizer_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookaround.data.shards.SHARD_TOKENS", 500)
-    monkeypatch.setattr("lookaround.data.shards.WRITTEN_TOKENS", 64)
+    monkeypatch.setattr(text, "CHUNK", 16)
     heard: list[tuple[int, int]] = []
     corpus = make_corpus("words", sentences(120), {})
     store = prepare(corpus, vocabulary=300, cache=tmp_path, heard=lambda *told: heard.append(told))

@@ -18,6 +18,8 @@ from lookaround.support.errors import UserError
 # different word: words are cut at WORD characters, and no more text is taken than these limits.
 WORD = 256
 SAMPLE_BYTES, SAMPLE_DISTINCT = 256 << 20, 10_000_000
+# bytes that tell of all the text, and the power by which different words grow with it
+LOOKED_AT, GROWTH = 16 << 20, 0.7
 # what is trained within a second or so needs no process of its own
 QUICK_BYTES, QUICK_DISTINCT = 4 << 20, 200_000
 # GPT-2's, with words of at most WORD characters
@@ -26,6 +28,7 @@ PATTERN = (
     rf"| ?[^\s\p{{L}}\p{{N}}]{{1,{WORD}}}|\s{{1,{WORD}}}(?!\S)|\s{{1,{WORD}}}"
 )
 _CUT = 1 << 22  # characters of a text handed over at a time
+_CHUNK = 1 << 18  # characters that are looked at at a time
 _SHUFFLE_SEED = 0
 # its parent ends it, and not a Ctrl-C that both hear
 _CHILD = """
@@ -56,30 +59,59 @@ def sample_of(texts: Sequence[str], sizes: Sequence[int] | np.ndarray) -> Sample
 
     sizes: of the texts, in bytes.
 
-    Words are told apart by white space; those longer than WORD count as all different. Ours.
+    Words are told apart by white space; those longer than WORD count as all different. Of much text
+    a part is looked at, and what it holds is taken to grow as by Heaps' law. Ours.
     """
-    from lookaround.support.randomness import (
-        permute,  # it brings torch, which training has no use of
-    )
+    # torch, which comes with it, is of no use to the process that trains
+    from lookaround.support.randomness import permute
 
-    size = int(np.sum(sizes))
+    total = int(np.sum(sizes))
+    every = total // LOOKED_AT
+    if every > 1 and total <= SAMPLE_BYTES:
+        seen: set[str] = set()
+        looked = distinct = 0
+        for chunk in _chunks(texts, range(0, len(texts), every)):
+            looked += sum(map(len, chunk))
+            distinct += _different(chunk, seen)
+        if looked >= LOOKED_AT // 4:
+            distinct = int(distinct * (total / looked) ** GROWTH)
+            if distinct < SAMPLE_DISTINCT:
+                taken = [part for index in range(len(texts)) for part in _cut(texts[index])]
+                return Sample(taken, total, distinct, True)
     order: Iterable[int] = range(len(texts))
-    if size > SAMPLE_BYTES:
+    if total > SAMPLE_BYTES:
         order = map(int, permute(np.arange(len(texts)), len(texts), _SHUFFLE_SEED, 0))
-    seen: set[str] = set()
-    taken: list[str] = []
-    room = SAMPLE_BYTES
-    distinct = 0
+    seen, taken = set(), []
+    size = distinct = 0
+    for chunk in _chunks(texts, order):
+        taken += chunk
+        size += sum(len(part.encode("utf-8")) for part in chunk)
+        distinct += _different(chunk, seen)
+        if size >= SAMPLE_BYTES or distinct >= SAMPLE_DISTINCT:
+            return Sample(taken, size, distinct, False)
+    return Sample(taken, size, distinct, True)
+
+
+def _different(texts: list[str], seen: set[str]) -> int:
+    """Characters of the words of texts that were not seen yet, and now are."""
+    new = {*" ".join(texts).split()} - seen
+    seen.update(word for word in new if len(word) <= WORD)
+    return sum(map(len, new))
+
+
+def _chunks(texts: Sequence[str], order: Iterable[int]) -> Iterator[list[str]]:
+    """Texts in an order, a few at a time, the long ones cut."""
+    held: list[str] = []
+    size = 0
     for index in order:
         for part in _cut(texts[index]):
-            taken.append(part)
-            room -= len(part.encode("utf-8"))
-            new = {word for word in part.split() if word not in seen}
-            distinct += sum(map(len, new))
-            seen.update(word for word in new if len(word) <= WORD)
-            if room <= 0 or distinct >= SAMPLE_DISTINCT:
-                return Sample(taken, SAMPLE_BYTES - room, distinct, False)
-    return Sample(taken, SAMPLE_BYTES - room, distinct, True)
+            held.append(part)
+            size += len(part)
+            if size >= _CHUNK:
+                yield held
+                held, size = [], 0
+    if held:
+        yield held
 
 
 def _cut(text: str) -> Iterator[str]:

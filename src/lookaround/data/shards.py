@@ -23,13 +23,12 @@ import numpy as np
 
 from lookaround.data.corpus import Corpus, cache_folder, split_documents, split_note
 from lookaround.data.documents import Documents
-from lookaround.data.text import Lost, TextTokenizer, load_tokenizer, train_tokenizer
+from lookaround.data.text import Encoded, Lost, TextTokenizer, load_tokenizer, train_tokenizer
 from lookaround.support.errors import UserError
 from lookaround.support.storage import disk_errors, sync_folder
 
 FORMAT = 2
 SHARD_TOKENS = 1 << 28
-WRITTEN_TOKENS = 1 << 20  # at a time
 ABANDONED_SECONDS = 24 * 3600
 SPLITS = ("train", "validation", "test")
 
@@ -257,49 +256,36 @@ def _write_store(
 
 
 class _ShardWriter:
-    """Writes the tokens of documents into shards, some at a time.
+    """Appends tokens to shards.
 
     counts: of each token so far, (vocabulary,) int64.
+    size: tokens of the shard at hand.
     """
 
-    def __init__(self, folder: Path, name: str, vocabulary: int, dtype: np.dtype) -> None:
-        self.folder, self.name, self.dtype = folder, name, dtype
+    def __init__(self, folder: Path, name: str, vocabulary: int) -> None:
+        self.folder, self.name = folder, name
         self.shards: list[str] = []
         self.counts = np.zeros(vocabulary, dtype=np.int64)
-        self.size = 0  # tokens of the shard at hand
+        self.size = 0
         self._file: IO[bytes] | None = None
-        self._held: list[np.ndarray] = []
-        self._waiting = 0
 
-    def begin(self) -> tuple[int, int]:
-        """(shard, place in it) of the next document."""
+    def begin(self) -> None:
+        """Begins another shard where there is none, or a full one; not within a document."""
         if self._file is None or self.size >= SHARD_TOKENS:
             self.close()
             self.shards.append(f"{self.name}-{len(self.shards):05d}.bin")
             self._file = open(self.folder / self.shards[-1], "wb")  # noqa: SIM115 (closed by `close`)
             self.size = 0
-        return len(self.shards) - 1, self.size
 
-    def add(self, ids: np.ndarray) -> bool:
-        """Adds tokens of the document that was begun; tells whether they were written."""
-        self._held.append(ids)
-        self.size += len(ids)
-        self._waiting += len(ids)
-        if self._waiting < WRITTEN_TOKENS:
-            return False
-        self._write()
-        return True
-
-    def _write(self) -> None:
-        if self._held and self._file is not None:
-            ids = np.concatenate(self._held)
-            self._file.write(ids.astype(self.dtype).tobytes())
-            self.counts += np.bincount(ids, minlength=len(self.counts))
-        self._held, self._waiting = [], 0
+    def add(self, tokens: np.ndarray) -> None:
+        """Adds tokens, of the type that they are written in."""
+        assert self._file is not None
+        self._file.write(tokens.tobytes())
+        self.counts += np.bincount(tokens, minlength=len(self.counts))
+        self.size += len(tokens)
 
     def close(self) -> None:
-        """Writes what is left, and closes the shard."""
-        self._write()
+        """Closes the shard at hand."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -315,25 +301,24 @@ def _write_split(
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Encodes texts into shards; returns the split's index entry and token counts (vocabulary,)."""
     shard, start, length = (np.zeros(len(texts), dtype=np.int64) for _ in range(3))
-    writer = _ShardWriter(folder, name, tokenizer.size, dtype)
-    done, number = texts.size.cumsum(), 0
-    head, tail = tokenizer.ends
-    inside = False
+    writer = _ShardWriter(folder, name, tokenizer.size)
+    done = texts.size.cumsum()
+    begun = ended = 0  # documents
     try:
-        for ids, last in tokenizer.pieces(texts):
-            if not inside:
-                shard[number], start[number] = writer.begin()
-                writer.add(head)
-            written = writer.add(np.concatenate([ids, tail]) if last else ids)
-            inside = not last
-            if last:
-                length[number] = writer.size - start[number]
-                if written:
-                    heard(int(done[number]))
-                number += 1
+        for batch in tokenizer.batches(texts):
+            if begun == ended:
+                writer.begin()
+            tokens, first, behind = _with_ends(batch, tokenizer, dtype)
+            new = slice(begun, begun + len(first))
+            shard[new], start[new] = len(writer.shards) - 1, writer.size + first
+            whole = slice(ended, ended + len(behind))
+            length[whole] = writer.size + behind - start[whole]
+            begun, ended = new.stop, whole.stop
+            writer.add(tokens)
+            if ended:
+                heard(int(done[ended - 1]))
     finally:
         writer.close()
-    heard(texts.bytes)
     np.save(folder / f"{name}.documents.npy", np.array([shard, start, length, texts.size]))
     return {
         "shards": writer.shards,
@@ -341,6 +326,25 @@ def _write_split(
         "tokens": int(length.sum()),
         "bytes": texts.bytes,
     }, writer.counts
+
+
+def _with_ends(
+    batch: Encoded, tokenizer: TextTokenizer, dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(tokens with BOS and EOS around each document, places of the first tokens of those that begin
+    among them, places behind the last ones of those that end).
+    """
+    eos = tokenizer.eos is not None
+    sizes = batch.lengths + batch.begins + eos * batch.ends
+    stops = sizes.cumsum()
+    first, behind = (stops - sizes)[batch.begins], stops[batch.ends]
+    tokens = np.empty(int(sizes.sum()), dtype=dtype)
+    inner = np.ones(len(tokens), dtype=bool)
+    tokens[first], inner[first] = tokenizer.bos, False
+    if eos:
+        tokens[behind - 1], inner[behind - 1] = tokenizer.eos, False
+    tokens[inner] = batch.ids
+    return tokens, first, behind
 
 
 def in_memory(texts: Sequence[str], tokenizer: TextTokenizer) -> Split:

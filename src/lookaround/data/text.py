@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -38,6 +39,21 @@ class Lost(NamedTuple):
 
     share: float = 0.0
     example: str = ""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Ids of texts, or of parts of them, one behind the other.
+
+    ids: (n,) int64.
+    lengths: of each part, (parts,) int64.
+    begins, ends: whether a part is the first, and the last, of its text, (parts,) bool.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
 
 
 class TextTokenizer:
@@ -127,16 +143,25 @@ class TextTokenizer:
                 held = []
         return found
 
-    def pieces(self, texts: Iterable[str]) -> Iterator[tuple[np.ndarray, bool]]:
-        """(ids (n,) int64, whether they are the last of their text) of each text, a part at a time.
-
-        Memory is held for some MB of text, however long a text is.
-        """
+    def batches(self, texts: Iterable[str]) -> Iterator[Encoded]:
+        """The same some MB of text at a time, however long a text is."""
         backend = self._plain
+        begins = True
         for batch in _batches(map(self._parts, texts)):
             found = backend.encode_batch_fast([part for part, _ in batch], add_special_tokens=False)
-            for item, (_, last) in zip(found, batch, strict=True):
-                yield np.array(item.ids, dtype=np.int64), last
+            lists = [item.ids for item in found]
+            ends = np.array([last for _, last in batch])
+            ids = np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int64)
+            lengths = np.array([len(part) for part in lists], dtype=np.int64)
+            yield Encoded(ids, lengths, np.append(begins, ends[:-1]), ends)
+            begins = bool(ends[-1])
+
+    def pieces(self, texts: Iterable[str]) -> Iterator[tuple[np.ndarray, bool]]:
+        """(ids (n,) int64, whether they are the last of their text) of each text, part by part."""
+        for batch in self.batches(texts):
+            stops = batch.lengths.cumsum()
+            for start, stop, last in zip(stops - batch.lengths, stops, batch.ends, strict=True):
+                yield batch.ids[start:stop], bool(last)
 
     def _parts(self, text: str) -> Iterator[str]:
         """A text as it is, or a long one in parts where it is seen that a cut changes no token.
