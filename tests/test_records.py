@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -134,3 +135,18 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_star_in_a_text_is_no_alias() -> None:
     assert parsed("a: 2*x\nb: '*'", is_json=False) == {"a": "2*x", "b": "*"}
+
+
+def test_fields_stay_in_the_order_of_the_file(tmp_path: Path) -> None:
+    class Inner(Stored):
+        first: int
+        second: int = 0
+
+    class Outer(Stored):
+        name: str
+        inner: list[Inner]
+
+    file = tmp_path / "a.json"
+    given = {"other": 1, "inner": [{"more": 2, "second": 3, "first": 4}], "name": "x", "last": None}
+    file.write_text(json.dumps(given))
+    assert json.dumps(read_record(file, Outer).as_dict()) == json.dumps(given)

@@ -128,8 +128,7 @@ class StudyFolder:
         if name in names:
             _require_same(state.pop("identity"), self.identity, self.file)
             del state["layout"]
-            known = checked(self.stored, state, self.file).as_dict()
-            self.state = {name: known[name] for name in state}  # in the order of the file
+            self.state = checked(self.stored, state, self.file).as_dict()
 
     @contextmanager
     def opened(self, main: bool = True) -> Iterator[dict[str, Any]]:

@@ -15,9 +15,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from lookaround.support.errors import UserError
 
@@ -35,10 +44,24 @@ class Stored(BaseModel):
     """An object in a file of ours.
 
     Numbers are finite unless a field says otherwise. Fields that are not known are kept, so that
-    the file of a later version is read.
+    the file of a later version is read, and all stay in the order that they were read in.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    _order: tuple[str, ...] = ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_order(cls, value: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        made = read(value)
+        if isinstance(value, dict):
+            made._order = tuple(value)
+        return made
+
+    @model_serializer(mode="wrap")
+    def _in_order(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found = plain(self)
+        return {name: found[name] for name in self._order if name in found} | found
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, as it was stored."""
