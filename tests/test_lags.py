@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import sentences
-from lookaround.data import shards
+from lookaround.data import shards, text
 from lookaround.data.corpus import make_corpus
 from lookaround.data.shards import TokenStore, prepare
 from lookaround.support.errors import UserError
@@ -135,6 +135,7 @@ def store_documents(store: TokenStore) -> list[list[int]]:
 def sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenStore:
     """A store of several small shards, counted in parts of a few hundred tokens."""
     monkeypatch.setattr(shards, "SHARD_TOKENS", 1500)
+    monkeypatch.setattr(text, "CHUNK", 10)
     monkeypatch.setattr(module, "PART_TOKENS", 400)
     store = prepare(
         make_corpus("words", sentences(120, seed=5), {}), vocabulary=300, cache=tmp_path / "cache"
