@@ -133,26 +133,45 @@ def test_a_word_of_many_letters_is_trained_on_and_encoded() -> None:
 
 
 def test_a_sample_is_taken_of_many_different_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [dna(2000)[i : i + 1000] for i in range(0, 1000, 50)]
-    assert bpe.sample_of(texts, [1000] * len(texts)).whole
+    texts = [dna(20_000)[i : i + 1000] for i in range(0, 20_000, 1000)]
+
+    def sample(of: list[str] = texts) -> bpe.Sample:
+        return bpe.sample_of(of, [len(one) for one in of])
+
+    assert sample().whole
+    assert list(sample()) == texts
     monkeypatch.setattr(bpe, "SAMPLE_DISTINCT", 5000)
-    monkeypatch.setattr(bpe, "_CHUNK", 1)
-    sample = bpe.sample_of(texts, [1000] * len(texts))
-    assert not sample.whole
-    assert 5000 <= sample.distinct <= 6000
+    assert not sample().whole
+    assert len(list(sample())) == 5
+    assert sample().distinct == sample().bytes == 5000
     monkeypatch.setattr(bpe, "SAMPLE_BYTES", 3000)
-    sample = bpe.sample_of(texts, [1000] * len(texts))
-    assert len(sample.texts) == 3
-    assert sample.texts != texts[:3], "drawn from all of them"
-    assert sample == bpe.sample_of(texts, [1000] * len(texts))
-    monkeypatch.setattr(bpe, "LOOKED_AT", 500)  # random letters are told by a part of them
-    monkeypatch.setattr(bpe, "SAMPLE_BYTES", 30_000)
-    assert not bpe.sample_of(texts, [1000] * len(texts)).whole
-    few = [" ".join(["the same words"] * 60)] * 20
-    assert bpe.sample_of(few, [len(one) for one in few]).whole
-    monkeypatch.setattr(bpe, "SAMPLE_BYTES", 3000)
+    assert len(list(sample())) == 3
+    assert list(sample()) != texts[:3], "drawn from all of them"
+    assert list(sample()) == list(sample())
     told = train_tokenizer(texts, 300).learned
     assert told == "The tokenizer is trained on 0 MB of the training text."
+
+
+def test_different_words_are_told_by_a_part_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpe, "LOOKED_AT", 2000)
+    draw = random.Random(0)
+    zipf = [1 / rank for rank in range(1, 5001)]
+    words = [
+        " ".join(str(word) for word in draw.choices(range(5000), zipf, k=200)) for _ in range(200)
+    ]
+    same = [" ".join(["the same words"] * 60)] * 20
+    for texts in (words, same, [dna(1000)] * 20):
+        found = bpe.sample_of(texts, [len(one) for one in texts])
+        real = sum(map(len, {*" ".join(texts).split()}))
+        assert real <= found.distinct
+        assert found.whole
+    expected = bpe.sample_of(words, [len(one) for one in words]).distinct
+    real = sum(map(len, {*" ".join(words).split()}))
+    assert expected < 3 * real
+    monkeypatch.setattr(bpe, "SAMPLE_DISTINCT", expected // 2)
+    taken = bpe.sample_of(words, [len(one) for one in words])
+    assert not taken.whole
+    assert sum(map(len, {*" ".join(taken).split()})) <= expected // 2
 
 
 def test_a_process_of_its_own_trains_the_same_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:

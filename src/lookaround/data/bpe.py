@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, NamedTuple
+from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 
@@ -18,8 +20,8 @@ from lookaround.support.errors import UserError
 # different word: words are cut at WORD characters, and no more text is taken than these limits.
 WORD = 256
 SAMPLE_BYTES, SAMPLE_DISTINCT = 256 << 20, 10_000_000
-# bytes that tell of all the text, and the power by which different words grow with it
-LOOKED_AT, GROWTH = 16 << 20, 0.7
+# bytes that tell of all the text, and the least power by which different words grow with it
+LOOKED_AT, LEAST_GROWTH = 16 << 20, 0.5
 # what is trained within a second or so needs no process of its own
 QUICK_BYTES, QUICK_DISTINCT = 4 << 20, 200_000
 # GPT-2's, with words of at most WORD characters
@@ -28,7 +30,7 @@ PATTERN = (
     rf"| ?[^\s\p{{L}}\p{{N}}]{{1,{WORD}}}|\s{{1,{WORD}}}(?!\S)|\s{{1,{WORD}}}"
 )
 _CUT = 1 << 22  # characters of a text handed over at a time
-_CHUNK = 1 << 18  # characters that are looked at at a time
+_END = 2**64 - 1  # in place of a text's length: there are no more
 _SHUFFLE_SEED = 0
 # its parent ends it, and not a Ctrl-C that both hear
 _CHILD = """
@@ -39,19 +41,31 @@ main()
 """
 
 
-class Sample(NamedTuple):
-    """Texts to train on.
+@dataclass(frozen=True)
+class Sample:
+    """Texts to train on, the long ones cut: they are read as they are iterated over.
 
-    texts: whole, or cut where they are long.
-    bytes: of them in UTF-8.
-    distinct: characters of their different words, about.
+    texts, order: those it draws from, and the indices of them in the order in which they are taken,
+        (n,).
+    bytes: of what it holds in UTF-8, about.
+    distinct: characters of its different words, about.
     whole: whether that is all of the text.
     """
 
-    texts: list[str]
+    texts: Sequence[str]
+    order: np.ndarray
     bytes: int
     distinct: int
     whole: bool
+
+    def __iter__(self) -> Iterator[str]:
+        room = self.bytes
+        for part in _parts(self.texts, self.order):
+            yield part
+            if not self.whole:
+                room -= len(part.encode("utf-8"))
+                if room <= 0:
+                    return
 
 
 def sample_of(texts: Sequence[str], sizes: Sequence[int] | np.ndarray) -> Sample:
@@ -60,62 +74,56 @@ def sample_of(texts: Sequence[str], sizes: Sequence[int] | np.ndarray) -> Sample
     sizes: of the texts, in bytes.
 
     Words are told apart by white space; those longer than WORD count as all different. Of much text
-    a part is looked at, and what it holds is taken to grow as by Heaps' law. Ours.
+    a part is looked at, and what it holds is taken to grow with a power of the text, by Heaps' law:
+    the power that the second half of that part shows. It falls with more text, so that more words
+    are expected than there are. Ours.
     """
     # torch, which comes with it, is of no use to the process that trains
     from lookaround.support.randomness import permute
 
     total = int(np.sum(sizes))
-    every = total // LOOKED_AT
-    if every > 1 and total <= SAMPLE_BYTES:
-        seen: set[str] = set()
-        looked = distinct = 0
-        for chunk in _chunks(texts, range(0, len(texts), every)):
-            looked += sum(map(len, chunk))
-            distinct += _different(chunk, seen)
-        if looked >= LOOKED_AT // 4:
-            distinct = int(distinct * (total / looked) ** GROWTH)
-            if distinct < SAMPLE_DISTINCT:
-                taken = [part for index in range(len(texts)) for part in _cut(texts[index])]
-                return Sample(taken, total, distinct, True)
-    order: Iterable[int] = range(len(texts))
-    if total > SAMPLE_BYTES:
-        order = map(int, permute(np.arange(len(texts)), len(texts), _SHUFFLE_SEED, 0))
-    seen, taken = set(), []
-    size = distinct = 0
-    for chunk in _chunks(texts, order):
-        taken += chunk
-        size += sum(len(part.encode("utf-8")) for part in chunk)
-        distinct += _different(chunk, seen)
-        if size >= SAMPLE_BYTES or distinct >= SAMPLE_DISTINCT:
-            return Sample(taken, size, distinct, False)
-    return Sample(taken, size, distinct, True)
+    order = np.arange(len(texts))
+    spread = order[:: max(1, total // LOOKED_AT)]
+    some = min(int(np.asarray(sizes)[spread].sum()), 2 * LOOKED_AT)
+    looked, distinct, power = _looked_at(_parts(texts, spread), some)
+    room = min(total, SAMPLE_BYTES)
+    expected = distinct * (room / max(1, looked)) ** power
+    if expected > SAMPLE_DISTINCT:
+        room = int(room * (SAMPLE_DISTINCT / expected) ** (1 / power))
+        expected = SAMPLE_DISTINCT
+    if room < total:
+        order = permute(order, len(texts), _SHUFFLE_SEED, 0)
+    return Sample(texts, order, room, int(expected), room == total)
 
 
-def _different(texts: list[str], seen: set[str]) -> int:
-    """Characters of the words of texts that were not seen yet, and now are."""
-    new = {*" ".join(texts).split()} - seen
-    seen.update(word for word in new if len(word) <= WORD)
-    return sum(map(len, new))
+def _looked_at(parts: Iterable[str], most: int) -> tuple[int, int, float]:
+    """(bytes, characters of different words, the power by which those grow) of the first texts.
+
+    most: bytes behind which no more are looked at.
+    """
+    seen: set[str] = set()
+    size = distinct = half = known = 0
+    for part in parts:
+        new = {*part.split()} - seen
+        seen.update(word for word in new if len(word) <= WORD)
+        distinct += sum(map(len, new))
+        size += len(part.encode("utf-8"))
+        if not half and 2 * size >= most:
+            half, known = size, distinct
+        if size >= most:
+            break
+    grown = math.log(distinct / known) / math.log(size / half) if known and half < size else 1.0
+    return size, distinct, min(1.0, max(LEAST_GROWTH, grown))
 
 
-def _chunks(texts: Sequence[str], order: Iterable[int]) -> Iterator[list[str]]:
-    """Texts in an order, a few at a time, the long ones cut."""
-    held: list[str] = []
-    size = 0
+def _parts(texts: Sequence[str], order: Iterable[int]) -> Iterator[str]:
+    """Texts in an order, the long ones cut."""
     for index in order:
-        for part in _cut(texts[index]):
-            held.append(part)
-            size += len(part)
-            if size >= _CHUNK:
-                yield held
-                held, size = [], 0
-    if held:
-        yield held
-
-
-def _cut(text: str) -> Iterator[str]:
-    yield from (text[begin : begin + _CUT] for begin in range(0, len(text), _CUT))
+        text = texts[index]
+        if len(text) <= _CUT:
+            yield text
+        else:
+            yield from (text[begin : begin + _CUT] for begin in range(0, len(text), _CUT))
 
 
 def trained(texts: Iterable[str], vocabulary: int, special: Sequence[str], first: str) -> str:
@@ -156,7 +164,7 @@ def trained_apart(sample: Sample, vocabulary: int, special: Sequence[str], first
     """
     quick = sample.bytes <= QUICK_BYTES and sample.distinct <= QUICK_DISTINCT
     if quick or not sys.executable:
-        return trained(sample.texts, vocabulary, special, first)
+        return trained(sample, vocabulary, special, first)
     # what this process can import; never what lies in the working directory by chance
     path = os.pathsep.join(place for place in sys.path if place)
     process = subprocess.Popen(
@@ -172,9 +180,9 @@ def trained_apart(sample: Sample, vocabulary: int, special: Sequence[str], first
     reader.start()
     try:
         try:
-            counts = [str(vocabulary), str(len(special)), str(len(sample.texts))]
-            _send(process.stdin, [*counts, first, *special])
-            _send(process.stdin, sample.texts)
+            _send(process.stdin, [str(vocabulary), str(len(special)), first, *special])
+            _send(process.stdin, sample)
+            process.stdin.write(_END.to_bytes(8, "big"))
             process.stdin.close()
         except BrokenPipeError:
             pass  # the process has died, which its code tells
@@ -202,17 +210,21 @@ def _send(file: IO[bytes], texts: Iterable[str]) -> None:
 
 
 def _received(file: IO[bytes]) -> Iterator[str]:
-    while head := file.read(8):
-        yield file.read(int.from_bytes(head, "big")).decode("utf-8")
+    while (size := int.from_bytes(_whole(file, 8), "big")) != _END:
+        yield _whole(file, size).decode("utf-8")
+
+
+def _whole(file: IO[bytes], size: int) -> bytes:
+    data = file.read(size)
+    if len(data) < size:  # its parent has died
+        raise SystemExit(1)
+    return data
 
 
 def main() -> None:
     """What the process does: texts on its input, tokenizer.json on its output."""
     texts = _received(sys.stdin.buffer)
-    vocabulary, specials, count = (int(next(texts)) for _ in range(3))
+    vocabulary, specials = int(next(texts)), int(next(texts))
     first, *special = (next(texts) for _ in range(1 + specials))
-    given = list(texts)
-    if len(given) != count:  # its parent has died
-        sys.exit(1)
-    found = trained(given, vocabulary, special, first)
+    found = trained(texts, vocabulary, special, first)
     sys.stdout.buffer.write(found.encode("utf-8"))

@@ -7,13 +7,14 @@ import hashlib
 import itertools
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 LOSSY = 0.01
 # what transformers writes of how a tokenizer was loaded here
 LOADED = ("is_local", "local_files_only")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Lost(NamedTuple):
@@ -147,8 +150,12 @@ class TextTokenizer:
         """The same some MB of text at a time, however long a text is."""
         backend = self._plain
         begins = True
-        for batch in _batches(map(self._parts, texts)):
-            found = backend.encode_batch_fast([part for part, _ in batch], add_special_tokens=False)
+
+        def encoded(batch: list[tuple[str, bool]]) -> tuple[list[tuple[str, bool]], list[Any]]:
+            parts = [part for part, _ in batch]
+            return batch, backend.encode_batch_fast(parts, add_special_tokens=False)
+
+        for batch, found in _ahead(encoded, _batches(map(self._parts, texts))):
             lists = [item.ids for item in found]
             ends = np.array([last for _, last in batch])
             ids = np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int64)
@@ -210,9 +217,13 @@ class TextTokenizer:
     def _plain(self) -> Any:
         """The backend, with which whole texts are text from end to end."""
         backend = self.hf.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True
+        # set only where it must be: a thread may be encoding with it, and then it is locked
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        if not backend.encode_special_tokens:
+            backend.encode_special_tokens = True
         return backend
 
     def documents(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
@@ -419,6 +430,22 @@ def _batches(texts: Iterable[Iterator[str]]) -> Iterator[list[tuple[str, bool]]]
                 part = following
     if batch:
         yield batch
+
+
+def _ahead(
+    work: Callable[[Item], Result], items: Iterator[Item]
+) -> Iterator[Result]:
+    """What work makes of each item, the next one meanwhile, in a thread where there are several."""
+    held = list(itertools.islice(items, 2))
+    if len(held) < 2:
+        yield from map(work, held)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        pending = deque(pool.submit(work, item) for item in held)
+        while pending:
+            done = pending.popleft().result()
+            pending.extend(pool.submit(work, item) for item in itertools.islice(items, 1))
+            yield done
 
 
 def _token_bytes(hf: Any, size: int, special: tuple[int, ...]) -> np.ndarray:
