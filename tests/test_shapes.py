@@ -561,7 +561,11 @@ def test_folders_of_a_corpus(tmp_path: Path) -> None:
     write(tmp_path / "tex", {"a.tex": "a", "b.srt": "b"})
     corpus = read_corpus(tmp_path / "tex")
     assert len(corpus.documents) == 2
-    assert "without a known ending" in corpus.notes[0]
+    assert corpus.notes[0] == "files without a known ending read as plain text: '.srt', '.tex'"
+    write(tmp_path / "tex", {"c.dump": lines({"text": "c"}, {"text": "d"})})
+    corpus = read_corpus(tmp_path / "tex")
+    assert sorted(corpus.documents) == ["a", "b", "c", "d"]
+    assert "read as JSON lines and plain text" in corpus.notes[0]
     with pytest.raises(UserError, match="has no columns"):
         read_corpus(tmp_path / "plain", text_column="x")
 

@@ -10,7 +10,7 @@ import typer
 from lookaround.cli.console import loading, say
 from lookaround.cli.options import Given, takes_settings
 from lookaround.support.errors import UserError
-from lookaround.support.storage import require_file
+from lookaround.support.storage import require_writable
 from lookaround.support.text import one_line
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command(
 ) -> None:
     """Continues texts as they are written."""
     if out is not None:
-        require_file("--out", out)
+        require_writable("--out", out)
     for text in prompt or []:
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise UserError(f"prompt {one_line(ascii(text))}: not UTF-8")

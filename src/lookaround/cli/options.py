@@ -19,7 +19,7 @@ from typer.models import ArgumentInfo
 
 from lookaround.api import OFFERED, option_of
 from lookaround.settings import Settings, field_of, read_settings
-from lookaround.support.storage import require_file, write_text
+from lookaround.support.storage import require_writable, write_text
 
 COMMON = {
     "dry_run": Annotated[
@@ -84,7 +84,7 @@ def takes_settings(name: str, *, argument: str = "") -> Callable[..., Callable[.
             options = {dotted: _given(values.pop(key)) for key, dotted in offered.items()}
             dry_run, config, assignments, file = (values.pop(key) for key in COMMON)
             if file is not None:
-                require_file("--json", file)
+                require_writable("--json", file)
             function(Given(options, config, assignments or [], dry_run, file), **values)
 
         parameters = [_derived(key, dotted, argument) for key, dotted in offered.items()]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lookaround.cli.console import say
-from lookaround.support.storage import require_file
+from lookaround.support.storage import require_writable
 
 
 def command(
@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Prints the table of results and writes their page."""
     if out is not None:
-        require_file("--out", out)
+        require_writable("--out", out)
     from rich.console import Console
 
     from lookaround.report.schema import load_results

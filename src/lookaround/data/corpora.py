@@ -38,6 +38,7 @@ _PART = re.compile(
     r"(?:[-_.]?[0-9][-_.0-9a-zM]*)?$",
     re.IGNORECASE,
 )
+_KINDS = {"jsonl": "JSON lines", "txt": "plain text"}  # of files by how they begin
 _TRAINING = ("train", "training", "unsupervised")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
@@ -99,33 +100,28 @@ def corpus_kind(path: Path) -> str | None:
     "txt", a table's kind, another ending of `files.FORMATS`, or None: it is no text that we read.
     """
     kind = files.file_kind(path)[1]
-    if kind == "txt":
-        return "jsonl" if _begins_as_objects(path) else "txt"
-    if kind is not None and (kind != "json" or table_files.is_table(path)):
+    if kind not in ("txt", None) and (kind != "json" or table_files.is_table(path)):
         return kind
     name = files.without_compression(path.name).lower()
-    if kind is not None or name.endswith(MARKUP) or name.startswith("_"):
+    if kind == "json" or (kind is None and (name.endswith(MARKUP) or name.startswith("_"))):
         return None
-    if not name.endswith(TEXT_ENDINGS) and ("." in name or not _begins_as_text(path)):
+    named = kind == "txt" or name.endswith(TEXT_ENDINGS)
+    if not named and "." in name:
         return None
-    return "jsonl" if _begins_as_objects(path) else "txt"
+    return _text_kind(path, named)
 
 
-def _begin(path: Path) -> bytes:
-    return next(files.byte_chunks(path), b"")[:65536]
+def _text_kind(path: Path, named: bool = False) -> str | None:
+    """Whether a file begins as objects of JSON, one a line, or as other text: "jsonl" or "txt".
 
-
-def _begins_as_text(path: Path) -> bool:
-    begin = _begin(path)
-    return not _CONTROL.search(begin) and not begin.startswith((b"%PDF", b"PK\3\4"))
-
-
-def _begins_as_objects(path: Path) -> bool:
-    """Whether the first line is an object of JSON, whatever the name says."""
-    begin = _begin(path).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not begin.startswith(b"{"):
-        return False
-    return table_files.is_object(begin.partition(b"\n")[0])
+    None where it is no plain text. named: its name says that it is.
+    """
+    begin = next(files.byte_chunks(path), b"")[:65536]
+    if not named and (_CONTROL.search(begin) or begin.startswith((b"%PDF", b"PK\3\4"))):
+        return None
+    begin = begin.removeprefix(b"\xef\xbb\xbf").lstrip()
+    objects = begin.startswith(b"{") and table_files.is_object(begin.partition(b"\n")[0])
+    return "jsonl" if objects else "txt"
 
 
 class _Reader:
@@ -275,15 +271,13 @@ class _Reader:
         if kind is not None:
             return kind
         name = files.without_compression(path.name).lower()
-        if name.endswith((*MARKUP, ".json")) or not _begins_as_text(path):
+        kind = None if name.endswith((*MARKUP, ".json")) else _text_kind(path)
+        if kind is None:
             raise UserError(
                 f"{path}: format not known from its name, or no plain text; give {files.READABLE}"
             )
-        if _begins_as_objects(path):
-            self.notes.append(f"{path.name}: no known ending, read as JSON lines")
-            return "jsonl"
-        self.notes.append(f"{path.name}: no known ending, read as plain text")
-        return "txt"
+        self.notes.append(f"{path.name}: no known ending, read as {_KINDS[kind]}")
+        return kind
 
     def data_files(self, folder: Path) -> tuple[dict[Path, str], int]:
         """({file: kind} of a folder, how many files of it are left out).
@@ -305,11 +299,12 @@ class _Reader:
         if not data:
             endings = (*MARKUP, ".json")
             named = [path for path in others if not path.name.lower().endswith(endings)]
-            data = {path: "txt" for path in named if _begins_as_text(path)}
+            data = {path: kind for path in named if (kind := _text_kind(path)) is not None}
             others = [path for path in others if path not in data]
             if data:
                 told = listed(sorted({path.suffix for path in data}))
-                self.notes.append(f"files without a known ending read as plain text: {told}")
+                what = " and ".join(sorted({_KINDS[kind] for kind in data.values()}))
+                self.notes.append(f"files without a known ending read as {what}: {told}")
         if not data:
             beside = f" (beside {papers[0].name})" if papers else ""
             raise UserError(

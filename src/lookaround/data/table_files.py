@@ -25,7 +25,7 @@ from lookaround.data.files import (
     text_chunks,
 )
 from lookaround.data.json_rows import JsonRows, json_rows
-from lookaround.data.tables import RowColumns, Table, arrow_table, joined
+from lookaround.data.tables import Table, arrow_table, joined, row_columns
 from lookaround.support.errors import UserError
 from lookaround.support.text import one_line
 
@@ -140,7 +140,7 @@ def _object_blocks(path: Path, objects: JsonRows) -> Iterator[Table]:
     done = 0
     for part in _batches(objects.rows):
         numbers = [line for line, _ in part] if objects.lines else None
-        columns, notes = RowColumns([row for _, row in part]), tuple(objects.notes)
+        columns, notes = row_columns([row for _, row in part]), tuple(objects.notes)
         yield Table(str(path), columns, numbers, len(part), notes=notes, first_row=done)
         done += len(part)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lookaround.support.errors import UserError
@@ -143,20 +145,23 @@ def _paths(values: Sequence[Any], depth: int) -> list[list[str]]:
     return found
 
 
-class RowColumns(Mapping[str, Sequence[Any]]):
-    """Columns of rows that are objects, made when they are first asked for."""
+class LazyColumns(Mapping[str, Sequence[Any]]):
+    """Columns whose values are made when they are first asked for.
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._rows = rows
-        self._names = dict.fromkeys(name for row in rows for name in row)
-        self._values: dict[str, list[Any]] = {}
+    names: of the columns, in order.
+    values: gives the values of a column by its name.
+    """
 
-    def __getitem__(self, name: str) -> list[Any]:
+    def __init__(self, names: Iterable[str], values: Callable[[str], Sequence[Any]]) -> None:
+        self._names, self._make = dict.fromkeys(names), values
+        self._made: dict[str, Sequence[Any]] = {}
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
         if name not in self._names:
             raise KeyError(name)
-        if name not in self._values:
-            self._values[name] = [row.get(name) for row in self._rows]
-        return self._values[name]
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -165,42 +170,32 @@ class RowColumns(Mapping[str, Sequence[Any]]):
         return len(self._names)
 
 
-class ArrowColumns(Mapping[str, Sequence[Any]]):
-    """Columns of a pyarrow table, converted to Python values when first asked for."""
+def row_columns(rows: Sequence[Mapping[str, Any]]) -> LazyColumns:
+    """Columns of rows that are objects; None where a row lacks one."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return LazyColumns(names, lambda name: [row.get(name) for row in rows])
 
-    def __init__(self, table: Any, source: str) -> None:
-        self._table, self._source = table, source
-        self._values: dict[str, list[Any]] = {}
 
-    def __getitem__(self, name: str) -> list[Any]:
-        import pyarrow
+def _arrow_values(table: Any, source: str, name: str) -> list[Any]:
+    """A column of a pyarrow table as Python values."""
+    import pyarrow
 
-        if name not in self._values:
-            if name not in self._table.column_names:
-                raise KeyError(name)
-            column = self._table.column(name)
-            try:
-                if pyarrow.types.is_nested(column.type):
-                    column = column.cast(_without_times(column.type))
-                # Spark writes text as bytes where it is told to
-                if _is_bytes(column.type):
-                    column = column.cast(pyarrow.large_string())
-                self._values[name] = column.to_pylist()
-            except (
-                *(UnicodeDecodeError, ValueError, NotImplementedError, OverflowError),
-                pyarrow.ArrowException,
-            ) as error:
-                raise UserError(
-                    f"{self._source}: column {name!r} cannot be read ({one_line(error)}); write it "
-                    "as UTF-8 strings, or name another column"
-                ) from None
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._table.column_names)
-
-    def __len__(self) -> int:
-        return len(self._table.column_names)
+    column = table.column(name)
+    try:
+        if pyarrow.types.is_nested(column.type):
+            column = column.cast(_without_times(column.type))
+        # Spark writes text as bytes where it is told to
+        if _is_bytes(column.type):
+            column = column.cast(pyarrow.large_string())
+        return column.to_pylist()
+    except (
+        *(UnicodeDecodeError, ValueError, NotImplementedError, OverflowError),
+        pyarrow.ArrowException,
+    ) as error:
+        raise UserError(
+            f"{source}: column {name!r} cannot be read ({one_line(error)}); write it as UTF-8 "
+            "strings, or name another column"
+        ) from None
 
 
 def arrow_table(table: Any, source: str, first_row: int = 0) -> Table:
@@ -209,7 +204,7 @@ def arrow_table(table: Any, source: str, first_row: int = 0) -> Table:
     not_text = frozenset(field.name for field in table.schema if not _may_be_text(field.type))
     return Table(
         source,
-        ArrowColumns(table, source),
+        LazyColumns(table.column_names, partial(_arrow_values, table, source)),
         None,
         table.num_rows,
         _class_names(table.schema.metadata),
@@ -282,37 +277,16 @@ def joined(parts: Sequence[Table]) -> Table:
     if len(parts) == 1:
         return parts[0]
     not_text = frozenset[str]().union(*(part.not_text for part in parts))
-    columns = _JoinedColumns(parts)
+
+    def values(name: str) -> list[Any]:
+        each = (part.columns.get(name, [None] * part.rows) for part in parts)
+        return list(itertools.chain.from_iterable(each))
+
+    columns = LazyColumns((name for part in parts for name in part.columns), values)
     whole = all(part.lines is not None and part.source == parts[0].source for part in parts)
     lines = [line for part in parts for line in part.lines or ()] if whole else None
     rows = sum(part.rows for part in parts)
     return dataclasses.replace(parts[0], columns=columns, lines=lines, rows=rows, not_text=not_text)
-
-
-class _JoinedColumns(Mapping[str, Sequence[Any]]):
-    """Columns of tables one below the other, made when they are first asked for."""
-
-    def __init__(self, parts: Sequence[Table]) -> None:
-        self._parts = parts
-        self._names = dict.fromkeys(name for part in parts for name in part.columns)
-        self._values: dict[str, list[Any]] = {}
-
-    def __getitem__(self, name: str) -> list[Any]:
-        if name not in self._names:
-            raise KeyError(name)
-        if name not in self._values:
-            self._values[name] = [
-                value
-                for part in self._parts
-                for value in (part.columns[name] if name in part.columns else [None] * part.rows)
-            ]
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def check_names(names: list[str], where: str) -> None:

@@ -432,9 +432,7 @@ def _batches(texts: Iterable[Iterator[str]]) -> Iterator[list[tuple[str, bool]]]
         yield batch
 
 
-def _ahead(
-    work: Callable[[Item], Result], items: Iterator[Item]
-) -> Iterator[Result]:
+def _ahead(work: Callable[[Item], Result], items: Iterator[Item]) -> Iterator[Result]:
     """What work makes of each item, the next one meanwhile, in a thread where there are several."""
     held = list(itertools.islice(items, 2))
     if len(held) < 2:

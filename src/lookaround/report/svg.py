@@ -23,7 +23,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.ticker import NullLocator
 
-from lookaround.report.text import printable
+from lookaround.report.text import single_line
 
 INK, SOFT, LINE, CARD = "#1b1f24", "#59636e", "#dde2e8", "#fffffe"
 
@@ -118,7 +118,7 @@ def key(index: int) -> str:
 
 def shortened(text: str, most: int = 34) -> str:
     """Text on one line of at most so many characters."""
-    text = printable(text)
+    text = single_line(text)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -196,8 +196,8 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{view}" width="100%" role="img" stroke-linejoin="round" '
         f'aria-labelledby="title-{name} text-{name}"><title '
-        f'id="title-{name}">{escape(printable(title))}</title>'
-        f'<desc id="text-{name}">{escape(printable(description))}</desc>{body.strip()}\n'
+        f'id="title-{name}">{escape(single_line(title))}</title>'
+        f'<desc id="text-{name}">{escape(single_line(description))}</desc>{body.strip()}\n'
     )
 
 

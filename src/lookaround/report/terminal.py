@@ -40,7 +40,7 @@ from lookaround.report.text import (
     format_score,
     format_seconds,
     format_share,
-    printable,
+    single_line,
 )
 
 if TYPE_CHECKING:
@@ -167,11 +167,11 @@ def _print_answers(console: Console, answers: Sequence[tuple[str, str, bool, str
     grid.add_column()
     for name, answer, decided, reason in answers:
         grid.add_row(
-            Text(printable(name)),
-            Text(printable(answer), "bold green" if decided else "bold yellow"),
+            Text(single_line(name)),
+            Text(single_line(answer), "bold green" if decided else "bold yellow"),
         )
         if reason:
-            grid.add_row("", Text(printable(reason)))
+            grid.add_row("", Text(single_line(reason)))
     console.print(grid)
     console.print()
 
@@ -182,7 +182,7 @@ def _print_text(console: Console, text: str, style: str = "") -> None:
 
 def _print_notes(console: Console, notes: Sequence[str]) -> None:
     for note in notes:
-        _print_text(console, f"note: {printable(note)}")
+        _print_text(console, f"note: {single_line(note)}")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def _print_comparison(results: ComparisonResults, console: Console) -> None:
     ]
     _print_answers(console, answers)
     for task, told, objectives in study.worths():
-        _print_text(console, printable(f"{task}: {told}: {', '.join(objectives)}"))
+        _print_text(console, single_line(f"{task}: {told}: {', '.join(objectives)}"))
     _print_notes(console, results.notes)
 
 
@@ -224,7 +224,7 @@ def _why(results: ComparisonResults, need: str) -> str | None:
 
 def _heading(study: Lookup) -> str:
     seeds = f"{len(study.seeds)} seed" + ("" if len(study.seeds) == 1 else "s")
-    methods = "; ".join(map(printable, study.methods()))
+    methods = "; ".join(map(single_line, study.methods()))
     share = "the full budget" if study.full == 1 else f"{format_rung(study.full)} of the budget"
     return f"Scores at {share}, {seeds}" + (f" ({methods})" if methods else "")
 
@@ -239,7 +239,7 @@ def _columns(study: Lookup) -> tuple[list[Column], list[Column], list[str], list
         if any(not math.isnan(study.baseline(kind, metric)) for metric in study.headlines)
     ]
     titles = [BASELINES.get(kind, kind.replace("_", " ")) for kind in baselines]
-    labels = [*map(printable, [*study.objectives, *titles, *study.controls])]
+    labels = [*map(single_line, [*study.objectives, *titles, *study.controls])]
     flags: set[str] = set()
     scores = []
     for metric in study.headlines:
@@ -314,7 +314,7 @@ def _modes(study: Lookup) -> list[str]:
     read: dict[str, list[str]] = {}
     for objective in study.objectives:
         if mode := study.mode(objective):
-            read.setdefault(printable(mode), []).append(printable(objective))
+            read.setdefault(single_line(mode), []).append(single_line(objective))
     return [f"mode of {', '.join(objectives)}: {mode}" for mode, objectives in read.items()]
 
 
@@ -344,7 +344,7 @@ def _print_forecast(result: ForecastResults, console: Console) -> None:
         columns.append(
             Column(_broken(task), list(map("".join, zip(scores, standing, strict=True))))
         )
-    labels = [printable(line.objective) for line in lines]
+    labels = [single_line(line.objective) for line in lines]
     _print_table(console, [columns], labels, len(result.objectives))
     if tasks:
         _print_text(
@@ -359,7 +359,7 @@ def _print_forecast(result: ForecastResults, console: Console) -> None:
             Column(heading, list(column))
             for heading, column in zip(RIGHT_CONTEXT_COLUMNS, zip(*cells, strict=True), strict=True)
         ]
-        _print_table(console, [columns], list(map(printable, result.right_context)), first="task")
+        _print_table(console, [columns], list(map(single_line, result.right_context)), first="task")
     console.print()
     if tasks:
         answers = [
@@ -381,7 +381,7 @@ def _print_synthetic(results: SyntheticResults, console: Console) -> None:
             Column(heading, list(column))
             for (heading, _), column in zip(synthetic_columns(task), cells, strict=True)
         ]
-        labels = [printable(synthetic_name(entry)) for entry in entries]
+        labels = [single_line(synthetic_name(entry)) for entry in entries]
         models = sum(not is_control(entry) for entry in entries)
         _print_table(console, [columns], labels, models)
     for line in synthetic_findings(results):
@@ -404,7 +404,7 @@ def _print_evaluation(result: EvaluationResults, console: Console) -> None:
     """
     size = number(result.parameters)
     about = "" if math.isnan(size) else f" ({format_count(size)} parameters)"
-    _print_text(console, f"Scores of {printable(result.model)}{about}", "bold")
+    _print_text(console, f"Scores of {single_line(result.model)}{about}", "bold")
     rows = result.tables()["scores"]
     fixed = {"score": "score", "before": "before\ntraining"}
     known = {name for row in rows for name in row} - {"protocol", "task", *fixed}
@@ -421,7 +421,7 @@ def _print_evaluation(result: EvaluationResults, console: Console) -> None:
         _print_table(console, [columns], labels, first="scored")
     for task, tuned in result.scores.get("finetune", {}).items():
         if tuned.worth:
-            _print_text(console, f"{printable(task)}: {printable(tuned.worth)}")
+            _print_text(console, f"{single_line(task)}: {single_line(tuned.worth)}")
     if found := result.bits_per_byte_by_prefix:
         cells = [format_score(number(value)) for value in found.values()]
         column = Column(f"bits per {result.unit or 'byte'}", cells)
@@ -429,15 +429,15 @@ def _print_evaluation(result: EvaluationResults, console: Console) -> None:
     modes = {"classification": result.classification_mode, "generation": result.generation_mode}
     for need, mode in modes.items():
         if mode:
-            _print_text(console, f"mode of {need}: {printable(mode)}")
+            _print_text(console, f"mode of {need}: {single_line(mode)}")
     for note in result.notes:
-        _print_text(console, f"note: {printable(note)}")
+        _print_text(console, f"note: {single_line(note)}")
 
 
 def _scored(result: EvaluationResults, protocol: str, task: str) -> str:
     """What a row is a score of: the protocol, and the task if it has one."""
     name = f"bits per {result.unit or 'byte'}" if protocol == BITS else protocol.replace("_", " ")
-    return printable(name if task == "text" else f"{name}: {task}")
+    return single_line(name if task == "text" else f"{name}: {task}")
 
 
 def _print_pretrain(result: PretrainResults, console: Console) -> None:
@@ -448,8 +448,8 @@ def _print_pretrain(result: PretrainResults, console: Console) -> None:
         f"{format_count(number(spent.tokens))} tokens, {format_count(number(spent.targets))} "
         f"targets, {format_flops(number(spent.flops))}, {format_seconds(number(spent.seconds))}"
     )
-    _print_text(console, printable(text))
+    _print_text(console, single_line(text))
 
 
 def _broken(heading: str) -> str:
-    return "\n".join(wrap(printable(heading), _HEADING_WIDTH))
+    return "\n".join(wrap(single_line(heading), _HEADING_WIDTH))

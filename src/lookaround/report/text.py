@@ -93,7 +93,7 @@ def format_share(value: float, whole: float) -> str:
     return MISSING if math.isnan(share) else f"{100 * share:.0f}%"
 
 
-def printable(text: object) -> str:
+def single_line(text: object) -> str:
     """Text on one line: whatever cannot be printed (control characters, line ends) becomes a
     space.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookaround.data.source import corpus_size, tasks_of
+from lookaround.data.source import tasks_of
 from lookaround.data.text import TextTokenizer
 from lookaround.evaluation.baselines import baselines, by_key, run_baselines
 from lookaround.evaluation.own_text import own_text, text_data
@@ -77,7 +77,7 @@ def open_evaluation(
         both = {"generation_mode": mode, "classification_mode": mode}
         evaluate = settings.evaluate.model_copy(update=both)
         settings = settings.model_copy(update={"evaluate": evaluate})
-    heard = reading(report, corpus_size(settings.data))
+    heard = reading(report, settings.data)
     own = own_text(readable, settings.data, given, heard, whole=True)
     text = None if own is None else text_data(readable, own)
     tasks = tasks_of(settings.data, required=own is None)

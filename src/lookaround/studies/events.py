@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lookaround.data.source import corpus_size
+from lookaround.settings.sections import DataSettings
+
 if TYPE_CHECKING:
     from lookaround.train.loop import Progress
 
@@ -55,9 +58,9 @@ def report_step(report: Report, stage: str, progress: Progress) -> None:
     report(Event(stage, progress.step, progress.total, note))
 
 
-def reading(report: Report, total: int) -> Callable[[int], None]:
-    """What hears of bytes that are read of a corpus of `total`, and reports how far that is."""
-    done = 0
+def reading(report: Report, data: DataSettings) -> Callable[[int], None]:
+    """What hears of bytes that are read of a corpus, and reports how far that is."""
+    done, total = 0, corpus_size(data)
 
     def heard(count: int) -> None:
         nonlocal done

@@ -15,7 +15,7 @@ from typing import Any
 
 from lookaround.data.corpus import Corpus
 from lookaround.data.shards import TokenStore
-from lookaround.data.source import corpus_of, corpus_size
+from lookaround.data.source import corpus_of
 from lookaround.model.export import require_form
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.model.readable import RUN_FILE, StoredRun, read_run
@@ -57,7 +57,7 @@ def open_pretraining(settings: Settings, given: Any = None, *, report: Report = 
     require_for_text([objective])
     budget = parse_budget(settings.pretrain.budget)
     require_form(settings.pretrain.form, objective.modes())
-    heard = reading(report, corpus_size(settings.data))
+    heard = reading(report, settings.data)
     corpus = corpus_of(settings.data, given, heard=heard)
     return Request(settings, objective, budget, corpus)
 

@@ -163,7 +163,7 @@ def kind_of(value: object) -> str:
     return _TYPES.get(type(value), type(value).__name__)
 
 
-def shown(value: object) -> str:
+def as_json(value: object) -> str:
     """A value as a message repeats it: as JSON, on one line, cut where it is long."""
     try:
         text = json.dumps(value, default=str)
@@ -207,7 +207,7 @@ def amiss(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "less_than_equal" and first["ctx"]["le"] >= MOST:
         right = f"{kind} to {MOST:g}"
     if own or found == kind or (found == "a number" and kind == "an integer") or "enum" in node:
-        found = shown(value)
+        found = as_json(value)
     return f"field '{field}' is {found}; expected {own or right}"
 
 

@@ -93,7 +93,7 @@ def require_place(folder: Path) -> None:
         _try(above, max((len(os.fsencode(part)) for part in missing), default=0))
 
 
-def require_file(option: str, path: Path) -> None:
+def require_writable(option: str, path: Path) -> None:
     """Refuses a file that cannot be written before any work is done; raises UserError.
 
     option: that it was given by.

@@ -29,7 +29,7 @@ from scipy import sparse
 from lookaround.data.shards import Split, TokenStore
 from lookaround.support.errors import UserError
 from lookaround.support.machine import usable_cores
-from lookaround.support.records import Count, Stored, read_record, shown
+from lookaround.support.records import Count, Stored, as_json, read_record
 from lookaround.support.storage import make_folder, write_text
 from lookaround.theory.tally import Code, Tally, count_again, merge, read_tally, tally, write_tally
 
@@ -243,7 +243,7 @@ def _lags(pairs: dict[str, int]) -> dict[str, int]:
             normal_lags([*map(int, key.split(","))])
         except ValueError:
             raise ValueError(
-                f"numbers by lags such as '1' and '2,1', not by {shown(key)}"
+                f"numbers by lags such as '1' and '2,1', not by {as_json(key)}"
             ) from None
     return pairs
 
@@ -265,7 +265,7 @@ class _Index(Stored):
     def _ids_and_pairs_are_there(self) -> Self:
         if any(token >= self.vocabulary for token in self.never_targets):
             raise ValueError(
-                f"field 'never_targets' is {shown(self.never_targets)}; expected ids below "
+                f"field 'never_targets' is {as_json(self.never_targets)}; expected ids below "
                 f"{self.vocabulary}"
             )
         most = max(self.pairs.values(), default=0)

@@ -19,7 +19,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device
-from lookaround.support.records import shown
+from lookaround.support.records import as_json
 from lookaround.train.budget import Budget, Plan, Unit, expected_cost, make_plan
 from lookaround.train.loop import Trainer, default_learning_rate, read_metrics, shows_masks
 from lookaround.train.parallel import World
@@ -158,8 +158,8 @@ def plan_of(stored: Mapping[str, Any], objective: Objective, origin: object) -> 
     shares = tuple(share for share, _ in objective.phases())
     if tuple(stored["shares"]) != shares:
         raise UserError(
-            f"{origin} has the shares {shown(stored['shares'])}, '{objective.spec}' "
-            f"{shown([*shares])}; it is damaged, or of another objective"
+            f"{origin} has the shares {as_json(stored['shares'])}, '{objective.spec}' "
+            f"{as_json([*shares])}; it is damaged, or of another objective"
         )
     return Plan(shares, tuple(stored["steps"]))
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from lookaround.report.schema.comparison import Machine
 from lookaround.report.schema.record import Listed, Named, Record, Results, Score, numbered
-from lookaround.support.records import Part, shown
+from lookaround.support.records import Part, as_json
 
 
 class SyntheticOptions(Record):
@@ -215,8 +215,8 @@ class SyntheticResults(Results):
         for number, entry in enumerate(self.summary):
             if entry.control_of not in (None, *self.tasks):
                 raise ValueError(
-                    f"field 'summary[{number}].control_of' is {shown(entry.control_of)}; expected "
-                    "one of the tasks"
+                    f"field 'summary[{number}].control_of' is {as_json(entry.control_of)}; "
+                    "expected one of the tasks"
                 )
         return self
 

@@ -38,7 +38,7 @@ from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
 from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device, threads
-from lookaround.support.records import Amount, Positive, Stored, read_record, shown
+from lookaround.support.records import Amount, Positive, Stored, as_json, read_record
 from lookaround.support.storage import remove_folder, write_folder, write_text, write_yaml
 from lookaround.train.loop import (
     Logged,
@@ -335,7 +335,8 @@ def _stored_rung(job: Job, rung: float) -> StoredRung:
         found = attrgetter(name)(stored)
         if found != value:
             raise UserError(
-                f"{file}: field '{name}' is {shown(found)}, by its folder and study {shown(value)}"
+                f"{file}: field '{name}' is {as_json(found)}, by its folder and study "
+                f"{as_json(value)}"
             )
     return stored
 

@@ -41,7 +41,7 @@ from lookaround.studies.compare.study import text_data
 from lookaround.studies.jobs import Status
 from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device, threads
-from lookaround.support.records import Stored, checked, read_plain, shown
+from lookaround.support.records import Stored, as_json, checked, read_plain
 from lookaround.support.storage import finite, write_text
 from lookaround.train.loop import stop_on_signals
 from lookaround.train.run import build_backbone
@@ -104,7 +104,7 @@ class StoredScores(Stored):
     def _one_of_each_for_an_item(self) -> Self:
         sizes = [len(column) for column in self.items]
         if len({*sizes}) > 1 or 0 in sizes:
-            raise ValueError(f"columns of one length under 'items', not of {shown(sizes)}")
+            raise ValueError(f"columns of one length under 'items', not of {as_json(sizes)}")
         return self
 
 

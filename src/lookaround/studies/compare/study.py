@@ -13,7 +13,7 @@ from lookaround.data.corpus import Corpus
 from lookaround.data.labelled import AnyTask, PairTask
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
-from lookaround.data.source import corpus_size, read_source
+from lookaround.data.source import read_source
 from lookaround.data.text import require_named
 from lookaround.evaluation.registry import AnyData, Labelled, TextData, chosen, task_data
 from lookaround.model.backbone import VOCABULARIES, Backbone
@@ -168,9 +168,7 @@ def open_study(settings: Settings, given: Any = None, *, report: Report = silent
         raise UserError(
             f"compare.equal: equal seconds need a budget in seconds such as 300s, got {budget}"
         )
-    corpus, tasks = read_source(
-        settings.data, given, heard=reading(report, corpus_size(settings.data))
-    )
+    corpus, tasks = read_source(settings.data, given, heard=reading(report, settings.data))
     store = open_store(corpus, settings, report=report)
     backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
     study = Study(settings, objectives, corpus, tuple(tasks), store, budget, backbone)

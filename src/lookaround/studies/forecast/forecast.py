@@ -27,7 +27,7 @@ import numpy as np
 
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
-from lookaround.data.source import corpus_size, read_source
+from lookaround.data.source import read_source
 from lookaround.data.text import require_named
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import Labelled, TaskData, TokenData, task_data
@@ -100,7 +100,7 @@ def open_forecast(settings: Settings, given: Any = None, *, report: Report = sil
     """
     objectives = tuple(parse_list(settings.objectives))
     require_for_text(objectives)
-    heard = reading(report, corpus_size(settings.data))
+    heard = reading(report, settings.data)
     corpus, tasks = read_source(settings.data, given, heard=heard)
     if settings.data.tokenizer:
         require_named(settings.data.tokenizer, "--tokenizer")

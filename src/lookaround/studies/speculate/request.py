@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lookaround.data.source import corpus_size
 from lookaround.decode.cache import require_rewindable
 from lookaround.evaluation.own_text import own_text
 from lookaround.model.backbone import Backbone
@@ -127,7 +126,7 @@ def open_speculation(
     if kind is not None:
         _require_heads(request)
     request = dataclasses.replace(request, own_precision=why_not_float64(run.backbone))
-    text = own_text(run, settings.data, given, reading(report, corpus_size(settings.data)))
+    text = own_text(run, settings.data, given, reading(report, settings.data))
     if text is None:
         if kind is not None and not options.samples:
             raise UserError(

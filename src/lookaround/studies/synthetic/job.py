@@ -32,9 +32,9 @@ from lookaround.support.records import (
     Part,
     Positive,
     Stored,
+    as_json,
     checked,
     read_record,
-    shown,
 )
 from lookaround.support.storage import finite, write_folder, write_text
 from lookaround.train import checkpoint
@@ -74,7 +74,7 @@ class StoredCurve(Stored):
     def _goes_on(self) -> Self:
         steps = [point.step for point in self.curve]
         if steps != sorted({*steps}):
-            raise ValueError(f"field 'curve' has the steps {shown(steps)}; expected rising ones")
+            raise ValueError(f"field 'curve' has the steps {as_json(steps)}; expected rising ones")
         if len({len(point.positions) for point in self.curve}) > 1:
             raise ValueError("field 'curve' has points of different numbers of positions")
         return self
@@ -118,8 +118,8 @@ class StoredAnswers(StoredRow):
             places.add(len(self.learned_at))
         if len(places) > 1:
             raise ValueError(
-                f"fields 'positions', 'learned_at' and those of the curve have {shown([*places])} "
-                "entries; expected one for each place of the answer"
+                f"fields 'positions', 'learned_at' and those of the curve have "
+                f"{as_json([*places])} entries; expected one for each place of the answer"
             )
         return self
 
@@ -383,8 +383,8 @@ def _read_row(job: SyntheticJob) -> dict[str, Any]:
     for name, value in own.items():
         if getattr(stored, name) != value:
             raise UserError(
-                f"{file}: field '{name}' is {shown(getattr(stored, name))}, by its folder "
-                f"{shown(value)}"
+                f"{file}: field '{name}' is {as_json(getattr(stored, name))}, by its folder "
+                f"{as_json(value)}"
             )
     most = max(job.steps, 2)  # of two models a step each
     if stored.steps > most:
