@@ -44,6 +44,8 @@ PAGES = (  # of results/, in the order of the index
     "masked-decoding",
     "worlds",
     "counting",
+    "reading",
+    "knocks",
     "throughput",
     "gpu",
     "exactness",

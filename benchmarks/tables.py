@@ -498,6 +498,46 @@ TABLES: dict[str, Table] = {
             Column("target", "target"),
         ),
     ),
+    "reading": Table(
+        "reading",
+        "ways",
+        (
+            Column("way, figure", "what"),
+            Column("median", "median", number(1)),
+            Column("/ ours", "ratio", number(2)),
+        ),
+    ),
+    "reading-large": Table(
+        "reading",
+        "large",
+        (
+            Column("MB of text", "megabytes", number()),
+            Column("s", "seconds", number()),
+            Column("MiB at the peak", "mebibytes", number()),
+            Column("target", "limit_mebibytes", number()),
+            Column("10 GB by its growth, MiB", "mebibytes_at_10_gb", number()),
+        ),
+    ),
+    "knocks": Table(
+        "knocks",
+        "knocks",
+        (
+            Column("command", "command"),
+            Column("uninterrupted, s", "reference", number(1)),
+            Column("kills", "kills"),
+            Column("runs that went on to equal results", "equal"),
+            Column("unequal", "unequal"),
+        ),
+    ),
+    "fuzz": Table(
+        "fuzz",
+        "fuzz",
+        (
+            Column("target", "target"),
+            Column("inputs", "inputs", number()),
+            Column("crashes", "crashes"),
+        ),
+    ),
     "decoding-one": Table(
         "decoding",
         "one sequence",
