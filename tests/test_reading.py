@@ -191,9 +191,10 @@ def test_a_training_process_that_dies_is_one_line(monkeypatch: pytest.MonkeyPatc
 STOPPED = """
 import signal, sys, time
 import random
-from transformers import PreTrainedTokenizerFast  # an interrupted import is another error
+import torch  # an interrupted import is another error
+from transformers import PreTrainedTokenizerFast
 from lookaround.data.text import train_tokenizer
-text = "".join(random.Random(0).choices("ACGT", k=3_000_000))
+text = "".join(random.Random(0).choices("ACGT", k=8_000_000))
 print("ready", flush=True)
 try:
     train_tokenizer([text], 4000)
@@ -204,18 +205,18 @@ except KeyboardInterrupt:
 
 @pytest.mark.slow
 def test_ctrl_c_is_heard_while_a_tokenizer_is_trained() -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(3)
-    assert process.poll() is None, "the text is too short for this test"
-    began = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.stdout.readline() == "stopped\n"
-    assert time.monotonic() - began < 3
-    assert process.wait(20) == 0
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(3)
+        assert process.poll() is None, "the text is too short for this test"
+        began = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.readline() == "stopped\n"
+        assert time.monotonic() - began < 3
+        assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize("kind", ["lines", "one word", "words"])
