@@ -1,29 +1,60 @@
-"""Two processes of torchrun train what one does: the same weights, the same gradients of heads."""
+"""Two and three processes of torchrun train what one does, with copies of the model (ddp) and with
+shards (fsdp): the same weights for every objective, the same gradients of heads, and checkpoints
+that any number of processes goes on from.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor
+from torch.nn import functional as F
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 import test_heads
 import test_training
+from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.objectives import parse
 from lookaround.objectives.checks import random_batch
 from lookaround.objectives.contract import View
-from lookaround.train import Plan, WarmupStableDecay
+from lookaround.support.errors import UserError
+from lookaround.train import Plan, Trainer, WarmupStableDecay
+from lookaround.train.loop import exporter
 from lookaround.train.loss import ObjectiveLoss
-from lookaround.train.parallel import world
-from lookaround.train.run import make_trainer
+from lookaround.train.parallel import How, World, parallelize, world
+from lookaround.train.run import build_backbone
 
 pytestmark = pytest.mark.slow
 
+WAYS: tuple[How, ...] = ("ddp", "fsdp")
+SPECS = [
+    *test_training.SPECS,
+    "mtp(n=4)",
+    'mtp(n=3, heads="sequential")',
+    'mtp(n=3, heads="hydra", weights=1.0)',
+    'mtp(n=2, heads="causal", matched=True)',
+    "top",
+    "nextlat(horizon=2)",
+    "0.5*mtp(n=3) + 0.5*vmlm",
+    # on rows that begin with a prompt
+    "reverse",
+    "teacherless",
+    "bst",
+]
+RESUMED = 'mtp(n=3, heads="sequential")'
+STEPS = 4
 HEADS = {
     "parallel": "mtp(n=4)",
     # its first part: heads are there and have nothing to do
@@ -47,80 +78,222 @@ def view_of_rows(name: str, rows: Tensor) -> View:
     return parse(HEADS[name]).at(0.0).view(batch.take(rows), 0, 0)[0]
 
 
-def train_in_a_process(store: Path, out: Path) -> None:
-    """What each of the two processes does; the first writes what came of it."""
+@contextmanager
+def exact() -> Iterator[None]:
+    """Norms in float64: in float32, as the model has them, rounding moves with a loss's scale."""
+    before = LlamaRMSNorm.forward
+
+    def forward(norm: Any, states: Tensor) -> Tensor:
+        return F.rms_norm(states, norm.weight.shape, norm.weight, norm.variance_epsilon)
+
+    LlamaRMSNorm.forward = forward
+    try:
+        yield
+    finally:
+        LlamaRMSNorm.forward = before
+
+
+def trainer_of(
+    store: TokenStore, spec: str, how: How = "ddp", whole: World | None = None
+) -> Trainer:
+    settings = test_training.settings(train__batch=6, train__micro_batch=1, train__parallel=how)
+    objective = parse(spec)
+    split = store.split("train")
+    prompts = (
+        np.maximum(split.length // 2, 1) if spec in ("reverse", "teacherless", "bst") else None
+    )
+    rows = Rows(split, 32, store.tokenizer, prompts=prompts)
+    backbone = build_backbone(settings, objective, store.tokenizer, 0)
+    return Trainer(
+        backbone,
+        objective,
+        rows,
+        settings=settings.train,
+        seed=0,
+        learning_rate=1e-2,
+        precision="fp64",
+        world=whole,
+    )
+
+
+def run(trainer: Trainer, until: int = STEPS) -> Trainer:
+    shares = tuple(share for share, _ in trainer.objective.phases())
+    plan = Plan(shares, tuple(STEPS // len(shares) for _ in shares))
+    trainer.run(until, plan, WarmupStableDecay(1, 2, STEPS))
+    return trainer
+
+
+def whole_tensor(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    tensor = tensor.detach()
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).contiguous()
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: whole_tensor(p) for name, p in trainer.backbone.named_parameters()}
+
+
+def save(trainer: Trainer, folder: Path, store: TokenStore) -> None:
+    trainer.save(folder, exporter(trainer.whole, trainer.objective, store))
+    trainer.settle()
+
+
+def work(store: TokenStore, out: Path) -> None:
+    """What each of some processes does; the first writes what came of it."""
     torch.set_num_threads(1)
-    opened = TokenStore(store, json.loads((store / "index.json").read_text()))
-    with world() as whole:
-        for number, spec in enumerate(test_training.SPECS):
-            objective = parse(spec)
-            settings = test_training.settings(train__micro_batch=2)
-            trainer = make_trainer(
-                settings, objective, opened, seed=0, learning_rate=1e-2, world=whole
-            )
-            shares = tuple(share for share, _ in objective.phases())
-            plan = Plan(shares, tuple(4 // len(shares) for _ in shares))
-            trainer.run(4, plan, WarmupStableDecay(1, 2, 4))
+    with world() as whole, exact():
+
+        def write(tensors: dict[str, Tensor], name: str) -> None:
             if whole.main:
-                torch.save(test_training.weights(trainer), out / f"weights-{number}.pt")
-        gloo = distributed.new_group(backend="gloo")  # gradients of the processor, in float64
-        for name, spec in HEADS.items():
-            model = torch.nn.parallel.DistributedDataParallel(
-                ObjectiveLoss(test_heads.backbone(spec)), process_group=gloo
-            )
-            components = parse(spec).at(0.0).components()
-            for _ in range(2):
-                model.zero_grad(set_to_none=True)
-                rows = torch.arange(4)[whole.rank :: 2]
-                loss, _ = model(components, (view_of_rows(name, rows),), (0.5,))
-                loss.backward()
+                save_file({k: v.clone() for k, v in tensors.items()}, out / f"{whole.size}-{name}")
+
+        for how in WAYS:
+            for number, spec in enumerate(SPECS):
+                trainer = run(trainer_of(store, spec, how, whole))
+                write(weights(trainer), f"{how}-{number}")
+            for name, spec in HEADS.items() if whole.size == 2 else ():
+                model = test_heads.backbone(spec)
+                loss = ObjectiveLoss(model, alike=how == "fsdp")
+                layers = list(model.decoder.layers)
+                module = parallelize(loss, layers, whole, how)
+                components = parse(spec).at(0.0).components()
+                for _ in range(2):
+                    module.zero_grad(set_to_none=True)
+                    view = view_of_rows(name, torch.arange(4)[whole.rank :: 2])
+                    module(components, (view,), (0.5,))[0].backward()
+                gradients = {n: whole_tensor(p.grad) for n, p in model.named_parameters()}
+                write(gradients, f"{how}-{name}")
+        if whole.size == 2:
+            save(run(trainer_of(store, RESUMED, "fsdp", whole), 2), out / "two", store)
+        else:
+            trainer = trainer_of(store, RESUMED, "fsdp", whole)
+            trainer.restore_latest(out / "two")
+            save(run(trainer, 3), out / "three", store)
+            trainer = trainer_of(store, RESUMED, "fsdp", whole)
+            trainer.restore_latest(out / "one")
+            write(weights(run(trainer)), "resumed")
+            trainer.gather()
             if whole.main:
-                torch.save(test_heads.gradients(model.module.backbone), out / f"{name}.pt")
-        del model
-        distributed.barrier(gloo)  # neither process leaves while the other still talks to it
+                exporter(trainer.whole, trainer.objective, store)(out / "exported")
+        distributed.barrier()  # no process leaves while another still talks to it
+
+
+def torchrun(processes: int, *command: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """A command in some processes, on the CPU."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--master-port=0"),
+            *("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"),
+            *(f"--nproc-per-node={processes}", *command),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        **more,
+    )
 
 
 @pytest.fixture(scope="module")
 def together(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of what two processes came to."""
+    """A folder of what two and three processes came to."""
     out = tmp_path_factory.mktemp("together")
-    tests = str(Path(__file__).parent)
+    with exact():
+        save(run(trainer_of(store, RESUMED), 2), out / "one", store)
     script = out / "worker.py"
     script.write_text(
-        f"import sys\nfrom pathlib import Path\nsys.path.insert(0, {tests!r})\n"
-        "from test_processes import train_in_a_process\n"
-        f"train_in_a_process(Path({str(store.folder)!r}), Path({str(out)!r}))\n"
+        "import json, sys\nfrom pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from lookaround.data.shards import TokenStore\n"
+        "from test_processes import work\n"
+        f"folder = Path({str(store.folder)!r})\n"
+        "store = TokenStore(folder, json.loads((folder / 'index.json').read_text()))\n"
+        f"work(store, Path({str(out)!r}))\n"
     )
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--master-port=0",
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=localhost:0",
-        str(script),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    for processes in (2, 3):
+        done = torchrun(processes, str(script))
+        assert done.returncode == 0, done.stderr[-3000:]
     return out
 
 
-@pytest.mark.parametrize("number", range(len(test_training.SPECS)), ids=test_training.SPECS)
-def test_two_processes_are_one(store: TokenStore, together: Path, number: int) -> None:
-    alone = test_training.weights(test_training.train(store, test_training.SPECS[number]))
-    found = torch.load(together / f"weights-{number}.pt", weights_only=True)
-    for name, tensor in alone.items():
+@pytest.fixture(scope="module")
+def alone(store: TokenStore) -> dict[str, dict[str, Tensor]]:
+    """What one process comes to, by spec."""
+    with exact():
+        return {spec: weights(run(trainer_of(store, spec))) for spec in SPECS}
+
+
+def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], atol: float = 1e-6) -> None:
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
         torch.testing.assert_close(
-            found[name], tensor, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+            found[name], tensor, rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
         )
 
 
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("spec", SPECS)
+def test_some_processes_are_one(
+    together: Path, alone: dict[str, dict[str, Tensor]], spec: str, how: How, processes: int
+) -> None:
+    found = load_file(together / f"{processes}-{how}-{SPECS.index(spec)}")
+    assert_same(found, alone[spec])
+
+
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("name", HEADS)
-def test_two_processes_average_the_gradient(together: Path, name: str) -> None:
-    found = torch.load(together / f"{name}.pt", weights_only=True)
+def test_two_processes_average_the_gradient(together: Path, name: str, how: How) -> None:
+    found = load_file(together / f"2-{how}-{name}")
     spec = HEADS[name]
-    alone = test_heads.after_backward(
-        test_heads.backbone(spec), spec, [view_of_rows(name, torch.arange(4))], scale=0.25
+    with exact():
+        wanted = test_heads.after_backward(
+            test_heads.backbone(spec), spec, [view_of_rows(name, torch.arange(4))], scale=0.25
+        )
+    assert_same(found, wanted, 1e-10)
+
+
+def test_a_checkpoint_is_gone_on_from_by_any_number_of_processes(
+    store: TokenStore, together: Path, alone: dict[str, dict[str, Tensor]]
+) -> None:
+    """Shards of 2 -> 3 -> one process, and a file of one process -> 3."""
+    trainer = trainer_of(store, RESUMED)
+    assert trainer.restore_latest(together / "three")
+    assert trainer.counters.step == 3
+    with exact():
+        assert_same(weights(run(trainer)), alone[RESUMED])
+    assert_same(load_file(together / "3-resumed"), alone[RESUMED])
+    shards = [*(together / "three" / "checkpoint-00000003").rglob("*")]
+    assert {path.suffix for path in shards if path.is_file()} == {".safetensors", ".json"}
+
+
+def test_shards_are_exported_whole(together: Path, alone: dict[str, dict[str, Tensor]]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(together / "exported", dtype=torch.float64)
+    own = {f"lm.{name}": p.detach() for name, p in model.named_parameters()}
+    wanted = alone[RESUMED]
+    assert_same(own, {name: wanted[name] for name in own})
+    heads = load_file(together / "exported" / "heads.safetensors")
+    assert_same(
+        {f"heads.{k}": v for k, v in heads.items()},
+        {name: tensor for name, tensor in wanted.items() if name.startswith("heads.")},
     )
-    test_heads.assert_same(found, alone, 1e-10)
+
+
+def test_torn_shards_are_named(store: TokenStore, together: Path, tmp_path: Path) -> None:
+    import shutil
+
+    path = tmp_path / "checkpoint-00000003"
+    shutil.copytree(together / "three" / path.name, path)
+    shards = sorted((path / "training_state").iterdir())
+    assert len(shards) == 3
+    shards[1].unlink()
+    with pytest.raises(UserError, match=r"training_state: .* truncated or foreign"):
+        trainer_of(store, RESUMED).restore_latest(tmp_path)
+    shutil.copy(together / "three" / path.name / "training_state" / shards[1].name, shards[1])
+    shards[2].write_bytes(shards[2].read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"training_state: truncated or foreign"):
+        trainer_of(store, RESUMED).restore_latest(tmp_path)
+    with pytest.raises(UserError, match=r"training_state: .* truncated or foreign"):
+        trainer_of(store, "ar").restore_latest(together / "three")

@@ -86,6 +86,7 @@ def training_bytes(
     trained: int | None = None,
     trunk: bool = True,
     width: int = 4,
+    shards: int = 1,
 ) -> float:
     """Bytes that training takes, about: weights, gradients and AdamW's moments in float32, what is
     kept of a forward pass, and a chunk of logits.
@@ -94,11 +95,13 @@ def training_bytes(
     tokens: of a micro-batch.
     trunk: whether the model is trained, or heads on its states alone.
     width: bytes of a number that is kept.
+    shards: processes among which weights, gradients and moments are spread.
     """
     layers = sizes.layers if trunk else 1
     kept = tokens * layers * (14 * sizes.trunk + 4 * sizes.intermediate)
     trained = parameters if trained is None else trained
-    return 4.0 * parameters + 12.0 * trained + float(width) * kept + (96 << 20)
+    held = (4.0 * parameters + 12.0 * trained) / shards
+    return held + float(width) * kept + (96 << 20)
 
 
 def _positions(lm: Any, config: Any) -> int | None:

@@ -159,6 +159,17 @@ class TrainSettings(_Section):
     micro_batch: int | None = Field(
         None, ge=1, le=1 << 20, description="rows per forward pass of a process; none: all of them"
     )
+    parallel: Literal["none", "ddp", "fsdp"] = Field(
+        "ddp",
+        description="how the processes of torchrun share a run: none (there is one), ddp (each has "
+        "a copy of the model), fsdp (each has a shard)",
+    )
+    shards: int | None = Field(
+        None,
+        ge=1,
+        le=1 << 20,
+        description="processes that a copy of the model is spread over with fsdp; none: all",
+    )
     learning_rate: float | None = result(
         None, gt=0, lt=1, description="peak of the schedule; none: 0.001 x sqrt(128 / width)"
     )

@@ -145,7 +145,7 @@ def train_into(
             else:
                 plan = processes.share(plan_for(trainer, objective, budget))
             length = settings.model.context
-            fill = exporter(trainer.backbone, objective, store, form, length=length)
+            fill = exporter(trainer.whole, objective, store, form, length=length)
             resumed = trainer.restore_latest(out)
         info = run_info(settings, objective, store, trainer, plan)
         processes.barrier()  # all have seen the folder as it was
@@ -161,6 +161,7 @@ def train_into(
             if processes.main and not resumed and checkpoint.latest_checkpoint(out) is None:
                 folder.discard()  # nothing is lost, and another run may use the name
             raise
+        trainer.gather()
         info |= {"status": "finished", "spent": vars(trainer.counters)}
 
         def write(into: Path) -> None:

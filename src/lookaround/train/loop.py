@@ -6,6 +6,7 @@ are combined by their coefficients after that. Accumulation, packing and world s
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 import os
@@ -21,7 +22,8 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
@@ -37,7 +39,7 @@ from lookaround.support.storage import disk_errors, write_text
 from lookaround.train import checkpoint
 from lookaround.train.budget import Plan, token_count, view_flops
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
-from lookaround.train.parallel import World, accumulating, parallelize
+from lookaround.train.parallel import World, accumulating, parallelize, placed
 from lookaround.train.schedule import WarmupStableDecay
 
 
@@ -157,6 +159,10 @@ class Trainer:
             )
         backbone.to(self.world.device, torch.float64 if precision == "fp64" else torch.float32)
         self.backbone = backbone
+        self.sharded = settings.parallel == "fsdp" and self.world.size > 1
+        # what is exported: the model, or the empty shape of one whose weights are in shards
+        self.whole = _empty(backbone) if self.sharded else backbone
+        self.saving: checkpoint.Saving | None = None
         self.dtype = autocast_dtype(precision, backbone.width, self.world.device)
         had = 4 * backbone.parameter_count
         require_memory(
@@ -165,18 +171,26 @@ class Trainer:
             "training",
             "set the batch, train.micro_batch or the context lower, or take a smaller model",
         )
+        layers = list(getattr(backbone.decoder, "layers", [backbone.decoder]))
+        if compile:
+            # Layer by layer: traced as a whole, transformers writes out the mask, which costs the
+            # fused attention.
+            for layer in layers:
+                layer.compile()
+        self.loss = parallelize(
+            ObjectiveLoss(backbone, alike=self.sharded),
+            layers,
+            self.world,
+            settings.parallel,
+            shards=settings.shards,
+            dtype=self.dtype,
+        )
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(backbone, settings),
             lr=learning_rate,
             betas=(settings.beta1, settings.beta2),
             fused=True,
         )
-        if compile:
-            # Layer by layer: traced as a whole, transformers writes out the mask, which costs the
-            # fused attention.
-            for layer in getattr(backbone.decoder, "layers", [backbone.decoder]):
-                layer.compile()
-        self.loss = parallelize(ObjectiveLoss(backbone), self.world)
 
     @property
     def memory_bytes(self) -> float:
@@ -190,6 +204,7 @@ class Trainer:
             trained=sum(trained),
             trunk=any(p.requires_grad for p in self.backbone.lm.parameters()),
             width=4 if self.dtype is None else 2,
+            shards=(self.settings.shards or self.world.size) if self.sharded else 1,
         )
 
     # -- one step
@@ -309,26 +324,55 @@ class Trainer:
             if report:
                 report(Progress(step, until, rate, loss))
             if stopping and step < until:
+                self.settle()
                 raise Interrupted(
                     f"stopped at step {step} of {until}; the same command goes on from there"
                 )
+        self.settle()
 
     # -- state
 
     def save(
         self, folder: Path, fill: Callable[[Path], None], keep: frozenset[int] = frozenset()
     ) -> None:
-        """Saves a checkpoint of this step (by the main process)."""
+        """Saves a checkpoint of this step: by the main process, or each its shards.
+
+        Shards are written while training goes on, until the next `save` or `settle`.
+        """
+        self.settle()
+        if self.sharded:
+            state, counters = self.state(), vars(self.counters)
+            self.saving = checkpoint.Saving(folder, counters, state, keep, self.world)
+            return
         if self.world.main:
             checkpoint.save_checkpoint(folder, vars(self.counters), self.state(), fill, keep)
         self.world.barrier()
 
+    def settle(self) -> None:
+        """Waits for a checkpoint that is being written."""
+        if self.saving is not None:
+            saving, self.saving = self.saving, None
+            saving.finish()
+
+    def gather(self) -> None:
+        """Gives `whole` the weights, in the main process; all processes ask for it at once."""
+        if not self.sharded:
+            return
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(self.backbone, options=options)
+        if self.world.main:
+            self.whole.load_state_dict(weights, assign=True)
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that training changes, by name."""
+        return {name: p for name, p in self.backbone.named_parameters() if p.requires_grad}
+
     def state(self) -> dict[str, Tensor]:
         """Everything that changes by training, counters aside, as named tensors."""
-        model = {
-            f"model.{name}": p for name, p in self.backbone.named_parameters() if p.requires_grad
-        }
-        optimizer = checkpoint.tensors_of(self.optimizer)
+        trained = self.trained
+        model = {f"model.{name}": p for name, p in trained.items()}
+        optimizer = checkpoint.tensors_of(self.optimizer, trained)
         return (
             model
             | {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
@@ -337,7 +381,12 @@ class Trainer:
 
     def restore_from(self, path: Path) -> None:
         """Restores a checkpoint; raises UserError naming it where it is damaged or does not fit."""
-        self.restore(*checkpoint.load_training_state(path), origin=path / checkpoint.STATE_FILE)
+        like: dict[str, Tensor] = {}
+        for name, p in self.trained.items():
+            like |= {f"model.{name}": p.detach()}
+            like |= {f"optimizer.{name}.{key}": p.detach() for key in ("exp_avg", "exp_avg_sq")}
+        counters, tensors = checkpoint.load_training_state(path, like)
+        self.restore(counters, tensors, checkpoint.state_place(path))
 
     def restore_latest(self, folder: Path, at_most: int | None = None) -> bool:
         """Restores a folder's newest checkpoint, up to a step; returns whether there was one."""
@@ -354,10 +403,11 @@ class Trainer:
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
-        own = {name: p for name, p in self.backbone.named_parameters() if p.requires_grad}
-        checkpoint.require_tensors(parts.pop("model"), own, f"{origin}: model")
+        own = self.trained
+        model, moments = parts.pop("model"), parts.pop("optimizer")
+        checkpoint.require_tensors(model, own, f"{origin}: model")
         state = checkpoint.optimizer_state(
-            self.optimizer, parts.pop("optimizer"), counters["step"], f"{origin}: optimizer"
+            self.optimizer, own, moments, counters["step"], f"{origin}: optimizer"
         )
         window = parts.pop("window", ComponentSums(()).tensors())  # older ones have none
         sums = torch.zeros(len(window.get("totals", ())), dtype=torch.float64)
@@ -369,7 +419,7 @@ class Trainer:
             )
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(tensors[f"model.{name}"])
+                parameter.copy_(placed(model[name], parameter))
         self.optimizer.load_state_dict(state)
         self.counters = Counters(**{name: counters[name] for name in vars(Counters())})
         self.window = ComponentSums.of(window)
@@ -379,6 +429,12 @@ class Trainer:
         return dict(vars(self.counters)), {
             name: tensor.detach().clone() for name, tensor in self.state().items()
         }
+
+
+def _empty(backbone: Backbone) -> Backbone:
+    """A copy of a model without weights, which take no memory."""
+    shapes = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in backbone.parameters()}
+    return copy.deepcopy(backbone, shapes)
 
 
 def _parameter_groups(backbone: Backbone, settings: TrainSettings) -> list[dict[str, Any]]:

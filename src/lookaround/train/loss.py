@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lookaround.model.backbone import Backbone
 from lookaround.model.heads import Auxiliary, LookAhead, Trunk, look_ahead_loss
-from lookaround.objectives.contract import Component, View
+from lookaround.objectives.contract import Component, Shown, View
 
 
 class ComponentSums:
@@ -86,19 +86,22 @@ class ComponentSums:
 
 
 class ObjectiveLoss(nn.Module):
-    """A backbone with the loss of any objective on it."""
+    """A backbone with the loss of any objective on it.
 
-    def __init__(self, backbone: Backbone) -> None:
+    alike: whether the model is run for a view without rows too, as processes must that gather it
+        together.
+    """
+
+    def __init__(self, backbone: Backbone, alike: bool = False) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.alike = backbone, alike
 
     def forward(
         self, components: Sequence[Component], views: Sequence[View], scales: Sequence[float]
     ) -> tuple[Tensor, list[Tensor]]:
         """(the loss, the detached sum(weight * CE) of each view), in nats.
 
-        The loss is the sum over views of scale * (sum(weight * CE) + weight * auxiliary terms). A
-        view without rows is left out.
+        The loss is the sum over views of scale * (sum(weight * CE) + weight * auxiliary terms).
         """
         heads = self.backbone.heads
         total = torch.zeros((), device=self.backbone.device)
@@ -106,6 +109,10 @@ class ObjectiveLoss(nn.Module):
         used: set[int] = set()
         for component, view, scale in zip(components, views, scales, strict=True):
             if not view.rows:
+                if self.alike:
+                    width = view.shown.input_ids.shape[1]
+                    nothing = Shown(view.shown.input_ids.new_zeros((1, width)))
+                    total = total + 0 * self.backbone.trunk(nothing).last.sum()
                 sums.append(total.new_zeros(()))
                 continue
             trunk = self.backbone.trunk(view.shown)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lookaround.model.heads.contract import Output
+from lookaround.model.losses import at_least_single
 from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import View
 
@@ -39,7 +40,7 @@ class TokenOrderHead(nn.Module):
         return total
 
     def _loss(self, states: Tensor, tokens: Tensor, shares: Tensor) -> Tensor:
-        log_nv = self.rank(states).float().log_softmax(-1)
+        log_nv = at_least_single(self.rank(states)).log_softmax(-1)
         return -(log_nv.gather(1, tokens) * shares).sum()
 
     def targets(self, view: View) -> tuple[Tensor, Tensor]:
