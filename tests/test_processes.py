@@ -274,6 +274,11 @@ def test_shards_are_exported_whole(together: Path, alone: dict[str, dict[str, Te
     own = {f"lm.{name}": p.detach() for name, p in model.named_parameters()}
     wanted = alone[RESUMED]
     assert_same(own, {name: wanted[name] for name in own})
+    one, many = (
+        load_file(together / path / "model.safetensors")
+        for path in ("one/checkpoint-00000002", "exported")
+    )
+    assert one.keys() == many.keys(), "tied tensors are one"
     heads = load_file(together / "exported" / "heads.safetensors")
     assert_same(
         {f"heads.{k}": v for k, v in heads.items()},

@@ -362,6 +362,7 @@ class Trainer:
         weights = get_model_state_dict(self.backbone, options=options)
         if self.world.main:
             self.whole.load_state_dict(weights, assign=True)
+            self.whole.lm.tie_weights()
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
