@@ -85,8 +85,7 @@ class Masks:
         if self.is_pure(shown):
             return {"attention_mask": None, **arguments}
         documents = shown.documents
-        single = documents is not None and not bool((documents > 0).any())  # one document a row
-        if self.form == "padding" and kind == "bidirectional" and single:
+        if self.form == "padding" and kind == "bidirectional" and _single(documents):
             assert documents is not None
             return {"attention_mask": (documents == 0).long(), **arguments}
         if self.form in ("padding", "none"):
@@ -128,6 +127,11 @@ class Masks:
             & ((distance if kind != "bidirectional" else distance - 1) < window)
             & (-distance <= window)
         )
+
+
+def _single(documents: Tensor | None) -> bool:
+    """Whether every row is one document."""
+    return documents is not None and not bool((documents > 0).any())
 
 
 def mask_argument(mask: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:

@@ -9,6 +9,7 @@ pairs that are scored.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -117,21 +118,43 @@ class Batch:
 
 
 class Movable:
-    """A dataclass with tensors among its fields."""
+    """A dataclass with tensors among its fields, or in dictionaries and tuples there."""
 
     def to(self, device: torch.device | str) -> Self:
         """The same data with every tensor on `device`; the object itself where all are there."""
-        values = tuple(vars(self).values())
-        moved = tuple(_moved(value, device) for value in values)
-        if all(new is old for new, old in zip(moved, values, strict=True)):
-            return self
-        return type(self)(*moved)
+        return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Self:
+        """The same data in memory that a GPU copies from by itself."""
+        return self.mapped(lambda tensor: tensor.pin_memory())
+
+    def mapped(self, make: Callable[[Tensor], Tensor]) -> Self:
+        """The same data with what `make` makes of every tensor."""
+        values = vars(self)
+        made = {name: _mapped(value, make) for name, value in values.items()}
+        return self if _same(made, values) else type(self)(**made)
 
 
-def _moved(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    return value.to(device) if isinstance(value, Movable) else value
+def _mapped(value: Any, make: Callable[[Tensor], Tensor]) -> Any:
+    made: Any
+    match value:
+        case Tensor():
+            return make(value)
+        case Movable():
+            return value.mapped(make)
+        case dict():
+            made = {key: _mapped(item, make) for key, item in value.items()}
+            return value if _same(made, value) else made
+        case tuple():
+            made = [_mapped(item, make) for item in value]
+            if all(new is old for new, old in zip(made, value, strict=True)):
+                return value
+            return type(value)(*made) if hasattr(value, "_fields") else tuple(made)
+    return value
+
+
+def _same(made: dict[Any, Any], values: dict[Any, Any]) -> bool:
+    return all(made[name] is values[name] for name in values)
 
 
 @dataclass(frozen=True)
@@ -193,6 +216,10 @@ class Pairs(Movable):
 
     def __len__(self) -> int:
         return len(self.state)
+
+    def take(self, which: Tensor) -> Pairs:
+        """The pairs of the given indices (n,)."""
+        return Pairs(*(column[which] for column in vars(self).values()))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,11 @@ class UserError(Exception):
 
 
 class Diverged(UserError):
-    """A loss that is not finite: the learning rate was too large."""
+    """A loss that is not finite, at a step: the learning rate was too large."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class Interrupted(Exception):

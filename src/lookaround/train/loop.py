@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ from lookaround.data.rows import RowSource
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export, names_mask, require_form, write_pooling
 from lookaround.model.sizes import training_bytes
-from lookaround.objectives.contract import Component, View
+from lookaround.objectives.contract import View
 from lookaround.objectives.objective import Objective
 from lookaround.settings import TrainSettings
 from lookaround.support.errors import Diverged, Interrupted, UserError
@@ -37,10 +38,13 @@ from lookaround.support.machine import require_memory
 from lookaround.support.records import Amount, Count, Stored, checked, parsed
 from lookaround.support.storage import disk_errors, write_text
 from lookaround.train import checkpoint
+from lookaround.train.ahead import Ahead, Drawn
 from lookaround.train.budget import Plan, token_count, view_flops
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.parallel import World, accumulating, parallelize, placed
 from lookaround.train.schedule import WarmupStableDecay
+
+UNSEEN = 256  # steps whose loss nobody has looked at, at most
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class Trainer:
         self.objective, self.rows, self.settings, self.seed = objective, rows, settings, seed
         self.learning_rate = learning_rate
         self.counters = Counters()
-        self.window = ComponentSums(())  # sums since the last logged line
+        self.window = ComponentSums(())  # sums of this process since the last logged line
         self.precision, self.compile = precision, compile
         if settings.batch % self.world.size:
             raise UserError(
@@ -177,8 +181,10 @@ class Trainer:
             # fused attention.
             for layer in layers:
                 layer.compile()
+        loss = ObjectiveLoss(backbone, alike=self.sharded)
+        self.scored = loss.scored
         self.loss = parallelize(
-            ObjectiveLoss(backbone, alike=self.sharded),
+            loss,
             layers,
             self.world,
             settings.parallel,
@@ -222,23 +228,41 @@ class Trainer:
             tokens += token_count(drawn.documents, *drawn.tokens.shape)
         return micro, tokens
 
-    def step(self, plan: Plan, factor: float) -> ComponentSums:
-        """One optimiser step at `factor` times the learning rate; returns its loss."""
-        objective = self.objective.at(plan.progress(self.counters.step))
+    def draw(self, step: int, plan: Plan) -> Drawn:
+        """What a step takes of this process's rows: a function of the step and no other state."""
+        objective = self.objective.at(plan.progress(step))
         components = objective.components()
-        micro, tokens = self.views(self.counters.step, objective)
-        sums = ComponentSums(components)
+        micro, tokens = self.views(step, objective)
+        normalisers = torch.zeros(len(components), dtype=torch.float64)
+        spent = torch.zeros(3, dtype=torch.float64)
+        spent[0] = tokens
         for views in micro:
-            sums.count(views)
-        sums.normalisers = self.world.sum(sums.normalisers)
+            for number, (component, view) in enumerate(zip(components, views, strict=True)):
+                normalisers[number] += view.normaliser
+                spent[1] += len(view.pairs)
+                spent[2] += view_flops(self.backbone, component, view)
+        scored = [tuple(map(self.scored, components, views)) for views in micro]
+        if self.world.device.type == "cuda":
+            scored = [tuple(view.pinned() for view in views) for views in scored]
+        return Drawn(components, scored, normalisers, spent)
+
+    def step(self, plan: Plan, factor: float, drawn: Drawn | None = None) -> ComponentSums:
+        """One optimiser step at `factor` times the learning rate; returns the loss of its rows.
+
+        drawn: what `draw` gives of this step; None: it is drawn now.
+        """
+        drawn = drawn or self.draw(self.counters.step, plan)
+        whole = self.world.sum(torch.cat([drawn.normalisers, drawn.spent]))
+        sums = ComponentSums(drawn.components)
+        sums.normalisers = whole[:-3]
         scales = sums.scales(self.world.size)
-        for number, views in enumerate(micro, start=1):
+        for number, views in enumerate(drawn.micro, start=1):
             views = tuple(view.to(self.world.device) for view in views)
             autocast = torch.autocast(
                 self.world.device.type, dtype=self.dtype, enabled=self.dtype is not None
             )
-            with accumulating(self.loss, number < len(micro)), autocast:
-                loss, totals = self.loss(components, views, scales)
+            with accumulating(self.loss, number < len(drawn.micro)), autocast:
+                loss, totals = self.loss(drawn.components, views, scales)
                 loss.backward()
             sums.add(totals)
         torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.settings.clip)
@@ -246,25 +270,12 @@ class Trainer:
             group["lr"] = self.learning_rate * factor * group["rate"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        sums.totals = self.world.sum(sums.totals)
-        self._spend(components, micro, tokens)
-        return sums
-
-    def _spend(
-        self, components: tuple[Component, ...], micro: list[tuple[View, ...]], tokens: int
-    ) -> None:
-        """Counts a step of all processes."""
-        spent = torch.zeros(3, dtype=torch.float64)
-        spent[0] = tokens
-        for views in micro:
-            for component, view in zip(components, views, strict=True):
-                spent[1] += len(view.pairs)
-                spent[2] += view_flops(self.backbone, component, view)
-        tokens_, targets, flops = self.world.sum(spent).tolist()
+        tokens, targets, flops = whole[-3:].tolist()
         self.counters.step += 1
-        self.counters.tokens += int(tokens_)
+        self.counters.tokens += int(tokens)
         self.counters.targets += int(targets)
         self.counters.flops += flops
+        return sums
 
     # -- many steps
 
@@ -293,42 +304,51 @@ class Trainer:
         )
         loss, rate = metrics.loss if metrics else float("nan"), 0.0
         began, first = time.perf_counter(), self.counters.tokens
-        while self.counters.step < until:
-            clock = time.perf_counter()
-            factor = schedule.factor(self.counters.step)
-            self.window = self.window.merge(self.step(plan, factor))
-            self.counters.seconds += time.perf_counter() - clock
-            step = self.counters.step
-            if not bool(self.window.totals.isfinite().all()):
-                raise Diverged(
-                    f"step {step}: the loss is not finite at learning rate {self.learning_rate:g}; "
-                    "use a smaller one"
-                )
-            if step % self.settings.log_every == 0 or step == until:
-                loss = self.window.mean()
-                rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
-                if metrics:
-                    with disk_errors(metrics.path):
-                        metrics.write(
-                            {
-                                **vars(self.counters),
-                                "loss": loss,
-                                "learning_rate": self.learning_rate * factor,
-                            }
-                        )
-                self.window = ComponentSums(())
-            stopping = bool(self.world.max(stop is not None and stop.set))
-            due = step % self.settings.checkpoint_every == 0 or step in keep or stopping
-            if folder and fill and due and (step < until or step in keep):
-                self.save(folder, fill, keep)
-            if report:
-                report(Progress(step, until, rate, loss))
-            if stopping and step < until:
-                self.settle()
-                raise Interrupted(
-                    f"stopped at step {step} of {until}; the same command goes on from there"
-                )
+        unseen: list[tuple[int, ComponentSums]] = []
+        with Ahead(partial(self.draw, plan=plan), self.counters.step, until) as ahead:
+            while self.counters.step < until:
+                clock = time.perf_counter()
+                factor = schedule.factor(self.counters.step)
+                sums = self.step(plan, factor, ahead.take(self.counters.step))
+                step = self.counters.step
+                self.window = self.window.merge(sums)
+                unseen.append((step, sums))
+                stopping = bool(self.world.max(stop is not None and stop.set))
+                logging = step % self.settings.log_every == 0 or step == until
+                due = step % self.settings.checkpoint_every == 0 or step in keep or stopping
+                if logging or due or len(unseen) == UNSEEN:  # here alone a device is waited for
+                    self._require_finite(unseen)
+                    unseen = []
+                self.counters.seconds += time.perf_counter() - clock
+                if logging:
+                    loss = ComponentSums.of(self._window()).mean()
+                    self.window = ComponentSums(())
+                    rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
+                    rates = {"loss": loss, "learning_rate": self.learning_rate * factor}
+                    if metrics:
+                        metrics.write({**vars(self.counters), **rates})
+                if folder and fill and due and (step < until or step in keep):
+                    self.save(folder, fill, keep)
+                if report:
+                    report(Progress(step, until, rate, loss))
+                if stopping and step < until:
+                    self.settle()
+                    raise Interrupted(
+                        f"stopped at step {step} of {until}; the same command goes on from there"
+                    )
         self.settle()
+
+    def _require_finite(self, steps: list[tuple[int, ComponentSums]]) -> None:
+        """Raises Diverged naming the first of some steps whose loss is not finite, if any is."""
+        if not self.world.max(not self.window.totals.isfinite().all()):
+            return
+        bad = [number for number, sums in steps if not sums.totals.isfinite().all()]
+        number = -int(self.world.max(-min(bad, default=steps[-1][0])))
+        raise Diverged(
+            f"step {number}: the loss is not finite at learning rate {self.learning_rate:g}; use a "
+            "smaller one",
+            number,
+        )
 
     # -- state
 
@@ -340,12 +360,12 @@ class Trainer:
         Shards are written while training goes on, until the next `save` or `settle`.
         """
         self.settle()
+        state, counters = self.state(), vars(self.counters)
         if self.sharded:
-            state, counters = self.state(), vars(self.counters)
             self.saving = checkpoint.Saving(folder, counters, state, keep, self.world)
             return
         if self.world.main:
-            checkpoint.save_checkpoint(folder, vars(self.counters), self.state(), fill, keep)
+            checkpoint.save_checkpoint(folder, counters, state, fill, keep)
         self.world.barrier()
 
     def settle(self) -> None:
@@ -370,15 +390,23 @@ class Trainer:
         return {name: p for name, p in self.backbone.named_parameters() if p.requires_grad}
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that changes by training, counters aside, as named tensors."""
+        """Everything that changes by training, counters aside, as named tensors.
+
+        All processes ask for it at once.
+        """
         trained = self.trained
         model = {f"model.{name}": p for name, p in trained.items()}
         optimizer = checkpoint.tensors_of(self.optimizer, trained)
         return (
             model
             | {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
-            | {f"window.{name}": tensor for name, tensor in self.window.tensors().items()}
+            | {f"window.{name}": tensor for name, tensor in self._window().items()}
         )
+
+    def _window(self) -> dict[str, Tensor]:
+        """The sums of all processes since the last logged line."""
+        tensors = self.window.tensors()
+        return tensors | {"totals": self.world.sum(tensors["totals"])}
 
     def restore_from(self, path: Path) -> None:
         """Restores a checkpoint; raises UserError naming it where it is damaged or does not fit."""
@@ -423,6 +451,8 @@ class Trainer:
                 parameter.copy_(placed(model[name], parameter))
         self.optimizer.load_state_dict(state)
         self.counters = Counters(**{name: counters[name] for name in vars(Counters())})
+        if not self.world.main:  # the sums so far count once
+            window = window | {"totals": torch.zeros_like(window["totals"])}
         self.window = ComponentSums.of(window)
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -480,7 +510,7 @@ class MetricsFile:
 
     def write(self, entry: dict[str, Any]) -> None:
         """Adds a line, synced, so that no checkpoint is later on the disk than its lines."""
-        with open(self.path, "a") as file:
+        with disk_errors(self.path), open(self.path, "a") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -41,18 +41,17 @@ class World:
         return self.rank == 0
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes."""
+        """The sum over all processes of values on the CPU, so that no device is waited for."""
         if self.size > 1:
-            moved = values.to(self.device)
-            dist.all_reduce(moved)
-            values = moved.to(values.device)
+            values = values.clone()
+            dist.all_reduce(values)
         return values
 
     def max(self, value: float) -> float:
         """The largest value over all processes."""
         if self.size == 1:
             return value
-        held = torch.tensor(float(value), dtype=torch.float64, device=self.device)
+        held = torch.tensor(float(value), dtype=torch.float64)
         dist.all_reduce(held, dist.ReduceOp.MAX)
         return float(held)
 
@@ -60,13 +59,12 @@ class World:
         """The main process's value, on all processes; plain data only."""
         if self.size > 1:
             box = [value]
-            dist.broadcast_object_list(box, device=self.device)
+            dist.broadcast_object_list(box, device=torch.device("cpu"))
             value = box[0]
         return value
 
     def barrier(self) -> None:
-        if self.size > 1:
-            dist.barrier()
+        self.max(0)
 
     def mesh(self, shards: int | None) -> DeviceMesh:
         """The processes as a mesh: replicas of groups of `shards`; None: one group of all.

@@ -14,7 +14,7 @@ from torch import nn
 from lookaround.model.heads.belief import BeliefHead
 from lookaround.model.heads.blocks import BlockHeads
 from lookaround.model.heads.contract import Auxiliary, Output, Trunk
-from lookaround.model.heads.depthwise import depth_states, look_ahead_loss
+from lookaround.model.heads.depthwise import Part, depth_states, look_ahead_loss
 from lookaround.model.heads.lookahead import (
     HydraHeads,
     LinearHeads,
@@ -45,6 +45,7 @@ __all__ = [
     "NextLatentHead",
     "OffsetHead",
     "Output",
+    "Part",
     "TokenOrderHead",
     "Trunk",
     "build_head",

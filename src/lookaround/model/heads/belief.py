@@ -5,6 +5,8 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,10 +41,10 @@ class BeliefHead(nn.Module):
             nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width)
         )
 
-    def auxiliary(
-        self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
-    ) -> Tensor:
-        """Sum over states of the mean of both cross-entropies over a row's (prefix, suffix) pairs.
+    def chosen(self, view: View) -> tuple[Any, ...]:
+        """(where the target part begins, in the row where it begins first; of each pair of a prefix
+        and a suffix (P,) its row, the token after the prefix and the one before the suffix, counted
+        from there; its share of the row's targets (P,) float); nothing of a view without targets.
 
         Raises ValueError for rows of several documents or with padding.
         """
@@ -51,28 +53,45 @@ class BeliefHead(nn.Module):
                 "a belief-state model reads rows of one document each, without padding"
             )
         if not len(view.pairs.state):
-            return hidden_btd.new_zeros(())
+            return ()
         target_bt = view.targets
-        # the target part begins here, in the row where it begins first
         first = int(target_bt.any(0).nonzero()[0])
-        answer_ba, target_ba = view.shown.input_ids[:, first:], target_bt[:, first:]
+        target_ba = target_bt[:, first:]
+        # the prefix ends before token i, the suffix begins after token j
+        i, j = torch.triu_indices(target_ba.shape[1], target_ba.shape[1], device=target_ba.device)
+        pair = target_ba[:, i] & target_ba[:, j]  # (B, pairs)
+        row, number = pair.nonzero().T
+        share = target_ba.sum(1) / pair.sum(1).clamp(min=1)  # (B,): targets over pairs of the row
+        return first, row, i[number], j[number], share[row]
+
+    def auxiliary(
+        self,
+        hidden_btd: Tensor,
+        view: View,
+        embedding: Tensor,
+        output: Output,
+        chosen: tuple[Any, ...] | None = None,
+    ) -> Tensor:
+        """Sum over states of the mean of both cross-entropies over a row's (prefix, suffix) pairs.
+
+        Raises ValueError for rows of several documents or with padding.
+        """
+        chosen = self.chosen(view) if chosen is None else chosen
+        if not chosen:
+            return hidden_btd.new_zeros(())
+        first, row, i, j, share = chosen
+        answer_ba = view.shown.input_ids[:, first:]
         rows, count = answer_ba.shape
         begin = self.begin.expand(rows, 1, -1)
         backward = torch.cat([begin, F.embedding(answer_ba.flip(1), embedding)], 1)[:, :count]
         suffix_bad = self.encoder(inputs_embeds=backward, use_cache=False).last_hidden_state.flip(1)
         # suffix_bad[:, j] has read the tokens after answer token j
-        # pairs: the prefix ends before token i, the suffix begins after token j
-        i, j = torch.triu_indices(count, count, device=hidden_btd.device)
-        pair = target_ba[:, i] & target_ba[:, j]  # (B, pairs)
-        row, number = pair.nonzero().T
-        i, j = i[number], j[number]
         joined = torch.cat([hidden_btd[row, first + i - 1], suffix_bad[row, j]], -1)
         after, before = self.join(joined).chunk(2, -1)
         states = torch.cat([after, before])
         targets = torch.cat([answer_ba[row, i], answer_ba[row, j]])
         loss = F.cross_entropy(at_least_single(output.logits(states)), targets, reduction="none")
-        share = target_ba.sum(1) / pair.sum(1).clamp(min=1)  # (B,): targets over pairs of the row
-        return (loss * share[row].repeat(2)).sum()
+        return (loss * share.repeat(2)).sum()
 
     def flops(self, offset: Tensor, positions: int, width: int) -> float:
         targets = len(offset)

@@ -5,7 +5,7 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -73,7 +73,19 @@ class Output(NamedTuple):
 class Auxiliary(Protocol):
     """A head whose loss is no cross-entropy on the pairs of a view."""
 
+    def chosen(self, view: View) -> tuple[Any, ...]:
+        """Which states take part: what of a view is found out before it is on a device."""
+
     def auxiliary(
-        self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
+        self,
+        hidden_btd: Tensor,
+        view: View,
+        embedding: Tensor,
+        output: Output,
+        chosen: tuple[Any, ...] | None = None,
     ) -> Tensor:
-        """The sum of its loss over a view's states, in nats; hidden_btd: the trunk's states."""
+        """The sum of its loss over a view's states, in nats.
+
+        hidden_btd: the trunk's states.
+        chosen: what `chosen` gave of the view, on its device; None: it is found out now.
+        """

@@ -5,7 +5,7 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lookaround.model.heads.contract import Output
-from lookaround.objectives.contract import Shown, View
+from lookaround.objectives.contract import Shown
 
 if TYPE_CHECKING:
     from lookaround.model.heads.lookahead import LookAhead
 
 
 class Part(NamedTuple):
-    """The scored pairs of one depth: flat state indices, targets and scaled weights, each (N,)."""
+    """The scored pairs of one depth: flat state indices, targets and weights, each (N,)."""
 
     state: Tensor
     target: Tensor
@@ -51,8 +51,8 @@ def _step(
 def look_ahead_loss(
     head: LookAhead,
     trunk_btd: Tensor,
-    view: View,
-    chosen: Tensor,
+    shown: Shown,
+    parts: Mapping[int, Part],
     *,
     embedding: Tensor,
     output: Output,
@@ -60,7 +60,7 @@ def look_ahead_loss(
     through: float = 1.0,
     scale: float = 1.0,
 ) -> Tensor:
-    """scale * sum(weight * CE), in nats, of the pairs `chosen` (indices into the view) of one head.
+    """scale * sum(weight * CE), in nats, of the pairs of one head.
 
     Depths run forward and backward one after the other against a detached copy of the trunk's
     states, so that one depth's logits and, of unchained heads, activations live at a time; the
@@ -69,15 +69,14 @@ def look_ahead_loss(
     from the depth furthest from the trunk. All gradients are made in the forward pass and without
     accumulating into `.grad`, so that accumulation, DistributedDataParallel, scaling and autocast
     see one ordinary operation.
+    parts: its pairs by depth.
     output: the whole unembedding, since a part of a tied table would get its gradient twice;
     rows: how many of its rows the softmax is over, None for all.
     """
-    offset = view.pairs.offset[chosen]
-    parts = {}
-    for number in sorted(offset.unique().tolist()):
-        here = chosen[offset == number]
-        weight = view.pairs.weight[here].to(trunk_btd.dtype) * scale
-        parts[number - 1] = Part(view.pairs.state[here], view.pairs.target[here], weight)
+    scaled = {
+        depth: part._replace(weight=part.weight.to(trunk_btd.dtype) * scale)
+        for depth, part in sorted(parts.items())
+    }
     own = [p for p in head.parameters() if p.requires_grad]
     known = {id(p) for p in own}
     lent: list[Tensor] = []
@@ -90,9 +89,7 @@ def look_ahead_loss(
     lent = [p for p in {id(p): p for p in lent}.values() if p.requires_grad and id(p) not in known]
 
     def run(leaf: Tensor, wanted: list[Tensor], backward: bool) -> DepthwiseLoss:
-        loss = DepthwiseLoss(
-            head, leaf, wanted, view.shown, parts, embedding, output, rows, backward
-        )
+        loss = DepthwiseLoss(head, leaf, wanted, shown, scaled, embedding, output, rows, backward)
         head.depthwise(loss)
         return loss
 

@@ -5,6 +5,8 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,30 +38,45 @@ class NextLatentHead(nn.Module):
         both = torch.cat([F.rms_norm(x, x.shape[-1:]) for x in (state, embedded)], -1)
         return state + self.down(F.gelu(self.up(both)))
 
-    def auxiliary(
-        self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
-    ) -> Tensor:
-        """Sum over states of smooth-L1 (mean over D) and KL(true || predicted), mean over steps.
+    def chosen(self, view: View) -> tuple[Any, ...]:
+        """(which of the states before go on (n,), where they then stand (n,)) of each step.
 
-        True states and the unembedding are held fixed. Guesses end where a row's or document's
-        targets end.
+        Guesses end where a row's or document's targets end.
         """
         rows, width = view.shown.input_ids.shape
-        flat = hidden_btd.flatten(0, 1)
-        fixed, out = flat.detach(), output.detached()
-        scored = torch.zeros(rows * width, dtype=torch.bool, device=flat.device)
+        scored = torch.zeros(rows * width, dtype=torch.bool, device=view.pairs.state.device)
         scored[view.pairs.state] = True
-        ids = view.shown.input_ids.flatten()
-        at, state = view.pairs.state, flat[view.pairs.state]
-        total = flat.new_zeros(())
+        at, steps = view.pairs.state, []
         for _ in range(self.steps):
             # the next state is there to be guessed if it is scored itself: it stands in the same
             # row and document
             keep = scored[(at + 1).clamp(max=rows * width - 1)] & ((at + 1) % width != 0)
-            at, state = at[keep] + 1, state[keep]
-            if not len(at):
+            kept = keep.nonzero().flatten()
+            if not len(kept):
                 break
-            state = self.step(state, F.embedding(ids[at], embedding))
+            at = at[kept] + 1
+            steps.append((kept, at))
+        return tuple(steps)
+
+    def auxiliary(
+        self,
+        hidden_btd: Tensor,
+        view: View,
+        embedding: Tensor,
+        output: Output,
+        chosen: tuple[Any, ...] | None = None,
+    ) -> Tensor:
+        """Sum over states of smooth-L1 (mean over D) and KL(true || predicted), mean over steps.
+
+        True states and the unembedding are held fixed.
+        """
+        flat = hidden_btd.flatten(0, 1)
+        fixed, out = flat.detach(), output.detached()
+        ids = view.shown.input_ids.flatten()
+        state = flat[view.pairs.state]
+        total = flat.new_zeros(())
+        for kept, at in self.chosen(view) if chosen is None else chosen:
+            state = self.step(state[kept], F.embedding(ids[at], embedding))
             true = fixed[at]
             total = total + F.smooth_l1_loss(state, true, reduction="sum") / state.shape[-1]
             guess_nv, true_nv = (

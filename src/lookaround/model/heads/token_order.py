@@ -5,6 +5,8 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -24,8 +26,17 @@ class TokenOrderHead(nn.Module):
         self.rank = nn.Linear(sizes.width, sizes.vocabulary, bias=False)
         nn.init.normal_(self.rank.weight, std=(2 / (5 * sizes.width)) ** 0.5)
 
+    def chosen(self, view: View) -> tuple[Any, ...]:
+        """Nothing: all states take part."""
+        return ()
+
     def auxiliary(
-        self, hidden_btd: Tensor, view: View, embedding: Tensor, output: Output
+        self,
+        hidden_btd: Tensor,
+        view: View,
+        embedding: Tensor,
+        output: Output,
+        chosen: tuple[Any, ...] | None = None,
     ) -> Tensor:
         """The sum of the ListNet losses of the view's states, in nats."""
         shares, tokens = self.targets(view)

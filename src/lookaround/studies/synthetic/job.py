@@ -300,11 +300,10 @@ class _Run:
                     ),
                 )
                 if not all(bool(p.isfinite().all()) for p in self.trainer.backbone.parameters()):
-                    raise Diverged("the weights are not finite")
-            except Diverged:
-                diverged_at = counters.step
+                    raise Diverged("the weights are not finite", counters.step)
+            except Diverged as error:
                 self.trainer = self._opened(at_most=self.curve.end)
-                return diverged_at
+                return error.step
             except Interrupted:
                 raise self._interrupted() from None
             self.trainer.save(job.folder, self.fill)
