@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from lookaround.data.text import unloadable
 from lookaround.model.fingerprint import model_folder
 from lookaround.model.heads import Output
-from lookaround.model.masks import Masks, layer_types
+from lookaround.model.masks import Masks, layer_types, maskless
 from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Shown
 from lookaround.support.errors import UserError
 from lookaround.support.machine import require_memory
@@ -429,12 +429,14 @@ def states_of(lm: Any, source: Source, shown: Shown, *, all_layers: bool = False
     )
     if not source.encoder:
         arguments["use_cache"] = False
-    if all_layers:
-        return lm.base_model(shown.input_ids, output_hidden_states=True, **arguments).hidden_states
-    if source.transforms:
-        with without_unembedding(lm):
-            return lm(shown.input_ids, **arguments).logits
-    return lm.base_model(shown.input_ids, **arguments).last_hidden_state
+    with maskless(config):
+        if all_layers:
+            arguments["output_hidden_states"] = True
+            return lm.base_model(shown.input_ids, **arguments).hidden_states
+        if source.transforms:
+            with without_unembedding(lm):
+                return lm(shown.input_ids, **arguments).logits
+        return lm.base_model(shown.input_ids, **arguments).last_hidden_state
 
 
 def _must_be_still(lm: Any, source: Source) -> bool:

@@ -8,7 +8,8 @@ ours, never by position ids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Attention, Shown
 from lookaround.support.errors import UserError
+
+_MASKLESS = "sdpa_without_masks"  # an attention that transformers makes no masks for
 
 
 def allowed(shown: Shown) -> Tensor:
@@ -127,6 +130,29 @@ class Masks:
             & ((distance if kind != "bidirectional" else distance - 1) < window)
             & (-distance <= window)
         )
+
+
+@contextmanager
+def maskless(config: Any) -> Iterator[None]:
+    """A Llama that gets every mask from here: transformers makes none within the block.
+
+    To see whether it must, it would look at positions on the device, and wait.
+
+    config: of the model.
+    """
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    before = config._attn_implementation
+    if config.model_type != "llama" or before != "sdpa":
+        yield
+        return
+    AttentionInterface.register(_MASKLESS, sdpa_attention_forward)
+    config._attn_implementation = _MASKLESS
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 def _single(documents: Tensor | None) -> bool:

@@ -67,8 +67,10 @@ class ComponentSums:
     def scales(self, processes: int) -> tuple[float, ...]:
         """The factor of each component's sum: gradients are averaged over processes, not summed."""
         return tuple(
-            coefficient * processes / max(float(normaliser), 1e-12)
-            for coefficient, normaliser in zip(self.coefficients, self.normalisers, strict=True)
+            coefficient * processes / max(normaliser, 1e-12)
+            for coefficient, normaliser in zip(
+                self.coefficients, self.normalisers.tolist(), strict=True
+            )
         )
 
     def add(self, totals: Iterable[Tensor]) -> None:

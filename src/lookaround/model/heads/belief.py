@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lookaround.model.heads.blocks import narrow_config
 from lookaround.model.heads.contract import Output
 from lookaround.model.losses import at_least_single
+from lookaround.model.masks import maskless
 from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import View
 
@@ -84,7 +85,9 @@ class BeliefHead(nn.Module):
         rows, count = answer_ba.shape
         begin = self.begin.expand(rows, 1, -1)
         backward = torch.cat([begin, F.embedding(answer_ba.flip(1), embedding)], 1)[:, :count]
-        suffix_bad = self.encoder(inputs_embeds=backward, use_cache=False).last_hidden_state.flip(1)
+        with maskless(self.encoder.config):
+            states = self.encoder(inputs_embeds=backward, use_cache=False).last_hidden_state
+        suffix_bad = states.flip(1)
         # suffix_bad[:, j] has read the tokens after answer token j
         joined = torch.cat([hidden_btd[row, first + i - 1], suffix_bad[row, j]], -1)
         after, before = self.join(joined).chunk(2, -1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookaround.model.heads.lookahead import LookAhead
-from lookaround.model.masks import Masks
+from lookaround.model.masks import Masks, maskless
 from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import Attention, Shown
 from lookaround.support.errors import UserError
@@ -71,7 +71,8 @@ class BlockHeads(LookAhead):
     ) -> tuple[Tensor, Tensor]:
         def block(given: Tensor) -> Any:
             number = min(depth, len(self.blocks)) - 1
-            return self.blocks[number](inputs_embeds=given, use_cache=False, **attend)
+            with maskless(self.config):
+                return self.blocks[number](inputs_embeds=given, use_cache=False, **attend)
 
         out = self.through(depth, carried, embedded, block)
         return out, out
