@@ -130,6 +130,7 @@ class StoredRun(_Reads):
     settings: _Settings
     status: Literal["running", "finished"] | None = None
     spent: Spent | None = None
+    tracked: str | None = None
 
     @model_validator(mode="after")
     def _finished_has_spent(self) -> Self:

@@ -275,6 +275,9 @@ class PretrainSettings(_Section):
     form: Literal["llama", "eurobert"] | None = Field(
         None, description="architecture written; eurobert reads both ways; none: what fits"
     )
+    track: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        [], max_length=3, description="what hears of the run's metrics besides metrics.jsonl"
+    )
 
 
 class CompareSettings(_Section):

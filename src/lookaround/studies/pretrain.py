@@ -7,7 +7,8 @@ one does nothing, other settings are refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from lookaround.data.shards import TokenStore
 from lookaround.data.source import corpus_of
 from lookaround.model.export import require_form
 from lookaround.model.fingerprint import model_fingerprint
+from lookaround.model.foreign import say_once
 from lookaround.model.readable import RUN_FILE, StoredRun, read_run
 from lookaround.objectives import parse, require_for_text
 from lookaround.objectives.objective import Objective
@@ -32,9 +34,10 @@ from lookaround.support.machine import memory_errors
 from lookaround.support.storage import disk_errors
 from lookaround.train import checkpoint
 from lookaround.train.budget import Budget, parse_budget
-from lookaround.train.loop import Progress, StopSignal, exporter, stop_on_signals
+from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.parallel import World, world
 from lookaround.train.run import make_trainer, plan_for, plan_of, run_card, run_info, schedule_for
+from lookaround.train.track import Trackers, require_trackers
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def open_pretraining(settings: Settings, given: Any = None, *, report: Report = 
     require_for_text([objective])
     budget = parse_budget(settings.pretrain.budget)
     require_form(settings.pretrain.form, objective.modes())
+    require_trackers(settings.pretrain.track)
     heard = reading(report, settings.data)
     corpus = corpus_of(settings.data, given, heard=heard)
     return Request(settings, objective, budget, corpus)
@@ -148,19 +152,34 @@ def train_into(
             fill = exporter(trainer.whole, objective, store, form, length=length)
             resumed = trainer.restore_latest(out)
         info = run_info(settings, objective, store, trainer, plan)
+        if settings.pretrain.track:
+            info["tracked"] = before.get("tracked") or uuid.uuid4().hex[:12]
         processes.barrier()  # all have seen the folder as it was
         if processes.main:
             folder.save(**info, status="running")
         processes.barrier()
         schedule = schedule_for(settings, plan.total)
+        tracker = _trackers(settings, out, info, trainer) if processes.main else None
         try:
-            trainer.run(plan.total, plan, schedule, folder=out, fill=fill, stop=stop, report=report)
+            trainer.run(
+                plan.total,
+                plan,
+                schedule,
+                folder=out,
+                fill=fill,
+                stop=stop,
+                report=report,
+                tracker=tracker,
+            )
         except Interrupted:
             raise
         except Exception:
             if processes.main and not resumed and checkpoint.latest_checkpoint(out) is None:
                 folder.discard()  # nothing is lost, and another run may use the name
             raise
+        finally:
+            if tracker:
+                tracker.close()
         trainer.gather()
         info |= {"status": "finished", "spent": vars(trainer.counters)}
 
@@ -174,3 +193,22 @@ def train_into(
             checkpoint.remove_checkpoints(out)
         processes.barrier()
     return PretrainResults.of(info | {"identity": folder.identity})
+
+
+def _trackers(
+    settings: Settings, out: Path, info: Mapping[str, Any], trainer: Trainer
+) -> Trackers | None:
+    """What hears of a run's metrics besides metrics.jsonl; None where nothing does."""
+    if not settings.pretrain.track:
+        return None
+    about = {
+        "objective": info["objective"],
+        "seed": info["seed"],
+        "learning_rate": info["learning_rate"],
+        "corpus": info["data"]["corpus"] or "Python standard library",
+        "parameters": trainer.backbone.parameter_count,
+        **{f"train.{name}": value for name, value in info["settings"]["train"].items()},
+        **{f"model.{name}": value for name, value in info["settings"]["model"].items()},
+    }
+    step = trainer.counters.step
+    return Trackers(settings.pretrain.track, out, info["tracked"], step, about, say_once)

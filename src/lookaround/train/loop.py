@@ -43,6 +43,7 @@ from lookaround.train.budget import Plan, token_count, view_flops
 from lookaround.train.loss import ComponentSums, ObjectiveLoss
 from lookaround.train.parallel import World, accumulating, parallelize, placed
 from lookaround.train.schedule import WarmupStableDecay
+from lookaround.train.track import Tracker
 
 UNSEEN = 256  # steps whose loss nobody has looked at, at most
 
@@ -290,11 +291,12 @@ class Trainer:
         keep: frozenset[int] = frozenset(),
         stop: StopSignal | None = None,
         report: Callable[[Progress], None] | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         """Trains until step `until`, with metrics and checkpoints in `folder` where one is given.
 
-        fill(path) writes a checkpoint's own files (model, tokenizer). Raises Interrupted after
-        saving when `stop` is set.
+        fill(path) writes a checkpoint's own files (model, tokenizer). tracker: hears the lines of
+        metrics.jsonl, in the main process. Raises Interrupted after saving when `stop` is set.
         """
         self.backbone.train()
         metrics = (
@@ -324,9 +326,15 @@ class Trainer:
                     loss = ComponentSums.of(self._window()).mean()
                     self.window = ComponentSums(())
                     rate = (self.counters.tokens - first) / max(time.perf_counter() - began, 1e-9)
-                    rates = {"loss": loss, "learning_rate": self.learning_rate * factor}
+                    entry = {
+                        **vars(self.counters),
+                        "loss": loss,
+                        "learning_rate": self.learning_rate * factor,
+                    }
                     if metrics:
-                        metrics.write({**vars(self.counters), **rates})
+                        metrics.write(entry)
+                    if tracker and self.world.main:
+                        tracker.write(entry)
                 if folder and fill and due and (step < until or step in keep):
                     self.save(folder, fill, keep)
                 if report:
