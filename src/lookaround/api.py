@@ -61,8 +61,16 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "model.init",
         "evaluate.protocols",
         "compare.jobs",
+        "compare.cluster",
     ),
-    "forecast": (*_CORPUS, *_TASKS, "objectives", "forecast.context", "forecast.rank"),
+    "forecast": (
+        *_CORPUS,
+        *_TASKS,
+        "objectives",
+        "forecast.context",
+        "forecast.rank",
+        "forecast.cluster",
+    ),
     "pretrain": (
         *_CORPUS,
         "pretrain.objective",
@@ -71,6 +79,8 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "model.preset",
         "model.init",
         "train.learning_rate",
+        "train.parallel",
+        "pretrain.track",
     ),
     "evaluate": (*_TEXT, *_TASKS, "evaluate.protocols", "evaluate.context"),
     "generate": (
@@ -106,6 +116,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "model.init",
         "synthetic.control",
         "synthetic.jobs",
+        "synthetic.cluster",
     ),
     "report": (),
 }

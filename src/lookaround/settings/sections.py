@@ -312,12 +312,22 @@ class CompareSettings(_Section):
     jobs: int | None = Field(
         None, ge=1, le=1000, description="processes; none: one per core, or one on a GPU"
     )
+    cluster: str | None = Field(
+        None,
+        description="where jobs run: a Dask scheduler (tls://HOST:8786, tcp://HOST:8786), or "
+        "local:N processes; none: local processes",
+    )
 
 
 class ForecastSettings(_Section):
     """What the corpus says of objectives before any training."""
 
     enabled: bool = Field(True, description="compare makes a forecast beside its study")
+    cluster: str | None = Field(
+        None,
+        description="where jobs run: a Dask scheduler (tls://HOST:8786, tcp://HOST:8786), or "
+        "local:N processes; none: local processes",
+    )
     context: int = result(
         1, ge=1, le=8, description="visible tokens of a context: 1 = a token, 2 = a bigram .."
     )
@@ -483,6 +493,11 @@ class SyntheticSettings(_Section):
     control: bool = Field(True, description="also train ar on answers that end with the first hop")
     jobs: int | None = Field(
         None, ge=1, le=1000, description="processes; none: one per core, or one on a GPU"
+    )
+    cluster: str | None = Field(
+        None,
+        description="where jobs run: a Dask scheduler (tls://HOST:8786, tcp://HOST:8786), or "
+        "local:N processes; none: local processes",
     )
 
 

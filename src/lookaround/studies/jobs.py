@@ -156,8 +156,9 @@ class Jobs:
         if self.stop.set or kind is not None:
             with contextlib.suppress(OSError):
                 self.stop_file.touch()
-            for future in self.pending:
-                future.cancel()
+            running = [future for future in self.pending if not future.cancel()]
+            if not self.own and kind is not KeyboardInterrupt:
+                wait(running)  # they see the stop file, and save
         if self.own:
             # asked twice to stop: what runs is not waited for
             for process in multiprocessing.active_children() if kind is KeyboardInterrupt else ():
@@ -170,7 +171,7 @@ def local_pool(jobs: int, threads: int) -> ProcessPoolExecutor:
     """Local processes, each held to its share of the cores, that end with their parent."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
-    arguments = (os.getpid(), _modules_of_others())
+    arguments = (os.getpid(), modules_of_others())
     return ProcessPoolExecutor(jobs, mp_context=_Context(), initializer=_begin, initargs=arguments)
 
 
@@ -189,7 +190,7 @@ class _Context(SpawnContext):
     Process = _Process
 
 
-def _modules_of_others() -> list[str]:
+def modules_of_others() -> list[str]:
     """Modules with objectives and protocols of the user, which processes import to know them too.
 
     Raises UserError for a class of a notebook's cell, which no other process can import.

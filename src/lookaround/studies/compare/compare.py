@@ -20,6 +20,7 @@ from typing import Any
 from lookaround.data.labelled import AnyTask
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.report.schema import ComparisonResults
+from lookaround.studies.cluster import executor_of
 from lookaround.studies.compare.grid import Grid
 from lookaround.studies.compare.study import StoredStudy, Study, plans_of
 from lookaround.studies.compare.summary import study_results
@@ -44,13 +45,13 @@ def compare(
 
     The same folder takes more objectives, seeds and rungs; runs that are there are kept, and
     results are over those that are asked for.
-    executor: where jobs run (default: local processes, study.jobs of them).
+    executor: where jobs run (default: compare.cluster, or study.jobs local processes).
 
     Raises UserError where `out` belongs to another study, Interrupted after saving when asked to
     stop.
     """
     study = _as_first_named(study, out / KINDS["compare"][0])
-    if executor is None:
+    if executor is None and study.settings.compare.cluster is None:
         require_memory(
             study.jobs * study.memory_bytes,
             local_device(),
@@ -62,7 +63,10 @@ def compare(
         with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
             folder.save(**plans_of(study, before, folder.file))
         grid = Grid(study, out, folder.state["plans"], folder.state["smallest"])
-        results = study_results(study, out, command, grid.run(executor, stop, report))
+        place, shared = study.settings.compare.cluster, [study.store.folder]
+        with executor_of(executor, place, out, shared, report) as where:
+            found = grid.run(where, stop, report)
+        results = study_results(study, out, command, found)
         results.save(out / "results.json")
     return results
 

@@ -37,6 +37,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.report.schema import ForecastResults
 from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
+from lookaround.studies.cluster import Workers, executor_of
 from lookaround.studies.events import Event, Report, reading, silent
 from lookaround.studies.folder import KINDS, StudyFolder
 from lookaround.studies.forecast.entry import FEATURES, Entry, EntryJob, keep, read_kept, run_entry
@@ -188,7 +189,8 @@ def forecast(
 
     out: a folder that keeps finished entries, so that the same call goes on; it belongs to one
         corpus.
-    executor: where entries are computed (default: local processes, one per core).
+    executor: where parts are counted and entries computed (default: forecast.cluster, or local
+        processes, one per core).
 
     Raises UserError for lags no document is longer than, ranks above the usable contexts, tasks
     whose texts hold no known token, and a folder of another corpus; Interrupted when `stop` is set:
@@ -200,7 +202,9 @@ def forecast(
         path = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = StudyFolder(path, *KINDS["forecast"], identity)
         stack.enter_context(folder.opened())
-        return _forecast(request, folder, executor, stop, report)
+        place, shared = request.settings.forecast.cluster, [request.store.folder]
+        where = stack.enter_context(executor_of(executor, place, path, shared, report))
+        return _forecast(request, folder, where, stop, report)
 
 
 def _forecast(
@@ -229,7 +233,11 @@ def _forecast(
             raise stopped(folder.path, done, total, "counting")
 
     counts = count_lags(
-        request.store, sorted(lags), hash_bits=options.hash_bits, on_progress=counting
+        request.store,
+        sorted(lags),
+        hash_bits=options.hash_bits,
+        executor=executor if isinstance(executor, Workers) else None,
+        on_progress=counting,
     )
     assert counts.folder is not None
     counted = time.monotonic() - began

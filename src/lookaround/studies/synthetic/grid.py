@@ -26,6 +26,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.report.schema import SyntheticResults
 from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
+from lookaround.studies.cluster import executor_of
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import KINDS, StudyFolder, slug
 from lookaround.studies.jobs import Jobs
@@ -334,7 +335,7 @@ def run_grid(
 
     The same folder takes more tasks, objectives and seeds; runs that are there are kept.
 
-    executor: where jobs run; None is local processes.
+    executor: where jobs run; None is synthetic.cluster, or local processes.
     report: called with what is under way.
 
     Raises UserError where `out` belongs to other settings, Interrupted after saving on a request to
@@ -343,7 +344,8 @@ def run_grid(
     folder = folder_of(grid, out)
     with folder.opened(), stop_on_signals() as stop:
         folder.save(kind="synthetic")
-        rows, trials = _run_jobs(grid, out, executor, stop, report)
+        with executor_of(executor, grid.settings.synthetic.cluster, out, [], report) as where:
+            rows, trials = _run_jobs(grid, out, where, stop, report)
         results = SyntheticResults.of(
             {
                 "version": VERSION,
