@@ -86,7 +86,7 @@ def make_corpus(
 def cache_folder() -> Path:
     """Where token shards are kept: $LOOKAROUND_CACHE, $XDG_CACHE_HOME/lookaround or ~/.cache."""
     if own := os.environ.get("LOOKAROUND_CACHE"):
-        return Path(own)
+        return Path(own).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lookaround"
 
 

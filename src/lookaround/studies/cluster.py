@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report
 from lookaround.studies.jobs import STOP_FILE, modules_of_others
 from lookaround.support.errors import UserError
@@ -121,6 +122,17 @@ def _about(places: Sequence[str]) -> dict[str, Any]:
     return {**versions, "missing": missing}
 
 
+def everywhere(out: Path, settings: Settings) -> Path:
+    """The folder of a study as every worker finds it, which works in a folder of its own.
+
+    The path of the model that is gone on from is made absolute in the settings too.
+    """
+    init = settings.model.init
+    if init is not None and Path(init).exists():
+        settings.model.init = str(Path(init).resolve())
+    return out.resolve()
+
+
 @contextmanager
 def executor_of(
     given: Executor | None,
@@ -195,7 +207,7 @@ def _require_alike(client: Any, address: str, study: Path, shared: Sequence[Path
     token = study / f".{uuid.uuid4().hex}"
     token.touch()
     try:
-        places = [str(place.resolve()) for place in (token, *shared)]
+        places = [str(place.absolute()) for place in (token, *shared)]
         try:
             found = client.run(_about, places)
         except Exception as error:  # what a worker raises that cannot import us

@@ -20,7 +20,7 @@ from typing import Any
 from lookaround.data.labelled import AnyTask
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.report.schema import ComparisonResults
-from lookaround.studies.cluster import executor_of
+from lookaround.studies.cluster import everywhere, executor_of
 from lookaround.studies.compare.grid import Grid
 from lookaround.studies.compare.study import StoredStudy, Study, plans_of
 from lookaround.studies.compare.summary import study_results
@@ -51,6 +51,8 @@ def compare(
     stop.
     """
     study = _as_first_named(study, out / KINDS["compare"][0])
+    if study.settings.compare.cluster is not None:
+        out = everywhere(out, study.settings)
     if executor is None and study.settings.compare.cluster is None:
         require_memory(
             study.jobs * study.memory_bytes,

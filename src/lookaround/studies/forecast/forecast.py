@@ -37,7 +37,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.report.schema import ForecastResults
 from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
-from lookaround.studies.cluster import Workers, executor_of
+from lookaround.studies.cluster import Workers, everywhere, executor_of
 from lookaround.studies.events import Event, Report, reading, silent
 from lookaround.studies.folder import KINDS, StudyFolder
 from lookaround.studies.forecast.entry import FEATURES, Entry, EntryJob, keep, read_kept, run_entry
@@ -200,6 +200,8 @@ def forecast(
     with contextlib.ExitStack() as stack:
         stop = stop or stack.enter_context(stop_on_signals())
         path = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if request.settings.forecast.cluster is not None:
+            path = everywhere(path, request.settings)
         folder = StudyFolder(path, *KINDS["forecast"], identity)
         stack.enter_context(folder.opened())
         place, shared = request.settings.forecast.cluster, [request.store.folder]

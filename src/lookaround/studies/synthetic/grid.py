@@ -26,7 +26,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.report.schema import SyntheticResults
 from lookaround.report.schema.record import VERSION
 from lookaround.settings import Settings
-from lookaround.studies.cluster import executor_of
+from lookaround.studies.cluster import everywhere, executor_of
 from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.folder import KINDS, StudyFolder, slug
 from lookaround.studies.jobs import Jobs
@@ -341,6 +341,8 @@ def run_grid(
     Raises UserError where `out` belongs to other settings, Interrupted after saving on a request to
     stop.
     """
+    if grid.settings.synthetic.cluster is not None:
+        out = everywhere(out, grid.settings)
     folder = folder_of(grid, out)
     with folder.opened(), stop_on_signals() as stop:
         folder.save(kind="synthetic")
