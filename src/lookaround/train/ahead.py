@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,11 +36,12 @@ class Drawn:
 class Ahead:
     """Draws the steps from one to another in a thread, some of them before they are taken.
 
-    draw(step) must depend on nothing that a step changes.
+    draw(step) must depend on nothing that a step changes. waited: seconds that steps have waited.
     """
 
     def __init__(self, draw: Callable[[int], Drawn], first: int, until: int) -> None:
         self.draw, self.next, self.until = draw, first, until
+        self.waited = 0.0
         self.pool = ThreadPoolExecutor(1, "ahead")
         self.pending: deque[tuple[int, Future[Drawn]]] = deque()
 
@@ -57,7 +59,10 @@ class Ahead:
         number, made = self.pending.popleft()
         assert number == step
         self._fill()
-        return made.result()
+        began = time.perf_counter()
+        drawn = made.result()
+        self.waited += time.perf_counter() - began
+        return drawn
 
     def __exit__(
         self,
