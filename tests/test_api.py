@@ -80,7 +80,7 @@ def test_what_is_offered_is_listed_and_nothing_else() -> None:
 
 @pytest.mark.slow
 def test_each_name_is_called_twice_after_every_module_is_imported(
-    corpus: Path, task: Path, tmp_path: Path
+    corpus: Path, task: Path, tmp_path: Path, inline: None
 ) -> None:
     needs_extras = set() if find_spec("lm_eval") else {"lookaround.evaluation.harness.model"}
     for module in pkgutil.walk_packages(lookaround.__path__, "lookaround."):

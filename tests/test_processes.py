@@ -5,7 +5,9 @@ that any number of processes goes on from.
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,7 +56,6 @@ SPECS = [
     "bst",
 ]
 RESUMED = 'mtp(n=3, heads="sequential")'
-STEPS = 4
 HEADS = {
     "parallel": "mtp(n=4)",
     # its first part: heads are there and have nothing to do
@@ -96,7 +97,7 @@ def exact() -> Iterator[None]:
 def trainer_of(
     store: TokenStore, spec: str, how: How = "ddp", whole: World | None = None
 ) -> Trainer:
-    settings = test_training.settings(train__batch=6, train__micro_batch=1, train__parallel=how)
+    settings = test_training.settings(train__batch=6, train__micro_batch=2, train__parallel=how)
     objective = parse(spec)
     split = store.split("train")
     prompts = (
@@ -116,10 +117,12 @@ def trainer_of(
     )
 
 
-def run(trainer: Trainer, until: int = STEPS) -> Trainer:
+def run(trainer: Trainer, until: int | None = None) -> Trainer:
+    """Trains to a step, or to the end: of 2 steps, where it is resumed of 4."""
+    steps = 4 if trainer.objective.spec == RESUMED else 2
     shares = tuple(share for share, _ in trainer.objective.phases())
-    plan = Plan(shares, tuple(STEPS // len(shares) for _ in shares))
-    trainer.run(until, plan, WarmupStableDecay(1, 2, STEPS))
+    plan = Plan(shares, tuple(steps // len(shares) for _ in shares))
+    trainer.run(until or steps, plan, WarmupStableDecay(1, steps // 2, steps))
     return trainer
 
 
@@ -216,79 +219,63 @@ def together(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-@pytest.fixture(scope="module")
-def alone(store: TokenStore) -> dict[str, dict[str, Tensor]]:
-    """What one process comes to, by spec."""
-    with exact():
-        return {spec: weights(run(trainer_of(store, spec))) for spec in SPECS}
-
-
-def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], atol: float = 1e-6) -> None:
-    assert found.keys() == wanted.keys()
+def assert_same(
+    found: dict[str, Tensor], wanted: dict[str, Tensor], atol: float, what: str
+) -> None:
+    assert found.keys() == wanted.keys(), what
     for name, tensor in wanted.items():
         torch.testing.assert_close(
-            found[name], tensor, rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+            found[name], tensor, rtol=0, atol=atol, msg=lambda m, n=name: f"{what}: {n}: {m}"
         )
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("how", WAYS)
-@pytest.mark.parametrize("spec", SPECS)
-def test_some_processes_are_one(
-    together: Path, alone: dict[str, dict[str, Tensor]], spec: str, how: How, processes: int
-) -> None:
-    found = load_file(together / f"{processes}-{how}-{SPECS.index(spec)}")
-    assert_same(found, alone[spec])
-
-
-@pytest.mark.parametrize("how", WAYS)
-@pytest.mark.parametrize("name", HEADS)
-def test_two_processes_average_the_gradient(together: Path, name: str, how: How) -> None:
-    found = load_file(together / f"2-{how}-{name}")
-    spec = HEADS[name]
+def test_some_processes_are_one(store: TokenStore, together: Path, tmp_path: Path) -> None:
+    """One test: each worker of pytest that had a part of it would start the processes again."""
     with exact():
-        wanted = test_heads.after_backward(
-            test_heads.backbone(spec), spec, [view_of_rows(name, torch.arange(4))], scale=0.25
-        )
-    assert_same(found, wanted, 1e-10)
+        alone = {spec: weights(run(trainer_of(store, spec))) for spec in SPECS}
+    for processes, how, (number, spec) in itertools.product((2, 3), WAYS, enumerate(SPECS)):
+        found = load_file(together / f"{processes}-{how}-{number}")
+        assert_same(found, alone[spec], 1e-6, f"{spec}, {how}, {processes} processes")
+    for how, (name, spec) in itertools.product(WAYS, HEADS.items()):
+        with exact():
+            wanted = test_heads.after_backward(
+                test_heads.backbone(spec), spec, [view_of_rows(name, torch.arange(4))], scale=0.25
+            )
+        assert_same(load_file(together / f"2-{how}-{name}"), wanted, 1e-10, f"{name}, {how}")
+    check_checkpoints(store, together, alone[RESUMED])
+    check_export(together, alone[RESUMED])
+    check_torn_shards(store, together, tmp_path)
 
 
-def test_a_checkpoint_is_gone_on_from_by_any_number_of_processes(
-    store: TokenStore, together: Path, alone: dict[str, dict[str, Tensor]]
-) -> None:
-    """Shards of 2 -> 3 -> one process, and a file of one process -> 3."""
+def check_checkpoints(store: TokenStore, together: Path, wanted: dict[str, Tensor]) -> None:
+    """Shards of 2 -> 3 -> one process, and a file of one process -> 3, end in the same weights."""
     trainer = trainer_of(store, RESUMED)
     assert trainer.restore_latest(together / "three")
     assert trainer.counters.step == 3
     with exact():
-        assert_same(weights(run(trainer)), alone[RESUMED])
-    assert_same(load_file(together / "3-resumed"), alone[RESUMED])
+        assert_same(weights(run(trainer)), wanted, 1e-6, "2 -> 3 -> 1")
+    assert_same(load_file(together / "3-resumed"), wanted, 1e-6, "1 -> 3")
     shards = [*(together / "three" / "checkpoint-00000003").rglob("*")]
     assert {path.suffix for path in shards if path.is_file()} == {".safetensors", ".json"}
 
 
-def test_shards_are_exported_whole(together: Path, alone: dict[str, dict[str, Tensor]]) -> None:
+def check_export(together: Path, wanted: dict[str, Tensor]) -> None:
+    """Shards are exported whole, tied tensors once."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(together / "exported", dtype=torch.float64)
+    folder = together / "exported"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
     own = {f"lm.{name}": p.detach() for name, p in model.named_parameters()}
-    wanted = alone[RESUMED]
-    assert_same(own, {name: wanted[name] for name in own})
-    one, many = (
-        load_file(together / path / "model.safetensors")
-        for path in ("one/checkpoint-00000002", "exported")
-    )
-    assert one.keys() == many.keys(), "tied tensors are one"
-    heads = load_file(together / "exported" / "heads.safetensors")
-    assert_same(
-        {f"heads.{k}": v for k, v in heads.items()},
-        {name: tensor for name, tensor in wanted.items() if name.startswith("heads.")},
-    )
+    assert_same(own, {name: wanted[name] for name in own}, 1e-6, "export")
+    one = load_file(together / "one" / "checkpoint-00000002" / "model.safetensors")
+    assert one.keys() == load_file(folder / "model.safetensors").keys()
+    heads = {f"heads.{name}": t for name, t in load_file(folder / "heads.safetensors").items()}
+    kept = {name: tensor for name, tensor in wanted.items() if name.startswith("heads.")}
+    assert_same(heads, kept, 1e-6, "heads")
 
 
-def test_torn_shards_are_named(store: TokenStore, together: Path, tmp_path: Path) -> None:
-    import shutil
-
+def check_torn_shards(store: TokenStore, together: Path, tmp_path: Path) -> None:
+    """Shards that are missing, cut or of another model are named."""
     path = tmp_path / "checkpoint-00000003"
     shutil.copytree(together / "three" / path.name, path)
     shards = sorted((path / "training_state").iterdir())

@@ -332,7 +332,8 @@ class Trainer:
                         "learning_rate": self.learning_rate * factor,
                     }
                     if metrics:
-                        metrics.write(entry)
+                        with disk_errors(metrics.path):
+                            metrics.write(entry)
                     if tracker and self.world.main:
                         tracker.write(entry)
                 if folder and fill and due and (step < until or step in keep):
@@ -518,7 +519,7 @@ class MetricsFile:
 
     def write(self, entry: dict[str, Any]) -> None:
         """Adds a line, synced, so that no checkpoint is later on the disk than its lines."""
-        with disk_errors(self.path), open(self.path, "a") as file:
+        with open(self.path, "a") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
