@@ -167,7 +167,9 @@ def work(store: TokenStore, out: Path) -> None:
                 gradients = {n: whole_tensor(p.grad) for n, p in model.named_parameters()}
                 write(gradients, f"{how}-{name}")
         if whole.size == 2:
-            save(run(trainer_of(store, RESUMED, "fsdp", whole), 2), out / "two", store)
+            trainer = run(trainer_of(store, RESUMED, "fsdp", whole), 2)
+            trainer.save(out / "two", lambda path: None)
+            run(trainer)  # goes on while the checkpoint is written
         else:
             trainer = trainer_of(store, RESUMED, "fsdp", whole)
             trainer.restore_latest(out / "two")

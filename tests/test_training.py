@@ -25,6 +25,7 @@ from lookaround.train.budget import Budget, expected_cost, view_flops
 from lookaround.train.checkpoint import latest_checkpoint, load_training_state
 from lookaround.train.loop import MetricsFile, StopSignal, exporter
 from lookaround.train.loss import ComponentSums
+from lookaround.train.parallel import World, world
 from lookaround.train.run import make_trainer
 
 SPECS = [
@@ -92,10 +93,28 @@ def test_a_step_across_an_epochs_border_is_the_same_in_micro_batches(store: Toke
 
 
 def test_batch_must_divide_among_processes(store: TokenStore) -> None:
-    from lookaround.train.parallel import World
-
     with pytest.raises(UserError, match=r"train\.batch: 8 rows do not divide among 3"):
         make_trainer(settings(), parse("ar"), store, seed=0, learning_rate=1e-2, world=World(0, 3))
+
+
+def test_processes_that_do_not_fit(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, words in (
+        ({"parallel": "none"}, r"train\.parallel: none is for one process.* has started 2"),
+        ({"parallel": "fsdp", "shards": 3}, r"train\.shards: 2 processes do not divide into .* 3"),
+    ):
+        options = settings(**{f"train__{name}": value for name, value in given.items()})
+        with pytest.raises(UserError, match=words):
+            make_trainer(options, parse("ar"), store, seed=0, learning_rate=1e-2, world=World(0, 2))
+    with pytest.raises(UserError, match=r"train\.parallel"):
+        settings(train__parallel="tensor")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with (
+        pytest.raises(UserError, match="process 1 of this machine has no GPU, which has 1"),
+        world(),
+    ):
+        pass
 
 
 def logged(run: Path) -> list[dict[str, Any]]:
