@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks.knocks import differences
 from cli_runs import TINY_STUDY, Run, assert_refused
 from lookaround.studies import cluster
 from lookaround.support.errors import UserError
+from lookaround.support.machine import versions
 
 distributed = pytest.importorskip("distributed", reason="no Dask; pip install lookaround[cluster]")
 STUDY = (
@@ -112,7 +112,7 @@ def test_machines_that_differ(
         cluster.workers(address, tmp_path, [lacking], print),
     ):
         pass
-    monkeypatch.setattr(torch, "__version__", "2.11.0")
+    monkeypatch.setattr(cluster, "versions", lambda: versions() | {"torch": "2.11.0"})
     with (
         pytest.raises(UserError, match=r"has torch .*, this process 2\.11\.0; results"),
         cluster.workers(address, tmp_path, [], print),

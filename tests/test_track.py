@@ -57,7 +57,8 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> type[Notes]:
     monkeypatch.setattr(Notes, "made", [], raising=False)
-    monkeypatch.setitem(track._MADE, "wandb", ("json", Notes))
+    monkeypatch.setitem(track._MADE, "wandb", Notes)
+    monkeypatch.setattr(track, "installed", lambda package: True)
     return Notes
 
 
@@ -101,7 +102,7 @@ KEPT = Notes.write
 def test_a_tracker_that_is_not_installed_is_refused_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(track._MADE, "mlflow", ("no_such_module", Notes))
+    monkeypatch.setattr(track, "installed", lambda package: False)
     settings = read_settings(None, ["pretrain.track=[mlflow]", f"data.corpus={tmp_path}/none"])
     with pytest.raises(UserError, match="mlflow is not installed; pip install mlflow"):
         open_pretraining(settings)

@@ -280,6 +280,20 @@ class PretrainSettings(_Section):
     )
 
 
+def _cluster() -> Any:
+    """Where the jobs of a study run."""
+    return Field(
+        None,
+        description="where jobs run: a Dask scheduler (tls://HOST:8786, tcp://HOST:8786), or "
+        "local:N processes; none: local processes",
+    )
+
+
+def _jobs() -> Any:
+    """How many processes a study has here."""
+    return Field(None, ge=1, le=1000, description="processes; none: one per core, or one on a GPU")
+
+
 class CompareSettings(_Section):
     """The study of several objectives."""
 
@@ -309,25 +323,15 @@ class CompareSettings(_Section):
         description="tried on the first seed's ladder; none: train.weight_decay, and 2 beside it "
         "where the text is read more than 4 times",
     )
-    jobs: int | None = Field(
-        None, ge=1, le=1000, description="processes; none: one per core, or one on a GPU"
-    )
-    cluster: str | None = Field(
-        None,
-        description="where jobs run: a Dask scheduler (tls://HOST:8786, tcp://HOST:8786), or "
-        "local:N processes; none: local processes",
-    )
+    jobs: int | None = _jobs()
+    cluster: str | None = _cluster()
 
 
 class ForecastSettings(_Section):
     """What the corpus says of objectives before any training."""
 
     enabled: bool = Field(True, description="compare makes a forecast beside its study")
-    cluster: str | None = Field(
-        None,
-        description="where jobs run: a Dask scheduler (tls://HOST:8786, tcp://HOST:8786), or "
-        "local:N processes; none: local processes",
-    )
+    cluster: str | None = _cluster()
     context: int = result(
         1, ge=1, le=8, description="visible tokens of a context: 1 = a token, 2 = a bigram .."
     )
@@ -491,14 +495,8 @@ class SyntheticSettings(_Section):
         description="a run ends when two points in a row are this right; none: never",
     )
     control: bool = Field(True, description="also train ar on answers that end with the first hop")
-    jobs: int | None = Field(
-        None, ge=1, le=1000, description="processes; none: one per core, or one on a GPU"
-    )
-    cluster: str | None = Field(
-        None,
-        description="where jobs run: a Dask scheduler (tls://HOST:8786, tcp://HOST:8786), or "
-        "local:N processes; none: local processes",
-    )
+    jobs: int | None = _jobs()
+    cluster: str | None = _cluster()
 
 
 class GenerationConfig(_Section):

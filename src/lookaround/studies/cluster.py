@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import platform
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report
 from lookaround.studies.jobs import STOP_FILE, modules_of_others
 from lookaround.support.errors import UserError
+from lookaround.support.machine import versions
 from lookaround.support.text import listed, one_line
 
 CONNECT_SECONDS = 8.0
@@ -109,28 +109,24 @@ def _at_work() -> dict[str, str]:
 
 def _about(places: Sequence[str]) -> dict[str, Any]:
     """What a worker is: versions of what jobs run on, and which of some files it does not see."""
-    import torch
-
-    from lookaround import __version__
-
     missing = [place for place in places if not Path(place).exists()]
-    versions = {
-        "python": ".".join(platform.python_version_tuple()[:2]),
-        "torch": torch.__version__,
-        "lookaround": __version__,
-    }
-    return {**versions, "missing": missing}
+    told = versions()
+    told["python"] = told["python"].rpartition(".")[0]  # of 3.13.1 as of 3.13.2
+    return {**told, "missing": missing}
 
 
-def everywhere(out: Path, settings: Settings) -> Path:
-    """The folder of a study as every worker finds it, which works in a folder of its own.
+def everywhere(out: Path, settings: Settings, address: str | None) -> tuple[Path, Settings]:
+    """The folder of a study, and its settings, as the workers at an address find them.
 
-    The path of the model that is gone on from is made absolute in the settings too.
+    Each works in a folder of its own: paths are made absolute. Without an address all stays.
     """
+    if address is None:
+        return out, settings
     init = settings.model.init
     if init is not None and Path(init).exists():
-        settings.model.init = str(Path(init).resolve())
-    return out.resolve()
+        model = settings.model.model_copy(update={"init": str(Path(init).resolve())})
+        settings = settings.model_copy(update={"model": model})
+    return out.resolve(), settings
 
 
 @contextmanager

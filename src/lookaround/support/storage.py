@@ -145,13 +145,18 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         with disk_errors(folder):
             temporary.mkdir(parents=True)
             fill(temporary)
-            sync_folder(temporary)
-            remove_folder(folder)
-            temporary.rename(folder)
-            _sync(folder.parent)
+            put_folder(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def put_folder(written: Path, folder: Path) -> None:
+    """Puts a written folder in its place, beside it, and on the disk; replaces an older one."""
+    sync_folder(written)
+    remove_folder(folder)
+    written.rename(folder)
+    _sync(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lookaround.support.errors import UserError
 from lookaround.support.records import Amount, Count, Stored, read_record
-from lookaround.support.storage import disk_errors, remove_folder, sync_folder, write_folder
+from lookaround.support.storage import disk_errors, put_folder, remove_folder, write_folder
 from lookaround.train.parallel import World, placed
 
 STATE_FILE, COUNTERS_FILE = "training_state.safetensors", "counters.json"
@@ -119,9 +119,7 @@ class Saving:
         if self.world.main:
             with disk_errors(path):
                 _write_counters(self.temporary, self.counters, self.count)
-                sync_folder(self.temporary)
-                remove_folder(path)
-                self.temporary.rename(path)
+                put_folder(self.temporary, path)
             _remove_older(self.folder, self.counters["step"], self.keep)
         self.world.barrier()
 

@@ -102,17 +102,23 @@ class _MLflow:
         self.client.set_terminated(self.id)
 
 
-_MADE: dict[str, tuple[str, Callable[[Path, str, int, Mapping[str, Any]], Tracker]]] = {
-    "tensorboard": ("tensorboard", _TensorBoard),
-    "wandb": ("wandb", _Wandb),
-    "mlflow": ("mlflow", _MLflow),
+# by the names of their packages
+_MADE: dict[str, Callable[[Path, str, int, Mapping[str, Any]], Tracker]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _Wandb,
+    "mlflow": _MLflow,
 }
+
+
+def installed(package: str) -> bool:
+    """Whether a package is there to be imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def require_trackers(names: Sequence[str]) -> None:
     """Raises UserError for a tracker that is not installed, before any work."""
     for name in names:
-        if importlib.util.find_spec(_MADE[name][0]) is None:
+        if not installed(name):
             raise UserError(f"pretrain.track: {name} is not installed; pip install {name}")
 
 
@@ -137,7 +143,7 @@ class Trackers:
         self.told = told
         self.open: dict[str, Tracker] = {}
         for name in names:
-            made = self._try(name, lambda n=name: _MADE[n][1](folder, key, step, about))  # type: ignore[misc]
+            made = self._try(name, lambda n=name: _MADE[n](folder, key, step, about))  # type: ignore[misc]
             if made is not None:
                 self.open[name] = made
 

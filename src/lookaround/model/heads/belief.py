@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookaround.model.heads.blocks import narrow_config
-from lookaround.model.heads.contract import Output
+from lookaround.model.heads.contract import Auxiliary, Output
 from lookaround.model.losses import at_least_single
 from lookaround.model.masks import maskless
 from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import View
 
 
-class BeliefHead(nn.Module):
+class BeliefHead(Auxiliary):
     """The second encoder of a belief-state transformer (Hu et al. 2024, arXiv 2410.23506).
 
     It reads the target part from its end. From the states of a prefix and of a later suffix, the
@@ -65,19 +65,15 @@ class BeliefHead(nn.Module):
         share = target_ba.sum(1) / pair.sum(1).clamp(min=1)  # (B,): targets over pairs of the row
         return first, row, i[number], j[number], share[row]
 
-    def auxiliary(
+    def summed(
         self,
         hidden_btd: Tensor,
         view: View,
         embedding: Tensor,
         output: Output,
-        chosen: tuple[Any, ...] | None = None,
+        chosen: tuple[Any, ...],
     ) -> Tensor:
-        """Sum over states of the mean of both cross-entropies over a row's (prefix, suffix) pairs.
-
-        Raises ValueError for rows of several documents or with padding.
-        """
-        chosen = self.chosen(view) if chosen is None else chosen
+        """Sum over states of the mean of both losses over a row's pairs of prefix and suffix."""
         if not chosen:
             return hidden_btd.new_zeros(())
         first, row, i, j, share = chosen

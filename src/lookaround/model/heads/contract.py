@@ -5,10 +5,11 @@ B sequences, T tokens, D hidden width, N scored pairs, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookaround.model.losses import linear_cross_entropy
@@ -70,11 +71,15 @@ class Output(NamedTuple):
         return linear_cross_entropy(states, self.weight, target, weight, bias_v=bias, cap=self.cap)
 
 
-class Auxiliary(Protocol):
+class Auxiliary(nn.Module, ABC):
     """A head whose loss is no cross-entropy on the pairs of a view."""
 
     def chosen(self, view: View) -> tuple[Any, ...]:
-        """Which states take part: what of a view is found out before it is on a device."""
+        """Which states take part: what of a view is found out before it is on a device.
+
+        Raises ValueError for a view that the head cannot learn from.
+        """
+        return ()
 
     def auxiliary(
         self,
@@ -89,3 +94,16 @@ class Auxiliary(Protocol):
         hidden_btd: the trunk's states.
         chosen: what `chosen` gave of the view, on its device; None: it is found out now.
         """
+        chosen = self.chosen(view) if chosen is None else chosen
+        return self.summed(hidden_btd, view, embedding, output, chosen)
+
+    @abstractmethod
+    def summed(
+        self,
+        hidden_btd: Tensor,
+        view: View,
+        embedding: Tensor,
+        output: Output,
+        chosen: tuple[Any, ...],
+    ) -> Tensor:
+        """`auxiliary` of the states that were chosen."""

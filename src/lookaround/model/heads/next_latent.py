@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lookaround.model.heads.contract import Output
+from lookaround.model.heads.contract import Auxiliary, Output
 from lookaround.model.losses import at_least_single
 from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import View
 
 
-class NextLatentHead(nn.Module):
+class NextLatentHead(Auxiliary):
     """Next-latent prediction (arXiv 2511.05963): the state k ahead from a state and k tokens.
 
     One residual MLP steps from a state and the next token's embedding to the next state, and is
@@ -58,13 +58,13 @@ class NextLatentHead(nn.Module):
             steps.append((kept, at))
         return tuple(steps)
 
-    def auxiliary(
+    def summed(
         self,
         hidden_btd: Tensor,
         view: View,
         embedding: Tensor,
         output: Output,
-        chosen: tuple[Any, ...] | None = None,
+        chosen: tuple[Any, ...],
     ) -> Tensor:
         """Sum over states of smooth-L1 (mean over D) and KL(true || predicted), mean over steps.
 
@@ -75,7 +75,7 @@ class NextLatentHead(nn.Module):
         ids = view.shown.input_ids.flatten()
         state = flat[view.pairs.state]
         total = flat.new_zeros(())
-        for kept, at in self.chosen(view) if chosen is None else chosen:
+        for kept, at in chosen:
             state = self.step(state[kept], F.embedding(ids[at], embedding))
             true = fixed[at]
             total = total + F.smooth_l1_loss(state, true, reduction="sum") / state.shape[-1]

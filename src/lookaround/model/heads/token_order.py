@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lookaround.model.heads.contract import Output
+from lookaround.model.heads.contract import Auxiliary, Output
 from lookaround.model.losses import at_least_single
 from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import View
 
 
-class TokenOrderHead(nn.Module):
+class TokenOrderHead(Auxiliary):
     """Token-order prediction (arXiv 2508.19228): ranks tokens by how soon they come."""
 
     def __init__(self, sizes: Sizes, window: int | None) -> None:
@@ -26,17 +26,13 @@ class TokenOrderHead(nn.Module):
         self.rank = nn.Linear(sizes.width, sizes.vocabulary, bias=False)
         nn.init.normal_(self.rank.weight, std=(2 / (5 * sizes.width)) ** 0.5)
 
-    def chosen(self, view: View) -> tuple[Any, ...]:
-        """Nothing: all states take part."""
-        return ()
-
-    def auxiliary(
+    def summed(
         self,
         hidden_btd: Tensor,
         view: View,
         embedding: Tensor,
         output: Output,
-        chosen: tuple[Any, ...] | None = None,
+        chosen: tuple[Any, ...],
     ) -> Tensor:
         """The sum of the ListNet losses of the view's states, in nats."""
         shares, tokens = self.targets(view)

@@ -51,9 +51,10 @@ def compare(
     stop.
     """
     study = _as_first_named(study, out / KINDS["compare"][0])
-    if study.settings.compare.cluster is not None:
-        out = everywhere(out, study.settings)
-    if executor is None and study.settings.compare.cluster is None:
+    place = study.settings.compare.cluster
+    out, settings = everywhere(out, study.settings, place)
+    study = replace(study, settings=settings)
+    if executor is None and place is None:
         require_memory(
             study.jobs * study.memory_bytes,
             local_device(),
@@ -65,8 +66,7 @@ def compare(
         with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
             folder.save(**plans_of(study, before, folder.file))
         grid = Grid(study, out, folder.state["plans"], folder.state["smallest"])
-        place, shared = study.settings.compare.cluster, [study.store.folder]
-        with executor_of(executor, place, out, shared, report) as where:
+        with executor_of(executor, place, out, [study.store.folder], report) as where:
             found = grid.run(where, stop, report)
         results = study_results(study, out, command, found)
         results.save(out / "results.json")

@@ -200,11 +200,12 @@ def forecast(
     with contextlib.ExitStack() as stack:
         stop = stop or stack.enter_context(stop_on_signals())
         path = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if request.settings.forecast.cluster is not None:
-            path = everywhere(path, request.settings)
+        place = request.settings.forecast.cluster
+        path, settings = everywhere(path, request.settings, place)
+        request = replace(request, settings=settings)
         folder = StudyFolder(path, *KINDS["forecast"], identity)
         stack.enter_context(folder.opened())
-        place, shared = request.settings.forecast.cluster, [request.store.folder]
+        shared = [request.store.folder]
         where = stack.enter_context(executor_of(executor, place, path, shared, report))
         return _forecast(request, folder, where, stop, report)
 

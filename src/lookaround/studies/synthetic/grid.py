@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -341,12 +341,13 @@ def run_grid(
     Raises UserError where `out` belongs to other settings, Interrupted after saving on a request to
     stop.
     """
-    if grid.settings.synthetic.cluster is not None:
-        out = everywhere(out, grid.settings)
+    place = grid.settings.synthetic.cluster
+    out, settings = everywhere(out, grid.settings, place)
+    grid = replace(grid, settings=settings)
     folder = folder_of(grid, out)
     with folder.opened(), stop_on_signals() as stop:
         folder.save(kind="synthetic")
-        with executor_of(executor, grid.settings.synthetic.cluster, out, [], report) as where:
+        with executor_of(executor, place, out, [], report) as where:
             rows, trials = _run_jobs(grid, out, where, stop, report)
         results = SyntheticResults.of(
             {
