@@ -62,6 +62,7 @@ from lookaround.data.shards import Split
 from lookaround.model.backbone import Backbone, build
 from lookaround.objectives import Vocabulary, parse
 from lookaround.settings import TrainSettings
+from lookaround.settings.sections import MANY
 from lookaround.train.budget import Plan
 from lookaround.train.loop import Trainer, default_learning_rate
 from lookaround.train.parallel import World
@@ -72,7 +73,7 @@ PAD, BOS, EOS, MASK = range(4)
 WARMUP_STEPS = 3
 MEMORY_STEPS = 4
 SEED = 0
-SETTINGS = TrainSettings(batch=BATCH, log_every=1 << 30)
+SETTINGS = TrainSettings(batch=BATCH, log_every=MANY)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
