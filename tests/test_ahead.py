@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import test_processes
+from conftest import within
 from lookaround.data.shards import TokenStore
 from lookaround.train import Plan
 from lookaround.train.ahead import DEPTH, Ahead
@@ -40,7 +41,7 @@ class Watch(TorchDispatchMode):
         )
         if func in WAITS or indexed:
             self.found.append(str(func))
-        return func(*args, **(kwargs or {}))
+        return within(self, func, args, kwargs)
 
 
 @pytest.mark.parametrize("spec", test_processes.SPECS)

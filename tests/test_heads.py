@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from conftest import objective_loss
+from conftest import objective_loss, within
 from lookaround.decode.drafts import Draft, Proposal
 from lookaround.decode.speculative import Speculator
 from lookaround.decode.tree import Tree
@@ -200,7 +200,7 @@ class Logits(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        out = function(*args, **(kwargs or {}))
+        out = within(self, function, args, kwargs)
         for tensor in out if isinstance(out, tuple | list) else [out]:
             if (
                 isinstance(tensor, Tensor)

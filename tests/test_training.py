@@ -105,6 +105,9 @@ def test_processes_that_do_not_fit(store: TokenStore, monkeypatch: pytest.Monkey
         options = settings(**{f"train__{name}": value for name, value in given.items()})
         with pytest.raises(UserError, match=words):
             make_trainer(options, parse("ar"), store, seed=0, learning_rate=1e-2, world=World(0, 2))
+    sharded = settings(train__parallel="fsdp", model__compile="step")
+    with pytest.raises(UserError, match=r"model\.compile: step is for whole copies"):
+        make_trainer(sharded, parse("ar"), store, seed=0, learning_rate=1e-2, world=World(0, 2))
     with pytest.raises(UserError, match=r"train\.parallel"):
         settings(train__parallel="tensor")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

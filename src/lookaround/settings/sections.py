@@ -149,7 +149,11 @@ class ModelSettings(_Section):
     precision: Literal["auto", "fp32", "bf16", "fp64"] = result(
         "auto", description="auto: bf16 where it pays"
     )
-    compile: bool = Field(False, description="torch.compile the decoder")
+    compile: bool | Literal["step"] = Field(
+        False,
+        description="torch.compile: true for each layer of the decoder by itself, step for a whole "
+        "forward and backward pass",
+    )
 
 
 class TrainSettings(_Section):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ class Trainer:
         seed: int,
         learning_rate: float,
         precision: str = "auto",
-        compile: bool = False,
+        compile: bool | Literal["step"] = False,
         world: World | None = None,
     ) -> None:
         self.world = world or World()
@@ -177,13 +177,18 @@ class Trainer:
             "set the batch, train.micro_batch or the context lower, or take a smaller model",
         )
         layers = list(getattr(backbone.decoder, "layers", [backbone.decoder]))
-        if compile:
-            # Layer by layer: traced as a whole, transformers writes out the mask, which costs the
-            # fused attention.
-            for layer in layers:
-                layer.compile()
         loss = ObjectiveLoss(backbone, alike=self.sharded)
         self.scored = loss.scored
+        if compile == "step":
+            if self.sharded:
+                raise UserError(
+                    "model.compile: step is for whole copies of a model; with train.parallel=fsdp "
+                    "give true"
+                )
+            loss.compile()
+        elif compile:
+            for layer in layers:
+                layer.compile()
         self.loss = parallelize(
             loss,
             layers,
