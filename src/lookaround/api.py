@@ -82,6 +82,14 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "train.parallel",
         "pretrain.track",
     ),
+    "plan": (
+        "plan.objective",
+        "plan.budget",
+        "model.preset",
+        "plan.memory",
+        "plan.prices",
+        "plan.utilization",
+    ),
     "evaluate": (*_TEXT, *_TASKS, "evaluate.protocols", "evaluate.context"),
     "generate": (
         "generate.max_new_tokens",
@@ -126,6 +134,7 @@ _OPTIONS = {
     "synthetic.tasks": "--task",
     "model.preset": "--model",
     "pretrain.form": "--as",
+    "plan.prices": "--price",
 }
 
 

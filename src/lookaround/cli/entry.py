@@ -24,6 +24,8 @@ COMMANDS = {
     "and recommend one per need.",
     "forecast": "What the corpus says before any training: each objective's co-occurrence spectrum "
     "and probes, beside three controls.",
+    "plan": "What a larger run takes: GPU hours and cost by device, the largest model that fits, "
+    "and what a study foretells of it.",
     "pretrain": "Train one model with one objective into a folder that transformers loads. Works "
     "under torchrun.",
     "evaluate": "Bits per byte by prefix length, probes on labelled tasks, and sampled "

@@ -29,7 +29,7 @@ from lookaround.objectives.contract import PADDING, HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
 from lookaround.support.machine import require_memory
 
-# parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M
+# parameters without embeddings: 0.3M, 0.4M, 3.2M, 11M, 25M, 85M, 308M, 925M
 PRESETS: dict[str, dict[str, int]] = {
     "pico": {
         "hidden_size": 64,
@@ -67,10 +67,31 @@ PRESETS: dict[str, dict[str, int]] = {
         "num_hidden_layers": 12,
         "num_attention_heads": 12,
     },
+    "large": {
+        "hidden_size": 1024,
+        "intermediate_size": 2816,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+    },
+    "xl": {
+        "hidden_size": 2048,
+        "intermediate_size": 5632,
+        "num_hidden_layers": 18,
+        "num_attention_heads": 16,
+    },
 }
 UNLIMITED = 1 << 30  # positions of a model that names no limit
 # tokens where none are asked for
-VOCABULARIES = {"pico": 512, "nano": 1024, "tiny": 4096, "mini": 8192, "small": 8192, "base": 32768}
+VOCABULARIES = {
+    "pico": 512,
+    "nano": 1024,
+    "tiny": 4096,
+    "mini": 8192,
+    "small": 8192,
+    "base": 32768,
+    "large": 32768,
+    "xl": 32768,
+}
 
 
 class Backbone(nn.Module):
@@ -261,7 +282,8 @@ def build(
     layer = width * (4 * width + 3 * sizes["intermediate_size"])
     needed = 4 * (vocabulary * width + sizes["num_hidden_layers"] * layer)
     remedy = "set data.vocabulary lower, or take a smaller model"
-    require_memory(needed, torch.device("cpu"), f"a model '{preset}'", remedy)
+    if torch.get_default_device().type == "cpu":
+        require_memory(needed, torch.device("cpu"), f"a model '{preset}'", remedy)
     config = LlamaConfig(
         vocab_size=vocabulary,
         max_position_embeddings=max(context, 512),

@@ -8,11 +8,17 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lookaround.report.lookup import number
-from lookaround.report.text import MISSING, format_percent, format_seconds
+from lookaround.report.lookup import Interval, number
+from lookaround.report.text import MISSING, format_interval, format_percent, format_seconds
 
 if TYPE_CHECKING:
-    from lookaround.report.schema import ForecastResults, SpeculationResults, SyntheticResults
+    from lookaround.report.schema import (
+        ComparisonResults,
+        ForecastResults,
+        SpeculationResults,
+        SyntheticResults,
+    )
+    from lookaround.report.schema.comparison import Extrapolation
     from lookaround.report.schema.forecast import ForecastLine, RightContext
     from lookaround.report.schema.record import Score
     from lookaround.report.schema.speculation import BatchSpeed
@@ -22,6 +28,37 @@ if TYPE_CHECKING:
         SyntheticEntry,
         SyntheticTask,
     )
+
+
+EXTRAPOLATION = "Bits per byte at larger budgets, by a power law through the rungs (95 %)"
+
+
+def extrapolated_times(results: ComparisonResults) -> list[float]:
+    """The multiples of the budget at which something is foretold."""
+    lines = results.extrapolation.values()
+    return sorted({budget.times for line in lines for budget in line.budgets})
+
+
+def extrapolated_cell(line: Extrapolation, times: float) -> str:
+    """What is foretold at a multiple of the budget: `1.984 ±0.031`; a dash for nothing."""
+    for budget in line.budgets:
+        if budget.times == times:
+            mean, low, high = number(budget.mean), number(budget.low), number(budget.high)
+            return format_interval(Interval(mean, low, high))
+    return MISSING
+
+
+def extrapolation_lines(results: ComparisonResults) -> list[str]:
+    """Why not to extrapolate, or no further: `ar, mlm: do not extrapolate: ..`."""
+    whose: dict[str, list[str]] = {}
+    for objective, line in results.extrapolation.items():
+        if line.reason:
+            whose.setdefault(line.reason, []).append(objective)
+    everyone = len(whose) == 1 and len(next(iter(whose.values()))) == len(results.extrapolation)
+    return [
+        f"Larger budgets: {reason}" if everyone else f"{', '.join(names)}: {reason}"
+        for reason, names in whose.items()
+    ]
 
 
 FORECAST_COLUMNS = (  # heading, what it means, how a line's cell reads

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from lookaround.report import figures, protocols, tables
 from lookaround.report.findings import (
+    extrapolation_lines,
     forecast_contexts,
     forecast_features,
     has_answers,
@@ -128,6 +129,8 @@ def _comparison(results: ComparisonResults) -> dict[str, Any]:
         "methods": list(dict.fromkeys(methods)),
         "gaps": [(tables.at(rung), table) for rung, table in gaps.items() if table],
         "rungs": tables.ladder(study),
+        "larger": tables.extrapolation(study),
+        "extrapolation": extrapolation_lines(results),
         "samples": _samples(study),
         "equal": {"tokens": "tokens", "seconds": "time"}.get(results.equal or "", "FLOPs"),
         "protocols": [

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from lookaround.report.figures import short_baseline
 from lookaround.report.findings import (
+    EXTRAPOLATION,
     FORECAST_COLUMNS,
     RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
+    extrapolated_cell,
+    extrapolated_times,
     forecast_standing,
     is_control,
     right_context_cells,
@@ -119,6 +122,25 @@ def ladder(study: Lookup) -> Table:
     shown = [*score_heads(study, study.metrics), *_cost_heads()]
     heads = [Head("objective"), Head("budget"), *shown, Head("seeds")]
     return Table("Scores at every rung", heads, groups)
+
+
+def extrapolation(study: Lookup) -> Table | None:
+    """Bits per byte at larger budgets; None where nothing is foretold."""
+    times = extrapolated_times(study.results)
+    if not times:
+        return None
+    rows = [
+        Row(
+            objective,
+            [Cell(extrapolated_cell(line, factor)) for factor in times],
+            key=study.objectives.index(objective),
+            code=True,
+        )
+        for objective, line in study.results.extrapolation.items()
+        if objective in study.objectives
+    ]
+    heads = [Head("objective"), *(Head(f"{factor:g} x", "the budget") for factor in times)]
+    return Table(EXTRAPOLATION, heads, [("", rows)])
 
 
 def _columns(study: Lookup, metrics: Sequence[str]) -> list[tuple[str, bool]]:

@@ -13,9 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lookaround.report.findings import (
+    EXTRAPOLATION,
     FORECAST_COLUMNS,
     RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
+    extrapolated_cell,
+    extrapolated_times,
+    extrapolation_lines,
     forecast_contexts,
     forecast_features,
     forecast_standing,
@@ -30,7 +34,7 @@ from lookaround.report.findings import (
     synthetic_name,
     synthetic_tasks,
 )
-from lookaround.report.lookup import BASELINES, BITS, MISSING, NEEDS, Lookup, number
+from lookaround.report.lookup import BASELINES, BITS, MISSING, NEEDS, Interval, Lookup, number
 from lookaround.report.text import (
     format_count,
     format_flops,
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
         ComparisonResults,
         EvaluationResults,
         ForecastResults,
+        PlanResults,
         PretrainResults,
         Results,
         SpeculationResults,
@@ -87,6 +92,7 @@ def print_result(result: Results, console: Console) -> None:
         "ComparisonResults": _print_comparison,
         "EvaluationResults": _print_evaluation,
         "ForecastResults": _print_forecast,
+        "PlanResults": _print_plan,
         "PretrainResults": _print_pretrain,
         "SpeculationResults": _print_speculation,
         "SyntheticResults": _print_synthetic,
@@ -211,9 +217,25 @@ def _print_comparison(results: ComparisonResults, console: Console) -> None:
         for need, title in NEEDS.items()
     ]
     _print_answers(console, answers)
+    _print_extrapolation(results, console)
     for task, told, objectives in study.worths():
         _print_text(console, single_line(f"{task}: {told}: {', '.join(objectives)}"))
     _print_notes(console, results.notes)
+
+
+def _print_extrapolation(results: ComparisonResults, console: Console) -> None:
+    """Bits per byte at larger budgets, and why not where the rungs do not bear it."""
+    found = results.extrapolation
+    times = extrapolated_times(results)
+    if times:
+        _print_text(console, EXTRAPOLATION, style="bold")
+        columns = [
+            Column(f"{factor:g} x", [extrapolated_cell(line, factor) for line in found.values()])
+            for factor in times
+        ]
+        _print_table(console, [columns], [*map(single_line, found)])
+    for line in extrapolation_lines(results):
+        _print_text(console, single_line(line))
 
 
 def _why(results: ComparisonResults, need: str) -> str | None:
@@ -386,6 +408,39 @@ def _print_synthetic(results: SyntheticResults, console: Console) -> None:
         _print_table(console, [columns], labels, models)
     for line in synthetic_findings(results):
         _print_text(console, line)
+
+
+def _print_plan(result: PlanResults, console: Console) -> None:
+    """The run in three lines, a line for each device, and what a study foretells."""
+    _print_text(console, f"{single_line(result.objective)} with {result.model}", "bold")
+    _print_text(
+        console,
+        f"{format_count(result.parameters)} parameters; {result.batch:,} rows of "
+        f"{result.context:,} tokens a step; peak learning rate {result.learning_rate:.2g}\n"
+        f"{format_count(result.tokens)} tokens, {format_flops(result.flops)}, {result.steps:,} "
+        f"steps\nhours at {result.utilization:.0%} of the peak of bf16 products\n",
+    )
+    devices = result.devices
+    columns = [
+        Column("memory,\nGB", [f"{line.memory_gb:g}" for line in devices]),
+        Column("rows\nat a time", [str(line.rows or "shards") for line in devices]),
+        Column("hours", [_blank(_hours(number(line.hours))) for line in devices]),
+        Column("cost", [_blank(_hours(number(line.cost))) for line in devices]),
+        Column("largest\npreset", [line.largest or "" for line in devices]),
+    ]
+    shown = [column for column in columns if any(column.cells)]
+    _print_table(console, [shown], [line.device for line in devices], first="device")
+    for told in result.foretold:
+        score = Interval(number(told.mean), number(told.low), number(told.high))
+        what = told.reason or f"{format_interval(score)} bits per byte at this budget"
+        _print_text(console, single_line(f"{told.objective}: {what}"))
+
+
+def _hours(value: float) -> str:
+    """Hours or their price: 0.042, 3.1, 1,240."""
+    if math.isnan(value):
+        return MISSING
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
 
 
 def _print_speculation(result: SpeculationResults, console: Console) -> None:

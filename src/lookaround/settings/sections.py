@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -12,6 +12,7 @@ from pydantic import (
     JsonValue,
     PositiveFloat,
     StringConstraints,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 
@@ -53,6 +54,17 @@ def result(*default: Any, **options: Any) -> Any:
     change.
     """
     return Field(*default, json_schema_extra=AFFECTS_RESULT, **options)
+
+
+ROW = (16, 128)  # rows of a step, tokens of a row
+# {preset: the same of larger ones}
+ROWS = {
+    "mini": (32, 256),
+    "small": (64, 512),
+    "base": (64, 1024),
+    "large": (128, 1024),
+    "xl": (256, 2048),
+}
 
 
 class _Section(BaseModel):
@@ -139,13 +151,20 @@ class DataSettings(_Section):
 class ModelSettings(_Section):
     """The backbone."""
 
-    preset: Literal["pico", "nano", "tiny", "mini", "small", "base"] = result(
-        "nano", description="size of a fresh Llama; small has 30M parameters, base 110M"
+    preset: Literal["pico", "nano", "tiny", "mini", "small", "base", "large", "xl"] = result(
+        "nano",
+        description="size of a fresh Llama; small has 30M parameters, base 110M, large 342M, xl 1B",
     )
     init: str | None = Field(
         None, description="folder or hub name of a model to continue from, in place of a preset"
     )
-    context: int = result(128, ge=4, le=1 << 20, description="tokens per row: the training length")
+    context: int = result(
+        ROW[1],
+        ge=4,
+        le=1 << 20,
+        description="tokens per row: the training length; larger presets have more "
+        "(docs/training.md)",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp64"] = result(
         "auto", description="auto: bf16 where it pays"
     )
@@ -159,7 +178,13 @@ class ModelSettings(_Section):
 class TrainSettings(_Section):
     """The loop."""
 
-    batch: int = result(16, ge=1, le=1 << 20, description="rows per step, over all processes")
+    batch: int = result(
+        ROW[0],
+        ge=1,
+        le=1 << 20,
+        description="rows per step, over all processes; larger presets have more "
+        "(docs/training.md)",
+    )
     micro_batch: int | None = Field(
         None, ge=1, le=1 << 20, description="rows per forward pass of a process; none: all of them"
     )
@@ -269,6 +294,28 @@ class EvaluateSettings(_Section):
     sample_tokens: int = Field(48, ge=1, le=1 << 20, description="tokens of such a continuation")
     temperature: float = Field(0.8, ge=0, description="of those continuations")
     bootstrap: int = Field(2000, ge=100, le=1_000_000, description="resamples of an interval")
+
+
+class PlanSettings(_Section):
+    """A run that is still to be paid for."""
+
+    objective: str = Field("ar", description="a spec")
+    budget: str | None = Field(
+        None, description="tokens (5B) or FLOPs (2e19flops); none: 20 tokens a parameter"
+    )
+    memory: float | None = Field(
+        None, gt=0, le=1e6, description="GB of one device, to say what fits besides those listed"
+    )
+    prices: Texts = Field(
+        default_factory=list, description="of an hour of a device: h100=2.99; repeatable"
+    )
+    utilization: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="share of the peak of a device that training reaches; measured on an H100 with "
+        "base: 0.18, compiled 0.33",
+    )
 
 
 class PretrainSettings(_Section):
@@ -569,11 +616,23 @@ class Settings(_Section):
     train: TrainSettings = Field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
+    plan: PlanSettings = Field(default_factory=PlanSettings)
     compare: CompareSettings = Field(default_factory=CompareSettings)
     forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     speculate: SpeculateSettings = Field(default_factory=SpeculateSettings)
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
     generate: GenerationConfig = Field(default_factory=GenerationConfig)
+
+    @model_validator(mode="after")
+    def _follow(self) -> Self:
+        """Batch and context that were not given follow the preset."""
+        rows = None if self.model.init is not None else ROWS.get(self.model.preset)
+        if rows is not None:
+            fields = ((self.train, "batch"), (self.model, "context"))
+            for (section, name), value in zip(fields, rows, strict=True):
+                if name not in section.model_fields_set:
+                    setattr(section, name, value)
+        return self
 
     def identity(self, *names: str) -> dict[str, Any]:
         """{section: {field: value}} of what results depend on in the sections or fields

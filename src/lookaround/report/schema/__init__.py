@@ -10,6 +10,7 @@
 from lookaround.report.schema.comparison import ComparisonResults
 from lookaround.report.schema.forecast import ForecastResults
 from lookaround.report.schema.load import load_results
+from lookaround.report.schema.plan import PlanResults
 from lookaround.report.schema.record import Record, Results
 from lookaround.report.schema.runs import EvaluationResults, PretrainResults
 from lookaround.report.schema.speculation import SpeculationResults
@@ -19,6 +20,7 @@ __all__ = [
     "ComparisonResults",
     "EvaluationResults",
     "ForecastResults",
+    "PlanResults",
     "PretrainResults",
     "Record",
     "Results",

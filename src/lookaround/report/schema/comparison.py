@@ -321,6 +321,30 @@ class Difference(MetricRow):
     reference: str = Field(description="the objective that is subtracted")
 
 
+class LargerBudget(Record):
+    """Bits per byte that a law through the rungs foretells."""
+
+    times: float = Field(description="the budget over that of the top rung")
+    flops: float = Field(description="floating point operations of a run")
+    mean: Score = Field(None, description="bits per byte, of the mean over the same seeds")
+    low: Score = Field(None, description="lower end of its 95 % interval")
+    high: Score = Field(None, description="upper end")
+
+
+class Extrapolation(Record):
+    """What the rungs of an objective say of larger budgets on new text of the same kind, at the
+    same model size: L(C) = E + A C^-a through them (Hoffmann et al. 2022).
+    """
+
+    budgets: Listed[LargerBudget] = Field(
+        [], description="2, 4 and 8 times the top rung, as far as the rungs bear it"
+    )
+    rungs: int | None = Field(None, description="rungs that the law goes through, from the top")
+    reason: str | None = Field(
+        None, description="why not to extrapolate, or not so far; null: the rungs bear it"
+    )
+
+
 class ComparisonResults(Results):
     """What `lookaround compare` returns, and the `results.json` of its folder.
 
@@ -400,6 +424,9 @@ class ComparisonResults(Results):
         description="what waiting for the next tokens, and what reading both ways without masks "
         "buys; last rung",
     )
+    extrapolation: Named[Extrapolation] = Field(
+        {}, description="objective to what its rungs say of larger budgets"
+    )
     recommendation: dict[str, str | None] = Field(description="the answer per need")
     reasons: Named[str | None] = Field(
         {}, description="per need why, and what would settle it, in sentences"
@@ -414,7 +441,8 @@ class ComparisonResults(Results):
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of `frame`: "summary", "differences", "runs" (a column PROTOCOL/TASK, and one with
-        `before`, of each score), "controls", "by_prefix", "by_labels", "curves" and "baselines".
+        `before`, of each score), "controls", "by_prefix", "by_labels", "curves", "baselines"
+        and "extrapolation".
         """
         of_run = [(numbered(run, "mode", "checkpoint"), run) for run in self.runs]
         keys = [({n: row[n] for n in ("objective", "seed", "rung")}, run) for row, run in of_run]
@@ -436,6 +464,11 @@ class ComparisonResults(Results):
             ],
             "curves": [key | point.as_dict() for key, run in keys for point in run.curve],
             "baselines": [{"task": name} | line.as_dict() for name, line in self.baselines.items()],
+            "extrapolation": [
+                {"objective": objective} | budget.as_dict()
+                for objective, found in self.extrapolation.items()
+                for budget in found.budgets
+            ],
         }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lookaround.report.schema.comparison import ComparisonResults
 from lookaround.report.schema.forecast import ForecastResults
+from lookaround.report.schema.plan import PlanResults
 from lookaround.report.schema.record import Results
 from lookaround.report.schema.runs import EvaluationResults, PretrainResults
 from lookaround.report.schema.speculation import SpeculationResults
@@ -23,6 +24,7 @@ _FILES: dict[str, type[Results]] = {
     "speculate": SpeculationResults,
     "evaluate": EvaluationResults,
     "pretrain": PretrainResults,
+    "plan": PlanResults,
 }
 _HEAD = """\
 <!-- made by: python -m lookaround.report.schema -->

@@ -28,6 +28,7 @@ from lookaround.evaluation.registry import (
     protocols,
     reading,
 )
+from lookaround.evaluation.scaling import extrapolated
 from lookaround.report.schema import ComparisonResults
 from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.advice import quoted
@@ -198,6 +199,7 @@ class _Summary:
             "summary": self._summary(),
             "differences": self._differences(),
             "controls": self._controls(),
+            "extrapolation": self._extrapolations(),
             "recommendation": {need: verdict.recommendation for need, verdict in verdicts.items()},
             "reasons": {
                 need: " ".join(filter(None, (verdict.reason, verdict.settle)))
@@ -325,6 +327,29 @@ class _Summary:
                 keys = {"objective": name, "rung": self.last, "metric": metric}
                 rows.append({**keys, **_interval(values)})
         return rows
+
+    def _extrapolations(self) -> dict[str, dict[str, Any]]:
+        """What the rungs of each objective say of larger budgets."""
+        if BitsPerByte.key not in self.metrics or not self.study.complete:
+            return {}
+        rungs, found = self.study.rungs, {}
+        for spec in self.specs:
+            spent = {
+                key: [
+                    fmean(
+                        self.found.ladders[spec, s][f"{rung:g}"]["spent"][key] for s in self.seeds
+                    )
+                    for rung in rungs
+                ]
+                for key in ("flops", "tokens")
+            }
+            bits = [
+                [self.statistics[spec, seed, rung][BitsPerByte.key][0] for rung in rungs]
+                for seed in self.seeds
+            ]
+            most = MANY_EPOCHS * self.study.unique / spent["tokens"][-1]
+            found[spec] = extrapolated(spent["flops"], np.array(bits), most)
+        return found
 
     def _about(self) -> dict[str, dict[str, Any]]:
         """{protocol: what to know of it}."""
