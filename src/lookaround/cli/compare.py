@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lookaround.cli.console import Reporter, counted, loading, say, say_notes
-from lookaround.cli.options import Given, command_line, takes_settings
+from lookaround.cli.options import (
+    ALL,
+    LIST_OPTION,
+    Given,
+    command_line,
+    job_line,
+    takes_settings,
+)
 from lookaround.studies.folder import require_out
+from lookaround.support.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from lookaround.studies.compare.estimate import Estimate
+    from lookaround.studies.compare.grid import Listed
 
 MANY_EPOCHS = 50  # of the training text, from which a word of warning is due
 
@@ -30,16 +39,47 @@ def command(
     no_samples: Annotated[
         bool, typer.Option("--no-samples", help="Keep all text out of results and report.")
     ] = False,
+    jobs_list: Annotated[
+        str | None,
+        typer.Option(
+            LIST_OPTION,
+            metavar="[STAGE]",
+            help="Print a command for each job, for a scheduler to run; of one stage (rates, "
+            "decays, runs) or of all.",
+            show_default=False,
+        ),
+    ] = None,
+    job: Annotated[
+        str | None,
+        typer.Option(
+            "--job", metavar="STAGE:N", help="Run one job of that list.", show_default=False
+        ),
+    ] = None,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Say what all jobs of that list have found.")
+    ] = False,
 ) -> None:
-    """Runs a study, or says what it would cost."""
+    """Runs a study, or a part of it, or says what it would cost."""
     require_out("compare", out)
     settings = given.settings()
+    in_parts = {LIST_OPTION: jobs_list is not None, "--job": job is not None, "--collect": collect}
+    _require_alone(
+        in_parts, {"--dry-run": given.dry_run, "--cluster": settings.compare.cluster is not None}
+    )
+    if given.json is not None and (jobs_list is not None or job is not None):
+        raise UserError("--json: only --collect has results to write; give it there alone")
     if no_samples:
         settings.evaluate.samples = 0
-    with loading("reading the corpus and loading libraries") as console:
+    listing = jobs_list is not None
+    with loading("reading the corpus and loading libraries", stderr=listing) as console:
+        from lookaround.studies.compare import array
         from lookaround.studies.compare.compare import compare
         from lookaround.studies.compare.estimate import estimate
         from lookaround.studies.compare.study import open_study
+
+        if jobs_list not in (None, ALL):
+            array.require_stage(jobs_list)
+        place = array.place_of(job) if job is not None else None
     with Reporter(console, passing=True) as progress:
         study = open_study(settings, report=progress.report)
     say_notes(console, (*study.corpus.told, *study.store.notes))
@@ -50,6 +90,15 @@ def command(
         given.write(vars(cost))
         return
     say_tasks(console, study.described_tasks)
+    if jobs_list is not None:
+        listed = array.list_jobs(study, out)
+        _print_jobs(console, listed if jobs_list == ALL else {jobs_list: listed[jobs_list]})
+        return
+    if place is not None:
+        with Reporter(console) as progress:
+            line = array.run_listed(study, out, *place, report=progress.report)
+        say(console, line)
+        return
     train, seeds = study.store.index["splits"]["train"], settings.compare.seeds
     say(
         console,
@@ -60,7 +109,8 @@ def command(
     )
     began = time.monotonic()
     with Reporter(console) as progress:
-        results = compare(study, out, command=command_line(), report=progress.report)
+        run = array.collect if collect else compare
+        results = run(study, out, command=command_line(), report=progress.report)
     results.write_page(out / "report.html", samples=not no_samples)
     results.print(console)
     say(
@@ -69,6 +119,22 @@ def command(
         f"({time.monotonic() - began:.0f} s).",
     )
     given.write(results)
+
+
+def _require_alone(in_parts: Mapping[str, bool], others: Mapping[str, bool]) -> None:
+    """Raises UserError where an option of a study in parts is given beside another or others."""
+    given = [name for name, is_given in (*in_parts.items(), *others.items()) if is_given]
+    if any(in_parts.values()) and len(given) > 1:
+        raise UserError(f"{' and '.join(given)} exclude each other; give one of them")
+
+
+def _print_jobs(console: Console, stages: Mapping[str, Sequence[Listed]]) -> None:
+    """Prints a command for each job by stage, and on the console how many there are."""
+    for stage, jobs in stages.items():
+        lines = [f"# {stage}"] * (len(stages) > 1 and bool(jobs))
+        for line in (*lines, *(job_line(job.name) for job in jobs)):
+            print(line)
+        say(console, f"{stage}: {counted(len(jobs), 'job')}")
 
 
 def say_estimate(console: Console, cost: Estimate, jobs: int) -> None:

@@ -19,12 +19,13 @@ def say_notes(console: Console, notes: Sequence[str]) -> None:
 
 
 @contextmanager
-def loading(what: str, quiet: bool = False) -> Iterator[Console]:
+def loading(what: str, quiet: bool = False, stderr: bool = False) -> Iterator[Console]:
     """A console that says `what` is being done for the length of the block.
 
     quiet: it prints nothing.
+    stderr: it prints on standard error.
     """
-    console = Console(quiet=quiet)
+    console = Console(quiet=quiet, stderr=stderr)
     if not console.is_terminal:
         say(console, f"{what} ..")
     with console.status(what):

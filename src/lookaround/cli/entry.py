@@ -55,10 +55,12 @@ class _Commands(TyperGroup):
         name, found, rest = super().resolve_command(ctx, args)
         if found is None or found.name not in COMMANDS:
             return name, found, rest
+        from lookaround.cli.options import with_values
+
         module = importlib.import_module(f"lookaround.cli.{found.name}")
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         single.command(found.name, help=COMMANDS[found.name])(module.command)
-        return name, typer.main.get_command(single), rest
+        return name, typer.main.get_command(single), with_values(rest)
 
 
 app = typer.Typer(

@@ -21,6 +21,8 @@ from lookaround.api import OFFERED, option_of
 from lookaround.settings import Settings, field_of, read_settings
 from lookaround.support.storage import require_writable, write_text
 
+LIST_OPTION, ALL = "--jobs-list", "all"  # typer knows no option whose value may be left out
+
 COMMON = {
     "dry_run": Annotated[
         bool, typer.Option("--dry-run", help="Print what it would cost, and stop.")
@@ -148,3 +150,21 @@ def _metavar(annotation: Any) -> str:
 def command_line() -> str:
     """The command as a shell would take it again."""
     return shlex.join(["lookaround", *sys.argv[1:]])
+
+
+def job_line(job: str) -> str:
+    """The command with --job in place of --jobs-list, as a shell would take it."""
+    words = with_values(sys.argv[1:])
+    at = next(i for i, word in enumerate(words) if word.partition("=")[0] == LIST_OPTION)
+    rest = words[at + 1 + (words[at] == LIST_OPTION) :]
+    return shlex.join(["lookaround", *words[:at], "--job", job, *rest])
+
+
+def with_values(words: list[str]) -> list[str]:
+    """The words of a command line with a value for --jobs-list where it has none."""
+    found: list[str] = []
+    for word, following in zip(words, [*words[1:], "-"], strict=False):
+        found.append(word)
+        if word == LIST_OPTION and following.startswith("-"):
+            found.append(ALL)
+    return found

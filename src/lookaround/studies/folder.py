@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,7 @@ KINDS = {
 }
 LAYOUT = 2  # of the file that says what a folder is
 LOCK_FILE = ".lock"
+WAIT_SECONDS = 30.0  # for a folder that many processes want at the same moment
 # {state file of today: what a folder of an older layout holds instead}
 OLDER = {"synthetic.yaml": "plan.yaml", "forecast.yaml": "parts"}
 # {fingerprint in an identity: the message where it differs}
@@ -137,16 +139,18 @@ class StudyFolder:
         A new folder in which nothing was saved is removed where the block fails.
         main: False in all but one of the processes of a run, which share the folder of that one.
 
-        Raises UserError as `require` does, and where another process is at work.
+        Raises UserError as `require` does, and where another process is at work in it or in a
+        folder below it.
         """
         self.require()
         if not main:
             yield self.state
             return
         fresh = not self.path.exists()
-        lock = self._lock()
+        lock = _locked(self.path)
         try:
             self.require()  # another process may have changed it before the lock was taken
+            self._require_idle()
             remove_temporary(self.path)
             yield self.state
         except BaseException:
@@ -156,23 +160,26 @@ class StudyFolder:
         finally:
             lock.release()
 
-    def _lock(self) -> FileLock:
-        """The folder's lock, taken; the folder is made where there is none."""
-        with disk_errors(self.path):
-            while True:
-                make_folder(self.path)
-                lock = FileLock(self.path / LOCK_FILE, timeout=0)
-                try:
-                    lock.acquire()
-                except Timeout:
-                    raise UserError(
-                        f"{self.path}: another process is at work in this folder"
-                    ) from None
-                except FileNotFoundError:  # its process has just removed it
-                    continue
-                if (self.path / LOCK_FILE).exists():
-                    return lock
-                lock.release()
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Holds the folder while a process takes a part of its work; reads `state`.
+
+        Processes at work in other parts (`held`) are not disturbed: what they write stays.
+
+        Raises UserError as `require` does, and where the folder stays taken for WAIT_SECONDS.
+        """
+        lock = _locked(self.path, WAIT_SECONDS)
+        try:
+            self.require()
+            yield
+        finally:
+            lock.release()
+
+    def _require_idle(self) -> None:
+        """Raises UserError where another process holds a folder below this one."""
+        for place, _, files in os.walk(self.path):  # passes over what is removed meanwhile
+            if LOCK_FILE in files and Path(place) != self.path:
+                _locked(Path(place)).release()
 
     def save(self, **entries: Any) -> None:
         """Stores entries beside those that are there, whole or not at all."""
@@ -193,6 +200,40 @@ class StudyFolder:
     def discard(self) -> None:
         """Removes the folder, so that another run may use its name."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+@contextmanager
+def held(part: Path) -> Iterator[None]:
+    """Holds a folder below that of a study, which is made where there is none.
+
+    What a kill has left in it is removed. Raises UserError where another process is at work in it.
+    """
+    lock = _locked(part)
+    try:
+        remove_temporary(part)
+        yield
+    finally:
+        lock.release()
+
+
+def _locked(folder: Path, seconds: float = 0.0) -> FileLock:
+    """The lock of a folder, taken after `seconds` at most; the folder is made where there is none.
+
+    Raises UserError where another process keeps it.
+    """
+    with disk_errors(folder):
+        while True:
+            make_folder(folder)
+            lock = FileLock(folder / LOCK_FILE, timeout=seconds)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise UserError(f"{folder}: another process is at work in this folder") from None
+            except FileNotFoundError:  # its process has just removed it
+                continue
+            if (folder / LOCK_FILE).exists():
+                return lock
+            lock.release()
 
 
 def slug(spec: str) -> str:

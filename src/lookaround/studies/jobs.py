@@ -25,6 +25,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
+from contextvars import ContextVar
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ from lookaround.support.text import listed
 from lookaround.train.loop import StopSignal
 
 STOP_FILE = ".stop"
-STATUS_FILES = "runs/*/*/*/status.json"
+STATUS_FILE = "status.json"
+STATUS_FILES = f"runs/*/*/*/{STATUS_FILE}"
+
+_heard: ContextVar[Callable[[Running], None] | None] = ContextVar("heard", default=None)
 
 
 def stopped(study: Path, done: float, total: float, what: str = "the work") -> Interrupted:
@@ -224,6 +228,16 @@ def _begin(parent: int, modules: list[str]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+@contextlib.contextmanager
+def hearing(hear: Callable[[Running], None]) -> Iterator[None]:
+    """Hears how far a job is that this thread runs in the block."""
+    token = _heard.set(hear)
+    try:
+        yield
+    finally:
+        _heard.reset(token)
+
+
 class Status:
     """Writes the job's status.json and polls the study's stop file.
 
@@ -233,7 +247,7 @@ class Status:
     """
 
     def __init__(self, folder: Path, study: Path, label: str, stop: StopSignal) -> None:
-        self.path, self.stop_file = folder / "status.json", study / STOP_FILE
+        self.path, self.stop_file = folder / STATUS_FILE, study / STOP_FILE
         self.label, self.stop, self.note = label, stop, ""
         self.before = self.last = 0.0
 
@@ -251,12 +265,14 @@ class Status:
             self.stop.set = True
 
     def show(self, phase: str, step: int, total: int, rate: float = 0.0, work: float = 0.0) -> None:
-        """Writes how far the job is."""
+        """Writes how far the job is, and says it to who hears it."""
         work += self.before
-        entry = vars(Running(self.label, phase, step, total, rate, work, self.note))
+        running = Running(self.label, phase, step, total, rate, work, self.note)
+        if (hear := _heard.get()) is not None:
+            hear(running)
         with contextlib.suppress(OSError):  # a run does not fail for a progress line
             temporary = self.path.with_name("status.tmp")
-            temporary.write_text(json.dumps(entry))
+            temporary.write_text(json.dumps(vars(running)))
             os.replace(temporary, self.path)
 
     @contextlib.contextmanager

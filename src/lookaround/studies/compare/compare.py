@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from lookaround.studies.compare.study import StoredStudy, Study, plans_of
 from lookaround.studies.compare.summary import study_results
 from lookaround.studies.events import Report, silent
 from lookaround.studies.folder import KINDS, StudyFolder, tasks_of
+from lookaround.support.errors import UserError
 from lookaround.support.machine import local_device, require_memory, threads
 from lookaround.train.loop import stop_on_signals
 
@@ -39,6 +42,7 @@ def compare(
     *,
     command: str,
     executor: Executor | None = None,
+    trained: bool = False,
     report: Report = silent,
 ) -> ComparisonResults:
     """Runs a study into `out`; returns its results, which are also written to out/results.json.
@@ -46,31 +50,59 @@ def compare(
     The same folder takes more objectives, seeds and rungs; runs that are there are kept, and
     results are over those that are asked for.
     executor: where jobs run (default: compare.cluster, or study.jobs local processes).
+    trained: whether all jobs have been run, one by one, so that nothing is to be trained.
 
-    Raises UserError where `out` belongs to another study, Interrupted after saving when asked to
-    stop.
+    Raises UserError where `out` belongs to another study, and with `trained` where a job is not
+    finished; Interrupted after saving when asked to stop.
     """
-    study = _as_first_named(study, out / KINDS["compare"][0])
     place = study.settings.compare.cluster
     out, settings = everywhere(out, study.settings, place)
     study = replace(study, settings=settings)
-    if executor is None and place is None:
+    if executor is None and place is None and not trained:
         require_memory(
             study.jobs * study.memory_bytes,
             local_device(),
             f"the study, {study.jobs} processes at a time",
             "set --jobs, train.micro_batch or model.context lower, or take a smaller model",
         )
-    folder = StudyFolder(out, *KINDS["compare"], _identity(study), StoredStudy)
-    with folder.opened() as before, stop_on_signals() as stop:
-        with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
-            folder.save(**plans_of(study, before, folder.file))
-        grid = Grid(study, out, folder.state["plans"], folder.state["smallest"])
+    with stop_on_signals() as stop, opened(study, out) as grid:
+        study = grid.study
+        if trained:
+            _require_finished(grid)
         with executor_of(executor, place, out, [study.store.folder], report) as where:
             found = grid.run(where, stop, report)
         results = study_results(study, out, command, found)
         results.save(out / "results.json")
     return results
+
+
+@contextmanager
+def opened(study: Study, out: Path) -> Iterator[Grid]:
+    """The jobs of a study whose folder is made or opened, held for the length of the block.
+
+    Raises UserError where `out` belongs to another study or another process is at work in it.
+    """
+    study, folder = folder_of(study, out)
+    with folder.opened() as before:
+        with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
+            folder.save(**plans_of(study, before, folder.file))
+        yield Grid(study, out, folder.state["plans"], folder.state["smallest"])
+
+
+def folder_of(study: Study, out: Path) -> tuple[Study, StudyFolder]:
+    """The study with the task names of its folder, and the folder, which is not opened."""
+    study = _as_first_named(study, out / KINDS["compare"][0])
+    return study, StudyFolder(out, *KINDS["compare"], _identity(study), StoredStudy)
+
+
+def _require_finished(grid: Grid) -> None:
+    """Raises UserError that names the first job that is not finished."""
+    if missing := grid.missing():
+        count = f"{len(missing)} jobs are" if len(missing) > 1 else "a job is"
+        raise UserError(
+            f"{grid.out}: {count} missing, first {missing[0]}; run the same command with --job "
+            f"{missing[0].name} in place of --collect"
+        )
 
 
 def _content(task: AnyTask) -> str:

@@ -7,16 +7,16 @@ masks; both together cost what a run costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookaround.evaluation.registry import Evaluation, Scores, TokenData
+from lookaround.evaluation.registry import Evaluation, Pairs, Scores, TokenData
 from lookaround.evaluation.tokens import both_ways, tokens_score
 from lookaround.model.readable import open_run
 from lookaround.studies.compare.ladder import Job, run_job
-from lookaround.studies.compare.scoring import EVALUATION_FILE, read_evaluation, write_evaluation
+from lookaround.studies.compare.scoring import kept_evaluation, write_evaluation
 from lookaround.studies.jobs import Status
 from lookaround.support.machine import threads
 from lookaround.train.loop import stop_on_signals
@@ -51,6 +51,20 @@ class Controls:
         """Where scores are kept."""
         return self.backwards.folder / "controls"
 
+    def missing(self, found: Mapping[str, Mapping[str, Scores]]) -> list[tuple[str, TokenData]]:
+        """(Name of a control, task of words) of those that are not among the scores."""
+        return [
+            (name, item)
+            for name in (BOTH_WAYS, *map(waiting, WAITS))
+            for item in self.backwards.tasks
+            if isinstance(item, TokenData) and item.name not in found.get(name, {})
+        ]
+
+    def finished(self, pairs: Pairs) -> bool:
+        """Whether nothing is left to do; pairs: what is evaluated, by which protocols."""
+        ladders = self.ladder.finished(pairs) and self.backwards.finished(pairs)
+        return ladders and not self.missing(kept_evaluation(self.folder).scores)
+
 
 def run_with_controls(controls: Controls) -> dict[str, Any]:
     """What `run_job` returns of the ladder, and "controls": {name: {task of words: scores}}."""
@@ -61,8 +75,7 @@ def _run_controls(controls: Controls) -> dict[str, dict[str, Scores]]:
     job = controls.backwards
     run_job(job)
     controls.folder.mkdir(exist_ok=True)
-    options, file = job.settings.evaluate, controls.folder / EVALUATION_FILE
-    found = read_evaluation(controls.folder).scores if file.is_file() else {}
+    options, found = job.settings.evaluate, kept_evaluation(controls.folder).scores
     with threads(job.threads), stop_on_signals() as stop:
         status = Status(job.folder, job.out, f"ar's controls, seed {job.seed}", stop)
         status.before = job.before + job.work
@@ -83,12 +96,10 @@ def _run_controls(controls: Controls) -> dict[str, dict[str, Scores]]:
             BOTH_WAYS: lambda item: both_ways(forward, backward, item, options, job.seed),
             **{waiting(count): later(count) for count in WAITS},
         }
-        for name, kind in kinds.items():
-            for item in job.tasks:
-                if isinstance(item, TokenData) and item.name not in found.get(name, {}):
-                    status.show(f"evaluating: {name}", 0, 1)
-                    with status.repeatable():
-                        found.setdefault(name, {})[item.name] = kind(item)
-                        found = write_evaluation(controls.folder, Evaluation({}, found)).scores
+        for name, item in controls.missing(found):
+            status.show(f"evaluating: {name}", 0, 1)
+            with status.repeatable():
+                found.setdefault(name, {})[item.name] = kinds[name](item)
+                found = write_evaluation(controls.folder, Evaluation({}, found)).scores
         status.done()
     return found

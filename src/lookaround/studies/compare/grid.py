@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lookaround.evaluation.registry import (
     Evaluation,
+    Pairs,
     Scores,
     TextData,
     chosen,
@@ -25,8 +28,8 @@ from lookaround.studies.compare.scoring import (
     run_untrained,
     scores_line,
 )
-from lookaround.studies.compare.study import Study, evaluation_work
-from lookaround.studies.events import Event, Report
+from lookaround.studies.compare.study import Study, evaluation_work, text_data
+from lookaround.studies.events import Event, Report, silent
 from lookaround.studies.forecast.forecast import Forecast, forecast_job
 from lookaround.studies.jobs import Jobs
 from lookaround.support.errors import UserError
@@ -34,6 +37,54 @@ from lookaround.support.storage import remove_folder
 from lookaround.train.loop import StopSignal
 
 HALF = 0.5  # of the budget: what each model gets of two that read one text in both directions
+STAGES = ("rates", "decays", "runs")  # each needs what the ones before it have chosen
+LABELS = {
+    "trial": "{}, learning rate x{:g}",
+    "decay": "{}, weight decay {:g}",
+    "ladder": "{}, seed {}",
+    "untrained": "before training, read {}, seed {}",
+}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A job in the list of a study, which depends on no result.
+
+    stage, number: where it stands; numbers count from 1 in each stage.
+    kind, key: "trial" and (objective, factor) of a learning rate, "decay" and (objective, weight
+        decay), "ladder" and (objective, seed), "untrained" and (attention, seed) of a network.
+    """
+
+    stage: str
+    number: int
+    kind: str
+    key: tuple[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}:{self.number}"
+
+    @property
+    def objective(self) -> str | None:
+        """The objective whose earlier stages it needs; None: it needs nothing."""
+        return None if self.kind == "untrained" else self.key[0]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({LABELS[self.kind].format(*self.key)})"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What runs a job: function(argument).
+
+    work: in runs at the full budget, without that of an earlier stage that it goes on from.
+    folders: that it writes into, and no other job at the same time.
+    """
+
+    function: Callable[[Any], Any]
+    argument: Job | Controls | Untrained
+    work: float
+    folders: tuple[Path, ...]
 
 
 @dataclass
@@ -75,7 +126,13 @@ class Grid:
         self.decays = study.weight_decays(plans)
         self.decay = dict.fromkeys(self.specs, self.decays[0])
         data = study.data
-        self.found = Found(losses={spec: {} for spec in self.specs})
+        self.found = Found(
+            losses={
+                spec: {} if len(self.factors) > 1 else {self.factors[0]: math.nan}
+                for spec in self.specs
+            },
+            decays={spec: {} for spec in self.specs if len(self.decays) > 1},
+        )
         self.evaluation, self.last = evaluation_work(study, data, plans[self.specs[0]])
         self.words = [
             item for protocol, item in chosen(data, settings.evaluate) if protocol.name == TOKENS
@@ -87,6 +144,44 @@ class Grid:
             and "ar" in self.specs
             and settings.model.init is None
         )
+        self.stages = self._stages()
+
+    def _stages(self) -> dict[str, list[Listed]]:
+        """{stage: its jobs}, none in a stage that this study does not need."""
+        factors = self.factors if len(self.factors) > 1 else []
+        decays = self.decays if len(self.decays) > 1 else []
+        keys: dict[str, list[tuple[str, tuple[str, Any]]]] = {
+            "rates": [("trial", (spec, factor)) for spec in self.specs for factor in factors],
+            "decays": [("decay", (spec, decay)) for spec in self.specs for decay in decays],
+            "runs": [("ladder", (spec, seed)) for spec in self.specs for seed in self.seeds]
+            + [("untrained", key) for key in self.untrained()],
+        }
+        return {
+            stage: [Listed(stage, number, *entry) for number, entry in enumerate(entries, 1)]
+            for stage, entries in keys.items()
+        }
+
+    def call(self, job: Listed) -> Call:
+        """What runs a job, with the learning rate and weight decay that are chosen by now."""
+        spec, value = job.key
+        if job.kind == "untrained":
+            network = self.untrained()[job.key]
+            return Call(run_untrained, network, self.evaluation + self.last, (network.folder,))
+        if job.kind != "ladder":
+            trial = self._tried(job)
+            return Call(run_job, trial, trial.work, (trial.folder,))
+        tried = len(self.decays) > 1 and value == self.seeds[0]  # its ladder is trained already
+        done = self.decay_trial(spec, self.decay[spec]).work if tried else 0.0
+        if self.controlled and spec == "ar":
+            controls = self.controls(value)
+            folders = (controls.ladder.folder, controls.backwards.folder)
+            return Call(run_with_controls, controls, controls.work - done, folders)
+        ladder = self.ladder(spec, value)
+        return Call(run_job, ladder, ladder.work - done, (ladder.folder,))
+
+    def _tried(self, job: Listed) -> Job:
+        """The trial of a learning rate or weight decay."""
+        return self.trial(*job.key) if job.kind == "trial" else self.decay_trial(*job.key)
 
     def ladder(self, spec: str, seed: int, factor: float | None = None, **others: Any) -> Job:
         """The ladder of an objective and seed, at the best learning rate if not told which."""
@@ -126,8 +221,11 @@ class Grid:
         half = replace(forward, rungs=(HALF,), evaluated=(), backwards=True, before=forward.work)
         return Controls(forward, half)
 
-    def untrained(self) -> list[Untrained]:
-        """Networks before training, read as the objectives' models are; words both ways too."""
+    def untrained(self) -> dict[tuple[str, int], Untrained]:
+        """Networks before training, read as the objectives' models are; words both ways too.
+
+        By (attention, seed).
+        """
         options = self.settings.evaluate
         # {how it is read: whether words alone are asked for}
         ways = {
@@ -137,28 +235,58 @@ class Grid:
         if self.words and self.settings.model.init is None:
             ways = {"causal": True, "bidirectional": True} | ways
         shared = (self.out, self.settings, self.study.store, self.study.data)
-        return [
-            Untrained(*shared, seed, kind, only, self.study.threads)
+        return {
+            (kind, seed): Untrained(*shared, seed, kind, only, self.study.threads)
             for kind, only in ways.items()
             for seed in self.seeds
-        ]
+        }
 
     def total(self) -> float:
         """Work of all jobs, in runs at the full budget."""
-        count = len(self.seeds)
-        total = (self.evaluation + self.last) * len(self.untrained())
-        total += self.evaluation * (len(self.study.data) + 1 + self.settings.forecast.enabled)
-        if self.controlled:
-            controls = self.controls(self.seeds[0])
-            total += count * (controls.work - controls.ladder.work)
-        for spec in self.specs:
-            total += count * self.ladder(spec, self.seeds[0]).work
-            if len(self.factors) > 1:
-                total += sum(self.trial(spec, factor).work for factor in self.factors)
-            if len(self.decays) > 1:
-                tried = sum(self.decay_trial(spec, decay).work for decay in self.decays)
-                total += tried - self.decay_trial(spec, self.decays[0]).work
-        return total
+        beside = len(self.study.data) + 1 + self.settings.forecast.enabled
+        listed = (job for jobs in self.stages.values() for job in jobs)
+        return self.evaluation * beside + sum(self.call(job).work for job in listed)
+
+    # --------------------------------------------------------------------- what is there already
+
+    @cached_property
+    def _pairs(self) -> Pairs:
+        """What models are evaluated on, with the protocols for it."""
+        text = text_data(self.settings, self.study.store)
+        return chosen([*self.study.data, text], self.settings.evaluate)
+
+    def needed(self, job: Listed) -> list[Listed]:
+        """The unfinished jobs of the first earlier stage that a job waits for.
+
+        Where there are none, learning rate and weight decay are chosen by what was stored. Raises
+        UserError where all that was tried has diverged.
+        """
+        if job.objective is None:
+            return []
+        for stage in STAGES[: STAGES.index(job.stage)]:
+            tried, losses = self._of(job.objective, stage), {}
+            for one in tried:
+                if (found := self._tried(one).losses()) is not None:
+                    losses[one.key[1]] = found
+            if len(losses) < len(tried):
+                return [one for one in tried if one.key[1] not in losses]
+            if tried and stage == "rates":
+                smallest = {factor: found[self.smallest] for factor, found in losses.items()}
+                self._choose(job.objective, smallest, silent)
+            elif tried:
+                self._choose_decay(job.objective, losses, silent)
+        return []
+
+    def missing(self) -> list[Listed]:
+        """The jobs that are not finished, those among them that wait for others."""
+        return [
+            job
+            for jobs in self.stages.values()
+            for job in jobs
+            if self.needed(job) or not self.call(job).argument.finished(self._pairs)
+        ]
+
+    # ------------------------------------------------------------------------------------- a run
 
     def run(self, executor: Executor | None, stop: StopSignal, report: Report) -> Found:
         """Runs what is left of all jobs; raises what they raise."""
@@ -181,16 +309,8 @@ class Grid:
                 arguments = (settings, study.store, self.study.data, name)
                 jobs.submit(("baseline", name), baselines_of, *arguments, work=self.evaluation)
             for spec in self.specs:
-                if len(self.factors) == 1:
-                    self.found.losses[spec] = {self.factors[0]: math.nan}
-                    self._climb(jobs, spec)
-                    continue
-                for factor in self.factors:
-                    trial = self.trial(spec, factor)
-                    jobs.submit(("trial", (spec, factor)), run_job, trial, work=trial.work)
-            for network in self.untrained():
-                key = ("untrained", (network.attention, network.seed))
-                jobs.submit(key, run_untrained, network, work=self.evaluation + self.last)
+                self._submit_next(jobs, spec, STAGES[0])
+            self._submit(jobs, self._of(None, "runs"))
             for (kind, key), value in jobs.finished(report, self.total()):
                 self._take(jobs, kind, key, value, report)
         for spec in self.specs:  # delete the trunks of the rejected learning rates
@@ -202,13 +322,11 @@ class Grid:
     def _sort(self) -> None:
         """Brings what was found into the order of the study, whichever job ended first."""
         found, runs = self.found, [(spec, seed) for spec in self.specs for seed in self.seeds]
-        networks = [(network.attention, network.seed) for network in self.untrained()]
         texts = [item.name for item in self.study.data] + [TextData.name]
         found.ladders = {run: found.ladders[run] for run in runs}
-        found.untrained = {network: found.untrained[network] for network in networks}
+        found.untrained = {network: found.untrained[network] for network in self.untrained()}
         found.baselines = {text: found.baselines[text] for text in texts}
         found.controls = dict(sorted(found.controls.items()))
-        found.decays = {spec: found.decays[spec] for spec in self.specs if spec in found.decays}
 
     def _forecast(self) -> Forecast:
         corpus = self.study.corpus
@@ -221,27 +339,19 @@ class Grid:
             self.study.store,
         )
 
-    def _climb(self, jobs: Jobs, spec: str) -> None:
-        """Submits the ladders of an objective whose learning rate is known.
+    def _of(self, spec: str | None, stage: str) -> list[Listed]:
+        """The jobs of an objective in a stage; None: those of none."""
+        return [job for job in self.stages[stage] if job.objective == spec]
 
-        Where weight decays are to be tried, first those of the first seed.
-        """
-        tried = self.found.decays.setdefault(spec, {}) if len(self.decays) > 1 else None
-        if tried is not None and len(tried) < len(self.decays):
-            for decay in self.decays:
-                trial = self.decay_trial(spec, decay)
-                jobs.submit(("decay", (spec, decay)), run_job, trial, work=trial.work)
-            return
-        for seed in self.seeds:
-            key = ("ladder", (spec, seed))
-            first = tried and seed == self.seeds[0]  # its ladder is trained already
-            done = self.decay_trial(spec, self.decay[spec]).work if first else 0.0
-            if self.controlled and spec == "ar":
-                controls = self.controls(seed)
-                jobs.submit(key, run_with_controls, controls, work=controls.work - done)
-            else:
-                ladder = self.ladder(spec, seed)
-                jobs.submit(key, run_job, ladder, work=ladder.work - done)
+    def _submit(self, jobs: Jobs, listed: Iterable[Listed]) -> None:
+        for job in listed:
+            call = self.call(job)
+            jobs.submit((job.kind, job.key), call.function, call.argument, work=call.work)
+
+    def _submit_next(self, jobs: Jobs, spec: str, first: str) -> None:
+        """Submits the jobs of an objective in the next stage that has some, from `first` on."""
+        stages = STAGES[STAGES.index(first) :]
+        self._submit(jobs, next(filter(None, (self._of(spec, stage) for stage in stages))))
 
     def _take(self, jobs: Jobs, kind: str, key: Any, value: Any, report: Report) -> None:
         """Takes what a job found, and submits what waited for it."""
@@ -255,27 +365,37 @@ class Grid:
         elif kind == "ladder":
             (spec, seed), rungs = key, value["rungs"]
             found.ladders[key] = rungs
-            scores = scores_line(rungs[f"{self.study.rungs[-1]:g}"]["evaluation"])
-            report(Event(finished=f"{spec}, seed {seed}: {scores}"))
+            report(Event(finished=f"{spec}, seed {seed}: {self.told(kind, value)}"))
             if "controls" in value:
                 found.controls[seed] = value["controls"]
         elif kind == "decay":
             spec, decay = key
             found.decays[spec][decay] = value["validation_losses"]
             if len(found.decays[spec]) == len(self.decays):
-                self._choose_decay(spec, report)
-                self._climb(jobs, spec)
+                self._choose_decay(spec, found.decays[spec], report)
+                self._submit_next(jobs, spec, "runs")
         else:
             spec, factor = key
             found.losses[spec][factor] = value["validation_losses"][self.smallest]
             if len(found.losses[spec]) == len(self.factors):
-                self._choose(spec, report)
-                self._climb(jobs, spec)
+                self._choose(spec, found.losses[spec], report)
+                self._submit_next(jobs, spec, "decays")
 
-    def _choose(self, spec: str, report: Report) -> None:
+    def told(self, kind: str, value: Any) -> str:
+        """What a job of a kind has found, in one line."""
+        if kind == "untrained":
+            return scores_line(value)
+        if kind == "ladder":
+            return scores_line(value["rungs"][f"{self.study.rungs[-1]:g}"]["evaluation"])
+        losses = value["validation_losses"]
+        if not all(map(math.isfinite, losses.values())):
+            return "the loss is not finite"
+        told = ", ".join(f"{loss:.4f} at {rung:g}" for rung, loss in losses.items())
+        return f"validation loss {told} of the budget"
+
+    def _choose(self, spec: str, losses: Mapping[float, float], report: Report) -> None:
         """Chooses the learning rate of an objective; raises UserError where all diverged."""
-        losses = sorted(self.found.losses[spec].items())
-        finite = {f: loss for f, loss in losses if math.isfinite(loss)}
+        finite = {f: loss for f, loss in sorted(losses.items()) if math.isfinite(loss)}
         if not finite:
             raise UserError(
                 f"'{spec}': the loss is not finite at any of the learning rates tried; use smaller "
@@ -285,10 +405,11 @@ class Grid:
         tried = ", x".join(f"{f:g}" for f in self.factors)
         report(Event(finished=f"{spec}: learning rate x{self.best[spec]:g} of x{tried}"))
 
-    def _choose_decay(self, spec: str, report: Report) -> None:
+    def _choose_decay(
+        self, spec: str, losses: Mapping[float, Mapping[float, float]], report: Report
+    ) -> None:
         """Chooses the weight decay of an objective by its best rung; UserError if all diverged."""
-        tried_losses = self.found.decays[spec]
-        least = {decay: min(tried_losses[decay].values()) for decay in self.decays}
+        least = {decay: min(losses[decay].values()) for decay in self.decays}
         finite = {decay: loss for decay, loss in least.items() if math.isfinite(loss)}
         if not finite:
             raise UserError(

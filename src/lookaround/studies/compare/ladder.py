@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 
 from lookaround.data.shards import TokenStore
-from lookaround.evaluation.registry import Labelled, chosen
+from lookaround.evaluation.registry import Labelled, Pairs, chosen
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import load
 from lookaround.model.readable import RUN_FILE, Spent, StoredRun, open_run
@@ -29,16 +29,18 @@ from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.studies.compare.scoring import (
     evaluate_into,
+    kept_evaluation,
     read_evaluation,
     scores_line,
     study_data,
+    unscored,
 )
 from lookaround.studies.compare.study import rung_plan, split_rows
 from lookaround.studies.folder import slug
 from lookaround.studies.jobs import Status
 from lookaround.support.errors import Diverged, UserError
 from lookaround.support.machine import local_device, threads
-from lookaround.support.records import Amount, Positive, Stored, as_json, read_record
+from lookaround.support.records import Count, Positive, Stored, as_json, read_record
 from lookaround.support.storage import remove_folder, write_folder, write_text, write_yaml
 from lookaround.train.loop import (
     Logged,
@@ -54,6 +56,7 @@ from lookaround.train.run import make_trainer, run_card, run_info, schedule_for
 from lookaround.train.schedule import WarmupStableDecay
 
 VALIDATION_ROWS = 256
+VALIDATION_FILE, DIVERGED_FILE = "validation.json", "diverged.json"
 
 
 class StoredRung(StoredRun):
@@ -69,7 +72,14 @@ class StoredRung(StoredRun):
 class StoredLoss(Stored):
     """validation.json of a rung."""
 
-    loss: Amount
+    loss: Annotated[float, Field(ge=0, allow_inf_nan=True)]
+
+
+class StoredDivergence(Stored):
+    """diverged.json of a ladder: the step at which the loss of a rung was not finite."""
+
+    rung: Annotated[float, Field(gt=0, le=1)]
+    step: Count
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,16 @@ class Job:
         return settings
 
     @property
+    def climbed(self) -> tuple[float, ...]:
+        """The rungs that it trains."""
+        return (self.smallest,) if self.trial else self.rungs
+
+    @property
+    def tries(self) -> bool:
+        """Whether it is a trial of a learning rate or weight decay, which may diverge."""
+        return self.trial or self.validated
+
+    @property
     def work(self) -> float:
         """Of the whole job, in runs at the full budget."""
         return sum(map(sum, self.work_by_rung().values()))
@@ -128,7 +148,7 @@ class Job:
         """{rung: (training, evaluating)} in runs at the full budget."""
         decay, shared = self.settings.train.decay, parse(self.objective).stationary
         work, forked = {}, 0.0
-        for rung in (self.smallest,) if self.trial else self.rungs:
+        for rung in self.climbed:
             training = (1 - decay) * (rung - forked) + decay * rung if shared else rung
             evaluating = self.evaluation * (not self.trial and rung in self.evaluated)
             work[rung] = training, evaluating + self.last * (evaluating > 0 and rung == 1)
@@ -142,6 +162,38 @@ class Job:
             rate += f"-decay-{self.decay:g}"
         return self.out / "runs" / name / rate / f"seed-{self.seed}"
 
+    def asked(self, rung: float, pairs: Pairs) -> Pairs:
+        """What of `pairs` is asked of a rung's model."""
+        if self.trial or rung not in self.evaluated:
+            return []
+        return [pair for pair in pairs if rung == 1 or not pair[0].final_only]
+
+    def finished(self, pairs: Pairs) -> bool:
+        """Whether nothing is left to do; pairs: what is evaluated, by which protocols."""
+        if self.tries:
+            return self.losses() is not None
+        folders = {rung: self.folder / f"rung-{rung:g}" for rung in self.climbed}
+        return all(
+            (folder / RUN_FILE).is_file()
+            and not unscored(kept_evaluation(folder), self.asked(rung, pairs))
+            for rung, folder in folders.items()
+        )
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a rung that it trains is known to diverge."""
+        with contextlib.suppress(UserError):
+            return read_record(self.folder / DIVERGED_FILE, StoredDivergence).rung in self.climbed
+        return False
+
+    def losses(self) -> dict[float, float] | None:
+        """{rung: validation loss} of a finished trial, infinite where it diverged; else None."""
+        if self.diverged:
+            return dict.fromkeys(self.climbed, math.inf)
+        found = {rung: _kept_loss(self.folder / f"rung-{rung:g}") for rung in self.climbed}
+        losses = {rung: loss for rung, loss in found.items() if loss is not None}
+        return losses if len(losses) == len(found) else None
+
     def schedule(self, rung: float, shared: bool) -> WarmupStableDecay:
         """The learning-rate schedule of a rung; branches off one trunk share its warmup."""
         end, smallest, longest = (rung_plan(self.plan, r).total for r in (rung, self.smallest, 1.0))
@@ -152,8 +204,10 @@ def run_job(job: Job) -> dict[str, Any]:
     """Trains and evaluates what is left of a job.
 
     Returns {"validation_losses": {rung: nats per target}} of a trial or where that is asked for,
-    {"rungs": {rung: what it is}} of those evaluated.
+    {"rungs": {rung: what it is}} of those evaluated. A trial that has diverged is not made again.
     """
+    if job.tries and job.diverged:
+        return {"validation_losses": job.losses()}
     objective = parse(job.objective)
     job.folder.mkdir(parents=True, exist_ok=True)
     label = f"{job.objective}, seed {job.seed}"
@@ -162,20 +216,22 @@ def run_job(job: Job) -> dict[str, Any]:
     with threads(job.threads), stop_on_signals() as stop:
         status = Status(job.folder, job.out, label, stop)
         status.before = job.before
-        rungs = (job.smallest,) if job.trial else job.rungs
+        rungs = job.climbed
         try:
             _train_ladder(job, objective, rungs, status, stop)
-        except Diverged:
-            if not (job.trial or job.validated):
+        except Diverged as error:
+            if not job.tries:
                 raise
+            rung = next(r for r in rungs if not (job.folder / f"rung-{r:g}" / RUN_FILE).is_file())
+            write_text(job.folder / DIVERGED_FILE, json.dumps({"rung": rung, "step": error.step}))
             status.done()
-            return {"validation_losses": dict.fromkeys(rungs, math.inf)}
+            return {"validation_losses": job.losses()}
         status.done()
         if not job.trial and (job.rungs[-1] == 1 or job.backwards):
             # the trunk of a rung added later is trained again, bit for bit on CPU: kept on disk,
             # it takes three times the model for each fork
             remove_folder(job.folder / "trunk")
-        if job.trial or job.validated:
+        if job.tries:
             return {"validation_losses": {rung: _validated(job, objective, rung) for rung in rungs}}
         found = {f"{rung:g}": read_rung(job, rung) for rung in job.evaluated}
         return {"rungs": found}
@@ -184,12 +240,19 @@ def run_job(job: Job) -> dict[str, Any]:
 def _validated(job: Job, objective: Objective, rung: float) -> float:
     """The validation loss of a trained rung, which is kept beside it and made again if damaged."""
     folder = job.folder / f"rung-{rung:g}"
-    file = folder / "validation.json"
-    with contextlib.suppress(UserError):
-        return read_record(file, StoredLoss).loss
-    loss = _validation_loss(load(folder).to(local_device()), objective, job)
-    write_text(file, json.dumps({"loss": loss}))
+    loss = _kept_loss(folder)
+    if loss is None:
+        loss = _validation_loss(load(folder).to(local_device()), objective, job)
+        loss = math.inf if math.isnan(loss) else loss
+        write_text(folder / VALIDATION_FILE, json.dumps({"loss": loss}))
     return loss
+
+
+def _kept_loss(folder: Path) -> float | None:
+    """The validation loss that is kept beside a rung; None: there is none, or a damaged one."""
+    with contextlib.suppress(UserError):
+        return read_record(folder / VALIDATION_FILE, StoredLoss).loss
+    return None
 
 
 def _train_ladder(
@@ -208,13 +271,8 @@ def _train_ladder(
         remove_folder(job.folder / f"trunk-{rung:g}")
         status.before += training
         if not job.trial and rung in job.evaluated:
-            pairs = [
-                (protocol, item)
-                for protocol, item in chosen(
-                    study_data(job.settings, job.store, job.tasks), job.settings.evaluate
-                )
-                if rung == 1 or not protocol.final_only
-            ]
+            data = study_data(job.settings, job.store, job.tasks)
+            pairs = job.asked(rung, chosen(data, job.settings.evaluate))
             found = evaluate_into(folder, open_run(folder), pairs, job.settings, job.seed, status)
             status.note = f"at {rung:g} of the budget: {scores_line(found)}"
         status.before += evaluating

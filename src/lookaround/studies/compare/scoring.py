@@ -62,14 +62,8 @@ def evaluate_into(
     folder: Path, readable: Readable, pairs: Pairs, settings: Settings, seed: int, status: Status
 ) -> Evaluation:
     """What protocols say of a model, kept in the folder's evaluation.json; what is there stays."""
-    file = folder / EVALUATION_FILE
-    found = read_evaluation(folder) if file.is_file() else Evaluation({}, {})
-    missing = [
-        (protocol, item)
-        for protocol, item in pairs
-        if item.name not in found.scores.get(protocol.name, {})
-    ]
-    for protocol, item in missing:
+    found = kept_evaluation(folder)
+    for protocol, item in unscored(found, pairs):
         phase = " ".join(filter(None, ("evaluating:", protocol.name, item.name)))
         status.show(phase, 0, 1)
         protocol.progress = partial(status.tell, phase)
@@ -80,6 +74,21 @@ def evaluate_into(
             }
             found = write_evaluation(folder, Evaluation(found.modes | more.modes, scores))
     return found
+
+
+def kept_evaluation(folder: Path) -> Evaluation:
+    """What a folder's evaluation.json holds, nothing where there is none."""
+    is_there = (folder / EVALUATION_FILE).is_file()
+    return read_evaluation(folder) if is_there else Evaluation({}, {})
+
+
+def unscored(found: Evaluation, pairs: Pairs) -> Pairs:
+    """What of `pairs` an evaluation lacks."""
+    return [
+        (protocol, item)
+        for protocol, item in pairs
+        if item.name not in found.scores.get(protocol.name, {})
+    ]
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> Evaluation:
@@ -202,6 +211,18 @@ class Untrained:
     def folder(self) -> Path:
         return untrained_folder(self.out, self.attention, self.seed)
 
+    def asked(self, pairs: Pairs) -> Pairs:
+        """What of `pairs` is asked of it."""
+        return [
+            (protocol, item)
+            for protocol, item in pairs
+            if not protocol.writes and (protocol.needs is TokenData or not self.tokens_only)
+        ]
+
+    def finished(self, pairs: Pairs) -> bool:
+        """Whether nothing is left to do; pairs: what is evaluated, by which protocols."""
+        return not unscored(kept_evaluation(self.folder), self.asked(pairs))
+
 
 def untrained_folder(out: Path, attention: str, seed: int) -> Path:
     """The folder of a network before training."""
@@ -216,13 +237,8 @@ def run_untrained(job: Untrained) -> Evaluation:
         status = Status(job.folder, job.out, f"before training, read {job.attention}", stop)
         backbone = build_backbone(job.settings, parse("ar"), codec, job.seed).to(local_device())
         readable = Readable(backbone, codec, modes, modes, job.settings.model.context, None)
-        pairs = [
-            (protocol, item)
-            for protocol, item in chosen(
-                study_data(job.settings, job.store, job.tasks), job.settings.evaluate
-            )
-            if not protocol.writes and (protocol.needs is TokenData or not job.tokens_only)
-        ]
+        data = study_data(job.settings, job.store, job.tasks)
+        pairs = job.asked(chosen(data, job.settings.evaluate))
         found = evaluate_into(job.folder, readable, pairs, job.settings, job.seed, status)
         status.done()
     return found
