@@ -32,6 +32,7 @@ from lookaround.studies.compare.summary import _Summary
 from lookaround.studies.folder import slug
 from lookaround.support.errors import UserError
 from lookaround.train.loop import Trainer
+from lookaround.train.speed import Speed
 
 TINY = [
     "train.batch=4",
@@ -420,7 +421,7 @@ def test_a_budget_in_seconds_is_calibrated_once(
     def never(*arguments: Any) -> None:
         raise AssertionError("calibrated again")
 
-    monkeypatch.setattr("lookaround.train.run.seconds_per_step", never)
+    monkeypatch.setattr(Speed, "__call__", never)
     more = options | {"objectives": "ar, dar"}
     flops = [
         e["budget"]["flops"]

@@ -33,7 +33,7 @@ def drawn(generator: np.random.Generator, rungs: np.ndarray = RUNGS, **of: float
 
 def test_intervals_hold_the_truth_at_eight_times_the_budget() -> None:
     """95 % intervals of 200 ladders whose law is known; they are wide and seldom wrong."""
-    generator, held, widths = np.random.default_rng(0), [], []
+    generator, held, widths, refused = np.random.default_rng(0), [], [], 0
     for _ in range(200):
         of = {
             "floor": generator.uniform(0.8, 1.6),
@@ -41,13 +41,16 @@ def test_intervals_hold_the_truth_at_eight_times_the_budget() -> None:
             "exponent": generator.uniform(0.1, 0.5),
         }
         found = fit_law(TOP * RUNGS, drawn(generator, **of))
-        assert not isinstance(found, str), found
+        if isinstance(found, str):
+            refused += 1
+            continue
         mean, low, high = found.at(8 * TOP)
         assert low < mean < high
         held.append(low <= law(8 * TOP, **of) <= high)
         widths.append(high - low)
     assert np.mean(held) >= 0.95
     assert 0.05 < np.mean(widths) < 0.4
+    assert refused < 50
 
 
 def test_without_noise_the_law_comes_back() -> None:
@@ -76,8 +79,9 @@ def test_lower_rungs_that_are_on_no_law_are_left_out() -> None:
     [
         ([[3.0, 2.6, 2.3, 2.1]], "one seed"),
         ([[3.0, 2.6, 2.3]] * 2, "3 rungs are too few"),
-        ([[3.0, 2.95, 2.75, 2.2], [3.0, 2.94, 2.76, 2.2]], "faster from rung to rung"),
-        ([[3.0, 2.2, 2.9, 2.1], [3.0, 2.2, 2.9, 2.1]], "on no power law"),
+        ([[3.0, 2.95, 2.75, 2.2], [3.0, 2.94, 2.76, 2.2]], "early in training"),
+        ([[3.436, 3.081, 2.741, 2.447], [3.446, 3.075, 2.745, 2.451]], "early in training"),
+        ([[2.2, 2.6, 2.0, 2.1], [2.2, 2.6, 2.0, 2.1]], "on no power law"),
     ],
 )
 def test_rungs_that_bear_no_law(bits: list[list[float]], words: str) -> None:
@@ -85,6 +89,15 @@ def test_rungs_that_bear_no_law(bits: list[list[float]], words: str) -> None:
     assert found["budgets"] == []
     assert found["reason"].startswith("do not extrapolate: ")
     assert words in found["reason"]
+
+
+def test_rungs_on_the_plateau_take_no_part() -> None:
+    bits = np.array([[3.54, 3.50, 3.15, 2.76, 2.44, 2.22], [3.54, 3.50, 3.16, 2.75, 2.44, 2.23]])
+    flops = TOP * np.geomspace(1 / 32, 1, 6)
+    assert extrapolated(flops, bits, 100, unigram=3.52)["rungs"] == 4
+    found = extrapolated(flops[:5], bits[:, :5], 100, unigram=3.52)
+    assert found["budgets"] == []
+    assert "3 rungs below the plateau of the unigram model" in found["reason"]
 
 
 def test_a_text_that_runs_out_ends_the_law() -> None:
@@ -121,10 +134,10 @@ def test_hours_and_cost_by_hand() -> None:
         None,
         [
             "model.preset=base",
-            "plan.budget=2e18flops",
-            "plan.prices=[h100=3, l4=0.5]",
-            "plan.utilization=0.5",
-            "plan.memory=1",
+            "planned.budget=2e18flops",
+            "planned.prices=[h100=3, l4=0.5]",
+            "planned.utilization=0.5",
+            "planned.memory=1",
         ],
     )
     found = plan(settings)
@@ -170,7 +183,7 @@ def study(preset: str = "nano", noise: int = 0, epochs: float = 0.1) -> Comparis
 
 
 def test_a_study_says_what_to_expect_of_its_own_model() -> None:
-    settings = read_settings(None, [f"plan.budget={4 * TOP:g}flops"])
+    settings = read_settings(None, [f"planned.budget={4 * TOP:g}flops"])
     (found,) = plan(settings, study()).foretold
     assert found.low is not None
     assert found.high is not None
@@ -178,7 +191,7 @@ def test_a_study_says_what_to_expect_of_its_own_model() -> None:
     for told, words in (
         (plan(settings, study("tiny")), "the study trained tiny"),
         (plan(settings, study(epochs=2)), "would be read 8 times"),
-        (plan(read_settings(None, ["plan.budget=1e15flops"]), study()), "312 times the study's"),
+        (plan(read_settings(None, ["planned.budget=1e15flops"]), study()), "312 times the study's"),
     ):
         assert words in (told.foretold[0].reason or "")
 
@@ -193,7 +206,7 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     assert "bits per byte at this budget" in done.out
     assert json.loads(file.read_text())["context"] == 64
     assert_refused(run("plan", "--price", "h1=3"), "--price h1=3: give DEVICE=PRICE", "h100")
-    assert_refused(run("plan", "--budget", "3h"), "plan.budget: 3h is a time")
+    assert_refused(run("plan", "--budget", "3h"), "planned.budget: 3h is a time")
     assert_refused(run("plan", tmp_path / "none"), "no such file")
     with pytest.raises(UserError, match="l4=cheap"):
-        plan(read_settings(None, ["plan.prices=[l4=cheap]"]))
+        plan(read_settings(None, ["planned.prices=[l4=cheap]"]))

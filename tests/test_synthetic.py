@@ -653,7 +653,9 @@ def _flops_of(grid: Grid, model: str, spec: str) -> float:
 
 def test_both_phases_of_a_sequence_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {"ar": 1.0, "teacherless": 5.0}
-    monkeypatch.setattr(grid_module, "seconds_per_step", lambda trainer, phase: seconds[phase.spec])
+    monkeypatch.setattr(
+        grid_module, "seconds_per_step", lambda trainer, phase, least: seconds[phase.spec]
+    )
     asked = {"synthetic__control": False, "synthetic__objectives": "0.75*ar >> 0.25*teacherless"}
     (run,) = estimate(open_grid(settings(**asked))).by_run
     assert run["seconds_per_step"] == pytest.approx(0.75 * 1.0 + 0.25 * 5.0)

@@ -5,6 +5,7 @@ say.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.model.readable import open_run
-from lookaround.objectives import parse
+from lookaround.objectives import Objective, parse
 from lookaround.settings import Settings, read_settings
 from lookaround.studies.pretrain import train_into
 from lookaround.support.errors import Interrupted, UserError
@@ -26,7 +27,8 @@ from lookaround.train.checkpoint import latest_checkpoint, load_training_state
 from lookaround.train.loop import MetricsFile, StopSignal, exporter
 from lookaround.train.loss import ComponentSums
 from lookaround.train.parallel import World, world
-from lookaround.train.run import make_trainer
+from lookaround.train.run import make_trainer, plan_for
+from lookaround.train.speed import Speed, off_budget, seconds_per_step
 
 SPECS = [
     "ar",
@@ -395,3 +397,45 @@ def test_packed_rows_hold_the_same_windows(store: TokenStore) -> None:
             at = (batch.documents[b] == number).nonzero().flatten()
             assert (start[b][at] == at[0]).all()
             assert (length[b][at] == len(at)).all()
+
+
+def test_what_a_step_takes_is_measured_once_an_hour(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LOOKAROUND_CACHE", str(tmp_path))
+    trainer = make_trainer(settings(), parse("ar"), store, seed=0, learning_rate=1e-2)
+    asked: list[str] = []
+
+    def measure(trainer: Trainer, phase: Objective) -> float:
+        asked.append(phase.spec)
+        return 0.25
+
+    speed = Speed(measure)
+    assert plan_for(trainer, parse("ar"), Budget(10, "seconds"), speed=speed).steps == (40,)
+    assert plan_for(trainer, parse("ar"), Budget(20, "seconds"), speed=speed).steps == (80,)
+    assert asked == ["ar"], "a dry run and the run after it plan alike"
+    assert Speed(measure, beside=2)(trainer, parse("ar")) == 0.25
+    assert speed(trainer, parse("mlm")) == 0.25
+    assert asked == ["ar", "ar", "mlm"]
+    (tmp_path / "speed").mkdir(exist_ok=True)
+    files = [*(tmp_path / "speed").iterdir()]
+    assert len(files) == 3
+    for file in files:
+        file.write_text("{")
+    speed(trainer, parse("ar"))
+    for file in files:
+        os.utime(file, (0, 0))
+    speed(trainer, parse("ar"))
+    assert asked[3:] == ["ar", "ar"], "torn, then old"
+
+
+def test_steps_are_timed_and_leave_no_trace(store: TokenStore) -> None:
+    trainer = make_trainer(settings(), parse("ar"), store, seed=0, learning_rate=1e-2)
+    before = weights(trainer)
+    assert 0 < seconds_per_step(trainer, parse("mlm"), least=0.0) < 10
+    assert trainer.counters.step == 0
+    assert trainer.objective.spec == "ar"
+    for name, tensor in weights(trainer).items():
+        assert torch.equal(tensor, before[name])
+    assert off_budget(40, 43) is None
+    assert "67 s of a budget of 40 s" in (off_budget(40, 67) or "")

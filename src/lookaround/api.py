@@ -83,12 +83,12 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "pretrain.track",
     ),
     "plan": (
-        "plan.objective",
-        "plan.budget",
+        "planned.objective",
+        "planned.budget",
         "model.preset",
-        "plan.memory",
-        "plan.prices",
-        "plan.utilization",
+        "planned.memory",
+        "planned.prices",
+        "planned.utilization",
     ),
     "evaluate": (*_TEXT, *_TASKS, "evaluate.protocols", "evaluate.context"),
     "generate": (
@@ -134,7 +134,7 @@ _OPTIONS = {
     "synthetic.tasks": "--task",
     "model.preset": "--model",
     "pretrain.form": "--as",
-    "plan.prices": "--price",
+    "planned.prices": "--price",
 }
 
 

@@ -20,6 +20,11 @@ TIMES = (2.0, 4.0, 8.0)  # of the top rung's FLOPs: beyond it nothing is foretol
 # rungs (results/extrapolation.md).
 MODEL_ERROR = 0.004
 SURPRISE = 0.01  # probability below which the rungs are on no such law
+# -d ln L / d ln C above which a fall that does not slow down is that of early training, which looks
+# like a law and ends soon; of language models it is 0.05 (Kaplan et al. 2020, arXiv 2001.08361)
+STEEP = 0.12
+# a model with so much of the unigram model's bits or more uses no context: its plateau
+PLATEAU = 0.98
 _EXPONENTS = np.geomspace(0.01, 1.5, 160)
 _SHARES = np.linspace(0.0, 0.98, 99)  # of the lowest rung that cannot be had for any budget
 
@@ -61,21 +66,26 @@ class Law:
         return mean, ends[0], ends[1]
 
 
-def fit_law(flops: Sequence[float], bits: np.ndarray) -> Law | str:
+def fit_law(flops: Sequence[float], bits: np.ndarray, unigram: float | None = None) -> Law | str:
     """The laws through a ladder, or in a sentence why it bears none.
 
     flops: (R,) of the rungs, rising.
     bits: (S, R), by seed.
+    unigram: bits of the unigram model; rungs at its plateau take no part.
 
     The lowest rungs are left out as far as that is needed, down to LEAST_RUNGS.
     """
     bits = np.atleast_2d(np.asarray(bits, dtype=float))
+    most = np.inf if unigram is None else PLATEAU * unigram
+    begun = int((bits.mean(0) >= most).sum())
+    bits, flops = bits[:, begun:], flops[begun:]
     if len(bits) < LEAST_SEEDS:
         return f"one seed does not tell noise from trend; give --seeds {LEAST_SEEDS + 1}"
     if bits.shape[1] < LEAST_RUNGS:
+        which = " below the plateau of the unigram model" * (begun > 0)
         return (
-            f"{bits.shape[1]} rungs are too few for a law of three numbers; give {LEAST_RUNGS} or "
-            "more (compare.ladder)"
+            f"{bits.shape[1]} rungs{which} are too few for a law of three numbers; give "
+            f"{LEAST_RUNGS} or more" + (" at a larger budget" if begun else " (compare.ladder)")
         )
     found: Law | str = ""
     for first in range(bits.shape[1] - LEAST_RUNGS + 1):
@@ -102,13 +112,14 @@ def _fitted(flops: np.ndarray, bits: np.ndarray) -> Law | str:
     precision = (basis**2).sum(1)
     scale = np.maximum((basis * rest).sum(1) / precision, 0.0)
     misfit = ((rest - scale[:, None] * basis) ** 2).sum(1)
+    falls = -np.diff(np.log(means)) / np.diff(np.log(flops))
+    doubt = noise * np.hypot(*(np.sqrt(2) / np.log(flops[1:] / flops[:-1])[[0, -1]]))
+    if falls[-1] > STEEP and falls[-1] > falls[0] - doubt:
+        return (
+            "bits do not fall more slowly from rung to rung yet, as they will: this is early in "
+            "training; give more budget"
+        )
     if stats.chi2.sf(misfit.min(), max(1, rungs - 3)) < SURPRISE:
-        falls = -np.diff(np.log(means)) / np.diff(np.log(flops))
-        if min(falls) > 0 and falls[-1] > falls[0]:
-            return (
-                "bits fall faster from rung to rung, as they do early in training: the law has not "
-                "begun; give more budget"
-            )
         return "the rungs lie on no power law; give more seeds, or more budget"
     # the scale is integrated out; exponents are weighted alike on a logarithmic grid
     weight = np.exp(-0.5 * (misfit - misfit.min())) / np.sqrt(precision)
@@ -117,13 +128,15 @@ def _fitted(flops: np.ndarray, bits: np.ndarray) -> Law | str:
     return Law(flops, means, floor[kept], scale[kept], exponent[kept], weight, noise)
 
 
-def extrapolated(flops: Sequence[float], bits: np.ndarray, most: float) -> dict[str, Any]:
+def extrapolated(
+    flops: Sequence[float], bits: np.ndarray, most: float, unigram: float | None = None
+) -> dict[str, Any]:
     """What a ladder says of 2, 4 and 8 times its budget, as results.json holds it.
 
-    flops, bits: as of `fit_law`.
+    flops, bits, unigram: as of `fit_law`.
     most: times the budget from which on the text is read too often for a law of new text.
     """
-    law = fit_law(flops, bits)
+    law = fit_law(flops, bits, unigram)
     if isinstance(law, str):
         return {"budgets": [], "rungs": None, "reason": f"do not extrapolate: {law}"}
     budgets = []

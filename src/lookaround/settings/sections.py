@@ -616,7 +616,7 @@ class Settings(_Section):
     train: TrainSettings = Field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
-    plan: PlanSettings = Field(default_factory=PlanSettings)
+    planned: PlanSettings = Field(default_factory=PlanSettings)
     compare: CompareSettings = Field(default_factory=CompareSettings)
     forecast: ForecastSettings = Field(default_factory=ForecastSettings)
     speculate: SpeculateSettings = Field(default_factory=SpeculateSettings)

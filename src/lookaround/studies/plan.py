@@ -71,7 +71,7 @@ def plan(settings: Settings, study: ComparisonResults | None = None) -> PlanResu
 
     Raises UserError for a budget in seconds and for prices of unknown devices.
     """
-    asked, preset = settings.plan, settings.model.preset
+    asked, preset = settings.planned, settings.model.preset
     prices = _prices(asked.prices)
     objective = parse(asked.objective)
     vocabulary = settings.data.vocabulary or VOCABULARIES[preset]
@@ -84,8 +84,8 @@ def plan(settings: Settings, study: ComparisonResults | None = None) -> PlanResu
         budget = parse_budget(asked.budget)
     if budget.unit == "seconds":
         raise UserError(
-            f"plan.budget: {asked.budget} is a time, which is what a plan tells; give tokens (5B) "
-            "or FLOPs (2e19flops)"
+            f"planned.budget: {asked.budget} is a time, which is what a plan tells; give tokens "
+            "(5B) or FLOPs (2e19flops)"
         )
     steps, spent = _cost(objective, backbone, rows, batch, budget, asked.budget)
     devices = {name: (device.flops, device.memory) for name, device in DEVICES.items()}
@@ -218,7 +218,7 @@ def _law_at(study: ComparisonResults, spec: str, flops: float) -> dict[str, Any]
     spent = [
         float(np.mean([by_place[seed, rung].budget.flops for seed in seeds])) for rung in rungs
     ]
-    law = fit_law(spent, np.array(bits, dtype=float))
+    law = fit_law(spent, np.array(bits, dtype=float), study.unigram_bits_per_byte)
     if isinstance(law, str):
         return {"reason": f"do not extrapolate: {law}"}
     times = flops / spent[-1]

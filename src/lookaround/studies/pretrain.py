@@ -37,6 +37,7 @@ from lookaround.train.budget import Budget, parse_budget
 from lookaround.train.loop import Progress, StopSignal, Trainer, exporter, stop_on_signals
 from lookaround.train.parallel import World, world
 from lookaround.train.run import make_trainer, plan_for, plan_of, run_card, run_info, schedule_for
+from lookaround.train.speed import off_budget
 from lookaround.train.track import Trackers, require_trackers
 
 
@@ -92,7 +93,7 @@ def pretrain(request: Request, out: Path, *, report: Report = silent) -> Pretrai
             report(Event(finished=note))
         if processes.main:
             processes.barrier()
-        return train_into(
+        trained = train_into(
             settings,
             objective,
             request.budget,
@@ -103,6 +104,11 @@ def pretrain(request: Request, out: Path, *, report: Report = silent) -> Pretrai
             stop=stop,
             report=step,
         )
+        if request.budget.unit == "seconds" and trained.spent.seconds is not None:
+            why = off_budget(request.budget.amount, trained.spent.seconds)
+            if why is not None and processes.main:
+                report(Event(finished=f"note: {why}"))
+        return trained
 
 
 def train_into(

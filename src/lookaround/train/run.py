@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from lookaround.train.budget import Budget, Plan, Unit, expected_cost, make_plan
 from lookaround.train.loop import Trainer, default_learning_rate, read_metrics, shows_masks
 from lookaround.train.parallel import World
 from lookaround.train.schedule import WarmupStableDecay
+from lookaround.train.speed import Measure, Speed
 
 
 def build_backbone(
@@ -113,35 +113,29 @@ def make_trainer(
     )
 
 
-def seconds_per_step(trainer: Trainer, objective: Objective, steps: int = 6) -> float:
-    """Seconds of a step of one phase, the median of a few; the trainer is left as it was."""
-    before, own = trainer.snapshot(), trainer.objective
-    plan = Plan((1.0,), (steps,))
-    times = []
-    trainer.objective = objective
-    try:
-        for _ in range(steps):
-            clock = time.perf_counter()
-            trainer.step(plan, 0.0)
-            times.append(time.perf_counter() - clock)
-    finally:
-        trainer.objective = own
-        trainer.restore(*before)
-    return sorted(times[1:])[(steps - 1) // 2]
+def step_cost(
+    trainer: Trainer, objective: Objective, unit: Unit, speed: Measure | None = None
+) -> float:
+    """What a step of one phase costs on this trainer.
 
-
-def step_cost(trainer: Trainer, objective: Objective, unit: Unit) -> float:
-    """What a step of one phase costs on this trainer; seconds are measured by running a few."""
+    speed: that tells seconds, by running a few steps if it must.
+    """
     if unit == "seconds":
-        return seconds_per_step(trainer, objective.at(0.5))
+        return (speed or Speed())(trainer, objective.at(0.5))
     return expected_cost(objective, trainer.backbone, trainer.rows, trainer.settings.batch, unit)
 
 
 def plan_for(
-    trainer: Trainer, objective: Objective, budget: Budget, given: str | None = None
+    trainer: Trainer,
+    objective: Objective,
+    budget: Budget,
+    given: str | None = None,
+    speed: Measure | None = None,
 ) -> Plan:
     """The plan of a budget on this trainer."""
-    return make_plan(objective, budget, lambda phase: step_cost(trainer, phase, budget.unit), given)
+    return make_plan(
+        objective, budget, lambda phase: step_cost(trainer, phase, budget.unit, speed), given
+    )
 
 
 def plan_of(stored: Mapping[str, Any], objective: Objective, origin: object) -> Plan:
@@ -158,11 +152,11 @@ def plan_of(stored: Mapping[str, Any], objective: Objective, origin: object) -> 
     return Plan(shares, tuple(stored["steps"]))
 
 
-def equal_flops(trainer: Trainer, budget: Budget) -> Budget:
+def equal_flops(trainer: Trainer, budget: Budget, speed: Measure | None = None) -> Budget:
     """A budget in FLOPs; tokens and seconds become those that `ar` would spend on this model."""
     if budget.unit == "flops":
         return budget
-    steps = budget.amount / step_cost(trainer, AR(), budget.unit)
+    steps = budget.amount / step_cost(trainer, AR(), budget.unit, speed)
     return Budget(steps * step_cost(trainer, AR(), "flops"), "flops")
 
 

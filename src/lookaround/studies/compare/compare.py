@@ -26,10 +26,11 @@ from lookaround.studies.cluster import everywhere, executor_of
 from lookaround.studies.compare.grid import Grid
 from lookaround.studies.compare.study import StoredStudy, Study, plans_of
 from lookaround.studies.compare.summary import study_results
+from lookaround.studies.compare.timing import speed_of
 from lookaround.studies.events import Report, silent
 from lookaround.studies.folder import KINDS, StudyFolder, tasks_of
 from lookaround.support.errors import UserError
-from lookaround.support.machine import local_device, require_memory, threads
+from lookaround.support.machine import local_device, require_memory
 from lookaround.train.loop import stop_on_signals
 
 # of a task, what is told of it and not evaluated on
@@ -84,8 +85,8 @@ def opened(study: Study, out: Path) -> Iterator[Grid]:
     """
     study, folder = folder_of(study, out)
     with folder.opened() as before:
-        with threads(study.threads):  # a budget in seconds is calibrated as jobs will run
-            folder.save(**plans_of(study, before, folder.file))
+        with speed_of(study) as speed:
+            folder.save(**plans_of(study, before, folder.file, speed))
         yield Grid(study, out, folder.state["plans"], folder.state["smallest"])
 
 

@@ -23,6 +23,7 @@ from lookaround.objectives import AR
 from lookaround.objectives.contract import Mode
 from lookaround.studies.compare.scoring import study_data
 from lookaround.studies.compare.study import Study, plans_of
+from lookaround.studies.compare.timing import speed_of
 from lookaround.support.machine import local_device, threads
 from lookaround.train.run import make_trainer, step_cost
 
@@ -63,8 +64,8 @@ def estimate(study: Study, *, evaluation: bool = True) -> Estimate:
     evaluation: whether that is timed too.
     """
     settings = study.settings
-    with threads(study.threads):
-        plans = plans_of(study)["plans"]
+    with speed_of(study) as speed:
+        plans = plans_of(study, speed=speed)["plans"]
     flops, steps, tokens = {}, {}, {}
     for objective in study.objectives:
         trainer = make_trainer(settings, objective, study.store, seed=settings.seed)

@@ -37,6 +37,7 @@ from lookaround.train.run import (
     plan_of,
     step_cost,
 )
+from lookaround.train.speed import Measure
 
 # From so many readings of a text on, a further one is worth less than new text (Muennighoff et al.
 # 2023), and a larger weight decay is tried: 30 times the usual one was best where text is scarce
@@ -234,7 +235,10 @@ class StoredStudy(Stored):
 
 
 def plans_of(
-    study: Study, before: Mapping[str, Any] | None = None, origin: object = "study"
+    study: Study,
+    before: Mapping[str, Any] | None = None,
+    origin: object = "study",
+    speed: Measure | None = None,
 ) -> dict[str, Any]:
     """What runs follow: {"budget", "smallest", "plans": {objective: plan of the last rung}}.
 
@@ -242,6 +246,7 @@ def plans_of(
         the search of learning rates depend on) and its objectives' plans are kept, so that what is
         added later is what it would have been from the start.
     origin: of `before`, for errors.
+    speed: that tells how long steps take.
 
     Raises UserError for a rung below one step, and for a plan of another objective.
     """
@@ -253,8 +258,8 @@ def plans_of(
     for objective in study.objectives:
         if objective.spec not in plans:
             trainer = make_trainer(settings, objective, study.store, seed=settings.seed)
-            budget = budget or _resolved(study, trainer)
-            full = plan_for(trainer, objective, budget, settings.compare.budget)
+            budget = budget or _resolved(study, trainer, speed)
+            full = plan_for(trainer, objective, budget, settings.compare.budget, speed)
             plans[objective.spec] = {"shares": list(full.shares), "steps": list(full.steps)}
         plan_of(plans[objective.spec], objective, f"{origin}: field 'plans[{objective.spec!r}]'")
         for rung in (smallest, *study.rungs):
@@ -267,13 +272,13 @@ def plans_of(
     return {"budget": vars(budget), "smallest": smallest, "plans": plans}
 
 
-def _resolved(study: Study, trainer: Trainer) -> Budget:
+def _resolved(study: Study, trainer: Trainer, speed: Measure | None) -> Budget:
     """The budget of every run in the unit that is equal, resolved on a trainer's model."""
     equal = study.equal
     if equal == "flops":
-        return equal_flops(trainer, study.budget)
+        return equal_flops(trainer, study.budget, speed)
     if equal == "tokens" and study.budget.unit != "tokens":
-        flops = equal_flops(trainer, study.budget).amount
+        flops = equal_flops(trainer, study.budget, speed).amount
         steps = flops / step_cost(trainer, AR(), "flops")
         return Budget(steps * step_cost(trainer, AR(), "tokens"), "tokens")
     return study.budget

@@ -28,7 +28,7 @@ from lookaround.evaluation.registry import (
     protocols,
     reading,
 )
-from lookaround.evaluation.scaling import extrapolated
+from lookaround.evaluation.scaling import PLATEAU, extrapolated
 from lookaround.report.schema import ComparisonResults
 from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.advice import quoted
@@ -37,7 +37,6 @@ from lookaround.studies.compare.scoring import EVALUATION_FILE, TOKENS, untraine
 from lookaround.studies.compare.smallest import order_kept
 from lookaround.studies.compare.study import MANY_EPOCHS, Study, text_data
 from lookaround.studies.compare.verdict import (
-    PLATEAU,
     Measured,
     Statistic,
     Verdict,
@@ -46,6 +45,7 @@ from lookaround.studies.compare.verdict import (
 )
 from lookaround.support.errors import UserError
 from lookaround.support.machine import machine, versions
+from lookaround.train.speed import off_budget
 
 NEEDS = {
     "label_texts": "Give labelled texts with --task, and the protocol probe.",
@@ -333,14 +333,12 @@ class _Summary:
         if BitsPerByte.key not in self.metrics or not self.study.complete:
             return {}
         rungs, found = self.study.rungs, {}
+        line = self.found.baselines.get(TextData.name, {}).get("unigram")
+        unigram = None if line is None else line.value
         for spec in self.specs:
+            ladders = [self.found.ladders[spec, seed] for seed in self.seeds]
             spent = {
-                key: [
-                    fmean(
-                        self.found.ladders[spec, s][f"{rung:g}"]["spent"][key] for s in self.seeds
-                    )
-                    for rung in rungs
-                ]
+                key: [fmean(one[f"{rung:g}"]["spent"][key] for one in ladders) for rung in rungs]
                 for key in ("flops", "tokens")
             }
             bits = [
@@ -348,7 +346,7 @@ class _Summary:
                 for seed in self.seeds
             ]
             most = MANY_EPOCHS * self.study.unique / spent["tokens"][-1]
-            found[spec] = extrapolated(spent["flops"], np.array(bits), most)
+            found[spec] = extrapolated(spent["flops"], np.array(bits), most, unigram)
         return found
 
     def _about(self) -> dict[str, dict[str, Any]]:
@@ -461,6 +459,7 @@ class _Summary:
             )
         notes += idle(self.asked, self.options)
         notes += self._context_notes() + self._repeat_notes() + self._budget_notes()
+        notes += self._time_notes()
         return notes + self._known()
 
     def _known(self) -> list[str]:
@@ -559,6 +558,18 @@ class _Summary:
             return []
         unique = self.study.unique
         return crossing_notes(unique, self._spent("flops"))
+
+    def _time_notes(self) -> list[str]:
+        """Which runs took longer or shorter than a budget of seconds that is equal for all."""
+        budget, notes = self.study.budget, []
+        if self.study.equal != "seconds":
+            return []
+        for spec in self.specs:
+            ladders = [self.found.ladders[spec, seed] for seed in self.seeds]
+            spent = fmean(ladder[f"{self.last:g}"]["spent"]["seconds"] for ladder in ladders)
+            why = off_budget(self.last * budget.amount, spent)
+            notes += [f"{spec}: {why}"] if why else []
+        return notes
 
 
 def crossing_notes(unique: int, flops: float) -> list[str]:

@@ -20,8 +20,6 @@ from lookaround.evaluation.baselines import baselines
 from lookaround.evaluation.intervals import Interval, bootstrap_interval, seed_interval
 from lookaround.evaluation.registry import Protocol
 
-# a model with so much of the unigram model's bits or more uses no context: its plateau
-PLATEAU = 0.98
 MOST_SEEDS = 30  # a need of more is not put down as a number of seeds
 SEEDS, BUDGET = "--seeds 3", "a larger budget"
 

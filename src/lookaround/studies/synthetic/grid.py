@@ -44,7 +44,7 @@ from lookaround.support.errors import UserError
 from lookaround.support.machine import jobs_of, machine, threads, threads_of, versions
 from lookaround.train.budget import expected_cost, parse_budget
 from lookaround.train.loop import StopSignal, stop_on_signals
-from lookaround.train.run import seconds_per_step
+from lookaround.train.speed import seconds_per_step
 
 TIMED_FLOPS = 3e10  # of a step that is timed for an estimate
 SUCCESS = 0.95  # exact match from which on a run has solved its task
@@ -288,7 +288,7 @@ def _estimate_run(grid: Grid, name: str, spec: str) -> dict[str, Any]:
     few = max(1, min(options.batch, int(TIMED_FLOPS / flops * options.batch)))
     trainer.settings = trainer.settings.model_copy(update={"batch": few})
     seconds = sum(
-        share * seconds_per_step(trainer, phase.at(0.5)) for share, phase in objective.phases()
+        share * seconds_per_step(trainer, phase.at(0.5), 0.0) for share, phase in objective.phases()
     )
     exam = exam_of(task)(task, trainer.backbone, objective, options, 0)
     trials = len(grid.trials) * ((name, spec) in grid.followers)
