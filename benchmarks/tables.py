@@ -692,6 +692,49 @@ TABLES: dict[str, Table] = {
             Column("ratio", "ratio", number()),
         ),
     ),
+    "extrapolation": Table(
+        "extrapolation",
+        "foretold",
+        (
+            Column("objective", "objective", spec),
+            Column("top rung, FLOPs", "top", lambda value: f"{value:.2g}"),
+            Column("rungs of the law", "rungs"),
+            Column("times", "times", number(1)),
+            Column("foretold", "bits", interval(3)),
+            Column("came", "came", number(3)),
+            Column("foretold less came", "error", number(3, sign="+")),
+            Column("held", "held", lambda value: "yes" if value else "no"),
+        ),
+    ),
+    "extrapolation-refused": Table(
+        "extrapolation",
+        "refused",
+        (
+            Column("objective", "objective", spec),
+            Column("top rung, FLOPs", "top", lambda value: f"{value:.2g}"),
+            Column("bits per byte there", "bits", number(3)),
+            Column("why nothing is foretold", "why"),
+        ),
+    ),
+    "scaling": Table(
+        "scaling",
+        "speed",
+        (
+            Column("way", "way"),
+            Column("processes", "processes"),
+            Column("tokens/s", "tokens_per_second", number()),
+            Column("of one process, each", "of_one", number(2)),
+        ),
+    ),
+    "scaling-waiting": Table(
+        "scaling",
+        "waiting",
+        (
+            Column("objective", "objective", spec),
+            Column("a step waits for rows, %", "waiting", number(2, scale=100)),
+            Column("drawing a step's rows takes, % of a step", "drawing", number(2, scale=100)),
+        ),
+    ),
     "throughput": Table(
         "throughput",
         "objectives",

@@ -78,7 +78,7 @@ def test_lower_rungs_that_are_on_no_law_are_left_out() -> None:
     ("bits", "words"),
     [
         ([[3.0, 2.6, 2.3, 2.1]], "one seed"),
-        ([[3.0, 2.6, 2.3]] * 2, "3 rungs are too few"),
+        ([[3.0, 2.6, 2.3]] * 2, "takes 4 rungs, not 3"),
         ([[3.0, 2.95, 2.75, 2.2], [3.0, 2.94, 2.76, 2.2]], "early in training"),
         ([[3.436, 3.081, 2.741, 2.447], [3.446, 3.075, 2.745, 2.451]], "early in training"),
         ([[2.2, 2.6, 2.0, 2.1], [2.2, 2.6, 2.0, 2.1]], "on no power law"),
@@ -97,7 +97,7 @@ def test_rungs_on_the_plateau_take_no_part() -> None:
     assert extrapolated(flops, bits, 100, unigram=3.52)["rungs"] == 4
     found = extrapolated(flops[:5], bits[:, :5], 100, unigram=3.52)
     assert found["budgets"] == []
-    assert "3 rungs below the plateau of the unigram model" in found["reason"]
+    assert "only 3 of 5 rungs lie below the plateau" in found["reason"]
 
 
 def test_a_text_that_runs_out_ends_the_law() -> None:

@@ -82,11 +82,13 @@ def fit_law(flops: Sequence[float], bits: np.ndarray, unigram: float | None = No
     if len(bits) < LEAST_SEEDS:
         return f"one seed does not tell noise from trend; give --seeds {LEAST_SEEDS + 1}"
     if bits.shape[1] < LEAST_RUNGS:
-        which = " below the plateau of the unigram model" * (begun > 0)
-        return (
-            f"{bits.shape[1]} rungs{which} are too few for a law of three numbers; give "
-            f"{LEAST_RUNGS} or more" + (" at a larger budget" if begun else " (compare.ladder)")
-        )
+        left = bits.shape[1]
+        if begun:
+            return (
+                f"only {left} of {left + begun} rungs lie below the plateau of the unigram model, "
+                f"and a law of three numbers takes {LEAST_RUNGS}; give more budget"
+            )
+        return f"a law of three numbers takes {LEAST_RUNGS} rungs, not {left} (compare.ladder)"
     found: Law | str = ""
     for first in range(bits.shape[1] - LEAST_RUNGS + 1):
         found = _fitted(np.asarray(flops, dtype=float)[first:], bits[:, first:])

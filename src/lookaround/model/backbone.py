@@ -327,6 +327,18 @@ def _add_rows(lm: Any, vocabulary: int, mask: int | None) -> int | None:
     return None if own == rows else own
 
 
+def use_blocks(backbone: Backbone) -> None:
+    """Has a model attend by blocks where it needs a mask; raises UserError if it is no Llama."""
+    config = backbone.lm.config
+    if config.model_type != "llama" or config._attn_implementation != "sdpa":
+        raise UserError(
+            f"model.attention: flex is for a Llama with fused attention, and the model is "
+            f"'{config.model_type}' ({config._attn_implementation}); give dense"
+        )
+    masks = replace(backbone.source.masks, blocks=True)
+    backbone.source = replace(backbone.source, masks=masks)
+
+
 def require_modes(backbone: Backbone, modes: Iterable[Mode]) -> None:
     """Raises UserError for a mode that an encoder was not made for: it predicts in place."""
     for mode in modes:

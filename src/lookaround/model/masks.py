@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -44,6 +45,58 @@ def allowed(shown: Shown) -> Tensor:
     return mask
 
 
+def block_mask(shown: Shown) -> Any:
+    """The same as a BlockMask: what blocks of 128 x 128 see, and nothing of the size (B, T, T)."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    attention, documents = shown.attention, shown.documents
+
+    def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        if attention.kind == "causal":
+            seen = i >= j
+        elif attention.kind == "bidirectional":
+            seen = i >= 0
+        elif attention.kind == "prefix":
+            assert attention.lengths is not None
+            seen = (i >= j) | ((i < attention.lengths[b]) & (j < attention.lengths[b]))
+        else:
+            assert attention.allowed is not None
+            seen = attention.allowed[b, i, j]
+        return seen if documents is None else seen & (documents[b, i] == documents[b, j])
+
+    rows, width = shown.input_ids.shape
+    make = _compiled(create_block_mask) if shown.input_ids.is_cuda else create_block_mask
+    return make(sees, rows, None, width, width, device=str(shown.input_ids.device))
+
+
+@cache
+def _compiled(function: Any) -> Any:
+    """A function as a kernel: not compiled it would write out all that it makes its result of."""
+    return torch.compile(function)
+
+
+def _attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it: through blocks where the mask is one of blocks."""
+    from torch.nn.attention.flex_attention import BlockMask, flex_attention
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if not isinstance(attention_mask, BlockMask):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[no-any-return]
+    run = _compiled(flex_attention) if query.is_cuda else flex_attention
+    grouped = query.shape[1] != key.shape[1]
+    mixed = run(
+        query,
+        key,
+        value,
+        block_mask=attention_mask,
+        scale=options.get("scaling"),
+        enable_gqa=grouped,
+    )
+    return mixed.transpose(1, 2).contiguous(), None
+
+
 def layer_types(config: Any) -> list[str]:
     """What each layer attends to, as transformers names it: "full_attention" or another type."""
     named = getattr(config, "layer_types", None)
@@ -65,12 +118,14 @@ class Masks:
     windows: whether layers of type "sliding_attention" see a window of `config.sliding_window`.
     encoder: reads both ways, and has no argument that says so.
     positions: whether positions are passed beside a 4D mask (OPT counts them from a 2D one).
+    blocks: whether a Llama is told by a mask of blocks (`block_mask`).
     """
 
     form: str = "single"
     windows: bool = False
     encoder: bool = False
     positions: bool = False
+    blocks: bool = False
 
     def arguments(
         self, shown: Shown, config: Any, implementation: str, dtype: torch.dtype
@@ -87,6 +142,8 @@ class Masks:
         arguments: dict[str, Any] = {} if self.encoder else {"is_causal": kind == "causal"}
         if self.is_pure(shown):
             return {"attention_mask": None, **arguments}
+        if self.blocks:
+            return {"attention_mask": block_mask(shown), **arguments}
         documents = shown.documents
         if self.form == "padding" and kind == "bidirectional" and _single(documents):
             assert documents is not None
@@ -141,13 +198,12 @@ def maskless(config: Any) -> Iterator[None]:
     config: of the model.
     """
     from transformers import AttentionInterface
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     before = config._attn_implementation
     if config.model_type != "llama" or before != "sdpa":
         yield
         return
-    AttentionInterface.register(_MASKLESS, sdpa_attention_forward)
+    AttentionInterface.register(_MASKLESS, _attend)
     config._attn_implementation = _MASKLESS
     try:
         yield

@@ -168,6 +168,11 @@ class ModelSettings(_Section):
     precision: Literal["auto", "fp32", "bf16", "fp64"] = result(
         "auto", description="auto: bf16 where it pays"
     )
+    attention: Literal["dense", "flex"] = Field(
+        "dense",
+        description="how rows that need a mask are attended to: dense (a mask of the size of the "
+        "scores), flex (FlexAttention, by blocks; a Llama on a GPU)",
+    )
     compile: bool | Literal["step"] = Field(
         False,
         description="torch.compile: true for each layer of the decoder by itself, step for a whole "

@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lookaround import __version__
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.data.text import TextTokenizer
-from lookaround.model.backbone import Backbone, build, require_honest_attention, require_modes
+from lookaround.model.backbone import (
+    Backbone,
+    build,
+    require_honest_attention,
+    require_modes,
+    use_blocks,
+)
 from lookaround.model.card import write_card
 from lookaround.objectives import AR
 from lookaround.objectives.objective import Objective
@@ -58,6 +66,10 @@ def build_backbone(
     )
     if init is not None and not own:
         _adopt(backbone, tokenizer)
+    if settings.model.attention == "flex":
+        if not torch.cuda.is_available():
+            raise UserError("model.attention: flex trains on a GPU alone; give dense")
+        use_blocks(backbone)
     require_modes(backbone, objective.modes())
     require_honest_attention(backbone, objective.modes(), packed=settings.data.pack)
     return backbone
