@@ -49,7 +49,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 os.environ.setdefault(
     "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
@@ -71,7 +71,7 @@ from lookaround.evaluation.bits_per_byte import (
     default_prefix_lengths,
 )
 from lookaround.evaluation.features import encoded, pooled_states
-from lookaround.model.backbone import build
+from lookaround.model.backbone import build, use_blocks
 from lookaround.model.export import export, load
 from lookaround.objectives import Vocabulary, parse
 from lookaround.settings import TrainSettings, read_settings
@@ -275,7 +275,8 @@ def trainer_of(
     *,
     batch: int,
     micro_batch: int | None = None,
-    compiled: bool = False,
+    compiled: Compiled = False,
+    flex: bool = False,
     seed: int = SEED,
 ) -> Trainer:
     """A trainer at step 0; `seed` is that of the weights."""
@@ -288,6 +289,8 @@ def trainer_of(
         heads=objective.head_specs(),
         seed=seed,
     )
+    if flex:
+        use_blocks(backbone)
     return Trainer(
         backbone,
         objective,
@@ -345,6 +348,7 @@ def largest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> flo
 
 Row = dict[str, Any]
 Job = tuple[str, Callable[[], Row]]  # what it is called, and what it finds
+Compiled = bool | Literal["step"]
 
 
 def agreement(sizes: Sizes) -> Iterator[Job]:
@@ -463,7 +467,10 @@ def scores(sizes: Sizes) -> Iterator[Job]:
 
 
 def speed(sizes: Sizes) -> Iterator[Job]:
-    """Both objectives, plain and compiled, against a matrix product of the same machine."""
+    """Both objectives, plain and compiled, against a matrix product of the same machine.
+
+    On a GPU also `ar` compiled as a whole step, and on packed rows, with masks and with blocks.
+    """
     product: Row = {}
 
     def measured() -> Row:
@@ -474,17 +481,32 @@ def speed(sizes: Sizes) -> Iterator[Job]:
     count = sizes.fast_batch * (2 + sizes.rounds * sizes.round_steps)
     data = text_data(sizes.fast_vocabulary, sizes.fast_width, count)
     fitted: dict[str, int | None] = {}  # the micro-batch that fits each objective
-    for compiled in (False, True):
-        for spec in ("ar", "mlm"):
+    ways: list[tuple[str, str, Compiled, bool, bool]] = [
+        (spec + ", compiled" * compiled, spec, compiled, False, False)
+        for compiled in (False, True)
+        for spec in ("ar", "mlm")
+    ]
+    if DEVICE.type == "cuda":
+        ways.append(("ar, step compiled", "ar", "step", False, False))
+        ways.append(("ar, compiled, packed", "ar", True, True, False))
+        ways.append(("ar, compiled, packed, flex", "ar", True, True, True))
+    for name, spec, compiled, pack, flex in ways:
 
-            def job(spec: str = spec, compiled: bool = compiled) -> Row:
-                row = fastest_fit(spec, data, sizes, compiled, fitted.get(spec))
-                fitted[spec] = row["micro_batch"]
-                if product:
-                    row["share_of_product"] = row["flops_per_second"] / product["flops_per_second"]
-                return row
+        def job(
+            spec: str = spec, compiled: Compiled = compiled, pack: bool = pack, flex: bool = flex
+        ) -> Row:
+            lengths = (sizes.fast_width // 8, sizes.fast_width // 2)
+            given = data
+            if pack:  # documents of a third of a row
+                vocabulary, width = sizes.fast_vocabulary, sizes.fast_width
+                given = text_data(vocabulary, width, 4 * count, lengths=lengths, pack=True)
+            row = fastest_fit(spec, given, sizes, compiled, fitted.get(spec), flex)
+            fitted[spec] = row["micro_batch"]
+            if product:
+                row["share_of_product"] = row["flops_per_second"] / product["flops_per_second"]
+            return row
 
-            yield spec + ", compiled" * compiled, job
+        yield name, job
 
 
 def now() -> float:
@@ -505,13 +527,20 @@ def product_flops(size: int, warm: int = 5, count: int = 20) -> Row:
     return {"flops_per_second": median(rates[1:])}
 
 
-def fastest_fit(spec: str, data: Data, sizes: Sizes, compiled: bool, micro: int | None) -> Row:
+def fastest_fit(
+    spec: str,
+    data: Data,
+    sizes: Sizes,
+    compiled: Compiled,
+    micro: int | None,
+    flex: bool = False,
+) -> Row:
     """The speed of an objective at the largest micro-batch that fits, beginning with `micro` (none:
     all rows).
     """
     while True:
         try:
-            return tokens_per_second(spec, data, sizes, compiled, micro)
+            return tokens_per_second(spec, data, sizes, compiled, micro, flex)
         except torch.OutOfMemoryError:
             micro = (micro or sizes.fast_batch) // 2
             if not micro:
@@ -530,7 +559,7 @@ def release() -> None:
 
 
 def tokens_per_second(
-    spec: str, data: Data, sizes: Sizes, compiled: bool, micro: int | None
+    spec: str, data: Data, sizes: Sizes, compiled: Compiled, micro: int | None, flex: bool
 ) -> Row:
     release()
     trainer = trainer_of(
@@ -542,6 +571,7 @@ def tokens_per_second(
         batch=sizes.fast_batch,
         micro_batch=micro,
         compiled=compiled,
+        flex=flex,
     )
     made = trainer.views
     spent = 0.0

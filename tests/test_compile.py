@@ -28,7 +28,7 @@ def losses(trainer: Trainer) -> list[float]:
     return [trainer.step(plan, 1.0, trainer.draw(step, plan)).mean() for step in range(STEPS)]
 
 
-@pytest.mark.parametrize("spec", ["ar", "mlm(rate=0.4)", "vmlm"])
+@pytest.mark.parametrize("spec", ["ar", "vmlm"])
 def test_a_step_is_one_graph_whatever_it_scores(store: TokenStore, spec: str) -> None:
     eager = losses(test_processes.trainer_of(store, spec))
     graphs = []

@@ -205,6 +205,7 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     assert "8 rows of 64 tokens a step" in done.out.replace("\n", " ")
     assert "bits per byte at this budget" in done.out
     assert json.loads(file.read_text())["context"] == 64
+    assert "64 rows of 1,024" in run("plan", place, "--model", "base").out
     assert_refused(run("plan", "--price", "h1=3"), "--price h1=3: give DEVICE=PRICE", "h100")
     assert_refused(run("plan", "--budget", "3h"), "planned.budget: 3h is a time")
     assert_refused(run("plan", tmp_path / "none"), "no such file")

@@ -19,6 +19,11 @@ from report_sample import sample_results
 PAGES = sorted(RESULTS.glob("*.md"))
 
 
+def test_every_benchmark_can_be_imported() -> None:
+    for file in sorted((ROOT / "benchmarks").glob("*.py")):
+        importlib.import_module(f"benchmarks.{file.stem}")
+
+
 def test_every_table_is_that_of_its_record() -> None:
     assert {page.name for page in stale_pages(RESULTS)} == set(), "run: python -m benchmarks.tables"
 

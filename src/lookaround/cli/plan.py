@@ -18,31 +18,28 @@ def command(
     study: Annotated[
         Path | None,
         typer.Argument(
-            help="A finished comparison, whose model, batch and context are taken where none are "
-            "given, and whose rungs say what to expect.",
+            help="A finished comparison, whose rungs say what to expect, and whose model, batch "
+            "and context are taken where no --model is given.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Says what a run takes; nothing is trained."""
-    given.settings()
+    model = given.settings().model
     with loading("counting") as console:
         from lookaround.report import load_results
         from lookaround.report.schema import ComparisonResults
-        from lookaround.studies.plan import plan
+        from lookaround.studies.plan import plan, shape_of
 
-        found, defaults = None, {}
+        found, defaults = None, None
         if study is not None:
             results = load_results(study)
             if not isinstance(results, ComparisonResults):
                 raise UserError(f"{study}: no comparison; `lookaround compare` makes one")
             found = results
-            names = ("model.preset", "model.context", "train.batch", "data.vocabulary")
-            for name in names:
-                section, _, field = name.partition(".")
-                value = results.settings.get(section, {}).get(field)
-                if value is not None:
-                    defaults[name] = value
+            own = results.settings.get("model", {}).get("preset")
+            if "preset" not in model.model_fields_set or model.preset == own:
+                defaults = shape_of(results)
         result = plan(given.settings(defaults), found)
     result.print(console)
     given.write(result)

@@ -101,7 +101,7 @@ def training_bytes(
     kept = tokens * layers * (14 * sizes.trunk + 4 * sizes.intermediate)
     trained = parameters if trained is None else trained
     held = (4.0 * parameters + 12.0 * trained) / shards
-    return held + float(width) * kept + (96 << 20)
+    return held + float(width) * kept + (160 << 20)
 
 
 def _positions(lm: Any, config: Any) -> int | None:

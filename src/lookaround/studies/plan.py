@@ -91,20 +91,14 @@ def plan(settings: Settings, study: ComparisonResults | None = None) -> PlanResu
     devices = {name: (device.flops, device.memory) for name, device in DEVICES.items()}
     if asked.memory is not None:
         devices[f"{asked.memory:g} GB"] = (math.nan, asked.memory)
-    lines: list[dict[str, Any]] = []
+    # {preset: (its shape, tokens of a row)}
     shapes = {
-        name: backbone if name == preset else _shape(name, VOCABULARIES[name], 512)
-        for name in PRESETS
-    }
+        name: (_shape(name, VOCABULARIES[name], 512), ROWS.get(name, ROW)[1]) for name in PRESETS
+    } | {preset: (backbone, context)}
+    lines = []
     for name, (peak, memory) in devices.items():
         hours = spent["flops"] / (peak * asked.utilization) / 3600
-        fitting = [
-            other
-            for other, shape in shapes.items()
-            if _rows_that_fit(
-                shape, context if other == preset else ROWS.get(other, ROW)[1], memory
-            )
-        ]
+        fitting = [other for other, shape in shapes.items() if _rows_that_fit(*shape, memory)]
         lines.append(
             {
                 "device": name,
@@ -130,6 +124,17 @@ def plan(settings: Settings, study: ComparisonResults | None = None) -> PlanResu
             "foretold": [] if study is None else _foretold(study, settings, spent["flops"]),
         }
     )
+
+
+def shape_of(study: ComparisonResults) -> dict[str, Any]:
+    """{dotted name of a setting: value} of the model of a study, and of its rows."""
+    found = {}
+    for name in ("model.preset", "model.context", "train.batch", "data.vocabulary"):
+        section, _, field = name.partition(".")
+        value = study.settings.get(section, {}).get(field)
+        if value is not None:
+            found[name] = value
+    return found
 
 
 def _prices(given: list[str]) -> dict[str, float]:
