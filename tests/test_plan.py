@@ -82,6 +82,8 @@ def test_lower_rungs_that_are_on_no_law_are_left_out() -> None:
         ([[3.0, 2.95, 2.75, 2.2], [3.0, 2.94, 2.76, 2.2]], "early in training"),
         ([[3.436, 3.081, 2.741, 2.447], [3.446, 3.075, 2.745, 2.451]], "early in training"),
         ([[2.2, 2.6, 2.0, 2.1], [2.2, 2.6, 2.0, 2.1]], "on no power law"),
+        ([[3.0, 2.6, 2.3, np.nan], [3.0, 2.6, 2.3, 2.1]], "not there at every rung"),
+        ([[3.0, 2.6, 2.3, -1.0], [3.0, 2.6, 2.3, 2.1]], "not there at every rung"),
     ],
 )
 def test_rungs_that_bear_no_law(bits: list[list[float]], words: str) -> None:
@@ -209,5 +211,15 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     assert_refused(run("plan", "--price", "h1=3"), "--price h1=3: give DEVICE=PRICE", "h100")
     assert_refused(run("plan", "--budget", "3h"), "planned.budget: 3h is a time")
     assert_refused(run("plan", tmp_path / "none"), "no such file")
+    damaged = study().as_dict()
+    damaged["settings"] = {"model": 5}
+    for entry in damaged["runs"]:
+        entry["budget"] = {}
+    place.write_text(json.dumps(damaged))
+    assert "the study trained None" in run("plan", place, budget).out
+    damaged["settings"] = {"model": {"preset": "nano"}}
+    place.write_text(json.dumps(damaged))
+    assert "not there at every rung" in " ".join(run("plan", place, budget).out.split())
+    assert run("plan", "--set", "data.vocabulary=1").code == 0
     with pytest.raises(UserError, match="l4=cheap"):
         plan(read_settings(None, ["planned.prices=[l4=cheap]"]))

@@ -37,9 +37,9 @@ def command(
             if not isinstance(results, ComparisonResults):
                 raise UserError(f"{study}: no comparison; `lookaround compare` makes one")
             found = results
-            own = results.settings.get("model", {}).get("preset")
-            if "preset" not in model.model_fields_set or model.preset == own:
-                defaults = shape_of(results)
+            own = shape_of(results)
+            if "preset" not in model.model_fields_set or model.preset == own.get("model.preset"):
+                defaults = own
         result = plan(given.settings(defaults), found)
     result.print(console)
     given.write(result)

@@ -76,9 +76,12 @@ def fit_law(flops: Sequence[float], bits: np.ndarray, unigram: float | None = No
     The lowest rungs are left out as far as that is needed, down to LEAST_RUNGS.
     """
     bits = np.atleast_2d(np.asarray(bits, dtype=float))
+    spent = np.asarray(flops, dtype=float)
+    if not (np.isfinite(bits).all() and bits.min() > 0 and (np.diff(spent, prepend=0) > 0).all()):
+        return "bits above 0 and rising FLOPs are not there at every rung"
     most = np.inf if unigram is None else PLATEAU * unigram
-    begun = int((bits.mean(0) >= most).sum())
-    bits, flops = bits[:, begun:], flops[begun:]
+    begun = int(max(np.flatnonzero(bits.mean(0) >= most), default=-1)) + 1
+    bits, spent = bits[:, begun:], spent[begun:]
     if len(bits) < LEAST_SEEDS:
         return f"one seed does not tell noise from trend; give --seeds {LEAST_SEEDS + 1}"
     if bits.shape[1] < LEAST_RUNGS:
@@ -91,7 +94,7 @@ def fit_law(flops: Sequence[float], bits: np.ndarray, unigram: float | None = No
         return f"a law of three numbers takes {LEAST_RUNGS} rungs, not {left} (compare.ladder)"
     found: Law | str = ""
     for first in range(bits.shape[1] - LEAST_RUNGS + 1):
-        found = _fitted(np.asarray(flops, dtype=float)[first:], bits[:, first:])
+        found = _fitted(spent[first:], bits[:, first:])
         if isinstance(found, Law):
             return found
     return found

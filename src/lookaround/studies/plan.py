@@ -77,7 +77,7 @@ def plan(settings: Settings, study: ComparisonResults | None = None) -> PlanResu
     vocabulary = settings.data.vocabulary or VOCABULARIES[preset]
     context, batch = settings.model.context, settings.train.batch
     backbone = _shape(preset, vocabulary, context, objective.head_specs())
-    rows: Any = _Random(context, vocabulary)
+    rows: Any = _Random(context, max(vocabulary, 8))
     if asked.budget is None:
         budget = Budget(float(TOKENS_PER_PARAMETER * backbone.parameter_count), "tokens")
     else:
@@ -130,11 +130,16 @@ def shape_of(study: ComparisonResults) -> dict[str, Any]:
     """{dotted name of a setting: value} of the model of a study, and of its rows."""
     found = {}
     for name in ("model.preset", "model.context", "train.batch", "data.vocabulary"):
-        section, _, field = name.partition(".")
-        value = study.settings.get(section, {}).get(field)
-        if value is not None:
+        if (value := _setting(study, name)) is not None:
             found[name] = value
     return found
+
+
+def _setting(study: ComparisonResults, name: str) -> Any:
+    """A setting of a study by its dotted name; None where its file has none."""
+    section, _, field = name.partition(".")
+    fields = study.settings.get(section)
+    return fields.get(field) if isinstance(fields, dict) else None
 
 
 def _prices(given: list[str]) -> dict[str, float]:
@@ -198,8 +203,8 @@ def _rows_that_fit(backbone: Backbone, context: int, memory: float) -> int:
 
 def _foretold(study: ComparisonResults, settings: Settings, flops: float) -> list[dict[str, Any]]:
     """What each objective of a study is foretold at a budget, or why nothing is."""
-    of, lines = study.settings.get("model", {}), []
-    other = of.get("init") or of.get("preset")
+    lines: list[dict[str, Any]] = []
+    other = _setting(study, "model.init") or _setting(study, "model.preset")
     for spec in dict.fromkeys(run.objective for run in study.runs):
         line: dict[str, Any] = {"objective": spec}
         if other != settings.model.preset:
@@ -221,7 +226,8 @@ def _law_at(study: ComparisonResults, spec: str, flops: float) -> dict[str, Any]
         return {"reason": "do not extrapolate: bits per byte are not there at every rung"}
     bits = [[by_place[seed, rung].bits_per_byte for rung in rungs] for seed in seeds]
     spent = [
-        float(np.mean([by_place[seed, rung].budget.flops for seed in seeds])) for rung in rungs
+        float(np.mean([by_place[seed, rung].budget.flops or math.nan for seed in seeds]))
+        for rung in rungs
     ]
     law = fit_law(spent, np.array(bits, dtype=float), study.unigram_bits_per_byte)
     if isinstance(law, str):
