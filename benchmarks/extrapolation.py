@@ -9,7 +9,7 @@
         --out ladder
     python -m benchmarks.extrapolation ladder --json results/data/extrapolation.json
 
-The study takes 20 minutes on two CPU cores; further studies may be named. Each rung in turn is the
+The study takes 15 minutes on two CPU cores; further studies may be named. Each rung in turn is the
 top of a ladder that ends there: the law through it and those below is asked for every higher rung
 of at most 8 times its FLOPs. "held": whether the mean over the seeds there lies in the interval.
 """

@@ -697,12 +697,12 @@ TABLES: dict[str, Table] = {
         "foretold",
         (
             Column("objective", "objective", spec),
-            Column("top rung, FLOPs", "top", lambda value: f"{value:.2g}"),
-            Column("rungs of the law", "rungs"),
+            Column("top, FLOPs", "top", lambda value: f"{value:.2g}"),
+            Column("rungs", "rungs"),
             Column("times", "times", number(1)),
             Column("foretold", "bits", interval(3)),
             Column("came", "came", number(3)),
-            Column("foretold less came", "error", number(3, sign="+")),
+            Column("less came", "error", number(3, sign="+")),
             Column("held", "held", lambda value: "yes" if value else "no"),
         ),
     ),
@@ -711,9 +711,9 @@ TABLES: dict[str, Table] = {
         "refused",
         (
             Column("objective", "objective", spec),
-            Column("top rung, FLOPs", "top", lambda value: f"{value:.2g}"),
-            Column("bits per byte there", "bits", number(3)),
-            Column("why nothing is foretold", "why"),
+            Column("top, FLOPs", "top", lambda value: f"{value:.2g}"),
+            Column("bits", "bits", number(3)),
+            Column("why", "why", lambda value: value.partition(",")[0].partition(" (")[0]),
         ),
     ),
     "scaling": Table(
