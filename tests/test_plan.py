@@ -13,7 +13,8 @@ from cli_runs import Run, assert_refused
 from lookaround.evaluation.scaling import MODEL_ERROR, extrapolated, fit_law
 from lookaround.model.backbone import PRESETS, VOCABULARIES
 from lookaround.report.schema import ComparisonResults
-from lookaround.settings import Settings, read_settings
+from lookaround.settings import Settings, TrainSettings, read_settings
+from lookaround.settings.sections import ModelSettings
 from lookaround.studies.plan import plan
 from lookaround.support.errors import UserError
 
@@ -139,7 +140,7 @@ def test_hours_and_cost_by_hand() -> None:
             "planned.budget=2e18flops",
             "planned.prices=[h100=3, l4=0.5]",
             "planned.utilization=0.5",
-            "planned.memory=1",
+            "planned.memory=4",
         ],
     )
     found = plan(settings)
@@ -149,9 +150,9 @@ def test_hours_and_cost_by_hand() -> None:
     assert by_name["h100"].hours == pytest.approx(hours)
     assert by_name["h100"].cost == pytest.approx(3 * hours)
     assert by_name["a100"].cost is None
-    assert (by_name["1 GB"].rows, by_name["1 GB"].hours) == (0, None)
+    assert (by_name["4 GB"].rows, by_name["4 GB"].hours) == (0, None)
     order = [*PRESETS]
-    largest = [order.index(by_name[name].largest or "") for name in ("1 GB", "l4", "h200")]
+    largest = [order.index(by_name[name].largest or "") for name in ("4 GB", "l4", "h200")]
     assert largest == sorted(largest)
     assert largest[0] < order.index("base") < largest[-1]
 
@@ -185,17 +186,35 @@ def study(preset: str = "nano", noise: int = 0, epochs: float = 0.1) -> Comparis
 
 
 def test_a_study_says_what_to_expect_of_its_own_model() -> None:
-    settings = read_settings(None, [f"planned.budget={4 * TOP:g}flops"])
+    shape = ["model.context=64", "train.batch=8"]
+    settings = read_settings(None, [*shape, f"planned.budget={4 * TOP:g}flops"])
     (found,) = plan(settings, study()).foretold
     assert found.low is not None
     assert found.high is not None
     assert found.low < law(4 * TOP) < found.high
     for told, words in (
-        (plan(settings, study("tiny")), "the study trained tiny"),
+        (plan(settings, study("tiny")), "the study has model.preset tiny"),
         (plan(settings, study(epochs=2)), "would be read 8 times"),
-        (plan(read_settings(None, ["planned.budget=1e15flops"]), study()), "312 times the study's"),
+        (
+            plan(read_settings(None, [*shape, "planned.budget=3e10flops"]), study()),
+            "below the rungs",
+        ),
+        (plan(read_settings(None, [*shape, "planned.budget=1e15flops"]), study()), "312 times"),
+        (plan(read_settings(None, ["train.batch=8"]), study()), "has model.context 64"),
     ):
         assert words in (told.foretold[0].reason or "")
+
+
+def test_a_model_of_others_has_no_plan() -> None:
+    with pytest.raises(UserError, match="'gpt2' is continued"):
+        plan(read_settings(None, ["model.init=gpt2"]))
+
+
+def test_sections_that_are_shared_stay_as_they_are() -> None:
+    shared = TrainSettings()
+    large = Settings(model=ModelSettings(preset="base"), train=shared)
+    assert large.train.batch == 64
+    assert shared.batch == Settings(train=shared).train.batch == 16
 
 
 def test_the_command(run: Run, tmp_path: Path) -> None:
@@ -216,7 +235,7 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     for entry in damaged["runs"]:
         entry["budget"] = {}
     place.write_text(json.dumps(damaged))
-    assert "the study trained None" in run("plan", place, budget).out
+    assert run("plan", place, budget).code == 0
     damaged["settings"] = {"model": {"preset": "nano"}}
     place.write_text(json.dumps(damaged))
     assert "not there at every rung" in " ".join(run("plan", place, budget).out.split())

@@ -45,7 +45,7 @@ class Rows:
     ) -> None:
         """prompts: (documents,), how many first tokens of each document are never targets."""
         self.split, self.width, self.codec = split, width, codec
-        self.prompts = prompts
+        self.prompts, self.pack = prompts, pack
         windows = np.maximum(1, -(-split.length // width))
         self.document = np.repeat(np.arange(len(windows)), windows)
         number = np.arange(windows.sum()) - np.repeat(windows.cumsum() - windows, windows)

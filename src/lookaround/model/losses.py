@@ -161,7 +161,8 @@ def linear_cross_entropy(
         on); sums and softmax are float32, or float64 for float64 input.
     cap: c, where the softmax is over c * tanh(logits / c).
 
-    Only the first result carries gradients. At most CHUNK_BYTES of logits live at a time. Ours;
+    Only the first result carries gradients. At most CHUNK_BYTES of logits (on a GPU
+    GPU_CHUNK_BYTES) live at a time in single precision, and as many in that of the products. Ours;
     after the idea of Liger's fused linear cross-entropy (Hsu et al. 2024).
     """
     device = hidden_nd.device.type

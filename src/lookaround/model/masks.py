@@ -50,6 +50,8 @@ def block_mask(shown: Shown) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     attention, documents = shown.attention, shown.documents
+    rows, width = shown.input_ids.shape
+    dense = None if attention.allowed is None else attention.allowed.expand(rows, -1, -1)
 
     def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         if attention.kind == "causal":
@@ -60,11 +62,10 @@ def block_mask(shown: Shown) -> Any:
             assert attention.lengths is not None
             seen = (i >= j) | ((i < attention.lengths[b]) & (j < attention.lengths[b]))
         else:
-            assert attention.allowed is not None
-            seen = attention.allowed[b, i, j]
+            assert dense is not None
+            seen = dense[b, i, j]
         return seen if documents is None else seen & (documents[b, i] == documents[b, j])
 
-    rows, width = shown.input_ids.shape
     make = _compiled(create_block_mask) if shown.input_ids.is_cuda else create_block_mask
     return make(sees, rows, None, width, width, device=str(shown.input_ids.device))
 

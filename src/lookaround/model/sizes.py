@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from lookaround.model.losses import CHUNK_BYTES, GPU_CHUNK_BYTES
 from lookaround.support.errors import UserError
 
 # Every text model of transformers 5.24 but two answers to `hidden_size` and `num_hidden_layers`.
@@ -87,6 +88,7 @@ def training_bytes(
     trunk: bool = True,
     width: int = 4,
     shards: int = 1,
+    gpu: bool = False,
 ) -> float:
     """Bytes that training takes, about: weights, gradients and AdamW's moments in float32, what is
     kept of a forward pass, and a chunk of logits.
@@ -96,12 +98,14 @@ def training_bytes(
     trunk: whether the model is trained, or heads on its states alone.
     width: bytes of a number that is kept.
     shards: processes among which weights, gradients and moments are spread.
+    gpu: whether it is one, which takes larger chunks of logits.
     """
     layers = sizes.layers if trunk else 1
     kept = tokens * layers * (14 * sizes.trunk + 4 * sizes.intermediate)
     trained = parameters if trained is None else trained
     held = (4.0 * parameters + 12.0 * trained) / shards
-    return held + float(width) * kept + (160 << 20)
+    logits = 2 * (GPU_CHUNK_BYTES if gpu else CHUNK_BYTES) + (32 << 20)
+    return held + float(width) * kept + logits
 
 
 def _positions(lm: Any, config: Any) -> int | None:

@@ -633,10 +633,13 @@ class Settings(_Section):
         """Batch and context that were not given follow the preset."""
         rows = None if self.model.init is not None else ROWS.get(self.model.preset)
         if rows is not None:
-            fields = ((self.train, "batch"), (self.model, "context"))
+            fields = (("train", "batch"), ("model", "context"))
             for (section, name), value in zip(fields, rows, strict=True):
-                if name not in section.model_fields_set:
-                    setattr(section, name, value)
+                part = getattr(self, section)
+                if name not in part.model_fields_set:
+                    part = part.model_copy(update={name: value})
+                    part.model_fields_set.discard(name)  # nobody gave it
+                    setattr(self, section, part)
         return self
 
     def identity(self, *names: str) -> dict[str, Any]:

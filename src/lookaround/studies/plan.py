@@ -12,7 +12,6 @@ import torch
 from lookaround.data.rows import RowSource
 from lookaround.evaluation.scaling import TIMES, fit_law
 from lookaround.model.backbone import PRESETS, VOCABULARIES, Backbone, build
-from lookaround.model.losses import GPU_CHUNK_BYTES
 from lookaround.model.sizes import training_bytes
 from lookaround.objectives import Batch, parse
 from lookaround.objectives.checks import random_batch
@@ -69,8 +68,12 @@ def plan(settings: Settings, study: ComparisonResults | None = None) -> PlanResu
 
     study: that says what bits per byte to expect.
 
-    Raises UserError for a budget in seconds and for prices of unknown devices.
+    Raises UserError for a budget in seconds, for prices of unknown devices, and where a model of
+    others is to be continued, or was in the study.
     """
+    init = settings.model.init or (study and _setting(study, "model.init"))
+    if init is not None:
+        raise UserError(f"model.init: '{init}' is continued, and a plan is of fresh presets")
     asked, preset = settings.planned, settings.model.preset
     prices = _prices(asked.prices)
     objective = parse(asked.objective)
@@ -129,9 +132,11 @@ def plan(settings: Settings, study: ComparisonResults | None = None) -> PlanResu
 def shape_of(study: ComparisonResults) -> dict[str, Any]:
     """{dotted name of a setting: value} of the model of a study, and of its rows."""
     found = {}
-    for name in ("model.preset", "model.context", "train.batch", "data.vocabulary"):
+    for name in ("model.preset", "model.context", "train.batch"):
         if (value := _setting(study, name)) is not None:
             found[name] = value
+    if study.corpus.vocabulary is not None:
+        found["data.vocabulary"] = study.corpus.vocabulary
     return found
 
 
@@ -195,7 +200,7 @@ def _cost(
 def _rows_that_fit(backbone: Backbone, context: int, memory: float) -> int:
     """Rows of a forward pass in bf16 that a device of so many gigabytes has room for."""
     held, more = (
-        training_bytes(backbone.sizes, backbone.parameter_count, tokens, width=2) + GPU_CHUNK_BYTES
+        training_bytes(backbone.sizes, backbone.parameter_count, tokens, width=2, gpu=True)
         for tokens in (0, context)
     )
     return max(0, int(((1 - SPARE) * memory * 1e9 - held) / (more - held)))
@@ -204,12 +209,18 @@ def _rows_that_fit(backbone: Backbone, context: int, memory: float) -> int:
 def _foretold(study: ComparisonResults, settings: Settings, flops: float) -> list[dict[str, Any]]:
     """What each objective of a study is foretold at a budget, or why nothing is."""
     lines: list[dict[str, Any]] = []
-    other = _setting(study, "model.init") or _setting(study, "model.preset")
+    planned = {
+        "model.preset": settings.model.preset,
+        "model.context": settings.model.context,
+        "train.batch": settings.train.batch,
+        "data.vocabulary": settings.data.vocabulary,
+    }
+    other = [f"{name} {own}" for name, own in shape_of(study).items() if own != planned[name]]
     for spec in dict.fromkeys(run.objective for run in study.runs):
         line: dict[str, Any] = {"objective": spec}
-        if other != settings.model.preset:
+        if other:
             line["reason"] = (
-                f"do not extrapolate: the study trained {other}, and a law is of one model size"
+                f"do not extrapolate: the study has {', '.join(other)}, and a law is of one model"
             )
         else:
             line |= _law_at(study, spec, flops)
@@ -233,6 +244,8 @@ def _law_at(study: ComparisonResults, spec: str, flops: float) -> dict[str, Any]
     if isinstance(law, str):
         return {"reason": f"do not extrapolate: {law}"}
     times = flops / spent[-1]
+    if flops < law.flops[0]:
+        return {"reason": "do not extrapolate: the budget is below the rungs that the law is of"}
     if times > TIMES[-1]:
         return {
             "reason": f"do not extrapolate: the budget is {times:,.0f} times the study's, and a "

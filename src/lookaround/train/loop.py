@@ -217,6 +217,7 @@ class Trainer:
             trunk=any(p.requires_grad for p in self.backbone.lm.parameters()),
             width=4 if self.dtype is None else 2,
             shards=(self.settings.shards or self.world.size) if self.sharded else 1,
+            gpu=self.world.device.type == "cuda",
         )
 
     # -- one step

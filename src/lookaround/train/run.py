@@ -69,6 +69,8 @@ def build_backbone(
     if settings.model.attention == "flex":
         if not torch.cuda.is_available():
             raise UserError("model.attention: flex trains on a GPU alone; give dense")
+        if settings.model.precision == "fp64":
+            raise UserError("model.attention: flex has no kernel for fp64; give dense")
         use_blocks(backbone)
     require_modes(backbone, objective.modes())
     require_honest_attention(backbone, objective.modes(), packed=settings.data.pack)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from lookaround.data.corpus import cache_folder
 from lookaround.objectives.objective import Objective
 from lookaround.support.errors import UserError
+from lookaround.support.machine import machine
 from lookaround.support.records import Positive, Stored, read_record
 from lookaround.support.storage import make_folder, write_text
 from lookaround.train.budget import Plan
@@ -32,25 +34,39 @@ class _Kept(Stored):
 
 
 def seconds_per_step(
-    trainer: Trainer, objective: Objective, least: float = LEAST, steps: int = STEPS
+    trainer: Trainer,
+    objective: Objective,
+    least: float = LEAST,
+    steps: int = STEPS,
+    meet: Callable[[], None] = lambda: None,
 ) -> float:
     """Mean seconds of a step of one phase, over `steps` steps and `least` seconds at least.
 
     The trainer is left as it was.
+    meet: waits for others that time steps beside this one.
     """
     before, own = trainer.snapshot(), trainer.objective
     plan = Plan((1.0,), (1 << 30,))
     trainer.objective = objective
-    times: list[float] = []
+
+    def seconds_of(count: int) -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            sums = trainer.step(plan, 0.0)
+        sums.mean()  # waits for the device
+        return time.perf_counter() - began
+
     try:
-        while len(times) < WARM + steps or trainer.world.max(sum(times[WARM:]) < least):
-            clock = time.perf_counter()
-            trainer.step(plan, 0.0).mean()  # the mean waits for the device
-            times.append(time.perf_counter() - clock)
+        seconds_of(WARM)
+        meet()
+        count, seconds = 0, 0.0
+        while not count or trainer.world.max(seconds < least):
+            seconds += seconds_of(steps)
+            count += steps
     finally:
         trainer.objective = own
         trainer.restore(*before)
-    return sum(times[WARM:]) / len(times[WARM:])
+    return seconds / count
 
 
 class Speed:
@@ -78,14 +94,16 @@ class Speed:
     def _file(self, trainer: Trainer, objective: Objective) -> Path:
         """Where the speed of all that it depends on is kept."""
         settings, device = trainer.settings, trainer.world.device
+        where = machine(self.beside, torch.get_num_threads())
         known = {
             "objective": objective.spec,
             "model": trainer.backbone.lm.config.to_dict(),
             "heads": [repr(spec) for spec in trainer.backbone.head_specs],
             "rows": [settings.batch, settings.micro_batch, trainer.rows.width],
             "parallel": [trainer.world.size, settings.parallel, settings.shards],
+            "masks": [trainer.backbone.source.masks.blocks, getattr(trainer.rows, "pack", False)],
             "precision": [trainer.precision, trainer.compile],
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "machine": [platform.node(), where["cpu"], where["gpu"], device.type],
             "threads": [torch.get_num_threads(), self.beside],
             "torch": torch.__version__,
         }

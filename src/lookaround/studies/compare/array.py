@@ -49,8 +49,15 @@ def list_jobs(study: Study, out: Path) -> dict[str, list[Listed]]:
 
     Raises UserError as `compare` does.
     """
-    with opened(study, out) as grid:
+    with opened(_alone(study), out) as grid:
         return grid.stages
+
+
+def _alone(study: Study) -> Study:
+    """A study as each of its jobs runs by itself: on all cores, or its share of compare.jobs."""
+    options = study.settings.compare
+    alone = options.model_copy(update={"jobs": options.jobs or 1})
+    return replace(study, settings=study.settings.model_copy(update={"compare": alone}))
 
 
 def run_listed(study: Study, out: Path, stage: str, number: int, *, report: Report = silent) -> str:
@@ -61,9 +68,7 @@ def run_listed(study: Study, out: Path, stage: str, number: int, *, report: Repo
     Raises UserError where there is no such job or study, where one that it needs is not finished,
     and where another process is at work; Interrupted after saving when asked to stop.
     """
-    options = study.settings.compare
-    alone = options.model_copy(update={"jobs": options.jobs or 1})
-    study = replace(study, settings=study.settings.model_copy(update={"compare": alone}))
+    study = _alone(study)
     study, folder = folder_of(study, out)
     _require_planned(study, folder)
     plans = plans_of(study, folder.state, folder.file)
