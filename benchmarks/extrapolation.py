@@ -20,30 +20,25 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.records import write_record
 from lookaround.evaluation.scaling import TIMES, fit_law
 from lookaround.report import load_results
+from lookaround.studies.plan import ladders_of, law_data
 
 
 def backtest(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(what was foretold and what came, which tops bear no law and why), of every objective."""
     study = load_results(folder)
-    runs = {(run.objective, run.seed, run.rung): run for run in study.runs}
-    objectives, seeds, rungs = (sorted({key[part] for key in runs}) for part in range(3))
     foretold, refused = [], []
-    for objective in objectives:
-        of = [[runs[objective, seed, rung] for rung in rungs] for seed in seeds]
-        bits = np.array([[run.bits_per_byte for run in ladder] for ladder in of])
-        flops = np.mean([[run.budget.flops for run in ladder] for ladder in of], axis=0)
-        for top in range(len(rungs)):
+    for objective in sorted({run.objective for run in study.runs}):
+        flops, bits = law_data(ladders_of(study, objective))
+        for top in range(len(flops)):
             law = fit_law(flops[: top + 1], bits[:, : top + 1], study.unigram_bits_per_byte)
             line = {"objective": objective, "top": float(f"{flops[top]:.3g}")}
             if isinstance(law, str):
                 refused.append({**line, "bits": round(float(bits[:, top].mean()), 3), "why": law})
                 continue
-            for rung in range(top + 1, len(rungs)):
+            for rung in range(top + 1, len(flops)):
                 times = flops[rung] / flops[top]
                 if times <= TIMES[-1] * 1.05:
                     mean, low, high = law.at(flops[rung])

@@ -16,8 +16,8 @@ from scipy import stats
 
 LEAST_RUNGS, LEAST_SEEDS = 4, 2
 TIMES = (2.0, 4.0, 8.0)  # of the top rung's FLOPs: beyond it nothing is foretold
-# of the bits: how far rungs lie from a law beside the noise of seeds. Measured on a ladder of seven
-# rungs (results/extrapolation.md).
+# of the bits: how far rungs may lie from a law beside the noise of seeds. Chosen before any ladder
+# was seen (results/extrapolation.md).
 MODEL_ERROR = 0.004
 SURPRISE = 0.01  # probability below which the rungs are on no such law
 # -d ln L / d ln C above which a fall that does not slow down is that of early training, which looks

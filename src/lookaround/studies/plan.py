@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,19 @@ from lookaround.objectives.checks import random_batch
 from lookaround.objectives.contract import HeadSpec
 from lookaround.objectives.objective import Objective
 from lookaround.report.schema import ComparisonResults, PlanResults
+from lookaround.report.schema.comparison import Run
 from lookaround.settings import Settings
 from lookaround.settings.sections import ROW, ROWS
 from lookaround.studies.compare.study import MANY_EPOCHS
 from lookaround.support.errors import UserError
 from lookaround.support.text import one_line
-from lookaround.train.budget import Budget, expected_cost, make_plan, parse_budget
+from lookaround.train.budget import (
+    Budget,
+    expected_cost,
+    make_plan,
+    parse_budget,
+    steps_cost,
+)
 from lookaround.train.loop import default_learning_rate
 
 TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022
@@ -188,11 +198,9 @@ def _cost(
     def cost(phase: Objective, unit: Any) -> float:
         return expected_cost(phase, backbone, rows, batch, unit)
 
-    steps = make_plan(objective, budget, lambda phase: cost(phase, budget.unit), given).steps
-    phases = [phase for _, phase in objective.phases()]
+    steps = make_plan(objective, budget, partial(cost, unit=budget.unit), given).steps
     spent = {
-        unit: float(np.dot(steps, [cost(phase, unit) for phase in phases]))
-        for unit in ("tokens", "flops")
+        unit: steps_cost(objective, steps, partial(cost, unit=unit)) for unit in ("tokens", "flops")
     }
     return sum(steps), spent
 
@@ -209,13 +217,11 @@ def _rows_that_fit(backbone: Backbone, context: int, memory: float) -> int:
 def _foretold(study: ComparisonResults, settings: Settings, flops: float) -> list[dict[str, Any]]:
     """What each objective of a study is foretold at a budget, or why nothing is."""
     lines: list[dict[str, Any]] = []
-    planned = {
-        "model.preset": settings.model.preset,
-        "model.context": settings.model.context,
-        "train.batch": settings.train.batch,
-        "data.vocabulary": settings.data.vocabulary,
-    }
-    other = [f"{name} {own}" for name, own in shape_of(study).items() if own != planned[name]]
+    other = [
+        f"{name} {own}"
+        for name, own in shape_of(study).items()
+        if own != attrgetter(name)(settings)
+    ]
     for spec in dict.fromkeys(run.objective for run in study.runs):
         line: dict[str, Any] = {"objective": spec}
         if other:
@@ -228,19 +234,32 @@ def _foretold(study: ComparisonResults, settings: Settings, flops: float) -> lis
     return lines
 
 
-def _law_at(study: ComparisonResults, spec: str, flops: float) -> dict[str, Any]:
-    """{"mean", "low", "high"} of an objective at a budget, or {"reason"}."""
+def ladders_of(study: ComparisonResults, spec: str) -> list[list[Run]]:
+    """The runs of an objective by seed and rung, both rising; none where bits per byte are not
+    there at every place.
+    """
     runs = [run for run in study.runs if run.objective == spec and run.bits_per_byte is not None]
     rungs, seeds = (sorted({getattr(run, key) for run in runs}) for key in ("rung", "seed"))
     by_place = {(run.seed, run.rung): run for run in runs}
-    if not runs or len(by_place) != len(rungs) * len(seeds):
+    if len(by_place) != len(rungs) * len(seeds):
+        return []
+    return [[by_place[seed, rung] for rung in rungs] for seed in seeds]
+
+
+def law_data(ladders: Sequence[Sequence[Run]]) -> tuple[list[float], np.ndarray]:
+    """(mean FLOPs of each rung (R,), bits per byte (S, R)) of `ladders_of`, for `fit_law`."""
+    bits = np.array([[run.bits_per_byte for run in ladder] for ladder in ladders], dtype=float)
+    flops = [[run.budget.flops or math.nan for run in ladder] for ladder in ladders]
+    return [float(spent) for spent in np.mean(flops, axis=0)], bits
+
+
+def _law_at(study: ComparisonResults, spec: str, flops: float) -> dict[str, Any]:
+    """{"mean", "low", "high"} of an objective at a budget, or {"reason"}."""
+    ladders = ladders_of(study, spec)
+    if not ladders:
         return {"reason": "do not extrapolate: bits per byte are not there at every rung"}
-    bits = [[by_place[seed, rung].bits_per_byte for rung in rungs] for seed in seeds]
-    spent = [
-        float(np.mean([by_place[seed, rung].budget.flops or math.nan for seed in seeds]))
-        for rung in rungs
-    ]
-    law = fit_law(spent, np.array(bits, dtype=float), study.unigram_bits_per_byte)
+    spent, bits = law_data(ladders)
+    law = fit_law(spent, bits, study.unigram_bits_per_byte)
     if isinstance(law, str):
         return {"reason": f"do not extrapolate: {law}"}
     times = flops / spent[-1]
@@ -251,7 +270,7 @@ def _law_at(study: ComparisonResults, spec: str, flops: float) -> dict[str, Any]
             "reason": f"do not extrapolate: the budget is {times:,.0f} times the study's, and a "
             f"law holds to {TIMES[-1]:g} times at most"
         }
-    epochs = times * float(np.mean([by_place[seed, rungs[-1]].epochs or 0 for seed in seeds]))
+    epochs = times * float(np.mean([ladder[-1].epochs or 0 for ladder in ladders]))
     if epochs > MANY_EPOCHS:
         return {
             "reason": f"do not extrapolate: the study's text would be read {epochs:.0f} times; "

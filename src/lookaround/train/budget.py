@@ -9,7 +9,7 @@ state per pair. Padding counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -129,6 +129,13 @@ class Plan:
             step -= steps
             spent += share
         return 1.0
+
+
+def steps_cost(
+    objective: Objective, steps: Sequence[int], cost: Callable[[Objective], float]
+) -> float:
+    """What the steps of a plan cost; cost(phase) is what one step of a phase does."""
+    return float(np.dot([cost(phase) for _, phase in objective.phases()], steps))
 
 
 def make_plan(

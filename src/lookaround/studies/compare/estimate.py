@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from lookaround.studies.compare.scoring import study_data
 from lookaround.studies.compare.study import Study, plans_of
 from lookaround.studies.compare.timing import speed_of
 from lookaround.support.machine import local_device, threads
+from lookaround.train.budget import steps_cost
 from lookaround.train.run import make_trainer, step_cost
 
 SHARE, LEAST = 0.1, 60  # of its examples that a protocol is timed on, and so many at least
@@ -70,9 +72,8 @@ def estimate(study: Study, *, evaluation: bool = True) -> Estimate:
     for objective in study.objectives:
         trainer = make_trainer(settings, objective, study.store, seed=settings.seed)
         counts = plans[objective.spec]["steps"]
-        phases = [phase for _, phase in objective.phases()]
         by_unit = {
-            unit: float(np.dot([step_cost(trainer, phase, unit) for phase in phases], counts))
+            unit: steps_cost(objective, counts, partial(step_cost, trainer, unit=unit))
             for unit in ("flops", "tokens")
         }
         flops[objective.spec], tokens[objective.spec] = by_unit["flops"], by_unit["tokens"]
