@@ -1,4 +1,4 @@
-"""What rows, tasks and evaluation need of a tokenizer, for text and for other modalities."""
+"""What rows, tasks and evaluation need of a tokenizer, for text and for pictures."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from lookaround.objectives.contract import Vocabulary
 
 
 class Codec(Protocol):
-    """Turns inputs (texts, images) into token ids and back; `TextTokenizer` is the one for text.
+    """Turns inputs into token ids and back: texts by a `TextTokenizer`, pictures by a `PatchCodec`.
 
     vocabulary: number of tokens, the mask token and the special tokens.
     size: number of token ids.
     bos: the token that every document starts with.
     eos: the token that ends a document; None: nothing does.
     pad: the token that fills rows up; None: BOS does.
-    unit: what `units` counts, "byte" for text, or "token" where the tokenizer loses much of it.
+    unit: what `units` counts: "byte" for text, or "token" where the tokenizer loses much of it;
+        "pixel" for pictures.
+    grid: rows and columns of the tokens of a picture behind its BOS; None: they stand in a line.
     units: of each token, (size,) int64; 0 for special tokens. Bytes of text say how those of a
         document lie in it (`Split.bytes`).
     """
@@ -33,6 +35,13 @@ class Codec(Protocol):
     units: np.ndarray
 
     @property
+    def grid(self) -> tuple[int, int] | None: ...
+
+    @property
+    def notes(self) -> list[str]:
+        """What coding means for results, one sentence each."""
+
+    @property
     def fingerprint(self) -> str:
         """A hash of everything that decides how inputs are encoded."""
 
@@ -42,5 +51,7 @@ class Codec(Protocol):
     def decode(self, ids: Sequence[int], /) -> Any:
         """The input of ids; special tokens are left out."""
 
-    def save(self, folder: Path, /) -> None:
-        """Writes the files that it is loaded from."""
+    def save(
+        self, folder: Path, /, *, mask: bool = False, named: bool = True, length: int | None = None
+    ) -> None:
+        """Writes the files that it is loaded from; options are those of a `TextTokenizer`."""

@@ -21,8 +21,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from lookaround.data.codecs import AnyCodec, load_codec
 from lookaround.data.corpus import Corpus, cache_folder, split_documents, split_note
 from lookaround.data.documents import Documents
+from lookaround.data.patches import CODEBOOK_FILE, PatchCodec, default_patch, fitted, require_patch
+from lookaround.data.pictures import Pictures
 from lookaround.data.text import Encoded, Lost, TextTokenizer, load_tokenizer, train_tokenizer
 from lookaround.support.errors import UserError
 from lookaround.support.storage import disk_errors, sync_folder
@@ -81,14 +84,15 @@ class TokenStore:
     index: dict[str, Any]
 
     @cached_property
-    def tokenizer(self) -> TextTokenizer:
+    def tokenizer(self) -> AnyCodec:
         place = self.folder / "tokenizer"
         if not place.is_dir():
             raise UserError(
                 f"{self.folder}: token shards were deleted while in use; the same command makes "
                 "them again and goes on"
             )
-        return load_tokenizer(str(place)).losing(Lost(*self.index["lost"]))
+        codec = load_codec(place)
+        return codec if isinstance(codec, PatchCodec) else codec.losing(Lost(*self.index["lost"]))
 
     @property
     def fingerprint(self) -> str:
@@ -157,31 +161,90 @@ def prepare(
         "tokenizer": given.fingerprint if given else f"byte-level BPE of {vocabulary}",
         "split": [seed, validation, test],
     }
+
+    def fill(folder: Path, index: dict[str, Any]) -> None:
+        documents = corpus.documents
+        try:
+            parts = split_documents(documents, seed=seed, validation=validation, test=test)
+        except UserError as error:
+            raise UserError(f"{corpus.description.get('source', corpus.name)}: {error}") from None
+        train = documents[parts["train"]]
+        text = given or train_tokenizer(train, vocabulary, train.size)
+        note = split_note(corpus, parts, {"validation": validation, "test": test})
+        index["notes"] = [told for told in (note, text.learned) if told]
+        texts = {name: documents[parts[name]] for name in SPLITS}
+        _write_store(folder, texts, text.measured(train), index, heard)
+
+    return _kept(key, cache, fill)
+
+
+def prepare_pictures(
+    pictures: Pictures,
+    parts: Mapping[str, np.ndarray],
+    *,
+    patch: int | None = None,
+    codes: int | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+) -> TokenStore:
+    """The token store of pictures: taken from the cache, or coded and written.
+
+    parts: {part: indices of its pictures}; the codebook is fitted on the training part alone.
+    patch, codes: pixels a side, and the size of the codebook; None: see data/patches.py.
+
+    Raises UserError for patches that do not divide the pictures, fewer different patches than
+    codes, and a full disk.
+    """
+    _, height, width = pictures.pixels.shape
+    side = patch or default_patch(height, width)
+    require_patch(height, width, side, pictures.name)
+    digest = hashlib.sha256(b"".join(np.asarray(parts[name]).tobytes() + b"|" for name in SPLITS))
+    key = {
+        "format": FORMAT,
+        "corpus": pictures.fingerprint,
+        "tokenizer": f"{side} x {side} pixels, {codes} codes, seed {seed}",
+        "split": digest.hexdigest(),
+    }
+
+    def fill(folder: Path, index: dict[str, Any]) -> None:
+        train = pictures.pixels[parts["train"]]
+        codec = fitted(train, side, codes, seed=seed, name=pictures.name)
+        (folder / "tokenizer").mkdir()
+        codec.save(folder / "tokenizer")
+        dtype = np.dtype(np.uint16 if codec.size <= 1 << 16 else np.uint32)
+        splits = {}
+        for name in SPLITS:
+            chosen = pictures.pixels[parts[name]]
+            tokens = np.full((len(chosen), codec.length), codec.bos, dtype=dtype)
+            tokens[:, 1:] = codec.codes(chosen)
+            splits[name], counts = _write_rows(folder, name, tokens, codec.size, height * width)
+            if name == "train":
+                np.save(folder / "unigram.npy", counts)
+        index |= {"dtype": dtype.name, "vocabulary": codec.size, "splits": splits, "notes": []}
+
+    return _kept(key, cache, fill)
+
+
+def _kept(
+    key: dict[str, Any], cache: Path | None, fill: Callable[[Path, dict[str, Any]], None]
+) -> TokenStore:
+    """The store of a key: taken from the cache, or written by `fill` (folder, its index).
+
+    Raises UserError for a full disk, and what `fill` raises.
+    """
     fingerprint = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     folder = (cache or cache_folder()) / f"tokens-{fingerprint[:16]}"
     store = _stored(folder, fingerprint)
     if store is not None:
         return store
-    documents = corpus.documents
-    try:
-        parts = split_documents(documents, seed=seed, validation=validation, test=test)
-    except UserError as error:
-        raise UserError(f"{corpus.description.get('source', corpus.name)}: {error}") from None
-    train = documents[parts["train"]]
-    text = given or train_tokenizer(train, vocabulary, train.size)
-    note = split_note(corpus, parts, {"validation": validation, "test": test})
-    index = {
-        "fingerprint": fingerprint,
-        "key": key,
-        "notes": [told for told in (note, text.learned) if told],
-    }
-    texts = {name: documents[parts[name]] for name in SPLITS}
+    index: dict[str, Any] = {"fingerprint": fingerprint, "key": key}
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     _remove_abandoned(folder.parent)
     try:
         with disk_errors(folder):
             temporary.mkdir(parents=True)
-            _write_store(temporary, texts, text.measured(train), index, heard)
+            fill(temporary, index)
+            (temporary / "index.json").write_text(json.dumps(index, indent=1))
             sync_folder(temporary)
             if _stored(folder, fingerprint) is None:  # else another process was faster
                 shutil.rmtree(folder, ignore_errors=True)
@@ -224,7 +287,9 @@ def _stored(folder: Path, fingerprint: str) -> TokenStore | None:
                 return None
         counts = store.unigram()
         whole = len(counts) == index["vocabulary"]
-        return store if whole and (folder / "tokenizer" / "tokenizer.json").is_file() else None
+        files = ("tokenizer.json", CODEBOOK_FILE)
+        coded = any((folder / "tokenizer" / file).is_file() for file in files)
+        return store if whole and coded else None
     except Exception:  # numpy raises many kinds for a damaged header
         return None
 
@@ -252,7 +317,6 @@ def _write_store(
             np.save(folder / "unigram.npy", counts)
     index |= {"dtype": dtype.name, "vocabulary": tokenizer.size, "splits": splits}
     index["lost"] = tokenizer.lost
-    (folder / "index.json").write_text(json.dumps(index, indent=1))
 
 
 class _ShardWriter:
@@ -325,6 +389,34 @@ def _write_split(
         "documents": len(texts),
         "tokens": int(length.sum()),
         "bytes": texts.bytes,
+    }, writer.counts
+
+
+def _write_rows(
+    folder: Path, name: str, tokens: np.ndarray, vocabulary: int, size: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Writes documents of one length (N, T), in shards of their own; returns what `_write_split`
+    does. size: of each document, in its units.
+    """
+    count, length = tokens.shape
+    per_shard = max(1, SHARD_TOKENS // length)
+    writer = _ShardWriter(folder, name, vocabulary)
+    try:
+        for begin in range(0, count, per_shard):
+            writer.close()
+            writer.begin()
+            writer.add(tokens[begin : begin + per_shard].ravel())
+    finally:
+        writer.close()
+    number = np.arange(count)
+    columns = [number // per_shard, number % per_shard * length]
+    columns += [np.full(count, length), np.full(count, size)]
+    np.save(folder / f"{name}.documents.npy", np.array(columns, dtype=np.int64))
+    return {
+        "shards": writer.shards,
+        "documents": count,
+        "tokens": tokens.size,
+        "bytes": count * size,
     }, writer.counts
 
 

@@ -9,10 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lookaround.data.corpora import read_corpus
 from lookaround.data.corpus import Corpus, cache_folder
 from lookaround.data.files import Reading, find_files
 from lookaround.data.labelled import AnyTask
+from lookaround.data.picture_files import read_pictures
+from lookaround.data.pictures import Pictures
 from lookaround.data.roles import stdlib_roles
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import read_tasks
@@ -28,7 +32,8 @@ def corpus_size(data: DataSettings) -> int:
     """Bytes on the disk of the corpus that settings name; 0 where that is not known."""
     total = 0
     with contextlib.suppress(OSError, ValueError, UserError):
-        for name in [data.corpus] if isinstance(data.corpus, str) else data.corpus or []:
+        named = data.corpus if data.images is None else data.images
+        for name in [named] if isinstance(named, str) else named or []:
             path = Path(os.path.expanduser(name))
             inner = find_files(path) if path.is_dir() else [path]
             total += sum(file.stat().st_size for file in inner)
@@ -41,15 +46,18 @@ def corpus_of(
     *,
     heard: Callable[[int], None] = lambda _: None,
     required: bool = True,
-) -> Corpus:
+) -> Corpus | Pictures:
     """The corpus that settings name, or the embedded one; raises UserError for bad input.
 
-    given: what is read in place of a name: a dataset, or texts; or a corpus that is read already.
+    given: what is read in place of a name: a dataset, texts or pictures; or a corpus that is read
+        already.
     heard: called with the bytes that were read, again and again.
     required: whether the text column that is named must be there.
     """
-    if isinstance(given, Corpus):
+    if isinstance(given, Corpus | Pictures):
         return given
+    if data.images is not None:
+        return _pictures_of(data, given, heard)
     source = given if given is not None else data.corpus
     if source is None:
         return stdlib_corpus()
@@ -67,6 +75,25 @@ def corpus_of(
         reading=Reading(data.encoding, heard),
         required=required,
     )
+
+
+def _pictures_of(data: DataSettings, given: Any, heard: Callable[[int], None]) -> Pictures:
+    """The pictures that settings name, or that were given in place of a name."""
+    if data.corpus is not None or data.tasks:
+        other = "data.corpus" if data.corpus is not None else "data.tasks"
+        raise UserError(
+            f"data.images: pictures stand in place of a text and bring their classes; give them "
+            f"without {other}"
+        )
+    if data.tokenizer is not None:
+        raise UserError("data.tokenizer: is of a text; pictures have data.patch and data.vocabulary")
+    if given is None and data.images == GIVEN:
+        raise UserError(
+            "the pictures of this run were given as an object in Python and are not at hand; give "
+            "them (--images FOLDER)"
+        )
+    source = data.images if given is None else given
+    return read_pictures(source, label_column=data.label_column, heard=heard)
 
 
 def kept_task(data: Any) -> str:
@@ -92,6 +119,8 @@ def tasks_of(data: DataSettings, *, required: bool = True) -> list[AnyTask]:
 
     required: whether a task must have the text column that is named.
     """
+    if data.images is not None:
+        return []  # they bring their classes
     if data.metrics and not data.tasks:
         raise UserError(
             f"data.metrics: no task is called '{next(iter(data.metrics))}', since none is given"
@@ -113,14 +142,24 @@ def tasks_of(data: DataSettings, *, required: bool = True) -> list[AnyTask]:
     )
 
 
+def picture_parts(pictures: Pictures, data: DataSettings) -> dict[str, np.ndarray]:
+    """The split of pictures under these settings."""
+    return pictures.split(seed=data.split_seed, validation=data.validation, test=data.test)
+
+
 def read_source(
     data: DataSettings, given: Any = None, *, heard: Callable[[int], None] = lambda _: None
-) -> tuple[Corpus, list[AnyTask]]:
+) -> tuple[Corpus | Pictures, list[AnyTask]]:
     """The corpus and the tasks of a study or a forecast; raises UserError for bad input.
 
     Arguments are those of `corpus_of`. A text column that is named must be in the corpus or in a
     task.
     """
+    if data.images is not None:
+        pictures = corpus_of(data, given, heard=heard)
+        assert isinstance(pictures, Pictures)
+        task = pictures.task(picture_parts(pictures, data))
+        return pictures, [] if task is None else [task]
     if data.corpus is None and given is None and not data.tasks:
         tasks_of(data)  # refuses what is of a task
         return stdlib_corpus(), [stdlib_task(), stdlib_roles()]

@@ -113,6 +113,8 @@ class TextTokenizer:
         self.unit = "byte"
         self.units = _token_bytes(hf, self.size, self.vocabulary.special)
 
+    grid: tuple[int, int] | None = None
+
     @cached_property
     def masked(self) -> Any:
         """The Hugging Face tokenizer with a mask token; raises UserError where it can't have it."""

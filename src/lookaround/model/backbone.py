@@ -22,8 +22,9 @@ from lookaround.model.foreign import (
     say_once,
     states_of,
 )
-from lookaround.model.heads import LookAhead, Output, Trunk, build_head
+from lookaround.model.heads import LookAhead, OrderHead, Output, Trunk, build_head
 from lookaround.model.masks import allowed, attention_of, layer_types
+from lookaround.model.plane import turn_in_plane
 from lookaround.model.sizes import sizes_of
 from lookaround.objectives.contract import PADDING, HeadSpec, Mode, Shown
 from lookaround.support.errors import UserError
@@ -171,7 +172,15 @@ class Backbone(nn.Module):
 
         Raises UserError for a pattern that the model cannot be told.
         """
-        return states_of(self.lm, self.source, shown, all_layers=all_layers)
+        embedded = None
+        if shown.positions is not None:
+            embedded = self.embedding(shown.input_ids)
+            for head in self.heads:
+                if isinstance(head, OrderHead):
+                    embedded = embedded + head(shown.positions)
+        return states_of(
+            self.lm, self.source, shown, all_layers=all_layers, embedded_btd=embedded
+        )
 
     def trunk(self, shown: Shown) -> Trunk:
         """What the heads read."""
@@ -226,6 +235,7 @@ def build(
     init: str | None = None,
     seed: int = 0,
     mask: int | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Backbone:
     """A backbone: a fresh Llama of a preset, or the model at `init`, with a row for each token.
 
@@ -294,6 +304,8 @@ def build(
         initializer_range=(2 / (5 * PRESETS[preset]["hidden_size"])) ** 0.5,
         **sizes,
     )
+    if grid is not None:
+        turn_in_plane(config, grid)
     return Backbone(LlamaForCausalLM(config), heads)
 
 

@@ -222,6 +222,7 @@ class _DescribedHead(Stored):
     window: _Small | None = None
     steps: _Small | None = None
     layers: _Small | None = None
+    features: _Small | None = None
     replaces: _Small = 0
 
 

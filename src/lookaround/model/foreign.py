@@ -418,10 +418,19 @@ def _masks_of(lm: Any, encoder: bool) -> Masks:
     return Masks("none", False, encoder)
 
 
-def states_of(lm: Any, source: Source, shown: Shown, *, all_layers: bool = False) -> Any:
+def states_of(
+    lm: Any,
+    source: Source,
+    shown: Shown,
+    *,
+    all_layers: bool = False,
+    embedded_btd: Tensor | None = None,
+) -> Any:
     """Hidden states (B, T, D) that a model's unembedding gets; with all_layers, of every layer.
 
-    Raises UserError for a pattern that the model cannot be told.
+    embedded_btd: what the model reads in place of the embeddings of its ids.
+
+    Raises UserError for a pattern, or positions, that the model cannot be told.
     """
     config = lm.config
     arguments = source.masks.arguments(
@@ -429,14 +438,23 @@ def states_of(lm: Any, source: Source, shown: Shown, *, all_layers: bool = False
     )
     if not source.encoder:
         arguments["use_cache"] = False
+    if shown.positions is not None:
+        if source.encoder or not _takes(lm.base_model, "position_ids"):
+            raise UserError(
+                f"model '{config.model_type}': cannot be told positions, so it reads no rows in "
+                "another order (rar)"
+            )
+        arguments["position_ids"] = shown.positions
+    ids = "input_ids" if embedded_btd is None else "inputs_embeds"
+    arguments[ids] = shown.input_ids if embedded_btd is None else embedded_btd
     with maskless(config):
         if all_layers:
             arguments["output_hidden_states"] = True
-            return lm.base_model(shown.input_ids, **arguments).hidden_states
+            return lm.base_model(**arguments).hidden_states
         if source.transforms:
             with without_unembedding(lm):
-                return lm(shown.input_ids, **arguments).logits
-        return lm.base_model(shown.input_ids, **arguments).last_hidden_state
+                return lm(**arguments).logits
+        return lm.base_model(**arguments).last_hidden_state
 
 
 def _must_be_still(lm: Any, source: Source) -> bool:

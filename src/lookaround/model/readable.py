@@ -12,7 +12,7 @@ import torch
 from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
-from lookaround.data.text import TextTokenizer, load_tokenizer
+from lookaround.data.codecs import AnyCodec, load_codec
 from lookaround.model.backbone import Backbone, require_honest_attention, untrained
 from lookaround.model.export import load
 from lookaround.model.fingerprint import model_folder
@@ -156,7 +156,7 @@ class Readable:
     """
 
     backbone: Backbone
-    tokenizer: TextTokenizer
+    tokenizer: AnyCodec
     modes: tuple[Mode, ...]
     final_modes: tuple[Mode, ...]
     context: int
@@ -240,7 +240,7 @@ def open_run(path: str | Path) -> Readable:
     """Opens a run, its checkpoint, or a model's folder or name on the hub; raises UserError."""
     folder = model_folder(path)
     backbone = load(folder).to(local_device())
-    tokenizer = load_tokenizer(str(folder))
+    tokenizer = load_codec(folder)
     source = folder if (folder / RUN_FILE).is_file() else folder.parent
     if (source / RUN_FILE).is_file():
         told = read_run(source)
@@ -255,7 +255,7 @@ def open_run(path: str | Path) -> Readable:
     return run
 
 
-def _from_config(folder: Path, backbone: Backbone, tokenizer: TextTokenizer) -> Readable:
+def _from_config(folder: Path, backbone: Backbone, tokenizer: AnyCodec) -> Readable:
     """What a folder without run.yaml tells in its config.json.
 
     An export of ours describes itself ("lookaround"). Of other folders, encoders predict a token in

@@ -18,6 +18,7 @@ from lookaround.objectives.multitoken import MTP, TOP, NextLat
 from lookaround.objectives.objective import Mixture, Objective, Sequence
 from lookaround.objectives.parse import parse, parse_list, require_for_text
 from lookaround.objectives.prompted import BST, Reverse, Teacherless
+from lookaround.objectives.random_order import RAR
 from lookaround.objectives.schedules import Cosine, Linear
 from lookaround.support.registry import import_all
 
@@ -28,6 +29,7 @@ __all__ = [
     "MDLM",
     "MLM",
     "MTP",
+    "RAR",
     "TOP",
     "VMLM",
     "Attention",

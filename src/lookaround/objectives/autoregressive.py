@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from lookaround.objectives.heads import OffsetSpec
 from lookaround.objectives.laws import Ahead, Law
 from lookaround.objectives.objective import Objective
 from lookaround.support.randomness import keyed_uniform
+
+FARTHEST = 4096  # tokens ahead that a target may stand
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,14 @@ class DAR(AR):
     Every state predicts the next token, and, with loss weight `share`, one token sampled 2..horizon
     ahead through an offset embedding and a small MLP (head 1).
     law: "uniform", or "harmonic" with probability proportional to 1/offset.
+    columns: tokens in a row of a picture; 0: a text. In a picture the farther token stands 2 to
+        horizon to the right in the same row, or 1 to horizon rows below in the same column.
     """
 
     horizon: int = 8
     share: float = 0.5
     law: str = "uniform"
+    columns: int = 0
 
     name = "dar"
 
@@ -75,22 +81,35 @@ class DAR(AR):
         self._require_int("horizon", 2, 1024)
         self._require_share("share")
         self._require_one_of("law", ("uniform", "harmonic"))
+        self._require_int("columns", 0, FARTHEST // self.horizon)
 
-    def _offset_probabilities(self) -> torch.Tensor:
-        """P(offset) of the farther target, (horizon - 1,) for offsets 2..horizon."""
-        offsets = torch.arange(2, self.horizon + 1, dtype=torch.float64)
-        mass = torch.ones_like(offsets) if self.law == "uniform" else 1 / offsets
-        return mass / mass.sum()
+    def in_plane(self, columns: int) -> DAR:
+        return self if self.columns else replace(self, columns=columns)
+
+    def _far(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(offset in the row of tokens, probability, whether it is one to the right in a picture)
+        of each farther target.
+        """
+        right, below = torch.arange(2, self.horizon + 1), torch.arange(0)
+        if self.columns:
+            below = torch.arange(1, self.horizon + 1)
+        distance = torch.cat([right, below]).double()
+        mass = torch.ones_like(distance) if self.law == "uniform" else 1 / distance
+        flat = torch.tensor([bool(self.columns)] * len(right) + [False] * len(below))
+        return torch.cat([right, below * self.columns]), mass / mass.sum(), flat
 
     def view(self, batch: Batch, seed: int, epoch: int) -> tuple[View, ...]:
         (near,) = super().view(batch, seed, epoch)
         width = batch.tokens.shape[1]
         uniform = keyed_uniform(seed, epoch, batch.row, "far", width)
-        offset = 2 + torch.bucketize(
-            uniform, self._offset_probabilities().cumsum(0)[:-1], right=True
-        )
+        offsets, probability, flat = self._far()
+        drawn = torch.bucketize(uniform, probability.cumsum(0)[:-1], right=True)
+        offset = offsets[drawn]
         position = torch.arange(width) + offset
         inside = position < width  # a target beyond the row's end is dropped, not moved nearer
+        if self.columns:  # BOS stands nowhere in the picture
+            inside &= torch.arange(width) > 0
+            inside &= ~flat[drawn] | ((position - 1) % self.columns >= offset)
         position = position.clamp(max=width - 1)
         inside &= batch.eligible.gather(1, position)
         if batch.documents is not None:
@@ -109,14 +128,23 @@ class DAR(AR):
         return (View(near.shown, pairs, float(weight.double().sum())),)
 
     def head_specs(self) -> tuple[HeadSpec, ...]:
-        return (OffsetSpec(self.horizon),)
+        return (OffsetSpec(self.horizon * max(1, self.columns)),)
 
     def laws(self) -> tuple[Law, ...]:
-        far = enumerate(self._offset_probabilities().tolist(), start=2)
+        far = zip(*(column.tolist() for column in self._far()), strict=True)
         farther = (
-            Ahead(offset, self.share * probability, self.rate) for offset, probability in far
+            Ahead(offset, self.share * probability, self.rate, self._inside(offset, flat))
+            for offset, probability, flat in far
         )
         return (Ahead(1, hidden=self.rate), *farther)
+
+    def _inside(self, offset: int, flat: bool) -> Callable[[np.ndarray, int], np.ndarray] | None:
+        """Whether a target (P,) has a state at this offset in its picture; None: all have."""
+        if not self.columns:
+            return None
+        if flat:
+            return lambda target, length: ((target - 1) % self.columns >= offset).astype(float)
+        return lambda target, length: (target > offset).astype(float)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _check_modes(objective: Objective, view: View) -> None:
 
 def _check_targets(objective: Objective, batch: Batch, view: View) -> None:
     row, state = view.pairs.state // WIDTH, view.pairs.state % WIDTH
-    target = _places(objective, batch)[row, state + view.pairs.offset]
+    target = _places(objective, batch, view)[row, state + view.pairs.offset]
     document = torch.zeros_like(batch.tokens) if batch.documents is None else batch.documents
     causal = view.shown.attention.kind != "bidirectional"  # sees no padding, which stands last
     for held, otherwise in (
@@ -165,8 +165,10 @@ def _listed(pairs: Pairs, place: int = 0) -> list[tuple]:
     return sorted(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _places(objective: Objective, batch: Batch) -> torch.Tensor:
+def _places(objective: Objective, batch: Batch, view: View) -> torch.Tensor:
     """(B, T): where in the text the token at each place of the model's order stands."""
+    if view.shown.positions is not None:
+        return view.shown.positions
     position = torch.arange(batch.tokens.shape[1]).expand_as(batch.tokens)
     return objective.arranged(replace(batch, tokens=position)).tokens
 
@@ -180,7 +182,7 @@ def scored_with_visible(
     (view,) = objective.view(batch, 11, 0)
     width = batch.tokens.shape[1]
     row, state = view.pairs.state // width, view.pairs.state % width
-    text = _places(objective, batch)
+    text = _places(objective, batch, view)
     target = text[row, state + view.pairs.offset]
     if view.shown.attention.kind == "bidirectional":
         hidden = torch.zeros_like(batch.tokens, dtype=torch.bool)

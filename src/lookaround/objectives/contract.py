@@ -177,18 +177,21 @@ class Shown(Movable):
     input_ids: (B, T) int64, what the model sees, masks and dummies in place.
     attention: who may attend to whom.
     documents: (B, T) int64 or None; tokens of different documents never see one another.
+    positions: (B, T) int64 or None, where in the text or picture each token of the row stands; None:
+        one after the other. Attention is by places in the row, whatever their positions.
     """
 
     input_ids: Tensor
     attention: Attention = CAUSAL
     documents: Tensor | None = None
+    positions: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Pairs(Movable):
     """N scored pairs of a state and the token it is to predict.
 
-    state: (N,) int64, flat index b*T + t of the hidden state that predicts.
+    state: (N,) int64, flat index b*T + t of the hidden state that predicts, by places in the row.
     target: (N,) int64, the token id to predict.
     offset: (N,) int64, target position - state position: 0 its own (BERT), 1 the next, 2 and more
         further ahead.

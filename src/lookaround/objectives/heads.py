@@ -53,6 +53,14 @@ class NextLatentSpec(HeadSpec):
 
 
 @dataclass(frozen=True)
+class OrderSpec(HeadSpec):
+    """An embedding of how far the next token of a row stands, by `features` waves."""
+
+    kind: str = field(default="order", init=False)
+    features: int = 64
+
+
+@dataclass(frozen=True)
 class BeliefSpec(HeadSpec):
     """A second encoder of `layers` layers that reads the target part from its end."""
 

@@ -148,16 +148,19 @@ class Scattered(Law):
 
     rates (R,) and their weights (R,): the law of that probability, times the weight of a target
     drawn under it.
+    dropped: the share of the other tokens but BOS that are shown as masks besides.
     """
 
     rates: tuple[float, ...]
     weights: tuple[float, ...]
+    dropped: float = 0.0
 
     def mass(self, length: int) -> float:
         return (length - 1) * float(np.dot(self.rates, self.weights))
 
     def lags(self, nearest: int, length: int, reach: int, least: float = 0.0) -> dict[Tuple, float]:
         rate = np.array(self.rates)[:, None]
+        seen = (1 - rate) * (1 - self.dropped)
         target = np.arange(1, length)
         start = np.array(self.weights)[:, None] * rate * np.ones(length - 1)
         under_way: dict[Tuple, np.ndarray] = {(): start}  # lags found so far -> mass (R, P)
@@ -171,8 +174,8 @@ class Scattered(Law):
         last = min(reach, length - 1)
         for distance in range(1, last + 1):
             left, right = target - distance, target + distance
-            sees_left = np.where(left > 0, 1 - rate, np.where(left == 0, 1.0, 0.0))
-            sees_right = np.where(right < length, 1 - rate, 0.0)
+            sees_left = np.where(left > 0, seen, np.where(left == 0, 1.0, 0.0))
+            sees_right = np.where(right < length, seen, 0.0)
             both = sees_left * sees_right
             extended: dict[Tuple, np.ndarray] = {}
             for lags, mass in under_way.items():
@@ -198,7 +201,8 @@ class Scattered(Law):
             }
         # a row with fewer visible tokens: BOS was reached, and all that stands beyond reach on the
         # right is hidden
-        ended = np.where(target <= last, rate ** np.clip(length - 1 - target - last, 0, None), 0.0)
+        beyond = np.clip(length - 1 - target - last, 0, None)
+        ended = np.where(target <= last, (1 - seen) ** beyond, 0.0)
         for lags, mass in under_way.items():
             if lags:
                 finish(lags, float((mass * ended).sum()))
@@ -206,17 +210,18 @@ class Scattered(Law):
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         rate, weight = np.array(self.rates), np.array(self.weights)
+        seen = (1 - rate) * (1 - self.dropped)  # of the tokens beside the target
         by_count = [
-            float((weight * rate**hidden * (1 - rate) ** (length - 1 - hidden)).sum())
-            for hidden in range(length)
+            float((weight * rate * (1 - seen) ** (hidden - 1) * seen ** (length - 1 - hidden)).sum())
+            for hidden in range(1, length)
         ]
         for hidden_count in range(1, length):
-            if by_count[hidden_count] <= 0:
+            if by_count[hidden_count - 1] <= 0:
                 continue
             for hidden in itertools.combinations(range(1, length), hidden_count):
                 visible = tuple(sorted({*range(length)} - {*hidden}))
                 for target in hidden:
-                    yield (target, visible), by_count[hidden_count]
+                    yield (target, visible), by_count[hidden_count - 1]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _bidirectional_documents(batch: Batch) -> Tensor | None:
     )
 
 
-def _rate_nodes(quantile: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def rate_nodes(quantile: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Legendre nodes of the rate law: rates (64,) and their probabilities (64,)."""
     nodes, weights = np.polynomial.legendre.leggauss(64)
     return quantile((nodes + 1) / 2), weights / 2
@@ -158,7 +158,7 @@ class VMLM(Masked):
     def laws(self) -> tuple[Law, ...]:
         laws: tuple[Law, ...] = ()
         if self.suffix < 1:
-            rates, shares = _rate_nodes(
+            rates, shares = rate_nodes(
                 lambda u: self.low + (self.high - self.low) * LAWS[self.law](u)
             )
             laws += (Scattered(tuple(rates), tuple((1 - self.suffix) * shares)),)
@@ -198,7 +198,7 @@ class MDLM(Masked):
         return (scored_pairs(batch, selected, self.shift, shown, weight, float(maskable.sum())),)
 
     def laws(self) -> tuple[Law, ...]:
-        rates, shares = _rate_nodes(lambda u: MIN_RATE + (1 - MIN_RATE) * u)
+        rates, shares = rate_nodes(lambda u: MIN_RATE + (1 - MIN_RATE) * u)
         return (
             Scattered(tuple(rates), tuple(shares / rates if self.weight == "elbo" else shares)),
         )

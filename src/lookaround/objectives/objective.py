@@ -126,6 +126,10 @@ class Objective(Term):
         """Rows in the model's token order. An involution."""
         return batch
 
+    def in_plane(self, columns: int) -> Objective:
+        """The same objective for pictures with so many tokens in a row."""
+        return self
+
     def decodings(self) -> tuple[Writing, ...]:
         """The ways in which the model may write a target part, its own way first."""
         masked = any(mode.attention == "bidirectional" for mode in self.modes())
@@ -254,6 +258,10 @@ class Combination(Objective):
         return tuple(
             dict.fromkeys(mode for _, objective in self.terms for mode in objective.modes())
         )
+
+    def in_plane(self, columns: int) -> Objective:
+        terms = tuple((weight, objective.in_plane(columns)) for weight, objective in self.terms)
+        return replace(self, terms=terms)
 
     @property
     def prompted(self) -> bool:  # type: ignore[override]

@@ -67,6 +67,20 @@ ROWS = {
 }
 
 
+# what stands where pictures are read and nothing else was given: {(section, field): value}
+PICTURES: dict[tuple[str, str], Any] = {
+    ("", "objectives"): "ar, rar, mlm(rate=0.5), dar, vmlm",
+    ("data", "validation"): 0.1,
+    ("data", "test"): 0.25,
+    ("train", "batch"): 32,
+    ("evaluate", "protocols"): ["probe", "finetune", "bits_per_byte", "reconstruction"],
+    ("evaluate", "finetune_labels"): [100, 1000],
+    ("evaluate", "finetune_draws"): [5, 3],
+    ("evaluate", "finetune_epochs"): [20, 6],
+    ("compare", "budget"): "4e11flops",
+}
+
+
 class _Section(BaseModel):
     # deferred: the command line reads the fields of all sections and validates few
     model_config = ConfigDict(
@@ -101,6 +115,18 @@ class DataSettings(_Section):
         description="text: .txt .jsonl .json .csv .tsv .parquet (.gz .bz2 .xz .zst), several of "
         "those, a folder of them, or a datasets name; none: the standard library of the running "
         "Python",
+    )
+    images: Annotated[str | list[str] | None, BeforeValidator(_lone)] = Field(
+        None,
+        description="pictures in place of a text: a folder with one folder a class, IMAGES.npy "
+        "beside LABELS.npy, or a datasets name; digits: those that scikit-learn has",
+    )
+    patch: int | None = result(
+        None,
+        ge=1,
+        le=32,
+        description="pixels a side of a patch of a picture, which is a token; none: 1 up to 16 x "
+        "16 pixels, else 4 where it divides them",
     )
     text_column: str | None = Field(
         None,
@@ -138,13 +164,22 @@ class DataSettings(_Section):
         None, description="a Hugging Face tokenizer; none: a byte-level BPE trained here"
     )
     vocabulary: int | None = result(
-        None, ge=1, le=1 << 20, description="tokens of the BPE; none: the preset's"
+        None, ge=1, le=1 << 20, description="tokens of the BPE (none: the preset's), or codes of "
+        "pictures (none: 128 patches, or the grey levels in use)"
     )
     pack: bool = result(False, description="several short documents in a row, isolated by the mask")
     validation: float = result(
-        0.05, gt=0, lt=0.5, description="share of the documents for validation"
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="share of the documents for validation; of pictures 0.1",
     )
-    test: float = result(0.05, gt=0, lt=0.5, description="share of the documents for testing")
+    test: float = result(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="share of the documents for testing; of pictures 0.25",
+    )
     split_seed: int = result(0, ge=0, le=1 << 62, description="seed of the split by document")
 
 
@@ -630,16 +665,23 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _follow(self) -> Self:
-        """Batch and context that were not given follow the preset."""
+        """What was not given follows the preset (batch, context), or suits pictures."""
         rows = None if self.model.init is not None else ROWS.get(self.model.preset)
+        follow: dict[tuple[str, str], Any] = {}
         if rows is not None:
-            fields = (("train", "batch"), ("model", "context"))
-            for (section, name), value in zip(fields, rows, strict=True):
-                part = getattr(self, section)
-                if name not in part.model_fields_set:
-                    part = part.model_copy(update={name: value})
-                    part.model_fields_set.discard(name)  # nobody gave it
-                    setattr(self, section, part)
+            follow |= zip((("train", "batch"), ("model", "context")), rows, strict=True)
+        if self.data.images is not None:
+            follow = PICTURES | follow
+        for (section, name), value in follow.items():
+            part: BaseModel = getattr(self, section) if section else self
+            if name in part.model_fields_set:
+                continue
+            if section:
+                part = part.model_copy(update={name: value}, deep=False)
+                setattr(self, section, part)
+            else:
+                self.__dict__[name] = value
+            part.model_fields_set.discard(name)  # nobody gave it
         return self
 
     def identity(self, *names: str) -> dict[str, Any]:

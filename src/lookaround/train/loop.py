@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from lookaround.data.rows import RowSource
+from lookaround.data.text import TextTokenizer
 from lookaround.model.backbone import Backbone
 from lookaround.model.export import export, names_mask, require_form, write_pooling
 from lookaround.model.sizes import training_bytes
@@ -586,7 +587,8 @@ def exporter(
         )
         masks = shows_masks(objective)
         store.tokenizer.save(folder, mask=masks, named=named, length=length)
-        write_pooling(folder, store.tokenizer, backbone.width)
+        if isinstance(store.tokenizer, TextTokenizer):
+            write_pooling(folder, store.tokenizer, backbone.width)
 
     return fill
 

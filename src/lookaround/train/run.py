@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lookaround import __version__
+from lookaround.data.codecs import AnyCodec
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore
 from lookaround.data.text import TextTokenizer
@@ -34,7 +35,7 @@ from lookaround.train.speed import Measure, Speed
 
 
 def build_backbone(
-    settings: Settings, objective: Objective, tokenizer: TextTokenizer, seed: int
+    settings: Settings, objective: Objective, tokenizer: AnyCodec, seed: int
 ) -> Backbone:
     """The backbone of a run, asked whether it keeps the attention patterns of its objective.
 
@@ -45,12 +46,21 @@ def build_backbone(
     masks = shows_masks(objective)
     # its configuration names its own special tokens
     own = init is not None and settings.data.tokenizer in (None, init)
-    shown = [tokenizer.masked.mask_token_id] if masks else []
-    if not own:
-        shown += tokenizer.hf.get_vocab().values()
+    shown: list[int] = []
+    rows = tokenizer.size
+    if isinstance(tokenizer, TextTokenizer):
+        shown = [tokenizer.masked.mask_token_id] if masks else []
+        if not own:
+            shown += tokenizer.hf.get_vocab().values()
+        rows = tokenizer.size if init is None else tokenizer.rows
+    elif init is not None:
+        raise UserError(
+            f"--init: '{init}' would begin with other tokens than these pictures have, whose "
+            "codebook is fitted here; leave it out"
+        )
     backbone = build(
         preset=settings.model.preset,
-        vocabulary=tokenizer.size if init is None else tokenizer.rows,
+        vocabulary=rows,
         context=settings.model.context,
         special=None
         if own
@@ -63,8 +73,9 @@ def build_backbone(
         init=init,
         seed=seed,
         mask=max(shown, default=None),
+        grid=tokenizer.grid,
     )
-    if init is not None and not own:
+    if isinstance(tokenizer, TextTokenizer) and init is not None and not own:
         _adopt(backbone, tokenizer)
     if settings.model.attention == "flex":
         if not torch.cuda.is_available():
@@ -205,7 +216,7 @@ def run_info(
     settings: Settings, objective: Objective, store: TokenStore, trainer: Trainer, plan: Plan
 ) -> dict[str, Any]:
     """What run.yaml says beside the weights."""
-    given = settings.data.corpus
+    given = settings.data.corpus if settings.data.images is None else settings.data.images
     return {
         "lookaround": __version__,
         "objective": objective.spec,

@@ -23,6 +23,7 @@ from lookaround.model.heads.lookahead import (
     OffsetHead,
 )
 from lookaround.model.heads.next_latent import NextLatentHead
+from lookaround.model.heads.order import OrderHead
 from lookaround.model.heads.token_order import TokenOrderHead
 from lookaround.model.sizes import Sizes
 from lookaround.objectives.contract import HeadSpec
@@ -32,6 +33,7 @@ from lookaround.objectives.heads import (
     LookAheadSpec,
     NextLatentSpec,
     OffsetSpec,
+    OrderSpec,
     TokenOrderSpec,
 )
 
@@ -44,6 +46,7 @@ __all__ = [
     "MedusaHeads",
     "NextLatentHead",
     "OffsetHead",
+    "OrderHead",
     "Output",
     "Part",
     "TokenOrderHead",
@@ -70,6 +73,7 @@ _LOOK_AHEAD: dict[str, Callable[[Sizes, int], nn.Module]] = {
 _KINDS: dict[str, tuple[type[HeadSpec], Callable[[Sizes, Any], nn.Module]]] = {
     **{kind: (LookAheadSpec, _LOOK_AHEAD[kind]) for kind in LOOK_AHEAD_KINDS},
     "offset": (OffsetSpec, OffsetHead),
+    "order": (OrderSpec, OrderHead),
     "top": (TokenOrderSpec, TokenOrderHead),
     "nextlat": (NextLatentSpec, NextLatentHead),
     "belief": (BeliefSpec, BeliefHead),

@@ -109,7 +109,12 @@ def _require_finished(grid: Grid) -> None:
 def _content(task: AnyTask) -> str:
     """A hash of a task's examples and metric."""
     content = {key: value for key, value in asdict(task).items() if key not in TOLD}
-    return hashlib.sha256(json.dumps([*content.values()]).encode()).hexdigest()[:16]
+
+    def plain(value: Any) -> str:  # a picture
+        return hashlib.sha256(value.tobytes()).hexdigest()
+
+    told = json.dumps([*content.values()], default=plain)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _as_first_named(study: Study, file: Path) -> Study:

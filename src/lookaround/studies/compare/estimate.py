@@ -107,7 +107,7 @@ def estimate(study: Study, *, evaluation: bool = True) -> Estimate:
         seconds=total / rate,
         evaluation_seconds=_evaluation_seconds(study) if evaluation else 0.0,
         corpus={
-            **{key: description[key] for key in ("documents", "duplicates", "bytes")},
+            **{key: description.get(key, 0) for key in ("documents", "duplicates", "bytes")},
             "training_documents": split["documents"],
             "training_tokens": split["tokens"],
             "vocabulary": study.store.index["vocabulary"],

@@ -12,9 +12,10 @@ from pydantic import Field
 from lookaround.data.corpus import Corpus
 from lookaround.data.labelled import AnyTask, PairTask
 from lookaround.data.rows import Rows
-from lookaround.data.shards import TokenStore, prepare
-from lookaround.data.source import read_source
-from lookaround.data.text import require_named
+from lookaround.data.pictures import Pictures
+from lookaround.data.shards import TokenStore, prepare, prepare_pictures
+from lookaround.data.source import picture_parts, read_source
+from lookaround.data.text import TextTokenizer, require_named
 from lookaround.evaluation.registry import AnyData, Labelled, TextData, chosen, task_data
 from lookaround.model.backbone import VOCABULARIES, Backbone
 from lookaround.model.fingerprint import model_folder
@@ -51,7 +52,7 @@ class Study:
 
     settings: Settings
     objectives: tuple[Objective, ...]
-    corpus: Corpus
+    corpus: Corpus | Pictures
     tasks: tuple[AnyTask, ...]
     store: TokenStore
     budget: Budget
@@ -171,6 +172,9 @@ def open_study(settings: Settings, given: Any = None, *, report: Report = silent
         )
     corpus, tasks = read_source(settings.data, given, heard=reading(report, settings.data))
     store = open_store(corpus, settings, report=report)
+    settings = settings_for(store, settings)
+    if (grid := store.tokenizer.grid) is not None:
+        objectives = tuple(objective.in_plane(grid[1]) for objective in objectives)
     backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
     study = Study(settings, objectives, corpus, tuple(tasks), store, budget, backbone)
     for protocol, text in chosen([text_data(settings, store)], settings.evaluate):
@@ -178,8 +182,15 @@ def open_study(settings: Settings, given: Any = None, *, report: Report = silent
     return study
 
 
-def open_store(corpus: Corpus, settings: Settings, *, report: Report = silent) -> TokenStore:
+def open_store(
+    corpus: Corpus | Pictures, settings: Settings, *, report: Report = silent
+) -> TokenStore:
     """The token shards of a corpus under these settings."""
+    if isinstance(corpus, Pictures):
+        data = settings.data
+        parts = picture_parts(corpus, data)
+        seed = data.split_seed
+        return prepare_pictures(corpus, parts, patch=data.patch, codes=data.vocabulary, seed=seed)
     if settings.model.init:
         require_named(settings.model.init, "--init", "config.json")
         model_folder(settings.model.init)  # refuses a name that cannot be had
@@ -194,6 +205,26 @@ def open_store(corpus: Corpus, settings: Settings, *, report: Report = silent) -
         test=settings.data.test,
         heard=lambda done, total: report(Event("making tokens", done, total)),
     )
+
+
+def settings_for(store: TokenStore, settings: Settings) -> Settings:
+    """Settings with the training length of pictures, a row for each; raises UserError for another.
+
+    Those of a text are returned as they are.
+    """
+    codec, model = store.tokenizer, settings.model
+    if isinstance(codec, TextTokenizer):
+        return settings
+    if "context" in model.model_fields_set and model.context != codec.length:
+        raise UserError(
+            f"model.context: a picture has {codec.length} tokens with its BOS, got "
+            f"{model.context}; leave it out"
+        )
+    if settings.data.pack:
+        raise UserError("data.pack: every picture is a row of its own; leave it out")
+    settings = settings.model_copy(deep=True)
+    settings.model.context = codec.length
+    return settings
 
 
 def split_rows(settings: Settings, store: TokenStore, split: str) -> Rows:
