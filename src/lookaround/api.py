@@ -51,6 +51,7 @@ _TASKS = ("data.tasks", "data.label_column", "data.no_label")
 OFFERED: dict[str, tuple[str, ...]] = {
     "compare": (
         *_CORPUS,
+        "data.images",
         *_TASKS,
         "objectives",
         "compare.seeds",
@@ -65,6 +66,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
     ),
     "forecast": (
         *_CORPUS,
+        "data.images",
         *_TASKS,
         "objectives",
         "forecast.context",
@@ -73,6 +75,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
     ),
     "pretrain": (
         *_CORPUS,
+        "data.images",
         "pretrain.objective",
         "pretrain.budget",
         "pretrain.form",

@@ -21,7 +21,9 @@ from lookaround.api import OFFERED, option_of
 from lookaround.settings import Settings, field_of, read_settings
 from lookaround.support.storage import require_writable, write_text
 
-LIST_OPTION, ALL = "--jobs-list", "all"  # typer knows no option whose value may be left out
+LIST_OPTION, ALL = "--jobs-list", "all"
+# options whose value may be left out, which typer knows none of, and the value that then stands
+LEFT_OUT = {LIST_OPTION: ALL, "--images": "digits"}
 
 COMMON = {
     "dry_run": Annotated[
@@ -161,10 +163,10 @@ def job_line(job: str) -> str:
 
 
 def with_values(words: list[str]) -> list[str]:
-    """The words of a command line with a value for --jobs-list where it has none."""
+    """The words of a command line with a value for those of `LEFT_OUT` that have none."""
     found: list[str] = []
     for word, following in zip(words, [*words[1:], "-"], strict=False):
         found.append(word)
-        if word == LIST_OPTION and following.startswith("-"):
-            found.append(ALL)
+        if word in LEFT_OUT and following.startswith("-"):
+            found.append(LEFT_OUT[word])
     return found

@@ -32,6 +32,7 @@ class PatchCodec:
     codebook: (K, p * p) float32, grey values from 0 to 255. Ids 0 to K - 1 are codes, K is BOS, K +
         1 the mask; no token ends a picture.
     height, width: pixels of a picture; patch: pixels a side of a patch.
+    rows: ids in all, as `size`; of text 1 + the largest that a text can hold.
     lost: share of the variance of the training pictures that coding alone loses.
     """
 
@@ -46,7 +47,7 @@ class PatchCodec:
         self.height, self.width, self.patch = height, width, patch
         self.bos = len(codebook)
         mask = self.bos + 1
-        self.size = mask + 1
+        self.size = self.rows = mask + 1
         self.vocabulary = Vocabulary(self.size, mask, (self.bos, mask))
         self.units = np.full(self.size, patch * patch, dtype=np.int64)
         self.units[[self.bos, mask]] = 0

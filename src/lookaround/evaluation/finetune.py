@@ -25,6 +25,7 @@ from lookaround.evaluation.baselines import tfidf_predictions
 from lookaround.evaluation.classifier import BATCH, Classifier, loss_of, outputs_of, tuned
 from lookaround.evaluation.features import encoded, pooled_states
 from lookaround.evaluation.intervals import bootstrap_interval, seed_interval
+from lookaround.evaluation.picture_baselines import is_pictures, pixel_score
 from lookaround.evaluation.probe import METRICS, beside, linear_probe, score, split_off
 from lookaround.evaluation.registry import Details, Protocol, Scores, TaskData, draw
 from lookaround.model.backbone import Backbone
@@ -294,6 +295,7 @@ class Finetune(Protocol[TaskData]):
                     "rate": rate,
                     "probe": float(np.mean(probes)),
                     "tfidf": _tfidf(data, draws),
+                    "pixels": _pixels(data, draws),
                 }
             )
         more = [beside(data.metric, data.test_labels, each) for each in predictions]
@@ -364,6 +366,13 @@ def _tfidf(data: TaskData, draws: Sequence[np.ndarray]) -> float | None:
     return float(
         np.mean([_tfidf_score(data.metric, tuple(pairs[k] for k in rows), test) for rows in draws])
     )
+
+
+def _pixels(data: TaskData, draws: Sequence[np.ndarray]) -> float | None:
+    """The mean score of raw pixels on draws; None where inputs are no pictures."""
+    if not is_pictures(data):
+        return None
+    return float(np.mean([pixel_score(data, rows) for rows in draws]))
 
 
 def _known(value: float) -> float | None:

@@ -55,6 +55,7 @@ class TaskData:
     train_labels, test_labels: (n,) int64, or float64 where numbers are asked for.
     more_inputs, more_labels: training examples beside these, for what learns from more than a
         probe does.
+    codec: that of the models; None where it is not at hand.
     """
 
     name: str
@@ -65,6 +66,7 @@ class TaskData:
     test_labels: np.ndarray
     more_inputs: list[Any] = field(default_factory=list)
     more_labels: np.ndarray | None = None
+    codec: Codec | None = None
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -152,9 +154,13 @@ AnyData = Labelled | TextData
 def with_counts(
     items: Iterable[Labelled], codec: Codec, counts: np.ndarray | None
 ) -> list[Labelled]:
-    """The same items; minimal pairs know the tokenizer and its training counts."""
+    """The same items; tasks know the codec, and minimal pairs its training counts too."""
     return [
-        replace(item, codec=codec, counts=counts) if isinstance(item, PairData) else item
+        replace(item, codec=codec, counts=counts)
+        if isinstance(item, PairData)
+        else replace(item, codec=codec)
+        if isinstance(item, TaskData)
+        else item
         for item in items
     ]
 

@@ -25,6 +25,9 @@ class Samples(Protocol[TextData]):
     name, needs, writes, measures = "samples", TextData, True, False
     kept = SamplesDetails
 
+    def accepts(self, data: object) -> bool:
+        return isinstance(data, TextData) and data.test.codec.grid is None
+
     def run(
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int
     ) -> Scores:

@@ -77,6 +77,7 @@ PICTURES: dict[tuple[str, str], Any] = {
     ("evaluate", "finetune_labels"): [100, 1000],
     ("evaluate", "finetune_draws"): [5, 3],
     ("evaluate", "finetune_epochs"): [20, 6],
+    ("evaluate", "samples"): 8,
     ("compare", "budget"): "4e11flops",
 }
 
@@ -328,8 +329,14 @@ class EvaluateSettings(_Section):
     classification_mode: Reading | None = result(
         None, description="how a probe reads a model; none: as it was last trained bidirectionally"
     )
+    reconstructed: int = result(
+        256, ge=2, le=MANY, description="test pictures whose hidden patches are filled in, at most"
+    )
     samples: int = Field(
-        3, ge=0, le=10_000, description="continuations of test documents that the report shows"
+        3,
+        ge=0,
+        le=10_000,
+        description="continuations of test documents that the report shows; of pictures 8",
     )
     sample_tokens: int = Field(48, ge=1, le=1 << 20, description="tokens of such a continuation")
     temperature: float = Field(0.8, ge=0, description="of those continuations")
