@@ -360,7 +360,7 @@ def peak_bytes() -> int:
 def count_alone(folder: Path) -> None:
     """Counts the store of a folder on all cores; prints seconds, pairs and peaks."""
     store = TokenStore(folder, json.loads((folder / "index.json").read_text()))
-    assert store.tokenizer.bos is not None  # which imports transformers
+    assert store.codec.bos is not None  # which imports transformers
     imports = peak_bytes()
     seconds, counts = timed(lambda: count_lags(store, LAGS, folder=folder / "counts"))
     peak = {"bytes": peak_bytes(), "bytes_of_imports": imports}

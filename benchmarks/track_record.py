@@ -156,7 +156,7 @@ def scores_of(
         if not isinstance(item, TaskData):
             continue
         train_ids, test_ids = (
-            plan.store.tokenizer.encode(texts) for texts in (item.train_inputs, item.test_inputs)
+            plan.store.codec.encode(texts) for texts in (item.train_inputs, item.test_inputs)
         )
         for features, weighting in itertools.product(FEATURES, WEIGHTINGS):
             probe = least_squares_probe(

@@ -110,7 +110,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 
 @pytest.fixture
 def rows(store: TokenStore) -> Rows:
-    return Rows(store.split("train"), 32, store.tokenizer)
+    return Rows(store.split("train"), 32, store.codec)
 
 
 def byte_level(specials: Sequence[str], **roles: str) -> PreTrainedTokenizerFast:

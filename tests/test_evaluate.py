@@ -37,11 +37,11 @@ MODES = [Mode("causal", 1), Mode("bidirectional", 0), Mode("bidirectional", 1), 
 @pytest.fixture(scope="module")
 def model(store: TokenStore) -> Backbone:
     special = {
-        "bos_token_id": store.tokenizer.bos,
-        "eos_token_id": store.tokenizer.eos,
+        "bos_token_id": store.codec.bos,
+        "eos_token_id": store.codec.eos,
         "pad_token_id": 0,
     }
-    made = build(preset="nano", vocabulary=store.tokenizer.size, context=32, special=special)
+    made = build(preset="nano", vocabulary=store.codec.size, context=32, special=special)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
     return made.eval()
@@ -49,7 +49,7 @@ def model(store: TokenStore) -> Backbone:
 
 @pytest.fixture
 def test_rows(store: TokenStore) -> Rows:
-    return Rows(store.split("test"), 32, store.tokenizer)
+    return Rows(store.split("test"), 32, store.codec)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
@@ -90,7 +90,7 @@ def test_nothing_of_the_token_or_what_follows_leaks(
         "one two three the cat sat",
         "one two three the dogs ran over green hills and old men told long tales of war",
     ]
-    rows = Rows(in_memory(texts, store.tokenizer), 32, store.tokenizer)
+    rows = Rows(in_memory(texts, store.codec), 32, store.codec)
     first, second = (rows.take(np.array([i])).tokens[0] for i in (0, 1))
     s = int((first != second).nonzero()[0, 0])
     scored = choose_tokens(rows, (1,), 10_000)
@@ -110,7 +110,7 @@ def test_totals_are_sums_of_bits_over_sums_of_bytes(
         test_rows, (1, 4, 16), 10_000
     )  # every position there is: the weights are equal
     assert np.allclose(scored.weight, scored.weight[0])
-    bits = unigram_bits(store.unigram(), scored, store.tokenizer.vocabulary.special)
+    bits = unigram_bits(store.unigram(), scored, store.codec.vocabulary.special)
     total, by_prefix = bits_per_byte(bits, scored)
     assert total == pytest.approx(bits.sum() / scored.size.sum())
     assert list(by_prefix) == ["1", "4", "16"]
@@ -118,19 +118,19 @@ def test_totals_are_sums_of_bits_over_sums_of_bytes(
     assert by_prefix["4"] == pytest.approx(bits[here].sum() / scored.size[here].sum())
     few = choose_tokens(test_rows, (1, 4, 16), 60)
     sample, _ = bits_per_byte(
-        unigram_bits(store.unigram(), few, store.tokenizer.vocabulary.special), few
+        unigram_bits(store.unigram(), few, store.codec.vocabulary.special), few
     )
     assert sample == pytest.approx(total, rel=0.15), "strata are weighed by what they stand for"
 
 
 def test_scored_tokens_are_text_and_bytes_are_counted(test_rows: Rows, store: TokenStore) -> None:
     scored = choose_tokens(test_rows, default_prefix_lengths(32), 50)
-    assert not np.isin(scored.token, store.tokenizer.vocabulary.special).any()
+    assert not np.isin(scored.token, store.codec.vocabulary.special).any()
     split = store.split("test")
     for document in range(5):
         ids = split.read(document, 0, split.length[document])
-        text = store.tokenizer.decode(ids.tolist())
-        assert store.tokenizer.units[ids].sum() == len(text.encode())
+        text = store.codec.decode(ids.tolist())
+        assert store.codec.units[ids].sum() == len(text.encode())
 
 
 def test_prefixes_longer_than_any_document_are_refused(test_rows: Rows) -> None:
@@ -142,12 +142,12 @@ def test_prefixes_longer_than_any_document_are_refused(test_rows: Rows) -> None:
 
 def test_a_uniform_model_scores_log_vocabulary(test_rows: Rows, store: TokenStore) -> None:
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    flat = build(preset="nano", vocabulary=store.tokenizer.size, context=32, special=special)
+    flat = build(preset="nano", vocabulary=store.codec.size, context=32, special=special)
     with torch.no_grad():
         flat.unembedding.weight.zero_()
     scored = choose_tokens(test_rows, (1,), 20)
-    ordinary = store.tokenizer.size - len(
-        {*store.tokenizer.vocabulary.special, store.tokenizer.vocabulary.mask}
+    ordinary = store.codec.size - len(
+        {*store.codec.vocabulary.special, store.codec.vocabulary.mask}
     )
     assert chain_rule_bits(flat, test_rows, scored, Mode("causal", 1)) == pytest.approx(
         np.full(len(scored.row), math.log2(ordinary)), abs=1e-4
@@ -167,8 +167,8 @@ def test_third_party_tokenizer_counts_bytes(real_data: Path) -> None:
 
 
 def test_special_tokens_spelled_in_text_stay_text(store: TokenStore) -> None:
-    (ids,) = store.tokenizer.encode(["a <mask> b <eos>"])
-    assert not set(ids) & set(store.tokenizer.vocabulary.special)
+    (ids,) = store.codec.encode(["a <mask> b <eos>"])
+    assert not set(ids) & set(store.codec.vocabulary.special)
 
 
 # ---------------------------------------------------------------------------------------- probes
@@ -177,12 +177,12 @@ def test_special_tokens_spelled_in_text_stay_text(store: TokenStore) -> None:
 def test_pooled_states_do_not_depend_on_neighbours(model: Backbone, store: TokenStore) -> None:
     texts = ["the cat", "two dogs ran over green hills and old men told tales", "war", ""]
     for attention in ("causal", "bidirectional", "prefix"):
-        ids, _ = encoded(store.tokenizer, texts, 32)
-        together = pooled_states(model, store.tokenizer, ids, attention)
-        alone = [pooled_states(model, store.tokenizer, [each], attention)[:, 0] for each in ids]
+        ids, _ = encoded(store.codec, texts, 32)
+        together = pooled_states(model, store.codec, ids, attention)
+        alone = [pooled_states(model, store.codec, [each], attention)[:, 0] for each in ids]
         np.testing.assert_allclose(together, np.stack(alone, axis=1), atol=1e-5)
         assert np.isfinite(together).all()
-    _, cut = encoded(store.tokenizer, ["the cat sat on a mat " * 20], 32)
+    _, cut = encoded(store.codec, ["the cat sat on a mat " * 20], 32)
     assert cut == 1
 
 

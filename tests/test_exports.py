@@ -175,7 +175,7 @@ def test_a_model_that_predicts_from_the_state_before_is_misread_by_nothing(
         transformers.pipeline("text-generation", model=str(tmp_path))("the cat")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     ids = tokenizer("the <mask> sat", return_tensors="pt").input_ids
-    mask = store.tokenizer.vocabulary.mask
+    mask = store.codec.vocabulary.mask
     assert mask in ids[0].tolist(), "it is in the vocabulary"
     assert tokenizer.mask_token is None
     assert config_of(tmp_path)["mask_token_id"] == mask
@@ -183,7 +183,7 @@ def test_a_model_that_predicts_from_the_state_before_is_misread_by_nothing(
     torch.testing.assert_close(states, backbone.states(Shown(ids, BIDIRECTIONAL)))
     again = load_tokenizer(str(tmp_path))
     assert again.masked.mask_token_id == again.vocabulary.mask == mask
-    assert again.rows == store.tokenizer.rows
+    assert again.rows == store.codec.rows
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_a_copied_folder_knows_its_modes(
     assert run.info is None
     assert (run.modes, run.final_modes) == (objective.modes(), objective.final_modes())
     assert (run.context, run.whole) == (32, True)
-    assert run.tokenizer.vocabulary == store.tokenizer.vocabulary
+    assert run.tokenizer.vocabulary == store.codec.vocabulary
     assert config_of(tmp_path)["lookaround"]["objective"] == spec
 
 
@@ -264,8 +264,8 @@ def test_generation_is_that_of_the_tokenizer(store: TokenStore, tmp_path: Path) 
     # as many published folders have it: transformers refuses to save it once anything has changed
     published = {"eos_token_id": [2, 41], "temperature": 0.6, "suppress_tokens": [50]}
     (source / "generation_config.json").write_text(json.dumps(published))
-    store.tokenizer.save(source)
-    store.tokenizer.save(own)
+    store.codec.save(source)
+    store.codec.save(own)
     for tokenizer, expected in (
         (None, published),
         (str(source), published),
@@ -274,7 +274,7 @@ def test_generation_is_that_of_the_tokenizer(store: TokenStore, tmp_path: Path) 
         settings = read_settings(None, [f"model.init={source}", "model.context=32"])
         settings.data.tokenizer = tokenizer
         for spec in ("ar", "ar + mlm"):
-            backbone = build_backbone(settings, parse(spec), store.tokenizer, 0)
+            backbone = build_backbone(settings, parse(spec), store.codec, 0)
             out = tmp_path / f"{expected is published}-{spec}"
             exporter(backbone, parse(spec), store)(out)
             assert generation_config(out) == expected
@@ -288,14 +288,14 @@ def test_another_tokenizer_has_a_row_for_each_of_its_tokens(
 ) -> None:
     source, own = tmp_path / "source", tmp_path / "tokenizer"
     lm("Llama").save_pretrained(source)
-    hf = copy.deepcopy(store.tokenizer.hf)
+    hf = copy.deepcopy(store.codec.hf)
     hf.add_special_tokens({"pad_token": "<last>"})
     hf.save_pretrained(own)
     settings = read_settings(
         None, [f"model.init={source}", f"data.tokenizer={own}", "model.context=32"]
     )
     other = SimpleNamespace(tokenizer=load_tokenizer(str(own)))
-    backbone = build_backbone(settings, parse("ar"), other.tokenizer, 0)
+    backbone = build_backbone(settings, parse("ar"), other.codec, 0)
     exporter(backbone, parse("ar"), other)(tmp_path / "out")
     config = config_of(tmp_path / "out")
     assert (config["vocab_size"], config["own_rows"], config["pad_token_id"]) == (301, 300, 300)

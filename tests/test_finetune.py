@@ -44,7 +44,7 @@ SMALL = EvaluateSettings(
 
 def backbone_of(store: TokenStore) -> Backbone:
     config = LlamaConfig(
-        vocab_size=store.tokenizer.size,
+        vocab_size=store.codec.size,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=1,
@@ -59,7 +59,7 @@ def backbone_of(store: TokenStore) -> Backbone:
 
 def readable_of(store: TokenStore, attention: str = "causal") -> Readable:
     modes = (Mode(attention, 1),)
-    return Readable(backbone_of(store), store.tokenizer, modes, modes, 32, None)
+    return Readable(backbone_of(store), store.codec, modes, modes, 32, None)
 
 
 def task_of(regression: bool = False, train: int = 40, test: int = 20) -> TaskData:
@@ -82,7 +82,7 @@ def task_of(regression: bool = False, train: int = 40, test: int = 20) -> TaskDa
 @pytest.mark.parametrize("regression", [False, True])
 def test_training_is_that_of_a_plain_loop(store: TokenStore, regression: bool) -> None:
     """Every weight, after the same batches, as transformers' own forward pass gives them."""
-    data, backbone, codec = task_of(regression), backbone_of(store), store.tokenizer
+    data, backbone, codec = task_of(regression), backbone_of(store), store.codec
     ids, _ = encoded(codec, data.train_inputs, 32)
     targets = torch.from_numpy(data.train_labels)
     targets = targets.float() if regression else targets
@@ -119,7 +119,7 @@ def test_training_is_that_of_a_plain_loop(store: TokenStore, regression: bool) -
 
 @pytest.mark.parametrize("attention", ["causal", "bidirectional", "prefix"])
 def test_a_text_is_read_as_the_probe_reads_it(store: TokenStore, attention: str) -> None:
-    data, backbone, codec = task_of(), backbone_of(store), store.tokenizer
+    data, backbone, codec = task_of(), backbone_of(store), store.codec
     ids, cut = encoded(codec, data.test_inputs, 8)
     model = Classifier(backbone, codec, attention, 3)
     with torch.no_grad():
@@ -141,7 +141,7 @@ def test_a_frozen_backbone_leaves_logistic_regression(
     chance = torch.sigmoid(2 * features[:, 0] - features[:, 1])
     targets = (torch.rand(48, generator=generator) < chance).long()
     rows = [torch.tensor([i]) for i in range(48)]
-    model = Classifier(backbone_of(store), store.tokenizer, "causal", 2)
+    model = Classifier(backbone_of(store), store.codec, "causal", 2)
     model.weight = nn.Parameter(torch.zeros(2, 4))
     frozen = lambda ids: features[torch.cat([*ids])]  # noqa: E731
     monkeypatch.setattr(model, "pooled", frozen)
@@ -206,8 +206,8 @@ def test_the_best_rate_is_found_and_one_that_diverges_is_worst(store: TokenStore
     labels = np.arange(40) % 3 // 2
     texts = [("green hills", "old men")[label] for label in labels]
     data = TaskData("t", "accuracy", texts, labels, texts, labels)
-    ids, _ = encoded(store.tokenizer, texts, 32)
-    tuning = Tuning(backbone_of(store), store.tokenizer, "causal", data, ids, ids, 0, lambda: None)
+    ids, _ = encoded(store.codec, texts, 32)
+    tuning = Tuning(backbone_of(store), store.codec, "causal", data, ids, ids, 0, lambda: None)
     rows = np.arange(40)
     assert tuning.best_rate(rows, [1e-9, 2e-3], 5) == 2e-3
     assert tuning.best_rate(rows, [2e-3, 1e-3], 5) == 2e-3, "as right, and surer"

@@ -154,7 +154,7 @@ def test_a_store_of_many_shards_and_parts_is_counted_exactly(
         key, _ = normal_lags(lags)
         assert counted(counts, key) == brute_force(documents, key), lags
     assert counts.tokens == sum(map(len, documents))
-    assert counts.never_targets == (sharded.tokenizer.bos,)
+    assert counts.never_targets == (sharded.codec.bos,)
     assert not (tmp_path / "counts" / "parts").exists()
 
 

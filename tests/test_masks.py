@@ -77,4 +77,4 @@ def test_blocks_are_for_a_llama(store: TokenStore) -> None:
     if not torch.cuda.is_available():
         settings = read_settings(None, ["model.attention=flex"])
         with pytest.raises(UserError, match=r"model\.attention: flex trains on a GPU alone"):
-            build_backbone(settings, parse("ar"), store.tokenizer, 0)
+            build_backbone(settings, parse("ar"), store.codec, 0)

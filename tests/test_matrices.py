@@ -73,7 +73,7 @@ def test_the_matrix_is_the_law_over_the_counts(
 
 @pytest.mark.slow
 def test_ar_on_a_store_is_exactly_the_pairs_that_training_scores(store: TokenStore) -> None:
-    rows = Rows(store.split("train"), 128, store.tokenizer)  # wider than every document
+    rows = Rows(store.split("train"), 128, store.codec)  # wider than every document
     found = np.zeros((store.index["vocabulary"],) * 2)
     batch = rows.take(np.arange(len(rows)))
     (view,) = parse("ar").view(batch, 0, 0)
@@ -96,7 +96,7 @@ def test_masked_and_farther_targets_agree_with_sampled_views(
     all that is assumed.
     """
     objective = parse(spec)
-    rows = Rows(store.split("train"), 64, store.tokenizer)
+    rows = Rows(store.split("train"), 64, store.codec)
     sizes, numbers = np.unique(rows.length, return_counts=True)
     law = kept_contexts(
         objective, nearest, dict(zip(sizes.tolist(), numbers.tolist(), strict=True)), 8

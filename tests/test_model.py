@@ -261,7 +261,7 @@ def test_fill_mask_gives_our_top_token_on_100_sentences(tmp_path: Path, store: A
 
     from conftest import sentences
 
-    tokenizer = store.tokenizer
+    tokenizer = store.codec
     model = backbone(vocabulary=tokenizer.size).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None

@@ -80,7 +80,7 @@ def test_probabilities_are_those_of_a_direct_count_and_sum_to_one(
 
 
 def test_contexts_are_of_the_window_and_begin_with_bos(store: TokenStore) -> None:
-    rows = Rows(store.split("test"), 16, store.tokenizer)
+    rows = Rows(store.split("test"), 16, store.codec)
     scored = choose_tokens(rows, (1, 2, 8), 40)
     found = contexts(rows, scored, 2)
     tokens = rows.take(scored.row).tokens.numpy()
@@ -89,7 +89,7 @@ def test_contexts_are_of_the_window_and_begin_with_bos(store: TokenStore) -> Non
         assert found[k].tolist() == before[-2:]
     first = (scored.position == 1) & (rows.offset[rows.first[scored.row]] == 0)
     assert first.any()
-    assert (found[first] == [NO_TOKEN, store.tokenizer.bos]).all()
+    assert (found[first] == [NO_TOKEN, store.codec.bos]).all()
 
 
 def rows_beside(documents: list[str], test: list[str]) -> dict[str, float]:

@@ -103,8 +103,8 @@ def trainer_of(
     prompts = (
         np.maximum(split.length // 2, 1) if spec in ("reverse", "teacherless", "bst") else None
     )
-    rows = Rows(split, 32, store.tokenizer, prompts=prompts)
-    backbone = build_backbone(settings, objective, store.tokenizer, 0)
+    rows = Rows(split, 32, store.codec, prompts=prompts)
+    backbone = build_backbone(settings, objective, store.codec, 0)
     return Trainer(
         backbone,
         objective,

@@ -151,7 +151,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
 def test_a_single_model_is_evaluated_by_it_too(store: TokenStore) -> None:
     settings = SMALL.model_copy(update={"protocols": ["centroid"]})
     pairs = chosen([text_task()], settings)
-    found = evaluate(readable_of(store.tokenizer), pairs, settings, seed=0)
+    found = evaluate(readable_of(store.codec), pairs, settings, seed=0)
     scores = found.scores["centroid"]["t"]
     assert scores.value == np.mean(scores.items[0])
     assert found.modes["centroid"] == "causal, shift 1"
@@ -160,7 +160,7 @@ def test_a_single_model_is_evaluated_by_it_too(store: TokenStore) -> None:
 
 def test_protocols_are_chosen_by_name(store: TokenStore) -> None:
     """A task that none of the named is for gets those that are; samples come where asked for."""
-    rows = Rows(store.split("test"), 16, store.tokenizer)
+    rows = Rows(store.split("test"), 16, store.codec)
     text = TextData(rows, rows, store.unigram())
     pairs = PairData("pairs", ["the cat sat"], ["the cat cat"], [""])
     data = [text_task(), word_task(), pairs, text]
@@ -190,9 +190,9 @@ def test_every_protocol_that_is_found_keeps_its_word(name: str, store: TokenStor
     """Whatever file was added: the same scores for the same seed, plain data, an interval around
     the value.
     """
-    protocol, readable = protocols()[name], readable_of(store.tokenizer)
+    protocol, readable = protocols()[name], readable_of(store.codec)
     rows, validation = (
-        Rows(in_memory(sentences(70, seed, (6, 10)), store.tokenizer), 32, store.tokenizer)
+        Rows(in_memory(sentences(70, seed, (6, 10)), store.codec), 32, store.codec)
         for seed in (0, 1)
     )
     pairs = PairData("pairs", ["the cat sat", "two dogs"], ["the cat cat", "dogs two"], ["", "x"])
@@ -340,7 +340,7 @@ def test_images_need_no_text() -> None:
 
 def test_modes_asked_for_are_used_if_trained(store: TokenStore) -> None:
     causal, masked = Mode("causal", 1), Mode("bidirectional", 0)
-    both = replace(readable_of(store.tokenizer), modes=(causal, masked), final_modes=(masked,))
+    both = replace(readable_of(store.codec), modes=(causal, masked), final_modes=(masked,))
     reading, writing = protocols()["probe"].mode, protocols()["bits_per_byte"].mode
     assert reading(both, SMALL) == masked
     assert writing(both, SMALL) == masked, "the end of the budget forgot the causal one"
@@ -361,7 +361,7 @@ def own(store: TokenStore, tmp_path: Path) -> tuple[Readable, Path]:
     )
     data = {"corpus_fingerprint": read_corpus(str(file)).fingerprint}
     info = {"settings": settings.model_dump(), "data": data}
-    return replace(readable_of(store.tokenizer), info=info), file
+    return replace(readable_of(store.codec), info=info), file
 
 
 def test_own_text_is_split_as_in_training(own: tuple[Readable, Path]) -> None:
@@ -413,7 +413,7 @@ def test_evaluations_of_the_older_layout_are_refused(tmp_path: Path) -> None:
 
 def test_evaluations_survive_json(store: TokenStore) -> None:
     pairs = chosen([text_task()], SMALL)
-    found = evaluate(readable_of(store.tokenizer), pairs, SMALL, seed=0)
+    found = evaluate(readable_of(store.codec), pairs, SMALL, seed=0)
     back = {
         name: {task: Scores(**entry) for task, entry in entries.items()}
         for name, entries in json.loads(json.dumps(asdict(found)))["scores"].items()

@@ -266,11 +266,11 @@ def test_shards_hold_what_the_tokenizer_gives(
         split = store.split(name)
         for number, size in enumerate(split.bytes):
             ids = split.read(number, 0, int(split.length[number]))
-            texts.append(store.tokenizer.decode(ids.tolist()))
+            texts.append(store.codec.decode(ids.tolist()))
             assert len(texts[-1].encode()) == size
     assert sorted(texts) == sorted(corpus.documents)
     train = store.split("train")
-    counted = np.bincount(np.concatenate(train.files), minlength=store.tokenizer.size)
+    counted = np.bincount(np.concatenate(train.files), minlength=store.codec.size)
     assert store.unigram().tolist() == counted.tolist()
     assert heard == sorted(heard)
     assert heard[-1][0] <= heard[-1][1] == corpus.description["bytes"]
@@ -313,7 +313,7 @@ def test_a_store_that_is_deleted_while_it_is_used_says_so(tmp_path: Path) -> Non
 
     store = prepare(make_corpus("words", sentences(60), {}), vocabulary=300, cache=tmp_path)
     shutil.rmtree(store.folder)
-    for use in (lambda: store.split("test"), store.unigram, lambda: store.tokenizer):
+    for use in (lambda: store.split("test"), store.unigram, lambda: store.codec):
         with pytest.raises(UserError, match=r"tokens-.*deleted.*makes them again"):
             use()
 

@@ -74,7 +74,7 @@ def test_what_is_written_names_each_module(store: TokenStore, tmp_path: Path) ->
     weights, pooling = (
         json.loads((folder / module["path"] / "config.json").read_text()) for module in modules[1:]
     )
-    tokenizer = store.tokenizer
+    tokenizer = store.codec
     assert len(weights["vocab"]) == tokenizer.size
     silent = {str(tokenizer.bos): 0.0, str(tokenizer.eos): 0.0}
     assert (weights["word_weights"], weights["unknown_word_weight"]) == (silent, 1.0)

@@ -734,7 +734,7 @@ def test_a_model_of_an_earlier_lookaround_is_still_evaluated_on_its_own_text(
     corpus.write_text("\n\n".join(sentences(400)))
     info = {"settings": {"data": {"corpus": str(corpus)}, "plan": {"tasks": ["2,3"]}}, "data": {}}
     backbone: Any = None
-    model = Readable(backbone, store.tokenizer, (), (), 32, info)
+    model = Readable(backbone, store.codec, (), (), 32, info)
     own = own_text(model, Settings().data)
     assert own is not None
     text = text_data(model, own)

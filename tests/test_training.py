@@ -295,7 +295,7 @@ def test_flops_are_counted_by_hand(store: TokenStore) -> None:
     batch = trainer.rows.take(np.arange(8))
     (view,) = parse("mlm").view(batch, 0, 0)
     trunk = 2 * (4 * 128 * 128 + 3 * 128 * 352 + 2 * 128) + 128
-    by_hand = 8 * 32 * (6 * trunk + 12 * 2 * 128 * 32) + 6 * 128 * store.tokenizer.size * len(
+    by_hand = 8 * 32 * (6 * trunk + 12 * 2 * 128 * 32) + 6 * 128 * store.codec.size * len(
         view.pairs.state
     )
     (component,) = parse("mlm").components()
@@ -343,7 +343,7 @@ def test_the_order_of_rows_is_a_permutation(size: int) -> None:
 
 def test_rows_cover_every_token_of_every_document(store: TokenStore) -> None:
     split = store.split("train")
-    rows = Rows(split, 16, store.tokenizer)
+    rows = Rows(split, 16, store.codec)
     covered = [np.zeros(length, dtype=bool) for length in split.length]
     for window in range(len(rows.length)):
         begin = rows.offset[window]
@@ -358,9 +358,9 @@ def test_rows_cover_every_token_of_every_document(store: TokenStore) -> None:
 def test_prompts_are_shown_and_never_targets(store: TokenStore, pack: bool) -> None:
     split = store.split("train")
     given = np.arange(len(split.length)) % 40
-    rows = Rows(split, 16, store.tokenizer, pack=pack, prompts=given)
+    rows = Rows(split, 16, store.codec, pack=pack, prompts=given)
     batch = rows.take(np.arange(len(rows)))
-    plain = Rows(split, 16, store.tokenizer, pack=pack).take(np.arange(len(rows)))
+    plain = Rows(split, 16, store.codec, pack=pack).take(np.arange(len(rows)))
     assert torch.equal(batch.tokens, plain.tokens)
     windows = [range(rows.first[row], rows.first[row + 1]) for row in range(len(rows))]
     for row, inside in enumerate(windows):
@@ -377,7 +377,7 @@ def test_prompts_are_shown_and_never_targets(store: TokenStore, pack: bool) -> N
 
 def test_packed_rows_hold_the_same_windows(store: TokenStore) -> None:
     plain, packed = (
-        Rows(store.split("train"), 64, store.tokenizer, pack=flag) for flag in (False, True)
+        Rows(store.split("train"), 64, store.codec, pack=flag) for flag in (False, True)
     )
     assert len(packed) < len(plain)
 

@@ -22,6 +22,8 @@ from lookaround.studies.compare.verdict import (
 NONE = np.array([np.nan])
 SEEDS = {"ar": [0.50, 0.51, 0.52], "mlm": [0.60, 0.61, 0.625], "dar": [0.51, 0.50, 0.53]}
 
+NAMES = {"label_texts": "label texts", "label_tokens": "label tokens", "write": "write"}
+
 
 def measured(scores: dict[str, list[float]], name: str = "probe", **options: Any) -> Measured:
     """A metric of objectives over seeds, with gains of what is above 0.4 and one baseline."""
@@ -38,6 +40,7 @@ def measured(scores: dict[str, list[float]], name: str = "probe", **options: Any
         "leader_before": "mlm",
         "floors": {"majority": 0.2, "tfidf": 0.45},
         "plateau": frozenset(),
+        "title": protocols()[name].titled("byte"),
     } | options
     return Measured(protocols()[name], table(0.0), **given)
 
@@ -177,11 +180,11 @@ def test_the_verdict_of_all_needs() -> None:
     other = Verdict(True, leader="ar", candidates=["ar"])
     tied = Verdict(False, leader="ar", candidates=["ar", "mlm"])
     none = Verdict(False)
-    assert judge_all({"label_texts": green, "write": none}).recommendation == "not measured"
-    split = judge_all({"label_texts": green, "write": other}).recommendation
+    assert judge_all({"label_texts": green, "write": none}, NAMES).recommendation == "not measured"
+    split = judge_all({"label_texts": green, "write": other}, NAMES).recommendation
     assert split == "none: mlm for label texts, ar for write"
-    both = judge_all({"label_texts": green, "write": green, "label_tokens": none})
+    both = judge_all({"label_texts": green, "write": green, "label_tokens": none}, NAMES)
     assert (both.green, both.recommendation) == (True, "mlm")
-    half = judge_all({"label_texts": green, "write": tied})
+    half = judge_all({"label_texts": green, "write": tied}, NAMES)
     assert (half.green, half.candidates) == (False, ["mlm"])
     assert "open: write" in half.reason

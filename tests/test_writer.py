@@ -37,15 +37,15 @@ CONTEXT = 32
 
 def readable(store: TokenStore, mode: Mode, *heads: LookAheadSpec) -> Readable:
     special = {
-        "bos_token_id": store.tokenizer.bos,
-        "eos_token_id": store.tokenizer.eos,
+        "bos_token_id": store.codec.bos,
+        "eos_token_id": store.codec.eos,
         "pad_token_id": 0,
     }
-    size = store.tokenizer.size
+    size = store.codec.size
     made = build(preset="nano", vocabulary=size, context=CONTEXT, special=special, heads=heads)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
-    return Readable(made.eval(), store.tokenizer, (mode,), (mode,), CONTEXT, None)
+    return Readable(made.eval(), store.codec, (mode,), (mode,), CONTEXT, None)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_greedy_continuations_follow_the_chain_rule(mode: Mode, store: TokenStor
     """Each new token is the likeliest under the same conditional that bits per byte are scored by;
     the cache changes nothing, and a text longer than the window loses its oldest tokens.
     """
-    given, tokenizer = readable(store, mode), store.tokenizer
+    given, tokenizer = readable(store, mode), store.codec
     lm, prompt = given.backbone.lm, [tokenizer.bos, *tokenizer.encode(["the cat sat"])[0]]
     writer = Writer(given, GenerationConfig(max_new_tokens=40, temperature=0))
     stats = Stats()
@@ -200,7 +200,7 @@ def test_drafts_are_taken_where_they_fit_and_are_wanted(store: TokenStore) -> No
     assert not slow.stats.tried
     assert fast.stats.steps == fast.stats.passes - 1 <= slow.stats.passes
     sampled = GenerationConfig(max_new_tokens=20)
-    prompt = [store.tokenizer.bos, *store.tokenizer.encode(["the"])[0]]
+    prompt = [store.codec.bos, *store.codec.encode(["the"])[0]]
     without = Writer(given, sampled, drafts=False)
     assert without.speculator is None
     assert [token for token, _ in without.tokens(prompt, Stats())] == (
@@ -250,16 +250,16 @@ def test_what_cannot_be_written_is_refused(causal: Readable) -> None:
 
 def test_a_state_space_model_is_read_on_from_its_state(store: TokenStore) -> None:
     torch.manual_seed(0)
-    size = store.tokenizer.size
+    size = store.codec.size
     lm = MambaForCausalLM(MambaConfig(vocab_size=size, hidden_size=32, num_hidden_layers=2)).eval()
-    given = Readable(Backbone(lm), store.tokenizer, (MODES[0],), (MODES[0],), CONTEXT, None)
+    given = Readable(Backbone(lm), store.codec, (MODES[0],), (MODES[0],), CONTEXT, None)
     (made,) = generate(given, ["the cat"], GenerationConfig(max_new_tokens=12, temperature=0))
-    ids = [store.tokenizer.bos, *store.tokenizer.encode(["the cat"])[0]]
+    ids = [store.codec.bos, *store.codec.encode(["the cat"])[0]]
     assert made.tokens
     for token in made.tokens:
         with torch.no_grad():
             logits = lm(torch.tensor([ids]), use_cache=False).logits[0, -1]
-        logits[store.tokenizer.vocabulary.unwritten(store.tokenizer.eos)] = -torch.inf
+        logits[store.codec.vocabulary.unwritten(store.codec.eos)] = -torch.inf
         assert float(logits.max() - logits[token]) < 1e-3
         ids.append(token)
 

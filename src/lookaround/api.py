@@ -93,7 +93,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
         "planned.prices",
         "planned.utilization",
     ),
-    "evaluate": (*_TEXT, *_TASKS, "evaluate.protocols", "evaluate.context"),
+    "evaluate": (*_TEXT, "data.images", *_TASKS, "evaluate.protocols", "evaluate.context"),
     "generate": (
         "generate.max_new_tokens",
         "generate.temperature",

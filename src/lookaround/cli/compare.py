@@ -100,9 +100,10 @@ def command(
         say(console, line)
         return
     train, seeds = study.store.index["splits"]["train"], settings.compare.seeds
+    what = "training picture" if study.store.codec.grid else "training document"
     say(
         console,
-        f"{study.corpus.name}: {counted(train['documents'], 'training document')}, "
+        f"{study.corpus.name}: {counted(train['documents'], what)}, "
         f"{train['tokens']:,} tokens; {counted(len(study.objectives), 'objective')} x "
         f"{counted(seeds, 'seed')} x {counted(len(study.rungs), 'rung')} up to {study.budget} "
         f"into {out}/",
@@ -142,11 +143,14 @@ def say_estimate(console: Console, cost: Estimate, jobs: int) -> None:
     from lookaround.report.text import format_count, format_flops, format_seconds
 
     corpus = cost.corpus
+    what, size = "picture", ""
+    if corpus["bytes"]:
+        what, size = "document", f", {format_count(corpus['bytes'])} bytes"
     say(
         console,
-        f"corpus            {counted(corpus['documents'], 'document')}, "
-        f"{format_count(corpus['bytes'])} bytes; {counted(corpus['duplicates'], 'duplicate')} left "
-        f"out; {counted(corpus['training_documents'], 'training document')}, "
+        f"corpus            {counted(corpus['documents'], what)}{size}; "
+        f"{counted(corpus['duplicates'], 'duplicate')} left out; "
+        f"{counted(corpus['training_documents'], f'training {what}')}, "
         f"{corpus['training_tokens']:,} tokens; vocabulary {corpus['vocabulary']:,}",
     )
     say_tasks(console, cost.tasks)

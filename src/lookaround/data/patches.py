@@ -74,10 +74,10 @@ class PatchCodec:
         """What coding means for results, one sentence each."""
         rows, columns = self.grid
         each = f"{self.patch} x {self.patch} pixels" if self.patch > 1 else "one pixel"
-        kind = "k-means codebook of" if self.patch > 1 else "grey levels, "
+        count = len(self.codebook)
+        kind = f"a k-means codebook of {count}" if self.patch > 1 else f"{count} grey levels"
         what = (
-            f"A picture is {rows} x {columns} codes of {each} each ({kind} {len(self.codebook)}), "
-            "in rows from the top."
+            f"A picture is {rows} x {columns} codes of {each} each ({kind}), in rows from the top."
         )
         if self.lost > 1e-6:
             what += f" Coding alone loses {self.lost:.1%} of the variance of the pixels."
@@ -103,7 +103,9 @@ class PatchCodec:
         codes = [token for token in ids if token < self.bos][: rows * columns]
         patches = np.zeros((rows * columns, self.patch**2), dtype=np.float32)
         patches[: len(codes)] = self.codebook[codes]
-        return np.rint(joined(patches[None], self.grid, self.patch)[0]).clip(0, 255).astype(np.uint8)
+        return (
+            np.rint(joined(patches[None], self.grid, self.patch)[0]).clip(0, 255).astype(np.uint8)
+        )
 
     def save(
         self, folder: Path, *, mask: bool = False, named: bool = True, length: int | None = None
@@ -177,7 +179,9 @@ def _divisors(height: int, width: int) -> Iterator[int]:
     return (side for side in range(1, 33) if height % side == 0 and width % side == 0)
 
 
-def fitted(pixels: np.ndarray, patch: int, codes: int | None, *, seed: int, name: str) -> PatchCodec:
+def fitted(
+    pixels: np.ndarray, patch: int, codes: int | None, *, seed: int, name: str
+) -> PatchCodec:
     """The codec fitted on training pictures (N, H, W) uint8, the same for the same seed.
 
     Single pixels: the grey levels in use where they are few, else `codes` levels (16) evenly
@@ -186,7 +190,7 @@ def fitted(pixels: np.ndarray, patch: int, codes: int | None, *, seed: int, name
     Raises UserError for patches that do not divide the pictures, and for fewer different patches
     than codes.
     """
-    count, height, width = pixels.shape
+    _, height, width = pixels.shape
     require_patch(height, width, patch, name)
     if patch == 1:
         levels = np.unique(pixels)

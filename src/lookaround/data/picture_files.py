@@ -37,6 +37,7 @@ _PART_NAMES = {
     **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
     **dict.fromkeys(("test", "testing", "t10k"), 2),
 }
+ORIENTATION = 0x0112  # of EXIF, how a camera was held
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow has it
 _IMAGES = re.compile(r"images?|pixels", re.IGNORECASE)
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "fine_label", "digit")
@@ -178,10 +179,10 @@ def _opened(path: Path, like: tuple[Path, tuple[int, ...]] | None, colour: Count
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(files.require_content(path)) as image:
-                if not image.getexif().get(0x0112):
-                    sized(image)  # before it is decoded
-                image = ImageOps.exif_transpose(image)
+            with Image.open(files.require_content(path)) as opened:
+                if not opened.getexif().get(ORIENTATION):
+                    sized(opened)  # before it is decoded
+                image = ImageOps.exif_transpose(opened)
                 sized(image)
                 return _grey_image(image, colour)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -225,7 +226,10 @@ def _stem(path: Path) -> str:
 
 def _of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) -> Pictures:
     """Arrays of pictures, each with the labels beside it; their names say which part they are."""
-    found, labels, parts, notes = [], [], [], []
+    found: list[np.ndarray] = []
+    labels: list[np.ndarray | None] = []
+    parts: list[int] = []
+    notes: list[str] = []
     for path in paths:
         pixels, told = _grey(_load(path, heard), str(path))
         notes += [note for note in told if note not in notes]
@@ -235,15 +239,12 @@ def _of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) -
         if found and pixels.shape[1:] != found[0].shape[1:]:
             height, width = found[0].shape[1:]
             raise UserError(
-                f"{path}: pictures of {pixels.shape[1]} x {pixels.shape[2]} pixels, {paths[0].name} "
-                f"has {height} x {width}; give pictures of one size"
+                f"{path}: pictures of {pixels.shape[1]} x {pixels.shape[2]} pixels, "
+                f"{paths[0].name} has {height} x {width}; give pictures of one size"
             )
         found.append(pixels)
         labels.append(each)
-        words = re.split(r"[-_.\s]|(?<=[a-z])(?=[0-9])", _stem(path).lower())
-        named = [_PART_NAMES[word] for word in (_stem(path).lower().split("_")[0], *words)
-                 if word in _PART_NAMES]
-        parts.append(named[0] if named else UNKNOWN)
+        parts.append(_part_of(_stem(path).lower()))
     if len(paths) > 1 and len({*parts}) < len(paths) and UNKNOWN in parts:
         parts = [PARTS.index("train") if part == UNKNOWN else part for part in parts]
     part = np.repeat(np.array(parts, dtype=np.int8), [len(pixels) for pixels in found])
@@ -258,10 +259,15 @@ def _of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) -
     return make_pictures(name, np.concatenate(found), joined, part, about, notes=notes)
 
 
+def _part_of(stem: str) -> int:
+    """The part that a name speaks of: t10k_images, x-test, train10k_images; else UNKNOWN."""
+    whole = re.split(r"[-_.\s]", stem)
+    words = [*whole, *(re.sub(r"[0-9]+k?$", "", word) for word in whole)]
+    return next((_PART_NAMES[word] for word in words if word in _PART_NAMES), UNKNOWN)
+
+
 def _labels_name(path: Path) -> str:
-    return _IMAGES.sub(
-        lambda found: "LABELS" if found.group().isupper() else "labels", _stem(path)
-    )
+    return _IMAGES.sub(lambda found: "LABELS" if found.group().isupper() else "labels", _stem(path))
 
 
 def _labels_beside(path: Path) -> Path | None:

@@ -150,6 +150,7 @@ def make_pictures(
     described = {
         **description,
         "documents": count,
+        "pictures": count,
         "duplicates": duplicates,
         "height": height,
         "width": width,
@@ -163,6 +164,4 @@ def make_pictures(
     digest = hashlib.sha256(f"{pixels.shape} {names}".encode())
     for column in (pixels, part, *([] if indices is None else [indices])):
         digest.update(np.ascontiguousarray(column).tobytes())
-    return Pictures(
-        name, pixels, indices, names, part, described, digest.hexdigest(), tuple(told)
-    )
+    return Pictures(name, pixels, indices, names, part, described, digest.hexdigest(), tuple(told))

@@ -84,7 +84,7 @@ class TokenStore:
     index: dict[str, Any]
 
     @cached_property
-    def tokenizer(self) -> AnyCodec:
+    def codec(self) -> AnyCodec:
         place = self.folder / "tokenizer"
         if not place.is_dir():
             raise UserError(
@@ -117,7 +117,7 @@ class TokenStore:
 
     def reversed_split(self, name: str) -> ReversedSplit:
         """The same with every document from its end."""
-        return ReversedSplit(**vars(self.split(name)), last=int(self.tokenizer.eos is not None))
+        return ReversedSplit(**vars(self.split(name)), last=int(self.codec.eos is not None))
 
     def unigram(self) -> np.ndarray:
         """Counts of each token in the training part, (vocabulary,) int64."""

@@ -86,7 +86,9 @@ def _pictures_of(data: DataSettings, given: Any, heard: Callable[[int], None]) -
             f"without {other}"
         )
     if data.tokenizer is not None:
-        raise UserError("data.tokenizer: is of a text; pictures have data.patch and data.vocabulary")
+        raise UserError(
+            "data.tokenizer: is of a text; pictures have data.patch and data.vocabulary"
+        )
     if given is None and data.images == GIVEN:
         raise UserError(
             "the pictures of this run were given as an object in Python and are not at hand; give "

@@ -128,7 +128,7 @@ def _passes(
             f"prompts: have {sorted({len(p) for p in prompts})} tokens; must be equally long"
         )
     began = time.perf_counter()
-    backbone, mask = readable.backbone.eval(), readable.tokenizer.vocabulary.mask
+    backbone, mask = readable.backbone.eval(), readable.codec.vocabulary.mask
     texts = [list(prompt) for prompt in prompts]
     context = readable.window(max(map(len, texts), default=0) + config.max_new_tokens)
     generators = [torch.Generator().manual_seed(s) for s, _ in zip(seeds, texts, strict=True)]
@@ -207,7 +207,7 @@ def quality(
     Raises UserError for a mode that is not bidirectional, and special tokens in `tokens`.
     """
     _require_masks(mode)
-    backbone, tokenizer = readable.backbone.eval(), readable.tokenizer
+    backbone, tokenizer = readable.backbone.eval(), readable.codec
     context = readable.window(len(prompt) + max(room, len(tokens)))
     special = tokenizer.vocabulary.unwritten()
     if found := sorted(set(tokens) & set(special)):

@@ -266,6 +266,9 @@ class BitsPerByte(Protocol[TextData]):
         scored, mode = scored_tokens(data.test, settings), self.mode(readable, settings)
         return bits_scores(chain_rule_bits(readable.backbone, data.test, scored, mode), scored)
 
+    def titled(self, unit: str) -> str:
+        return f"bits per {unit}"
+
     def cost(self, data: TextData, settings: EvaluateSettings) -> dict[str, int]:
         return {"tokens": len(scored_tokens(data.test, settings).row)}
 

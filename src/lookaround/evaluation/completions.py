@@ -1,4 +1,4 @@
-"""Test pictures of which a model is given the upper half: the manner of a model, not its quality."""
+"""Test pictures that a model completes from their upper halves: its manner, not its quality."""
 
 from __future__ import annotations
 

@@ -249,16 +249,15 @@ class Finetune(Protocol[TaskData]):
         rates = [base * factor for factor in settings.finetune_rates]
         attention = self.mode(readable, settings).attention
         (train, cut), (test, cut_test) = (
-            encoded(readable.tokenizer, part, readable.context)
-            for part in (inputs, data.test_inputs)
+            encoded(readable.codec, part, readable.context) for part in (inputs, data.test_inputs)
         )
         states, test_states = (
-            pooled_states(readable.backbone, readable.tokenizer, part, attention)
+            pooled_states(readable.backbone, readable.codec, part, attention)
             for part in (train, test)
         )
         tuning = Tuning(
             readable.backbone,
-            readable.tokenizer,
+            readable.codec,
             attention,
             data,
             train,

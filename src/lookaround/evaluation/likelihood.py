@@ -110,7 +110,7 @@ def log_likelihoods(
         texts.append(whole[cut:])
         begins.append(len(context) - cut)
     rows: dict[_Row, list[_Target]] = {}
-    mask, backbone = readable.tokenizer.vocabulary.mask, readable.backbone
+    mask, backbone = readable.codec.vocabulary.mask, readable.backbone
     for number, (text, begin) in enumerate(zip(texts, begins, strict=True)):
         targets = [_Target(number, at, text[at]) for at in range(begin, len(text))]
         if causal:
@@ -131,7 +131,7 @@ def log_likelihoods(
                     seen[later] = mask
             rows.setdefault(_Row(len(seen), tuple(seen), target.at), []).append(target)
     nats, greedy, done = [0.0] * len(texts), [True] * len(texts), 0
-    fill = readable.tokenizer.bos if causal else mask
+    fill = readable.codec.bos if causal else mask
     most = tokens_per_pass(backbone.device)
     for batch in _passes(rows, most, len(backbone.output.weight), mixed=causal):
         width = max(row.width for row in batch)

@@ -112,7 +112,7 @@ def divergences(
 
 def _predictions(readable: Readable, known_rs: Tensor, mode: Mode, masks: int) -> Tensor:
     """Log-probabilities (R, V) float64 of the token behind prefixes (R, s) with m masks there."""
-    prefix, mask = known_rs.shape[1], readable.tokenizer.vocabulary.mask
+    prefix, mask = known_rs.shape[1], readable.codec.vocabulary.mask
     window = torch.nn.functional.pad(known_rs, (0, masks), value=mask)
     at_once = max(1, tokens_per_pass(readable.backbone.device) // window.shape[1])
     parts = []

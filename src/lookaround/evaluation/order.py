@@ -223,8 +223,8 @@ class Order(Protocol[TextData]):
         groups = [group for part in parts for kind in part.values() for group in kind]
         texts = list(dict.fromkeys(text for group in groups for text in group))
         number = {text: i for i, text in enumerate(texts)}
-        ids, cut = encoded(readable.tokenizer, texts, readable.context)
-        states_lnd = pooled_states(readable.backbone, readable.tokenizer, ids, attention)
+        ids, cut = encoded(readable.codec, texts, readable.context)
+        states_lnd = pooled_states(readable.backbone, readable.codec, ids, attention)
         layers = candidate_layers(readable.backbone.sizes.layers)
         right, layer = {}, {}
         for kind in items.test:

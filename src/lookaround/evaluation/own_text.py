@@ -10,6 +10,7 @@ import numpy as np
 
 from lookaround.data.corpus import split_documents
 from lookaround.data.documents import Documents
+from lookaround.data.pictures import Pictures
 from lookaround.data.rows import Rows
 from lookaround.data.shards import Split, in_memory
 from lookaround.data.source import GIVEN, corpus_of
@@ -80,6 +81,8 @@ def own_text(
         )
     if own is not None and trained_on == corpus.fingerprint:
         given = own
+    if isinstance(corpus, Pictures):
+        raise UserError("data.images: a model of text reads no pictures; give --corpus TEXT")
     documents = corpus.documents
     if whole and own is None and len(documents) < 3:
         return OwnText(corpus.name, None, documents, documents, corpus.notes)

@@ -52,9 +52,7 @@ class _Linear(Baseline[TaskData]):
         )
         labels, true = data.train_labels, data.test_labels
         found = linear_probe(train[None], labels, test[None], true, metric=data.metric, seed=seed)
-        return Scores(
-            data.metric, found.score, details=beside(data.metric, true, found.predicted)
-        )
+        return Scores(data.metric, found.score, details=beside(data.metric, true, found.predicted))
 
 
 class RawPixels(_Linear):
@@ -85,7 +83,9 @@ class BagOfCodes(_Linear):
 def pixel_score(data: TaskData, rows: np.ndarray) -> float:
     """The score of raw pixels with logistic regression on some training pictures."""
     labels, true = data.train_labels[rows].tolist(), data.test_labels.tolist()
-    train = tuple((data.train_inputs[k].tobytes(), label) for k, label in zip(rows, labels, strict=True))
+    train = tuple(
+        (data.train_inputs[k].tobytes(), label) for k, label in zip(rows, labels, strict=True)
+    )
     test = tuple(
         (item.tobytes(), label) for item, label in zip(data.test_inputs, true, strict=True)
     )

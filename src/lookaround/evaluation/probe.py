@@ -192,11 +192,11 @@ class Probe(Protocol[TaskData]):
         """Its items are (true, predicted) of each test example."""
         attention = self.mode(readable, settings).attention
         (train_ids, cut), (test_ids, cut_test) = (
-            encoded(readable.tokenizer, inputs, readable.context)
+            encoded(readable.codec, inputs, readable.context)
             for inputs in (data.train_inputs, data.test_inputs)
         )
         train, test = (
-            pooled_states(readable.backbone, readable.tokenizer, ids, attention)
+            pooled_states(readable.backbone, readable.codec, ids, attention)
             for ids in (train_ids, test_ids)
         )
         probe = linear_probe(

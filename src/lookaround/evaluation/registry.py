@@ -323,6 +323,10 @@ class Protocol(ABC, Generic[Data]):
             raise TypeError(f"{where}: the key {cls.key!r} is taken by results.json; give another")
         Protocol.registry[cls.name] = cls
 
+    def titled(self, unit: str) -> str:
+        """Its title where bits are told per this unit."""
+        return self.title
+
     @property
     def half(self) -> str:
         """The half that it belongs to: "classification" or "generation"."""

@@ -178,9 +178,7 @@ class Backbone(nn.Module):
             for head in self.heads:
                 if isinstance(head, OrderHead):
                     embedded = embedded + head(shown.positions)
-        return states_of(
-            self.lm, self.source, shown, all_layers=all_layers, embedded_btd=embedded
-        )
+        return states_of(self.lm, self.source, shown, all_layers=all_layers, embedded_btd=embedded)
 
     def trunk(self, shown: Shown) -> Trunk:
         """What the heads read."""

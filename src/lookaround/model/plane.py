@@ -4,8 +4,8 @@ A token at row r and column c of a picture with W columns stands at r * W + c + 
 embeddings tell by each pair of dimensions how far two tokens are from one another, modulo a period.
 Half of the pairs get frequencies whose periods divide W: they tell the columns between two tokens
 and nothing of the rows. The other half turn slowly, so that they tell the rows, and a column as the
-W-th part of one. Such frequencies are what `rope_type: longrope` lists as factors of the usual ones,
-so that transformers reads them from config.json. Ours.
+W-th part of one. Such frequencies are what `rope_type: longrope` lists as factors of the usual
+ones, so that transformers reads them from config.json. Ours.
 """
 
 from __future__ import annotations

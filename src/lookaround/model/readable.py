@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from lookaround.data.codecs import AnyCodec, load_codec
+from lookaround.data.text import TextTokenizer
 from lookaround.model.backbone import Backbone, require_honest_attention, untrained
 from lookaround.model.export import load
 from lookaround.model.fingerprint import model_folder
@@ -146,7 +147,7 @@ def read_run(folder: Path) -> StoredRun:
 
 @dataclass(frozen=True)
 class Readable:
-    """A trained model ready for use: backbone, tokenizer, modes, row length, and its run.yaml.
+    """A trained model ready for use: backbone, codec, modes, row length, and its run.yaml.
 
     final_modes: those that the end of the budget trained; a sequence may have forgotten the others.
     context: the training length of a run, the most positions of another model, or what was asked.
@@ -156,13 +157,23 @@ class Readable:
     """
 
     backbone: Backbone
-    tokenizer: AnyCodec
+    codec: AnyCodec
     modes: tuple[Mode, ...]
     final_modes: tuple[Mode, ...]
     context: int
     info: dict[str, Any] | None
     folder: Path | None = None
     whole: bool = True
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """The codec of a model of text; raises UserError for a model of pictures."""
+        if isinstance(self.codec, TextTokenizer):
+            return self.codec
+        raise UserError(
+            f"{self.folder or 'this model'}: is a model of pictures, and this is of texts; "
+            "lookaround evaluate reads it"
+        )
 
     def untrained(self, seed: int) -> Readable:
         """The same network before training, read in the same ways."""
@@ -194,7 +205,7 @@ class Readable:
         """Ids that end a text: the tokenizer's EOS, and those of the model's generation_config."""
         config = getattr(self.backbone.lm, "generation_config", None)
         named = getattr(config, "eos_token_id", None)
-        ids = {self.tokenizer.eos, *(named if isinstance(named, list) else [named])} - {None}
+        ids = {self.codec.eos, *(named if isinstance(named, list) else [named])} - {None}
         return tuple(sorted(ids))
 
     @cached_property
@@ -202,7 +213,7 @@ class Readable:
         """Ids (F,) that no text holds, on the CPU: special tokens but for EOS, the mask, and rows
         of the model beyond the tokenizer's.
         """
-        vocabulary, rows = self.tokenizer.vocabulary, self.backbone.output.weight.shape[0]
+        vocabulary, rows = self.codec.vocabulary, self.backbone.output.weight.shape[0]
         ids = [*vocabulary.unwritten(*self.eos), *range(vocabulary.size, rows)]
         return torch.tensor([token for token in ids if token < rows], dtype=torch.int64)
 
@@ -240,22 +251,22 @@ def open_run(path: str | Path) -> Readable:
     """Opens a run, its checkpoint, or a model's folder or name on the hub; raises UserError."""
     folder = model_folder(path)
     backbone = load(folder).to(local_device())
-    tokenizer = load_codec(folder)
+    codec = load_codec(folder)
     source = folder if (folder / RUN_FILE).is_file() else folder.parent
     if (source / RUN_FILE).is_file():
         told = read_run(source)
         info = told.as_dict()
-        run = Readable(backbone, tokenizer, told.all, told.final, told.context, info, folder)
+        run = Readable(backbone, codec, told.all, told.final, told.context, info, folder)
         _require_positions(run, source / RUN_FILE, "context")
     else:
-        run = _from_config(folder, backbone, tokenizer)
+        run = _from_config(folder, backbone, codec)
     _require_rows(folder, run)
     if run.backbone.source.encoder:
         require_honest_attention(run.backbone, run.modes, packed=False)
     return run
 
 
-def _from_config(folder: Path, backbone: Backbone, tokenizer: AnyCodec) -> Readable:
+def _from_config(folder: Path, backbone: Backbone, codec: AnyCodec) -> Readable:
     """What a folder without run.yaml tells in its config.json.
 
     An export of ours describes itself ("lookaround"). Of other folders, encoders predict a token in
@@ -265,7 +276,7 @@ def _from_config(folder: Path, backbone: Backbone, tokenizer: AnyCodec) -> Reada
     """
     file = folder / "config.json"
     config = read_plain(file)
-    usual = Readable(backbone, tokenizer, (), (), backbone.limit, None, folder, whole=False)
+    usual = Readable(backbone, codec, (), (), backbone.limit, None, folder, whole=False)
     if "lookaround" not in config:
         # an EuroBERT is opened as a Llama
         in_place = backbone.source.encoder or config.get("model_type") == "eurobert"
@@ -273,7 +284,7 @@ def _from_config(folder: Path, backbone: Backbone, tokenizer: AnyCodec) -> Reada
         mode = Mode("bidirectional", 1 - in_place) if masked else Mode("causal", 1)
         return replace(usual, modes=(mode,), final_modes=(mode,))
     told = checked(_Described, config["lookaround"], f"{file}: lookaround")
-    mask, own = told.mask_token_id, tokenizer.vocabulary.mask
+    mask, own = told.mask_token_id, codec.vocabulary.mask
     if mask != own and any(mode.attention == "bidirectional" for mode in told.all):
         raise UserError(
             f"{file}: lookaround.mask_token_id is {mask!r}, the mask token of its tokenizer {own}"
@@ -296,14 +307,13 @@ def _require_positions(run: Readable, file: Path, field: str) -> None:
 
 def _require_rows(folder: Path, run: Readable) -> None:
     """Raises UserError for a tokenizer with tokens that the model has no row for."""
-    tokenizer, own = run.tokenizer, len(run.backbone.output.weight)
-    if tokenizer.rows > own:
+    codec, own = run.codec, len(run.backbone.output.weight)
+    if codec.rows > own:
         raise UserError(
-            f"{folder}: its tokenizer has {tokenizer.rows} tokens, its model only {own} rows for "
-            "them"
+            f"{folder}: its tokenizer has {codec.rows} tokens, its model only {own} rows for them"
         )
     masked = any(mode.attention == "bidirectional" for mode in run.modes)
-    if masked and tokenizer.vocabulary.mask >= len(run.backbone.embedding.weight):
+    if masked and codec.vocabulary.mask >= len(run.backbone.embedding.weight):
         raise UserError(
             f"{folder}: is read with masks, and its tokenizer has no mask token; give it one"
         )

@@ -177,8 +177,8 @@ class Shown(Movable):
     input_ids: (B, T) int64, what the model sees, masks and dummies in place.
     attention: who may attend to whom.
     documents: (B, T) int64 or None; tokens of different documents never see one another.
-    positions: (B, T) int64 or None, where in the text or picture each token of the row stands; None:
-        one after the other. Attention is by places in the row, whatever their positions.
+    positions: (B, T) int64 or None, where in the text or picture each token of the row stands;
+        None: one after the other. Attention is by places in the row, whatever their positions.
     """
 
     input_ids: Tensor

@@ -20,6 +20,8 @@ import numpy as np
 LONGEST_ENUMERATED = 14  # tokens of a row whose 2^(length - 1) visibility patterns are listed
 
 Tuple = tuple[int, ...]
+# (mass of each target (P,), the chance that each token of the row is visible to it (P, T))
+Part = tuple[np.ndarray, np.ndarray]
 Pattern = tuple[int, tuple[int, ...]]  # (target position, visible positions in rising order)
 
 
@@ -41,6 +43,12 @@ class Law:
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         """Every (target, visible positions) with its mass, up to LONGEST_ENUMERATED tokens."""
+        raise NotImplementedError
+
+    def parts(self, length: int) -> Iterator[Part]:
+        """Parts that add up to the law, in each of which tokens are visible independently of one
+        another; targets are the tokens 1 to length - 1.
+        """
         raise NotImplementedError
 
 
@@ -89,6 +97,13 @@ class Ahead(Law):
             }
         return masses
 
+    def parts(self, length: int) -> Iterator[Part]:
+        mass = np.zeros(length - 1)
+        mass[self.offset - 1 :] = self._masses(length)
+        state, position = np.arange(1, length)[:, None] - self.offset, np.arange(length)
+        seen = np.where(position == 0, 1.0, 1 - self.hidden)
+        yield mass, np.where(position <= state, seen, 0.0)
+
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         for state, mass in enumerate(self._masses(length)):
             for count in range(state + 1):
@@ -136,6 +151,12 @@ class Outside(Law):
             first = 0 if near is None else max(0, end - near)
             last = length if near is None else min(length, start + near)
             yield target, [*range(first, end), *range(start, last)]
+
+    def parts(self, length: int) -> Iterator[Part]:
+        seen = np.zeros((length - 1, length))
+        for target, visible in self._visible(length):
+            seen[target - 1, visible] = 1.0
+        yield np.ones(length - 1), seen
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         for target, visible in self._visible(length):
@@ -208,11 +229,20 @@ class Scattered(Law):
                 finish(lags, float((mass * ended).sum()))
         return masses
 
+    def parts(self, length: int) -> Iterator[Part]:
+        for rate, weight in zip(self.rates, self.weights, strict=True):
+            seen = np.full((length - 1, length), (1 - rate) * (1 - self.dropped))
+            seen[:, 0] = 1.0
+            seen[np.arange(length - 1), np.arange(1, length)] = 0.0
+            yield np.full(length - 1, weight * rate), seen
+
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         rate, weight = np.array(self.rates), np.array(self.weights)
         seen = (1 - rate) * (1 - self.dropped)  # of the tokens beside the target
         by_count = [
-            float((weight * rate * (1 - seen) ** (hidden - 1) * seen ** (length - 1 - hidden)).sum())
+            float(
+                (weight * rate * (1 - seen) ** (hidden - 1) * seen ** (length - 1 - hidden)).sum()
+            )
             for hidden in range(1, length)
         ]
         for hidden_count in range(1, length):
@@ -249,6 +279,13 @@ class HiddenSuffix(Law):
                 if cuts > 0 and rank + count - 1 <= reach:
                     masses[tuple(range(rank + count - 1, rank - 1, -1))] = mass * cuts
         return masses
+
+    def parts(self, length: int) -> Iterator[Part]:
+        target, position = np.arange(1, length)[:, None], np.arange(length)
+        for cut in range(1, length):
+            rank = np.maximum(target[:, 0] - cut + 1, 1).astype(float)
+            mass = self.weight / (length - 1) * rank**-self.near
+            yield np.where(target[:, 0] >= cut, mass, 0.0), ((position < cut) & (target > 0)).astype(float)
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         for cut in range(1, length):

@@ -15,6 +15,7 @@ from lookaround.objectives.masked import rate_nodes
 from lookaround.objectives.schedules import Linear, Schedule
 from lookaround.support.randomness import keyed_uniform
 
+ANNEALED = Linear(1.0, 0.0)
 LEAST_HIDDEN = 1e-6  # rates of hidden tokens are drawn from here up, so that 1/rate stays finite
 
 
@@ -30,7 +31,7 @@ class RAR(AR):
     share: of the rows that are read in a random order; it goes to 0 while the budget is spent.
     """
 
-    share: float | Schedule = Linear(1.0, 0.0)
+    share: float | Schedule = ANNEALED
 
     name = "rar"
 

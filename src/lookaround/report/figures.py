@@ -54,6 +54,9 @@ SHORT_BASELINES = {
     "bag": "single words",
     "window_left": "left window",
     "window": "window",
+    "pixels": "raw pixels",
+    "bag_of_codes": "bag of codes",
+    "mean_picture": "mean picture",
 }
 _PLACES = {  # of the labels of baselines across a figure
     "majority": (1.0, "right"),

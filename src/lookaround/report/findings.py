@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     )
 
 
-EXTRAPOLATION = "Bits per byte at larger budgets, by a power law through the rungs (95 %)"
+def extrapolation_title(results: ComparisonResults) -> str:
+    """The heading of what is foretold."""
+    unit = results.unit or "byte"
+    return f"Bits per {unit} at larger budgets, by a power law through the rungs (95 %)"
 
 
 def extrapolated_times(results: ComparisonResults) -> list[float]:

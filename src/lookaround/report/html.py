@@ -26,7 +26,7 @@ from lookaround.report.findings import (
     synthetic_heading,
     synthetic_tasks,
 )
-from lookaround.report.lookup import BASELINES, BITS, NEEDS, Interval, Lookup, mean, number
+from lookaround.report.lookup import BASELINES, BITS, Interval, Lookup, mean, number
 from lookaround.report.page import Table, render
 from lookaround.report.text import format_count, format_flops, format_rung
 
@@ -99,7 +99,7 @@ def _comparison(results: ComparisonResults) -> dict[str, Any]:
         "facts": _facts(study),
         "study": study,
         "budget": _budget(study),
-        "cards": [_card(study, need) for need in NEEDS],
+        "cards": [_card(study, need) for need in study.needs],
         "remarks": _remarks(study),
         "lower": lower[:1].upper() + lower[1:],
         "scores": tables.scores(study),
@@ -151,7 +151,7 @@ def _comparison(results: ComparisonResults) -> dict[str, Any]:
 def _comparison_shown(results: ComparisonResults) -> Shown:
     study = Lookup(results)
     answers = results.recommendation
-    said = [f"{title}: {answers[need]}" for need, title in NEEDS.items() if answers.get(need)]
+    said = [f"{title}: {answers[need]}" for need, title in study.needs.items() if answers.get(need)]
     return [(f"Scores at the {_budget(study)}", tables.scores(study))], said
 
 
@@ -166,6 +166,7 @@ def _facts(study: Lookup) -> list[str]:
         ("model of {} parameters", format_count, number(study.results.parameters)),
         (f"{{}} per run at the {_budget(study)}", format_flops, flops),
         ("{} bytes of text", format_count, number(study.results.corpus.bytes)),
+        ("{} pictures", format_count, number(study.results.corpus.pictures)),
     )
     return facts + [text.format(form(value)) for text, form, value in known if value == value]
 
@@ -204,7 +205,7 @@ def _card(study: Lookup, need: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "need": need,
-        "title": NEEDS[need],
+        "title": study.needs[need],
         "answer": head if kind == "decided" else head[:1].upper() + head[1:],
         "detail": detail,
         "reason": (verdict.reason if verdict else results.reasons.get(need)) or "",
@@ -237,7 +238,8 @@ def _samples(study: Lookup) -> list[tuple[int, Run]]:
     """(number of the objective, its first run with samples) of those that have any."""
     found = []
     for index, objective in enumerate(study.objectives):
-        runs = [run for run in study.runs_at(objective, study.full) if run.samples]
+        at = study.runs_at(objective, study.full)
+        runs = [run for run in at if run.samples or run.pictures]
         found += [(index, run) for run in runs[:1]]
     return found
 

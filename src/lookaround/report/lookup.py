@@ -25,6 +25,12 @@ NEEDS = {
     "write": "write",
     "all": "all",
 }
+# those of a study of pictures
+PICTURE_NEEDS = {
+    "label_texts": "label pictures",
+    "write": "complete pictures",
+    "all": "both",
+}
 BITS = "bits_per_byte"
 # `ambiguous/TASK` asks for the part of a score of `tokens` that is on ambiguous words
 AMBIGUOUS = "ambiguous"
@@ -39,6 +45,9 @@ BASELINES = {
     "untrained_causal": "untrained, read causally",
     "untrained_bidirectional": "untrained, read both ways",
     **{name: f"{name} model" for name in NGRAMS},
+    "pixels": "raw pixels, linear",
+    "bag_of_codes": "bag of codes, linear",
+    "mean_picture": "mean training picture",
 }
 # {baseline of ours: protocols it stands beside}; any other stands beside all of its task
 _WORDS = ("tokens", AMBIGUOUS)
@@ -51,7 +60,12 @@ BESIDE = {
     "untrained_causal": _WORDS,
     "untrained_bidirectional": _WORDS,
     "unigram": ("pairs",),
+    "pixels": ("probe", "finetune"),
+    "bag_of_codes": ("probe", "finetune"),
+    "mean_picture": ("reconstruction",),
 }
+# what stands beside fine-tuning on the same examples
+BY_LABELS = ("tfidf", "pixels")
 MISSING = "-"
 
 
@@ -95,10 +109,11 @@ class Lookup:
     """Lookups over the results of a comparison; every list keeps their order.
 
     Attributes: `objectives`, `rungs` (ascending), `full` (the largest rung), `seeds`, `unit`
-    ("byte", or "token" for a tokenizer that loses much text), `unigram` (bits per byte of the
-    unigram model, or nan), `columns` (protocol to the tasks it has scores of; none: of the text),
-    `headlines` (a metric for each protocol: the mean over its tasks, or its only one), `metrics`
-    (the same with those of every task), `baselines` (names of what scores are held against).
+    ("byte", "token" for a tokenizer that loses much text, "pixel" for pictures), `unigram` (bits
+    per byte of the unigram model, or nan), `columns` (protocol to the tasks it has scores of; none:
+    of the text), `headlines` (a metric for each protocol: the mean over its tasks, or its only
+    one), `metrics` (the same with those of every task), `baselines` (names of what scores are held
+    against).
     """
 
     def __init__(self, results: ComparisonResults):
@@ -129,6 +144,16 @@ class Lookup:
             for name in dict.fromkeys([*BASELINES, *named])
             if any(not math.isnan(self.baseline(name, metric)) for metric in self.metrics)
         ]
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the study is of pictures and not of text."""
+        return self.unit == "pixel"
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """{need that is recommended for: what it is called}."""
+        return PICTURE_NEEDS if self.pictures else NEEDS
 
     def _columns(self) -> dict[str, list[str]]:
         """{protocol: its tasks}, those of every study first."""
@@ -349,9 +374,9 @@ class Lookup:
         return mean(scores) if scores and not any(map(math.isnan, scores)) else math.nan
 
     def _beside(self, kind: str, key: str, task: str) -> float:
-        if key == "finetune" and kind == "tfidf":  # on the labels that were given
+        if key == "finetune" and kind in BY_LABELS:  # on the labels that were given
             seeds = [seed for name in self.objectives for seed in self.labels(name, task)]
-            return mean(seed[-1].tfidf for seed in seeds)
+            return mean(seed[-1].get(kind) for seed in seeds)
         line = self.results.baselines.get(task) if key in BESIDE.get(kind, (key,)) else None
         kind += "_ambiguous" * (key == AMBIGUOUS)
         return number(line.get(kind)) if line else math.nan

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from lookaround.report.figures import short_baseline
 from lookaround.report.findings import (
-    EXTRAPOLATION,
     FORECAST_COLUMNS,
     RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
     extrapolated_cell,
     extrapolated_times,
+    extrapolation_title,
     forecast_standing,
     is_control,
     right_context_cells,
@@ -22,7 +22,7 @@ from lookaround.report.findings import (
     synthetic_columns,
     synthetic_name,
 )
-from lookaround.report.lookup import BASELINES, BITS, NEEDS, Interval, Lookup, number, verdict
+from lookaround.report.lookup import BASELINES, BITS, Interval, Lookup, number, verdict
 from lookaround.report.page import Bar, Cell, Head, Row, Table
 from lookaround.report.text import (
     MISSING,
@@ -63,7 +63,7 @@ def scores(study: Lookup) -> Table:
             [*score_cells(study, objective, metrics, bars=True), *_costs(study, objective)],
             key=index,
             code=True,
-            badges=[title for n, title in NEEDS.items() if study.recommended(n) == objective],
+            badges=[title for n, title in study.needs.items() if study.recommended(n) == objective],
             notes=_modes(study, objective),
         )
         for index, objective in enumerate(study.objectives)
@@ -140,7 +140,7 @@ def extrapolation(study: Lookup) -> Table | None:
         if objective in study.objectives
     ]
     heads = [Head("objective"), *(Head(f"{factor:g} x", "the budget") for factor in times)]
-    return Table(EXTRAPOLATION, heads, [("", rows)])
+    return Table(extrapolation_title(study.results), heads, [("", rows)])
 
 
 def _columns(study: Lookup, metrics: Sequence[str]) -> list[tuple[str, bool]]:

@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lookaround.report.findings import (
-    EXTRAPOLATION,
     FORECAST_COLUMNS,
     RIGHT_CONTEXT_COLUMNS,
     SPECULATION_COLUMNS,
     extrapolated_cell,
     extrapolated_times,
     extrapolation_lines,
+    extrapolation_title,
     forecast_contexts,
     forecast_features,
     forecast_standing,
@@ -34,7 +34,7 @@ from lookaround.report.findings import (
     synthetic_name,
     synthetic_tasks,
 )
-from lookaround.report.lookup import BASELINES, BITS, MISSING, NEEDS, Interval, Lookup, number
+from lookaround.report.lookup import BASELINES, BITS, MISSING, Interval, Lookup, number
 from lookaround.report.text import (
     format_count,
     format_flops,
@@ -214,7 +214,7 @@ def _print_comparison(results: ComparisonResults, console: Console) -> None:
             bool(study.recommended(need)),
             _why(results, need) if need not in verdicts or verdicts[need].leader else None,
         )
-        for need, title in NEEDS.items()
+        for need, title in study.needs.items()
     ]
     _print_answers(console, answers)
     _print_extrapolation(results, console)
@@ -228,7 +228,7 @@ def _print_extrapolation(results: ComparisonResults, console: Console) -> None:
     found = results.extrapolation
     times = extrapolated_times(results)
     if times:
-        _print_text(console, EXTRAPOLATION, style="bold")
+        _print_text(console, extrapolation_title(results), style="bold")
         columns = [
             Column(f"{factor:g} x", [extrapolated_cell(line, factor) for line in found.values()])
             for factor in times

@@ -165,8 +165,11 @@ class DataSettings(_Section):
         None, description="a Hugging Face tokenizer; none: a byte-level BPE trained here"
     )
     vocabulary: int | None = result(
-        None, ge=1, le=1 << 20, description="tokens of the BPE (none: the preset's), or codes of "
-        "pictures (none: 128 patches, or the grey levels in use)"
+        None,
+        ge=1,
+        le=1 << 20,
+        description="tokens of the BPE (none: the preset's), or codes of "
+        "pictures (none: 128 patches, or the grey levels in use)",
     )
     pack: bool = result(False, description="several short documents in a row, isolated by the mask")
     validation: float = result(

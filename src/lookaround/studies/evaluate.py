@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookaround.data.source import tasks_of
-from lookaround.data.text import TextTokenizer
+from lookaround.data.patches import PatchCodec
+from lookaround.data.source import picture_parts, tasks_of
 from lookaround.evaluation.baselines import baselines, by_key, run_baselines
+from lookaround.evaluation.own_pictures import own_pictures, picture_data
 from lookaround.evaluation.own_text import own_text, text_data
 from lookaround.evaluation.registry import (
     TEXT,
@@ -78,6 +79,8 @@ def open_evaluation(
         evaluate = settings.evaluate.model_copy(update=both)
         settings = settings.model_copy(update={"evaluate": evaluate})
     heard = reading(report, settings.data)
+    if isinstance(readable.codec, PatchCodec):
+        return _of_pictures(settings, model, readable, readable.codec, given, heard)
     own = own_text(readable, settings.data, given, heard, whole=True)
     text = None if own is None else text_data(readable, own)
     tasks = tasks_of(settings.data, required=own is None)
@@ -86,7 +89,7 @@ def open_evaluation(
     data: list[AnyData] = [
         *with_counts(
             [task_data(task, settings.evaluate) for task in tasks],
-            readable.tokenizer,
+            readable.codec,
             text.counts if text else None,
         ),
         *([text] if text else []),
@@ -102,6 +105,26 @@ def open_evaluation(
     request = Request(settings, str(model), readable, tuple(data), tuple(pairs), tuple(notes))
     cost(request)  # refuses settings that do not fit the text
     return request
+
+
+def _of_pictures(
+    settings: Settings,
+    model: Path,
+    readable: Readable,
+    codec: PatchCodec,
+    given: Any,
+    heard: Callable[[int], None],
+) -> Request:
+    """What a model of pictures is evaluated on: the pictures given, or its own."""
+    pictures, data = own_pictures(readable, codec, settings.data, given, heard)
+    parts = picture_parts(pictures, data)
+    task = pictures.task(parts)
+    text = picture_data(codec, pictures, parts)
+    tasks = [] if task is None else [task_data(task, settings.evaluate)]
+    items = (*with_counts(tasks, codec, text.counts), text)
+    notes = tuple(f"{pictures.name}: {note}" for note in pictures.notes)
+    pairs = tuple(chosen(items, settings.evaluate))
+    return Request(settings, str(model), readable, items, pairs, notes)
 
 
 def cost(request: Request) -> dict[str, int]:
@@ -186,7 +209,7 @@ def _notes(request: Request, evaluation: Evaluation) -> list[str]:
                     f"{cut:,} of {len(length):,} test documents were cut into windows of {width:,} "
                     "tokens"
                 )
-            notes += codec.notes if isinstance(codec, TextTokenizer) else []
+            notes += codec.notes
             continue
         found = [scores[item.name] for scores in evaluation.scores.values() if item.name in scores]
         cut, context = (

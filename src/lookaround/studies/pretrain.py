@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lookaround.data.corpus import Corpus
+from lookaround.data.pictures import Pictures
 from lookaround.data.shards import TokenStore
 from lookaround.data.source import corpus_of
 from lookaround.model.export import require_form
@@ -26,7 +27,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.report.schema import PretrainResults
 from lookaround.settings import Settings
 from lookaround.studies.compare.estimate import Estimate, estimate
-from lookaround.studies.compare.study import open_store, open_study
+from lookaround.studies.compare.study import fitted_to, open_store, open_study
 from lookaround.studies.events import Event, Report, reading, report_step, silent
 from lookaround.studies.folder import KINDS, StudyFolder
 from lookaround.support.errors import Interrupted, UserError
@@ -48,7 +49,7 @@ class Request:
     settings: Settings
     objective: Objective
     budget: Budget
-    corpus: Corpus
+    corpus: Corpus | Pictures
 
 
 def open_pretraining(settings: Settings, given: Any = None, *, report: Report = silent) -> Request:
@@ -89,6 +90,7 @@ def pretrain(request: Request, out: Path, *, report: Report = silent) -> Pretrai
         stop.at_once = True  # there is nothing to save yet
         store = open_store(request.corpus, settings, report=report)
         stop.at_once = False
+        settings, (objective,) = fitted_to(store, settings, (objective,))
         for note in store.notes:
             report(Event(finished=note))
         if processes.main:

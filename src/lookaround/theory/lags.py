@@ -151,7 +151,7 @@ def count_lags(
             hash_bits=hash_bits,
             folder=folder,
         )
-        counts._write_index()
+        counts.write_index()
     missing = [item for item in wanted if item not in counts.pairs]
     if missing:
         _count_missing(store, parts, missing, counts, folder, executor, on_progress)
@@ -192,9 +192,9 @@ def _count_missing(
         number[item] += found
         left[item] -= 1
         if not left[item]:
-            _join(files[item], folder / f"{_name(item)}.npz")
+            _join(files[item], file_of(folder, item))
             counts.pairs[item] = number[item]
-            counts._write_index()
+            counts.write_index()
         if on_progress is not None:
             on_progress(total - sum(left.values()), total, tokens)
 
@@ -393,7 +393,8 @@ class LagCounts:
             folder=Path(folder),
         )
 
-    def _write_index(self) -> None:
+    def write_index(self) -> None:
+        """Writes what is counted so far beside it."""
         assert self.folder is not None
         index = {
             "format": FORMAT,
@@ -424,7 +425,7 @@ class LagCounts:
         number = self.number(key)
         if self.folder is None:
             return self._held[key]
-        file = self.folder / f"{_name(key)}.npz"
+        file = file_of(self.folder, key)
         counted = read_tally(file)
         if not self.code(len(key)).holds(counted.keys):
             raise UserError(
@@ -454,6 +455,11 @@ class LagCounts:
 
 
 # -------------------------------------------------------------------------------------------- files
+
+
+def file_of(folder: Path, lags: Lags) -> Path:
+    """Where the counts of some lags are kept."""
+    return folder / f"{_name(lags)}.npz"
 
 
 def _name(lags: Lags) -> str:

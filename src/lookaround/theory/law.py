@@ -11,6 +11,8 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from lookaround.objectives.laws import LONGEST_ENUMERATED, Law, Pattern
 from lookaround.objectives.objective import Combination, Objective
 
@@ -49,6 +51,63 @@ def contexts(
         objective, rows, lambda law, width: law.lags(nearest, width, farthest, least)
     )
     return {lags[0]: mass for lags, mass in tuples.items()} if nearest == 1 else tuples
+
+
+def nearest_by_distance(
+    objective: Objective, distance: np.ndarray, least: float = 1e-9
+) -> dict[tuple[int, int], float]:
+    """{(target position, position of the nearest visible token): probability} by any distance.
+
+    distance: (T, T) from the token of the row (target) to the context (column); infinite where a
+        token is no context. Ties are split.
+    least: mass of a target below which no farther tokens are looked at.
+
+    Sums to 1 minus the mass of targets with no visible context. In a line, with |t - u|, it is
+    `contexts` with nearest=1, position by position.
+    """
+    length = len(distance)
+    return _over_budget(
+        objective, {length: 1.0}, lambda law, width: _nearest(law, distance, least)
+    )
+
+
+def _nearest(law: Law, distance: np.ndarray, least: float) -> dict[tuple[int, int], float]:
+    length = len(distance)
+    masses: dict[tuple[int, int], float] = {}
+    # the share of a token among those of its ring is E[1 / (1 + S)] = int_0^1 E[x^S] dx with S the
+    # others that are visible, a polynomial in x
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    nodes, weights = (nodes + 1) / 2, weights / 2
+    parts = [(mass, seen) for mass, seen in law.parts(length) if mass.any()]
+    if not parts:
+        return {}
+    mass = np.array([part[0] for part in parts])  # (R, P)
+    seen = np.array([part[1] for part in parts])  # (R, P, T)
+    for target in range(1, length):
+        left = mass[:, target - 1].copy()
+        whole = left.sum()
+        for ring in _rings(distance[target], target):
+            if left.sum() <= least * max(whole, 1e-300):
+                break
+            chance = seen[:, target - 1, ring]  # (R, n)
+            factors = 1 - chance[..., None] * (1 - nodes)  # (R, n, nodes)
+            product = factors.prod(1)
+            for place, position in enumerate(ring):
+                share = (product / factors[:, place] * weights).sum(-1)
+                found = float((left * chance[:, place] * share).sum())
+                if found > 0:
+                    masses[target, position] = found
+            left = left * (1 - chance).prod(1)
+    return masses
+
+
+def _rings(distance: np.ndarray, target: int) -> list[list[int]]:
+    """Positions at equal distances, the nearest first; without the target itself."""
+    rings: dict[float, list[int]] = {}
+    for position, away in enumerate(np.round(distance, 9).tolist()):
+        if position != target and away < np.inf:
+            rings.setdefault(away, []).append(position)
+    return [rings[away] for away in sorted(rings)]
 
 
 def patterns(objective: Objective, length: int) -> dict[Pattern, float]:

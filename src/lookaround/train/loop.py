@@ -579,16 +579,16 @@ def exporter(
             backbone,
             folder,
             modes,
-            mask=store.tokenizer.vocabulary.mask,
+            mask=store.codec.vocabulary.mask,
             form=form,
             objective=objective.spec,
             final_modes=objective.final_modes(),
             context=length,
         )
         masks = shows_masks(objective)
-        store.tokenizer.save(folder, mask=masks, named=named, length=length)
-        if isinstance(store.tokenizer, TextTokenizer):
-            write_pooling(folder, store.tokenizer, backbone.width)
+        store.codec.save(folder, mask=masks, named=named, length=length)
+        if isinstance(store.codec, TextTokenizer):
+            write_pooling(folder, store.codec, backbone.width)
 
     return fill
 

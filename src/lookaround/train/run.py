@@ -122,8 +122,8 @@ def make_trainer(
     backwards: whether every document is read from its end.
     """
     train = store.reversed_split("train") if backwards else store.split("train")
-    rows = Rows(train, settings.model.context, store.tokenizer, pack=settings.data.pack)
-    backbone = build_backbone(settings, objective, store.tokenizer, seed)
+    rows = Rows(train, settings.model.context, store.codec, pack=settings.data.pack)
+    backbone = build_backbone(settings, objective, store.codec, seed)
     usual = settings.train.learning_rate or default_learning_rate(backbone.width)
     return Trainer(
         backbone,

@@ -16,8 +16,8 @@ SLOWEST = 1e-4  # of the waves, in radians a position
 class OrderHead(nn.Module):
     """An embedding of the distance from a token to the next one of its row, added to its own.
 
-    A linear map of waves of the distance (Vaswani et al. 2017) less those of the distance 1: rows in
-    their own order are read as if it were not there. Ours.
+    A linear map of waves of the distance (Vaswani et al. 2017) less those of the distance 1: rows
+    in their own order are read as if it were not there. Ours.
     """
 
     def __init__(self, sizes: Sizes, features: int) -> None:

@@ -11,6 +11,7 @@ from lookaround.report.schema.record import (
     Listed,
     Named,
     Older,
+    Png,
     Record,
     Results,
     Score,
@@ -32,6 +33,9 @@ class Corpus(Record):
     documents: int | None = Field(None, description="documents kept")
     duplicates: int | None = Field(None, description="exact duplicates left out")
     bytes: int | None = Field(None, description="bytes of UTF-8 text")
+    pictures: int | None = Field(None, description="pictures kept, where they stand for a text")
+    height: int | None = Field(None, description="of a picture, in pixels")
+    width: int | None = Field(None, description="of a picture, in pixels")
     tokens: Named[int] = Field({}, description="tokens in `train`, `validation`, `test`")
     splits: Named[int] = Field({}, description="documents in `train`, `validation`, `test`")
     fingerprint: str | None = Field(
@@ -99,6 +103,13 @@ class Baselines(Record):
     untrained_bidirectional: Score = Field(None, description="the same, read bidirectionally")
     bag: Score = Field(None, description="linear model of single words, of word order in the text")
     unigram: Score = Field(None, description="token frequencies alone, of minimal pairs")
+    pixels: Score = Field(None, description="logistic regression on the pixels of pictures")
+    bag_of_codes: Score = Field(
+        None, description="logistic regression on how often each code stands in a picture"
+    )
+    mean_picture: Score = Field(
+        None, description="the mean training picture in place of hidden patches"
+    )
 
 
 class LabelCount(Record):
@@ -112,6 +123,9 @@ class LabelCount(Record):
     before: Score = Field(None, description="the same network trained from scratch")
     probe: Score = Field(None, description="the frozen probe on the same examples")
     tfidf: Score = Field(None, description="TF-IDF with logistic regression on the same examples")
+    pixels: Score = Field(
+        None, description="of pictures: logistic regression on the pixels of the same examples"
+    )
 
 
 class PairScores(Record):
@@ -228,6 +242,14 @@ class Sample(Record):
     continuation: Any = Field(None, description="text it wrote")
 
 
+class Picture(Record):
+    """A test picture that the model completed, each as a PNG in a data address."""
+
+    original: Png | None = Field(None, description="the picture, as it was coded")
+    given: Png | None = Field(None, description="what the model was given of it")
+    completed: Png | None = Field(None, description="that with what the model made of the rest")
+
+
 class Run(Record):
     """One objective, seed and rung.
 
@@ -274,6 +296,7 @@ class Run(Record):
     )
     curve: Listed[CurvePoint] = Field([], description="training loss along the run")
     samples: Listed[Sample] = Field([], description="continuations of test documents")
+    pictures: Listed[Picture] = Field([], description="completions of test pictures")
 
 
 class MetricRow(Record):
@@ -377,8 +400,8 @@ class ComparisonResults(Results):
     )
     unit: str | None = Field(
         None,
-        description="what bits are told per under every key `bits_per_byte`: `byte`, or `token` "
-        "where the tokenizer loses more than 1 % of the characters; absent: `byte`",
+        description="what bits are told per under every key `bits_per_byte`: `byte`, `token` "
+        "where the tokenizer loses more than 1 % of the characters, or `pixel`; absent: `byte`",
     )
     unigram_bits_per_byte: Score = Field(
         None,

@@ -26,6 +26,7 @@ T = TypeVar("T")
 Named = Annotated[dict[str, T], BeforeValidator(lambda value: {} if value is None else value)]
 Listed = Annotated[list[T], BeforeValidator(lambda value: [] if value is None else value)]
 Score = float | None
+Png = Annotated[str, Field(pattern=r"^data:image/png;base64,[A-Za-z0-9+/=]+$")]
 Share = Annotated[float, Field(gt=0, le=1)]
 # {version: what makes data of the current one of it}
 Older = Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]]

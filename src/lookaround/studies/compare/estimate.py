@@ -150,7 +150,7 @@ def _seconds(
     settings = study.settings.evaluate
     backbone = study.backbone.to(local_device())
     context = study.settings.model.context
-    readable = Readable(backbone, study.store.tokenizer, modes, modes, context, None)
+    readable = Readable(backbone, study.store.codec, modes, modes, context, None)
     total = 0.0
     for protocol, item in pairs:
         part, options = _part(item, settings)

@@ -384,9 +384,10 @@ class Grid:
     def told(self, kind: str, value: Any) -> str:
         """What a job of a kind has found, in one line."""
         if kind == "untrained":
-            return scores_line(value)
+            return scores_line(value, self.study.store.codec.unit)
         if kind == "ladder":
-            return scores_line(value["rungs"][f"{self.study.rungs[-1]:g}"]["evaluation"])
+            last = value["rungs"][f"{self.study.rungs[-1]:g}"]["evaluation"]
+            return scores_line(last, self.study.store.codec.unit)
         losses = value["validation_losses"]
         if not all(map(math.isfinite, losses.values())):
             return "the loss is not finite"

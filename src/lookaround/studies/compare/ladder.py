@@ -274,7 +274,7 @@ def _train_ladder(
             data = study_data(job.settings, job.store, job.tasks)
             pairs = job.asked(rung, chosen(data, job.settings.evaluate))
             found = evaluate_into(folder, open_run(folder), pairs, job.settings, job.seed, status)
-            status.note = f"at {rung:g} of the budget: {scores_line(found)}"
+            status.note = f"at {rung:g} of the budget: {scores_line(found, job.store.codec.unit)}"
         status.before += evaluating
 
 

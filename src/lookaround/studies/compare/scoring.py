@@ -55,7 +55,7 @@ def study_data(
 ) -> tuple[AnyData, ...]:
     """All that a study's models are evaluated on: its tasks and the held-out text."""
     text = text_data(settings, store)
-    return (*with_counts(tasks, store.tokenizer, text.counts), text)
+    return (*with_counts(tasks, store.codec, text.counts), text)
 
 
 def evaluate_into(
@@ -177,10 +177,13 @@ def _require_whole(protocol: Protocol[Any], task: str, stored: StoredScores, fil
         )
 
 
-def scores_line(evaluation: Evaluation) -> str:
-    """The scores of a rung in one line, as far as they decide a recommendation."""
+def scores_line(evaluation: Evaluation, unit: str) -> str:
+    """The scores of a rung in one line, as far as they decide a recommendation.
+
+    unit: what bits are told per.
+    """
     return ", ".join(
-        f"{scores.value:.3f} {task or protocol.title}"
+        f"{scores.value:.3f} {task or protocol.titled(unit)}"
         for name, protocol in protocols().items()
         for task, scores in evaluation.scores.get(name, {}).items()
         if protocol.need and scores.value is not None
@@ -231,7 +234,7 @@ def untrained_folder(out: Path, attention: str, seed: int) -> Path:
 
 def run_untrained(job: Untrained) -> Evaluation:
     """What the protocols that do not write say of a network before training."""
-    codec, modes = job.store.tokenizer, (Mode(job.attention, 1),)
+    codec, modes = job.store.codec, (Mode(job.attention, 1),)
     job.folder.mkdir(parents=True, exist_ok=True)
     with threads(job.threads), stop_on_signals() as stop:
         status = Status(job.folder, job.out, f"before training, read {job.attention}", stop)

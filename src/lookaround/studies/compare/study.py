@@ -11,8 +11,8 @@ from pydantic import Field
 
 from lookaround.data.corpus import Corpus
 from lookaround.data.labelled import AnyTask, PairTask
-from lookaround.data.rows import Rows
 from lookaround.data.pictures import Pictures
+from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare, prepare_pictures
 from lookaround.data.source import picture_parts, read_source
 from lookaround.data.text import TextTokenizer, require_named
@@ -112,7 +112,7 @@ class Study:
         plans: {objective: its plan}.
         """
         data, train = self.settings.data, self.store.split("train")
-        rows = Rows(train, self.settings.model.context, self.store.tokenizer, pack=data.pack)
+        rows = Rows(train, self.settings.model.context, self.store.codec, pack=data.pack)
         steps = max(sum(plans[objective.spec]["steps"]) for objective in self.objectives)
         return steps * self.settings.train.batch / len(rows)
 
@@ -172,10 +172,8 @@ def open_study(settings: Settings, given: Any = None, *, report: Report = silent
         )
     corpus, tasks = read_source(settings.data, given, heard=reading(report, settings.data))
     store = open_store(corpus, settings, report=report)
-    settings = settings_for(store, settings)
-    if (grid := store.tokenizer.grid) is not None:
-        objectives = tuple(objective.in_plane(grid[1]) for objective in objectives)
-    backbone = build_backbone(settings, objectives[0], store.tokenizer, settings.seed)
+    settings, objectives = fitted_to(store, settings, objectives)
+    backbone = build_backbone(settings, objectives[0], store.codec, settings.seed)
     study = Study(settings, objectives, corpus, tuple(tasks), store, budget, backbone)
     for protocol, text in chosen([text_data(settings, store)], settings.evaluate):
         protocol.cost(text, settings.evaluate)  # refuses settings that do not fit the text
@@ -207,14 +205,17 @@ def open_store(
     )
 
 
-def settings_for(store: TokenStore, settings: Settings) -> Settings:
-    """Settings with the training length of pictures, a row for each; raises UserError for another.
+def fitted_to(
+    store: TokenStore, settings: Settings, objectives: tuple[Objective, ...]
+) -> tuple[Settings, tuple[Objective, ...]]:
+    """Settings with the training length of pictures, a row for each, and objectives in the plane.
 
-    Those of a text are returned as they are.
+    Those of a text are returned as they are. Raises UserError for another training length, and for
+    packing.
     """
-    codec, model = store.tokenizer, settings.model
+    codec, model = store.codec, settings.model
     if isinstance(codec, TextTokenizer):
-        return settings
+        return settings, objectives
     if "context" in model.model_fields_set and model.context != codec.length:
         raise UserError(
             f"model.context: a picture has {codec.length} tokens with its BOS, got "
@@ -224,11 +225,11 @@ def settings_for(store: TokenStore, settings: Settings) -> Settings:
         raise UserError("data.pack: every picture is a row of its own; leave it out")
     settings = settings.model_copy(deep=True)
     settings.model.context = codec.length
-    return settings
+    return settings, tuple(objective.in_plane(codec.grid[1]) for objective in objectives)
 
 
 def split_rows(settings: Settings, store: TokenStore, split: str) -> Rows:
-    return Rows(store.split(split), settings.model.context, store.tokenizer)
+    return Rows(store.split(split), settings.model.context, store.codec)
 
 
 def text_data(settings: Settings, store: TokenStore) -> TextData:

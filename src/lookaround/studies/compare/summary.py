@@ -47,10 +47,21 @@ from lookaround.support.errors import UserError
 from lookaround.support.machine import machine, versions
 from lookaround.train.speed import off_budget
 
+# {need: (what a reader calls it, what measures it)}
 NEEDS = {
-    "label_texts": "Give labelled texts with --task, and the protocol probe.",
-    "label_tokens": "Give texts with a label for every word with --task, and the protocol tokens.",
-    "write": "Give the protocol bits_per_byte.",
+    "label_texts": ("label texts", "Give labelled texts with --task, and the protocol probe."),
+    "label_tokens": (
+        "label tokens",
+        "Give texts with a label for every word with --task, and the protocol tokens.",
+    ),
+    "write": ("write", "Give the protocol bits_per_byte."),
+}
+PICTURE_NEEDS = {
+    "label_texts": (
+        "label pictures",
+        "Give pictures with classes (a folder for each), and the protocol probe.",
+    ),
+    "write": ("complete pictures", "Give the protocol bits_per_byte."),
 }
 WORSE = 0.01  # of the bits of the best rung: from there on more epochs hurt
 # least FLOPs from which losses of masked models are known to fall regularly (arXiv 2305.17266)
@@ -95,6 +106,11 @@ class _Summary:
         last = self.statistics[self.specs[0], self.seeds[0], self.last]
         # what is measured at the whole budget alone
         self.final_metrics = [metric for metric in last if metric not in self.metrics]
+
+    @property
+    def unit(self) -> str:
+        """What bits are told per: "byte", "token" or "pixel"."""
+        return self.study.store.codec.unit
 
     @property
     def last(self) -> float:
@@ -169,7 +185,7 @@ class _Summary:
             },
             "machine": machine(study.jobs, study.threads),
             "versions": versions(),
-            "unit": study.store.tokenizer.unit,
+            "unit": self.unit,
             "parameters": study.backbone.parameter_count,
             "equal": study.equal,
             **{
@@ -354,7 +370,7 @@ class _Summary:
         keys = {metric.partition("/")[0] for metric in [*self.metrics, *self.final_metrics]}
         return {
             protocol.key: {
-                "title": protocol.title,
+                "title": protocol.titled(self.unit),
                 "higher": protocol.higher,
                 "about": (protocol.__doc__ or "").strip().partition("\n")[0],
             }
@@ -366,7 +382,8 @@ class _Summary:
 
     def _verdicts(self) -> dict[str, Verdict]:
         verdicts = {}
-        for need, remedy in NEEDS.items():
+        needs = NEEDS if self.unit != "pixel" else PICTURE_NEEDS
+        for need, (_, remedy) in needs.items():
             protocol = next(
                 (
                     protocol
@@ -380,7 +397,8 @@ class _Summary:
                 if protocol is None
                 else judge(self.measured(protocol))
             )
-        return verdicts | {"all": judge_all(verdicts)}
+        names = {need: name for need, (name, _) in needs.items()}
+        return verdicts | {"all": judge_all(verdicts, names)}
 
     def measured(self, protocol: Protocol[Any]) -> Measured:
         """A protocol's metric as verdicts need it."""
@@ -399,6 +417,7 @@ class _Summary:
             None,
             {name: sign * value for name, value in self._floors(protocol).items()},
             self._plateau(self.last),
+            protocol.titled(self.unit),
         )
         if len(rungs) > 1:
             before = replace(measured, scores=scores(rungs[-2]), plateau=self._plateau(rungs[-2]))
@@ -447,7 +466,7 @@ class _Summary:
                 "One seed: differences between training runs are not covered by the intervals; "
                 "--seeds 3 covers them."
             )
-        notes += study.store.tokenizer.notes
+        notes += study.store.codec.notes
         for task in study.tasks:
             notes += [f"{task.name}: {note}" for note in task.notes]
         notes += self._cut_notes()
@@ -463,7 +482,9 @@ class _Summary:
         return notes + self._known()
 
     def _known(self) -> list[str]:
-        """What was measured elsewhere for the needs of this study at its budget."""
+        """What was measured elsewhere for the needs of this study at its budget: on text."""
+        if self.unit == "pixel":
+            return []
         needs = {one.need for one in self.protocols.values() if one.key in self.metrics}
         unique = self.study.unique
         return quoted(needs - {""}, self._spent("flops"), self._spent("tokens") / unique)
@@ -503,7 +524,7 @@ class _Summary:
             return []
         return [
             f"Context is not used yet by {', '.join(unused)}: the loss stands above that of the "
-            f"bigram model ({line.value:.3f} bits per {self.study.store.tokenizer.unit}), which "
+            f"bigram model ({line.value:.3f} bits per {self.unit}), which "
             "sees one token. What helps: a larger budget, a larger learning rate, `ar` beside "
             "masks (`ar + vmlm`), a smaller vocabulary."
         ]
@@ -545,7 +566,7 @@ class _Summary:
             )
             first = min(self.specs, key=lambda spec: bits[spec, best[spec]])
             notes.append(
-                f"More epochs only hurt: the fewest bits per {self.study.store.tokenizer.unit} are "
+                f"More epochs only hurt: the fewest bits per {self.unit} are "
                 f"reached after so many: {told}. The best of all is {first} after "
                 f"{epochs[first, best[first]]:.0f} epochs, {best[first]:g} of the budget."
             )
@@ -554,7 +575,7 @@ class _Summary:
     def _budget_notes(self) -> list[str]:
         """On which side of the crossing of masked and autoregressive training the study is."""
         masked = [o.spec for o in self.study.objectives if self.ways[o.spec] == "bidirectional"]
-        if not masked:
+        if not masked or self.unit == "pixel":  # measured on text
             return []
         unique = self.study.unique
         return crossing_notes(unique, self._spent("flops"))

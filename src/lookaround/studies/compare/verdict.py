@@ -35,6 +35,7 @@ class Measured:
     leader_before: who led a rung before; None: there is one rung.
     floors: {baseline: score}.
     plateau: objectives that use no context.
+    title: of the metric.
     """
 
     protocol: Protocol[Any]
@@ -43,6 +44,7 @@ class Measured:
     leader_before: str | None
     floors: dict[str, float]
     plateau: frozenset[str]
+    title: str
 
     @property
     def specs(self) -> list[str]:
@@ -226,7 +228,7 @@ def judge(measured: Measured) -> Verdict:
     if len(seeds) == 1:
         amiss.append("it rests on one seed")
         remedies.add(SEEDS)
-    figure = f"{leader} leads with {sign * measured.mean(leader):.3f} {measured.protocol.title}"
+    figure = f"{leader} leads with {sign * measured.mean(leader):.3f} {measured.title}"
     if left_out:
         figure += f" among what uses context ({', '.join(left_out)} does not yet)"
     verdict.green = not amiss
@@ -279,27 +281,30 @@ def _numbers(interval: Interval) -> tuple[float | None, ...]:
     return tuple(None if math.isnan(value) else value for value in values)
 
 
-def judge_all(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """The verdict of all needs that were measured."""
+def judge_all(verdicts: Mapping[str, Verdict], names: Mapping[str, str]) -> Verdict:
+    """The verdict of all needs that were measured.
+
+    names: {need: what a reader calls it}.
+    """
     measured = {need: verdict for need, verdict in verdicts.items() if verdict.leader}
     if len(measured) < 2:
         return Verdict(
             green=False,
             reason="Fewer than two needs were measured.",
-            settle="Labelled texts, or text with a label for every word, given with --task.",
+            settle="Labels, which make a task of classification beside that of generation.",
         )
     first, *others = measured.values()
     shared = [spec for spec in first.candidates if all(spec in v.candidates for v in others)]
-    needs = ", ".join(need.replace("_", " ") for need in measured)
+    needs = ", ".join(names[need] for need in measured)
     if not shared:
-        leaders = ", ".join(f"{v.leader} for {n.replace('_', ' ')}" for n, v in measured.items())
+        leaders = ", ".join(f"{v.leader} for {names[n]}" for n, v in measured.items())
         return Verdict(
             green=False,
             leader=first.leader,
             reason=leaders,
             settle="Choose by the need that matters most.",
         )
-    open_needs = [need.replace("_", " ") for need, verdict in measured.items() if not verdict.green]
+    open_needs = [names[need] for need, verdict in measured.items() if not verdict.green]
     green = not open_needs and len(shared) == 1
     reason = f"{', '.join(shared)} lead{'s' * (len(shared) == 1)}"
     reason += f", or {'is' if len(shared) == 1 else 'are'} not told from the leader, in {needs}"

@@ -25,9 +25,11 @@ from typing import Any
 
 import numpy as np
 
+from lookaround.data.corpus import Corpus
+from lookaround.data.pictures import Pictures
 from lookaround.data.rows import Rows
-from lookaround.data.shards import TokenStore, prepare
-from lookaround.data.source import read_source
+from lookaround.data.shards import TokenStore, prepare, prepare_pictures
+from lookaround.data.source import picture_parts, read_source
 from lookaround.data.text import require_named
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import Labelled, TaskData, TokenData, task_data
@@ -48,12 +50,18 @@ from lookaround.support.machine import threads_of, usable_cores
 from lookaround.support.storage import make_folder
 from lookaround.theory.lags import count_lags
 from lookaround.theory.matrices import far_contexts, kept_contexts
+from lookaround.theory.plane import count_plane, lag_of, plane_contexts
 from lookaround.theory.tally import Code
 from lookaround.train.loop import StopSignal, stop_on_signals
 
 VOCABULARY = 8192  # of the BPE trained where neither a tokenizer nor a size is given
 FAR_LAG = 64  # of the control, where documents are long enough
-SHUFFLED, TFIDF = "shuffled corpus", "TF-IDF + logistic regression"
+SHUFFLED = "shuffled corpus"
+# {baseline: the name of its line}: of texts, and of pictures
+LINEAR = {
+    "tfidf": "TF-IDF + logistic regression",
+    "pixels": "raw pixels + logistic regression",
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,16 @@ class Forecast:
     notes: tuple[str, ...] = ()
 
     @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the tokens of a picture; None: a text."""
+        return self.store.codec.grid
+
+    @property
+    def linear(self) -> str:
+        """The baseline beside the objectives."""
+        return "tfidf" if self.grid is None else "pixels"
+
+    @property
     def texts(self) -> tuple[TaskData, ...]:
         return tuple(
             item for item in self.data if isinstance(item, TaskData) and not item.is_regression
@@ -87,7 +105,7 @@ class Forecast:
     def rows(self) -> dict[int, int]:
         """{tokens: number of training rows of so many tokens}."""
         lengths = Rows(
-            self.store.split("train"), self.settings.model.context, self.store.tokenizer
+            self.store.split("train"), self.settings.model.context, self.store.codec
         ).length
         sizes, numbers = np.unique(lengths[lengths >= 2], return_counts=True)
         return dict(zip(sizes.tolist(), numbers.tolist(), strict=True))
@@ -105,7 +123,25 @@ def open_forecast(settings: Settings, given: Any = None, *, report: Report = sil
     corpus, tasks = read_source(settings.data, given, heard=heard)
     if settings.data.tokenizer:
         require_named(settings.data.tokenizer, "--tokenizer")
-    store = prepare(
+    store = (
+        prepare_pictures(
+            corpus,
+            picture_parts(corpus, settings.data),
+            patch=settings.data.patch,
+            codes=settings.data.vocabulary,
+            seed=settings.data.split_seed,
+        )
+        if isinstance(corpus, Pictures)
+        else _text_store(corpus, settings, report)
+    )
+    data = tuple(task_data(task, settings.evaluate) for task in tasks)
+    of_tasks = (f"task {task.name}: {note}" for task in tasks for note in task.notes)
+    notes = (*corpus.told, *store.notes, *of_tasks)
+    return Forecast(settings, objectives, corpus.name, corpus.fingerprint, data, store, notes)
+
+
+def _text_store(corpus: Corpus, settings: Settings, report: Report) -> TokenStore:
+    return prepare(
         corpus,
         vocabulary=settings.data.vocabulary or VOCABULARY,
         tokenizer=settings.data.tokenizer,
@@ -114,10 +150,24 @@ def open_forecast(settings: Settings, given: Any = None, *, report: Report = sil
         test=settings.data.test,
         heard=lambda done, total: report(Event("making tokens", done, total)),
     )
-    data = tuple(task_data(task, settings.evaluate) for task in tasks)
-    of_tasks = (f"task {task.name}: {note}" for task in tasks for note in task.notes)
-    notes = (*corpus.told, *store.notes, *of_tasks)
-    return Forecast(settings, objectives, corpus.name, corpus.fingerprint, data, store, notes)
+
+
+def _fitted(request: Forecast) -> Forecast:
+    """The forecast of pictures with objectives in the plane, and a rank that a small codebook has.
+
+    That of a text is returned as it is. Raises UserError for contexts of several tokens.
+    """
+    if request.grid is None:
+        return request
+    settings = request.settings.model_copy(deep=True)
+    options = settings.forecast
+    if options.context > 1:
+        raise UserError("forecast.context: pictures have contexts of one token; leave it out")
+    if "rank" not in options.model_fields_set:
+        options.rank = max(2, min(options.rank, len(request.store.unigram()) // 2 - 1))
+    settings.model.context = request.grid[0] * request.grid[1] + 1
+    objectives = tuple(objective.in_plane(request.grid[1]) for objective in request.objectives)
+    return replace(request, settings=settings, objectives=objectives)
 
 
 def forecast_job(request: Forecast, out: Path) -> ForecastResults | str:
@@ -134,6 +184,7 @@ def forecast_job(request: Forecast, out: Path) -> ForecastResults | str:
 
 def cost(request: Forecast) -> dict[str, Any]:
     """What a forecast will count and decompose, as {what: how much}."""
+    request = _fitted(request)
     options = request.settings.forecast
     entries, _ = _entries(request, request.rows)
     lags = {lags for entry in entries for lags in (entry.shares or {})}
@@ -202,7 +253,7 @@ def forecast(
         path = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         place = request.settings.forecast.cluster
         path, settings = everywhere(path, request.settings, place)
-        request = replace(request, settings=settings)
+        request = _fitted(replace(request, settings=settings))
         folder = StudyFolder(path, *KINDS["forecast"], identity)
         stack.enter_context(folder.opened())
         shared = [request.store.folder]
@@ -235,13 +286,16 @@ def _forecast(
         if stop.set:
             raise stopped(folder.path, done, total, "counting")
 
-    counts = count_lags(
-        request.store,
-        sorted(lags),
-        hash_bits=options.hash_bits,
-        executor=executor if isinstance(executor, Workers) else None,
-        on_progress=counting,
-    )
+    if request.grid is None:
+        counts = count_lags(
+            request.store,
+            sorted(lags),
+            hash_bits=options.hash_bits,
+            executor=executor if isinstance(executor, Workers) else None,
+            on_progress=counting,
+        )
+    else:
+        counts = count_plane(request.store, sorted(lags), on_progress=counting)
     assert counts.folder is not None
     counted = time.monotonic() - began
     folder.save(status="running")
@@ -287,14 +341,14 @@ def _forecast(
     complete = [line for line in lines_by_name.values() if line is not None]
     lines, controls = complete[: len(request.objectives)], complete[len(request.objectives) :]
     recommendation, reasons, close = recommend(
-        lines, controls, table, data, settings.evaluate.bootstrap
+        lines, controls, table, data, settings.evaluate.bootstrap, request.linear
     )
     for line in complete:
         line.pop("predicted")
     if data:
-        scores = {name: entry["tfidf"] for name, entry in table.items() if entry}
+        scores = {name: entry[request.linear] for name, entry in table.items() if entry}
         unknown = dict.fromkeys(("tail_energy", "sigma2", "components", "effective_rank"))
-        controls = [*controls, {"objective": TFIDF, **unknown, "tasks": scores}]
+        controls = [*controls, {"objective": LINEAR[request.linear], **unknown, "tasks": scores}]
     return ForecastResults.of(
         {
             "version": VERSION,
@@ -336,7 +390,11 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
     entries: list[Entry] = []
     notes: list[str] = []
     for objective in request.objectives:
-        shares = kept_contexts(objective, options.context, rows, options.reach)
+        shares = (
+            kept_contexts(objective, options.context, rows, options.reach)
+            if request.grid is None
+            else plane_contexts(objective, request.grid, options.reach)
+        )
         if not shares:
             raise UserError(
                 f"'{objective.spec}': none of its targets has {options.context} visible tokens "
@@ -357,6 +415,16 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
                     f"{options.context}: it can't tell them apart"
                 )
         entries.append(Entry(objective.spec, shares))
+    if request.grid is not None:
+        down, across = (max(1, side // 2) for side in request.grid)
+        name = f"only the token {down} rows down, {across} columns on"
+        entries.append(Entry(name, {(lag_of((down, across), request.grid),): 1.0}))
+        entries.append(Entry(SHUFFLED, None))
+        notes.append(
+            "Contexts are the nearest visible tokens in the plane, and lags are offsets of rows and "
+            "columns; targets that see BOS alone are left out."
+        )
+        return entries, notes
     longest = int(request.store.split("train").length.max())
     far = options.far_lag or min(FAR_LAG, (longest - options.context) // 2)
     if far < 2 or far + options.context > longest:
@@ -378,7 +446,7 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
 def _task_tokens(data: TaskData, request: Forecast) -> TaskData:
     """The task with texts as token ids; raises UserError where the corpus holds none of them."""
     train, test = (
-        [np.array(ids, dtype=np.int64) for ids in request.store.tokenizer.encode(texts)]
+        [np.array(ids, dtype=np.int64) for ids in request.store.codec.encode(texts)]
         for texts in (data.train_inputs, data.test_inputs)
     )
     seen = request.store.unigram() > 0

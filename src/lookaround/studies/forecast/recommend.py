@@ -33,8 +33,11 @@ def recommend(
     table: dict[str, Any],
     data: tuple[TaskData, ...],
     resamples: int,
+    linear: str = "tfidf",
 ) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
     """({task: answer}, {task: why}, {task: objectives not told apart from the leader}).
+
+    linear: the baseline in `table` that is told beside the leader.
 
     An answer is an objective, or a text that starts with "nothing:". Differences are paired over
     test examples.
@@ -63,15 +66,15 @@ def recommend(
             if line["tasks"][item.name] >= scores[leader] or unclear(line["objective"])
         ]
         figure = f"{leader} leads with {scores[leader]:.3f}"
-        tfidf = table[item.name]["tfidf"]
+        floor, named = table[item.name][linear], {"tfidf": "TF-IDF"}.get(linear, f"raw {linear}")
         below = (
-            f" All objectives stand below TF-IDF ({tfidf:.3f})." if scores[leader] < tfidf else ""
+            f" All objectives stand below {named} ({floor:.3f})." if scores[leader] < floor else ""
         )
         if matched:
-            named = " and ".join(f"'{name}'" for name in matched)
-            answers[item.name] = f"nothing: a control does as well ({named})"
+            told = " and ".join(f"'{name}'" for name in matched)
+            answers[item.name] = f"nothing: a control does as well ({told})"
             reasons[item.name] = (
-                f"{figure}; as good or better, or not told apart from it: {named}.{below}"
+                f"{figure}; as good or better, or not told apart from it: {told}.{below}"
             )
         elif len(scores) > 1 and len(close[item.name]) == len(scores) - 1:
             answers[item.name] = "nothing: not distinguished"

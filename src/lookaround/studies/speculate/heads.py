@@ -42,7 +42,7 @@ def train_heads(
     split = Split(
         (np.concatenate(documents),), np.zeros_like(length), length.cumsum() - length, length
     )
-    rows = Rows(split, request.run.context, request.run.tokenizer, prompts=np.array(prompts))
+    rows = Rows(split, request.run.context, request.run.codec, prompts=np.array(prompts))
     objective = request.objective
     torch.manual_seed(settings.seed)
     backbone = Backbone(

@@ -33,7 +33,7 @@ def own_prompts(settings: Settings, run: Readable) -> list[list[int]]:
     for _ in range(4 * -(-2 * options.prompts // CHUNK)):
         made = continue_prompts(
             run,
-            [[run.tokenizer.bos]] * CHUNK,
+            [[run.codec.bos]] * CHUNK,
             options.prompt_tokens - 1,
             options.sample_temperature,
             generator,
@@ -106,7 +106,7 @@ def own_samples(
     given = options.prompt_tokens if train else 1
     new = run.context - given
     rounds = -(-options.samples // (CHUNK * new)) if options.samples else 0
-    starts = prompt_windows(train, given, rounds * CHUNK) if train else [[run.tokenizer.bos]]
+    starts = prompt_windows(train, given, rounds * CHUNK) if train else [[run.codec.bos]]
     made: list[tuple[np.ndarray, int]] = []
     began, tokens = time.monotonic(), 0
     for number in range(rounds):

@@ -238,7 +238,7 @@ def _write_model(folder: Path, request: Speculation, backbone: Backbone) -> None
     """Writes the model, its heads and its tokenizer, as the source has it, into a new folder."""
 
     def fill(into: Path) -> None:
-        mask = request.run.tokenizer.vocabulary.mask
+        mask = request.run.codec.vocabulary.mask
         export(backbone, into, (Mode("causal", 1),), mask=mask, context=request.context)
         copy_tokenizer(request.source, into)
 
