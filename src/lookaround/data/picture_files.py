@@ -20,7 +20,7 @@ import torch
 from lookaround.data import files
 from lookaround.data.files import Reading
 from lookaround.data.locate import is_saved
-from lookaround.data.pictures import PARTS, UNKNOWN, Pictures, make_pictures
+from lookaround.data.pictures import UNKNOWN, Pictures, make_pictures
 from lookaround.data.table_files import load_saved
 from lookaround.support.errors import UserError
 from lookaround.support.machine import require_memory
@@ -245,8 +245,6 @@ def _of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) -
         found.append(pixels)
         labels.append(each)
         parts.append(_part_of(_stem(path).lower()))
-    if len(paths) > 1 and len({*parts}) < len(paths) and UNKNOWN in parts:
-        parts = [PARTS.index("train") if part == UNKNOWN else part for part in parts]
     part = np.repeat(np.array(parts, dtype=np.int8), [len(pixels) for pixels in found])
     whole = all(each is not None for each in labels)
     if not whole and any(each is not None for each in labels):

@@ -74,11 +74,12 @@ PICTURES: dict[tuple[str, str], Any] = {
     ("data", "test"): 0.25,
     ("train", "batch"): 32,
     ("evaluate", "protocols"): ["probe", "finetune", "bits_per_byte", "reconstruction"],
-    ("evaluate", "finetune_labels"): [100, 1000],
-    ("evaluate", "finetune_draws"): [5, 3],
-    ("evaluate", "finetune_epochs"): [20, 6],
+    ("evaluate", "finetune_labels"): [100],
+    ("evaluate", "finetune_draws"): [3],
+    ("evaluate", "finetune_epochs"): [25],
+    ("evaluate", "finetune_rates"): [1.0, 3.0],
     ("evaluate", "samples"): 8,
-    ("compare", "budget"): "4e11flops",
+    ("compare", "budget"): "7.5e11flops",
 }
 
 

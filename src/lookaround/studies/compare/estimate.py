@@ -166,8 +166,14 @@ def _seconds(
 
 def _part(item: AnyData, settings: Any) -> tuple[AnyData, Any]:
     """A share of what a protocol reads, and settings that ask for no more of a text."""
+    sizes = len(settings.finetune_labels)
     fewer = settings.model_copy(
-        update={"positions": max(2, round(SHARE * settings.positions)), "samples": 0}
+        update={
+            "positions": max(2, round(SHARE * settings.positions)),
+            "samples": 0,
+            "finetune_draws": [1] * sizes,
+            "finetune_epochs": [1] * sizes,
+        }
     )
 
     def first(values: Any) -> Any:

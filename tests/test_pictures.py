@@ -1,0 +1,381 @@
+"""Pictures as tokens: readers, codec, split, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from lookaround.data import patches
+from lookaround.data.codecs import load_codec
+from lookaround.data.patches import CODEBOOK_FILE, PatchCodec, fitted
+from lookaround.data.picture_files import read_pictures
+from lookaround.data.pictures import Pictures
+from lookaround.data.rows import Rows
+from lookaround.data.shards import TokenStore, prepare_pictures
+from lookaround.data.source import read_source
+from lookaround.settings import read_settings
+from lookaround.support.errors import UserError
+
+
+def noise(count: int, size: tuple[int, int] = (8, 8), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *size), dtype=np.uint8)
+
+
+def write_png(path: Path, pixels: np.ndarray, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def folder_of(root: Path, pixels: np.ndarray, labels: list[str], part: str = "") -> Path:
+    for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+        write_png(root / part / label / f"{number}.png", picture)
+    return root
+
+
+# ---------------------------------------------------------------------------------------- readers
+
+
+def test_the_digits_are_embedded_and_lossless() -> None:
+    digits = read_pictures("digits")
+    assert digits.pixels.shape == (1797, 8, 8)
+    assert len(digits.classes) == 10
+    codec = fitted(digits.pixels, 1, None, seed=0, name="digits")
+    assert (len(codec.codebook), codec.length, codec.lost) == (17, 65, 0)
+    assert all(
+        np.array_equal(codec.decode(ids), picture)
+        for ids, picture in zip(codec.encode(digits.pixels[:50]), digits.pixels, strict=False)
+    )
+
+
+def test_a_folder_of_classes(tmp_path: Path) -> None:
+    pixels = noise(6)
+    folder_of(tmp_path / "own", pixels, ["b", "a", "b", "a", "a", "b"])
+    (tmp_path / "own" / "notes.txt").write_text("x")
+    found = read_pictures(tmp_path / "own")
+    assert found.classes == ("a", "b")
+    assert sorted(found.labels.tolist()) == [0, 0, 0, 1, 1, 1]  # type: ignore[union-attr]
+    assert {p.tobytes() for p in found.pixels} == {p.tobytes() for p in pixels}
+    assert found.notes == ("1 files that are no pictures by their names left out",)
+    assert set(found.part.tolist()) == {-1}
+
+
+def test_train_and_test_folders_and_pictures_that_stand_in_both(tmp_path: Path) -> None:
+    train, test = noise(8), noise(4, seed=1)
+    test[0] = train[0]  # it stays a test picture
+    folder_of(tmp_path, train, ["a", "b"] * 4, "train")
+    folder_of(tmp_path, test, ["a", "b"] * 2, "test")
+    found = read_pictures(tmp_path)
+    parts = found.split(validation=0.2)
+    assert len(found.pixels) == 11
+    assert found.notes == ("pictures left out: 1 equal to another one",)
+    assert {found.pixels[i].tobytes() for i in parts["test"]} == {p.tobytes() for p in test}
+    assert not {*parts["train"].tolist()} & {*parts["test"].tolist()}
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp"])
+def test_pictures_without_classes(tmp_path: Path, ending: str) -> None:
+    for number, picture in enumerate(noise(5, (16, 16))):
+        write_png(tmp_path / f"{number}{ending}", picture)
+    found = read_pictures(tmp_path)
+    assert (found.labels, found.classes) == (None, ())
+    assert found.task(found.split()) is None
+
+
+def test_colour_is_read_as_grey_and_said(tmp_path: Path) -> None:
+    colour = noise(3, (8, 8, 3))
+    for number, picture in enumerate(colour):
+        write_png(tmp_path / "a" / f"{number}.png", picture)
+    grey = Image.fromarray(noise(1)[0]).convert("RGB")  # in colour by its mode alone
+    grey.save(tmp_path / "a" / "grey.png")
+    found = read_pictures(tmp_path)
+    assert found.notes == ("3 pictures in colour are read as grey levels",)
+    luma = np.rint(colour @ np.array([0.299, 0.587, 0.114]))
+    by_key = {p.tobytes(): p for p in found.pixels}
+    for picture in luma:
+        nearest = min(by_key.values(), key=lambda p: np.abs(p - picture).max())
+        assert np.abs(nearest - picture).max() <= 1
+    assert noise(1)[0].tobytes() in by_key
+
+
+def test_transparent_parts_stand_on_white_and_cameras_are_turned(tmp_path: Path) -> None:
+    clear = np.zeros((8, 8, 4), dtype=np.uint8)
+    clear[:4, :, 3] = 255  # the upper half is black, the lower one transparent
+    write_png(tmp_path / "a.png", clear)
+    found = read_pictures(tmp_path).pixels[0]
+    assert (found[:4].max(), found[4:].min()) == (0, 255)
+    turned = Image.fromarray(noise(1, (8, 4))[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held upright
+    (tmp_path / "camera").mkdir()
+    turned.save(tmp_path / "camera" / "b.png", exif=exif)
+    assert read_pictures(tmp_path / "camera").pixels.shape == (1, 4, 8)
+
+
+def test_arrays_beside_their_labels(tmp_path: Path) -> None:
+    pixels, labels = noise(10), np.arange(10) % 3
+    np.save(tmp_path / "IMAGES.npy", pixels)
+    np.save(tmp_path / "LABELS.npy", labels)
+    found = read_pictures(str(tmp_path / "IMAGES.npy"))
+    assert np.array_equal(found.pixels, pixels)
+    assert np.array_equal(found.labels, labels)  # type: ignore[arg-type]
+    assert read_pictures(tmp_path).fingerprint == read_pictures(tmp_path).fingerprint
+    np.save(tmp_path / "t10k_images.npy", noise(4, seed=5))
+    np.save(tmp_path / "t10k_labels.npy", np.zeros(4, dtype=int))
+    both = read_pictures(tmp_path)
+    assert np.bincount(both.part + 1).tolist() == [10, 0, 0, 4]  # what is not named is trained on
+
+
+@pytest.mark.parametrize(
+    ("array", "same"),
+    [
+        (noise(4)[..., None], noise(4)),
+        (noise(4).astype(np.int64), noise(4)),
+        (noise(4) / 255, noise(4)),
+        (noise(4) > 127, (noise(4) > 127) * 255),
+    ],
+)
+def test_arrays_of_other_types(array: np.ndarray, same: np.ndarray) -> None:
+    assert np.array_equal(read_pictures(array).pixels, same)
+
+
+def test_datasets_with_an_image_column(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["zero", "one"])}
+    )
+    rows = {"picture": [Image.fromarray(p) for p in noise(6)], "kind": [0, 1] * 3}
+    data = datasets.Dataset.from_dict(rows, features=features)
+    found = read_pictures(
+        datasets.DatasetDict(train=data.select(range(4)), test=data.select([4, 5]))
+    )
+    assert (found.classes, np.bincount(found.part).tolist()) == (("zero", "one"), [4, 0, 2])
+    assert np.array_equal(found.pixels, noise(6))
+    data.save_to_disk(str(tmp_path / "saved"))
+    assert np.array_equal(read_pictures(tmp_path / "saved").pixels, noise(6))
+    with pytest.raises(UserError, match="no column of images; it has 'kind'"):
+        read_pictures(data.remove_columns("picture"))
+
+
+# ------------------------------------------------------------------------------------- bad input
+
+
+def _bomb(path: Path) -> None:
+    """A small file that says that it has very many pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0"))
+    path.write_bytes(data + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: None, "an empty folder; give a folder with a folder of .png"),
+        (lambda f: (f / "a.txt").write_text("x"), r"a folder without pictures \(it has 1 .txt\)"),
+        (
+            lambda f: (
+                write_png(f / "0.png", noise(1)[0]),
+                write_png(f / "1.png", noise(1, (8, 9))[0]),
+            ),
+            r"1.png: 8 x 9 pixels, 0.png has 8 x 8; give pictures of one size",
+        ),
+        (
+            lambda f: (f / "0.png").write_bytes(
+                write_png(f / "0.png", noise(1, (64, 64))[0]).read_bytes()[:900]
+            ),
+            "0.png: no whole picture",
+        ),
+        (lambda f: (f / "0.jpg").write_bytes(b""), "0.jpg: no whole picture"),
+        (lambda f: (f / "0.png").write_text("no picture"), "0.png: no whole picture"),
+        (lambda f: _bomb(f / "0.png"), "0.png: so many pixels that it may be a decompression bomb"),
+        (
+            lambda f: (
+                write_png(f / "a" / "0.png", noise(1)[0]),
+                write_png(f / "1.png", noise(1)[0]),
+            ),
+            "1.png: stands in no folder of a class",
+        ),
+        (
+            lambda f: (
+                np.save(f / "images.npy", noise(3)),
+                np.save(f / "labels.npy", np.arange(2)),
+            ),
+            r"labels.npy: 2 labels, .*images.npy has 3 pictures; give one for each",
+        ),
+        (
+            lambda f: np.save(f / "images.npy", np.zeros(5)),
+            "images.npy: an array of 5; pictures are",
+        ),
+        (
+            lambda f: np.save(f / "images.npy", noise(2).astype(int) - 300),
+            "grey levels must be numbers from 0 to 255",
+        ),
+        (
+            lambda f: np.save(f / "images.npy", np.array([{}, {}]), allow_pickle=True),
+            r"images.npy: no array \(Object arrays cannot be loaded",
+        ),
+        (lambda f: (f / "images.npy").write_bytes(b"\x93NUMPY\1"), "images.npy: no array"),
+    ],
+)
+def test_bad_input_is_named(tmp_path: Path, make: Any, message: str) -> None:
+    make(tmp_path)
+    with pytest.raises(UserError, match=message):
+        read_pictures(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"data.images": "digits", "data.corpus": "x.txt"}, "give them without data.corpus"),
+        ({"data.images": "digits", "data.tasks": ["x.csv"]}, "give them without data.tasks"),
+        ({"data.images": "digits", "data.tokenizer": "gpt2"}, "data.tokenizer: is of a text"),
+        ({"data.images": "no/such/folder"}, "no/such/folder"),
+        ({"data.images": " "}, "an empty name"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_source(read_settings(**settings).data)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "patch", "codes", "message"),
+    [
+        (
+            noise(4),
+            3,
+            None,
+            "8 x 8 pixels do not divide into patches of 3; give data.patch 1 or 2 or 4",
+        ),
+        (noise(4), 8, None, "do not divide into patches of 8"),
+        (
+            noise(2),
+            4,
+            128,
+            "8 different patches, fewer than the codebook of 128; give data.vocabulary 4",
+        ),
+        (np.zeros((3, 8, 8), np.uint8), 1, None, "of one grey level; nothing to predict"),
+    ],
+)
+def test_patches_that_do_not_fit(pixels: Any, patch: int, codes: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        fitted(pixels, patch, codes, seed=0, name="own")
+
+
+# ------------------------------------------------------------------------------------------ codec
+
+
+def test_codes_are_the_nearest_patches_in_rows() -> None:
+    pixels = noise(20, (12, 8))
+    codec = fitted(pixels, 4, 16, seed=0, name="own")
+    assert (codec.grid, codec.length, codec.size) == ((3, 2), 7, 18)
+    ids = codec.encode(pixels)
+    for picture, row in zip(pixels.astype(float), ids, strict=True):
+        for place, code in enumerate(row):
+            r, c = divmod(place, 2)
+            patch = picture[4 * r : 4 * r + 4, 4 * c : 4 * c + 4].ravel()
+            assert code == ((codec.codebook - patch) ** 2).sum(1).argmin()
+    assert codec.decode(ids[0]).shape == (12, 8)
+    assert not codec.decode(ids[0][:2])[4:].any()  # what is not given is black
+
+
+def test_a_codec_is_the_same_again_and_refuses_a_damaged_file(tmp_path: Path) -> None:
+    codec = fitted(noise(20), 2, 8, seed=0, name="own")
+    assert codec.fingerprint == fitted(noise(20), 2, 8, seed=0, name="own").fingerprint
+    codec.save(tmp_path)
+    again = load_codec(tmp_path)
+    assert isinstance(again, PatchCodec)
+    assert (again.fingerprint, again.lost) == (codec.fingerprint, codec.lost)
+    assert (again.vocabulary, again.units.tolist()) == (codec.vocabulary, codec.units.tolist())
+    whole = (tmp_path / CODEBOOK_FILE).read_bytes()
+    for broken in (
+        whole[:50],
+        whole[:-4],
+        b"",
+        whole.replace(b'\\"patch\\": 2', b'\\"patch\\": 3'),
+    ):
+        (tmp_path / CODEBOOK_FILE).write_bytes(broken)
+        with pytest.raises(UserError, match=CODEBOOK_FILE):
+            load_codec(tmp_path)
+
+
+def store_of(pictures: Pictures, cache: Path, **options: Any) -> TokenStore:
+    return prepare_pictures(pictures, pictures.split(), cache=cache, **options)
+
+
+def test_the_codebook_is_fitted_on_training_pictures_alone(tmp_path: Path) -> None:
+    pixels = noise(40)
+    labels = np.arange(40) % 2
+    first = read_pictures((pixels, labels))
+    parts = first.split()
+    other = pixels.copy()
+    other[parts["test"]] = noise(len(parts["test"]), seed=9)
+    other[parts["validation"]] = 255 - other[parts["validation"]]
+    second = read_pictures((other, labels))
+    made = [
+        prepare_pictures(each, parts, patch=4, codes=8, cache=tmp_path).codec
+        for each in (first, second)
+    ]
+    assert np.array_equal(made[0].codebook, made[1].codebook)  # type: ignore[union-attr]
+
+
+def test_rows_of_a_store_are_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookaround.data.shards.SHARD_TOKENS", 60)  # three pictures a shard
+    pictures = read_pictures((noise(40), np.arange(40) % 2))
+    store = store_of(pictures, tmp_path, patch=2, codes=8)
+    parts, codec = pictures.split(), store.codec
+    rows = Rows(store.split("train"), codec.length, codec)  # type: ignore[union-attr]
+    batch = rows.take(np.arange(len(rows)))
+    assert len(store.index["splits"]["train"]["shards"]) > 1
+    assert batch.documents is None
+    assert batch.tokens[:, 1:].tolist() == codec.encode(pictures.pixels[parts["train"]])  # type: ignore[arg-type]
+    assert (batch.tokens[:, 0] == codec.bos).all()
+    assert store.unigram().sum() == batch.tokens.numel()
+    assert store_of(pictures, tmp_path, patch=2, codes=8).folder == store.folder
+    assert store_of(pictures, tmp_path, patch=4, codes=8).folder != store.folder
+
+
+def test_the_split_is_by_picture_and_seed() -> None:
+    pictures = read_pictures("digits")
+    parts = pictures.split()
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 1168,
+        "validation": 180,
+        "test": 449,
+    }
+    assert sorted(np.concatenate([*parts.values()]).tolist()) == list(range(1797))
+    assert not np.array_equal(parts["test"], pictures.split(seed=1)["test"])
+    with pytest.raises(UserError, match="too few pictures to split"):
+        read_pictures((noise(2), [0, 1])).split()
+
+
+def test_grey_levels_where_there_are_many() -> None:
+    codec = fitted(noise(20), 1, None, seed=0, name="own")
+    assert codec.codebook[:, 0].tolist() == pytest.approx(np.linspace(0, 255, 16).tolist())
+    assert 0 < codec.lost < 0.01
+    assert patches.default_patch(28, 28) == 4
+    assert patches.default_patch(30, 30) == 2
+    assert patches.default_patch(16, 16) == 1
+
+
+def test_a_png_in_a_page_is_the_picture() -> None:
+    import base64
+
+    from lookaround.evaluation.completions import as_png
+
+    head, _, data = as_png(noise(1)[0]).partition(",")
+    assert head == "data:image/png;base64"
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), noise(1)[0])
