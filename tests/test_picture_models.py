@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def store(digits: Pictures, tmp_path_factory: pytest.TempPathFactory) -> TokenSt
     )
 
 
-# ------------------------------------------------------------------------- positions in the plane
+# --------------------------------------------------------------------------- positions in the plane
 
 
 @pytest.mark.parametrize("grid", [(4, 5), (7, 7), (8, 8), (14, 14), (2, 9)])
@@ -112,7 +113,7 @@ def test_attention_keeps_its_patterns_in_the_plane() -> None:
     )
 
 
-# ------------------------------------------------------------------------------------ random order
+# ------------------------------------------------------------------------------------- random order
 
 
 def test_a_random_order_scores_the_token_that_comes_next() -> None:
@@ -146,7 +147,8 @@ def test_documents_are_shuffled_within_themselves() -> None:
     batch = random_batch(32, WIDTH, packed=True, padded=True)
     (view,) = parse("rar(share=1.0)").view(batch, 0, 0)
     order, documents = view.shown.positions, batch.documents
-    assert order is not None and documents is not None
+    assert order is not None
+    assert documents is not None
     assert documents.gather(1, order).equal(documents)
     fixed = ~batch.eligible
     assert (order == torch.arange(WIDTH))[fixed].all()
@@ -179,9 +181,11 @@ def test_states_know_where_the_next_token_stands_and_nothing_of_it() -> None:
 
     base = states(tokens, order)
     told = (states(tokens, swapped) != base).any(-1)
-    assert told[7] and not told[:7].any()
+    assert told[7]
+    assert not told[:7].any()
     moved = (states(changed, order) != base).any(-1)
-    assert moved[8:].all() and not moved[:8].any()
+    assert moved[8:].all()
+    assert not moved[:8].any()
 
 
 def test_rar_learns_an_order_of_its_own() -> None:
@@ -201,8 +205,6 @@ def test_rar_learns_an_order_of_its_own() -> None:
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     batch = random_batch(512, 13)
-    from dataclasses import replace
-
     batch = replace(batch, tokens=tokens, vocabulary=Vocabulary(19, 18, (17, 18)))
     losses = []
     for step in range(60):
@@ -218,7 +220,7 @@ def test_rar_learns_an_order_of_its_own() -> None:
     assert np.mean(losses[-5:]) < 1.05 * math.log(4)
 
 
-# ---------------------------------------------------------------------------------- dar in the plane
+# --------------------------------------------------------------------------------- dar in the plane
 
 
 def test_farther_targets_stand_to_the_right_or_below() -> None:
@@ -332,7 +334,7 @@ def test_pairs_are_counted_in_the_plane(store: TokenStore) -> None:
         assert {(u, v): n for (u, v), n in np.ndenumerate(matrix) if n} == expected
 
 
-# --------------------------------------------------------------------------------------- both halves
+# -------------------------------------------------------------------------------------- both halves
 
 
 def readable(store: TokenStore, spec: str) -> Readable:
@@ -447,7 +449,7 @@ def test_linear_baselines_are_those_of_scikit_learn(digits: Pictures, store: Tok
     assert 0.5 < pixel_score(data, rows) <= scores["pixels"] + 0.02  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------- from the shell
+# ----------------------------------------------------------------------------------- from the shell
 
 OWN = (
     *("--model", "pico", "--set", "train.batch=8", "--set", "data.patch=2"),

@@ -206,13 +206,21 @@ def _kept_tasks(tasks: Any) -> list[str]:
 
 
 def _text_of(options: dict[str, Any]) -> Any:
-    """The corpus of some options where it is an object and no name, which then stands there.
+    """The corpus or pictures of some options where they are an object and no name, which then
+    stands there.
 
-    An object is a dataset, or texts; names are paths, several of them, or a dataset of the hub.
+    An object is a dataset, texts, or arrays of pictures; names are paths, several of them, or a
+    dataset of the hub.
     """
     from lookaround.data.corpora import is_named
     from lookaround.data.source import GIVEN
 
+    images = options.get("images")
+    if images is not None:
+        if isinstance(images, str | Path):
+            return None
+        options["images"] = GIVEN
+        return images
     corpus = options.get("corpus")
     if corpus is None or is_named(corpus):
         return None

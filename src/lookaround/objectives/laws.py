@@ -285,7 +285,10 @@ class HiddenSuffix(Law):
         for cut in range(1, length):
             rank = np.maximum(target[:, 0] - cut + 1, 1).astype(float)
             mass = self.weight / (length - 1) * rank**-self.near
-            yield np.where(target[:, 0] >= cut, mass, 0.0), ((position < cut) & (target > 0)).astype(float)
+            yield (
+                np.where(target[:, 0] >= cut, mass, 0.0),
+                ((position < cut) & (target > 0)).astype(float),
+            )
 
     def patterns(self, length: int) -> Iterator[tuple[Pattern, float]]:
         for cut in range(1, length):

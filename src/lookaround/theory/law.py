@@ -66,9 +66,7 @@ def nearest_by_distance(
     `contexts` with nearest=1, position by position.
     """
     length = len(distance)
-    return _over_budget(
-        objective, {length: 1.0}, lambda law, width: _nearest(law, distance, least)
-    )
+    return _over_budget(objective, {length: 1.0}, lambda law, width: _nearest(law, distance, least))
 
 
 def _nearest(law: Law, distance: np.ndarray, least: float) -> dict[tuple[int, int], float]:

@@ -421,8 +421,8 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
         entries.append(Entry(name, {(lag_of((down, across), request.grid),): 1.0}))
         entries.append(Entry(SHUFFLED, None))
         notes.append(
-            "Contexts are the nearest visible tokens in the plane, and lags are offsets of rows and "
-            "columns; targets that see BOS alone are left out."
+            "Contexts are the nearest visible tokens in the plane, and lags are offsets of rows "
+            "and columns; targets that see BOS alone are left out."
         )
         return entries, notes
     longest = int(request.store.split("train").length.max())
