@@ -200,6 +200,7 @@ def test_where_more_epochs_only_hurt_the_notes_say_after_how_many() -> None:
         }
         ladder = {f"{rung:g}": run for rung, run in spent.items()}
         summary: Any = SimpleNamespace(
+            unit="byte",
             specs=["ar", "vmlm"],
             seeds=[0],
             metrics=["bits_per_byte"],
@@ -211,7 +212,6 @@ def test_where_more_epochs_only_hurt_the_notes_say_after_how_many() -> None:
             study=SimpleNamespace(
                 rungs=[0.5, 1.0],
                 unique=1000,
-                store=SimpleNamespace(tokenizer=SimpleNamespace(unit="byte")),
             ),
         )
         return _Summary._repeat_notes(summary)

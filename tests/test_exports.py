@@ -294,7 +294,7 @@ def test_another_tokenizer_has_a_row_for_each_of_its_tokens(
     settings = read_settings(
         None, [f"model.init={source}", f"data.tokenizer={own}", "model.context=32"]
     )
-    other = SimpleNamespace(tokenizer=load_tokenizer(str(own)))
+    other = SimpleNamespace(codec=load_tokenizer(str(own)))
     backbone = build_backbone(settings, parse("ar"), other.codec, 0)
     exporter(backbone, parse("ar"), other)(tmp_path / "out")
     config = config_of(tmp_path / "out")

@@ -21,11 +21,13 @@ from rich.console import Console
 import lookaround.evaluation
 from conftest import sentences
 from lookaround.data.labelled import Sentence
+from lookaround.data.patches import fitted
+from lookaround.data.picture_files import read_pictures
 from lookaround.data.rows import Rows
-from lookaround.data.shards import Split, TokenStore, in_memory
+from lookaround.data.shards import TokenStore, in_memory
 from lookaround.data.tasks import read_tasks
-from lookaround.evaluation.baselines import baseline_scores, run_baselines
 from lookaround.evaluation.features import encoded, pooled_states
+from lookaround.evaluation.own_pictures import picture_data
 from lookaround.evaluation.own_text import own_text, text_data
 from lookaround.evaluation.registry import (
     PairData,
@@ -42,7 +44,7 @@ from lookaround.evaluation.registry import (
 )
 from lookaround.model import build
 from lookaround.model.readable import Readable, open_run
-from lookaround.objectives import Mode, Vocabulary
+from lookaround.objectives import Mode
 from lookaround.report import load_results
 from lookaround.report.html import render_html
 from lookaround.settings import DataSettings, EvaluateSettings, Settings, read_settings
@@ -190,7 +192,10 @@ def test_every_protocol_that_is_found_keeps_its_word(name: str, store: TokenStor
     """Whatever file was added: the same scores for the same seed, plain data, an interval around
     the value.
     """
-    protocol, readable = protocols()[name], readable_of(store.codec)
+    protocol, of_text = protocols()[name], readable_of(store.codec)
+    pictures = read_pictures("digits")
+    codec = fitted(pictures.pixels, 2, 16, seed=0, name="digits")
+    parts = {part: np.arange(k, 90, 3) for k, part in enumerate(("train", "validation", "test"))}
     rows, validation = (
         Rows(in_memory(sentences(70, seed, (6, 10)), store.codec), 32, store.codec)
         for seed in (0, 1)
@@ -198,11 +203,19 @@ def test_every_protocol_that_is_found_keeps_its_word(name: str, store: TokenStor
     pairs = PairData("pairs", ["the cat sat", "two dogs"], ["the cat cat", "dogs two"], ["", "x"])
     data = [
         item
-        for item in (text_task(), word_task(), pairs, TextData(rows, validation, store.unigram()))
+        for item in (
+            text_task(),
+            word_task(),
+            pairs,
+            TextData(rows, validation, store.unigram()),
+            picture_data(codec, pictures, parts),
+        )
         if protocol.accepts(item)
     ]
-    assert data, "a labelled text or held-out text is what everybody has"
+    assert data, "a labelled text, held-out text or pictures are what everybody has"
     for item in data:
+        of_pictures = isinstance(item, TextData) and item.test.codec is codec
+        readable = readable_of(codec) if of_pictures else of_text
         assert all(count > 0 for count in protocol.cost(item, SMALL).values())
         scores, again = (protocol.run(readable, item, SMALL, 0) for _ in range(2))
         assert asdict(scores) == asdict(again)
@@ -271,25 +284,10 @@ def test_a_figure_without_items_has_no_interval() -> None:
 # ---------------------------------------------------------------------------- without text
 
 
-class Pixels:
-    """Grey levels 0..15 after three special tokens and the mask."""
-
-    vocabulary = Vocabulary(20, 3, (0, 1, 2, 3))
-    size, bos, eos, pad, unit, fingerprint = 20, 1, None, None, "pixel", "grey levels"
-    units = np.array([0] * 4 + [1] * 16)
-
-    def encode(self, inputs: Any, /) -> list[list[int]]:
-        return [(np.asarray(image).ravel() + 4).tolist() for image in inputs]
-
-    def decode(self, ids: Any, /) -> Any:
-        return [int(i) - 4 for i in ids if i > 3]
-
-    def save(self, folder: Path, /) -> None: ...
-
-
 def readable_of(codec: Any) -> Readable:
     special = {"bos_token_id": codec.bos, "eos_token_id": codec.eos, "pad_token_id": codec.pad}
-    backbone = build(preset="nano", vocabulary=codec.size, context=32, special=special)
+    grid = codec.grid
+    backbone = build(preset="nano", vocabulary=codec.size, context=32, special=special, grid=grid)
     modes = (Mode("causal", 1),)
     return Readable(backbone, codec, modes, modes, 32, None)
 
@@ -307,32 +305,6 @@ def word_task() -> TokenData:
         words = tuple(match.span() for match in re.finditer(r"\S+", text))
         read.append(Sentence(text, words, tuple(int(end - start > 3) for start, end in words)))
     return TokenData("words", "accuracy", ["short", "long"], read[:40], read[40:])
-
-
-def test_images_need_no_text() -> None:
-    codec, generator = Pixels(), np.random.default_rng(0)
-    labels = np.arange(60) % 2
-    images = generator.integers(0, 8, (60, 4, 4)) + 8 * labels[:, None, None]
-    ids = [np.array([codec.bos, *ids]) for ids in codec.encode(images)]
-    length = np.array([len(item) for item in ids])
-    split = Split((np.concatenate(ids),), np.zeros_like(length), length.cumsum() - length, length)
-    rows = Rows(split, 32, codec)
-    assert (rows.take(np.array([0])).tokens[0, 17:] == codec.bos).all(), (
-        "BOS fills up without a pad"
-    )
-    task = TaskData(
-        "light", "accuracy", list(images[:40]), labels[:40], list(images[40:]), labels[40:]
-    )
-    text = TextData(rows, rows, np.bincount(np.concatenate(ids), minlength=codec.size))
-    assert set(baseline_scores(task, SMALL)) == {"majority"}, "TF-IDF is of texts"
-    assert set(run_baselines(text, SMALL, ["bits_per_byte"])) == {"unigram"}
-    unigram = run_baselines(text, SMALL, ["bits_per_byte"])["unigram"]
-    assert unigram.value == pytest.approx(4, abs=0.1), "16 grey levels are 4 bits a pixel"
-    found = evaluate(readable_of(codec), chosen([task, text], SMALL), SMALL, seed=0)
-    assert found.scores["probe"]["light"].value > 0.9
-    assert found.scores["bits_per_byte"][""].value == pytest.approx(4, abs=0.5)
-    (sample,) = found.scores["samples"][""].details["samples"]
-    assert len(sample["prompt"]) == 15
 
 
 # ---------------------------------------------------------------------------- modes, own text

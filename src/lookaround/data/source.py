@@ -18,6 +18,7 @@ from lookaround.data.labelled import AnyTask
 from lookaround.data.picture_files import read_pictures
 from lookaround.data.pictures import Pictures
 from lookaround.data.roles import stdlib_roles
+from lookaround.data.shards import TokenStore, prepare_pictures
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import read_tasks
 from lookaround.settings import DataSettings
@@ -147,6 +148,17 @@ def tasks_of(data: DataSettings, *, required: bool = True) -> list[AnyTask]:
 def picture_parts(pictures: Pictures, data: DataSettings) -> dict[str, np.ndarray]:
     """The split of pictures under these settings."""
     return pictures.split(seed=data.split_seed, validation=data.validation, test=data.test)
+
+
+def pictures_store(pictures: Pictures, data: DataSettings) -> TokenStore:
+    """The token store of pictures under these settings."""
+    return prepare_pictures(
+        pictures,
+        picture_parts(pictures, data),
+        patch=data.patch,
+        codes=data.vocabulary,
+        seed=data.split_seed,
+    )
 
 
 def read_source(

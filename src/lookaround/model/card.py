@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lookaround.data.patches import CODEBOOK_FILE
 from lookaround.model.export import HEADS_FILE
 from lookaround.objectives.contract import Mode
 
@@ -40,7 +41,8 @@ def write_card(
     config = json.loads((folder / "config.json").read_text())
     told = config["lookaround"]
     modes = [Mode(*mode) for mode in told["modes"]]
-    task, code, notes = _reading(config, modes)
+    pictures = (folder / CODEBOOK_FILE).is_file()
+    task, code, notes = (_of_pictures if pictures else _reading)(config, modes)
     notes += [
         f"The end of the training left this out: {_meaning(mode)}."
         for mode in modes
@@ -54,11 +56,12 @@ def write_card(
             "model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)",
         )
     elif (folder / HEADS_FILE).is_file():
-        notes.append(f"Nothing but lookaround reads `{HEADS_FILE}`, its heads that look ahead.")
+        notes.append(f"Nothing but lookaround reads `{HEADS_FILE}`, its heads beyond the LM head.")
+    kind = "pictures" if pictures else "text"
     rows = {
         "objective": told["objective"],
-        "text": Path(corpus).name if corpus and Path(corpus).exists() else corpus,
-        "fingerprint of the text": fingerprint and fingerprint[:12],
+        kind: Path(corpus).name if corpus and Path(corpus).exists() else corpus,
+        f"fingerprint of the {kind}": fingerprint and fingerprint[:12],
         **figures,
     }
     table = [
@@ -69,7 +72,8 @@ def write_card(
     parts = [
         f"---\nlibrary_name: transformers\npipeline_tag: {task}\ntags:\n- lookaround\n---",
         f"# {escaped(told['objective'] or 'A model with heads that look ahead')}",
-        f"Made with lookaround {escaped(told['version'])}. It reads a text",
+        f"Made with lookaround {escaped(told['version'])}. It reads "
+        + ("a picture, its patches row by row" if pictures else "a text"),
         "\n".join(f"* {_meaning(mode)}" for mode in modes),
         "\n".join(["| | |", "|---|---|", *table]),
         "## Loading",
@@ -105,6 +109,36 @@ def _code(classes: str, *lines: str) -> str:
     return "\n".join(
         [f"from transformers import {classes}", "", 'folder = "path/to/this/folder"', *lines]
     )
+
+
+def _of_pictures(config: Mapping[str, Any], modes: Sequence[Mode]) -> tuple[str, str, list[str]]:
+    """`_reading` of a model of pictures."""
+    masked = config["model_type"] == "eurobert"
+    kind = "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM"
+    both = config.get("is_causal") is False
+    code = "\n".join(
+        [
+            "from safetensors import safe_open",
+            f"from transformers import {kind}",
+            "",
+            'folder = "path/to/this/folder"',
+            f"model = {kind}.from_pretrained(folder)" + "  # reads both ways" * both,
+            f'with safe_open(f"{{folder}}/{CODEBOOK_FILE}", "pt") as file:',
+            '    codebook = file.get_tensor("codebook")  # (codes, pixels of a patch), 0 to 255',
+        ]
+    )
+    notes = [
+        f"A picture is BOS (token {config['bos_token_id']}) and the nearest code of each patch. "
+        "Positions are two-dimensional through `rope_parameters`.",
+    ]
+    notes += [
+        f"A mask is token {config['lookaround']['mask_token_id']}; `logits[:, i - {mode.shift}]` "
+        "are those of the code that a mask at `i` hides."
+        for mode in modes
+        if mode.attention == "bidirectional"
+    ]
+    causal = any(mode.attention == "causal" for mode in modes)
+    return "unconditional-image-generation" if causal else "image-feature-extraction", code, notes
 
 
 def _reading(config: Mapping[str, Any], modes: Sequence[Mode]) -> tuple[str, str, list[str]]:

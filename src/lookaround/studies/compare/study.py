@@ -13,8 +13,8 @@ from lookaround.data.corpus import Corpus
 from lookaround.data.labelled import AnyTask, PairTask
 from lookaround.data.pictures import Pictures
 from lookaround.data.rows import Rows
-from lookaround.data.shards import TokenStore, prepare, prepare_pictures
-from lookaround.data.source import picture_parts, read_source
+from lookaround.data.shards import TokenStore, prepare
+from lookaround.data.source import pictures_store, read_source
 from lookaround.data.text import TextTokenizer, require_named
 from lookaround.evaluation.registry import AnyData, Labelled, TextData, chosen, task_data
 from lookaround.model.backbone import VOCABULARIES, Backbone
@@ -185,10 +185,7 @@ def open_store(
 ) -> TokenStore:
     """The token shards of a corpus under these settings."""
     if isinstance(corpus, Pictures):
-        data = settings.data
-        parts = picture_parts(corpus, data)
-        seed = data.split_seed
-        return prepare_pictures(corpus, parts, patch=data.patch, codes=data.vocabulary, seed=seed)
+        return pictures_store(corpus, settings.data)
     if settings.model.init:
         require_named(settings.model.init, "--init", "config.json")
         model_folder(settings.model.init)  # refuses a name that cannot be had

@@ -28,8 +28,8 @@ import numpy as np
 from lookaround.data.corpus import Corpus
 from lookaround.data.pictures import Pictures
 from lookaround.data.rows import Rows
-from lookaround.data.shards import TokenStore, prepare, prepare_pictures
-from lookaround.data.source import picture_parts, read_source
+from lookaround.data.shards import TokenStore, prepare
+from lookaround.data.source import pictures_store, read_source
 from lookaround.data.text import require_named
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import Labelled, TaskData, TokenData, task_data
@@ -124,13 +124,7 @@ def open_forecast(settings: Settings, given: Any = None, *, report: Report = sil
     if settings.data.tokenizer:
         require_named(settings.data.tokenizer, "--tokenizer")
     store = (
-        prepare_pictures(
-            corpus,
-            picture_parts(corpus, settings.data),
-            patch=settings.data.patch,
-            codes=settings.data.vocabulary,
-            seed=settings.data.split_seed,
-        )
+        pictures_store(corpus, settings.data)
         if isinstance(corpus, Pictures)
         else _text_store(corpus, settings, report)
     )
