@@ -277,7 +277,7 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
     search = "compare.lr_factors=[0.5, 1.0]"
     whole_ladder, part = "compare.ladder=[0.25, 0.5, 1.0]", "compare.ladder=[0.25, 1.0]"
     specs = "dar, 0.5*ar >> 0.5*mlm(rate=0.4)"
-    everything = {"objectives": specs, "compare.seeds": 2, "compare.budget": "8000"}
+    everything = {"objectives": specs, "compare.seeds": 2, "compare.budget": "4000"}
     straight = run(
         study_settings(corpus, search, whole_ladder, **everything), tmp_path / "straight"
     )

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from cli_runs import Run, assert_refused
 from conftest import objective_loss
+from lookaround.cli.options import with_values
 from lookaround.data.patches import PatchCodec
 from lookaround.data.picture_files import read_pictures
 from lookaround.data.pictures import Pictures
@@ -502,6 +503,7 @@ def test_a_study_of_a_folder_of_png(
     with torch.no_grad():
         ours = opened.backbone.logits(opened.backbone.states(Shown(tokens)))
         assert torch.equal(ours, theirs(tokens).logits)
+    assert "codebook.safetensors" in (model / "README.md").read_text()
     # the commands of text refuse it by name, and evaluate reads it
     assert_refused(run("generate", model, "a"), "is a model of pictures")
     assert_refused(run("evaluate", model, "--corpus", folder), "is a model of pictures")
@@ -526,20 +528,10 @@ def test_pretraining_on_the_digits(tmp_path: Path, run: Run) -> None:
     assert_refused(run("pretrain", "--images", "digits", "--init", out, "--out", tmp_path / "b"))
 
 
-def test_an_option_without_a_value_is_the_digits(run: Run, tmp_path: Path) -> None:
-    done = run(
-        "compare",
-        "--images",
-        "--dry-run",
-        "--model",
-        "pico",
-        "--jobs",
-        "1",
-        "--out",
-        tmp_path / "x",
-    )
-    assert done.code == 0, done
-    assert "digits: 1,797 pictures of 8 x 8 pixels" in done.err + done.out
+def test_an_option_without_a_value_is_the_digits() -> None:
+    assert with_values(["--images"]) == ["--images", "digits"]
+    assert with_values(["--images", "--seeds", "3"]) == ["--images", "digits", "--seeds", "3"]
+    assert with_values(["--images", "own", "--seeds", "3"]) == ["--images", "own", "--seeds", "3"]
 
 
 def test_prompted_objectives_are_not_for_pictures(run: Run) -> None:

@@ -39,6 +39,7 @@ SPECS = [
     "mdlm(weight=elbo)",
     "ar + 3*mlm(rate=0.3)",
     "dar + vmlm",
+    "rar + mlm(rate=0.3)",
     "ar >> mlm",
 ]
 
