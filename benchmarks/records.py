@@ -37,6 +37,7 @@ PAGES = (  # of results/, in the order of the index
     "forecast",
     "hidden-states",
     "recall",
+    "pictures",
     "repeated",
     "extrapolation",
     "synthetic",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records import ROOT, records
+from lookaround.objectives import Objective
 from lookaround.support.storage import write_text
 
 RESULTS = ROOT / "results"
@@ -103,8 +104,18 @@ def steps(value: list[int | None]) -> str:
     return ", ".join("-" if step is None else f"{step:,}" for step in value)
 
 
+def mean_of(places: int) -> Format:
+    """The mean alone, of a number with its interval."""
+    return lambda value: number(places)(value["mean"])
+
+
 def bold(form: Format) -> Format:
     return lambda value: f"**{form(value)}**"
+
+
+def named_picture_row(value: str) -> str:
+    """An objective as code, a baseline in words."""
+    return spec(value) if value.partition("(")[0] in Objective.registry else value
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -648,6 +659,34 @@ TABLES: dict[str, Table] = {
             Column("coverage", "coverage", number(4)),
         ),
     ),
+    **{
+        f"pictures-{part}-{source}": Table("pictures", source, columns)
+        for source in ("fashion_mnist",)
+        for part, columns in (
+            (
+                "scores",
+                (
+                    Column("", "name", named_picture_row),
+                    Column("bits per pixel", "bits", half(interval(3))),
+                    Column("squared error of hidden patches", "error", half(interval(4))),
+                    Column("probe", "probe", half(interval(3))),
+                    Column("less untrained, points", "probe_gain", points),
+                ),
+            ),
+            (
+                "labels",
+                (
+                    Column("", "name", named_picture_row),
+                    Column("valid.", "validation", number(3)),
+                    Column("100 labels", "tuned_100", half(interval(3))),
+                    Column("less scratch", "gain_100", points),
+                    Column("frozen", "frozen_100", mean_of(3)),
+                    Column("1,000 labels", "tuned_1000", half(interval(3))),
+                    Column("less scratch", "gain_1000", points),
+                ),
+            ),
+        )
+    },
     **{
         f"repeated-{tokens}": Table(
             "repeated",
