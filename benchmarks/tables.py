@@ -668,7 +668,8 @@ TABLES: dict[str, Table] = {
                 (
                     Column("", "name", named_picture_row),
                     Column("bits per pixel", "bits", half(interval(3))),
-                    Column("squared error of hidden patches", "error", half(interval(4))),
+                    Column("squared error", "error", half(interval(4))),
+                    Column("valid.", "validation", number(3)),
                     Column("probe", "probe", half(interval(3))),
                     Column("less untrained, points", "probe_gain", points),
                 ),
@@ -677,7 +678,6 @@ TABLES: dict[str, Table] = {
                 "labels",
                 (
                     Column("", "name", named_picture_row),
-                    Column("valid.", "validation", number(3)),
                     Column("100 labels", "tuned_100", half(interval(3))),
                     Column("less scratch", "gain_100", points),
                     Column("frozen", "frozen_100", mean_of(3)),
