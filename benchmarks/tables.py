@@ -668,7 +668,7 @@ TABLES: dict[str, Table] = {
                 (
                     Column("", "name", named_picture_row),
                     Column("bits per pixel", "bits", half(interval(3))),
-                    Column("squared error", "error", half(interval(4))),
+                    Column("squared error", "error", half(interval(3))),
                     Column("valid.", "validation", number(3)),
                     Column("probe", "probe", half(interval(3))),
                     Column("less untrained, points", "probe_gain", points),
