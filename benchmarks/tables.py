@@ -104,9 +104,9 @@ def steps(value: list[int | None]) -> str:
     return ", ".join("-" if step is None else f"{step:,}" for step in value)
 
 
-def mean_of(places: int) -> Format:
-    """The mean alone, of a number with its interval."""
-    return lambda value: number(places)(value["mean"])
+def mean_or(places: int) -> Format:
+    """The mean alone of a number with its interval, or the number."""
+    return lambda value: number(places)(value["mean"] if isinstance(value, dict) else value)
 
 
 def bold(form: Format) -> Format:
@@ -680,8 +680,8 @@ TABLES: dict[str, Table] = {
                     Column("", "name", named_picture_row),
                     Column("100 labels", "tuned_100", half(interval(3))),
                     Column("less scratch", "gain_100", points),
-                    Column("frozen", "frozen_100", mean_of(3)),
-                    Column("1,000 labels", "tuned_1000", half(interval(3))),
+                    Column("frozen", "frozen_100", mean_or(3)),
+                    Column("1,000 labels", "tuned_1000", mean_or(3)),
                     Column("less scratch", "gain_1000", points),
                 ),
             ),
