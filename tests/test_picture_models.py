@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
@@ -28,8 +29,14 @@ from lookaround.evaluation.own_pictures import picture_data
 from lookaround.evaluation.picture_baselines import BagOfCodes, RawPixels, pixel_score
 from lookaround.evaluation.reconstruction import MeanPicture, Reconstruction, hidden_patches
 from lookaround.evaluation.registry import TextData, task_data, with_counts
-from lookaround.model.backbone import Backbone, build, require_honest_attention
+from lookaround.model.backbone import (
+    Backbone,
+    build,
+    require_honest_attention,
+    require_positions,
+)
 from lookaround.model.export import export
+from lookaround.model.foreign import load_model
 from lookaround.model.masks import allowed
 from lookaround.model.plane import frequencies
 from lookaround.model.readable import Readable, open_run
@@ -40,6 +47,7 @@ from lookaround.objectives.heads import OrderSpec
 from lookaround.objectives.objective import Objective
 from lookaround.report.schema import load_results
 from lookaround.settings import EvaluateSettings
+from lookaround.support.errors import UserError
 from lookaround.theory.law import contexts, nearest_by_distance
 from lookaround.theory.plane import (
     count_plane,
@@ -187,6 +195,48 @@ def test_states_know_where_the_next_token_stands_and_nothing_of_it() -> None:
     moved = (states(changed, order) != base).any(-1)
     assert moved[8:].all()
     assert not moved[:8].any()
+
+
+SMALL = {"vocab_size": 30, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+OTHERS = {
+    "Llama": {"intermediate_size": 48},
+    "Qwen2": {"intermediate_size": 48, "num_key_value_heads": 2},
+    "GPT2": {},
+    "GPTNeoX": {"intermediate_size": 48},
+    "Bloom": {},
+}
+
+
+def saved(kind: str, folder: Path) -> Backbone:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**SMALL | OTHERS[kind])
+    made = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(5)
+    made.save_pretrained(folder)
+    model, source = load_model(str(folder))
+    return Backbone(model, source=source).eval()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OTHERS if kind != "Bloom"])
+def test_models_of_others_are_told_of_orders_by_a_mask_of_ours(kind: str, tmp_path: Path) -> None:
+    """transformers takes positions that do not rise by one for packed rows, and would part them."""
+    model = saved(kind, tmp_path)
+    require_positions(model)
+    tokens = torch.randint(20, (1, 8))
+    order = torch.tensor([[0, 5, 2, 7, 1, 6, 3, 4]])
+    changed = tokens.clone()
+    changed[0, 1] = (tokens[0, 1] + 1) % 20
+    with torch.no_grad():
+        one, other = (model.states(Shown(ids, positions=order)) for ids in (tokens, changed))
+    assert (one != other).any(-1)[0].tolist() == [False] + [True] * 7
+
+
+def test_a_model_without_positions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"positions|another order"):
+        require_positions(saved("Bloom", tmp_path))
 
 
 def test_rar_learns_an_order_of_its_own() -> None:
@@ -529,8 +579,8 @@ def test_pretraining_on_the_digits(tmp_path: Path, run: Run) -> None:
 
 
 def test_an_option_without_a_value_is_the_digits() -> None:
-    assert with_values(["--images"]) == ["--images", "digits"]
-    assert with_values(["--images", "--seeds", "3"]) == ["--images", "digits", "--seeds", "3"]
+    assert with_values(["--images"]) == ["--images", "sklearn:digits"]
+    assert with_values(["--images", "--seeds", "3"])[1:] == ["sklearn:digits", "--seeds", "3"]
     assert with_values(["--images", "own", "--seeds", "3"]) == ["--images", "own", "--seeds", "3"]
 
 

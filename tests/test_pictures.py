@@ -209,6 +209,17 @@ def _bomb(path: Path) -> None:
             "1.png: stands in no folder of a class",
         ),
         (
+            lambda f: [
+                write_png(f / part / "a" / "0.png", noise(1, seed=k)[0])
+                for k, part in enumerate(("train", "test", "extra"))
+            ],
+            "has training and test pictures, and 'extra' beside them, which is of neither",
+        ),
+        (
+            lambda f: Image.fromarray(noise(1)[0] / np.float32(9)).save(f / "0.tif"),
+            "0.tif: no whole picture .its grey levels have no 8 or 16 bits",
+        ),
+        (
             lambda f: (
                 np.save(f / "images.npy", noise(3)),
                 np.save(f / "labels.npy", np.arange(2)),
@@ -346,6 +357,17 @@ def test_rows_of_a_store_are_pictures(tmp_path: Path, monkeypatch: pytest.Monkey
     assert store.unigram().sum() == batch.tokens.numel()
     assert store_of(pictures, tmp_path, patch=2, codes=8).folder == store.folder
     assert store_of(pictures, tmp_path, patch=4, codes=8).folder != store.folder
+
+
+def test_the_codebook_is_the_same_on_any_number_of_threads() -> None:
+    from threadpoolctl import threadpool_limits
+
+    pixels = read_pictures("digits").pixels
+    books = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            books.append(fitted(pixels, 4, 32, seed=0, name="digits").codebook)
+    assert np.array_equal(*books)
 
 
 def test_the_split_is_by_picture_and_seed() -> None:

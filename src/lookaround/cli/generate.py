@@ -52,7 +52,9 @@ def command(
         from lookaround.model.readable import open_run
         from lookaround.support.storage import write_text
 
-        writer = Writer(open_run(model), settings.generate, seed=settings.seed)
+        run = open_run(model)
+        run.tokenizer.fingerprint  # noqa: B018 (refuses a model of pictures)
+        writer = Writer(run, settings.generate, seed=settings.seed)
     parameters, mode = writer.readable.backbone.parameter_count, str(writer.mode)
     window = writer.readable.context
     if given.dry_run:

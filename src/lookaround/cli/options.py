@@ -23,7 +23,7 @@ from lookaround.support.storage import require_writable, write_text
 
 LIST_OPTION, ALL = "--jobs-list", "all"
 # options whose value may be left out, which typer knows none of, and the value that then stands
-LEFT_OUT = {LIST_OPTION: ALL, "--images": "digits"}
+LEFT_OUT = {LIST_OPTION: ALL, "--images": "sklearn:digits"}
 
 COMMON = {
     "dry_run": Annotated[

@@ -36,7 +36,7 @@ def command(
         request = open_speculation(settings, model, report=progress.report)
     say_notes(console, request.notes)
     parameters = sum(p.numel() for p in request.run.backbone.lm.parameters())
-    what = request.kind or f"its own {request.run.backbone.head_specs[0].kind}"
+    what = request.kind or f"its own {request.run.backbone.look_ahead.kind}"
     say(
         console,
         f"{model}: {parameters:,} parameters, {what} heads; {request.corpus}: "

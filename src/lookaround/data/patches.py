@@ -200,6 +200,8 @@ def fitted(
         codebook = levels.astype(np.float32)[:, None]
     else:
         codebook = _k_means(cut(pixels, patch), codes or CODES, seed, name)
+    if codes == 1:
+        raise UserError(f"data.vocabulary: {codes} code says nothing of pictures; give 2 or more")
     if len(codebook) < 2:
         raise UserError(f"{name}: all training pictures are of one grey level; nothing to predict")
     codec = PatchCodec(codebook, height, width, patch)
@@ -209,6 +211,7 @@ def fitted(
 def _k_means(patches: np.ndarray, codes: int, seed: int, name: str) -> np.ndarray:
     """Centres (K, p * p) of patches, brightest last."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     generator = np.random.default_rng(seed)
     if len(patches) > FITTED_PATCHES:
@@ -220,7 +223,9 @@ def _k_means(patches: np.ndarray, codes: int, seed: int, name: str) -> np.ndarra
             f"codebook of {codes}; give data.vocabulary {max(2, different // 2)} or smaller, or "
             "more pictures"
         )
-    found = KMeans(codes, n_init=1, max_iter=50, random_state=seed).fit(patches.astype(np.float32))
+    with threadpool_limits(1):  # sums of several threads differ, and so would centres
+        found = KMeans(codes, n_init=1, max_iter=50, random_state=seed)
+        found.fit(patches.astype(np.float32))
     centres = found.cluster_centers_.astype(np.float32)
     return centres[np.argsort(centres.mean(1), kind="stable")]
 

@@ -6,8 +6,10 @@ N pictures, H x W pixels.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,8 +28,10 @@ from lookaround.support.errors import UserError
 from lookaround.support.machine import require_memory
 from lookaround.support.text import listed, one_line
 
-DIGITS = "digits"  # the name of those that scikit-learn has
+DIGITS = "digits"  # the name of those that scikit-learn has, where no file is called so
+EMBEDDED = "sklearn:digits"  # the same, whatever is there
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+FAINT = 64  # a highest grey level below which a note is due
 READABLE = (
     "a folder with a folder of .png or .jpg files for each class (in train/ and test/, if it has "
     "parts), IMAGES.npy beside LABELS.npy, or a datasets name"
@@ -37,8 +41,11 @@ _PART_NAMES = {
     **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
     **dict.fromkeys(("test", "testing", "t10k"), 2),
 }
+_DECODED = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # by content, whatever the name
 ORIENTATION = 0x0112  # of EXIF, how a camera was held
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow has it
+# what decoders raise for damaged pictures
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, IndexError)
 _IMAGES = re.compile(r"images?|pixels", re.IGNORECASE)
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "fine_label", "digit")
 
@@ -56,11 +63,23 @@ def read_pictures(
 
     Raises UserError for everything that cannot be read, and for pictures of different sizes.
     """
+    whole = hasattr(source, "with_format") or isinstance(source, Mapping)
+    named = isinstance(source, str | Path) and not str(source).lower().endswith(ENDINGS)
+    path = Path(os.path.expanduser(source)) if named else None
+    if label_column is not None and not (
+        whole or (path is not None and (not files.is_there(path) or is_saved(path)))
+    ):
+        raise UserError(
+            "data.label_column: is of a dataset; classes of other pictures are their folders, or "
+            "LABELS.npy; leave it out"
+        )
     if isinstance(source, list) and len(source) == 1:
         source = source[0]
     if isinstance(source, str | Path):
         return _of_name(source, label_column, heard)
     if isinstance(source, tuple | np.ndarray):
+        if isinstance(source, tuple) and len(source) != 2:
+            raise UserError(f"images: {len(source)} arrays; give two, (images, labels)")
         images, labels = source if isinstance(source, tuple) else (source, None)
         pixels, notes = _grey(np.asarray(images), "images")
         _require_as_many(pixels, labels, "images", "labels")
@@ -77,7 +96,7 @@ def read_pictures(
 
 
 def _of_name(source: str | Path, column: str | None, heard: Callable[[int], None]) -> Pictures:
-    if source == DIGITS:
+    if source == EMBEDDED or (source == DIGITS and not Path(DIGITS).exists()):
         return _digits()
     if not str(source).strip():
         raise UserError(f"no pictures given (an empty name); give {READABLE}")
@@ -126,7 +145,15 @@ def _of_files(
 ) -> Pictures:
     """A file for each picture; its class is the folder that it stands in."""
     places = [path.relative_to(folder).parts[:-1] for path in paths]
+    tops = dict.fromkeys(place[0] for place in places if place)
+    named = {_PART_NAMES[top.lower()] for top in tops if top.lower() in _PART_NAMES}
     parted = all(place and place[0].lower() in _PART_NAMES for place in places)
+    if not parted and {0, 2} <= named:
+        other = next((top for top in tops if top.lower() not in _PART_NAMES), folder.name)
+        raise UserError(
+            f"{folder}: has training and test pictures, and '{other}' beside them, which is of "
+            "neither; move it elsewhere"
+        )
     part = np.array(
         [_PART_NAMES[place[0].lower()] if parted else UNKNOWN for place in places], dtype=np.int8
     )
@@ -179,7 +206,7 @@ def _opened(path: Path, like: tuple[Path, tuple[int, ...]] | None, colour: Count
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(files.require_content(path)) as opened:
+            with Image.open(files.require_content(path), formats=_DECODED) as opened:
                 if not opened.getexif().get(ORIENTATION):
                     sized(opened)  # before it is decoded
                 image = ImageOps.exif_transpose(opened)
@@ -190,7 +217,9 @@ def _opened(path: Path, like: tuple[Path, tuple[int, ...]] | None, colour: Count
             f"{path}: so many pixels that it may be a decompression bomb ({one_line(error)}); give "
             "smaller pictures"
         ) from None
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+    except UserError:
+        raise
+    except BROKEN as error:
         reason = one_line(str(error).replace(str(path), "it") or type(error).__name__)
         raise UserError(
             f"{path}: no whole picture ({reason}); write it again, or leave it out"
@@ -198,13 +227,18 @@ def _opened(path: Path, like: tuple[Path, tuple[int, ...]] | None, colour: Count
 
 
 def _grey_image(image: Any, colour: Counter) -> np.ndarray:
-    """A picture of Pillow as (H, W) uint8; transparent parts stand on white."""
+    """A picture of Pillow as (H, W) uint8; transparent parts stand on white.
+
+    Raises ValueError for grey levels that are no numbers of 8 or 16 bits.
+    """
     from PIL import Image
 
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        most = 65535 if image.mode != "F" else max(float(values.max()), 1.0)
-        return np.rint(values * (255 / most)).clip(0, 255).astype(np.uint8)
+        values = np.asarray(image)
+        if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+            raise ValueError("its grey levels have no 8 or 16 bits; save it with so many")
+        deep = image.mode != "I" or values.max() > 255
+        return np.rint(values / (257 if deep else 1)).astype(np.uint8)
     if image.mode not in ("1", "L"):
         wide = image.convert("RGBA")
         bands = np.asarray(wide)[..., :3]
@@ -312,8 +346,16 @@ def _grey(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
         array = array * 255 if array.max() <= 1 else array
     elif array.dtype.kind not in "ui" or array.min() < 0 or array.max() > 255:
         raise UserError(f"{name}: grey levels must be numbers from 0 to 255, found {array.dtype}")
+    if array.max() < FAINT:
+        notes.append(
+            f"grey levels end at {array.max():g} of 255; scale them where they are not meant to be "
+            "so dark"
+        )
     if coloured:
-        array = array[..., :3] @ _LUMA
+        if array.shape[3] == 4:  # transparent parts stand on white, as of files
+            share = array[..., 3:] / 255
+            array = array[..., :3] * share + 255 * (1 - share)
+        array = array @ _LUMA
         notes.append("pictures in colour are read as grey levels")
     return np.rint(array).astype(np.uint8), notes
 
@@ -420,14 +462,27 @@ def _of_datasets(data: Any, name: str, column: str | None) -> Pictures:
 
 def _decoded(rows: Iterable[Any], image: str, label: str | None, name: str) -> Iterator[Any]:
     """Rows with their pictures; raises UserError for one that is missing or cannot be read."""
-    number = 0
-    try:
-        for number, row in enumerate(rows):
-            if row[image] is None or (label is not None and row[label] is None):
-                raise UserError(f"{name}: row {number} lacks its picture or its label")
-            row[image].load()
-            yield row
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(
-            f"{name}: row {number + 1} has no whole picture ({one_line(error)})"
-        ) from None
+    from PIL import Image
+
+    found = iter(rows)
+    for number in itertools.count():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                row = next(found)
+                if row[image] is not None:
+                    row[image].load()
+        except StopIteration:
+            return
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise UserError(
+                f"{name}: row {number} has so many pixels that it may be a decompression bomb "
+                f"({one_line(error)})"
+            ) from None
+        except BROKEN as error:
+            raise UserError(
+                f"{name}: row {number} has no whole picture ({one_line(error)})"
+            ) from None
+        if row[image] is None or (label is not None and row[label] in (None, -1)):
+            raise UserError(f"{name}: row {number} lacks its picture or its label; leave it out")
+        yield row

@@ -90,6 +90,9 @@ def _pictures_of(data: DataSettings, given: Any, heard: Callable[[int], None]) -
         raise UserError(
             "data.tokenizer: is of a text; pictures have data.patch and data.vocabulary"
         )
+    for name in ("text_column", "separator", "metrics", "no_label"):
+        if getattr(data, name):
+            raise UserError(f"data.{name}: is of a text; leave it out beside pictures")
     if given is None and data.images == GIVEN:
         raise UserError(
             "the pictures of this run were given as an object in Python and are not at hand; give "

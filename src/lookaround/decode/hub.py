@@ -112,7 +112,7 @@ def load_speculator(folder: Path, lm: Any = None) -> Speculator:
         transforms, scale, cap = last_step(lm, f"model '{folder}'")
         source = Source(dtype=lm.dtype, transforms=transforms, scale=scale, cap=cap)
         backbone = load_heads(folder, lm, source)
-    if backbone is None or not len(backbone.heads):
+    if backbone is None or backbone.look_ahead is None:
         raise UserError(
             f"{folder}: has no heads that look ahead (heads.safetensors); make them with "
             "lookaround speculate"

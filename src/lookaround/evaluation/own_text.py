@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.data.corpus import split_documents
+from lookaround.data.corpus import Corpus, split_documents
 from lookaround.data.documents import Documents
-from lookaround.data.pictures import Pictures
 from lookaround.data.rows import Rows
 from lookaround.data.shards import Split, in_memory
 from lookaround.data.source import GIVEN, corpus_of
@@ -56,6 +55,8 @@ def own_text(
 
     The run's own text is split as it was for training. Raises UserError where it has changed since.
     """
+    if data.images is not None:
+        raise UserError("data.images: a model of text reads no pictures; give --corpus TEXT")
     own, trained_on = None, None
     if readable.info is not None:
         own = DataSettings.model_validate(readable.info["settings"].get("data", {}))
@@ -81,8 +82,7 @@ def own_text(
         )
     if own is not None and trained_on == corpus.fingerprint:
         given = own
-    if isinstance(corpus, Pictures):
-        raise UserError("data.images: a model of text reads no pictures; give --corpus TEXT")
+    assert isinstance(corpus, Corpus)
     documents = corpus.documents
     if whole and own is None and len(documents) < 3:
         return OwnText(corpus.name, None, documents, documents, corpus.notes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class _Linear(Baseline[TaskData]):
     """Logistic regression of some features, as the probe chooses it."""
 
     needs = TaskData
-    beside = ("probe", "finetune")
+    beside: ClassVar[tuple[str, ...]] = ("probe", "finetune")
 
     @abstractmethod
     def features(self, data: TaskData, inputs: Sequence[Any]) -> np.ndarray:
@@ -68,6 +68,7 @@ class BagOfCodes(_Linear):
     """Logistic regression on how often each code stands in a picture."""
 
     name, title = "bag_of_codes", "bag of codes with logistic regression"
+    beside = ("probe",)
 
     def accepts(self, data: object) -> bool:
         return is_pictures(data) and isinstance(data, TaskData) and data.codec is not None
@@ -92,7 +93,7 @@ def pixel_score(data: TaskData, rows: np.ndarray) -> float:
     return _pixel_score(data.metric, train, test)
 
 
-@lru_cache(maxsize=64)  # a study evaluates many models on the same draws
+@lru_cache(maxsize=8)  # a study evaluates many models on the same draws
 def _pixel_score(
     metric: str, train: tuple[tuple[bytes, int], ...], test: tuple[tuple[bytes, int], ...]
 ) -> float:

@@ -149,7 +149,9 @@ class MeanPicture(Baseline[TextData]):
     higher = Reconstruction.higher
 
     def accepts(self, data: object) -> bool:
-        return Reconstruction().accepts(data) and isinstance(data, TextData) and bool(data.train)
+        return (
+            isinstance(data, TextData) and data.train is not None and Reconstruction().accepts(data)
+        )
 
     def run(
         self, readable: Readable | None, data: TextData, settings: EvaluateSettings, seed: int

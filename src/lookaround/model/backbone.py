@@ -132,6 +132,12 @@ class Backbone(nn.Module):
         return self
 
     @property
+    def look_ahead(self) -> Any:
+        """The spec of the first head that looks ahead; None without one."""
+        pairs = zip(self.head_specs, self.heads, strict=True)
+        return next((spec for spec, head in pairs if isinstance(head, LookAhead)), None)
+
+    @property
     def decoder(self) -> Any:
         """The model without its LM head."""
         return self.lm.base_model
@@ -175,9 +181,9 @@ class Backbone(nn.Module):
         embedded = None
         if shown.positions is not None:
             embedded = self.embedding(shown.input_ids)
-            for head in self.heads:
-                if isinstance(head, OrderHead):
-                    embedded = embedded + head(shown.positions)
+            head = next((head for head in self.heads if isinstance(head, OrderHead)), None)
+            if head is not None:
+                embedded = embedded + head(shown.positions)
         return states_of(self.lm, self.source, shown, all_layers=all_layers, embedded_btd=embedded)
 
     def trunk(self, shown: Shown) -> Trunk:
@@ -401,6 +407,33 @@ def require_honest_attention(
             if len(told) > 1 and kind != "prefix":
                 whole = Shown(tokens, attention, torch.zeros_like(tokens)).to(backbone.device)
                 _require_same(backbone, whole, kind)
+
+
+def require_positions(backbone: Backbone, width: int = 12) -> None:
+    """Asks a model whether it reads rows in another order: causally by places in the row, and
+    otherwise than in their own order. Raises UserError where it does not.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = min(backbone.unembedding.weight.shape[0], backbone.output.weight.shape[0])
+    base = torch.randperm(vocabulary, generator=generator)[:width].repeat(width)[None, :width]
+    tokens = base.repeat(width + 1, 1)
+    changed = torch.arange(width)
+    tokens[changed + 1, changed] = (base[0] + 1) % vocabulary
+    order = torch.cat([torch.zeros(1), torch.randperm(width - 1, generator=generator) + 1]).long()
+    shown = Shown(tokens, positions=order.expand_as(tokens)).to(backbone.device)
+    with narrowed(backbone.lm), reading(backbone):
+        moved = backbone.states(shown).cpu()
+        moved = (moved[1:] != moved[:1]).any(-1).T
+        told = backbone.states(shown)
+        plain = backbone.states(replace(shown, positions=None))
+    kind = backbone.lm.config.model_type
+    if not torch.equal(moved, torch.ones(width, width).tril().bool()):
+        raise UserError(
+            f"model '{kind}': does not keep the causal pattern in rows in another order, so that "
+            "rar cannot train it"
+        )
+    if float((told - plain).abs().max()) <= 1e-5 * float(plain.abs().max()):
+        raise UserError(f"model '{kind}': pays no heed to positions, so that rar cannot train it")
 
 
 def _require_pattern(backbone: Backbone, shown: Shown, name: str) -> None:

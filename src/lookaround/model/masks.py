@@ -20,6 +20,7 @@ from torch import Tensor
 from lookaround.objectives.contract import BIDIRECTIONAL, CAUSAL, Attention, Shown
 from lookaround.support.errors import UserError
 
+MASKLESS_MODEL = ("llama", "sdpa")  # the model and attention that `maskless` is for
 _MASKLESS = "sdpa_without_masks"  # an attention that transformers makes no masks for
 
 
@@ -141,7 +142,10 @@ class Masks:
         """
         kind = shown.attention.kind
         arguments: dict[str, Any] = {} if self.encoder else {"is_causal": kind == "causal"}
-        if self.is_pure(shown):
+        # of positions that do not rise by one, transformers makes a mask of packed sequences, where
+        # it is not kept from making any (`maskless`)
+        own = shown.positions is None or (config.model_type, implementation) == MASKLESS_MODEL
+        if self.is_pure(shown) and own:
             return {"attention_mask": None, **arguments}
         if self.blocks:
             return {"attention_mask": block_mask(shown), **arguments}
@@ -150,6 +154,11 @@ class Masks:
             assert documents is not None
             return {"attention_mask": (documents == 0).long(), **arguments}
         if self.form in ("padding", "none"):
+            if shown.positions is not None:
+                raise UserError(
+                    f"model '{config.model_type}': takes no attention mask of ours, so it cannot "
+                    "be read in another order (rar)"
+                )
             raise UserError(
                 f"model '{config.model_type}': takes no attention mask of ours, so it cannot be "
                 f"read {'both ways' if kind == 'bidirectional' else 'by prefixes'} in rows of "
@@ -201,7 +210,7 @@ def maskless(config: Any) -> Iterator[None]:
     from transformers import AttentionInterface
 
     before = config._attn_implementation
-    if config.model_type != "llama" or before != "sdpa":
+    if (config.model_type, before) != MASKLESS_MODEL:
         yield
         return
     AttentionInterface.register(_MASKLESS, _attend)

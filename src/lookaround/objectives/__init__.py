@@ -16,7 +16,7 @@ from lookaround.objectives.contract import (
 from lookaround.objectives.masked import MDLM, MLM, VMLM
 from lookaround.objectives.multitoken import MTP, TOP, NextLat
 from lookaround.objectives.objective import Mixture, Objective, Sequence
-from lookaround.objectives.parse import parse, parse_list, require_for_text
+from lookaround.objectives.parse import in_plane, parse, parse_list, require_for_text
 from lookaround.objectives.prompted import BST, Reverse, Teacherless
 from lookaround.objectives.random_order import RAR
 from lookaround.objectives.schedules import Cosine, Linear
@@ -51,6 +51,7 @@ __all__ = [
     "View",
     "Vocabulary",
     "Writing",
+    "in_plane",
     "parse",
     "parse_list",
     "require_for_text",

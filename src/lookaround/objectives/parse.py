@@ -64,6 +64,21 @@ def require_for_text(objectives: Iterable[Objective]) -> None:
             )
 
 
+def in_plane(objectives: Iterable[Objective], columns: int) -> tuple[Objective, ...]:
+    """The same objectives for pictures with so many tokens in a row; raises UserError for one whose
+    parameters do not fit them.
+    """
+    placed = []
+    for objective in objectives:
+        try:
+            placed.append(objective.in_plane(columns))
+        except ParameterError as error:
+            raise UserError(
+                f"objective '{one_line(objective.spec)}': {error}, with {columns} tokens in a row"
+            ) from None
+    return tuple(placed)
+
+
 WHAT = f"write a number, a word, or one of {', '.join(SCHEDULES)} with (start, end)"
 
 

@@ -61,7 +61,7 @@ BESIDE = {
     "untrained_bidirectional": _WORDS,
     "unigram": ("pairs",),
     "pixels": ("probe", "finetune"),
-    "bag_of_codes": ("probe", "finetune"),
+    "bag_of_codes": ("probe",),
     "mean_picture": ("reconstruction",),
 }
 # what stands beside fine-tuning on the same examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -682,7 +683,7 @@ class Settings(_Section):
         if rows is not None:
             follow |= zip((("train", "batch"), ("model", "context")), rows, strict=True)
         if self.data.images is not None:
-            follow = PICTURES | follow
+            follow = copy.deepcopy(PICTURES) | follow
         for (section, name), value in follow.items():
             part: BaseModel = getattr(self, section) if section else self
             if name in part.model_fields_set:

@@ -117,6 +117,15 @@ def _of_pictures(
 ) -> Request:
     """What a model of pictures is evaluated on: the pictures given, or its own."""
     pictures, data = own_pictures(readable, codec, settings.data, given, heard)
+    if settings.data.images is None:  # its own, which have defaults of their own
+        told = settings.model_dump(exclude_unset=True)
+        told["data"] = told.get("data", {}) | {"images": data.images}
+        settings = Settings.model_validate(told)
+    if readable.context < codec.length:
+        raise UserError(
+            f"evaluate.context: {readable.context} cuts pictures, which have {codec.length} tokens "
+            "with BOS; leave it out"
+        )
     parts = picture_parts(pictures, data)
     task = pictures.task(parts)
     text = picture_data(codec, pictures, parts)

@@ -18,10 +18,12 @@ from lookaround.model.backbone import (
     build,
     require_honest_attention,
     require_modes,
+    require_positions,
     use_blocks,
 )
 from lookaround.model.card import write_card
 from lookaround.objectives import AR
+from lookaround.objectives.heads import OrderSpec
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.support.errors import UserError
@@ -85,6 +87,8 @@ def build_backbone(
         use_blocks(backbone)
     require_modes(backbone, objective.modes())
     require_honest_attention(backbone, objective.modes(), packed=settings.data.pack)
+    if any(isinstance(spec, OrderSpec) for spec in objective.head_specs()):
+        require_positions(backbone)
     return backbone
 
 

@@ -171,6 +171,7 @@ def _part(item: AnyData, settings: Any) -> tuple[AnyData, Any]:
         update={
             "positions": max(2, round(SHARE * settings.positions)),
             "samples": 0,
+            "reconstructed": max(2, round(SHARE * settings.reconstructed)),
             "finetune_draws": [1] * sizes,
             "finetune_epochs": [1] * sizes,
         }

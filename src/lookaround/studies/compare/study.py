@@ -21,7 +21,7 @@ from lookaround.model.backbone import VOCABULARIES, Backbone
 from lookaround.model.fingerprint import model_folder
 from lookaround.model.readable import StoredPlan
 from lookaround.model.sizes import training_bytes
-from lookaround.objectives import AR, parse_list, require_for_text
+from lookaround.objectives import AR, in_plane, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, reading, silent
@@ -222,7 +222,7 @@ def fitted_to(
         raise UserError("data.pack: every picture is a row of its own; leave it out")
     settings = settings.model_copy(deep=True)
     settings.model.context = codec.length
-    return settings, tuple(objective.in_plane(codec.grid[1]) for objective in objectives)
+    return settings, in_plane(objectives, codec.grid[1])
 
 
 def split_rows(settings: Settings, store: TokenStore, split: str) -> Rows:

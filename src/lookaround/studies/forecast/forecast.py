@@ -34,7 +34,7 @@ from lookaround.data.text import require_named
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import Labelled, TaskData, TokenData, task_data
 from lookaround.evaluation.windows import right_context_gain
-from lookaround.objectives import parse_list, require_for_text
+from lookaround.objectives import in_plane, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.report.schema import ForecastResults
 from lookaround.report.schema.record import VERSION
@@ -160,7 +160,7 @@ def _fitted(request: Forecast) -> Forecast:
     if "rank" not in options.model_fields_set:
         options.rank = max(2, min(options.rank, len(request.store.unigram()) // 2 - 1))
     settings.model.context = request.grid[0] * request.grid[1] + 1
-    objectives = tuple(objective.in_plane(request.grid[1]) for objective in request.objectives)
+    objectives = in_plane(request.objectives, request.grid[1])
     return replace(request, settings=settings, objectives=objectives)
 
 
@@ -368,7 +368,11 @@ def _forecast(
             "recommendation": recommendation,
             "reasons": reasons,
             "track_record": {"earned": TRACK_RECORD.earned, "sentence": TRACK_RECORD.sentence},
-            "notes": [*notes, *_notes(complete, options), *_left_out(request)],
+            "notes": [
+                *notes,
+                *_notes(complete, options, request.grid is None),
+                *_left_out(request),
+            ],
             "seconds": {"counting": counted, "all": time.monotonic() - began},
             "command": shlex.join(["lookaround", *sys.argv[1:]]),
         }
@@ -410,7 +414,7 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
                 )
         entries.append(Entry(objective.spec, shares))
     if request.grid is not None:
-        down, across = (max(1, side // 2) for side in request.grid)
+        down, across = (side // 2 for side in request.grid)
         name = f"only the token {down} rows down, {across} columns on"
         entries.append(Entry(name, {(lag_of((down, across), request.grid),): 1.0}))
         entries.append(Entry(SHUFFLED, None))
@@ -418,6 +422,7 @@ def _entries(request: Forecast, rows: dict[int, int]) -> tuple[list[Entry], list
             "Contexts are the nearest visible tokens in the plane, and lags are offsets of rows "
             "and columns; targets that see BOS alone are left out."
         )
+        notes.append("The track record was measured on text; of pictures there is none.")
         return entries, notes
     longest = int(request.store.split("train").length.max())
     far = options.far_lag or min(FAR_LAG, (longest - options.context) // 2)
@@ -478,12 +483,12 @@ def _left_out(request: Forecast) -> list[str]:
     ]
 
 
-def _notes(lines: list[dict[str, Any]], options: Any) -> list[str]:
+def _notes(lines: list[dict[str, Any]], options: Any, text: bool) -> list[str]:
     notes = [
         f"{line['objective']}: {line['beyond']:.1%} of its targets have their context beyond "
         f"{options.reach} tokens or in rarer patterns and are left out (forecast.reach)"
         for line in lines
-        if line["beyond"] >= 0.005
+        if text and line["beyond"] >= 0.005
     ]
     if all(line["saturated"] for line in lines):
         notes.append(

@@ -180,7 +180,7 @@ def _speculate(request: Speculation, folder: StudyFolder, stages: Stages) -> dic
         "lookaround": __version__,
         "model": request.source,
         "corpus": request.corpus,
-        "heads": {"kind": backbone.head_specs[0].kind, "depths": speculator.depths},
+        "heads": {"kind": backbone.look_ahead.kind, "depths": speculator.depths},
         "drafted_tokens": None if calibration.shortlist is None else len(calibration.shortlist),
         "plain": {"tokens_per_second": by_batch[0]["plain_tokens_per_second"]},
         "speculative": {
