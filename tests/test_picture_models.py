@@ -556,6 +556,7 @@ def test_a_study_of_a_folder_of_png(
     assert "codebook.safetensors" in (model / "README.md").read_text()
     # the commands of text refuse it by name, and evaluate reads it
     assert_refused(run("generate", model, "a"), "is a model of pictures")
+    assert_refused(run("speculate", model, "--out", tmp_path / "fast"), "is a model of pictures")
     assert_refused(run("evaluate", model, "--corpus", folder), "is a model of pictures")
     scored = run("evaluate", model, "--protocols", "probe,bits_per_byte", *OWN[-2:])
     assert scored.code == 0, scored

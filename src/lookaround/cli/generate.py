@@ -53,7 +53,7 @@ def command(
         from lookaround.support.storage import write_text
 
         run = open_run(model)
-        run.tokenizer.fingerprint  # noqa: B018 (refuses a model of pictures)
+        _ = run.tokenizer  # refuses a model of pictures
         writer = Writer(run, settings.generate, seed=settings.seed)
     parameters, mode = writer.readable.backbone.parameter_count, str(writer.mode)
     window = writer.readable.context

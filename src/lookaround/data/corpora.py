@@ -204,7 +204,7 @@ class _Reader:
 
     def hub(self, name: str) -> Corpus:
         """A dataset of the Hugging Face hub."""
-        repository, _, config = name.partition(":")
+        repository = name.partition(":")[0]
         mistyped = "/" in name and Path(name).parent.is_dir()  # data/corups: a file is meant
         if (
             mistyped
@@ -212,16 +212,11 @@ class _Reader:
             or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", repository)
         ):
             raise UserError(f"{one_line(name)}: no such file or folder; give one that exists")
-        import datasets
-
-        try:
-            data = datasets.load_dataset(repository, config or None)
-        except Exception as error:  # offline, not found, gated or without a config
-            raise UserError(
-                f"no file, folder or dataset named {name!r} ({type(error).__name__}: "
-                f"{one_line(error)}); give a path that exists, or the name of a dataset on the hub "
-                "(owner/name or owner/name:config)"
-            ) from None
+        data = table_files.load_named(
+            name,
+            "give a path that exists, or the name of a dataset on the hub (owner/name or "
+            "owner/name:config)",
+        )
         return self.datasets(data, name.split("/")[-1], name, name)
 
     def given(self, source: Any) -> Corpus:

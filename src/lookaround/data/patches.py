@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -92,6 +93,12 @@ class PatchCodec:
             part = patches[begin : begin + CHUNK].astype(np.float32)
             found[begin : begin + CHUNK] = (squares - 2 * part @ self.codebook.T).argmin(1)
         return found.reshape(len(pixels), -1)
+
+    def tokens(self, pixels: np.ndarray, dtype: Any = np.int64) -> np.ndarray:
+        """Tokens (N, T) of pictures (N, H, W), BOS first."""
+        tokens = np.full((len(pixels), self.length), self.bos, dtype=dtype)
+        tokens[:, 1:] = self.codes(pixels)
+        return tokens
 
     def encode(self, inputs: Sequence[np.ndarray]) -> list[list[int]]:
         """Ids (P,) of each picture (H, W) uint8, without BOS."""
@@ -205,7 +212,8 @@ def fitted(
     if len(codebook) < 2:
         raise UserError(f"{name}: all training pictures are of one grey level; nothing to predict")
     codec = PatchCodec(codebook, height, width, patch)
-    return PatchCodec(codebook, height, width, patch, _lost(codec, pixels))
+    codec.lost = _lost(codec, pixels)
+    return codec
 
 
 def _k_means(patches: np.ndarray, codes: int, seed: int, name: str) -> np.ndarray:

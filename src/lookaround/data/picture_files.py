@@ -13,6 +13,7 @@ import struct
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lookaround.data import files
 from lookaround.data.files import Reading
 from lookaround.data.locate import is_saved
 from lookaround.data.pictures import UNKNOWN, Pictures, make_pictures
-from lookaround.data.table_files import load_saved
+from lookaround.data.table_files import load_named, load_saved
 from lookaround.support.errors import UserError
 from lookaround.support.machine import require_memory
 from lookaround.support.text import listed, one_line
@@ -63,21 +64,12 @@ def read_pictures(
 
     Raises UserError for everything that cannot be read, and for pictures of different sizes.
     """
-    whole = hasattr(source, "with_format") or isinstance(source, Mapping)
-    named = isinstance(source, str | Path) and not str(source).lower().endswith(ENDINGS)
-    path = Path(os.path.expanduser(source)) if named else None
-    if label_column is not None and not (
-        whole or (path is not None and (not files.is_there(path) or is_saved(path)))
-    ):
-        raise UserError(
-            "data.label_column: is of a dataset; classes of other pictures are their folders, or "
-            "LABELS.npy; leave it out"
-        )
     if isinstance(source, list) and len(source) == 1:
         source = source[0]
     if isinstance(source, str | Path):
         return _of_name(source, label_column, heard)
     if isinstance(source, tuple | np.ndarray):
+        _require_no_column(label_column)
         if isinstance(source, tuple) and len(source) != 2:
             raise UserError(f"images: {len(source)} arrays; give two, (images, labels)")
         images, labels = source if isinstance(source, tuple) else (source, None)
@@ -97,18 +89,20 @@ def read_pictures(
 
 def _of_name(source: str | Path, column: str | None, heard: Callable[[int], None]) -> Pictures:
     if source == EMBEDDED or (source == DIGITS and not Path(DIGITS).exists()):
+        _require_no_column(column)
         return _digits()
     if not str(source).strip():
         raise UserError(f"no pictures given (an empty name); give {READABLE}")
     path = Path(os.path.expanduser(source))
     if not files.is_there(path):
         return _of_hub(str(source), column)
+    if path.is_dir() and is_saved(path):
+        return _of_datasets(load_saved(path), path.resolve().name, column)
+    _require_no_column(column)
     if path.is_file():
         if not _is_array(path):
             raise UserError(f"{path}: no pictures; give {READABLE}")
         return _of_arrays([path], _stem(path), heard)
-    if is_saved(path):
-        return _of_datasets(load_saved(path), path.resolve().name, column)
     inner = list(files.find_files(path))
     if not inner:
         raise UserError(f"{path}: an empty folder; give {READABLE}")
@@ -121,6 +115,15 @@ def _of_name(source: str | Path, column: str | None, heard: Callable[[int], None
     endings = Counter(file.suffix.lower() or file.name for file in inner)
     told = ", ".join(f"{count} {one_line(e, 20)}" for e, count in endings.most_common(4))
     raise UserError(f"{path}: a folder without pictures (it has {told}); give {READABLE}")
+
+
+def _require_no_column(column: str | None) -> None:
+    """Raises UserError for a column of labels of what has no columns."""
+    if column is not None:
+        raise UserError(
+            "data.label_column: is of a dataset; classes of other pictures are their folders, or "
+            "LABELS.npy; leave it out"
+        )
 
 
 def _digits() -> Pictures:
@@ -203,26 +206,38 @@ def _opened(path: Path, like: tuple[Path, tuple[int, ...]] | None, colour: Count
                 f"{like[1][1]}; give pictures of one size"
             )
 
+    with (
+        _decoding(f"{path}:"),
+        Image.open(files.require_content(path), formats=_DECODED) as opened,
+    ):
+        if not opened.getexif().get(ORIENTATION):
+            sized(opened)  # before it is decoded
+        image = ImageOps.exif_transpose(opened)
+        sized(image)
+        return _grey_image(image, colour)
+
+
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Raises UserError for a picture that is damaged, or may be a decompression bomb.
+
+    what: begins the message.
+    """
+    from PIL import Image
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(files.require_content(path), formats=_DECODED) as opened:
-                if not opened.getexif().get(ORIENTATION):
-                    sized(opened)  # before it is decoded
-                image = ImageOps.exif_transpose(opened)
-                sized(image)
-                return _grey_image(image, colour)
+            yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
-            f"{path}: so many pixels that it may be a decompression bomb ({one_line(error)}); give "
+            f"{what} so many pixels that it may be a decompression bomb ({one_line(error)}); give "
             "smaller pictures"
         ) from None
-    except UserError:
-        raise
     except BROKEN as error:
-        reason = one_line(str(error).replace(str(path), "it") or type(error).__name__)
+        reason = one_line(str(error).replace(what.rstrip(":"), "it") or type(error).__name__)
         raise UserError(
-            f"{path}: no whole picture ({reason}); write it again, or leave it out"
+            f"{what} no whole picture ({reason}); write it again, or leave it out"
         ) from None
 
 
@@ -381,20 +396,12 @@ def _require_as_many(pixels: np.ndarray, labels: Any, images_name: str, labels_n
 
 
 def _of_hub(name: str, column: str | None) -> Pictures:
-    repository, _, config = name.partition(":")
+    repository = name.partition(":")[0]
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*|[\w-]+", repository) or (
         "/" in name and Path(name).parent.is_dir()
     ):
         raise UserError(f"{one_line(name)}: no such file or folder; give {READABLE}")
-    import datasets
-
-    try:
-        data = datasets.load_dataset(repository, config or None)
-    except Exception as error:  # offline, not found, gated or without a config
-        raise UserError(
-            f"no file, folder or dataset named {name!r} ({type(error).__name__}: "
-            f"{one_line(error)}); give {READABLE}"
-        ) from None
+    data = load_named(name, f"give {READABLE}")
     return _of_datasets(data, name.split("/")[-1], column)
 
 
@@ -462,27 +469,14 @@ def _of_datasets(data: Any, name: str, column: str | None) -> Pictures:
 
 def _decoded(rows: Iterable[Any], image: str, label: str | None, name: str) -> Iterator[Any]:
     """Rows with their pictures; raises UserError for one that is missing or cannot be read."""
-    from PIL import Image
-
     found = iter(rows)
     for number in itertools.count():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                row = next(found)
-                if row[image] is not None:
-                    row[image].load()
-        except StopIteration:
-            return
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise UserError(
-                f"{name}: row {number} has so many pixels that it may be a decompression bomb "
-                f"({one_line(error)})"
-            ) from None
-        except BROKEN as error:
-            raise UserError(
-                f"{name}: row {number} has no whole picture ({one_line(error)})"
-            ) from None
+        with _decoding(f"{name}: row {number} has"):
+            row = next(found, None)
+            if row is None:
+                return
+            if row[image] is not None:
+                row[image].load()
         if row[image] is None or (label is not None and row[label] in (None, -1)):
             raise UserError(f"{name}: row {number} lacks its picture or its label; leave it out")
         yield row

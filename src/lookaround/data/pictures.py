@@ -27,7 +27,7 @@ class Pictures:
     labels: (N,) int64, indices into `classes`; None: the pictures have none.
     part: (N,) int8, indices into PARTS where the source says to which a picture belongs, else
         UNKNOWN.
-    description, fingerprint, notes, asked: as of a `Corpus`.
+    description, fingerprint, notes: as of a `Corpus`.
     """
 
     name: str
@@ -38,7 +38,6 @@ class Pictures:
     description: dict[str, Any]
     fingerprint: str
     notes: tuple[str, ...] = ()
-    asked: bool = False
 
     @property
     def told(self) -> tuple[str, ...]:

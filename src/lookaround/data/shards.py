@@ -214,9 +214,7 @@ def prepare_pictures(
         dtype = np.dtype(np.uint16 if codec.size <= 1 << 16 else np.uint32)
         splits = {}
         for name in SPLITS:
-            chosen = pictures.pixels[parts[name]]
-            tokens = np.full((len(chosen), codec.length), codec.bos, dtype=dtype)
-            tokens[:, 1:] = codec.codes(chosen)
+            tokens = codec.tokens(pictures.pixels[parts[name]], dtype)
             splits[name], counts = _write_rows(folder, name, tokens, codec.size, height * width)
             if name == "train":
                 np.save(folder / "unigram.npy", counts)

@@ -21,7 +21,10 @@ from lookaround.data.roles import stdlib_roles
 from lookaround.data.shards import TokenStore, prepare_pictures
 from lookaround.data.stdlib import stdlib_corpus, stdlib_task
 from lookaround.data.tasks import read_tasks
-from lookaround.settings import DataSettings
+from lookaround.data.text import TextTokenizer
+from lookaround.objectives import in_plane
+from lookaround.objectives.objective import Objective
+from lookaround.settings import DataSettings, Settings
 from lookaround.support.errors import UserError
 from lookaround.support.storage import write_folder
 
@@ -164,6 +167,29 @@ def pictures_store(pictures: Pictures, data: DataSettings) -> TokenStore:
     )
 
 
+def fitted_to(
+    store: TokenStore, settings: Settings, objectives: tuple[Objective, ...]
+) -> tuple[Settings, tuple[Objective, ...]]:
+    """Settings with the training length of pictures, a row for each, and objectives in the plane.
+
+    Those of a text are returned as they are. Raises UserError for another training length, for
+    packing, and for objectives whose parameters do not fit the pictures.
+    """
+    codec, model = store.codec, settings.model
+    if isinstance(codec, TextTokenizer):
+        return settings, objectives
+    if "context" in model.model_fields_set and model.context != codec.length:
+        raise UserError(
+            f"model.context: a picture has {codec.length} tokens with its BOS, got "
+            f"{model.context}; leave it out"
+        )
+    if settings.data.pack:
+        raise UserError("data.pack: every picture is a row of its own; leave it out")
+    settings = settings.model_copy(deep=True)
+    settings.model.context = codec.length
+    return settings, in_plane(objectives, codec.grid[1])
+
+
 def read_source(
     data: DataSettings, given: Any = None, *, heard: Callable[[int], None] = lambda _: None
 ) -> tuple[Corpus | Pictures, list[AnyTask]]:
@@ -181,4 +207,5 @@ def read_source(
         tasks_of(data)  # refuses what is of a task
         return stdlib_corpus(), [stdlib_task(), stdlib_roles()]
     corpus = corpus_of(data, given, heard=heard, required=not data.tasks)
+    assert isinstance(corpus, Corpus)
     return corpus, tasks_of(data, required=not corpus.asked)

@@ -51,6 +51,23 @@ def load_saved(folder: Path) -> Any:
         ) from None
 
 
+def load_named(name: str, remedy: str) -> Any:
+    """A dataset of the Hugging Face hub, owner/name or owner/name:config.
+
+    remedy: what an error asks for. Raises UserError where there is none, or none can be had.
+    """
+    import datasets
+
+    repository, _, config = name.partition(":")
+    try:
+        return datasets.load_dataset(repository, config or None)
+    except Exception as error:  # offline, not found, gated or without a config
+        raise UserError(
+            f"no file, folder or dataset named {name!r} ({type(error).__name__}: "
+            f"{one_line(error)}); {remedy}"
+        ) from None
+
+
 def read_saved(folder: Path) -> Table:
     """The rows of one split that `datasets.save_to_disk` wrote, read by `load_saved`."""
     return arrow_table(load_saved(folder).with_format("arrow")[:], str(folder))

@@ -12,6 +12,7 @@ import numpy as np
 from lookaround.data.patches import PatchCodec
 from lookaround.decode import Stats, Writer
 from lookaround.evaluation.registry import Details, Protocol, Scores, TextData
+from lookaround.evaluation.samples import spread
 from lookaround.model.readable import Readable
 from lookaround.settings import EvaluateSettings, GenerationConfig
 
@@ -36,13 +37,13 @@ class Completions(Protocol[TextData]):
     kept = CompletionDetails
 
     def accepts(self, data: object) -> bool:
-        return isinstance(data, TextData) and data.test.codec.grid is not None
+        return isinstance(data, TextData) and data.pictures
 
     def run(
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int
     ) -> Scores:
         """The same pictures for every model; no figure."""
-        split, codec, count = data.test.split, data.test.codec, len(data.test.split.length)
+        split, codec = data.test.split, data.test.codec
         assert isinstance(codec, PatchCodec)
         rows, columns = codec.grid
         given = 1 + (rows // 2) * columns
@@ -52,7 +53,7 @@ class Completions(Protocol[TextData]):
         mode = self.mode(readable, settings)
         writer = Writer(readable, config, seed=seed, mode=mode, drafts=False)
         pictures = []
-        for number in np.linspace(0, count - 1, min(settings.samples, count)).astype(int):
+        for number in spread(len(split.length), settings.samples):
             whole = split.read(number, 0, codec.length).tolist()
             new = [token for token, _ in writer.tokens(whole[:given], Stats())]
             made = codec.decode([*whole[1:given], *new])

@@ -12,6 +12,7 @@ from lookaround.data.pictures import Pictures
 from lookaround.data.rows import Rows
 from lookaround.data.shards import Split
 from lookaround.data.source import corpus_of
+from lookaround.evaluation.own_text import trained_with
 from lookaround.evaluation.registry import TextData
 from lookaround.model.readable import RUN_FILE, Readable
 from lookaround.settings import DataSettings
@@ -37,10 +38,7 @@ def own_pictures(
         raise UserError(
             f"{readable.folder}: is a model of pictures, and this is of texts; give --images FOLDER"
         )
-    own, trained_on = None, None
-    if readable.info is not None:
-        own = DataSettings.model_validate(readable.info["settings"].get("data", {}))
-        trained_on = readable.info["data"].get("corpus_fingerprint")
+    own, trained_on = trained_with(readable)
     used = data if given is not None or data.images is not None or own is None else own
     if given is None and used.images is None:
         raise UserError(f"{readable.folder}: no pictures to evaluate on; give --images FOLDER")
@@ -75,9 +73,7 @@ def picture_data(
 
 def _split(codec: PatchCodec, pixels: np.ndarray) -> Split:
     """Pictures (N, H, W) as a split of tokens."""
-    tokens = np.full((len(pixels), codec.length), codec.bos, dtype=np.int64)
-    tokens[:, 1:] = codec.codes(pixels)
-    number = np.arange(len(pixels))
+    tokens, number = codec.tokens(pixels), np.arange(len(pixels))
     length = np.full(len(pixels), codec.length)
     size = np.full(len(pixels), pixels[0].size)
     return Split((tokens.ravel(),), np.zeros_like(number), number * codec.length, length, size)

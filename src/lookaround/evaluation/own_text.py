@@ -39,6 +39,14 @@ class OwnText:
     notes: tuple[str, ...] = ()
 
 
+def trained_with(readable: Readable) -> tuple[DataSettings | None, str | None]:
+    """(settings of the data of a run, fingerprint of its corpus); None of a model of others."""
+    if readable.info is None:
+        return None, None
+    own = DataSettings.model_validate(readable.info["settings"].get("data", {}))
+    return own, readable.info["data"].get("corpus_fingerprint")
+
+
 def own_text(
     readable: Readable,
     data: DataSettings,
@@ -55,12 +63,10 @@ def own_text(
 
     The run's own text is split as it was for training. Raises UserError where it has changed since.
     """
+    _ = readable.tokenizer  # refuses a model of pictures
     if data.images is not None:
         raise UserError("data.images: a model of text reads no pictures; give --corpus TEXT")
-    own, trained_on = None, None
-    if readable.info is not None:
-        own = DataSettings.model_validate(readable.info["settings"].get("data", {}))
-        trained_on = readable.info["data"].get("corpus_fingerprint")
+    own, trained_on = trained_with(readable)
     named = data.corpus is not None or text is not None
     if not named and own is None:
         return None

@@ -15,6 +15,7 @@ from lookaround.decode.cache import cache_argument
 from lookaround.evaluation.baselines import Baseline
 from lookaround.evaluation.features import tokens_per_pass
 from lookaround.evaluation.registry import Protocol, Scores, TextData
+from lookaround.evaluation.samples import spread
 from lookaround.model.backbone import Backbone
 from lookaround.model.foreign import reading
 from lookaround.model.readable import Readable
@@ -34,8 +35,7 @@ def hidden_patches(count: int, patches: int) -> np.ndarray:
 
 def tested(rows: Rows, settings: EvaluateSettings) -> np.ndarray:
     """Tokens (N, T) of the test pictures that are filled in, spread over the split."""
-    count = min(settings.reconstructed, len(rows))
-    return rows.take(np.linspace(0, len(rows) - 1, count).astype(int)).tokens.numpy()
+    return rows.take(spread(len(rows), settings.reconstructed)).tokens.numpy()
 
 
 def expected_patches(
@@ -115,7 +115,7 @@ class Reconstruction(Protocol[TextData]):
     title = "squared error of hidden patches"
 
     def accepts(self, data: object) -> bool:
-        return isinstance(data, TextData) and data.test.codec.grid is not None
+        return isinstance(data, TextData) and data.pictures
 
     def mode(self, readable: Readable, settings: EvaluateSettings) -> Mode:
         """Both ways where the end of the training read so, else as it writes."""
@@ -149,9 +149,7 @@ class MeanPicture(Baseline[TextData]):
     higher = Reconstruction.higher
 
     def accepts(self, data: object) -> bool:
-        return (
-            isinstance(data, TextData) and data.train is not None and Reconstruction().accepts(data)
-        )
+        return isinstance(data, TextData) and data.pictures and data.train is not None
 
     def run(
         self, readable: Readable | None, data: TextData, settings: EvaluateSettings, seed: int

@@ -146,6 +146,11 @@ class TextData:
     train: Split | None = None
     name: ClassVar[str] = ""  # of its scores: a text is no task
 
+    @property
+    def pictures(self) -> bool:
+        """Whether it is of pictures."""
+        return self.test.codec.grid is not None
+
 
 Labelled = TaskData | TokenData | PairData
 AnyData = Labelled | TextData

@@ -15,6 +15,13 @@ from lookaround.settings import EvaluateSettings, GenerationConfig
 PROMPT_TOKENS = 32
 
 
+def spread(count: int, most: int) -> np.ndarray:
+    """At most so many of the numbers below `count`, evenly spread, the first and the last among
+    them.
+    """
+    return np.linspace(0, count - 1, min(most, count)).astype(int)
+
+
 class SamplesDetails(Details):
     samples: list[dict[str, Any]]
 
@@ -26,20 +33,20 @@ class Samples(Protocol[TextData]):
     kept = SamplesDetails
 
     def accepts(self, data: object) -> bool:
-        return isinstance(data, TextData) and data.test.codec.grid is None
+        return isinstance(data, TextData) and not data.pictures
 
     def run(
         self, readable: Readable, data: TextData, settings: EvaluateSettings, seed: int
     ) -> Scores:
         """The same prompts for every model; no figure."""
-        split, codec, documents = data.test.split, data.test.codec, len(data.test.split.length)
+        split, codec = data.test.split, data.test.codec
         config = GenerationConfig(
             max_new_tokens=settings.sample_tokens, temperature=settings.temperature
         )
         mode = self.mode(readable, settings)
         writer = Writer(readable, config, seed=seed, mode=mode, drafts=False)
         samples = []
-        for document in np.linspace(0, documents - 1, min(settings.samples, documents)).astype(int):
+        for document in spread(len(split.length), settings.samples):
             prompt = split.read(document, 0, min(PROMPT_TOKENS, readable.context // 2)).tolist()
             new = [token for token, _ in writer.tokens(prompt, Stats())]
             samples.append({"prompt": codec.decode(prompt[1:]), "continuation": codec.decode(new)})

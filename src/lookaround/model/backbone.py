@@ -379,18 +379,7 @@ def require_honest_attention(
 
     packed: also with two documents in a row; else with padding, where a pattern needs a mask.
     """
-    vocabulary = backbone.unembedding.weight.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    base = torch.randint(vocabulary, (1, width), generator=generator)
-    other = (base + 1 + torch.randint(vocabulary - 1, base.shape, generator=generator)) % vocabulary
-    rows = backbone.embedding.weight.detach().cpu()
-    for at in range(width):  # added rows are alike, and padding rows are: another one must differ
-        for _ in range(vocabulary):
-            if not torch.equal(rows[base[0, at]], rows[other[0, at]]):
-                break
-            other[0, at] = (other[0, at] + 1) % vocabulary
-    tokens = base.repeat(width + 1, 1)
-    tokens[torch.arange(width) + 1, torch.arange(width)] = other[0]
+    tokens = _each_changed(backbone, width)
     half = torch.arange(width) >= width // 2
     with narrowed(backbone.lm), reading(backbone):
         for kind in dict.fromkeys(mode.attention for mode in modes):
@@ -409,25 +398,41 @@ def require_honest_attention(
                 _require_same(backbone, whole, kind)
 
 
+def _each_changed(backbone: Backbone, width: int) -> Tensor:
+    """A row of tokens, and the same with each of them changed in turn, (width + 1, width)."""
+    vocabulary = backbone.unembedding.weight.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randint(vocabulary, (1, width), generator=generator)
+    other = (base + 1 + torch.randint(vocabulary - 1, base.shape, generator=generator)) % vocabulary
+    rows = backbone.embedding.weight.detach().cpu()
+    for at in range(width):  # added rows are alike, and padding rows are: another one must differ
+        for _ in range(vocabulary):
+            if not torch.equal(rows[base[0, at]], rows[other[0, at]]):
+                break
+            other[0, at] = (other[0, at] + 1) % vocabulary
+    tokens = base.repeat(width + 1, 1)
+    tokens[torch.arange(width) + 1, torch.arange(width)] = other[0]
+    return tokens
+
+
+def _moved(hidden_btd: Tensor) -> Tensor:
+    """[i, j]: state i moved when token j changed; hidden_btd: states of `_each_changed` tokens."""
+    return (hidden_btd[1:] != hidden_btd[:1]).any(-1).T
+
+
 def require_positions(backbone: Backbone, width: int = 12) -> None:
     """Asks a model whether it reads rows in another order: causally by places in the row, and
     otherwise than in their own order. Raises UserError where it does not.
     """
-    generator = torch.Generator().manual_seed(0)
-    vocabulary = min(backbone.unembedding.weight.shape[0], backbone.output.weight.shape[0])
-    base = torch.randperm(vocabulary, generator=generator)[:width].repeat(width)[None, :width]
-    tokens = base.repeat(width + 1, 1)
-    changed = torch.arange(width)
-    tokens[changed + 1, changed] = (base[0] + 1) % vocabulary
-    order = torch.cat([torch.zeros(1), torch.randperm(width - 1, generator=generator) + 1]).long()
-    shown = Shown(tokens, positions=order.expand_as(tokens)).to(backbone.device)
+    tokens = _each_changed(backbone, width)
+    order = torch.randperm(width - 1, generator=torch.Generator().manual_seed(0)) + 1
+    order = torch.cat([torch.zeros(1, dtype=torch.int64), order]).expand_as(tokens)
+    shown = Shown(tokens, positions=order).to(backbone.device)
     with narrowed(backbone.lm), reading(backbone):
-        moved = backbone.states(shown).cpu()
-        moved = (moved[1:] != moved[:1]).any(-1).T
-        told = backbone.states(shown)
-        plain = backbone.states(replace(shown, positions=None))
+        told = backbone.states(shown).cpu()
+        plain = backbone.states(replace(shown, positions=None)).cpu()
     kind = backbone.lm.config.model_type
-    if not torch.equal(moved, torch.ones(width, width).tril().bool()):
+    if not torch.equal(_moved(told), torch.ones(width, width).tril().bool()):
         raise UserError(
             f"model '{kind}': does not keep the causal pattern in rows in another order, so that "
             "rar cannot train it"
@@ -438,9 +443,7 @@ def require_positions(backbone: Backbone, width: int = 12) -> None:
 
 def _require_pattern(backbone: Backbone, shown: Shown, name: str) -> None:
     """Raises UserError where a token moves other states than a pattern says."""
-    hidden_btd = backbone.states(shown).cpu()
-    # [i, j]: state i moved when token j changed
-    moved = (hidden_btd[1:] != hidden_btd[:1]).any(-1).T
+    moved = _moved(backbone.states(shown).cpu())
     seen, config = allowed(shown)[:1].cpu(), backbone.lm.config.get_text_config()
     sees = torch.eye(seen.shape[-1])
     for layer in layer_types(config):

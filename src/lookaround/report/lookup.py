@@ -64,8 +64,6 @@ BESIDE = {
     "bag_of_codes": ("probe",),
     "mean_picture": ("reconstruction",),
 }
-# what stands beside fine-tuning on the same examples
-BY_LABELS = ("tfidf", "pixels")
 MISSING = "-"
 
 
@@ -149,6 +147,11 @@ class Lookup:
     def pictures(self) -> bool:
         """Whether the study is of pictures and not of text."""
         return self.unit == "pixel"
+
+    @property
+    def linear(self) -> str:
+        """The linear model that stands beside fine-tuning, on the same examples."""
+        return "pixels" if self.pictures else "tfidf"
 
     @property
     def needs(self) -> dict[str, str]:
@@ -374,7 +377,7 @@ class Lookup:
         return mean(scores) if scores and not any(map(math.isnan, scores)) else math.nan
 
     def _beside(self, kind: str, key: str, task: str) -> float:
-        if key == "finetune" and kind in BY_LABELS:  # on the labels that were given
+        if key == "finetune" and kind == self.linear:  # on the labels that were given
             seeds = [seed for name in self.objectives for seed in self.labels(name, task)]
             return mean(seed[-1].get(kind) for seed in seeds)
         line = self.results.baselines.get(task) if key in BESIDE.get(kind, (key,)) else None

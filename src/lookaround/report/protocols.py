@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lookaround.report.lookup import AMBIGUOUS, BASELINES, BY_LABELS, Interval, Lookup, mean, number
+from lookaround.report.lookup import AMBIGUOUS, BASELINES, Interval, Lookup, mean, number
 from lookaround.report.page import Cell, Head, Row, Table
 from lookaround.report.svg import (
     SOFT,
@@ -49,7 +49,7 @@ def over_seeds(study: Lookup, objective: str, task: str) -> dict[int, dict[str, 
     for count in sorted({line.labels for seed in seeds for line in seed}):
         lines = [line for seed in seeds for line in seed if line.labels == count]
         by_labels[count] = {}
-        for field in ("score", "before", "probe", *BY_LABELS):
+        for field in ("score", "before", "probe", study.linear):
             values = [number(line.get(field)) for line in lines]
             low, high = min(values), max(values)
             if len(lines) == 1:
@@ -76,7 +76,7 @@ def finetune(study: Lookup, task: str) -> Table:
             cells.append(Cell(gained(gain, points=points)[0], then=then))
         rows.append(Row(name, cells, key=index, code=True, notes=[study.worth(name, task)]))
     some = next((by_labels for by_labels in found.values() if by_labels), {})
-    kind = _beside(study)
+    kind = study.linear
     beside = [
         Cell(signless(some[count][kind].mean)) if count in some else Cell() for count in counts
     ]
@@ -85,11 +85,6 @@ def finetune(study: Lookup, task: str) -> Table:
     heads += [Head(f"{count:,} labels", small) for count in counts]
     groups = [("", rows), ("baselines", [Row(BASELINES[kind], beside)])]
     return Table(f"Fine-tuning on {task}", heads, groups)
-
-
-def _beside(study: Lookup) -> str:
-    """The baseline that stands beside fine-tuning."""
-    return "pixels" if study.pictures else "tfidf"
 
 
 def label_curve(study: Lookup, task: str) -> str:
@@ -106,7 +101,7 @@ def label_curve(study: Lookup, task: str) -> str:
             continue
         lines = {
             field: [by_labels[count][field].mean for count in counts]
-            for field in ("score", "before", "probe", _beside(study))
+            for field in ("score", "before", "probe", study.linear)
         }
         low, high = ([by_labels[count]["score"][end] for count in counts] for end in (1, 2))
         axes.fill_between(counts, low, high, color=colour_of(index), alpha=0.1, linewidth=0)
@@ -114,7 +109,7 @@ def label_curve(study: Lookup, task: str) -> str:
         axes.plot(counts, lines["score"], **line_style(index, 5))
         if not drawn:
             axes.plot(
-                counts, lines[_beside(study)], color=SOFT, linewidth=1.2, linestyle=(0, (1.5, 2))
+                counts, lines[study.linear], color=SOFT, linewidth=1.2, linestyle=(0, (1.5, 2))
             )
         if tuple(lines["before"]) not in scratch:
             axes.plot(counts, lines["before"], color=SOFT, linewidth=1.2, linestyle=(0, (5, 2)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lookaround.data.labelled import AnyTask
 from lookaround.data.patches import PatchCodec
 from lookaround.data.source import picture_parts, tasks_of
 from lookaround.evaluation.baselines import baselines, by_key, run_baselines
@@ -80,42 +81,53 @@ def open_evaluation(
         settings = settings.model_copy(update={"evaluate": evaluate})
     heard = reading(report, settings.data)
     if isinstance(readable.codec, PatchCodec):
-        return _of_pictures(settings, model, readable, readable.codec, given, heard)
-    own = own_text(readable, settings.data, given, heard, whole=True)
-    text = None if own is None else text_data(readable, own)
-    tasks = tasks_of(settings.data, required=own is None)
-    if not tasks and text is None:
-        raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
-    data: list[AnyData] = [
-        *with_counts(
-            [task_data(task, settings.evaluate) for task in tasks],
-            readable.codec,
-            text.counts if text else None,
-        ),
-        *([text] if text else []),
-    ]
-    notes = [f"{own.name}: {note}" for note in own.notes] if own else []
-    if own and own.train is None:
-        notes.append(
-            f"{own.name}: all of it is test text for a model of others, so that there are no "
-            "unigram, bigram and trigram models of a training part"
-        )
-    notes += [f"{task.name}: {note}" for task in tasks for note in task.notes]
+        settings, data, notes = _of_pictures(settings, readable, readable.codec, given, heard)
+    else:
+        data, notes = _of_text(settings, model, readable, given, heard)
     pairs = chosen(data, settings.evaluate)
     request = Request(settings, str(model), readable, tuple(data), tuple(pairs), tuple(notes))
     cost(request)  # refuses settings that do not fit the text
     return request
 
 
+def _of_text(
+    settings: Settings, model: Path, readable: Readable, given: Any, heard: Callable[[int], None]
+) -> tuple[list[AnyData], list[str]]:
+    """(what a model of text is evaluated on, notes): tasks, and the text given or its own."""
+    own = own_text(readable, settings.data, given, heard, whole=True)
+    text = None if own is None else text_data(readable, own)
+    tasks = tasks_of(settings.data, required=own is None)
+    if not tasks and text is None:
+        raise UserError(f"{model}: nothing to evaluate on; give --corpus TEXT, --task FILE or both")
+    notes = [f"{own.name}: {note}" for note in own.notes] if own else []
+    if own and own.train is None:
+        notes.append(
+            f"{own.name}: all of it is test text for a model of others, so that there are no "
+            "unigram, bigram and trigram models of a training part"
+        )
+    return _with_tasks(settings, readable, tasks, text), [
+        *notes,
+        *(f"{task.name}: {note}" for task in tasks for note in task.notes),
+    ]
+
+
+def _with_tasks(
+    settings: Settings, readable: Readable, tasks: Iterable[AnyTask], text: TextData | None
+) -> list[AnyData]:
+    """Tasks as they are evaluated on, and the text."""
+    items = [task_data(task, settings.evaluate) for task in tasks]
+    data = with_counts(items, readable.codec, text.counts if text else None)
+    return [*data, *([text] if text else [])]
+
+
 def _of_pictures(
     settings: Settings,
-    model: Path,
     readable: Readable,
     codec: PatchCodec,
     given: Any,
     heard: Callable[[int], None],
-) -> Request:
-    """What a model of pictures is evaluated on: the pictures given, or its own."""
+) -> tuple[Settings, list[AnyData], list[str]]:
+    """(settings, what a model of pictures is evaluated on, notes): those given, or its own."""
     pictures, data = own_pictures(readable, codec, settings.data, given, heard)
     if settings.data.images is None:  # its own, which have defaults of their own
         told = settings.model_dump(exclude_unset=True)
@@ -129,11 +141,8 @@ def _of_pictures(
     parts = picture_parts(pictures, data)
     task = pictures.task(parts)
     text = picture_data(codec, pictures, parts)
-    tasks = [] if task is None else [task_data(task, settings.evaluate)]
-    items = (*with_counts(tasks, codec, text.counts), text)
-    notes = tuple(f"{pictures.name}: {note}" for note in pictures.notes)
-    pairs = tuple(chosen(items, settings.evaluate))
-    return Request(settings, str(model), readable, items, pairs, notes)
+    notes = [f"{pictures.name}: {note}" for note in pictures.notes]
+    return settings, _with_tasks(settings, readable, [task] if task else [], text), notes
 
 
 def cost(request: Request) -> dict[str, int]:

@@ -17,7 +17,7 @@ from typing import Any
 from lookaround.data.corpus import Corpus
 from lookaround.data.pictures import Pictures
 from lookaround.data.shards import TokenStore
-from lookaround.data.source import corpus_of
+from lookaround.data.source import corpus_of, fitted_to
 from lookaround.model.export import require_form
 from lookaround.model.fingerprint import model_fingerprint
 from lookaround.model.foreign import say_once
@@ -27,7 +27,7 @@ from lookaround.objectives.objective import Objective
 from lookaround.report.schema import PretrainResults
 from lookaround.settings import Settings
 from lookaround.studies.compare.estimate import Estimate, estimate
-from lookaround.studies.compare.study import fitted_to, open_store, open_study
+from lookaround.studies.compare.study import open_store, open_study
 from lookaround.studies.events import Event, Report, reading, report_step, silent
 from lookaround.studies.folder import KINDS, StudyFolder
 from lookaround.support.errors import Interrupted, UserError

@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
@@ -139,19 +139,8 @@ def count_lags(
                 "give another folder"
             )
     else:
-        make_folder(folder)
         bos = int(parts.read(0, 0, 1)[0])  # with which every document starts
-        counts = LagCounts(
-            store.index["vocabulary"],
-            tokens=parts.tokens,
-            documents=len(parts.length),
-            never_targets=[bos],
-            fingerprint=store.fingerprint,
-            split=split,
-            hash_bits=hash_bits,
-            folder=folder,
-        )
-        counts.write_index()
+        counts = LagCounts.begun(folder, store, split, never_targets=[bos], hash_bits=hash_bits)
     missing = [item for item in wanted if item not in counts.pairs]
     if missing:
         _count_missing(store, parts, missing, counts, folder, executor, on_progress)
@@ -323,6 +312,23 @@ class LagCounts:
         self.hash_bits, self.folder = hash_bits, folder
         self.pairs = pairs if pairs is not None else {}
         self._held: dict[Lags, Tally] = {}
+
+    @classmethod
+    def begun(cls, folder: Path, store: TokenStore, split: str, **options: Any) -> Self:
+        """No counts yet of a split of a store, in a new folder; options are those of the class."""
+        make_folder(folder)
+        part = store.split(split)
+        counts = cls(
+            store.index["vocabulary"],
+            tokens=part.tokens,
+            documents=len(part.length),
+            fingerprint=store.fingerprint,
+            split=split,
+            folder=folder,
+            **options,
+        )
+        counts.write_index()
+        return counts
 
     @classmethod
     def of_documents(

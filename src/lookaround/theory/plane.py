@@ -16,7 +16,6 @@ import numpy as np
 from lookaround.data.shards import TokenStore
 from lookaround.objectives.objective import Objective
 from lookaround.support.errors import UserError
-from lookaround.support.storage import make_folder
 from lookaround.theory.lags import LagCounts, Lags, file_of
 from lookaround.theory.law import nearest_by_distance
 from lookaround.theory.tally import tally, write_tally
@@ -84,18 +83,8 @@ def count_plane(
     part = store.split(split)
     tokens = np.concatenate([np.asarray(file) for file in part.files])
     tokens = tokens.reshape(len(part.length), -1)[:, 1:].reshape(-1, rows, columns)
-    if (folder / "index.json").is_file():
-        counts = LagCounts.load(folder, store)
-    else:
-        make_folder(folder)
-        counts = LagCounts(
-            store.index["vocabulary"],
-            tokens=part.tokens,
-            documents=len(part.length),
-            fingerprint=store.fingerprint,
-            split=split,
-            folder=folder,
-        )
+    begun = (folder / "index.json").is_file()
+    counts = LagCounts.load(folder, store) if begun else LagCounts.begun(folder, store, split)
     missing = [lag for lag in wanted if (lag,) not in counts.pairs]
     code = counts.code(1)
     for done, lag in enumerate(missing, 1):

@@ -14,14 +14,14 @@ from lookaround.data.labelled import AnyTask, PairTask
 from lookaround.data.pictures import Pictures
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
-from lookaround.data.source import pictures_store, read_source
-from lookaround.data.text import TextTokenizer, require_named
+from lookaround.data.source import fitted_to, pictures_store, read_source
+from lookaround.data.text import require_named
 from lookaround.evaluation.registry import AnyData, Labelled, TextData, chosen, task_data
 from lookaround.model.backbone import VOCABULARIES, Backbone
 from lookaround.model.fingerprint import model_folder
 from lookaround.model.readable import StoredPlan
 from lookaround.model.sizes import training_bytes
-from lookaround.objectives import AR, in_plane, parse_list, require_for_text
+from lookaround.objectives import AR, parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.settings import Settings
 from lookaround.studies.events import Event, Report, reading, silent
@@ -200,29 +200,6 @@ def open_store(
         test=settings.data.test,
         heard=lambda done, total: report(Event("making tokens", done, total)),
     )
-
-
-def fitted_to(
-    store: TokenStore, settings: Settings, objectives: tuple[Objective, ...]
-) -> tuple[Settings, tuple[Objective, ...]]:
-    """Settings with the training length of pictures, a row for each, and objectives in the plane.
-
-    Those of a text are returned as they are. Raises UserError for another training length, and for
-    packing.
-    """
-    codec, model = store.codec, settings.model
-    if isinstance(codec, TextTokenizer):
-        return settings, objectives
-    if "context" in model.model_fields_set and model.context != codec.length:
-        raise UserError(
-            f"model.context: a picture has {codec.length} tokens with its BOS, got "
-            f"{model.context}; leave it out"
-        )
-    if settings.data.pack:
-        raise UserError("data.pack: every picture is a row of its own; leave it out")
-    settings = settings.model_copy(deep=True)
-    settings.model.context = codec.length
-    return settings, in_plane(objectives, codec.grid[1])
 
 
 def split_rows(settings: Settings, store: TokenStore, split: str) -> Rows:

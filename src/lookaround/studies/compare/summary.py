@@ -29,6 +29,7 @@ from lookaround.evaluation.registry import (
     reading,
 )
 from lookaround.evaluation.scaling import PLATEAU, extrapolated
+from lookaround.report.lookup import NEEDS, PICTURE_NEEDS
 from lookaround.report.schema import ComparisonResults
 from lookaround.report.schema.comparison import VERSION
 from lookaround.studies.advice import quoted
@@ -47,21 +48,15 @@ from lookaround.support.errors import UserError
 from lookaround.support.machine import machine, versions
 from lookaround.train.speed import off_budget
 
-# {need: (what a reader calls it, what measures it)}
-NEEDS = {
-    "label_texts": ("label texts", "Give labelled texts with --task, and the protocol probe."),
-    "label_tokens": (
-        "label tokens",
-        "Give texts with a label for every word with --task, and the protocol tokens.",
-    ),
-    "write": ("write", "Give the protocol bits_per_byte."),
+# {need: what measures it}: of texts, and of pictures
+REMEDIES = {
+    "label_texts": "Give labelled texts with --task, and the protocol probe.",
+    "label_tokens": "Give texts with a label for every word with --task, and the protocol tokens.",
+    "write": "Give the protocol bits_per_byte.",
 }
-PICTURE_NEEDS = {
-    "label_texts": (
-        "label pictures",
-        "Give pictures with classes (a folder for each), and the protocol probe.",
-    ),
-    "write": ("complete pictures", "Give the protocol bits_per_byte."),
+PICTURE_REMEDIES = {
+    "label_texts": "Give pictures with classes (a folder for each), and the protocol probe.",
+    "write": REMEDIES["write"],
 }
 WORSE = 0.01  # of the bits of the best rung: from there on more epochs hurt
 # least FLOPs from which losses of masked models are known to fall regularly (arXiv 2305.17266)
@@ -382,8 +377,8 @@ class _Summary:
 
     def _verdicts(self) -> dict[str, Verdict]:
         verdicts = {}
-        needs = NEEDS if self.unit != "pixel" else PICTURE_NEEDS
-        for need, (_, remedy) in needs.items():
+        pictures = self.unit == "pixel"
+        for need, remedy in (PICTURE_REMEDIES if pictures else REMEDIES).items():
             protocol = next(
                 (
                     protocol
@@ -397,8 +392,7 @@ class _Summary:
                 if protocol is None
                 else judge(self.measured(protocol))
             )
-        names = {need: name for need, (name, _) in needs.items()}
-        return verdicts | {"all": judge_all(verdicts, names)}
+        return verdicts | {"all": judge_all(verdicts, PICTURE_NEEDS if pictures else NEEDS)}
 
     def measured(self, protocol: Protocol[Any]) -> Measured:
         """A protocol's metric as verdicts need it."""

@@ -29,12 +29,12 @@ from lookaround.data.corpus import Corpus
 from lookaround.data.pictures import Pictures
 from lookaround.data.rows import Rows
 from lookaround.data.shards import TokenStore, prepare
-from lookaround.data.source import pictures_store, read_source
+from lookaround.data.source import fitted_to, pictures_store, read_source
 from lookaround.data.text import require_named
 from lookaround.evaluation.baselines import baseline_scores
 from lookaround.evaluation.registry import Labelled, TaskData, TokenData, task_data
 from lookaround.evaluation.windows import right_context_gain
-from lookaround.objectives import in_plane, parse_list, require_for_text
+from lookaround.objectives import parse_list, require_for_text
 from lookaround.objectives.objective import Objective
 from lookaround.report.schema import ForecastResults
 from lookaround.report.schema.record import VERSION
@@ -57,11 +57,8 @@ from lookaround.train.loop import StopSignal, stop_on_signals
 VOCABULARY = 8192  # of the BPE trained where neither a tokenizer nor a size is given
 FAR_LAG = 64  # of the control, where documents are long enough
 SHUFFLED = "shuffled corpus"
-# {baseline: the name of its line}: of texts, and of pictures
-LINEAR = {
-    "tfidf": "TF-IDF + logistic regression",
-    "pixels": "raw pixels + logistic regression",
-}
+# {baseline beside the objectives: what it is a linear model of}: of texts, and of pictures
+LINEAR = {"tfidf": "TF-IDF", "pixels": "raw pixels"}
 
 
 @dataclass(frozen=True)
@@ -85,11 +82,6 @@ class Forecast:
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns of the tokens of a picture; None: a text."""
         return self.store.codec.grid
-
-    @property
-    def linear(self) -> str:
-        """The baseline beside the objectives."""
-        return "tfidf" if self.grid is None else "pixels"
 
     @property
     def texts(self) -> tuple[TaskData, ...]:
@@ -153,14 +145,12 @@ def _fitted(request: Forecast) -> Forecast:
     """
     if request.grid is None:
         return request
-    settings = request.settings.model_copy(deep=True)
+    settings, objectives = fitted_to(request.store, request.settings, request.objectives)
     options = settings.forecast
     if options.context > 1:
         raise UserError("forecast.context: pictures have contexts of one token; leave it out")
     if "rank" not in options.model_fields_set:
         options.rank = max(2, min(options.rank, len(request.store.unigram()) // 2 - 1))
-    settings.model.context = request.grid[0] * request.grid[1] + 1
-    objectives = in_plane(request.objectives, request.grid[1])
     return replace(request, settings=settings, objectives=objectives)
 
 
@@ -332,17 +322,21 @@ def _forecast(
             else:
                 table[name] = keep(file_of(f"baselines of {name}"), value)
     report(Event("spectra and probes", total, total))
+    linear = "tfidf" if request.grid is None else "pixels"
     complete = [line for line in lines_by_name.values() if line is not None]
     lines, controls = complete[: len(request.objectives)], complete[len(request.objectives) :]
     recommendation, reasons, close = recommend(
-        lines, controls, table, data, settings.evaluate.bootstrap, request.linear
+        lines, controls, table, data, settings.evaluate.bootstrap, (linear, LINEAR[linear])
     )
     for line in complete:
         line.pop("predicted")
     if data:
-        scores = {name: entry[request.linear] for name, entry in table.items() if entry}
+        scores = {name: entry[linear] for name, entry in table.items() if entry}
         unknown = dict.fromkeys(("tail_energy", "sigma2", "components", "effective_rank"))
-        controls = [*controls, {"objective": LINEAR[request.linear], **unknown, "tasks": scores}]
+        controls = [
+            *controls,
+            {"objective": f"{LINEAR[linear]} + logistic regression", **unknown, "tasks": scores},
+        ]
     return ForecastResults.of(
         {
             "version": VERSION,

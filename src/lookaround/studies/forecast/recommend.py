@@ -33,11 +33,11 @@ def recommend(
     table: dict[str, Any],
     data: tuple[TaskData, ...],
     resamples: int,
-    linear: str = "tfidf",
+    linear: tuple[str, str] = ("tfidf", "TF-IDF"),
 ) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
     """({task: answer}, {task: why}, {task: objectives not told apart from the leader}).
 
-    linear: the baseline in `table` that is told beside the leader.
+    linear: the baseline in `table` that is told beside the leader, and what it is called.
 
     An answer is an objective, or a text that starts with "nothing:". Differences are paired over
     test examples.
@@ -66,7 +66,7 @@ def recommend(
             if line["tasks"][item.name] >= scores[leader] or unclear(line["objective"])
         ]
         figure = f"{leader} leads with {scores[leader]:.3f}"
-        floor, named = table[item.name][linear], {"tfidf": "TF-IDF"}.get(linear, f"raw {linear}")
+        floor, named = table[item.name][linear[0]], linear[1]
         below = (
             f" All objectives stand below {named} ({floor:.3f})." if scores[leader] < floor else ""
         )
