@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,14 @@ def test_help_is_quick() -> None:
         for command in ("compare", "pretrain", "evaluate", "generate", "report"):
             assert command in shown.stdout
     assert min(times) < 0.3, times
+
+
+def test_help_of_a_command_loads_nothing_heavy() -> None:
+    told = "import sys; from lookaround.cli import app; app(['compare', '--help'], "
+    told += "standalone_mode=False); print(*{'torch', 'transformers', 'sklearn'} & {*sys.modules})"
+    shown = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert "--images" in shown.stdout
+    assert shown.stdout.splitlines()[-1] == ""
 
 
 @pytest.mark.parametrize("command", ["compare", "pretrain", "evaluate", "generate"])

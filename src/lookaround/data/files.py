@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import contextlib
 import gzip
 import lzma
 import os
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from lookaround.settings import DataSettings
 from lookaround.support.errors import UserError
 from lookaround.support.text import one_line
 
@@ -165,6 +167,18 @@ def find_files(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".") and name not in _OTHERS]
         paths += [Path(base, name) for name in names if not name.startswith(".")]
     yield from sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def corpus_size(data: DataSettings) -> int:
+    """Bytes on the disk of the corpus that settings name; 0 where that is not known."""
+    total = 0
+    with contextlib.suppress(OSError, ValueError, UserError):
+        named = data.corpus if data.images is None else data.images
+        for name in [named] if isinstance(named, str) else named or []:
+            path = Path(os.path.expanduser(name))
+            inner = find_files(path) if path.is_dir() else [path]
+            total += sum(file.stat().st_size for file in inner)
+    return total
 
 
 def byte_chunks(path: Path, reading: Reading | None = None) -> Iterator[bytes]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 
 from lookaround.data.corpora import read_corpus
 from lookaround.data.corpus import Corpus, cache_folder
-from lookaround.data.files import Reading, find_files
+from lookaround.data.files import Reading
 from lookaround.data.labelled import AnyTask
 from lookaround.data.picture_files import read_pictures
 from lookaround.data.pictures import Pictures
@@ -30,18 +28,6 @@ from lookaround.support.storage import write_folder
 
 # in place of the name of a corpus that was given as an object
 GIVEN = "<given in Python>"
-
-
-def corpus_size(data: DataSettings) -> int:
-    """Bytes on the disk of the corpus that settings name; 0 where that is not known."""
-    total = 0
-    with contextlib.suppress(OSError, ValueError, UserError):
-        named = data.corpus if data.images is None else data.images
-        for name in [named] if isinstance(named, str) else named or []:
-            path = Path(os.path.expanduser(name))
-            inner = find_files(path) if path.is_dir() else [path]
-            total += sum(file.stat().st_size for file in inner)
-    return total
 
 
 def corpus_of(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lookaround.data.source import corpus_size
+from lookaround.data.files import corpus_size
 from lookaround.settings.sections import DataSettings
 
 if TYPE_CHECKING:
