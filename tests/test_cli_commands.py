@@ -71,8 +71,14 @@ def test_help_is_quick() -> None:
 
 
 def test_help_of_a_command_loads_nothing_heavy() -> None:
-    told = "import sys; from lookaround.cli import app; app(['compare', '--help'], "
-    told += "standalone_mode=False); print(*{'torch', 'transformers', 'sklearn'} & {*sys.modules})"
+    told = """
+import contextlib, sys
+from lookaround.cli import main
+sys.argv = ["lookaround", "compare", "--help"]
+with contextlib.suppress(SystemExit):
+    main()
+print(*{"torch", "transformers", "sklearn"} & {*sys.modules})
+"""
     shown = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert "--images" in shown.stdout
     assert shown.stdout.splitlines()[-1] == ""
