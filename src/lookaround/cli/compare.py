@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lookaround.cli.console import Reporter, counted, loading, say, say_notes
+from lookaround.cli.console import Reporter, loading, say, say_notes
 from lookaround.cli.options import (
     ALL,
     LIST_OPTION,
@@ -20,6 +20,7 @@ from lookaround.cli.options import (
 )
 from lookaround.studies.folder import require_out
 from lookaround.support.errors import UserError
+from lookaround.support.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from lookaround.studies.reporter import Reporter, counted, quiet_libraries, say
+from lookaround.studies.reporter import Reporter, quiet_libraries, say
 
-__all__ = ["Console", "Reporter", "counted", "loading", "say", "say_notes"]
+__all__ = ["Console", "Reporter", "loading", "say", "say_notes"]
 
 
 def say_notes(console: Console, notes: Sequence[str]) -> None:

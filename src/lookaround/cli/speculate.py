@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from lookaround.cli.console import Reporter, counted, loading, say, say_notes
+from lookaround.cli.console import Reporter, loading, say, say_notes
 from lookaround.cli.options import Given, takes_settings
 from lookaround.studies.folder import require_out
+from lookaround.support.text import counted
 
 
 @takes_settings("speculate")

@@ -13,6 +13,7 @@ from typing import Any
 from lookaround.data import files, table_files, text_columns
 from lookaround.data.corpus import Corpus, make_corpus
 from lookaround.data.files import Reading
+from lookaround.data.locate import is_dataset
 from lookaround.data.separators import (
     NOTICED,
     documents_in,
@@ -164,7 +165,7 @@ class _Reader:
 
     def folder(self, folder: Path) -> Corpus:
         """All files of a folder, or what `datasets` has saved there."""
-        if _is_saved(folder):
+        if is_dataset(folder):
             return self.datasets(table_files.load_saved(folder), folder.resolve().name, str(folder))
         kinds, skipped = self.data_files(folder)
         self.require_columns(kinds)
@@ -186,7 +187,7 @@ class _Reader:
             names.append(path.name)
             if not files.is_there(path):
                 raise UserError(f"{one_line(path)}: no such file or folder; give ones that exist")
-            if path.is_dir() and _is_saved(path):
+            if path.is_dir() and is_dataset(path):
                 parts.append(self.dataset_texts(table_files.load_saved(path), str(path))[0])
                 continue
             inner = self.data_files(path)[0] if path.is_dir() else {path: self.kind_of(path)}
@@ -441,11 +442,6 @@ def _texts(items: Iterable[Any]) -> Iterator[str]:
                 f"{error.start}; remove it"
             ) from None
         yield item
-
-
-def _is_saved(folder: Path) -> bool:
-    """Whether `datasets.save_to_disk` wrote a folder."""
-    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
 def _part_of(path: Path) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from lookaround.data.documents import Documents, ranked, spool
 from lookaround.support.errors import UserError
+from lookaround.support.text import counted, printable
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class Corpus:
         """What a reader should know: what there is, and what was chosen to read it."""
         known = self.description
         column = f", text column {known['text_column']!r}" if known.get("text_column") else ""
-        count = len(self.documents)
-        what = f"{count:,} document{'s' * (count != 1)}, {self.documents.bytes:,} bytes"
+        what = f"{counted(len(self.documents), 'document')}, {self.documents.bytes:,} bytes"
         kind = f" ({known['format']}{column})" if "format" in known else ""
         return (f"{self.name}: {what}{kind}", *self.notes)
 
@@ -80,7 +80,7 @@ def make_corpus(
     if dropped:
         notes.append(f"documents left out: {' and '.join(dropped)}")
     described = {**description, **known, **counts, **({"notes": notes} if notes else {})}
-    return Corpus(name, documents, described, documents.fingerprint, tuple(notes))
+    return Corpus(printable(name), documents, described, documents.fingerprint, tuple(notes))
 
 
 def cache_folder() -> Path:

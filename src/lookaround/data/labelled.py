@@ -6,6 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+# what results call the held-out text where they name tasks
+TEXT = "text"
+
+
+def task_name(name: str) -> str:
+    """The name of a task, which must not be `TEXT`."""
+    return f"{name}-task" if name == TEXT else name
+
 
 @dataclass(frozen=True)
 class Task:

@@ -129,6 +129,11 @@ def is_saved(folder: Path) -> bool:
     return (folder / "state.json").is_file()
 
 
+def is_dataset(folder: Path) -> bool:
+    """Whether `datasets.save_to_disk` wrote a folder, of rows or of splits of them."""
+    return is_saved(folder) or (folder / "dataset_dict.json").is_file()
+
+
 def children(folder: Path) -> list[Path]:
     """What a folder holds, hidden files left out; raises UserError where it can't be listed."""
     try:

@@ -131,7 +131,7 @@ def load_patches(folder: Path) -> PatchCodec:
             told, codebook = handle.metadata() or {}, handle.get_tensor("codebook")
         sizes, lost = json.loads(told["pictures"]), float(told["lost"])
         height, width, patch = (sizes[name] for name in ("height", "width", "patch"))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise UserError(f"{file}: truncated or foreign file ({reason})") from None
     whole = all(type(size) is int and size > 0 for size in (height, width, patch))
@@ -142,7 +142,9 @@ def load_patches(folder: Path) -> PatchCodec:
         or codebook.dtype != np.float32
         or codebook.ndim != 2
         or codebook.shape[1] != patch * patch
-        or not np.isfinite(codebook).all()
+        or len(codebook) < 2
+        or not ((codebook > -1) & (codebook < 256)).all()
+        or not 0 <= lost <= 1e9
     ):
         raise UserError(
             f"{file}: no codebook of patches: {codebook.dtype} {codebook.shape} for pictures of "
@@ -176,6 +178,11 @@ def require_patch(height: int, width: int, patch: int, name: str) -> None:
     """Raises UserError for patches that do not divide the pictures, or make one token of them."""
     if height % patch or width % patch or height * width <= patch * patch:
         sides = [s for s in _divisors(height, width) if height * width > s * s]
+        if not sides:
+            raise UserError(
+                f"{name}: pictures of {height} x {width} pixels are no row of tokens; give larger "
+                "ones"
+            )
         raise UserError(
             f"{name}: pictures of {height} x {width} pixels do not divide into patches of {patch}; "
             f"give data.patch {' or '.join(map(str, sides))}"

@@ -12,11 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from lookaround.data.labelled import Task
+from lookaround.data.labelled import Task, task_name
 from lookaround.support.errors import UserError
+from lookaround.support.text import counted, printable
 
 PARTS = ("train", "validation", "test")
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), 0),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
+    **dict.fromkeys(("test", "testing", "t10k"), 2),
+}
 UNKNOWN = -1  # the part of a picture that its source says nothing of
+FAINT = 64  # a highest grey level below which a note is due
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,8 @@ class Pictures:
     def told(self) -> tuple[str, ...]:
         """What a reader should know: what there is, and what was chosen to read it."""
         count, height, width = self.pixels.shape
-        classes = f", {len(self.classes):,} classes" if self.classes else ", no classes"
-        what = f"{count:,} picture{'s' * (count != 1)} of {height} x {width} pixels{classes}"
+        classes = counted(len(self.classes), "class") if self.classes else "no classes"
+        what = f"{counted(count, 'picture')} of {height} x {width} pixels, {classes}"
         return (f"{self.name}: {what} ({self.description['format']})", *self.notes)
 
     def split(
@@ -79,7 +86,9 @@ class Pictures:
         parts = {"train": np.sort(np.array(order, dtype=np.int64)), **drawn}
         if not all(len(part) for part in parts.values()):
             sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
-            raise UserError(f"{self.name}: too few pictures to split ({sizes}); give more")
+            equal = self.description["duplicates"]
+            left = f", and {equal:,} more were equal to others" if equal else ""
+            raise UserError(f"{self.name}: too few pictures to split ({sizes}{left}); give more")
         return {name: parts[name] for name in PARTS}
 
     def task(self, parts: Mapping[str, np.ndarray]) -> Task | None:
@@ -99,7 +108,7 @@ class Pictures:
                 "train on; give some, or leave the class out"
             )
         return Task(
-            name=self.name,
+            name=task_name(self.name),
             metric="accuracy",
             classes=list(self.classes),
             train_inputs=list(self.pixels[train]),
@@ -131,19 +140,25 @@ def make_pictures(
     labels: (N,) of anything that has an order; None: there are none.
     classes: names of labels that are 0, 1, 2 ..; None: the labels themselves in order.
     """
-    keep, seen = np.zeros(len(pixels), dtype=bool), set()
+    name = printable(name)
+    named = None if labels is None else np.asarray(labels)
+    if named is not None and named.dtype.kind == "S":
+        named = np.char.decode(named, "utf-8", "backslashreplace")
+    keep = np.zeros(len(pixels), dtype=bool)
+    first: dict[bytes, int] = {}
+    other = 0  # equal pictures of another class
     order = np.argsort(np.where(part == PARTS.index("test"), 0, 1), kind="stable")
     for index in order.tolist():
-        key = _digest(pixels[index])
-        keep[index] = key not in seen
-        seen.add(key)
+        same = first.setdefault(_digest(pixels[index]), index)
+        keep[index] = same == index
+        other += named is not None and bool(named[same] != named[index])
     duplicates = int((~keep).sum())
     pixels, part = np.ascontiguousarray(pixels[keep]), part[keep]
     indices: np.ndarray | None = None
     names: tuple[str, ...] = ()
-    if labels is not None:
-        known, indices = np.unique(np.asarray(labels)[keep], return_inverse=True)
-        names = tuple(str(classes[k] if classes is not None else k) for k in known.tolist())
+    if named is not None:
+        known, indices = np.unique(named[keep], return_inverse=True)
+        names = tuple(printable(classes[k] if classes is not None else k) for k in known.tolist())
         indices = indices.astype(np.int64)
     count, height, width = pixels.shape
     described = {
@@ -157,7 +172,17 @@ def make_pictures(
     }
     told = list(notes)
     if duplicates:
-        told.append(f"pictures left out: {duplicates:,} equal to another one")
+        told.append(
+            f"pictures left out: {duplicates:,} equal to another one"
+            + (f", {other:,} of them under another class, which is not kept" if other else "")
+        )
+    if len(names) == 1:
+        told.append(f"all pictures are of one class, {names[0]!r}: there are none to tell apart")
+    if (brightest := int(pixels.max())) < FAINT:
+        told.append(
+            f"grey levels end at {brightest} of 255; scale them where they are not meant to be so "
+            "dark"
+        )
     if told:
         described["notes"] = told
     digest = hashlib.sha256(f"{pixels.shape} {names}".encode())

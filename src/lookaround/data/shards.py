@@ -24,7 +24,14 @@ import numpy as np
 from lookaround.data.codecs import AnyCodec, load_codec
 from lookaround.data.corpus import Corpus, cache_folder, split_documents, split_note
 from lookaround.data.documents import Documents
-from lookaround.data.patches import CODEBOOK_FILE, PatchCodec, default_patch, fitted, require_patch
+from lookaround.data.patches import (
+    CODEBOOK_FILE,
+    PatchCodec,
+    default_patch,
+    fitted,
+    load_patches,
+    require_patch,
+)
 from lookaround.data.pictures import Pictures
 from lookaround.data.text import Encoded, Lost, TextTokenizer, load_tokenizer, train_tokenizer
 from lookaround.support.errors import UserError
@@ -285,9 +292,10 @@ def _stored(folder: Path, fingerprint: str) -> TokenStore | None:
                 return None
         counts = store.unigram()
         whole = len(counts) == index["vocabulary"]
-        files = ("tokenizer.json", CODEBOOK_FILE)
-        coded = any((folder / "tokenizer" / file).is_file() for file in files)
-        return store if whole and coded else None
+        if (folder / "tokenizer" / CODEBOOK_FILE).is_file():
+            load_patches(folder / "tokenizer")  # cut short, it is made again
+            return store if whole else None
+        return store if whole and (folder / "tokenizer" / "tokenizer.json").is_file() else None
     except Exception:  # numpy raises many kinds for a damaged header
         return None
 

@@ -158,12 +158,12 @@ def fitted_to(
 ) -> tuple[Settings, tuple[Objective, ...]]:
     """Settings with the training length of pictures, a row for each, and objectives in the plane.
 
-    Those of a text are returned as they are. Raises UserError for another training length, for
-    packing, and for objectives whose parameters do not fit the pictures.
+    The settings of a text are returned as they are. Raises UserError for another training length,
+    for packing, and for objectives whose parameters do not fit.
     """
     codec, model = store.codec, settings.model
     if isinstance(codec, TextTokenizer):
-        return settings, objectives
+        return settings, in_plane(objectives, 0)
     if "context" in model.model_fields_set and model.context != codec.length:
         raise UserError(
             f"model.context: a picture has {codec.length} tokens with its BOS, got "

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from lookaround.data import conll, files, table_files, text_columns
 from lookaround.data.files import Reading
-from lookaround.data.labelled import AnyTask
+from lookaround.data.labelled import AnyTask, task_name
 from lookaround.data.locate import (
     TEST_STEMS,
     TRAIN_STEMS,
@@ -242,6 +242,7 @@ def _names(sources: Sequence[Source], kinds: Sequence[_Kind]) -> list[str]:
         long.append(prefixed + column)
     count = Counter(short)
     names = [far if count[near] > 1 else near for near, far in zip(short, long, strict=True)]
+    names = [task_name(name) for name in names]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         paths = [

@@ -38,6 +38,9 @@ def own_pictures(
         raise UserError(
             f"{readable.folder}: is a model of pictures, and this is of texts; give --images FOLDER"
         )
+    for name in ("patch", "vocabulary"):
+        if getattr(data, name) is not None:
+            raise UserError(f"data.{name}: {readable.folder} has its own codes; leave it out")
     own, trained_on = trained_with(readable)
     used = data if given is not None or data.images is not None or own is None else own
     if given is None and used.images is None:

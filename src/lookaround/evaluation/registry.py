@@ -35,8 +35,6 @@ from lookaround.support.records import Count, Stored
 from lookaround.support.registry import import_all
 from lookaround.support.text import shown
 
-# what results call the held-out text where they name tasks
-TEXT = "text"
 # keys of a run in results.json that a protocol must not write over
 TAKEN_KEYS = {
     *("objective", "seed", "rung", "mode", "budget", "learning_rate", "checkpoint", "curve"),

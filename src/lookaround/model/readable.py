@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from lookaround.data.codecs import AnyCodec, load_codec
+from lookaround.data.patches import CODEBOOK_FILE, PatchCodec
 from lookaround.data.text import TextTokenizer
 from lookaround.model.backbone import Backbone, require_honest_attention, untrained
 from lookaround.model.export import load
@@ -308,6 +309,10 @@ def _require_positions(run: Readable, file: Path, field: str) -> None:
 def _require_rows(folder: Path, run: Readable) -> None:
     """Raises UserError for a tokenizer with tokens that the model has no row for."""
     codec, own = run.codec, len(run.backbone.output.weight)
+    if isinstance(codec, PatchCodec) and codec.rows != own:
+        raise UserError(
+            f"{folder / CODEBOOK_FILE}: has {codec.bos} codes, its model {own - 2}; give its own"
+        )
     if codec.rows > own:
         raise UserError(
             f"{folder}: its tokenizer has {codec.rows} tokens, its model only {own} rows for them"

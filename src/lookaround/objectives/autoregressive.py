@@ -21,7 +21,7 @@ from lookaround.objectives.contract import (
 )
 from lookaround.objectives.heads import OffsetSpec
 from lookaround.objectives.laws import Ahead, Law
-from lookaround.objectives.objective import Objective
+from lookaround.objectives.objective import Objective, ParameterError
 from lookaround.support.randomness import keyed_uniform
 
 FARTHEST = 4096  # tokens ahead that a target may stand
@@ -84,7 +84,10 @@ class DAR(AR):
         self._require_int("columns", 0, FARTHEST // self.horizon)
 
     def in_plane(self, columns: int) -> DAR:
-        return self if self.columns else replace(self, columns=columns)
+        if self.columns not in (0, columns):
+            remedy = "leave it out" if columns else "it is of pictures; leave it out"
+            raise ParameterError("columns", f"columns is {self.columns}; {remedy}")
+        return replace(self, columns=columns)
 
     def _far(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(offset in the row of tokens, probability, whether it is one to the right in a picture)

@@ -127,7 +127,10 @@ class Objective(Term):
         return batch
 
     def in_plane(self, columns: int) -> Objective:
-        """The same objective for pictures with so many tokens in a row."""
+        """The same objective for pictures with so many tokens in a row; 0: for texts.
+
+        Raises ParameterError where its parameters do not fit them.
+        """
         return self
 
     def decodings(self) -> tuple[Writing, ...]:

@@ -65,8 +65,8 @@ def require_for_text(objectives: Iterable[Objective]) -> None:
 
 
 def in_plane(objectives: Iterable[Objective], columns: int) -> tuple[Objective, ...]:
-    """The same objectives for pictures with so many tokens in a row; raises UserError for one whose
-    parameters do not fit them.
+    """The same objectives for pictures with so many tokens in a row, or for texts (0); raises
+    UserError for one whose parameters do not fit them.
     """
     placed = []
     for objective in objectives:
@@ -74,7 +74,8 @@ def in_plane(objectives: Iterable[Objective], columns: int) -> tuple[Objective, 
             placed.append(objective.in_plane(columns))
         except ParameterError as error:
             raise UserError(
-                f"objective '{one_line(objective.spec)}': {error}, with {columns} tokens in a row"
+                f"objective '{one_line(objective.spec)}': {error}"
+                + (f"; pictures have {columns} tokens in a row" if columns else "")
             ) from None
     return tuple(placed)
 

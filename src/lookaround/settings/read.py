@@ -67,7 +67,7 @@ def read_settings(
         if value is not None:
             _assign(values, name, value, name)
             origins[name] = (labels or {}).get(name, name)
-    for name, text in ((n, _text_of(values, n)) for n in origins):
+    for name, text in ((n, text) for n in origins for text in _texts_of(values, n)):
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise UserError(f"{origins[name]}: {shown(text)} is not UTF-8; give it another name")
     try:
@@ -121,12 +121,13 @@ def _message(
     return f"{where}: {first['msg']}, got {shown(first['input'])}"
 
 
-def _text_of(values: dict[str, Any], name: str) -> str:
-    """What stands under a dotted name, as far as it is text."""
+def _texts_of(values: dict[str, Any], name: str) -> list[str]:
+    """What stands under a dotted name, or in a list there, as far as it is text."""
     value: Any = values
     for part in name.split("."):
         value = value[part]
-    return value if isinstance(value, str) else ""
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item for item in items if isinstance(item, str)]
 
 
 def _number(value: Any) -> Any:

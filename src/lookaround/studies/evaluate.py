@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookaround.data.labelled import AnyTask
+from lookaround.data.labelled import TEXT, AnyTask
 from lookaround.data.patches import PatchCodec
 from lookaround.data.source import picture_parts, tasks_of
 from lookaround.evaluation.baselines import baselines, by_key, run_baselines
 from lookaround.evaluation.own_pictures import own_pictures, picture_data
 from lookaround.evaluation.own_text import own_text, text_data
 from lookaround.evaluation.registry import (
-    TEXT,
     AnyData,
     Evaluation,
     Pairs,

@@ -25,11 +25,6 @@ def say(console: Console, text: str, *, end: str = "\n", style: str | None = Non
     )
 
 
-def counted(number: int, noun: str) -> str:
-    """ "1 document", "2,000 documents"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def quiet_libraries() -> None:
     """Keeps progress bars and load reports of transformers and datasets off the screen."""
     import datasets

@@ -24,6 +24,12 @@ def one_line(message: object, limit: int = 160) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 document", "2,000 documents", "10 classes"."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{plural * (number != 1)}"
+
+
 def listed(names: Sequence[str], limit: int = 12) -> str:
     """Return `names` as one comma-separated string, cut after `limit` of them."""
     shown = ", ".join(repr(one_line(name, 60)) for name in names[:limit])

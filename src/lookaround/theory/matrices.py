@@ -91,17 +91,29 @@ def far_contexts(lag: int, context: int) -> dict[Lags, float]:
 
 
 def cooccurrence(
-    counts: LagCounts, shares: Mapping[Lags, float], *, context: int = 1, min_count: int = 5
+    counts: LagCounts,
+    shares: Mapping[Lags, float],
+    *,
+    context: int = 1,
+    min_count: int = 5,
+    plane: bool = False,
 ) -> Cooccurrence:
     """The matrix of {lags: probability} on counted text; missing probability is `beyond`.
 
-    min_count: rows and columns expected fewer times in the corpus are left out.
+    min_count: rows and columns expected fewer times in the corpus are left out, of as many pairs as
+        stand at the rarest lag.
+    plane: whether lags are offsets of pictures; then of as many as stand at a lag on average, since
+        from corner to corner a picture has one pair.
 
     Raises UserError for lags that were not counted, or where nothing is left.
     """
     if not shares:
         raise UserError("no lag of the objective lies within reach; count larger lags")
-    pairs = min(counts.number(lags) for lags in shares)
+    numbers = {lags: counts.number(lags) for lags in shares}
+    pairs = min(numbers.values())
+    if plane:
+        mass = sum(shares.values())
+        pairs = round(sum(share * numbers[lags] for lags, share in shares.items()) / mass)
     if not pairs:
         raise UserError("no pair stands at a lag of the objective: the documents are too short")
     beyond = max(0.0, 1.0 - sum(shares.values()))

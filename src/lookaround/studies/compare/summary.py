@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from lookaround.data.labelled import TEXT
 from lookaround.evaluation.baselines import baselines, by_key
 from lookaround.evaluation.bits_per_byte import BitsPerByte
 from lookaround.evaluation.intervals import Interval, bootstrap_interval, seed_interval
 from lookaround.evaluation.ngrams import uses_context
 from lookaround.evaluation.registry import (
-    TEXT,
     Evaluation,
     Protocol,
     Scores,

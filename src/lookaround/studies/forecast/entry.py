@@ -56,7 +56,11 @@ def run_entry(job: EntryJob) -> dict[str, Any]:
         )
     else:
         joint = cooccurrence(
-            counts, entry.shares, context=options.context, min_count=options.min_count
+            counts,
+            entry.shares,
+            context=options.context,
+            min_count=options.min_count,
+            plane=job.settings.data.images is not None,
         )
     model = CooccurrenceSpectrum(
         context=options.context, rank=options.rank, seed=job.settings.seed

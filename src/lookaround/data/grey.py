@@ -1,0 +1,117 @@
+"""Decodes pictures, of whatever kind, as grey levels of 8 bits.
+
+N pictures, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from lookaround.support.errors import UserError
+from lookaround.support.text import counted, one_line
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow has it
+# what decoders raise for damaged pictures
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, IndexError)
+_NOTES = {
+    "colour": "{} in colour are read as grey levels",
+    "frames": "{} with further frames are read without them",
+}
+
+
+@contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """Raises UserError for a picture that is damaged, or may be a decompression bomb.
+
+    what: begins the message.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(
+            f"{what} so many pixels that it may be a decompression bomb ({one_line(error)}); give "
+            "smaller pictures"
+        ) from None
+    except BROKEN as error:
+        reason = one_line(str(error).replace(what.rstrip(":"), "it") or type(error).__name__)
+        raise UserError(
+            f"{what} no whole picture ({reason}); write it again, or leave it out"
+        ) from None
+
+
+def grey_image(image: Any, seen: Counter[str]) -> np.ndarray:
+    """A picture of Pillow as (H, W) uint8; transparent parts stand on white.
+
+    seen: counts what `notes_of` tells.
+
+    Raises ValueError for grey levels that are no whole numbers of 8 or 16 bits.
+    """
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+            raise ValueError(
+                "its grey levels are no whole numbers of 8 or 16 bits; save it with such"
+            )
+        return np.rint(values / 257).astype(np.uint8)
+    if image.mode not in ("1", "L"):
+        wide = image.convert("RGBA")
+        bands = np.asarray(wide)[..., :3]
+        seen["colour"] += bool((bands != bands[..., :1]).any())
+        image = Image.alpha_composite(Image.new("RGBA", wide.size, "white"), wide)
+    return np.asarray(image.convert("L"), dtype=np.uint8)
+
+
+def notes_of(seen: Counter[str]) -> list[str]:
+    """A sentence for all that was counted while pictures were decoded."""
+    return [
+        text.format(counted(seen[what], "picture")) for what, text in _NOTES.items() if seen[what]
+    ]
+
+
+def grey_array(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
+    """(pictures (N, H, W) uint8 of an array, notes on how it was read).
+
+    Raises UserError for what is no array of pictures, or holds no grey levels.
+    """
+    notes = []
+    shape = " x ".join(map(str, array.shape)) or "one number"
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    coloured = array.ndim == 4 and array.shape[3] in (3, 4)
+    if not (array.ndim == 3 or coloured) or 0 in array.shape:
+        raise UserError(
+            f"{name}: an array of {shape}; pictures are N x height x width (or with 1, 3 or 4 "
+            "channels behind)"
+        )
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
+            raise UserError(f"{name}: grey levels must be finite, from 0 to 1 or 0 to 255")
+        array = array * 255 if array.max() <= 1 else array
+    elif array.dtype.kind not in "ui":
+        raise UserError(f"{name}: grey levels must be numbers from 0 to 255, found {array.dtype}")
+    elif array.min() < 0 or array.max() > 255:
+        raise UserError(
+            f"{name}: grey levels must be from 0 to 255, found {array.min()} to {array.max()}"
+        )
+    if coloured:
+        if array.shape[3] == 4:  # transparent parts stand on white, as of files
+            share = array[..., 3:] / 255
+            array = array[..., :3] * share + 255 * (1 - share)
+        array = array @ _LUMA
+        notes.append("pictures in colour are read as grey levels")
+    return np.rint(array).astype(np.uint8), notes

@@ -1,0 +1,159 @@
+"""Reads pictures that stand in arrays, in memory or in IMAGES.npy beside LABELS.npy."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lookaround.data import files
+from lookaround.data.files import Reading
+from lookaround.data.grey import grey_array
+from lookaround.data.pictures import PART_NAMES, UNKNOWN, Pictures, make_pictures
+from lookaround.support.errors import UserError
+from lookaround.support.text import one_line
+
+_IMAGES = re.compile(r"images?|pixels", re.IGNORECASE)
+_INPUTS = re.compile(r"(?<![a-z])x(?![a-z])", re.IGNORECASE)  # of x_train.npy beside y_train.npy
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file is called as an array of numpy is."""
+    return files.without_compression(path.name).lower().endswith(".npy")
+
+
+def has_pictures(path: Path) -> bool:
+    """Whether an array is called as one of pictures is."""
+    return bool(_IMAGES.search(stem(path)) or _INPUTS.search(stem(path)))
+
+
+def stem(path: Path) -> str:
+    """The name of a file without .npy and what it is compressed with."""
+    return files.without_compression(path.name)[: -len(".npy")]
+
+
+def of_memory(images: Any, labels: Any) -> Pictures:
+    """Pictures of arrays, or of what numpy makes arrays of.
+
+    labels: (N,); None: there are none. Raises UserError for what are no pictures.
+    """
+    pixels, notes = grey_array(_array(images, "images"), "images")
+    named = None if labels is None else _array(labels, "labels")
+    _require_as_many(pixels, named, "images", "labels")
+    about = {"source": "arrays", "format": "arrays", "files": 0}
+    part = np.full(len(pixels), UNKNOWN, dtype=np.int8)
+    return make_pictures("pictures", pixels, named, part, about, notes=notes)
+
+
+def _array(values: Any, name: str) -> np.ndarray:
+    """What numpy makes of values; raises UserError where they have no one shape."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"{name}: no array can be made of them ({one_line(error)}); give pictures of one size"
+        ) from None
+
+
+def of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) -> Pictures:
+    """Arrays of pictures, each with the labels beside it; their names say which part they are."""
+    found: list[np.ndarray] = []
+    labels: list[np.ndarray | None] = []
+    parts: list[int] = []
+    notes: list[str] = []
+    for path in paths:
+        pixels, told = grey_array(_load(path, heard), str(path))
+        notes += [note for note in told if note not in notes]
+        beside = _labels_beside(path)
+        each = None if beside is None else _load(beside, heard)
+        _require_as_many(pixels, each, str(path), str(beside))
+        if found and pixels.shape[1:] != found[0].shape[1:]:
+            height, width = found[0].shape[1:]
+            raise UserError(
+                f"{path}: pictures of {pixels.shape[1]} x {pixels.shape[2]} pixels, "
+                f"{paths[0].name} has {height} x {width}; give pictures of one size"
+            )
+        found.append(pixels)
+        labels.append(each)
+        parts.append(_part_of(stem(path).lower()))
+    part = np.repeat(np.array(parts, dtype=np.int8), [len(pixels) for pixels in found])
+    whole = all(each is not None for each in labels)
+    if not whole:
+        lone = paths[next(k for k, each in enumerate(labels) if each is None)]
+        if any(each is not None for each in labels):
+            raise UserError(
+                f"{lone}: no labels beside it ({_labels_name(lone)}.npy); give all or none"
+            )
+        notes.append(
+            f"no labels beside the pictures ({_labels_name(lone)}.npy), so there are no classes to "
+            "tell apart"
+        )
+    about = {"source": name, "format": "arrays", "files": len(paths)}
+    joined = np.concatenate([np.asarray(each) for each in labels]) if whole else None  # type: ignore[misc]
+    return make_pictures(name, np.concatenate(found), joined, part, about, notes=notes)
+
+
+def _part_of(stem: str) -> int:
+    """The part that a name speaks of: t10k_images, x-test, train10k_images; else UNKNOWN."""
+    whole = re.split(r"[-_.\s]", stem)
+    words = [*whole, *(re.sub(r"[0-9]+k?$", "", word) for word in whole)]
+    return next((PART_NAMES[word] for word in words if word in PART_NAMES), UNKNOWN)
+
+
+def _labels_name(path: Path) -> str:
+    """How the file of labels of a file of pictures is called, without its ending."""
+    own = stem(path)
+    if _IMAGES.search(own):
+        return _IMAGES.sub(lambda found: "LABELS" if found[0].isupper() else "labels", own)
+    if _INPUTS.search(own):
+        return _INPUTS.sub(lambda found: "Y" if found[0].isupper() else "y", own)
+    return f"{own}_labels"
+
+
+def _labels_beside(path: Path) -> Path | None:
+    """The file of labels of a file of pictures, in whatever case its name is."""
+    name = _labels_name(path).lower()
+    wanted = [f"{name}.npy", *(f"{name}.npy{ending}" for ending in files.COMPRESSIONS)]
+    beside = [
+        other
+        for other in sorted(path.parent.iterdir())
+        if other.name.lower() in wanted and other.is_file()
+    ]
+    return min(beside, key=lambda other: wanted.index(other.name.lower()), default=None)
+
+
+def _load(path: Path, heard: Callable[[int], None]) -> np.ndarray:
+    """The array of a file; raises UserError for a damaged one, and for one of objects."""
+    data = files.read_bytes(path, Reading(heard=heard))
+    try:
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        reason = "an archive of several"
+    except Exception as error:  # numpy raises many kinds for a damaged header
+        reason = one_line(error)
+    raise UserError(f"{path}: no array ({reason}); write it again with numpy.save")
+
+
+def _require_as_many(
+    pixels: np.ndarray, labels: np.ndarray | None, images_name: str, labels_name: str
+) -> None:
+    """Raises UserError where labels are no column with one for each picture."""
+    if labels is None:
+        return
+    if labels.ndim != 1 or labels.dtype.kind not in "uibUS":
+        raise UserError(
+            f"{labels_name}: labels must be one whole number or name for each picture, found "
+            f"{labels.dtype} {labels.shape}"
+        )
+    if len(labels) != len(pixels):
+        raise UserError(
+            f"{labels_name}: {len(labels):,} labels, {images_name} has {len(pixels):,} pictures; "
+            "give one for each"
+        )
