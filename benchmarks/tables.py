@@ -661,7 +661,7 @@ TABLES: dict[str, Table] = {
     ),
     **{
         f"pictures-{part}-{source}": Table("pictures", source, columns)
-        for source in ("fashion_mnist",)
+        for source in ("fashion_mnist", "mnist")
         for part, columns in (
             (
                 "scores",
