@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 from cli_runs import Run, assert_refused
 from conftest import objective_loss
 from lookaround.cli.options import with_values
-from lookaround.data.patches import PatchCodec
+from lookaround.data.patches import CODEBOOK_FILE, PatchCodec
 from lookaround.data.picture_files import read_pictures
 from lookaround.data.pictures import Pictures
 from lookaround.data.rows import Rows
@@ -49,6 +49,7 @@ from lookaround.report.schema import load_results
 from lookaround.settings import EvaluateSettings
 from lookaround.support.errors import UserError
 from lookaround.theory.law import contexts, nearest_by_distance
+from lookaround.theory.matrices import cooccurrence
 from lookaround.theory.plane import (
     count_plane,
     distances,
@@ -385,6 +386,23 @@ def test_pairs_are_counted_in_the_plane(store: TokenStore) -> None:
         assert {(u, v): n for (u, v), n in np.ndenumerate(matrix) if n} == expected
 
 
+def test_a_few_pictures_say_how_often_tokens_stand_at_rare_offsets(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 16, (30, 6, 6), dtype=np.uint8) * 16
+    few = read_pictures((pixels, np.arange(30) % 2))
+    kept = prepare_pictures(few, few.split(), cache=tmp_path)
+    grid = kept.codec.grid
+    assert grid is not None
+    near, corner = ((lag_of(offset, grid),) for offset in ((0, 1), (5, 5)))
+    counts = count_plane(kept, [near, corner])
+    shares = {near: 0.999, corner: 0.001}
+    with pytest.raises(UserError, match="in the 19 pairs"):
+        cooccurrence(counts, shares)
+    found = cooccurrence(counts, shares, plane=True)
+    each = [counts.matrix(lag).toarray() / counts.number((lag,)) for (lag,) in shares]
+    joint = (0.999 * each[0] + 0.001 * each[1])[:16, :16]  # of grey levels, not of BOS
+    assert np.allclose(np.asarray(found.matrix), joint / joint.sum(), atol=1e-12)
+
+
 # -------------------------------------------------------------------------------------- both halves
 
 
@@ -570,6 +588,7 @@ def test_pretraining_on_the_digits(tmp_path: Path, run: Run) -> None:
     sizes = ("--model", "pico", "--set", "train.batch=8")
     assert run("pretrain", *given, *sizes).code == 0
     readable = open_run(out)
+    assert isinstance(readable.codec, PatchCodec)
     assert readable.codec.grid == (8, 8)
     assert readable.info is not None
     assert readable.info["objective"] == "dar(columns=8)"
@@ -577,6 +596,20 @@ def test_pretraining_on_the_digits(tmp_path: Path, run: Run) -> None:
     assert_refused(run("pretrain", *given, *sizes, "--set", "model.context=32"), "model.context")
     assert_refused(run("pretrain", *given, *sizes, "--set", "data.pack=true"), "data.pack")
     assert_refused(run("pretrain", "--images", "digits", "--init", out, "--out", tmp_path / "b"))
+    wide = ("--images", "digits", "--objective", "dar(columns=9)", "--out", tmp_path / "c")
+    assert_refused(run("pretrain", *wide), "columns is 9; leave it out; pictures have 8 tokens")
+    assert_refused(run("evaluate", out, "--set", "data.patch=2"), "has its own codes")
+    codebook = out / CODEBOOK_FILE
+    fewer = PatchCodec(readable.codec.codebook[:-1], 8, 8, 1)
+    fewer.save(out)
+    assert_refused(run("evaluate", out), "codebook.safetensors: has 16 codes, its model 17")
+    codebook.unlink()
+    assert_refused(run("evaluate", out), "nor has it a codebook.safetensors of pictures")
+
+
+def test_columns_are_of_pictures_alone(run: Run, tmp_path: Path) -> None:
+    given = ("--objective", "dar(columns=9)", "--out", tmp_path / "run")
+    assert_refused(run("pretrain", *given), "columns is 9, and a text has none; leave it out")
 
 
 def test_an_option_without_a_value_is_the_digits() -> None:
@@ -587,4 +620,4 @@ def test_an_option_without_a_value_is_the_digits() -> None:
 
 def test_prompted_objectives_are_not_for_pictures(run: Run) -> None:
     assert BST.prompted
-    assert_refused(run("compare", "--images", "--objectives", "bst"), "plain text has no target")
+    assert_refused(run("compare", "--images", "--objectives", "bst"), "a corpus has no target")

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lookaround.data import patches
@@ -64,7 +65,7 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
     assert found.classes == ("a", "b")
     assert sorted(found.labels.tolist()) == [0, 0, 0, 1, 1, 1]  # type: ignore[union-attr]
     assert {p.tobytes() for p in found.pixels} == {p.tobytes() for p in pixels}
-    assert found.notes == ("1 files that are no pictures by their names left out",)
+    assert found.notes == ("files that are no pictures by their names left out: 1",)
     assert set(found.part.tolist()) == {-1}
 
 
@@ -97,7 +98,7 @@ def test_colour_is_read_as_grey_and_said(tmp_path: Path) -> None:
     grey = Image.fromarray(noise(1)[0]).convert("RGB")  # in colour by its mode alone
     grey.save(tmp_path / "a" / "grey.png")
     found = read_pictures(tmp_path)
-    assert found.notes[0] == "3 pictures in colour are read as grey levels"
+    assert found.notes[0] == "3 pictures in colour read as grey levels"
     luma = np.rint(colour @ np.array([0.299, 0.587, 0.114]))
     by_key = {p.tobytes(): p for p in found.pixels}
     for picture in luma:
@@ -159,9 +160,149 @@ def test_datasets_with_an_image_column(tmp_path: Path) -> None:
     assert (found.classes, np.bincount(found.part).tolist()) == (("zero", "one"), [4, 0, 2])
     assert np.array_equal(found.pixels, noise(6))
     data.save_to_disk(str(tmp_path / "saved"))
-    assert np.array_equal(read_pictures(tmp_path / "saved").pixels, noise(6))
+    assert np.array_equal(read_pictures([str(tmp_path / "saved")]).pixels, noise(6))
+    for kept in (
+        data.with_format("torch"),
+        data.with_format("numpy", columns=["kind"]),
+        data.with_transform(lambda rows: {"picture": rows["picture"]}),
+        data.cast_column("picture", datasets.Image(decode=False)),
+    ):
+        assert np.array_equal(read_pictures(kept).pixels, noise(6))
     with pytest.raises(UserError, match="no column of images; it has 'kind'"):
         read_pictures(data.remove_columns("picture"))
+
+
+def of_classes(pixels: np.ndarray, labels: list[Any], names: list[str]) -> datasets.Dataset:
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+    )
+    rows = {"image": [Image.fromarray(p) for p in pixels], "label": labels}
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+def test_saved_splits_have_their_classes_by_name(tmp_path: Path) -> None:
+    saved = tmp_path / "own"
+    datasets.DatasetDict(
+        train=of_classes(noise(4), [0, 1, 0, 1], ["cat", "dog"]),
+        test=of_classes(noise(3, seed=1), [0, 1, -1], ["dog", "cat"]),
+        more=of_classes(noise(2, seed=2), [0, 1], ["dog", "cat"]),
+    ).save_to_disk(str(saved))
+    found = read_pictures(saved)
+    assert found.labels is not None
+    told = [found.classes[label] for label in found.labels]
+    assert told == ["cat", "dog", "cat", "dog", "dog", "cat"]
+    assert found.notes == ("split 'more' left out", "rows without a picture or a label left out: 1")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: datasets.DatasetDict(), "no pictures in it"),
+        (
+            lambda: datasets.DatasetDict(
+                train=of_classes(noise(2), [0, 1], ["a", "b"]),
+                test=of_classes(noise(2), [0, 1], ["a", "b"]).remove_columns("label"),
+            ),
+            "its split 'test' has no column of labels 'label'",
+        ),
+        (
+            lambda: of_classes(noise(2), [-1, -1], ["a", "b"]),
+            r"no pictures in it \(2 rows lack a picture or a label\)",
+        ),
+        (lambda: [noise(1)[0], noise(1, (4, 4))[0]], "images: no array can be made of them"),
+        (lambda: (noise(2), [[0], [1, 2]]), "labels: no array can be made of them"),
+        (lambda: ["a", "b"], "images: 2 names, must be one"),
+        (lambda: object(), "pictures of type object cannot be read"),
+    ],
+)
+def test_objects_that_are_no_pictures(data: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_pictures(data())
+
+
+def test_whatever_numpy_reads_as_pictures() -> None:
+    wanted = noise(3)
+    tensor = torch.tensor(wanted / 255, requires_grad=True)
+    for given in (tensor, list(wanted), [Image.fromarray(each) for each in wanted]):
+        assert np.array_equal(read_pictures(given).pixels, wanted)
+    assert read_pictures((list(wanted), np.array([b"a", b"b", b"a"]))).classes == ("a", "b")
+    signed = read_pictures((wanted, [-1, 1, -1]))
+    assert signed.classes == ("-1", "1")
+
+
+def test_labels_beside_pictures_in_whatever_case(tmp_path: Path) -> None:
+    for images, labels in (("images", "Labels"), ("x_train", "Y_train"), ("Pixels", "labels")):
+        folder = tmp_path / images
+        folder.mkdir()
+        np.save(folder / f"{images}.npy", noise(3))
+        assert read_pictures(folder).notes[0].startswith("no labels beside the pictures (")
+        np.save(folder / f"{labels}.npy", np.arange(3))
+        assert len(read_pictures(folder).classes) == 3
+
+
+def test_folders_within_folders(tmp_path: Path) -> None:
+    folder_of(tmp_path / "zip" / "mnist" / "png", noise(4), ["0", "1"] * 2, "train")
+    folder_of(tmp_path / "zip" / "mnist" / "png", noise(2, seed=1), ["0", "1"], "test")
+    found = read_pictures(tmp_path / "zip")
+    assert (found.classes, sorted(found.part.tolist())) == (("0", "1"), [0] * 4 + [2] * 2)
+    assert found.notes == ("the pictures of its folder mnist/png are read",)
+    for label in ("a", "b"):
+        for part in ("train", "test"):
+            picture = noise(1, seed=2 * ord(label) + len(part))[0]
+            write_png(tmp_path / "turned" / label / part / "0.png", picture)
+    turned = read_pictures(tmp_path / "turned")
+    assert (turned.classes, sorted(turned.part.tolist())) == (("a", "b"), [0, 0, 2, 2])
+    # a folder called "train" of pictures alone is a class beside others
+    folder_of(tmp_path / "vehicles", noise(4), ["train", "bus"] * 2)
+    assert read_pictures(tmp_path / "vehicles").classes == ("bus", "train")
+
+
+def test_16_bits_are_16_bits_however_dark(tmp_path: Path) -> None:
+    deep = noise(2).astype(np.uint16) * 257
+    for ending in ("png", "tif"):
+        for number, picture in enumerate((deep[0], deep[0] // 300)):
+            file = tmp_path / ending / f"{number}.{ending}"
+            file.parent.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(file)
+        found = read_pictures(tmp_path / ending)
+        assert [picture.max() for picture in found.pixels] == [noise(2)[0].max(), 1]
+    header = b"P5 8 8 65535\n"
+    for number, picture in enumerate((deep[0], deep[0] // 300)):
+        (tmp_path / f"{number}.pgm").write_bytes(header + picture.astype(">u2").tobytes())
+    (tmp_path / "png" / "0.png").unlink()
+    (tmp_path / "tif" / "0.tif").unlink()
+    assert read_pictures(tmp_path / "png").notes[0].startswith("grey levels end at 1 of 255")
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    pixels = noise(4)
+    found = read_pictures((pixels[[0, 1, 2, 0, 1]], [0, 1, 0, 1, 1]))
+    assert found.notes == (
+        "pictures left out: 2 equal to another one, 1 of them under another class, which is not "
+        "kept",
+    )
+    frames = [Image.fromarray(picture) for picture in pixels]
+    frames[0].save(tmp_path / "0.gif", save_all=True, append_images=frames[1:])
+    write_png(tmp_path / "1.png", pixels[1])
+    assert read_pictures(tmp_path).notes == ("further frames of 1 picture left out",)
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / "own\udcff"
+    folder_of(folder, noise(4), ["a\udcff", "b"] * 2)
+    found = read_pictures(folder)
+    assert (found.name, found.classes) == ("own\\udcff", ("a\\udcff", "b"))
+    with pytest.raises(UserError, match="is not UTF-8; give it another name"):
+        read_settings(**{"data.images": str(folder)})
+    with pytest.raises(UserError, match="is not UTF-8; give it another name"):
+        read_settings(**{"data.corpus": [str(folder)]})
+
+
+def test_a_folder_may_be_called_as_results_call_the_text(tmp_path: Path) -> None:
+    pictures = read_pictures(folder_of(tmp_path / "text", noise(20), ["a", "b"] * 10))
+    task = pictures.task(pictures.split())
+    assert task is not None
+    assert task.name == "text-task"
 
 
 # ------------------------------------------------------------------------------------- bad input
@@ -317,6 +458,9 @@ def test_a_codec_is_the_same_again_and_refuses_a_damaged_file(tmp_path: Path) ->
         whole[:-4],
         b"",
         whole.replace(b'\\"patch\\": 2', b'\\"patch\\": 3'),
+        whole.replace(b'"lost":"0.', b'"lost":"-.'),
+        whole[:-4] + np.float32(1e30).tobytes(),
+        whole[:-4] + np.float32("nan").tobytes(),
     ):
         (tmp_path / CODEBOOK_FILE).write_bytes(broken)
         with pytest.raises(UserError, match=CODEBOOK_FILE):
@@ -357,6 +501,9 @@ def test_rows_of_a_store_are_pictures(tmp_path: Path, monkeypatch: pytest.Monkey
     assert store.unigram().sum() == batch.tokens.numel()
     assert store_of(pictures, tmp_path, patch=2, codes=8).folder == store.folder
     assert store_of(pictures, tmp_path, patch=4, codes=8).folder != store.folder
+    codebook = store.folder / "tokenizer" / CODEBOOK_FILE
+    codebook.write_bytes(codebook.read_bytes()[:-9])  # cut short in the cache, it is made again
+    assert store_of(pictures, tmp_path, patch=2, codes=8).codec.fingerprint == codec.fingerprint
 
 
 def test_the_codebook_is_the_same_on_any_number_of_threads() -> None:

@@ -38,7 +38,7 @@ def command(
     if out is not None:
         require_place(out)
     settings = given.settings()
-    with loading("loading the model and reading the text") as console:
+    with loading("loading the model and reading the data") as console:
         from lookaround.studies.evaluate import cost, evaluate, open_evaluation
     with Reporter(console, passing=True) as progress:
         request = open_evaluation(settings, model, mode, report=progress.report)

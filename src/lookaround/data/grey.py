@@ -21,8 +21,8 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow has it
 # what decoders raise for damaged pictures
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, IndexError)
 _NOTES = {
-    "colour": "{} in colour are read as grey levels",
-    "frames": "{} with further frames are read without them",
+    "colour": "{} in colour read as grey levels",
+    "frames": "further frames of {} left out",
 }
 
 
@@ -113,5 +113,5 @@ def grey_array(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
             share = array[..., 3:] / 255
             array = array[..., :3] * share + 255 * (1 - share)
         array = array @ _LUMA
-        notes.append("pictures in colour are read as grey levels")
+        notes.append("pictures in colour read as grey levels")
     return np.rint(array).astype(np.uint8), notes

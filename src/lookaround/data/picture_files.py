@@ -178,7 +178,7 @@ def _of_files(
         heard(path.stat().st_size)
     notes += notes_of(seen)
     if others:
-        notes.append(f"files left out that are no pictures by their names: {others:,}")
+        notes.append(f"files that are no pictures by their names left out: {others:,}")
     about = {"source": folder.resolve().name, "format": "picture files", "files": len(paths)}
     labels = [each[0] for each in classes] if labelled else None
     return make_pictures(folder.resolve().name, pixels, labels, part, about, notes=notes)

@@ -85,8 +85,8 @@ class DAR(AR):
 
     def in_plane(self, columns: int) -> DAR:
         if self.columns not in (0, columns):
-            remedy = "leave it out" if columns else "it is of pictures; leave it out"
-            raise ParameterError("columns", f"columns is {self.columns}; {remedy}")
+            why = "" if columns else ", and a text has none"
+            raise ParameterError("columns", f"columns is {self.columns}{why}; leave it out")
         return replace(self, columns=columns)
 
     def _far(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -175,7 +175,7 @@ class Objective(Term):
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if value != item.default:
-                parts.append(f"{item.name}={_literal(value)}")
+                parts.append(f"{item.name}={literal(value)}")
         return f"{self.name}({', '.join(parts)})" if parts else self.name
 
     def __str__(self) -> str:
@@ -190,7 +190,7 @@ class Objective(Term):
     def _require(self, condition: bool, name: str, rule: str) -> None:
         if not condition:
             raise ParameterError(
-                name, f"{name} must be {rule}, got {one_line(_literal(getattr(self, name)), 60)}"
+                name, f"{name} must be {rule}, got {one_line(literal(getattr(self, name)), 60)}"
             )
 
     def _require_share(self, name: str, *, zero: bool = False) -> None:
@@ -215,7 +215,7 @@ class Objective(Term):
             least, most = (
                 value.at(progress) if isinstance(value, Schedule) else value for value in pair
             )
-            self._require(least <= most, high, f"at least {low}={_literal(pair[0])}")
+            self._require(least <= most, high, f"at least {low}={literal(pair[0])}")
 
     def _require_one_of(self, name: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> None:
         self._require(
@@ -392,9 +392,10 @@ class ParameterError(ValueError):
         self.parameter = parameter
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
+    """A parameter as a spec has it."""
     if isinstance(value, tuple):
-        return "(" + ", ".join(map(_literal, value)) + ")"
+        return "(" + ", ".join(map(literal, value)) + ")"
     if isinstance(value, int) and abs(value) >= 1 << 1000:
         return shown(value)
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -59,7 +59,7 @@ def require_for_text(objectives: Iterable[Objective]) -> None:
         if objective.prompted:
             raise UserError(
                 f"objective '{one_line(objective.spec)}': works on the target part of rows that "
-                "begin with a prompt, and plain text has no target part; it is for lookaround "
+                "begin with a prompt, and a corpus has no target part; it is for lookaround "
                 "synthetic"
             )
 
