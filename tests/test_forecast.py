@@ -498,7 +498,7 @@ def test_on_english_text_masked_and_farther_targets_leave_smaller_tails_and_prob
     import lzma
 
     with lzma.open(real_data / "text" / "wiki.train.txt.xz", "rt") as file:
-        (tmp_path / "wiki.txt").write_text(file.read(6_000_000))
+        (tmp_path / "wiki.txt").write_text(file.read(3_000_000))
     settings = read_settings(
         None,
         None,
