@@ -5,6 +5,7 @@ N pictures, H x W pixels.
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 from collections import Counter
@@ -44,7 +45,8 @@ def decoding(what: str) -> Iterator[None]:
             "smaller pictures"
         ) from None
     except BROKEN as error:
-        reason = one_line(str(error).replace(what.rstrip(":"), "it") or type(error).__name__)
+        told = str(error).replace(what.rstrip(":"), "it") or type(error).__name__
+        reason = one_line(re.sub(r"<_io[^>]*>", "it", told))
         raise UserError(
             f"{what} no whole picture ({reason}); write it again, or leave it out"
         ) from None

@@ -57,7 +57,8 @@ def _array(values: Any, name: str) -> np.ndarray:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(
-            f"{name}: no array can be made of them ({one_line(error)}); give pictures of one size"
+            f"{name}: no array can be made of them ({one_line(error)}); give pictures of one size, "
+            "and one label for each"
         ) from None
 
 

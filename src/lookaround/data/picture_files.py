@@ -50,7 +50,8 @@ def read_pictures(
 
     Raises UserError for everything that cannot be read, and for pictures of different sizes.
     """
-    if isinstance(source, list | tuple) and all(isinstance(one, str | Path) for one in source):
+    several = isinstance(source, list | tuple) and len(source) > 0
+    if several and all(isinstance(one, str | Path) for one in source):
         if len(source) != 1:
             raise UserError(f"images: {len(source)} names, must be one; give {READABLE}")
         source = source[0]
