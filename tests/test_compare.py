@@ -275,22 +275,23 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
 ) -> None:
     """Objectives, rungs and seeds, whose trunk is made again; what was there is not touched."""
     search = "compare.lr_factors=[0.5, 1.0]"
+    seldom = "train.checkpoint_every=100"
     whole_ladder, part = "compare.ladder=[0.25, 0.5, 1.0]", "compare.ladder=[0.25, 1.0]"
     specs = "dar, 0.5*ar >> 0.5*mlm(rate=0.4)"
     everything = {"objectives": specs, "compare.seeds": 2, "compare.budget": "4000"}
     straight = run(
-        study_settings(corpus, search, whole_ladder, **everything), tmp_path / "straight"
+        study_settings(corpus, search, seldom, whole_ladder, **everything), tmp_path / "straight"
     )
     out = tmp_path / "out"
     first = run(
         study_settings(
-            corpus, search, part, **(everything | {"objectives": "dar", "compare.seeds": 1})
+            corpus, search, seldom, part, **(everything | {"objectives": "dar", "compare.seeds": 1})
         ),
         out,
     )
     kept = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/*/*/rung-*/*")}
     assert len(numbers(first)) == 2
-    again = run(study_settings(corpus, search, whole_ladder, **everything), out)
+    again = run(study_settings(corpus, search, seldom, whole_ladder, **everything), out)
     assert numbers(again) == numbers(straight)
     assert len(numbers(again)) == 12
     assert again["summary"] == straight["summary"]
@@ -303,7 +304,7 @@ def test_what_is_added_to_a_finished_study_is_what_it_would_have_been_from_the_s
     assert not list(out.glob("**/trunk*")), "what can be made again takes no disk"
     fewer = run(
         study_settings(
-            corpus, search, part, **(everything | {"objectives": "dar", "compare.seeds": 1})
+            corpus, search, seldom, part, **(everything | {"objectives": "dar", "compare.seeds": 1})
         ),
         out,
     )
