@@ -7,13 +7,14 @@ with it. A mixture or a sequence has the laws of its parts, each with its share.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lookaround.objectives.laws import LONGEST_ENUMERATED, Law, Pattern
+from lookaround.objectives.laws import LONGEST_ENUMERATED, Law, Part, Pattern
 from lookaround.objectives.objective import Combination, Objective
 
 MOMENTS = 16  # moments of the budget that laws of changing objectives are averaged over
@@ -65,29 +66,42 @@ def nearest_by_distance(
     Sums to 1 minus the mass of targets with no visible context. In a line, with |t - u|, it is
     `contexts` with nearest=1, position by position.
     """
-    length = len(distance)
-    return _over_budget(objective, {length: 1.0}, lambda law, width: _nearest(law, distance, least))
+    seen: dict[bytes, np.ndarray] = {}
+
+    def parts(law: Law, width: int) -> dict[bytes, np.ndarray]:
+        found: dict[bytes, np.ndarray] = {}
+        for mass, chance in law.parts(width):
+            if mass.any():
+                key = hashlib.blake2b(np.ascontiguousarray(chance).data, digest_size=16).digest()
+                seen.setdefault(key, chance)
+                found[key] = found.get(key, 0.0) + mass
+        return found
+
+    # what is seen alike at many moments of the budget is looked at once
+    mass = _over_budget(objective, {len(distance): 1.0}, parts)
+    return _nearest([(mass[key], seen[key]) for key in mass], distance, least) if mass else {}
 
 
-def _nearest(law: Law, distance: np.ndarray, least: float) -> dict[tuple[int, int], float]:
-    length = len(distance)
+def _nearest(
+    parts: Sequence[Part], distance: np.ndarray, least: float
+) -> dict[tuple[int, int], float]:
+    """The same of parts of laws (`Law.parts`)."""
     masses: dict[tuple[int, int], float] = {}
     # the share of a token among those of its ring is E[1 / (1 + S)] = int_0^1 E[x^S] dx with S the
     # others that are visible, a polynomial in x
     nodes, weights = np.polynomial.legendre.leggauss(32)
     nodes, weights = (nodes + 1) / 2, weights / 2
-    parts = [(mass, seen) for mass, seen in law.parts(length) if mass.any()]
-    if not parts:
-        return {}
-    mass = np.array([part[0] for part in parts])  # (R, P)
-    seen = np.array([part[1] for part in parts])  # (R, P, T)
-    for target in range(1, length):
-        left = mass[:, target - 1].copy()
+    for target in range(1, len(distance)):
+        scored = [(mass[target - 1], seen[target - 1]) for mass, seen in parts if mass[target - 1]]
+        if not scored:
+            continue
+        left = np.array([mass for mass, _ in scored])  # (R,)
+        seen_rt = np.array([seen for _, seen in scored])
         whole = left.sum()
         for ring in _rings(distance[target], target):
-            if left.sum() <= least * max(whole, 1e-300):
+            if left.sum() <= least * whole:
                 break
-            chance = seen[:, target - 1, ring]  # (R, n)
+            chance = seen_rt[:, ring]  # (R, n)
             factors = 1 - chance[..., None] * (1 - nodes)  # (R, n, nodes)
             product = factors.prod(1)
             for place, position in enumerate(ring):
