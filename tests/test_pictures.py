@@ -212,6 +212,15 @@ def test_saved_splits_have_their_classes_by_name(tmp_path: Path) -> None:
         (lambda: [noise(1)[0], noise(1, (4, 4))[0]], "images: no array can be made of them"),
         (lambda: (noise(2), [[0], [1, 2]]), "labels: no array can be made of them"),
         (lambda: ["a", "b"], "images: 2 names, must be one"),
+        (
+            lambda: datasets.DatasetDict(
+                train=of_classes(noise(2), [0, 1], ["a", "b"]),
+                test=of_classes(noise(2), [0, 1], ["a", "b"]).cast_column(
+                    "label", datasets.Value("int64")
+                ),
+            ),
+            r"names of classes \(ClassLabel\) in some splits, and no names in others",
+        ),
         (lambda: object(), "pictures of type object cannot be read"),
     ],
 )
@@ -223,21 +232,37 @@ def test_objects_that_are_no_pictures(data: Any, message: str) -> None:
 def test_whatever_numpy_reads_as_pictures() -> None:
     wanted = noise(3)
     tensor = torch.tensor(wanted / 255, requires_grad=True)
-    for given in (tensor, list(wanted), [Image.fromarray(each) for each in wanted]):
+    pillow = [Image.fromarray(each) for each in wanted]
+    for given in (tensor, list(tensor), list(wanted), pillow, [wanted], [(wanted, [0, 1, 0])]):
         assert np.array_equal(read_pictures(given).pixels, wanted)
+    assert read_pictures([(wanted, [0, 1, 0])]).classes == ("0", "1")
+    for one in (pillow[:1], [wanted[0]], [[Image.fromarray(wanted[0])]]):
+        assert np.array_equal(read_pictures(one).pixels, wanted[:1])
     assert read_pictures((list(wanted), np.array([b"a", b"b", b"a"]))).classes == ("a", "b")
     signed = read_pictures((wanted, [-1, 1, -1]))
     assert signed.classes == ("-1", "1")
 
 
 def test_labels_beside_pictures_in_whatever_case(tmp_path: Path) -> None:
-    for images, labels in (("images", "Labels"), ("x_train", "Y_train"), ("Pixels", "labels")):
+    for images, labels in (
+        ("images", "Labels"),
+        ("x_train", "Y_train"),
+        ("Pixels", "labels"),
+        ("own_8x8_images", "own_8x8_labels"),
+        ("pixels_8x8", "labels_8x8"),
+    ):
         folder = tmp_path / images
         folder.mkdir()
         np.save(folder / f"{images}.npy", noise(3))
         assert read_pictures(folder).notes[0].startswith("no labels beside the pictures (")
         np.save(folder / f"{labels}.npy", np.arange(3))
+        np.save(folder / "own_8x8.npy", np.zeros(5))  # called neither x nor images
         assert len(read_pictures(folder).classes) == 3
+    np.save(tmp_path / "images" / "X.npy", np.zeros((3, 9)))  # features beside the pictures
+    assert len(read_pictures(tmp_path / "images").classes) == 3
+    np.save(tmp_path / "own_8x8.npy", noise(3))
+    np.save(tmp_path / "own_8x8_labels.npy", np.arange(3))
+    assert len(read_pictures(tmp_path / "own_8x8.npy").classes) == 3
 
 
 def test_folders_within_folders(tmp_path: Path) -> None:
@@ -245,7 +270,9 @@ def test_folders_within_folders(tmp_path: Path) -> None:
     folder_of(tmp_path / "zip" / "mnist" / "png", noise(2, seed=1), ["0", "1"], "test")
     found = read_pictures(tmp_path / "zip")
     assert (found.classes, sorted(found.part.tolist())) == (("0", "1"), [0] * 4 + [2] * 2)
-    assert found.notes == ("the pictures of its folder mnist/png are read",)
+    assert found.notes == ("the pictures of its folder mnist/png are read, as if it were given",)
+    folder_of(tmp_path / "parts", noise(4), ["0", "1"] * 2, "Test")
+    assert read_pictures(tmp_path / "parts").part.tolist() == [2] * 4
     for label in ("a", "b"):
         for part in ("train", "test"):
             picture = noise(1, seed=2 * ord(label) + len(part))[0]
@@ -266,12 +293,28 @@ def test_16_bits_are_16_bits_however_dark(tmp_path: Path) -> None:
             Image.fromarray(picture).save(file)
         found = read_pictures(tmp_path / ending)
         assert [picture.max() for picture in found.pixels] == [noise(2)[0].max(), 1]
-    header = b"P5 8 8 65535\n"
+    (tmp_path / "pgm").mkdir()
     for number, picture in enumerate((deep[0], deep[0] // 300)):
-        (tmp_path / f"{number}.pgm").write_bytes(header + picture.astype(">u2").tobytes())
+        content = b"P5 8 8 65535\n" + picture.astype(">u2").tobytes()
+        (tmp_path / "pgm" / f"{number}.pgm").write_bytes(content)
+    found = read_pictures(tmp_path / "pgm")
+    assert [picture.max() for picture in found.pixels] == [noise(2)[0].max(), 1]
     (tmp_path / "png" / "0.png").unlink()
-    (tmp_path / "tif" / "0.tif").unlink()
     assert read_pictures(tmp_path / "png").notes[0].startswith("grey levels end at 1 of 255")
+
+
+def test_levels_of_32_bits_are_what_they_say(tmp_path: Path) -> None:
+    whole = noise(3).astype(np.int32)
+    for number, picture in enumerate(whole):
+        Image.fromarray(picture).save(tmp_path / f"{number}.tif")
+    assert np.array_equal(read_pictures(tmp_path).pixels, noise(3))
+    data = datasets.Dataset.from_dict(
+        {"image": list(whole)}, features=datasets.Features({"image": datasets.Image()})
+    )
+    assert np.array_equal(read_pictures(data).pixels, noise(3))
+    Image.fromarray(whole[0] * 257).save(tmp_path / "3.tif")
+    (note,) = [note for note in read_pictures(tmp_path).notes if "32 bits" in note]
+    assert note.startswith("of 4 pictures with levels of 32 bits 3 have none above 255")
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
@@ -285,6 +328,11 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "0.gif", save_all=True, append_images=frames[1:])
     write_png(tmp_path / "1.png", pixels[1])
     assert read_pictures(tmp_path).notes == ("further frames of 1 picture left out",)
+    data = datasets.Dataset.from_dict(
+        {"image": [str(tmp_path / "0.gif")]},
+        features=datasets.Features({"image": datasets.Image()}),
+    )
+    assert read_pictures(data).notes == ("further frames of 1 picture left out",)
 
 
 def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -529,6 +577,14 @@ def test_the_split_is_by_picture_and_seed() -> None:
     assert not np.array_equal(parts["test"], pictures.split(seed=1)["test"])
     with pytest.raises(UserError, match="too few pictures to split"):
         read_pictures((noise(2), [0, 1])).split()
+    with pytest.raises(UserError, match=r"0 train, .*, and 9 more were equal to others\); give"):
+        read_pictures(np.repeat(noise(1), 10, axis=0)).split()
+
+
+def test_test_pictures_alone_are_no_training(tmp_path: Path) -> None:
+    folder_of(tmp_path, noise(6), ["a", "b"] * 3, "test")
+    with pytest.raises(UserError, match="has no training pictures"):
+        read_pictures(tmp_path).split()
 
 
 def test_grey_levels_where_there_are_many() -> None:

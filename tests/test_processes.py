@@ -56,8 +56,12 @@ SPECS = [
     "bst",
 ]
 RESUMED = 'mtp(n=3, heads="sequential")'
-# {processes: numbers of what they train}; parts of a batch that are no power of two take fewer
-TRAINED = {2: range(len(SPECS)), 3: range(0, len(SPECS), 3)}
+# what three processes train too
+THREE = ("ar", "dar + vmlm", "rar + mlm(rate=0.3)", "ar >> mlm", "mtp(n=4)", "nextlat(horizon=2)")
+TRAINED = {
+    2: range(len(SPECS)),
+    3: [SPECS.index(spec) for spec in (*THREE, "bst", RESUMED)],
+}
 HEADS = {
     "parallel": "mtp(n=4)",
     # its first part: heads are there and have nothing to do

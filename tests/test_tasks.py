@@ -195,6 +195,8 @@ def test_metrics(tmp_path: Path) -> None:
     assert only(other, metrics={"other": "matthews"}).metric == "matthews"
     assert "unknown metric 'f1'" in refused(other, metrics={"other": "f1"})
     assert "no such task; there are 'other'" in refused(other, metrics={"mine": "accuracy"})
+    text = table(tmp_path / "text.tsv", rows(20))  # results call the held-out text so
+    assert only(text, metrics={"text": "matthews"}).name == "text-task"
 
 
 def test_rare_classes_are_left_out_with_a_note(tmp_path: Path) -> None:

@@ -18,4 +18,6 @@ def load_codec(folder: Path) -> AnyCodec:
     try:
         return load_tokenizer(str(folder))
     except UserError as error:
+        if any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+            raise
         raise UserError(f"{error}; nor has it a {CODEBOOK_FILE} of pictures") from None

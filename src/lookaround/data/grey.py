@@ -52,10 +52,12 @@ def decoding(what: str) -> Iterator[None]:
         ) from None
 
 
-def grey_image(image: Any, seen: Counter[str]) -> np.ndarray:
+def grey_image(image: Any, seen: Counter[str], kind: str | None = None) -> np.ndarray:
     """A picture of Pillow as (H, W) uint8; transparent parts stand on white.
 
     seen: counts what `notes_of` tells.
+    kind: the format it was read from; None: that which the picture itself tells. Whole numbers of
+        32 bits, which TIFF has, are of 8 bits where none is above 255, else of 16.
 
     Raises ValueError for grey levels that are no whole numbers of 8 or 16 bits.
     """
@@ -67,6 +69,10 @@ def grey_image(image: Any, seen: Counter[str]) -> np.ndarray:
             raise ValueError(
                 "its grey levels are no whole numbers of 8 or 16 bits; save it with such"
             )
+        if image.mode == "I" and (kind or image.format) not in ("PNG", "PPM"):
+            deep = values.max() > 255
+            seen["deep" if deep else "flat"] += 1
+            return (np.rint(values / 257) if deep else values).astype(np.uint8)
         return np.rint(values / 257).astype(np.uint8)
     if image.mode not in ("1", "L"):
         wide = image.convert("RGBA")
@@ -78,9 +84,15 @@ def grey_image(image: Any, seen: Counter[str]) -> np.ndarray:
 
 def notes_of(seen: Counter[str]) -> list[str]:
     """A sentence for all that was counted while pictures were decoded."""
-    return [
-        text.format(counted(seen[what], "picture")) for what, text in _NOTES.items() if seen[what]
-    ]
+    found = ((text, seen[what]) for what, text in _NOTES.items())
+    notes = [text.format(counted(number, "picture")) for text, number in found if number]
+    if seen["deep"] and seen["flat"]:
+        notes.append(
+            f"of {counted(seen['deep'] + seen['flat'], 'picture')} with levels of 32 bits "
+            f"{seen['flat']:,} have none above 255 and are read as of 8 bits, the others as of 16; "
+            "save them with 8 or 16"
+        )
+    return notes
 
 
 def grey_array(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from lookaround.support.errors import UserError
 from lookaround.support.text import one_line
 
 _IMAGES = re.compile(r"images?|pixels", re.IGNORECASE)
-_INPUTS = re.compile(r"(?<![a-z])x(?![a-z])", re.IGNORECASE)  # of x_train.npy beside y_train.npy
+# of x_train.npy beside y_train.npy, not of digits_8x8.npy
+_INPUTS = re.compile(r"(?<![a-z0-9])x(?![a-z0-9])", re.IGNORECASE)
 
 
 def is_array(path: Path) -> bool:
@@ -26,9 +27,11 @@ def is_array(path: Path) -> bool:
     return files.without_compression(path.name).lower().endswith(".npy")
 
 
-def has_pictures(path: Path) -> bool:
-    """Whether an array is called as one of pictures is."""
-    return bool(_IMAGES.search(stem(path)) or _INPUTS.search(stem(path)))
+def of_pictures(paths: Iterable[Path]) -> list[Path]:
+    """The arrays among files that are called images or pixels; where there are none, x."""
+    arrays = [path for path in paths if is_array(path)]
+    named = ([path for path in arrays if word.search(stem(path))] for word in (_IMAGES, _INPUTS))
+    return next(filter(None, named), [])
 
 
 def stem(path: Path) -> str:
@@ -51,15 +54,20 @@ def of_memory(images: Any, labels: Any) -> Pictures:
 
 def _array(values: Any, name: str) -> np.ndarray:
     """What numpy makes of values; raises UserError where they have no one shape."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
+    if isinstance(values, list | tuple):
+        values = [_detached(each) for each in values]
     try:
-        return np.asarray(values)
+        return np.asarray(_detached(values))
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{name}: no array can be made of them ({one_line(error)}); give pictures of one size, "
             "and one label for each"
         ) from None
+
+
+def _detached(values: Any) -> Any:
+    """A tensor as numpy reads it, without gradient and on the CPU; anything else as it is."""
+    return values.detach().cpu() if hasattr(values, "detach") else values
 
 
 def of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) -> Pictures:

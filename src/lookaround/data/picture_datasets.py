@@ -39,8 +39,14 @@ def of_datasets(data: Any, name: str, column: str | None) -> Pictures:
     labels: list[Any] = []
     parts: list[int] = []
     # by their names, since another split may count them otherwise
-    named = [name for rows in splits.values() for name in _names(rows, label)]
-    classes = {name: number for number, name in enumerate(dict.fromkeys(named))}
+    known_names = [_names(rows, label) for rows in splits.values()]
+    if any(known_names) and not all(known_names):
+        raise UserError(
+            f"{name}: column {label!r} holds names of classes (ClassLabel) in some splits, and no "
+            "names in others; give all of them one type"
+        )
+    together = dict.fromkeys(itertools.chain.from_iterable(known_names))
+    classes = {own: number for number, own in enumerate(together)}
     seen: Counter[str] = Counter()
     lacking = 0
     for split, rows in splits.items():
@@ -52,6 +58,7 @@ def of_datasets(data: Any, name: str, column: str | None) -> Pictures:
                 lacking += 1
                 continue
             with decoding(f"{what}: row {number} has"):
+                seen["frames"] += getattr(row[image], "n_frames", 1) > 1
                 picture = grey_image(row[image], seen)
             if found and picture.shape != found[0].shape:
                 raise UserError(

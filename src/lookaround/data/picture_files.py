@@ -18,7 +18,7 @@ import torch
 from lookaround.data import files
 from lookaround.data.grey import decoding, grey_image, notes_of
 from lookaround.data.locate import is_dataset
-from lookaround.data.picture_arrays import has_pictures, is_array, of_arrays, of_memory, stem
+from lookaround.data.picture_arrays import is_array, of_arrays, of_memory, of_pictures, stem
 from lookaround.data.picture_datasets import of_datasets
 from lookaround.data.pictures import PART_NAMES, UNKNOWN, Pictures, make_pictures
 from lookaround.data.table_files import load_named, load_saved
@@ -50,11 +50,10 @@ def read_pictures(
 
     Raises UserError for everything that cannot be read, and for pictures of different sizes.
     """
-    several = isinstance(source, list | tuple) and len(source) > 0
-    if several and all(isinstance(one, str | Path) for one in source):
-        if len(source) != 1:
-            raise UserError(f"images: {len(source)} names, must be one; give {READABLE}")
+    if isinstance(source, list) and len(source) == 1 and not _is_picture(source[0]):
         source = source[0]
+    if isinstance(source, list | tuple) and any(isinstance(one, str | Path) for one in source):
+        raise UserError(f"images: {len(source)} names, must be one; give {READABLE}")
     if isinstance(source, str | Path):
         return _of_name(source, label_column, heard)
     if hasattr(source, "with_format") or (
@@ -72,6 +71,11 @@ def read_pictures(
         f"pictures of type {type(source).__name__} cannot be read; give {READABLE}, or arrays "
         "(images, labels)"
     )
+
+
+def _is_picture(given: Any) -> bool:
+    """Whether an object is one picture: an image of Pillow, or an array of two dimensions."""
+    return hasattr(given, "getexif") or getattr(given, "ndim", None) == 2
 
 
 def _of_name(source: str | Path, column: str | None, heard: Callable[[int], None]) -> Pictures:
@@ -96,7 +100,7 @@ def _of_name(source: str | Path, column: str | None, heard: Callable[[int], None
     pictures = [file for file in inner if file.suffix.lower() in ENDINGS]
     if pictures:
         return _of_files(path, pictures, len(inner) - len(pictures), heard)
-    arrays = [file for file in inner if is_array(file) and has_pictures(file)]
+    arrays = of_pictures(inner)
     if arrays:
         return of_arrays(arrays, path.resolve().name, heard)
     endings = Counter(file.suffix.lower() or file.name for file in inner)
@@ -150,7 +154,7 @@ def _of_files(
     inner = _common(places)
     if inner:
         places = [place[len(inner) :] for place in places]
-        notes.append(f"the pictures of its folder {'/'.join(inner)} are read")
+        notes.append(f"the pictures of its folder {'/'.join(inner)} are read, as if it were given")
     parted = _parted(places, folder)
     if not parted and all(place[1:] and place[1].lower() in PART_NAMES for place in places):
         places, parted = [(place[1], place[0]) for place in places], True  # CLASS/{train,test}
@@ -190,7 +194,7 @@ def _common(places: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     common: tuple[str, ...] = ()
     while all(len(place) > len(common) + 1 for place in places):
         inner = {place[len(common)] for place in places}
-        if len(inner) > 1 or inner & PART_NAMES.keys():
+        if len(inner) > 1 or {name.lower() for name in inner} & PART_NAMES.keys():
             break
         common += (*inner,)
     return common
@@ -241,4 +245,4 @@ def _opened(
         seen["frames"] += getattr(opened, "n_frames", 1) > 1
         image = ImageOps.exif_transpose(opened)
         sized(image)
-        return grey_image(image, seen)
+        return grey_image(image, seen, opened.format)

@@ -86,7 +86,7 @@ class Pictures:
         parts = {"train": np.sort(np.array(order, dtype=np.int64)), **drawn}
         if not all(len(part) for part in parts.values()):
             sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
-            if not len(parts["train"]):
+            if not len(rest):
                 raise UserError(f"{self.name}: has no training pictures ({sizes}); give some")
             equal = self.description["duplicates"]
             left = f", and {equal:,} more were equal to others" if equal else ""

@@ -109,7 +109,7 @@ def read_tasks(
         if source.alone and kind is not _Kind.PAIRS:
             raise UserError(source.alone)
     names = _names(sources, kinds)
-    metrics = dict(metrics or {})
+    metrics = {task_name(name): metric for name, metric in (metrics or {}).items()}
     for name in metrics:
         if name not in names:
             raise UserError(f"metric for task {name!r}: no such task; there are {listed(names)}")

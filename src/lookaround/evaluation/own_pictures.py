@@ -31,16 +31,19 @@ def own_pictures(
     given: what is read in place of a name in the settings.
     heard: called with the bytes that were read, again and again.
 
-    Raises UserError where there are neither, for pictures of another size than the model's, and
-    where the run's own have changed since it was trained.
+    Raises UserError where there are neither, for pictures of another size than the model's, for
+    other codes, and where the run's own have changed since it was trained.
     """
     if data.corpus is not None or data.tasks:
         raise UserError(
             f"{readable.folder}: is a model of pictures, and this is of texts; give --images FOLDER"
         )
-    for name in ("patch", "vocabulary"):
-        if getattr(data, name) is not None:
-            raise UserError(f"data.{name}: {readable.folder} has its own codes; leave it out")
+    for name, own_value in (("patch", codec.patch), ("vocabulary", len(codec.codebook))):
+        if getattr(data, name) not in (None, own_value):
+            raise UserError(
+                f"data.{name}: is {getattr(data, name)}, the codes of {readable.folder} have "
+                f"{own_value}; leave it out"
+            )
     own, trained_on = trained_with(readable)
     used = data if given is not None or data.images is not None or own is None else own
     if given is None and used.images is None:

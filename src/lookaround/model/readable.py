@@ -307,7 +307,9 @@ def _require_positions(run: Readable, file: Path, field: str) -> None:
 
 
 def _require_rows(folder: Path, run: Readable) -> None:
-    """Raises UserError for a tokenizer with tokens that the model has no row for."""
+    """Raises UserError for a tokenizer with tokens that the model has no row for, and for codes of
+    pictures that are not as many as the model's.
+    """
     codec, own = run.codec, len(run.backbone.output.weight)
     if isinstance(codec, PatchCodec) and codec.rows != own:
         raise UserError(

@@ -48,7 +48,7 @@ class Cooccurrence:
     code: how keys are packed.
     beyond: share of the objective's targets whose lags were not counted.
     dropped: share of the pairs left out with rows and columns of fewer than the minimum count.
-    pairs: pairs counted at each lag, the least of them.
+    pairs: pairs counted at each lag: the least of them, of offsets of pictures the mean.
     """
 
     matrix: Matrix
@@ -121,7 +121,7 @@ def cooccurrence(
         matrix = _token_matrix(counts, shares)
         rows: np.ndarray = np.arange(counts.vocabulary)
     else:
-        matrix, rows = _ngram_matrix(counts, shares, context, min_count)
+        matrix, rows = _ngram_matrix(counts, shares, context, min_count, pairs)
     return _pruned(
         matrix, rows, np.arange(counts.vocabulary), counts.code(context), beyond, pairs, min_count
     )
@@ -224,7 +224,7 @@ def _sparse_token_matrix(counts: LagCounts, shares: Mapping[Lags, float]) -> spa
 
 
 def _ngram_matrix(
-    counts: LagCounts, shares: Mapping[Lags, float], context: int, min_count: int
+    counts: LagCounts, shares: Mapping[Lags, float], context: int, min_count: int, pairs: int
 ) -> tuple[sparse.csr_array, np.ndarray]:
     """(sum of q(lags) C_lags / pairs (R, vocabulary), row numbers (R,)), rare rows left out."""
     code = counts.code(context)
@@ -236,7 +236,6 @@ def _ngram_matrix(
         weights["mass"].append(mass * np.add.reduceat(share, first))
     rows, inverse = np.unique(np.concatenate(weights["row"]), return_inverse=True)
     frequent = np.bincount(inverse, np.concatenate(weights["mass"]))
-    pairs = min(counts.number(lags) for lags in shares)
     rows = rows[frequent * pairs >= max(min_count, 1) * (1 - 1e-6)]
     if not len(rows):
         raise UserError(
