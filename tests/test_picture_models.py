@@ -599,6 +599,7 @@ def test_pretraining_on_the_digits(tmp_path: Path, run: Run) -> None:
     wide = ("--images", "digits", "--objective", "dar(columns=9)", "--out", tmp_path / "c")
     assert_refused(run("pretrain", *wide), "columns is 9; leave it out; pictures have 8 tokens")
     assert_refused(run("evaluate", out, "--set", "data.patch=2"), "data.patch: is 2", "have 1")
+    assert_refused(run("pretrain", "--init", out, "--out", tmp_path / "d"), "a model of pictures")
     codebook = out / CODEBOOK_FILE
     fewer = PatchCodec(readable.codec.codebook[:-1], 8, 8, 1)
     fewer.save(out)

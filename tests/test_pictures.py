@@ -65,7 +65,7 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
     assert found.classes == ("a", "b")
     assert sorted(found.labels.tolist()) == [0, 0, 0, 1, 1, 1]  # type: ignore[union-attr]
     assert {p.tobytes() for p in found.pixels} == {p.tobytes() for p in pixels}
-    assert found.notes == ("files that are no pictures by their names left out: 1",)
+    assert found.notes == ("files that are no pictures by their names left out: 1 .txt",)
     assert set(found.part.tolist()) == {-1}
 
 
@@ -192,6 +192,21 @@ def test_saved_splits_have_their_classes_by_name(tmp_path: Path) -> None:
     told = [found.classes[label] for label in found.labels]
     assert told == ["cat", "dog", "cat", "dog", "dog", "cat"]
     assert found.notes == ("split 'more' left out", "rows without a picture or a label left out: 1")
+    plain = of_classes(noise(6), [0, 1] * 3, ["a", "b"])
+    plain = plain.cast_column("label", datasets.Value("int8"))
+    blind = plain.select(range(2)).map(lambda row: {"label": -1})
+    hidden = read_pictures(datasets.DatasetDict(train=plain.select(range(2, 6)), test=blind))
+    assert (hidden.classes, hidden.part.tolist()) == (("0", "1"), [0] * 4)
+
+
+def test_a_class_that_has_no_name_is_refused() -> None:
+    data = of_classes(noise(4), [0, 1, 0, 1], ["a", "b"])
+    fewer = data.features.copy()
+    fewer["label"] = datasets.ClassLabel(names=["a"])
+    info = datasets.DatasetInfo(features=fewer)
+    table = data.data.table.replace_schema_metadata(None)
+    with pytest.raises(UserError, match="row 1 has the class 1 in column 'label', which names 1"):
+        read_pictures(datasets.Dataset(table, info=info))
 
 
 @pytest.mark.parametrize(
@@ -284,6 +299,90 @@ def test_folders_within_folders(tmp_path: Path) -> None:
     assert read_pictures(tmp_path / "vehicles").classes == ("bus", "train")
 
 
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("training_set/{}", "test_set/{}"),
+        ("training_set/training_set/{}", "test_set/test_set/{}"),
+        ("own/seg_train/seg_train/{}", "own/seg_test/seg_test/{}"),
+        ("trainingSet/{}", "testSet/{}"),
+        ("Train/images/{}", "Test/images/{}"),
+    ],
+)
+def test_parts_as_archives_name_them(tmp_path: Path, places: tuple[str, str]) -> None:
+    for number, place in enumerate(places):
+        for label in ("a", "b"):
+            pixels = noise(2, seed=number * 9 + ord(label))
+            folder_of(tmp_path / place.format(label), pixels, ["", ""])
+    found = read_pictures(tmp_path)
+    assert (found.classes, sorted(found.part.tolist())) == (("a", "b"), [0] * 4 + [2] * 4)
+
+
+def test_folders_that_are_of_no_part_and_below_classes(tmp_path: Path) -> None:
+    for number, place in enumerate(("seg_train/a", "seg_test/a", "seg_pred/a")):
+        folder_of(tmp_path / "intel" / place, noise(2, seed=number), ["x", "y"])
+    with pytest.raises(UserError, match="'seg_test' of a part, and 'seg_pred' beside it, of none"):
+        read_pictures(tmp_path / "intel")
+    for number, place in enumerate(("Greek/alpha", "Greek/beta", "Latin/a")):
+        folder_of(tmp_path / "letters" / place, noise(2, seed=number), ["", ""])
+    found = read_pictures(tmp_path / "letters")
+    assert found.classes == ("Greek", "Latin")
+    assert "'Greek' has 'alpha', 'beta'" in found.notes[0]
+    assert "2 classes, 'Greek', 'Latin' (picture files)" in found.told[0]
+
+
+def test_arrays_in_folders_of_parts(tmp_path: Path) -> None:
+    for number, part in enumerate(("train", "test")):
+        (tmp_path / "a" / part).mkdir(parents=True)
+        np.save(tmp_path / "a" / part / "images.npy", noise(3, seed=number))
+        np.save(tmp_path / "a" / part / "labels.npy", np.arange(3).astype(("i8", "u8")[number]))
+        np.save(tmp_path / f"{part}images.npy", noise(2, seed=number + 5))
+    found = read_pictures(tmp_path / "a")
+    assert (sorted(found.part.tolist()), found.classes) == ([0] * 3 + [2] * 3, ("0", "1", "2"))
+    assert read_pictures(tmp_path / "testimages.npy").part.tolist() == [2, 2]
+    names = np.array(["a", "b", "c"])
+    np.save(tmp_path / "a" / "test" / "labels.npy", names)
+    with pytest.raises(UserError, match="some labels are whole numbers and some names"):
+        read_pictures(tmp_path / "a")
+    np.save(tmp_path / "a" / "test" / "labels.npy", names.astype(object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"labels.npy: an array of objects.*array.astype\(str\)"):
+        read_pictures(tmp_path / "a")
+    write_png(tmp_path / "a" / "plot.png", noise(1)[0])
+    with pytest.raises(UserError, match=r"holds arrays of pictures \(images.npy\) beside files"):
+        read_pictures(tmp_path / "a")
+
+
+def test_shapes_that_arrays_come_in() -> None:
+    pixels = noise(4)
+    for given in (pixels[:, None], pixels[..., None], np.repeat(pixels[:, None], 3, axis=1)):
+        assert np.array_equal(read_pictures(given).pixels, pixels)
+    column = np.array([["a"], ["b"], ["a"], ["b"]], dtype=object)
+    assert read_pictures((pixels, column)).classes == ("a", "b")
+    with pytest.raises(UserError, match=r"grey levels end at 1.0001; clip them to 1"):
+        read_pictures(pixels / 255 * 1.0001)
+
+
+def test_a_file_whose_orientation_is_damaged(tmp_path: Path) -> None:
+    write_png(tmp_path / "0.png", noise(1)[0], exif=b"Exif\0\0garbage")
+    assert np.array_equal(read_pictures(tmp_path).pixels, noise(1))
+
+
+def test_columns_that_are_not_read_are_named() -> None:
+    data = of_classes(noise(4), [0, 1, 0, 1], ["a", "b"])
+    masks = [Image.fromarray(p) for p in noise(4, seed=3)]
+    features = datasets.Features({"mask": datasets.Image()})
+    both = datasets.concatenate_datasets(
+        [datasets.Dataset.from_dict({"mask": masks}, features=features), data], axis=1
+    )
+    found = read_pictures(both)
+    assert np.array_equal(found.pixels, noise(4))
+    assert found.notes == ("column 'image' is read, further images are not ('mask')",)
+    kept = data.cast_column("label", datasets.Value("int64"))
+    assert read_pictures(kept.rename_column("label", "Label")).classes == ("0", "1")
+    (note,) = read_pictures(kept.rename_column("label", "sort")).notes
+    assert note.endswith("(data.label_column may name one of 'sort')")
+
+
 def test_16_bits_are_16_bits_however_dark(tmp_path: Path) -> None:
     deep = noise(2).astype(np.uint16) * 257
     for ending in ("png", "tif"):
@@ -300,7 +399,7 @@ def test_16_bits_are_16_bits_however_dark(tmp_path: Path) -> None:
     found = read_pictures(tmp_path / "pgm")
     assert [picture.max() for picture in found.pixels] == [noise(2)[0].max(), 1]
     (tmp_path / "png" / "0.png").unlink()
-    assert read_pictures(tmp_path / "png").notes[0].startswith("grey levels end at 1 of 255")
+    assert read_pictures(tmp_path / "png").notes[-1].startswith("grey levels end at 1 of 255")
 
 
 def test_levels_of_32_bits_are_what_they_say(tmp_path: Path) -> None:
@@ -327,12 +426,18 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     frames = [Image.fromarray(picture) for picture in pixels]
     frames[0].save(tmp_path / "0.gif", save_all=True, append_images=frames[1:])
     write_png(tmp_path / "1.png", pixels[1])
-    assert read_pictures(tmp_path).notes == ("further frames of 1 picture left out",)
+    assert read_pictures(tmp_path).notes == (
+        "no folders of classes, so there are none to tell apart",
+        "further frames of 1 picture left out",
+    )
     data = datasets.Dataset.from_dict(
         {"image": [str(tmp_path / "0.gif")]},
         features=datasets.Features({"image": datasets.Image()}),
     )
-    assert read_pictures(data).notes == ("further frames of 1 picture left out",)
+    assert read_pictures(data).notes == (
+        "no column of labels, so there are no classes to tell apart",
+        "further frames of 1 picture left out",
+    )
 
 
 def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -425,7 +530,7 @@ def _bomb(path: Path) -> None:
         ),
         (
             lambda f: np.save(f / "images.npy", np.array([{}, {}]), allow_pickle=True),
-            r"images.npy: no array \(Object arrays cannot be loaded",
+            r"images.npy: an array of objects, which is not opened; save numbers",
         ),
         (lambda f: (f / "images.npy").write_bytes(b"\x93NUMPY\1"), "images.npy: no array"),
     ],
@@ -442,6 +547,7 @@ def test_bad_input_is_named(tmp_path: Path, make: Any, message: str) -> None:
         ({"data.images": "digits", "data.corpus": "x.txt"}, "give them without data.corpus"),
         ({"data.images": "digits", "data.tasks": ["x.csv"]}, "give them without data.tasks"),
         ({"data.images": "digits", "data.tokenizer": "gpt2"}, "data.tokenizer: is of a text"),
+        ({"data.images": "digits", "data.encoding": "latin-1"}, "data.encoding: is of a text"),
         ({"data.images": "no/such/folder"}, "no/such/folder"),
         ({"data.images": " "}, "an empty name"),
     ],

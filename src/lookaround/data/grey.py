@@ -102,19 +102,27 @@ def grey_array(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
     """
     notes = []
     shape = " x ".join(map(str, array.shape)) or "one number"
+    first = array.ndim == 4 and array.shape[1] in (1, 3, 4) and array.shape[3] not in (1, 3, 4)
+    if first:  # N x channels x height x width, as torch has them
+        array = array.transpose(0, 2, 3, 1)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     coloured = array.ndim == 4 and array.shape[3] in (3, 4)
     if not (array.ndim == 3 or coloured) or 0 in array.shape:
         raise UserError(
-            f"{name}: an array of {shape}; pictures are N x height x width (or with 1, 3 or 4 "
-            "channels behind)"
+            f"{name}: an array of {shape}; pictures are N x height x width, or with 1, 3 or 4 "
+            "channels behind or before (numpy.reshape)"
         )
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
             raise UserError(f"{name}: grey levels must be finite, from 0 to 1 or 0 to 255")
+        if 1 < array.max() < 2 and (array % 1).any():
+            raise UserError(
+                f"{name}: grey levels end at {array.max():.7g}; clip them to 1, or give them "
+                "from 0 to 255"
+            )
         array = array * 255 if array.max() <= 1 else array
     elif array.dtype.kind not in "ui":
         raise UserError(f"{name}: grey levels must be numbers from 0 to 255, found {array.dtype}")

@@ -208,6 +208,11 @@ def fitted(
     require_patch(height, width, patch, name)
     if patch == 1:
         levels = np.unique(pixels)
+        if codes is not None and codes > len(levels):
+            raise UserError(
+                f"{name}: its training pictures have {len(levels):,} grey levels, fewer than the "
+                f"{codes:,} codes of data.vocabulary; leave that out"
+            )
         if codes is not None or len(levels) > EXACT_LEVELS:
             wanted = codes or GREY_LEVELS
             levels = np.linspace(0, 255, wanted) if len(levels) > wanted else levels

@@ -13,7 +13,7 @@ import numpy as np
 from lookaround.data import files
 from lookaround.data.files import Reading
 from lookaround.data.grey import grey_array
-from lookaround.data.pictures import PART_NAMES, UNKNOWN, Pictures, make_pictures
+from lookaround.data.pictures import UNKNOWN, Pictures, make_pictures, part_of
 from lookaround.support.errors import UserError
 from lookaround.support.text import one_line
 
@@ -46,7 +46,7 @@ def of_memory(images: Any, labels: Any) -> Pictures:
     """
     pixels, notes = grey_array(_array(images, "images"), "images")
     named = None if labels is None else _array(labels, "labels")
-    _require_as_many(pixels, named, "images", "labels")
+    named = _labels_of(named, pixels, "images", "labels")
     about = {"source": "arrays", "format": "arrays", "files": 0}
     part = np.full(len(pixels), UNKNOWN, dtype=np.int8)
     return make_pictures("pictures", pixels, named, part, about, notes=notes)
@@ -70,8 +70,13 @@ def _detached(values: Any) -> Any:
     return values.detach().cpu() if hasattr(values, "detach") else values
 
 
-def of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) -> Pictures:
-    """Arrays of pictures, each with the labels beside it; their names say which part they are."""
+def of_arrays(paths: Sequence[Path], source: Path, heard: Callable[[int], None]) -> Pictures:
+    """Arrays of pictures, each with the labels beside it.
+
+    source: the array or the folder that was given. Names of arrays say which part they are of, and
+        where they do not, those of the folders within `source`.
+    """
+    name = stem(source) if source.is_file() else source.resolve().name
     found: list[np.ndarray] = []
     labels: list[np.ndarray | None] = []
     parts: list[int] = []
@@ -81,7 +86,7 @@ def of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) ->
         notes += [note for note in told if note not in notes]
         beside = _labels_beside(path)
         each = None if beside is None else _load(beside, heard)
-        _require_as_many(pixels, each, str(path), str(beside))
+        each = _labels_of(each, pixels, str(path), str(beside))
         if found and pixels.shape[1:] != found[0].shape[1:]:
             height, width = found[0].shape[1:]
             raise UserError(
@@ -90,7 +95,9 @@ def of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) ->
             )
         found.append(pixels)
         labels.append(each)
-        parts.append(_part_of(stem(path).lower()))
+        within = path.relative_to(source).parts[:-1] if source.is_dir() else ()
+        named = (part_of(each) for each in (stem(path), *reversed(within)))
+        parts.append(next((part for part in named if part != UNKNOWN), UNKNOWN))
     part = np.repeat(np.array(parts, dtype=np.int8), [len(pixels) for pixels in found])
     whole = all(each is not None for each in labels)
     if not whole:
@@ -104,15 +111,20 @@ def of_arrays(paths: Sequence[Path], name: str, heard: Callable[[int], None]) ->
             "tell apart"
         )
     about = {"source": name, "format": "arrays", "files": len(paths)}
-    joined = np.concatenate([np.asarray(each) for each in labels]) if whole else None  # type: ignore[misc]
+    joined = _joined([each for each in labels if each is not None], paths) if whole else None
     return make_pictures(name, np.concatenate(found), joined, part, about, notes=notes)
 
 
-def _part_of(stem: str) -> int:
-    """The part that a name speaks of: t10k_images, x-test, train10k_images; else UNKNOWN."""
-    whole = re.split(r"[-_.\s]", stem)
-    words = [*whole, *(re.sub(r"[0-9]+k?$", "", word) for word in whole)]
-    return next((PART_NAMES[word] for word in words if word in PART_NAMES), UNKNOWN)
+def _joined(labels: Sequence[np.ndarray], paths: Sequence[Path]) -> np.ndarray:
+    """The labels of several arrays; raises UserError where some are numbers and some names."""
+    numbers = {each.dtype.kind in "uib" for each in labels}
+    if len(numbers) > 1:
+        raise UserError(
+            f"{paths[0].parent}: some labels are whole numbers and some names; give one kind"
+        )
+    alike = len({each.dtype.kind for each in labels}) == 1
+    # of int64 and uint64 numpy would make floats
+    return np.concatenate(labels if alike else [each.astype(object) for each in labels])
 
 
 def _labels_name(path: Path) -> str:
@@ -147,15 +159,26 @@ def _load(path: Path, heard: Callable[[int], None]) -> np.ndarray:
         reason = "an archive of several"
     except Exception as error:  # numpy raises many kinds for a damaged header
         reason = one_line(error)
+        if "Object arrays" in reason:
+            raise UserError(
+                f"{path}: an array of objects, which is not opened; save numbers, or names as "
+                "array.astype(str)"
+            ) from None
     raise UserError(f"{path}: no array ({reason}); write it again with numpy.save")
 
 
-def _require_as_many(
-    pixels: np.ndarray, labels: np.ndarray | None, images_name: str, labels_name: str
-) -> None:
-    """Raises UserError where labels are no column with one for each picture."""
+def _labels_of(
+    labels: np.ndarray | None, pixels: np.ndarray, images_name: str, labels_name: str
+) -> np.ndarray | None:
+    """Labels (N,), of a column (N, 1) too; raises UserError where there is not one for each
+    picture, or they are neither whole numbers nor names.
+    """
     if labels is None:
-        return
+        return None
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.dtype == object and all(isinstance(each, str) for each in labels.flat):
+        labels = labels.astype(str)  # as pandas has names
     if labels.ndim != 1 or labels.dtype.kind not in "uibUS":
         raise UserError(
             f"{labels_name}: labels must be one whole number or name for each picture, found "
@@ -166,3 +189,4 @@ def _require_as_many(
             f"{labels_name}: {len(labels):,} labels, {images_name} has {len(pixels):,} pictures; "
             "give one for each"
         )
+    return labels

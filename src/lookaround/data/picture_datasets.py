@@ -14,7 +14,8 @@ from lookaround.data.pictures import PART_NAMES, UNKNOWN, Pictures, make_picture
 from lookaround.support.errors import UserError
 from lookaround.support.text import listed, one_line
 
-_LABEL_COLUMNS = ("label", "labels", "class", "target", "fine_label", "digit")
+_LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "fine_label", "digit")
+_IMAGE_COLUMNS = ("image", "img", "picture")  # the first to be read where there are several
 
 
 def of_datasets(data: Any, name: str, column: str | None) -> Pictures:
@@ -34,7 +35,7 @@ def of_datasets(data: Any, name: str, column: str | None) -> Pictures:
         splits = {split: one for split, one in splits.items() if split not in other}
     if not splits:
         raise UserError(f"{name}: no pictures in it")
-    image, label = _columns(splits, name, column)
+    image, label = _columns(splits, name, column, notes)
     found: list[np.ndarray] = []
     labels: list[Any] = []
     parts: list[int] = []
@@ -52,11 +53,17 @@ def of_datasets(data: Any, name: str, column: str | None) -> Pictures:
     for split, rows in splits.items():
         what = f"{name} {split}".strip()
         names = _names(rows, label)
+        hidden = len(splits) > 1 and _hidden(rows, label)
         for number, row in enumerate(_decoded(rows, image, what)):
             own: Any = row[label] if label else None
-            if row[image] is None or (label and own is None) or (names and own == -1):
+            if row[image] is None or (label and own is None) or (own == -1 and (names or hidden)):
                 lacking += 1
                 continue
+            if names and not 0 <= own < len(names):
+                raise UserError(
+                    f"{what}: row {number} has the class {own} in column {label!r}, which names "
+                    f"{len(names)}; give one from 0 to {len(names) - 1}"
+                )
             with decoding(f"{what}: row {number} has"):
                 seen["frames"] += getattr(row[image], "n_frames", 1) > 1
                 picture = grey_image(row[image], seen)
@@ -97,12 +104,24 @@ def _names(rows: Any, label: str | None) -> list[str]:
     return getattr(rows.features[label], "names", []) if label else []
 
 
-def _columns(splits: Mapping[str, Any], name: str, asked: str | None) -> tuple[str, str | None]:
-    """(column of images, column of labels) of all splits; raises UserError where one lacks it."""
+def _hidden(rows: Any, label: str | None) -> bool:
+    """Whether all labels are -1, as those of tests are that are kept to one's own."""
+    plain = rows.with_format(None)
+    return bool(label) and hasattr(plain, "select") and all(each == -1 for each in plain[label])
+
+
+def _columns(
+    splits: Mapping[str, Any], name: str, asked: str | None, notes: list[str]
+) -> tuple[str, str | None]:
+    """(column of images, column of labels) of all splits; raises UserError where one lacks it.
+
+    notes: which were not read is added to them.
+    """
     import datasets
 
     features = next(iter(splits.values())).features or {}
-    image = next((key for key, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    image = next((key for key in _IMAGE_COLUMNS if key in images), *images[:1] or [None])
     if image is None:
         raise UserError(
             f"{name}: no column of images; it has {listed(list(features))}. Cast one to "
@@ -115,8 +134,17 @@ def _columns(splits: Mapping[str, Any], name: str, asked: str | None) -> tuple[s
         )
     label = asked or next(
         (key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)),
-        next((key for key in _LABEL_COLUMNS if key in features), None),
+        next((key for key in features if key.lower() in _LABEL_COLUMNS), None),
     )
+    if len(images) > 1:
+        rest = [key for key in images if key != image]
+        notes.append(f"column {image!r} is read, further images are not ({listed(rest)})")
+    if label is None:
+        rest = [key for key in features if key not in images]
+        notes.append(
+            "no column of labels, so there are no classes to tell apart"
+            + (f" (data.label_column may name one of {listed(rest)})" if rest else "")
+        )
     for split, rows in splits.items():
         own = rows.features or {}
         if not isinstance(own.get(image), datasets.Image) or (label and label not in own):

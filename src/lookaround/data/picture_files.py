@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from lookaround.data import files
-from lookaround.data.grey import decoding, grey_image, notes_of
+from lookaround.data.grey import BROKEN, decoding, grey_image, notes_of
 from lookaround.data.locate import is_dataset
-from lookaround.data.picture_arrays import is_array, of_arrays, of_memory, of_pictures, stem
+from lookaround.data.picture_arrays import is_array, of_arrays, of_memory, of_pictures
 from lookaround.data.picture_datasets import of_datasets
-from lookaround.data.pictures import PART_NAMES, UNKNOWN, Pictures, make_pictures
+from lookaround.data.picture_places import read_places
+from lookaround.data.pictures import UNKNOWN, Pictures, make_pictures
 from lookaround.data.table_files import load_named, load_saved
 from lookaround.support.errors import UserError
 from lookaround.support.machine import require_memory
@@ -28,7 +29,8 @@ from lookaround.support.text import one_line
 
 DIGITS = "digits"  # the name of those that scikit-learn has, where no file is called so
 EMBEDDED = "sklearn:digits"  # the same, whatever is there
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+JPEG = (".jpg", ".jpeg", ".jfif")
+ENDINGS = (*JPEG, ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 READABLE = (
     "a folder with a folder of .png or .jpg files for each class (in train/ and test/, if it has "
     "parts), IMAGES.npy beside LABELS.npy, or a datasets name"
@@ -93,19 +95,34 @@ def _of_name(source: str | Path, column: str | None, heard: Callable[[int], None
     if path.is_file():
         if not is_array(path):
             raise UserError(f"{path}: no pictures; give {READABLE}")
-        return of_arrays([path], stem(path), heard)
+        return of_arrays([path], path, heard)
+    if not path.is_dir():
+        raise UserError(f"{path}: neither a file nor a folder; give {READABLE}")
     inner = list(files.find_files(path))
     if not inner:
         raise UserError(f"{path}: an empty folder; give {READABLE}")
     pictures = [file for file in inner if file.suffix.lower() in ENDINGS]
-    if pictures:
-        return _of_files(path, pictures, len(inner) - len(pictures), heard)
     arrays = of_pictures(inner)
+    if pictures and arrays:
+        raise UserError(
+            f"{path}: holds arrays of pictures ({arrays[0].name}) beside files of them "
+            f"({pictures[0].name}); give a folder of one kind, or the array itself"
+        )
+    if pictures:
+        return _of_files(path, pictures, [*{*inner} - {*pictures}], heard)
     if arrays:
-        return of_arrays(arrays, path.resolve().name, heard)
-    endings = Counter(file.suffix.lower() or file.name for file in inner)
-    told = ", ".join(f"{count} {one_line(e, 20)}" for e, count in endings.most_common(4))
-    raise UserError(f"{path}: a folder without pictures (it has {told}); give {READABLE}")
+        return of_arrays(arrays, path, heard)
+    raise UserError(
+        f"{path}: a folder without pictures (it has {_endings(inner)}); give {READABLE}"
+    )
+
+
+def _endings(paths: Iterable[Path]) -> str:
+    """How many files have which endings: 7 .txt, 2 .csv."""
+    endings = Counter(path.suffix.lower() or path.name for path in paths)
+    most = sorted(endings.items(), key=lambda item: (-item[1], item[0]))[:4]
+    more = f" and {len(endings) - 4} other endings" if len(endings) > 4 else ""
+    return ", ".join(f"{count:,} {one_line(ending, 20)}" for ending, count in most) + more
 
 
 def _of_hub(name: str, column: str | None) -> Pictures:
@@ -146,30 +163,11 @@ def _no_parts(pixels: np.ndarray) -> np.ndarray:
 
 
 def _of_files(
-    folder: Path, paths: Sequence[Path], others: int, heard: Callable[[int], None]
+    folder: Path, paths: Sequence[Path], others: Sequence[Path], heard: Callable[[int], None]
 ) -> Pictures:
     """A file for each picture; its class is the folder that it stands in."""
-    places = [path.relative_to(folder).parts[:-1] for path in paths]
-    notes = []
-    inner = _common(places)
-    if inner:
-        places = [place[len(inner) :] for place in places]
-        notes.append(f"the pictures of its folder {'/'.join(inner)} are read, as if it were given")
-    parted = _parted(places, folder)
-    if not parted and all(place[1:] and place[1].lower() in PART_NAMES for place in places):
-        places, parted = [(place[1], place[0]) for place in places], True  # CLASS/{train,test}
-    part = np.array(
-        [PART_NAMES[place[0].lower()] if parted else UNKNOWN for place in places], dtype=np.int8
-    )
-    classes = [place[parted : parted + 1] for place in places]
-    labelled = all(classes)
-    if not labelled and any(classes):
-        lone = paths[next(k for k, each in enumerate(classes) if not each)]
-        raise UserError(
-            f"{lone}: stands in no folder of a class, and other pictures of {folder} do; give each "
-            "a class, or none"
-        )
-    first = _opened(paths[0], None, Counter())
+    parts, labels, notes = read_places(folder, paths)
+    first = _opened(paths[0], None, Counter(), lambda _: None)
     require_memory(
         1.5 * len(paths) * first.size,
         torch.device("cpu"),
@@ -179,48 +177,28 @@ def _of_files(
     pixels = np.empty((len(paths), *first.shape), dtype=np.uint8)
     seen: Counter[str] = Counter()
     for number, path in enumerate(paths):
-        pixels[number] = _opened(path, (paths[0], first.shape), seen)
-        heard(path.stat().st_size)
+        pixels[number] = _opened(path, (paths[0], first.shape), seen, heard)
     notes += notes_of(seen)
     if others:
-        notes.append(f"files that are no pictures by their names left out: {others:,}")
+        notes.append(f"files that are no pictures by their names left out: {_endings(others)}")
     about = {"source": folder.resolve().name, "format": "picture files", "files": len(paths)}
-    labels = [each[0] for each in classes] if labelled else None
+    part = np.array(parts, dtype=np.int8)
     return make_pictures(folder.resolve().name, pixels, labels, part, about, notes=notes)
 
 
-def _common(places: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """The folders that all classes, or parts, stand in: what unpacking an archive often makes."""
-    common: tuple[str, ...] = ()
-    while all(len(place) > len(common) + 1 for place in places):
-        inner = {place[len(common)] for place in places}
-        if len(inner) > 1 or {name.lower() for name in inner} & PART_NAMES.keys():
-            break
-        common += (*inner,)
-    return common
-
-
-def _parted(places: Sequence[tuple[str, ...]], folder: Path) -> bool:
-    """Whether pictures stand in folders of parts; raises UserError where others stand beside."""
-    tops = dict.fromkeys(place[0] if place else "" for place in places)
-    parts = [top for top in tops if top.lower() in PART_NAMES]
-    if len(parts) == len(tops):
-        return True
-    several = {0} < {PART_NAMES[top.lower()] for top in parts}
-    # a folder "train" of pictures alone may be one of the class "train"
-    deep = any(top in parts for top, *inner in filter(None, places) if inner)
-    if several or deep:
-        other = next(top for top in tops if top not in parts)
-        beside = repr(one_line(other, 40)) if other else "pictures"
-        raise UserError(
-            f"{folder}: has a folder {one_line(parts[0], 40)!r} of a part, and {beside} beside it, "
-            "of none; move that elsewhere"
-        )
-    return False
+def _is_turned(image: Any) -> bool:
+    """Whether the camera says that it was held otherwise; not where what it says is damaged."""
+    try:
+        return bool(image.getexif().get(ORIENTATION))
+    except BROKEN:
+        return False
 
 
 def _opened(
-    path: Path, like: tuple[Path, tuple[int, ...]] | None, seen: Counter[str]
+    path: Path,
+    like: tuple[Path, tuple[int, ...]] | None,
+    seen: Counter[str],
+    heard: Callable[[int], None],
 ) -> np.ndarray:
     """The picture (H, W) uint8 of a file; raises UserError for a damaged one or another size.
 
@@ -240,9 +218,11 @@ def _opened(
         decoding(f"{path}:"),
         Image.open(files.require_content(path), formats=_DECODED) as opened,
     ):
-        if not opened.getexif().get(ORIENTATION):
+        heard(path.stat().st_size)
+        turned = _is_turned(opened)
+        if not turned:
             sized(opened)  # before it is decoded
         seen["frames"] += getattr(opened, "n_frames", 1) > 1
-        image = ImageOps.exif_transpose(opened)
+        image = ImageOps.exif_transpose(opened) if turned else opened
         sized(image)
         return grey_image(image, seen, opened.format)

@@ -6,6 +6,7 @@ N pictures, H x W pixels.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from lookaround.data.labelled import Task, task_name
 from lookaround.support.errors import UserError
-from lookaround.support.text import counted, printable
+from lookaround.support.text import counted, listed, printable
 
 PARTS = ("train", "validation", "test")
 PART_NAMES = {
@@ -22,8 +23,20 @@ PART_NAMES = {
     **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
     **dict.fromkeys(("test", "testing", "t10k"), 2),
 }
+WORDS = re.compile(r"images?|pixels|labels?", re.IGNORECASE)  # that names of parts may be joined to
 UNKNOWN = -1  # the part of a picture that its source says nothing of
 FAINT = 64  # a highest grey level below which a note is due
+
+
+def part_of(name: str) -> int:
+    """The part that a name speaks of, an index into PARTS; else UNKNOWN.
+
+    test, training_set, trainingSet, x-test, t10k_images, train10k and testimages speak of one.
+    """
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", WORDS.sub(" ", name)).lower()
+    whole = re.split(r"[-_.\s]+", apart)
+    words = [*whole, *(re.sub(r"[0-9]+k?$", "", word) for word in whole)]
+    return next((PART_NAMES[word] for word in words if word in PART_NAMES), UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,8 @@ class Pictures:
         """What a reader should know: what there is, and what was chosen to read it."""
         count, height, width = self.pixels.shape
         classes = counted(len(self.classes), "class") if self.classes else "no classes"
+        if self.classes:
+            classes += f", {listed(self.classes, 6)}"
         what = f"{counted(count, 'picture')} of {height} x {width} pixels, {classes}"
         return (f"{self.name}: {what} ({self.description['format']})", *self.notes)
 

@@ -79,8 +79,10 @@ def _pictures_of(data: DataSettings, given: Any, heard: Callable[[int], None]) -
         raise UserError(
             "data.tokenizer: is of a text; pictures have data.patch and data.vocabulary"
         )
-    for name in ("text_column", "separator", "metrics", "no_label"):
-        if getattr(data, name):
+    for name in ("text_column", "separator", "metrics", "no_label", "encoding"):
+        if getattr(data, name) != DataSettings.model_fields[name].get_default(
+            call_default_factory=True
+        ):
             raise UserError(f"data.{name}: is of a text; leave it out beside pictures")
     if given is None and data.images == GIVEN:
         raise UserError(

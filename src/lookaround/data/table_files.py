@@ -44,6 +44,8 @@ def load_saved(folder: Path) -> Any:
 
     try:
         return datasets.load_from_disk(str(folder))
+    except IndexError:
+        raise UserError(f"{folder}: has no rows; give a dataset with some") from None
     except Exception as error:  # datasets, pyarrow and fsspec raise many kinds
         raise UserError(
             f"{folder}: not a complete datasets folder ({one_line(error)}); write it again "

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 
 from lookaround.data.bpe import WORD, sample_of, trained_apart
+from lookaround.data.patches import CODEBOOK_FILE
 from lookaround.objectives.contract import Vocabulary
 from lookaround.support.errors import UserError
 
@@ -372,6 +373,8 @@ def load_tokenizer(path: str) -> TextTokenizer:
     from transformers import AutoTokenizer
 
     require_named(path, "tokenizer")
+    if (Path(path) / CODEBOOK_FILE).is_file():
+        raise UserError(f"tokenizer '{path}': is of a model of pictures; give one of texts")
     try:
         with muted():
             hf = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
