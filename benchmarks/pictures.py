@@ -4,8 +4,8 @@
     python -m benchmarks.pictures lookaround-pictures --json results/data/pictures.json
     python -m benchmarks.pictures lookaround-compare --grid docs/img/digits.svg
 
-Two hours of two cores for Fashion-MNIST and as long for MNIST; `--only` makes one of them, and the
-same command goes on. `lookaround compare` makes a study of each in OUT/NAME. The objective that is
+About an hour of two idle cores for each of the two; `--only` makes one of them, and the same
+command goes on. `lookaround compare` makes a study of each in OUT/NAME. The objective that is
 best on validation is the one whose states tell the classes of validation pictures best, by the
 probe that is fitted on 3,000 training pictures; what it gains is told of test pictures. Reads
 $LOOKAROUND_DATA (default ../shared/data), images/. `--grid` draws the completed pictures of any
