@@ -194,6 +194,10 @@ def test_saved_splits_have_their_classes_by_name(tmp_path: Path) -> None:
     assert found.notes == ("split 'more' left out", "rows without a picture or a label left out: 1")
     plain = of_classes(noise(6), [0, 1] * 3, ["a", "b"])
     plain = plain.cast_column("label", datasets.Value("int8"))
+    for part, some in (("train", range(2, 6)), ("test", range(2))):
+        plain.select(some).to_parquet(tmp_path / "hub" / "data" / f"{part}-00000-of-00001.parquet")
+    cloned = read_pictures(tmp_path / "hub")
+    assert (cloned.classes, sorted(cloned.part.tolist())) == (("0", "1"), [0] * 4 + [2] * 2)
     blind = plain.select(range(2)).map(lambda row: {"label": -1})
     hidden = read_pictures(datasets.DatasetDict(train=plain.select(range(2, 6)), test=blind))
     assert (hidden.classes, hidden.part.tolist()) == (("0", "1"), [0] * 4)

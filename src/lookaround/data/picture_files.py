@@ -45,8 +45,9 @@ def read_pictures(
     """Reads the pictures of a source, with a class for each where it has them.
 
     source: `DIGITS`; a folder of files, FOLDER/CLASS/.. or FOLDER/{train,test}/CLASS/..; an array
-        IMAGES.npy (N, H, W) beside LABELS.npy, or a folder of such; a folder of `datasets`, or the
-        name of a dataset of the hub; a `Dataset` or `DatasetDict`; arrays (images, labels).
+        IMAGES.npy (N, H, W) beside LABELS.npy, or a folder of such; a folder of `datasets`, saved
+        or of .parquet files; the name of a dataset of the hub; a `Dataset` or `DatasetDict`; arrays
+        (images, labels).
     label_column: of a dataset.
     heard: called with the bytes that were read, again and again.
 
@@ -89,8 +90,12 @@ def _of_name(source: str | Path, column: str | None, heard: Callable[[int], None
     path = Path(os.path.expanduser(source))
     if not files.is_there(path):
         return _of_hub(str(source), column)
+    inner = list(files.find_files(path)) if path.is_dir() else []
+    pictures = [file for file in inner if file.suffix.lower() in ENDINGS]
     if path.is_dir() and is_dataset(path):
         return of_datasets(load_saved(path), path.resolve().name, column)
+    if not pictures and any(file.suffix.lower() == ".parquet" for file in inner):
+        return of_datasets(load_named(str(path), f"give {READABLE}"), path.resolve().name, column)
     _require_no_column(column)
     if path.is_file():
         if not is_array(path):
@@ -98,10 +103,8 @@ def _of_name(source: str | Path, column: str | None, heard: Callable[[int], None
         return of_arrays([path], path, heard)
     if not path.is_dir():
         raise UserError(f"{path}: neither a file nor a folder; give {READABLE}")
-    inner = list(files.find_files(path))
     if not inner:
         raise UserError(f"{path}: an empty folder; give {READABLE}")
-    pictures = [file for file in inner if file.suffix.lower() in ENDINGS]
     arrays = of_pictures(inner)
     if pictures and arrays:
         raise UserError(

@@ -54,13 +54,13 @@ def load_saved(folder: Path) -> Any:
 
 
 def load_named(name: str, remedy: str) -> Any:
-    """A dataset of the Hugging Face hub, owner/name or owner/name:config.
+    """A dataset of the Hugging Face hub, owner/name or owner/name:config, or of a folder's files.
 
     remedy: what an error asks for. Raises UserError where there is none, or none can be had.
     """
     import datasets
 
-    repository, _, config = name.partition(":")
+    repository, _, config = (name, "", "") if Path(name).is_dir() else name.partition(":")
     try:
         return datasets.load_dataset(repository, config or None)
     except Exception as error:  # offline, not found, gated or without a config
